@@ -1,0 +1,129 @@
+"""From the bytes of a photo to the uint8 tensor that a trunk takes; the same code in training and serving."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import ExifTags, Image
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as F
+
+_WHITE = (255, 255, 255, 255)
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class UnreadableImageError(Exception):
+    """Bytes that are no image of a supported kind, or a damaged one; the message says why."""
+
+
+def decode(content: bytes) -> Image.Image:
+    """Decodes a photo and brings it upright and into RGB.
+
+    EXIF orientation is applied; grayscale, palette, CMYK and 16-bit images become 8-bit RGB; transparent
+    parts become white, as a browser would show them.
+
+    Raises:
+        UnreadableImageError: The bytes are no image, are cut off, or would fill memory when unpacked.
+    """
+    if not content:
+        raise UnreadableImageError("the file is empty")
+    try:
+        image = Image.open(io.BytesIO(content))
+        # Pillow only warns up to twice its limit, and warning filters are not safe between threads.
+        if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:
+            raise Image.DecompressionBombError
+        image.load()
+        return _to_rgb(_upright(image))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise UnreadableImageError("too many pixels") from error
+    except Image.UnidentifiedImageError as error:
+        raise UnreadableImageError("not an image") from error
+    except Exception as error:
+        # Pillow's decoders raise almost anything on damaged files, sometimes without a message.
+        raise UnreadableImageError(str(error) or type(error).__name__) from error
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Applies the EXIF orientation; Pillow's own function rewrites all tags and fails on odd ones."""
+    try:
+        method = _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation))
+    except Exception:
+        # The pixels of a photo with damaged EXIF data are fine.
+        return image
+    return image if method is None else image.transpose(method)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode.startswith(("I", "F")):
+        return _from_wide(image)
+    if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
+        opaque = Image.new("RGBA", image.size, _WHITE)
+        opaque.alpha_composite(image.convert("RGBA"))
+        return opaque.convert("RGB")
+    return image.convert("RGB")
+
+
+def _from_wide(image: Image.Image) -> Image.Image:
+    """Scales 16-bit, 32-bit and float grayscale to 8 bits; Pillow's own conversion would clip at 255."""
+    values = np.asarray(image, dtype=np.float64)
+    largest = float(values.max(initial=0.0))
+    full_scale = 1.0 if largest <= 1.0 and image.mode == "F" else 255.0 if largest <= 255 else 65535.0
+    scaled = np.clip(values / full_scale * 255.0, 0, 255).astype(np.uint8)
+    return Image.fromarray(scaled).convert("RGB")
+
+
+@dataclass(frozen=True)
+class Transform:
+    """The evaluation transform of a backbone: shorter side to `resize`, then a centre `crop`.
+
+    The normalisation by `mean` and `std` is done by the trunk: a batch stays uint8, a quarter of the size,
+    on its way to the device.
+
+    Attributes:
+        resize: Length of the shorter side after resizing, in pixels.
+        crop: Side of the square that is cut from the middle, in pixels.
+        interpolation: Name of the resampling filter, `bilinear` or `bicubic`.
+        mean: Per-channel mean for values in [0, 1].
+        std: Per-channel standard deviation for values in [0, 1].
+    """
+
+    resize: int
+    crop: int
+    interpolation: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __call__(self, image: Image.Image) -> torch.Tensor:
+        """Returns an RGB photo as uint8 of shape (3, crop, crop)."""
+        resized = F.resize(image, [self.resize], InterpolationMode(self.interpolation), antialias=True)
+        pixels: torch.Tensor = F.pil_to_tensor(F.center_crop(resized, [self.crop, self.crop]))
+        return pixels
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the values as `from_json` reads them back."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Transform:
+        """Rebuilds a transform from the description in a model package."""
+        return cls(
+            resize=values["resize"],
+            crop=values["crop"],
+            interpolation=values["interpolation"],
+            mean=tuple(values["mean"]),
+            std=tuple(values["std"]),
+        )

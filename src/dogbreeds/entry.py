@@ -1,0 +1,138 @@
+"""What all entry points share: compose the config, run the task, turn mistakes into short messages.
+
+Only this module and the scripts that use it touch Hydra. Nothing heavy is imported here, so that
+`python train.py --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import sys
+from collections.abc import Callable
+from difflib import get_close_matches
+from pathlib import Path
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.errors import CompactHydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from dogbreeds.config import SCHEMAS, key_names
+from dogbreeds.errors import UserError
+
+Task = Callable[[DictConfig], None]
+
+_UNKNOWN_KEY = re.compile(r"[Kk]ey '(?P<key>[^']+)' (?:is )?not in")
+
+
+def entry_point(config_name: str) -> Callable[[Task], Callable[[], None]]:
+    """Makes a command of a task: `@entry_point("train")` reads conf/train.yaml and the command line.
+
+    A mistake of the user ends with one or two lines on stderr and exit code 2; an unexpected
+    exception keeps its traceback and exits with 1.
+
+    Args:
+        config_name: Name of the primary config, without `.yaml`.
+    """
+
+    def decorate(task: Task) -> Callable[[], None]:
+        def command() -> None:
+            register()
+            user_wants_traceback = bool(os.environ.get("HYDRA_FULL_ERROR"))
+            # Hydra then raises its errors instead of printing them and leaving with its own exit code.
+            os.environ["HYDRA_FULL_ERROR"] = "1"
+            try:
+                primary = _config_file(task, config_name)
+                run = hydra.main(version_base="1.3", config_path=str(primary.parent), config_name=config_name)
+                run(_guard(task))()
+            except UserError as error:
+                _leave(str(error), error.exit_code)
+            except (CompactHydraException, OmegaConfBaseException) as error:
+                if user_wants_traceback:
+                    raise
+                _leave(_explain(error, primary), UserError.exit_code)
+            except KeyboardInterrupt:
+                _leave("Stopped. What was finished is kept.", 130)
+
+        return command
+
+    return decorate
+
+
+def _guard(task: Task) -> Task:
+    """Ends the process at a user's mistake, before Hydra adds its own lines to the message."""
+
+    @functools.wraps(task)
+    def guarded(cfg: DictConfig) -> None:
+        try:
+            task(cfg)
+        except UserError as error:
+            _leave(str(error), error.exit_code)
+        except BrokenPipeError:
+            # The reader of a pipe, such as `head`, has left: nobody is there to be told.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
+
+    return guarded
+
+
+def register() -> None:
+    """Makes the schemas and the resolvers of conf/ known to Hydra; calling it again does nothing."""
+    store = ConfigStore.instance()
+    for name, schema in SCHEMAS.items():
+        store.store(name=f"{name}_schema", node=schema)
+    if not OmegaConf.has_resolver("or"):
+        OmegaConf.register_new_resolver("or", lambda value, other: other if value is None else value)
+
+
+def _config_file(task: Task, name: str) -> Path:
+    """The primary config in the nearest folder conf, or conf/scripts, at or above the script of the task."""
+    script = Path(task.__code__.co_filename).resolve()
+    for parent in script.parents:
+        for file in (parent / "conf" / f"{name}.yaml", parent / "conf" / "scripts" / f"{name}.yaml"):
+            if file.is_file():
+                return file
+    raise UserError(f"No conf/{name}.yaml beside or above {script}: run the script from a checkout of the project.")
+
+
+def _explain(error: Exception, primary: Path) -> str:
+    """Hydra's message without its advice for programmers, and with the names that exist."""
+    causes: list[str] = []
+    current: BaseException | None = error
+    while current is not None:
+        text = str(current).strip()
+        if text and not any(text in known or known in text for known in causes):
+            causes.append(text)
+        current = current.__cause__
+    lines = "\n".join(causes).splitlines()
+    message = "\n".join(line for line in lines if line.strip() and "object_type=" not in line)
+    message = message.split("\nConfig search path:")[0]
+    unknown = _UNKNOWN_KEY.search(message)
+    if unknown:
+        full = re.search(r"full_key: (\S+)", message)
+        return _unknown_key(full[1] if full else unknown["key"], _setting_names(primary))
+    if "Error parsing override" in message:
+        message += "\nA value with spaces, commas, brackets or '=' needs quotes inside quotes: 'key=\"a value\"'."
+    return message
+
+
+def _setting_names(primary: Path) -> list[str]:
+    """The settings of a primary config, from its schema or, where it has none, from the file itself."""
+    if primary.stem in SCHEMAS:
+        return key_names(SCHEMAS[primary.stem])
+    names = [str(name) for name in OmegaConf.load(primary)]
+    return [name for name in names if name not in ("defaults", "hydra")]
+
+
+def _unknown_key(key: str, names: list[str]) -> str:
+    near = get_close_matches(key, names, n=3, cutoff=0.5)
+    hint = f"Did you mean {' or '.join(near)}? " if near else ""
+    return f"Unknown setting '{key}'. {hint}Settings are: {', '.join(names)}."
+
+
+def _leave(message: str, code: int) -> None:
+    print(message, file=sys.stderr)
+    sys.exit(code)

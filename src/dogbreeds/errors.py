@@ -1,0 +1,28 @@
+"""Errors that are meant for the person at the keyboard."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """Something the user can put right: the message says what is wrong, where, and what to type instead.
+
+    The entry points print the message alone, without a traceback, and exit with `exit_code`.
+    """
+
+    exit_code = 2
+
+
+class ConfigError(UserError):
+    """A setting that is unknown, impossible or contradicts another one."""
+
+
+class DataError(UserError):
+    """Folders or photos that no classifier can be trained on as they are."""
+
+
+class WeightsError(UserError):
+    """Backbone weights that are missing, damaged or made for another architecture."""
+
+
+class PackageError(UserError):
+    """A model package that is missing, damaged or made by a newer version."""

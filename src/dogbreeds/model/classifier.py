@@ -1,0 +1,131 @@
+"""The LightningModule: a frozen trunk, an optional trainable tail, a new head."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torchmetrics import MetricCollection
+from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
+
+from dogbreeds.model.package import Network
+
+Batch = tuple[Tensor, Tensor]
+
+
+class BreedClassifier(pl.LightningModule):
+    """Trains `head(tail(trunk(images)))` with the trunk frozen.
+
+    A batch of uint8 images goes through the trunk; a batch of features enters behind it.
+    """
+
+    # Checkpoints hold no trunk, so loading one must not ask for it.
+    strict_loading = False
+
+    def __init__(
+        self,
+        network: Network,
+        *,
+        classes: int,
+        learning_rate: float,
+        tail_learning_rate: float,
+        optimizer: str,
+        weight_decay: float,
+        schedule: str,
+        class_weights: Tensor | None,
+        trunk_precision: str,
+        seed: int,
+    ) -> None:
+        """Takes the network and how to train it.
+
+        Args:
+            network: Trunk, tail and head; the head is initialised already.
+            classes: Number of breeds.
+            learning_rate: Of the head.
+            tail_learning_rate: Of what is unfrozen.
+            optimizer: `adam`, `adamw` or `sgd` (with Nesterov momentum 0.9).
+            weight_decay: L2 strength as the optimizer understands it.
+            schedule: `constant`, or `cosine` to zero over all steps.
+            class_weights: float32 (classes,) for the loss, or None.
+            trunk_precision: `fp32` or `bf16`, for batches of images.
+            seed: Decides dropout, anew in each step.
+        """
+        super().__init__()
+        self.trunk, self.tail, self.head = network.trunk, network.tail, network.head
+        self.learning_rate, self.tail_learning_rate = learning_rate, tail_learning_rate
+        self.optimizer, self.weight_decay, self.schedule = optimizer, weight_decay, schedule
+        self.trunk_precision, self.seed = trunk_precision, seed
+        self.loss = nn.CrossEntropyLoss(weight=class_weights)
+        self.train_accuracy = MulticlassAccuracy(classes, average="micro")
+        self.val_metrics = MetricCollection(
+            {
+                "accuracy": MulticlassAccuracy(classes, average="micro"),
+                "top5_accuracy": MulticlassAccuracy(classes, average="micro", top_k=min(5, classes)),
+                "macro_f1": MulticlassF1Score(classes, average="macro"),
+            },
+            prefix="val/",
+        )
+
+    def train(self, mode: bool = True) -> BreedClassifier:
+        """Switches tail and head; the trunk stays in evaluation mode, so BatchNorm learns nothing."""
+        super().train(mode)
+        self.trunk.eval()
+        return self
+
+    def forward(self, batch: Tensor) -> Tensor:
+        """Returns logits (N, classes) for uint8 images (N, 3, H, W) or what the trunk made of them."""
+        return self.head(self.tail(self._trunk(batch) if batch.dtype == torch.uint8 else batch))  # type: ignore[no-any-return]
+
+    @torch.no_grad()
+    def _trunk(self, images: Tensor) -> Tensor:
+        with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=self.trunk_precision == "bf16"):
+            features: Tensor = self.trunk(images.contiguous(memory_format=torch.channels_last))
+        return features.float()
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        """Returns the loss of one batch."""
+        # Dropout is drawn per step, so that a resumed run draws what an uninterrupted one would.
+        torch.manual_seed(self.seed * 1_000_003 + self.global_step)
+        inputs, labels = batch
+        logits = self(inputs)
+        loss: Tensor = self.loss(logits, labels)
+        self.train_accuracy(logits, labels)
+        size = len(labels)
+        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
+        self.log("train/accuracy", self.train_accuracy, on_step=False, on_epoch=True, batch_size=size)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
+        """Logs the unweighted loss and the metrics of one batch."""
+        inputs, labels = batch
+        logits = self(inputs)
+        loss = nn.functional.cross_entropy(logits, labels)
+        self.val_metrics.update(logits, labels)
+        self.log("val/loss", loss, batch_size=len(labels), sync_dist=True)
+        self.log_dict(self.val_metrics, batch_size=len(labels))
+
+    def configure_optimizers(self) -> Any:
+        """Returns the optimizer of head and tail, with the schedule where there is one."""
+        groups = [{"params": list(self.head.parameters()), "lr": self.learning_rate}]
+        if any(True for _ in self.tail.parameters()):
+            groups.append({"params": list(self.tail.parameters()), "lr": self.tail_learning_rate})
+        optimizer = self._optimizer(groups)
+        if self.schedule == "constant":
+            return optimizer
+        steps = int(self.trainer.estimated_stepping_batches)
+        cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cosine, "interval": "step"}}
+
+    def _optimizer(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        if self.optimizer == "adam":
+            return torch.optim.Adam(groups, weight_decay=self.weight_decay)
+        if self.optimizer == "adamw":
+            return torch.optim.AdamW(groups, weight_decay=self.weight_decay)
+        return torch.optim.SGD(groups, weight_decay=self.weight_decay, momentum=0.9, nesterov=True)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leaves the frozen trunk out: it is in the model package, or where it came from."""
+        state = checkpoint["state_dict"]
+        checkpoint["state_dict"] = {name: value for name, value in state.items() if not name.startswith("trunk.")}

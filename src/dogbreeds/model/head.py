@@ -1,0 +1,94 @@
+"""The new classifier on top of the features, with the normalisation that makes one learning rate fit all.
+
+Compared on the validation split of 900 photos over lr 0.001 to 0.1, batch 128 to 512 and 5 to 10 epochs, this
+one never collapses: the layer normalisation removes the scale of a photo's features, subtracting the training
+mean removes what all photos share, one global scale makes steps of Adam mean the same for every backbone, and
+a linear layer that starts at zero has no initial noise to unlearn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+_LAYER_NORM_EPSILON = 1e-5
+# Features that do not differ between photos must not be blown up into noise.
+_SMALLEST_SCALE = 1e-3
+
+
+@dataclass(frozen=True)
+class HeadShape:
+    """What a head is built from; stored in model packages.
+
+    Attributes:
+        kind: `linear` or `mlp`.
+        width: Length of the features.
+        classes: Number of breeds.
+        hidden: Widths of the hidden layers of an `mlp`.
+        dropout: Share of hidden units that an `mlp` drops while training.
+    """
+
+    kind: str
+    width: int
+    classes: int
+    hidden: Sequence[int] = ()
+    dropout: float = 0.0
+
+
+class FeatureNormalisation(nn.Module):
+    """z = (layer_norm(x) - mean) / scale, with the mean and the one scale taken from the training features."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, width: int) -> None:
+        """Starts as a plain layer normalisation; `fit` makes it the real one."""
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("scale", torch.ones(()))
+
+    @torch.no_grad()
+    def fit(self, features: Tensor) -> None:
+        """Measures the mean (width,) and the scale () of training features (N, width)."""
+        normed = self._layer_norm(features).double()
+        mean = normed.mean(dim=0)
+        self.mean.copy_(mean)
+        self.scale.copy_((normed - mean).square().mean().sqrt().clamp_min(_SMALLEST_SCALE))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Normalises features (N, width)."""
+        return (self._layer_norm(features) - self.mean) / self.scale
+
+    def _layer_norm(self, features: Tensor) -> Tensor:
+        return nn.functional.layer_norm(features.float(), self.mean.shape, eps=_LAYER_NORM_EPSILON)
+
+
+class Head(nn.Module):
+    """Features (N, width) in, logits (N, classes) out."""
+
+    def __init__(self, shape: HeadShape) -> None:
+        """Builds the layers; `initialise` must follow before training."""
+        super().__init__()
+        self.shape = shape
+        self.normalise = FeatureNormalisation(shape.width)
+        layers: list[nn.Module] = []
+        width = shape.width
+        for hidden in shape.hidden if shape.kind == "mlp" else ():
+            # The normalised hidden layer is what survives lr=0.1; without it two layers fall to chance there.
+            layers += [nn.Linear(width, hidden), nn.LayerNorm(hidden), nn.ReLU(), nn.Dropout(shape.dropout)]
+            width = hidden
+        self.layers = nn.Sequential(*layers, nn.Linear(width, shape.classes))
+
+    def initialise(self, features: Tensor) -> None:
+        """Fits the normalisation to training features (N, width); a linear head starts at zero."""
+        self.normalise.fit(features)
+        if self.shape.kind == "linear":
+            for parameter in self.layers.parameters():
+                nn.init.zeros_(parameter)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Returns logits (N, classes)."""
+        return self.layers(self.normalise(features))  # type: ignore[no-any-return]

@@ -1,0 +1,21 @@
+"""The backbones and the stages that each can be cut at; free of heavy imports, so that checks stay fast."""
+
+from __future__ import annotations
+
+_RESNET = ("layer1", "layer2", "layer3", "layer4")
+_CONVNEXT = ("stage1", "stage2", "stage3", "stage4")
+
+#: Names that `model.backbone` accepts, each with the stages that `model.unfreeze` accepts for it.
+BACKBONES: dict[str, tuple[str, ...]] = {
+    "resnet18": _RESNET,
+    "resnet34": _RESNET,
+    "resnet50": _RESNET,
+    "resnet101": _RESNET,
+    "vgg16": ("block1", "block2", "block3", "block4", "block5", "fc6", "fc7"),
+    "vgg16_bn": ("block1", "block2", "block3", "block4", "block5", "fc6", "fc7"),
+    "squeezenet1_1": tuple(f"fire{number}" for number in range(2, 10)),
+    "mobilenet_v3_large": tuple(f"block{number}" for number in range(1, 17)) + ("fc",),
+    "efficientnet_b0": tuple(f"block{number}" for number in range(1, 9)),
+    "convnext_tiny": _CONVNEXT,
+    "vit_b_16": tuple(f"layer{number}" for number in range(12)),
+}

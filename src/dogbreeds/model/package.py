@@ -1,0 +1,199 @@
+"""The model package: a directory that holds all that serving needs, and the same as model.tar.gz.
+
+`model.json` describes it, `model.safetensors` holds the weights, `code/` the modules that read both. It needs
+torch, torchvision, safetensors and Pillow, and nothing that only training uses.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+import tarfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+import dogbreeds
+from dogbreeds.data.images import Transform
+from dogbreeds.errors import PackageError
+from dogbreeds.model.backbones import architecture, cut
+from dogbreeds.model.head import Head, HeadShape
+
+FORMAT = 1
+DESCRIPTION = "model.json"
+WEIGHTS = "model.safetensors"
+#: The modules that a package carries, relative to the package `dogbreeds`.
+CODE = (
+    "__init__.py",
+    "errors.py",
+    "data/__init__.py",
+    "data/images.py",
+    "features/__init__.py",
+    "features/engines/__init__.py",
+    "features/engines/reference.py",
+    "model/__init__.py",
+    "model/names.py",
+    "model/backbones.py",
+    "model/head.py",
+    "model/package.py",
+    "serve/__init__.py",
+    "serve/handler.py",
+)
+
+
+@dataclass
+class Description:
+    """What model.json says.
+
+    Attributes:
+        classes: Folder names; a prediction's index is the position in it.
+        backbone: Name of the architecture.
+        pretrained: False when the backbone had random weights.
+        unfreeze: The first trained stage, or None.
+        transform: How a photo becomes a tensor.
+        head: Kind and widths of the head.
+        precision: The trunk's precision, `fp32` or `bf16`.
+        batch_size: Images per forward pass.
+        temperature: Divides the logits, so that probabilities are calibrated.
+        metrics: The scalars of the run's metrics.json.
+        versions: Of this project, torch and torchvision when the package was made.
+    """
+
+    classes: list[str]
+    backbone: str
+    pretrained: bool
+    unfreeze: str | None
+    transform: Transform
+    head: HeadShape
+    precision: str
+    batch_size: int
+    temperature: float
+    metrics: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns what model.json holds."""
+        return {"format": FORMAT, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Description:
+        """Reads what `to_json` wrote."""
+        known = dict(values)
+        known.pop("format")
+        known["transform"] = Transform.from_json(known["transform"])
+        known["head"] = HeadShape(**known["head"])
+        return cls(**known)
+
+
+@dataclass(frozen=True)
+class Network:
+    """The three parts of a classifier: `head(tail(trunk(images)))`."""
+
+    trunk: nn.Sequential
+    tail: nn.Sequential
+    head: Head
+
+
+def save_package(directory: Path, description: Description, network: Network) -> None:
+    """Writes a package; `directory` appears only when it is whole."""
+    partial = directory.with_name(f"{directory.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    state = {
+        f"{part}.{name}": tensor.detach().cpu().contiguous().clone()
+        for part in ("trunk", "tail", "head")
+        for name, tensor in getattr(network, part).state_dict().items()
+    }
+    description.versions = {
+        "dogbreeds": dogbreeds.__version__,
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+    }
+    save_file(state, partial / WEIGHTS)
+    # safetensors writes for the owner alone; a package is there to be handed on.
+    (partial / WEIGHTS).chmod(0o644)
+    write_description(partial, description)
+    source = Path(dogbreeds.__file__).parent
+    for name in CODE:
+        target = partial / "code" / "dogbreeds" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / name, target)
+    shutil.rmtree(directory, ignore_errors=True)
+    partial.rename(directory)
+
+
+def write_description(directory: Path, description: Description) -> None:
+    """Writes model.json, whole or not at all."""
+    temporary = directory / f"{DESCRIPTION}.partial"
+    temporary.write_text(json.dumps(description.to_json(), indent=2) + "\n", encoding="utf-8")
+    temporary.replace(directory / DESCRIPTION)
+
+
+def load_package(directory: Path) -> tuple[Description, Network]:
+    """Reads a package.
+
+    Raises:
+        PackageError: There is no package, it is damaged, or a newer version made it.
+    """
+    description = _read_description(directory)
+    trunk, tail = cut(architecture(description.backbone), description.transform, description.unfreeze)
+    network = Network(trunk, tail, Head(description.head))
+    try:
+        state = load_file(directory / WEIGHTS)
+        for part in ("trunk", "tail", "head"):
+            own = {name.removeprefix(f"{part}."): t for name, t in state.items() if name.startswith(f"{part}.")}
+            getattr(network, part).load_state_dict(own, strict=True, assign=True)
+    except (SafetensorError, OSError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise PackageError(f"model={directory}: {WEIGHTS} is missing or damaged ({reason}).") from error
+    for module in (network.trunk, network.tail, network.head):
+        module.eval().requires_grad_(False)
+    return description, network
+
+
+def _read_description(directory: Path) -> Description:
+    path = directory / DESCRIPTION
+    if not path.is_file():
+        nested = directory / "model" / DESCRIPTION
+        hint = f"; did you mean model={nested.parent}?" if nested.is_file() else ""
+        raise PackageError(f"model={directory} is no model package: there is no {DESCRIPTION} in it{hint}")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if values["format"] > FORMAT:
+            raise PackageError(f"model={directory} was made by a newer version of dogbreeds: update this one.")
+        return Description.from_json(values)
+    except (ValueError, KeyError, TypeError) as error:
+        raise PackageError(f"{path} is damaged: {error!r}") from error
+
+
+def save_archive(package: Path, archive: Path) -> None:
+    """Packs a package as SageMaker expects it: its content at the top of a .tar.gz.
+
+    Weights do not compress, so nothing is compressed; members have no owner and no time, so that the same
+    package gives the same archive.
+    """
+    temporary = archive.with_name(f"{archive.name}.partial")
+    with (
+        temporary.open("wb") as raw,
+        gzip.GzipFile(filename="", fileobj=raw, mode="wb", compresslevel=0, mtime=0) as packed,
+        tarfile.open(fileobj=packed, mode="w") as tar,
+    ):
+        for path in sorted(package.rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts:
+                tar.add(path, arcname=str(path.relative_to(package)), filter=_anonymous)
+    temporary.replace(archive)
+
+
+def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    member.uid = member.gid = 0
+    member.uname = member.gname = ""
+    member.mtime = 0
+    member.mode = 0o644
+    return member

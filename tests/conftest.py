@@ -1,0 +1,76 @@
+"""Shared fixtures: composed configs, a tiny drawn sample, the real photos where they are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from dogbreeds import entry
+from dogbreeds.config import TrainConfig, load
+
+ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared"
+
+Compose = Callable[..., TrainConfig]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def two_threads() -> None:
+    """Several test processes share the cores."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Drawn dogs of three breeds, small enough for a run of seconds."""
+    from dogbreeds.data.sample import make_sample
+
+    directory = tmp_path_factory.mktemp("drawn") / "sample"
+    make_sample(directory, breeds=3, train=12, valid=6, test=6, pixels=64, seed=1)
+    return directory
+
+
+@pytest.fixture
+def config(sample: Path, tmp_path: Path) -> Compose:
+    """Composes a checked config of a small run, with overrides, as the command line would."""
+
+    def composed(*overrides: str) -> TrainConfig:
+        entry.register()
+        small = [
+            f"data.dir={sample}",
+            f"run_dir={tmp_path / 'run'}",
+            "model=squeezenet1_1",
+            "model.weights=random",
+            "trainer=cpu",
+            "batch_size=12",
+            "epochs=3",
+            "features.batch_size=12",
+        ]
+        given = {override.split("=")[0] for override in overrides}
+        kept = [override for override in small if override.split("=")[0] not in given]
+        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+            return load(compose("train", [*kept, *overrides]), list(overrides))
+
+    return composed
+
+
+@pytest.fixture
+def photos() -> Path:
+    """Real photos of ten breeds."""
+    directory = SHARED / "data" / "woof10"
+    if not directory.is_dir():
+        pytest.skip(f"the real photos are not there: {directory}")
+    return directory
+
+
+@pytest.fixture
+def squeezenet_weights() -> Path:
+    """Real ImageNet weights of squeezenet1_1."""
+    file = SHARED / "weights" / "squeezenet1_1_imagenet.pth"
+    if not file.is_file():
+        pytest.skip(f"the real weights are not there: {file}")
+    return file
