@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+
+# Test processes share the cores, and threads of small operations that wait for each other take far longer.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,12 +20,6 @@ ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
 
 Compose = Callable[..., TrainConfig]
-
-
-@pytest.fixture(autouse=True, scope="session")
-def two_threads() -> None:
-    """Several test processes share the cores."""
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")
@@ -51,6 +49,8 @@ def config(sample: Path, tmp_path: Path) -> Compose:
             "features.batch_size=12",
         ]
         given = {override.split("=")[0] for override in overrides}
+        if "trainer=debug" in overrides:
+            given |= {"epochs"}
         kept = [override for override in small if override.split("=")[0] not in given]
         with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
             return load(compose("train", [*kept, *overrides]), list(overrides))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import sys
 import time
 import warnings
@@ -14,7 +15,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from lightning_utilities.core.rank_zero import rank_zero_only
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor, nn
@@ -148,7 +148,7 @@ def train(config: TrainConfig) -> RunResult:
 
 def _quieten() -> None:
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    if rank_zero_only.rank:
+    if _local_rank():
         logging.getLogger().setLevel(logging.WARNING)
     # Batches are indexed, not decoded, so Lightning's advice to add workers does not apply.
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
@@ -159,10 +159,15 @@ def _quieten() -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
 
 
+def _local_rank() -> int:
+    """The position among this machine's processes of a run, which Lightning tells the ones that it starts."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
 def _device(config: TrainConfig) -> torch.device:
     accelerator = config.trainer.accelerator
     if accelerator in ("gpu", "cuda", "auto") and torch.cuda.is_available():
-        return torch.device("cuda", rank_zero_only.rank or 0)
+        return torch.device("cuda", _local_rank())
     if accelerator in ("gpu", "mps", "auto") and torch.backends.mps.is_available():
         return torch.device("mps")
     if accelerator in ("cpu", "auto"):
@@ -266,9 +271,7 @@ def _reference(head: Head, features: dict[str, Features], class_weights: Tensor 
     return solve(inputs["train"], train_.labels, inputs["valid"], valid.labels, class_weights)
 
 
-def _reference_metrics(
-    reference: ExactSolution, head: Head, features: dict[str, Features]
-) -> dict[str, float]:
+def _reference_metrics(reference: ExactSolution, head: Head, features: dict[str, Features]) -> dict[str, float]:
     inputs = _normalised(head.cpu(), features)
     accuracy = {
         split: float((reference.logits(inputs[split]).argmax(dim=1) == features[split].labels).double().mean())
@@ -318,10 +321,9 @@ def _fit(
         raise
     if not trainer.is_global_zero:
         sys.exit(0)
-    best = checkpoints / "best.ckpt"
-    if not best.is_file():
-        raise UserError(f"The loss was never finite with lr={config.lr}: try a smaller one.")
-    state = torch.load(best, map_location="cpu", weights_only=True)["state_dict"]
+    if not any(math.isfinite(row["val/loss"]) for row in history.rows):
+        raise UserError(f"The validation loss was never finite with lr={config.lr}: try a smaller one.")
+    state = torch.load(checkpoints / "best.ckpt", map_location="cpu", weights_only=True)["state_dict"]
     model.cpu().load_state_dict(state, strict=False)
     return history
 
@@ -332,9 +334,7 @@ def _trainer(config: TrainConfig, checkpoints: Path, history: History) -> pl.Tra
         history,
         EarlyStopping("val/loss", patience=config.patience, check_on_train_epoch_end=True),
         # Two files: the best by validation loss, and the newest, from which a run is resumed.
-        ModelCheckpoint(
-            checkpoints, "best", "val/loss", save_on_train_epoch_end=True, enable_version_counter=False
-        ),
+        ModelCheckpoint(checkpoints, "best", "val/loss", save_on_train_epoch_end=True, enable_version_counter=False),
         ModelCheckpoint(checkpoints, "last", save_on_train_epoch_end=True, enable_version_counter=False),
     ]
     if on_terminal:

@@ -71,7 +71,7 @@ class _FeatureBatches(Dataset[Batch]):
     def __init__(self, features: Features) -> None:
         self.features = features
 
-    def __getitem__(self, rows: Rows) -> Batch:  # type: ignore[override]
+    def __getitem__(self, rows: Rows) -> Batch:
         return self.features.values[rows.positions], self.features.labels[rows.positions]
 
 
@@ -83,7 +83,7 @@ class _PixelBatches(Dataset[Batch]):
     ) -> None:
         self.photos, self.transform, self.augmentation, self.seed = photos, transform, augmentation, seed
 
-    def __getitem__(self, rows: Rows) -> Batch:  # type: ignore[override]
+    def __getitem__(self, rows: Rows) -> Batch:
         images = [self._image(position, rows.epoch) for position in rows.positions]
         return torch.stack(images), torch.tensor([self.photos[position].label for position in rows.positions])
 
@@ -175,6 +175,10 @@ class BreedDataModule(pl.LightningDataModule):
         total, done = sum(self.folders.counts().values()), 0
         for split in SPLITS:
             photos = self.folders.splits[split]
+
+            def advanced(count: int, _: int, before: int = done) -> None:
+                progress(before + count, total)
+
             self.features[split] = extract(
                 photos,
                 engine,
@@ -182,7 +186,7 @@ class BreedDataModule(pl.LightningDataModule):
                 workers=self.workers,
                 key=cache_key(photos, trunk, self.transform, engine.precision),
                 cache=cache / f"{split}.safetensors" if cache else None,
-                progress=lambda count, _, before=done: progress(before + count, total),
+                progress=advanced,
             )
             done += len(photos)
         return self.features
@@ -204,9 +208,7 @@ class BreedDataModule(pl.LightningDataModule):
         return _PixelBatches(self.folders.splits[split], self.transform, augmentation, self.seed)
 
     def _loader(self, split: str, dataset: Dataset[Batch]) -> DataLoader[Batch]:
-        batches = EpochBatches(
-            len(self.folders.splits[split]), self.batch_size, self.seed, shuffle=split == "train"
-        )
+        batches = EpochBatches(len(self.folders.splits[split]), self.batch_size, self.seed, shuffle=split == "train")
         threads = torch.get_num_threads() if self.workers is None else self.workers
         workers = threads if isinstance(dataset, _PixelBatches) else 0
         # batch_size=None: the sampler's lists of indices go to the dataset whole.

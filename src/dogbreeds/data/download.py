@@ -269,14 +269,10 @@ def _refuse_error_status(response: requests.Response, destination: Path) -> None
     if response.status_code >= 500 or response.status_code == codes.too_many_requests:
         raise _InterruptedTransferError(f"the server answered {status}")
     if response.status_code not in (codes.ok, codes.partial_content):
-        raise UserError(
-            f"Cannot download {response.url}: the server answered {status}.\n{_correct_url(destination)}"
-        )
+        raise UserError(f"Cannot download {response.url}: the server answered {status}.\n{_correct_url(destination)}")
 
 
-def _store(
-    response: requests.Response, path: Path, report: _ProgressReport, offset: int, total: int | None
-) -> int:
+def _store(response: requests.Response, path: Path, report: _ProgressReport, offset: int, total: int | None) -> int:
     """Appends the answer to the partial file and returns how many bytes that file now has."""
     with path.open("ab") as file:
         report.show(offset, total)

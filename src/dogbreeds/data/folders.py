@@ -63,9 +63,7 @@ class BreedFolders:
         lines = [f"{len(self.classes)} breeds in {self.root}"]
         for split in SPLITS:
             per_class = self.class_counts(split)
-            lines.append(
-                f"  {split:<6}{sum(per_class):>6} photos, {min(per_class)} to {max(per_class)} of a breed"
-            )
+            lines.append(f"  {split:<6}{sum(per_class):>6} photos, {min(per_class)} to {max(per_class)} of a breed")
         if self.unreadable:
             lines.append(f"  {len(self.unreadable)} unreadable files left out:")
             lines += _listing(f"{path}: {reason}" for path, reason in self.unreadable)
@@ -106,7 +104,7 @@ def index(root: Path, *, on_bad_image: str, split_seed: int, workers: int | None
     }
     splits = {split: tuple(photos_of) for split, photos_of in _complete(photos, split_seed).items()}
     folders = BreedFolders(root, classes, splits, unreadable, _leaks(splits))
-    _refuse_missing_classes(folders)
+    _refuse_missing_classes(folders, drawn=len(files) < len(SPLITS))
     return folders
 
 
@@ -170,7 +168,7 @@ def _leaks(splits: dict[str, tuple[Photo, ...]]) -> tuple[tuple[Path, ...], ...]
     return tuple(tuple(found.values()) for found in places.values() if len(found) > 1)
 
 
-def _refuse_missing_classes(folders: BreedFolders) -> None:
+def _refuse_missing_classes(folders: BreedFolders, *, drawn: bool) -> None:
     problems = []
     for split in SPLITS:
         missing = [
@@ -180,10 +178,16 @@ def _refuse_missing_classes(folders: BreedFolders) -> None:
             listed = ", ".join(missing[:_LISTED]) + (", ..." if len(missing) > _LISTED else "")
             problems.append(f"  {split}: {listed}")
     if problems:
+        advice = "Add photos there, or remove the class folder from the other splits."
+        if drawn:
+            advice = (
+                "A split without a folder of its own is drawn from the others, so give each class "
+                "at least three different photos, or remove its folder."
+            )
         raise DataError(
             f"Every class needs a photo in every split, but data.dir={folders.root} has none in\n"
             + "\n".join(problems)
-            + "\nAdd photos there, or remove the class folder from the other splits."
+            + f"\n{advice}"
         )
 
 

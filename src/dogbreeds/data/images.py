@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
@@ -48,7 +48,7 @@ def decode(content: bytes) -> Image.Image:
         return _to_rgb(_upright(image))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UnreadableImageError("too many pixels") from error
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise UnreadableImageError("not an image") from error
     except Exception as error:
         # Pillow's decoders raise almost anything on damaged files, sometimes without a message.
@@ -58,7 +58,7 @@ def decode(content: bytes) -> Image.Image:
 def _upright(image: Image.Image) -> Image.Image:
     """Applies the EXIF orientation; Pillow's own function rewrites all tags and fails on odd ones."""
     try:
-        method = _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation))
+        method = _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:
         # The pixels of a photo with damaged EXIF data are fine.
         return image

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import struct
 import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.error import URLError
 
 import torch
 from safetensors import SafetensorError
@@ -26,6 +26,19 @@ from dogbreeds.errors import WeightsError
 from dogbreeds.model.names import BACKBONES
 
 _SHOWN_KEYS = 3
+# What reading a cut-off file, or one that never held weights, raises; the last four are of torch's unpickler.
+_DAMAGED = (
+    SafetensorError,
+    RuntimeError,
+    EOFError,
+    OSError,
+    ValueError,
+    zipfile.BadZipFile,
+    struct.error,
+    LookupError,
+    TypeError,
+    AttributeError,
+)
 
 
 @dataclass(frozen=True)
@@ -75,8 +88,9 @@ class _PatchEmbedding(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         patches = self.projection(images).flatten(2).transpose(1, 2)
-        tokens = torch.cat([self.class_token.expand(len(patches), -1, -1), patches], dim=1)
-        return tokens + self.position
+        tokens: Tensor = torch.cat([self.class_token.expand(len(patches), -1, -1), patches], dim=1)
+        embedded: Tensor = tokens + self.position
+        return embedded
 
 
 class _ClassToken(nn.Module):
@@ -87,7 +101,8 @@ class _ClassToken(nn.Module):
         self.norm = model.encoder.ln
 
     def forward(self, tokens: Tensor) -> Tensor:
-        return self.norm(tokens[:, 0])  # type: ignore[no-any-return]
+        token: Tensor = self.norm(tokens[:, 0])
+        return token
 
 
 def transform_of(name: str) -> Transform:
@@ -158,28 +173,32 @@ def fingerprint(module: nn.Module) -> str:
 def _random(name: str, seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return models.get_model(name, weights=None)
+        model: nn.Module = models.get_model(name, weights=None)
+        return model
 
 
 def _pretrained(name: str, weights: str) -> nn.Module:
-    state = _download(name) if weights == "imagenet" else _read(Path(weights))
+    loaded = _download(name) if weights == "imagenet" else _read(Path(weights))
     with torch.device("meta"):
-        model = models.get_model(name, weights=None)
+        model: nn.Module = models.get_model(name, weights=None)
     last_layer = _last_linear(model)
     # The last layer is replaced anyway, so weights that were fine-tuned on other classes serve as well.
-    state = {key: value for key, value in state.items() if not key.startswith(f"{last_layer}.")}
+    state = {key: value for key, value in loaded.items() if not key.startswith(f"{last_layer}.")}
     # Weights saved before PyTorch 0.4.1 lack this counter, which evaluation does not use.
     counters = [key for key in model.state_dict() if key.endswith("num_batches_tracked")]
     state = {key: torch.tensor(0) for key in counters} | state
     expected = {key: value for key, value in model.state_dict().items() if not key.startswith(f"{last_layer}.")}
-    _refuse_other_architecture(name, weights, state, expected)
+    _refuse_other_architecture(name, weights, state, expected, loaded)
+    # Weights that were saved in half precision are computed with in full, as any others.
+    state = {key: state[key].to(value.dtype) for key, value in expected.items()}
     model.load_state_dict(state, strict=False, assign=True)
     return model
 
 
 def _last_linear(model: nn.Module) -> str:
-    """The name of the classifying layer: the last one with weights of 1,000 outputs."""
-    return [name for name, module in model.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)][-1]
+    """The name of the classifying layer, which is the last one that is linear or a convolution."""
+    layers = [name for name, module in model.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
+    return str(layers[-1])
 
 
 def _download(name: str) -> Mapping[str, Tensor]:
@@ -187,9 +206,9 @@ def _download(name: str) -> Mapping[str, Tensor]:
     target = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
     try:
         return weights.get_state_dict(check_hash=True, weights_only=True)  # type: ignore[no-any-return]
-    except (URLError, OSError, RuntimeError) as error:
+    except (*_DAMAGED, pickle.UnpicklingError) as error:
         raise WeightsError(
-            f"model.weights=imagenet: {weights.url} cannot be downloaded ({error}).\n"
+            f"model.weights=imagenet: {weights.url} cannot be downloaded ({_first_line(error)}).\n"
             f"Two ways out: fetch that file elsewhere and pass it as model.weights=<file> (or put it at {target}), "
             "or try the run with model.weights=random, which is not pretrained."
         ) from error
@@ -202,14 +221,17 @@ def _read(path: Path) -> Mapping[str, Tensor]:
             if path.suffix == ".safetensors"
             else torch.load(path, map_location="cpu", weights_only=True)
         )
-    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, zipfile.BadZipFile) as error:
+    except _DAMAGED as error:
         raise WeightsError(f"model.weights={path} is damaged or cut off: {_first_line(error)}") from error
     except pickle.UnpicklingError as error:
+        # What torch says here is how to load the file in spite of the danger.
         raise WeightsError(
-            f"model.weights={path} is no state dict that can be loaded safely: {_first_line(error)}\n"
+            f"model.weights={path} is no state dict that can be loaded safely.\n"
             "Save the weights alone: torch.save(model.state_dict(), path)."
         ) from error
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, Mapping) or not all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
+    ):
         raise WeightsError(
             f"model.weights={path} holds a {type(state).__name__} that is no state dict. "
             "Save the weights alone: torch.save(model.state_dict(), path)."
@@ -222,7 +244,11 @@ def _first_line(error: Exception) -> str:
 
 
 def _refuse_other_architecture(
-    name: str, weights: str, state: Mapping[str, Tensor], expected: Mapping[str, Tensor]
+    name: str,
+    weights: str,
+    state: Mapping[str, Tensor],
+    expected: Mapping[str, Tensor],
+    loaded: Mapping[str, Tensor],
 ) -> None:
     differences = [f"missing {key}" for key in expected if key not in state]
     differences += [
@@ -235,7 +261,7 @@ def _refuse_other_architecture(
     ]
     if differences:
         more = f" and {len(differences) - _SHOWN_KEYS} more" if len(differences) > _SHOWN_KEYS else ""
-        fitting = _fitting(state)
+        fitting = _fitting(loaded)
         hint = f" They fit model={fitting}." if fitting else ""
         raise WeightsError(
             f"model.weights={weights} are not weights of {name}: {'; '.join(differences[:_SHOWN_KEYS])}{more}.{hint}"
@@ -243,19 +269,26 @@ def _refuse_other_architecture(
 
 
 def _fitting(state: Mapping[str, Tensor]) -> str | None:
-    """The backbone whose parameters have these names and shapes, if any."""
+    """The backbone whose parameters have exactly these names and shapes, if any."""
+    names = {key for key in state if not key.endswith("num_batches_tracked")}
     for name in BACKBONES:
         with torch.device("meta"):
             model = models.get_model(name, weights=None)
         last_layer = _last_linear(model)
-        shapes = {k: v.shape for k, v in model.state_dict().items() if not k.startswith(f"{last_layer}.")}
-        if all(key in state and state[key].shape == shape for key, shape in shapes.items()):
+        shapes = {
+            key: value.shape
+            for key, value in model.state_dict().items()
+            if not key.startswith(f"{last_layer}.") and not key.endswith("num_batches_tracked")
+        }
+        same_names = {key for key in names if not key.startswith(f"{last_layer}.")} == shapes.keys()
+        if same_names and all(state[key].shape == shape for key, shape in shapes.items()):
             return name
     return None
 
 
 def _stages(name: str, model: nn.Module) -> nn.Sequential:
     """Writes a torchvision model, without its last linear layer, as named stages."""
+    stages: list[tuple[str, nn.Module]]
     if isinstance(model, models.ResNet):
         stages = [("stem", nn.Sequential(model.conv1, model.bn1, model.relu, model.maxpool))]
         stages += [(layer, getattr(model, layer)) for layer in ("layer1", "layer2", "layer3", "layer4")]

@@ -82,7 +82,7 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     def closure() -> float:
         optimizer.zero_grad()
         loss = torch.nn.functional.cross_entropy(scores / log_temperature.exp(), labels)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return loss.item()
 
     optimizer.step(closure)

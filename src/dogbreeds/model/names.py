@@ -14,7 +14,7 @@ BACKBONES: dict[str, tuple[str, ...]] = {
     "vgg16": ("block1", "block2", "block3", "block4", "block5", "fc6", "fc7"),
     "vgg16_bn": ("block1", "block2", "block3", "block4", "block5", "fc6", "fc7"),
     "squeezenet1_1": tuple(f"fire{number}" for number in range(2, 10)),
-    "mobilenet_v3_large": tuple(f"block{number}" for number in range(1, 17)) + ("fc",),
+    "mobilenet_v3_large": (*(f"block{number}" for number in range(1, 17)), "fc"),
     "efficientnet_b0": tuple(f"block{number}" for number in range(1, 9)),
     "convnext_tiny": _CONVNEXT,
     "vit_b_16": tuple(f"layer{number}" for number in range(12)),

@@ -27,7 +27,10 @@ def build_report(run_dir: Path) -> Path:
         history = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
     names = [display_name(name) for name in metrics["classes"]]
     environment = Environment(
-        loader=PackageLoader("dogbreeds.report"), autoescape=select_autoescape(), trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("dogbreeds.report"),
+        autoescape=select_autoescape(),
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     page = environment.get_template("run.html").render(
         metrics=metrics,

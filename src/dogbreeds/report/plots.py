@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -57,7 +58,7 @@ def confusion(matrix: Sequence[Sequence[int]], names: Sequence[str]) -> str:
 
 
 def _svg(figure: Figure) -> str:
-    settings = {
+    settings: dict[Any, Any] = {
         "font.size": 9,
         "text.color": INK,
         "svg.fonttype": "none",

@@ -28,7 +28,8 @@ def find_images(pattern: str) -> list[Path]:
     path = Path(pattern)
     if path.is_file():
         return [path]
-    candidates = path.rglob("*") if path.is_dir() else map(Path, glob.glob(pattern, recursive=True))
+    # pathlib globs below a given folder only, a pattern of the shell may start anywhere.
+    candidates = path.rglob("*") if path.is_dir() else map(Path, glob.glob(pattern, recursive=True))  # noqa: PTH207
     found = sorted(
         candidate
         for candidate in candidates

@@ -80,10 +80,7 @@ class Handler:
         best = probabilities.topk(min(TOP, probabilities.shape[1]))
         classes = self.description.classes
         return [
-            [
-                Ranked(display_name(classes[index]), index, value)
-                for index, value in zip(indices, values, strict=True)
-            ]
+            [Ranked(display_name(classes[index]), index, value) for index, value in zip(indices, values, strict=True)]
             for indices, values in zip(best.indices.tolist(), best.values.tolist(), strict=True)
         ]
 

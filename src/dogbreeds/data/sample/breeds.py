@@ -87,7 +87,7 @@ def individual(breed: Breed, random: np.random.Generator) -> Breed:
         return float(value * np.exp(random.normal(0.0, spread)))
 
     def shade(colour: Colour) -> Colour:
-        tint = np.exp(random.normal(0.0, 0.10) + random.normal(0.0, 0.04, 3))
+        tint = np.exp(random.normal(0.0, 0.08) + random.normal(0.0, 0.03, 3))
         red, green, blue = np.clip(np.asarray(colour) * tint, 8, 250)
         return float(red), float(green), float(blue)
 

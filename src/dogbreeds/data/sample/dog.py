@@ -32,9 +32,7 @@ def build(breed: Breed, random: np.random.Generator) -> Dog:
         shag = 0.6 * breed.shag
         if far:
             dog.parts += [Part(tufted(leg, shag, random), ink) for leg in (*hind, *front)]
-            dog.parts.append(
-                Part(tufted(_tail(breed, hip, pose == "sitting", random), breed.shag, random), "body")
-            )
+            dog.parts.append(Part(tufted(_tail(breed, hip, pose == "sitting", random), breed.shag, random), "body"))
             _trunk(dog, breed, hip, fore, random)
         else:
             # No line where a leg of the near side grows out of the trunk.

@@ -88,18 +88,14 @@ def add_head(dog: Dog, breed: Breed, centre: Points, random: np.random.Generator
         dog.parts += [Part(ear(side), "ear") for side in ((-1.0, 1.0) if frontal else (1.0,))]
     if "bib" in breed.patterns:
         blaze = limb(
-            project(
-                (0.35, -0.95, 0.0), (0.75, -0.30, 0.0), (0.55 + reach, 0.20, 0.0), (0.62 + reach, 0.50, 0.0)
-            ),
+            project((0.35, -0.95, 0.0), (0.75, -0.30, 0.0), (0.55 + reach, 0.20, 0.0), (0.62 + reach, 0.50, 0.0)),
             [0.07 * size, 0.13 * size, 0.34 * size, 0.40 * size],
         )
         dog.head_marks.append((blaze, WHITE))
     if "mask" in breed.patterns:
         dog.head_marks.append((disc(0.55 + reach, 0.40, 0.0, 0.62, 0.50), breed.second))
     if "saddle" in breed.patterns:
-        crown = smooth(
-            project((-1.1, -0.2, 0.3), (-0.5, -1.1, 0), (0.6, -0.9, 0), (0.5, -0.35, 0.4)), closed=True
-        )
+        crown = smooth(project((-1.1, -0.2, 0.3), (-0.5, -1.1, 0), (0.6, -0.9, 0), (0.5, -0.35, 0.4)), closed=True)
         dog.head_marks.append((crown, breed.second))
     if "patches" in breed.patterns:
         dog.head_marks += [(disc(0.35, -0.3, side * 0.7, 0.62, 0.60), breed.second) for side in (-1.0, 1.0)]

@@ -24,13 +24,13 @@ def photograph(scene: Pixels, random: np.random.Generator) -> Image.Image:
     """
     pixels = scene.shape[0]
     across = np.linspace(-0.5, 0.5, pixels, dtype=np.float32)
-    slope = random.normal(0.0, 0.18, 2)
+    slope = random.normal(0.0, 0.14, 2)
     light = 1.0 + np.float32(slope[0]) * across[None, :] + np.float32(slope[1]) * across[:, None]
-    if random.random() < 0.3:
+    if random.random() < 0.2:
         # Light through leaves.
         light *= 1.0 - 0.28 * np.clip(4.0 * noise(random, pixels, int(random.integers(4, 9))), 0.0, 1.0)
-    light *= np.float32(np.exp(random.normal(0.0, 0.16)))
-    warmth = random.normal(0.0, 0.07)
+    light *= np.float32(np.exp(random.normal(0.0, 0.13)))
+    warmth = random.normal(0.0, 0.055)
     tone = np.exp(np.array([warmth, random.normal(0.0, 0.025), -warmth])).astype(np.float32)
     contrast = np.float32(np.exp(random.normal(0.0, 0.12)))
     photo = (scene * light[..., None] * tone - 120.0) * contrast + 120.0

@@ -22,9 +22,7 @@ def add_body_marks(dog: Dog, breed: Breed, hip: Points, fore: Points, random: np
         dog.body_marks.append((smooth(points, closed=True, steps=4), colour))
 
     light = tuple(min(250.0, 1.12 * value + 5.0) for value in breed.base)
-    belly = limb(
-        [beside(hip, 0.25, 0.5 * depth), beside(fore, 0.0, 0.62 * depth)], [0.10 * depth, 0.14 * depth]
-    )
+    belly = limb([beside(hip, 0.25, 0.5 * depth), beside(fore, 0.0, 0.62 * depth)], [0.10 * depth, 0.14 * depth])
     dog.body_marks.append((belly, (light[0], light[1], light[2])))
     for pattern in breed.patterns:
         if pattern == "saddle":
@@ -47,9 +45,7 @@ def add_body_marks(dog: Dog, breed: Breed, hip: Points, fore: Points, random: np
         elif pattern == "patches":
             for _ in range(int(random.integers(3, 6))):
                 at = hip + random.uniform(-0.1, 1.05) * (fore - hip)
-                blot(
-                    at[0], at[1] - random.uniform(-0.1, 0.5) * depth, random.uniform(0.11, 0.22), breed.second
-                )
+                blot(at[0], at[1] - random.uniform(-0.1, 0.5) * depth, random.uniform(0.11, 0.22), breed.second)
         elif pattern == "merle":
             for _ in range(int(random.integers(45, 70))):
                 dark = random.uniform(0.0, 0.8)
@@ -59,8 +55,7 @@ def add_body_marks(dog: Dog, breed: Breed, hip: Points, fore: Points, random: np
         elif pattern == "brindle":
             for x in np.arange(left - 0.3, right + 0.3, random.uniform(0.035, 0.055)):
                 lines = [
-                    [x + random.normal(0, 0.02) + 0.05 * k, y]
-                    for k, y in enumerate(np.linspace(top, bottom, 6))
+                    [x + random.normal(0, 0.02) + 0.05 * k, y] for k, y in enumerate(np.linspace(top, bottom, 6))
                 ]
                 thick = np.maximum(random.uniform(-0.006, 0.012, 6), 0.001)
                 dog.body_marks.append((limb(lines, thick.tolist()), breed.second))

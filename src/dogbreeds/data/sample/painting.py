@@ -48,7 +48,7 @@ def _placement(dog: Dog, horizon: float, random: np.random.Generator) -> tuple[P
     facing = 1.0 if random.random() < 0.5 else -1.0
     turn = np.array([[facing * np.cos(angle), np.sin(angle)], [-facing * np.sin(angle), np.cos(angle)]])
     # Measured after turning, so that a dog is never larger than the frame.
-    turn *= float(random.uniform(0.66, 1.0)) / float(np.ptp(everything @ turn, axis=0).max())
+    turn *= float(random.uniform(0.74, 1.0)) / float(np.ptp(everything @ turn, axis=0).max())
     placed = everything @ turn
     low, high = placed.min(axis=0), placed.max(axis=0)
     room = 1.0 - (high - low)
@@ -63,9 +63,7 @@ def _shadow(dog: Dog, to_canvas: ToCanvas, pixels: int, random: np.random.Genera
     body = np.concatenate([part.outline for part in dog.parts if part.ink in ("body", "far")])
     left, right = np.percentile(body[:, 0], [4, 96])
     lean = random.normal(0.0, 0.25)
-    outline = ellipse(
-        (left + right) / 2 + lean, dog.ground, 0.58 * (right - left), random.uniform(0.06, 0.13)
-    )
+    outline = ellipse((left + right) / 2 + lean, dog.ground, 0.58 * (right - left), random.uniform(0.06, 0.13))
     image = Image.new("L", (pixels, pixels))
     ImageDraw.Draw(image).polygon((to_canvas(outline) / OVERSAMPLING).ravel().tolist(), fill=255)
     soft = np.asarray(image.filter(ImageFilter.BoxBlur(pixels / 90)), dtype=np.float32)

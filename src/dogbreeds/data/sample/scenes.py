@@ -57,15 +57,11 @@ class _Brush:
         self._pixels = pixels
         self.random = random
 
-    def fill(
-        self, outline: NDArray[np.float64], colour: NDArray[np.float64] | Colour, tint: float = 1.0
-    ) -> None:
+    def fill(self, outline: NDArray[np.float64], colour: NDArray[np.float64] | Colour, tint: float = 1.0) -> None:
         red, green, blue = (int(min(255.0, value * tint)) for value in colour)
         self._draw.polygon((outline * self._pixels).ravel().tolist(), fill=(red, green, blue))
 
-    def box(
-        self, left: float, top: float, right: float, bottom: float, colour: Colour, tint: float = 1.0
-    ) -> None:
+    def box(self, left: float, top: float, right: float, bottom: float, colour: Colour, tint: float = 1.0) -> None:
         self.fill(np.array([[left, top], [right, top], [right, bottom], [left, bottom]]), colour, tint)
 
 
@@ -78,9 +74,7 @@ def _hills(brush: _Brush, horizon: float, colour: Colour) -> None:
         x = np.linspace(-0.1, 1.1, 7)
         y = horizon - random.uniform(0.0, 0.13 - 0.04 * layer, 7)
         top = smooth(np.stack([x, y], axis=1), closed=False)
-        brush.fill(
-            np.concatenate([top, [[1.1, horizon + 0.01], [-0.1, horizon + 0.01]]]), colour, 1.1 - 0.15 * layer
-        )
+        brush.fill(np.concatenate([top, [[1.1, horizon + 0.01], [-0.1, horizon + 0.01]]]), colour, 1.1 - 0.15 * layer)
 
 
 def _leafy(outline: NDArray[np.float64], random: np.random.Generator) -> NDArray[np.float64]:
@@ -101,9 +95,7 @@ def _bushes(brush: _Brush, horizon: float, colours: list[Colour]) -> None:
             brush.fill(_leafy(ellipse(x, horizon - 2 * size, 0.9 * size, size), random), colour, tint)
         else:
             for offset in (-0.6, 0.55, 0.0):
-                bush = ellipse(
-                    x + offset * size, horizon - 0.25 * size, 0.8 * size, (0.7 - 0.3 * abs(offset)) * size
-                )
+                bush = ellipse(x + offset * size, horizon - 0.25 * size, 0.8 * size, (0.7 - 0.3 * abs(offset)) * size)
                 brush.fill(_leafy(bush, random), colour, tint * (1.0 - 0.12 * abs(offset)))
 
 

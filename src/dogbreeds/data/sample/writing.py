@@ -115,15 +115,11 @@ def _holds(directory: Path, description: dict[str, int]) -> bool:
         return False
     marker = directory / DESCRIPTION
     if not marker.is_file():
-        raise UserError(
-            f"{directory} holds something else than a sample: choose another folder with dir=<folder>."
-        )
+        raise UserError(f"{directory} holds something else than a sample: choose another folder with dir=<folder>.")
     try:
         found = json.loads(marker.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise UserError(
-            f"{marker} is damaged: delete {directory}, or choose another dir=<folder>."
-        ) from error
+        raise UserError(f"{marker} is damaged: delete {directory}, or choose another dir=<folder>.") from error
     if found != description:
         raise UserError(
             f"{directory} holds a sample drawn with other settings ({_words(found)}; asked for now: "

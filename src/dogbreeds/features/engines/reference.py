@@ -38,7 +38,7 @@ class TorchEngine:
             precision: `fp32` or `bf16`, already resolved.
             batch_size: Images per forward pass.
         """
-        self.trunk = trunk.to(device, memory_format=torch.channels_last).eval()
+        self.trunk = trunk.to(device).to(memory_format=torch.channels_last).eval()
         self.device = device
         self.precision = precision
         self.batch_size = batch_size

@@ -1,0 +1,46 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+EXTRAS := search,sagemaker,serve,dev
+# On a laptop without a GPU: make install TORCH_INDEX=https://download.pytorch.org/whl/cpu
+TORCH_INDEX ?=
+INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo sample test test-fast lint format clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+install: $(VENV)/.installed  ## make .venv with everything but the smdebug extra
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet $(INDEX) --constraint constraints.txt --editable '.[$(EXTRAS)]'
+	touch $@
+
+sample: data/sample/sample.json  ## draw the sample data
+
+data/sample/sample.json: | install
+	$(BIN)/python scripts/make_sample.py
+
+demo: install sample  ## sample data, one training run, its report: no photos or weights needed
+	$(BIN)/python train.py data=sample model=resnet18 model.weights=random
+
+test: install  ## run all tests
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+test-fast: install  ## run the tests that take seconds
+	$(BIN)/python -m pytest -m "not slow and not photos"
+
+lint: install  ## ruff and mypy
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: install  ## let ruff rewrite the code
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean:  ## remove the environment and what runs wrote; data/ stays
+	rm -rf $(VENV) outputs multirun .pytest_cache .mypy_cache .ruff_cache

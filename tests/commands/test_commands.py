@@ -1,0 +1,261 @@
+"""What the README promises: its commands, its make targets, every shipped config, every wrong input."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from torchvision import models
+
+from dogbreeds import entry
+from dogbreeds.config import TrainConfig, key_names
+from tests.conftest import ROOT
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SMALL = [
+    "model=squeezenet1_1",
+    "model.weights=random",
+    "trainer=cpu",
+    "epochs=2",
+    "batch_size=12",
+    "features.batch_size=12",
+]
+
+
+def run(*arguments: str, directory: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """Runs a Python command of the README from the repository root."""
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=directory, capture_output=True, text=True, timeout=240, check=False
+    )
+
+
+def choices(group: str) -> list[str]:
+    return sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml"))
+
+
+@pytest.mark.parametrize("group", ["data", "model", "trainer", "experiment", "paths"])
+def test_every_shipped_config_composes(group: str) -> None:
+    entry.register()
+    for choice in choices(group):
+        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+            composed = compose("train", [f"{group}={choice}", "run_dir=somewhere"])
+        missing = [name for name in key_names(TrainConfig) if _lookup(composed, name) == "???"]
+        assert not missing, (group, choice)
+
+
+def _lookup(config: object, dotted: str) -> object:
+    from omegaconf import OmegaConf
+
+    return OmegaConf.select(config, dotted, default="???")  # type: ignore[arg-type]
+
+
+def test_the_recipes_have_the_values_of_the_systems_they_reproduce() -> None:
+    entry.register()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        vgg = compose("train", ["experiment=vgg16_stanford"])
+        resnet18 = compose("train", ["experiment=resnet18_stanford"])
+        resnet50 = compose("train", ["experiment=resnet50_udacity"])
+    assert (vgg.model.backbone, vgg.lr, vgg.batch_size, vgg.epochs) == (
+        "vgg16",
+        0.0053945745752048664,
+        256,
+        7,
+    )
+    assert (resnet18.model.backbone, resnet18.lr) == ("resnet18", vgg.lr)
+    assert resnet50.model.backbone == "resnet50"
+    assert {vgg.model.head, resnet18.model.head, resnet50.model.head} == {"mlp"}
+
+
+def test_the_command_line_beats_a_recipe() -> None:
+    entry.register()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        config = compose("train", ["experiment=vgg16_stanford", "lr=0.5", "model=resnet34"])
+    assert (config.lr, config.model.backbone, config.epochs) == (0.5, "resnet34", 7)
+
+
+def test_help_names_every_key_and_choice_and_imports_nothing_heavy() -> None:
+    answer = run("-X", "importtime", "train.py", "--help")
+    assert answer.returncode == 0
+    groups = {name.split(".")[0] for name in key_names(TrainConfig)}
+    assert not [name for name in groups if not re.search(rf"^\s+{name}(\.\*)?\s", answer.stdout, re.MULTILINE)]
+    for name in key_names(TrainConfig):
+        if name != "model.backbone":
+            assert re.search(rf"\b{name.split('.')[-1]}\b", answer.stdout), name
+    for group in ("data", "model", "trainer", "experiment"):
+        assert f"{group}: {', '.join(choices(group))}" in answer.stdout
+    imported = {line.split("|")[-1].strip().split(".")[0] for line in answer.stderr.splitlines() if "|" in line}
+    assert not imported & {"torch", "torchvision", "pytorch_lightning", "numpy", "PIL", "matplotlib"}
+
+
+def test_make_targets_of_the_readme_exist() -> None:
+    targets = set(re.findall(r"`?make ([a-z-]+)", README))
+    assert {"demo", "test", "install", "lint"} <= targets
+    for target in targets:
+        answer = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=False)
+        assert answer.returncode == 0, answer.stderr
+
+
+def readme_commands() -> list[str]:
+    blocks = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+    return [line for block in blocks for line in block.splitlines() if line.startswith("python ")]
+
+
+def test_the_readme_commands_run(sample: Path, tmp_path: Path) -> None:
+    """Each Python command as it stands, with overrides that make it small and offline."""
+    commands = readme_commands()
+    assert any(command.startswith("python train.py lr=0.01 batch_size=256") for command in commands)
+    trained = tmp_path / "run"
+    first = run("train.py", f"data.dir={sample}", f"hydra.run.dir={trained}", *SMALL)
+    assert first.returncode == 0, first.stderr
+    photo = next((sample / "test").rglob("*.jpg"))
+    for command in commands:
+        words = shlex.split(command.split("#")[0])[1:]
+        script = words[0]
+        if script == "scripts/get_data.py":
+            # Nothing is downloaded here; the command line itself must be one that the script takes.
+            answer = run(*words, "--cfg", "job")
+        elif script == "scripts/make_sample.py":
+            answer = run(*words, f"dir={tmp_path / 'drawn'}", "train=1", "valid=1", "test=1", "pixels=64")
+        elif script == "scripts/predict.py":
+            filled = [re.sub(r"^model=.*", f"model={trained / 'model'}", word) for word in words]
+            answer = run(*[re.sub(r"^images=.*", f"images={photo}", word) for word in filled])
+            assert json.loads(answer.stdout)["path"] == str(photo)
+        elif any(word.startswith("resume=") for word in words):
+            answer = run("train.py", f"resume={trained}")
+        elif "--help" in words:
+            answer = run(*words)
+        else:
+            shrink = [setting for setting in SMALL if not setting.startswith("model.weights")]
+            chosen = [word for word in words if not word.startswith(("data=", "data.dir=", "model.weights="))]
+            small = [
+                *shrink,
+                f"data.dir={sample}",
+                "model.weights=random",
+                f"hydra.run.dir={tmp_path / 'other'}",
+            ]
+            answer = run(*chosen, *small)
+        assert answer.returncode == 0, (command, answer.stderr)
+
+
+def test_prediction_goes_on_after_an_unreadable_file(sample: Path, tmp_path: Path) -> None:
+    trained = tmp_path / "run"
+    assert run("train.py", f"data.dir={sample}", f"hydra.run.dir={trained}", *SMALL).returncode == 0
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    shutil.copy(next((sample / "test").rglob("*.jpg")), folder / "b.jpg")
+    (folder / "a.jpg").write_text("no image")
+    answer = run("scripts/predict.py", f"model={trained / 'model'}", f"images={folder}")
+    lines = [json.loads(line) for line in answer.stdout.splitlines()]
+    assert answer.returncode == 1
+    assert "error" in lines[0] and "breed" in lines[1]
+    assert len(lines[1]["top"]) == 3
+    assert run("scripts/predict.py", f"model={trained}", f"images={folder}").returncode == 2
+
+
+def wrong_inputs(sample: Path, tmp_path: Path) -> dict[str, tuple[list[str], list[str]]]:
+    """Name: (overrides, what the message must say)."""
+
+    def copy(name: str) -> Path:
+        target = tmp_path / name
+        shutil.copytree(sample, target)
+        return target
+
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    one = copy("one class")
+    for split in ("train", "valid", "test"):
+        for folder in sorted((one / split).iterdir())[1:]:
+            shutil.rmtree(folder)
+    lacking = copy("lacking")
+    missing = sorted((lacking / "valid").iterdir())[0]
+    shutil.rmtree(missing)
+    corrupt = copy("corrupt")
+    damaged = next((corrupt / "train").rglob("*.jpg"))
+    damaged.write_bytes(damaged.read_bytes()[:300])
+    text = copy("text")
+    (text / "train" / missing.name / "notes.jpg").write_text("these are notes")
+    other = tmp_path / "resnet18.pth"
+    torch.save(models.resnet18(weights=None).state_dict(), other)
+    truncated = tmp_path / "truncated.pth"
+    truncated.write_bytes(other.read_bytes()[:100_000])
+    here = f"data.dir={sample}"
+
+    def folder(path: Path) -> str:
+        return f"data.dir='{path}'"
+
+    return {
+        "no such directory": (["data.dir=nowhere"], ["nowhere", "no such directory", "get_data.py"]),
+        "no images": ([folder(empty)], ["no images", ".jpg"]),
+        "one class only": ([folder(one)], ["one class only", "two or more"]),
+        "a class missing in valid": ([folder(lacking)], ["valid", missing.name]),
+        "a corrupt file": ([folder(corrupt)], [damaged.name, "data.on_bad_image=skip"]),
+        "no image": ([folder(text)], ["notes.jpg", "not an image"]),
+        "other weights": ([here, f"model.weights={other}"], ["missing features.0.weight", "model=resnet18"]),
+        "truncated weights": ([here, f"model.weights={truncated}"], [truncated.name, "damaged"]),
+        "no such weights": ([here, "model.weights=gone.pth"], ["gone.pth", "no such file", "imagenet"]),
+        "unknown key": ([here, "learning_rate=1"], ["learning_rate", "lr"]),
+        "unknown key, added": ([here, "+color=1"], ["color"]),
+        "unknown model": ([here, "model=resnet5"], ["resnet5", "resnet50"]),
+        "unknown recipe": ([here, "experiment=none"], ["vgg16_stanford"]),
+        "negative learning rate": ([here, "lr=-1"], ["lr=-1", "above 0"]),
+        "batch of none": ([here, "batch_size=0"], ["batch_size=0", "at least 1"]),
+        "words for numbers": ([here, "lr=fast"], ["lr", "fast"]),
+        "unknown head": ([here, "model.head=big"], ["linear, mlp"]),
+        "unknown stage": ([here, "model.unfreeze=layer9"], ["fire2", "fire9"]),
+        "all at once": ([here, "lr=nan", "epochs=0"], ["lr=nan", "epochs=0"]),
+        "resume elsewhere": ([f"resume={empty}"], ["config.yaml", "not a run directory"]),
+    }
+
+
+def test_wrong_inputs_end_with_a_message_and_code_2(sample: Path, tmp_path: Path) -> None:
+    for number, (name, (overrides, said)) in enumerate(wrong_inputs(sample, tmp_path).items()):
+        model = [] if any(o.startswith(("model=", "resume=")) for o in overrides) else ["model=squeezenet1_1"]
+        weights = "model.weights=random"
+        if any(o.startswith(("model.weights=", "resume=")) for o in overrides):
+            answer = run("train.py", *model, *overrides, f"hydra.run.dir={tmp_path / str(number)}")
+        else:
+            answer = run("train.py", *model, weights, *overrides, f"hydra.run.dir={tmp_path / str(number)}")
+        assert answer.returncode == 2, (name, answer.stderr)
+        for words in said:
+            assert words in answer.stderr, (name, answer.stderr)
+        assert "Traceback" not in answer.stderr
+        assert not (tmp_path / str(number) / "metrics.json").exists()
+
+
+def test_a_run_killed_between_epochs_continues_as_if_it_never_stopped(sample: Path, tmp_path: Path) -> None:
+    settings = [f"data.dir={sample}", *SMALL, "epochs=60", "patience=60", "model.head=mlp"]
+    whole = run("train.py", *settings, f"hydra.run.dir={tmp_path / 'whole'}")
+    assert whole.returncode == 0, whole.stderr
+    directory = tmp_path / "killed"
+    process = subprocess.Popen(
+        [sys.executable, "train.py", *settings, f"hydra.run.dir={directory}"],
+        cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not (directory / "checkpoints" / "last.ckpt").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait(timeout=30)
+    assert not (directory / "metrics.json").exists(), "the run ended before it could be killed"
+    resumed = run("train.py", f"resume={directory}")
+    assert resumed.returncode == 0, resumed.stderr
+    assert "resuming from" in resumed.stdout
+    metrics = [json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("whole", "killed")]
+    for values in metrics:
+        del values["seconds"], values["features"]
+    assert metrics[0] == metrics[1]
+    steps = [int(line.split(",")[1]) for line in (directory / "history.csv").read_text().splitlines()[1:]]
+    assert len(steps) == 60
+    assert all(after - before == 3 for before, after in pairwise(steps))

@@ -1,0 +1,356 @@
+"""Breed folders: which photos are found, how they are split, and what is refused in which words."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from dogbreeds.data.folders import BreedFolders, index
+from dogbreeds.errors import DataError, UserError
+
+Counts = dict[str, int]
+COMPLETE: Counts = {
+    f"{split}/{name}": count
+    for split, count in (("train", 3), ("valid", 2), ("test", 1))
+    for name in ("beagle", "akita")
+}
+
+
+def paint(file: Path, key: str | None = None) -> Path:
+    """A photo of one colour; the same key gives the same bytes, no key a colour of the file's own."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    key = key or "/".join(file.parts[-3:])
+    red, green, blue = hashlib.sha256(key.encode()).digest()[:3]
+    kind = {".jpg": "JPEG", ".jpeg": "JPEG"}.get(file.suffix.lower(), file.suffix[1:].upper())
+    Image.new("RGB", (32, 32), (red, green, blue)).save(file, kind)
+    return file
+
+
+def populate(root: Path, counts: Counts) -> Path:
+    for folder, count in counts.items():
+        for number in range(count):
+            paint(root / folder / f"{number:03d}.png")
+    return root
+
+
+def read(root: Path, **settings: Any) -> BreedFolders:
+    return index(root, **{"on_bad_image": "stop", "split_seed": 0, "workers": 0, **settings})
+
+
+def refusal(root: Path, **settings: Any) -> str:
+    with pytest.raises(DataError) as caught:
+        read(root, **settings)
+    assert isinstance(caught.value, UserError)
+    return str(caught.value)
+
+
+def names(folders: BreedFolders, split: str) -> list[str]:
+    return [photo.path.relative_to(folders.root).as_posix() for photo in folders.splits[split]]
+
+
+def per_class(folders: BreedFolders) -> dict[str, list[int]]:
+    return {split: folders.class_counts(split) for split in ("train", "valid", "test")}
+
+
+def digests(folders: BreedFolders, split: str) -> set[str]:
+    return {photo.digest for photo in folders.splits[split]}
+
+
+def test_folders_with_splits(tmp_path: Path) -> None:
+    folders = read(populate(tmp_path, COMPLETE))
+    assert folders.counts() == {"train": 6, "valid": 4, "test": 2}
+    assert names(folders, "valid") == [
+        "valid/akita/000.png",
+        "valid/akita/001.png",
+        "valid/beagle/000.png",
+        "valid/beagle/001.png",
+    ]
+    assert [photo.label for photo in folders.splits["valid"]] == [0, 0, 1, 1]
+    assert folders.leaks == ()
+    assert folders.unreadable == ()
+    photo = folders.splits["test"][0]
+    assert photo.digest == hashlib.sha256(photo.path.read_bytes()).hexdigest()
+
+
+def test_classes_are_sorted_whatever_their_splits(tmp_path: Path) -> None:
+    folders = read(populate(tmp_path, {"zebra": 3, "010.c": 3, "002.b": 3, "Akita": 3}))
+    assert folders.classes == ("002.b", "010.c", "Akita", "zebra")
+    for photos in folders.splits.values():
+        assert all(folders.classes[photo.label] == photo.path.parent.name for photo in photos)
+
+
+def test_val_is_valid(tmp_path: Path) -> None:
+    counts = {folder.replace("valid", "val"): count for folder, count in COMPLETE.items()}
+    folders = read(populate(tmp_path, counts))
+    assert folders.counts() == {"train": 6, "valid": 4, "test": 2}
+    assert names(folders, "valid")[0] == "val/akita/000.png"
+
+
+def test_missing_valid_is_taken_from_train(tmp_path: Path) -> None:
+    counts = {"train/a": 20, "train/b": 30, "test/a": 2, "test/b": 2}
+    folders = read(populate(tmp_path, counts))
+    assert per_class(folders) == {"train": [18, 27], "valid": [2, 3], "test": [2, 2]}
+    assert all(name.startswith("train/") for name in names(folders, "valid"))
+    assert all(name.startswith("test/") for name in names(folders, "test"))
+    assert not digests(folders, "train") & digests(folders, "valid")
+
+
+def test_missing_test_is_taken_from_valid(tmp_path: Path) -> None:
+    counts = {"train/a": 3, "train/b": 3, "valid/a": 8, "valid/b": 4}
+    folders = read(populate(tmp_path, counts))
+    assert per_class(folders) == {"train": [3, 3], "valid": [4, 2], "test": [4, 2]}
+    assert all(name.startswith("valid/") for name in names(folders, "test"))
+    assert not digests(folders, "valid") & digests(folders, "test")
+
+
+@pytest.mark.parametrize("count", [3, 10, 20])
+def test_train_alone_is_split_like_folders_without_splits(tmp_path: Path, count: int) -> None:
+    folders = read(populate(tmp_path, {"train/a": count, "train/b": count}))
+    held_out = max(1, count // 10)
+    assert per_class(folders) == {
+        "train": [count - 2 * held_out] * 2,
+        "valid": [held_out] * 2,
+        "test": [held_out] * 2,
+    }
+
+
+def test_folders_without_splits(tmp_path: Path) -> None:
+    folders = read(populate(tmp_path, {"a": 20, "b": 30, "c": 4}))
+    assert per_class(folders) == {"train": [16, 24, 2], "valid": [2, 3, 1], "test": [2, 3, 1]}
+    every = [name for split in folders.splits for name in names(folders, split)]
+    assert len(every) == len(set(every)) == 54
+    for split in folders.splits:
+        assert names(folders, split) == sorted(names(folders, split))
+
+
+def test_split_depends_on_the_seed(tmp_path: Path) -> None:
+    root = populate(tmp_path, {"a": 20, "b": 20})
+    first = read(root, split_seed=1)
+    assert first == read(root, split_seed=1)
+    assert names(first, "test") != names(read(root, split_seed=2), "test")
+    # Not the first or last photos of each class: folders are often sorted by scene.
+    assert {name[2:] for name in names(first, "test")} != {"000.png", "001.png"}
+
+
+def test_split_does_not_depend_on_the_order_of_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = populate(tmp_path, {"a": 12, "b": 12})
+    first, listed = read(root), Path.iterdir
+
+    def backwards(directory: Path) -> Iterator[Path]:
+        return iter(sorted(listed(directory), reverse=True))
+
+    monkeypatch.setattr(Path, "iterdir", backwards)
+    assert read(root) == first
+
+
+def test_split_does_not_depend_on_names(tmp_path: Path) -> None:
+    first = read(populate(tmp_path / "first", {"a": 20, "b": 20}))
+    for photos in first.splits.values():
+        for photo in photos:
+            renamed = tmp_path / "second" / photo.path.parent.name / f"{photo.digest[:8]}.png"
+            renamed.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(photo.path, renamed)
+    second = read(tmp_path / "second")
+    for split in first.splits:
+        assert digests(first, split) == digests(second, split)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_identical_photos_stay_together(tmp_path: Path, seed: int) -> None:
+    root = populate(tmp_path, {"a": 8, "b": 8})
+    for number in range(6):
+        paint(root / "a" / f"copy{number}.png", key="the same")
+        paint(root / "b" / f"pair{number}.png", key=f"pair {number // 2}")
+    folders = read(root, split_seed=seed)
+    assert sum(folders.counts().values()) == 28
+    train, valid, test = (digests(folders, split) for split in ("train", "valid", "test"))
+    assert not (train & valid or train & test or valid & test)
+    assert folders.leaks == ()
+
+
+def test_names_of_photos(tmp_path: Path) -> None:
+    root = populate(tmp_path, COMPLETE)
+    extra = [root / "train/akita" / name for name in ("a.JPG", "b.Jpeg", "c.WebP", "d.BMP", "e.PNG")]
+    for file in extra:
+        paint(file)
+    for ignored in (".hidden.png", "._a.jpg", "notes.txt", "Thumbs.db", "photo.gif", "photo"):
+        (root / "train/akita" / ignored).write_text("not a photo")
+    (root / ".git/objects").mkdir(parents=True)
+    paint(root / "train/.cache/f.png")
+    paint(root / "train/akita/nested/g.png")
+    (root / "readme.txt").write_text("not a photo")
+    paint(root / "train/stray.png")
+    (root / "train/empty").mkdir()
+    folders = read(root)
+    assert folders.classes == ("akita", "beagle")
+    assert folders.counts() == {"train": 11, "valid": 4, "test": 2}
+    assert {photo.path for photo in folders.splits["train"]} >= set(extra)
+
+
+def test_leaks_name_both_files(tmp_path: Path) -> None:
+    root = populate(tmp_path, COMPLETE)
+    first = paint(root / "train/akita/one.png", key="twin")
+    second = paint(root / "test/beagle/two.png", key="twin")
+    folders = read(root)
+    assert folders.leaks == ((first, second),)
+    report = folders.describe()
+    assert "1 photos stand in more than one split" in report
+    assert "train/akita/one.png = test/beagle/two.png" in report
+
+
+def test_copies_within_a_split_are_no_leak(tmp_path: Path) -> None:
+    root = populate(tmp_path, COMPLETE)
+    paint(root / "train/akita/one.png", key="twin")
+    paint(root / "train/akita/two.png", key="twin")
+    folders = read(root)
+    assert folders.leaks == ()
+    assert "more than one split" not in folders.describe()
+
+
+def test_description(tmp_path: Path) -> None:
+    lines = read(populate(tmp_path, {**COMPLETE, "train/akita": 5})).describe().splitlines()
+    assert lines[0] == f"2 breeds in {tmp_path}"
+    assert [line.split() for line in lines[1:]] == [
+        ["train", "8", "photos,", "3", "to", "5", "of", "a", "breed"],
+        ["valid", "4", "photos,", "2", "to", "2", "of", "a", "breed"],
+        ["test", "2", "photos,", "1", "to", "1", "of", "a", "breed"],
+    ]
+
+
+@pytest.fixture
+def damaged(tmp_path: Path) -> tuple[Path, dict[Path, str]]:
+    """Folders with four unreadable files, each with a part of the reason."""
+    root = populate(tmp_path / "photos", COMPLETE)
+    cut = paint(root / "train/beagle/cut.jpg")
+    cut.write_bytes(cut.read_bytes()[:-200])
+    empty, text = root / "train/akita/empty.jpg", root / "valid/akita/text.jpg"
+    empty.write_bytes(b"")
+    text.write_text("<html>not found</html>")
+    folder = root / "test/akita/folder.jpg"
+    folder.mkdir()
+    return root, {cut: "truncated", empty: "empty", text: "not an image", folder: "directory"}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_bad_images_stop_the_run(damaged: tuple[Path, dict[Path, str]], workers: int) -> None:
+    root, reasons = damaged
+    lines = refusal(root, workers=workers).splitlines()
+    assert lines[0].startswith(f"4 of 16 files in data.dir={root}")
+    for file, reason in reasons.items():
+        assert any(f"{file}: " in line and reason in line.lower() for line in lines)
+    assert "data.on_bad_image=skip" in lines[-1]
+
+
+def test_bad_images_are_skipped(damaged: tuple[Path, dict[Path, str]]) -> None:
+    root, reasons = damaged
+    folders = read(root, on_bad_image="skip")
+    assert folders.counts() == {"train": 6, "valid": 4, "test": 2}
+    assert {path for path, _ in folders.unreadable} == set(reasons)
+    report = folders.describe()
+    assert "4 unreadable files left out" in report
+    assert all(f"{file}: " in report for file in reasons)
+
+
+def test_long_list_of_bad_images_is_cut(tmp_path: Path) -> None:
+    root = populate(tmp_path, COMPLETE)
+    for number in range(12):
+        (root / "train/akita" / f"bad{number:02d}.jpg").write_bytes(b"")
+    message = refusal(root)
+    assert "12 of 24 files" in message
+    assert message.count(": the file is empty") == 10
+    assert "and 2 more" in message
+
+
+def test_class_that_is_all_unreadable_is_missing(tmp_path: Path) -> None:
+    root = populate(tmp_path, COMPLETE)
+    (root / "test/akita/000.png").write_bytes(b"")
+    message = refusal(root, on_bad_image="skip")
+    assert "test: akita" in message
+    assert "beagle" not in message
+
+
+@pytest.mark.parametrize("layout", ["complete", "flat", "damaged"])
+def test_threads_change_nothing(tmp_path: Path, layout: str, damaged: tuple[Path, dict[Path, str]]) -> None:
+    root = damaged[0]
+    if layout != "damaged":
+        root = populate(tmp_path, COMPLETE if layout == "complete" else {"a": 12, "b": 9})
+        shutil.rmtree(damaged[0])
+    alone, together, default = (read(root, on_bad_image="skip", workers=workers) for workers in (0, 2, None))
+    assert alone == together == default
+
+
+def test_no_such_directory(tmp_path: Path) -> None:
+    message = refusal(tmp_path / "nowhere")
+    assert f"{tmp_path / 'nowhere'}: no such directory" in message
+    assert "scripts/get_data.py" in message
+    assert "scripts/make_sample.py" in message
+    file = tmp_path / "file"
+    file.write_text("")
+    assert "no such directory" in refusal(file)
+
+
+@pytest.mark.parametrize("folder", ["", "akita", "train", "train/akita", "valid/akita"])
+def test_no_images(tmp_path: Path, folder: str) -> None:
+    (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+    (tmp_path / folder / "notes.txt").write_text("no photo")
+    message = refusal(tmp_path)
+    assert f"data.dir={tmp_path} holds no images" in message
+    assert "train/<class>/*.jpg" in message
+    assert ".webp" in message
+
+
+def test_one_class(tmp_path: Path) -> None:
+    message = refusal(populate(tmp_path, {"train/akita": 3, "valid/akita": 1, "test/akita": 1}))
+    assert "one class only (akita)" in message
+
+
+@pytest.mark.parametrize("split", ["train", "valid", "test"])
+def test_class_without_photos_in_a_split(tmp_path: Path, split: str) -> None:
+    root = populate(tmp_path, {f: count for f, count in COMPLETE.items() if f != f"{split}/beagle"})
+    message = refusal(root)
+    assert f"{split}: beagle" in message
+    assert message.count("beagle") == 1
+    assert "akita" not in message
+    assert "Add photos there" in message
+
+
+def test_long_list_of_missing_classes_is_cut(tmp_path: Path) -> None:
+    counts = {f"{split}/{number:02d}": 1 for split in ("train", "valid") for number in range(12)}
+    message = refusal(populate(tmp_path, {**counts, "test/00": 1}))
+    assert "test: 01, 02, 03, 04, 05, 06, 07, 08, 09, 10, ...\n" in message
+
+
+@pytest.mark.parametrize("layout", ["", "train/"])
+@pytest.mark.parametrize("count", [1, 2])
+def test_class_with_too_few_photos_for_three_splits(tmp_path: Path, layout: str, count: int) -> None:
+    message = refusal(populate(tmp_path, {f"{layout}akita": 10, f"{layout}rare": count}))
+    assert "train: rare" in message
+    assert "akita" not in message
+    assert "at least three different photos" in message
+
+
+def test_copies_do_not_count_as_different_photos(tmp_path: Path) -> None:
+    root = populate(tmp_path, {"akita": 10})
+    for number in range(10):
+        paint(root / "rare" / f"{number}.png", key="the same")
+    assert "at least three different photos" in refusal(root)
+
+
+def test_three_photos_are_enough(tmp_path: Path) -> None:
+    folders = read(populate(tmp_path, {"akita": 3, "beagle": 3}))
+    assert per_class(folders) == {"train": [1, 1], "valid": [1, 1], "test": [1, 1]}
+
+
+def test_too_few_photos_to_take_a_split_from(tmp_path: Path) -> None:
+    counts = {"train/a": 3, "train/b": 3, "valid/a": 2, "valid/b": 1}
+    message = refusal(populate(tmp_path, counts))
+    assert "valid: b" in message
+    assert "at least three different photos" in message

@@ -1,0 +1,317 @@
+"""Photos of every kind become upright 8-bit RGB, and what is no photo is refused with a reason."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image, features
+from torchvision.models import SqueezeNet1_1_Weights
+
+from dogbreeds.data.images import Transform, UnreadableImageError, decode
+
+Pixels = NDArray[np.uint8]
+
+RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
+
+
+def encode(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def quadrants() -> Pixels:
+    """48 x 32 pixels with four colours, so that each of the eight orientations looks different."""
+    pixels = np.zeros((32, 48, 3), np.uint8)
+    pixels[:16, :24], pixels[:16, 24:], pixels[16:, :24], pixels[16:, 24:] = RED, GREEN, BLUE, WHITE
+    return pixels
+
+
+def noise(width: int, height: int, seed: int = 0) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+def corner(image: Image.Image) -> tuple[int, ...]:
+    pixel = image.getpixel((2, 2))
+    assert isinstance(pixel, tuple)
+    return pixel
+
+
+def exif(entries: list[tuple[int, int, int, bytes]]) -> bytes:
+    """A little-endian EXIF block of (tag, type, count, four bytes of value), valid or not."""
+    directory = b"".join(struct.pack("<HHI", *entry[:3]) + entry[3] for entry in entries)
+    return b"Exif\0\0II*\0" + struct.pack("<IH", 8, len(entries)) + directory + bytes(4)
+
+
+ROTATED = (0x0112, 3, 1, struct.pack("<HH", 6, 0))
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "tolerance"),
+    [
+        ("JPEG", {"quality": 95, "subsampling": 0}, 12),
+        ("PNG", {}, 0),
+        ("WEBP", {"lossless": True}, 0),
+        ("BMP", {}, 0),
+    ],
+)
+def test_file_formats(kind: str, options: dict[str, Any], tolerance: int) -> None:
+    image = decode(encode(Image.fromarray(quadrants()), kind, **options))
+    assert (image.mode, image.size) == ("RGB", (48, 32))
+    difference = np.asarray(image).astype(int) - quadrants().astype(int)
+    assert np.abs(difference).max() <= tolerance
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation(orientation: int, kind: str) -> None:
+    upright = quadrants()
+    turned = upright.transpose(1, 0, 2)
+    # What a camera stores, from the table in the EXIF standard: where the first row and column belong.
+    stored = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: turned,
+        6: turned[::-1],
+        7: turned[::-1, ::-1],
+        8: turned[:, ::-1],
+    }[orientation]
+    tags = Image.Exif()
+    tags[0x0112] = orientation
+    image = decode(encode(Image.fromarray(np.ascontiguousarray(stored)), kind, exif=tags, quality=95))
+    assert image.size == (48, 32)
+    # Away from the edges of the quadrants, where lossy formats blur.
+    middles = np.ix_([8, 24], [12, 36])
+    difference = np.asarray(image)[middles].astype(int) - upright[middles].astype(int)
+    assert np.abs(difference).max() <= 12
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+@pytest.mark.parametrize(
+    "odd",
+    [
+        # XResolution as text, ResolutionUnit as text, a text that would end far behind the end of the file.
+        (0x011A, 2, 4, b"abc\0"),
+        (0x0128, 2, 4, b"abc\0"),
+        (0x0132, 2, 1 << 30, b"\xff\xff\xff\x7f"),
+    ],
+)
+def test_orientation_beside_an_odd_exif_tag(odd: tuple[int, int, int, bytes]) -> None:
+    stored = np.ascontiguousarray(quadrants().transpose(1, 0, 2)[::-1])
+    image = decode(encode(Image.fromarray(stored), "JPEG", quality=95, exif=exif([ROTATED, odd])))
+    assert image.size == (48, 32)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("block", [b"Exif\0\0", b"Exif\0\0no tags in here", exif([ROTATED])[:14]])
+def test_photo_with_broken_exif_is_still_a_photo(block: bytes, kind: str) -> None:
+    assert decode(encode(Image.fromarray(quadrants()), kind, exif=block)).size == (48, 32)
+
+
+def test_orientation_that_does_not_exist_is_ignored() -> None:
+    tag = (0x0112, 3, 1, struct.pack("<HH", 9, 0))
+    assert decode(encode(Image.fromarray(quadrants()), "JPEG", exif=exif([tag]))).size == (48, 32)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_grayscale(kind: str) -> None:
+    image = decode(encode(Image.new("L", (32, 32), 100), kind))
+    assert (image.mode, corner(image)) == ("RGB", (100, 100, 100))
+
+
+def test_grayscale_with_alpha() -> None:
+    picture = Image.new("LA", (32, 32), (100, 255))
+    picture.paste((100, 0), (0, 0, 16, 32))
+    image = decode(encode(picture))
+    assert (image.mode, corner(image), image.getpixel((30, 30))) == ("RGB", WHITE, (100, 100, 100))
+
+
+def test_grayscale_with_a_transparent_value() -> None:
+    picture = Image.new("L", (32, 32), 100)
+    picture.paste(7, (0, 0, 16, 32))
+    image = decode(encode(picture, transparency=7))
+    assert (image.mode, corner(image), image.getpixel((30, 30))) == ("RGB", WHITE, (100, 100, 100))
+
+
+def palette_picture() -> Image.Image:
+    picture = Image.new("P", (32, 32), 1)
+    picture.putpalette([*RED, *BLUE, *GREEN])
+    picture.paste(0, (0, 0, 16, 32))
+    return picture
+
+
+def test_palette() -> None:
+    image = decode(encode(palette_picture()))
+    assert (image.mode, corner(image), image.getpixel((30, 30))) == ("RGB", RED, BLUE)
+
+
+@pytest.mark.parametrize("transparency", [0, b"\x00\xff\xff"])
+def test_palette_with_transparency(transparency: int | bytes) -> None:
+    image = decode(encode(palette_picture(), transparency=transparency))
+    assert (image.mode, corner(image), image.getpixel((30, 30))) == ("RGB", WHITE, BLUE)
+
+
+def test_one_bit() -> None:
+    picture = Image.new("1", (32, 32), 0)
+    picture.paste(1, (0, 0, 16, 32))
+    image = decode(encode(picture))
+    assert (image.mode, corner(image), image.getpixel((30, 30))) == ("RGB", WHITE, (0, 0, 0))
+
+
+def test_cmyk_jpeg() -> None:
+    image = decode(encode(Image.new("CMYK", (32, 32), (0, 255, 255, 0)), "JPEG", quality=95))
+    assert image.mode == "RGB"
+    assert np.abs(np.subtract(corner(image), RED)).max() <= 6
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_transparent_parts_become_white(kind: str) -> None:
+    picture = Image.new("RGBA", (32, 32), (*BLUE, 255))
+    picture.paste((*RED, 0), (0, 0, 16, 16))
+    picture.paste((*RED, 128), (0, 16, 16, 32))
+    image = decode(encode(picture, kind, lossless=True))
+    assert (image.mode, corner(image), image.getpixel((30, 30))) == ("RGB", WHITE, BLUE)
+    assert np.abs(np.subtract(image.getpixel((2, 30)), (255, 127, 127))).max() <= 1
+
+
+def test_rgb_with_a_transparent_colour() -> None:
+    picture = Image.new("RGB", (32, 32), BLUE)
+    picture.paste(RED, (0, 0, 16, 32))
+    image = decode(encode(picture, transparency=RED))
+    assert (image.mode, corner(image), image.getpixel((30, 30))) == ("RGB", WHITE, BLUE)
+
+
+def test_sixteen_bits_are_scaled_and_not_clipped() -> None:
+    values = np.repeat(np.array([[0, 1000, 32768, 65535]], np.uint16), 32, axis=0)
+    image = decode(encode(Image.fromarray(np.repeat(values, 8, axis=1))))
+    assert (image.mode, image.size) == ("RGB", (32, 32))
+    black, dark, middle, white = (image.getpixel((x, 5)) for x in (2, 10, 18, 26))
+    assert (black, white) == ((0, 0, 0), WHITE)
+    assert np.abs(np.subtract(middle, 128)).max() <= 1
+    assert np.abs(np.subtract(dark, 4)).max() <= 1
+
+
+def test_empty_bytes() -> None:
+    with pytest.raises(UnreadableImageError, match="empty"):
+        decode(b"")
+
+
+def test_text_in_a_file_with_the_name_of_a_photo() -> None:
+    with pytest.raises(UnreadableImageError, match="not an image"):
+        decode(b"<html>404 not found</html>")
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP"])
+def test_truncated_file(kind: str) -> None:
+    content = encode(noise(48, 48), kind)
+    for share in (0.1, 0.5, 0.9):
+        with pytest.raises(UnreadableImageError, match=r"."):
+            decode(content[: int(share * len(content))])
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "AVIF"])
+def test_damage_is_never_another_exception(kind: str) -> None:
+    generator = np.random.default_rng(0)
+    if kind == "AVIF" and not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    odd = exif([ROTATED, (0x011A, 2, 4, b"abc\0")])
+    content = encode(noise(32, 32), kind, **({"exif": odd} if kind in ("JPEG", "WEBP") else {}))
+    refused = 0
+    for _ in range(100):
+        damaged = bytearray(content)
+        for position in generator.integers(4, min(300, len(content)), 3):
+            damaged[position] = generator.integers(256)
+        try:
+            assert decode(bytes(damaged)).mode == "RGB"
+        except UnreadableImageError as error:
+            assert str(error)
+            refused += 1
+    assert refused
+
+
+def test_error_without_a_message_gets_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(file: object) -> None:
+        raise EOFError
+
+    monkeypatch.setattr(Image, "open", fail)
+    with pytest.raises(UnreadableImageError, match="EOFError"):
+        decode(b"anything")
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("side", [40, 64])
+def test_decompression_bomb(monkeypatch: pytest.MonkeyPatch, side: int) -> None:
+    # Pillow warns above the limit and raises above twice the limit.
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 32 * 32)
+    with pytest.raises(UnreadableImageError, match="too many pixels"):
+        decode(encode(Image.new("RGB", (side, side))))
+    assert decode(encode(Image.new("RGB", (32, 32)))).size == (32, 32)
+
+
+def test_no_limit_of_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    assert decode(encode(Image.new("RGB", (32, 32)))).size == (32, 32)
+
+
+def test_threads_do_not_change_the_warning_filters() -> None:
+    contents = [encode(noise(48, 48, seed)) for seed in range(4)] * 250
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(decode, contents))
+    assert list(warnings.filters) == before
+
+
+@pytest.fixture(scope="module")
+def preset() -> Any:
+    return SqueezeNet1_1_Weights.IMAGENET1K_V1.transforms()
+
+
+@pytest.fixture(scope="module")
+def transform(preset: Any) -> Transform:
+    return Transform(
+        resize=preset.resize_size[0],
+        crop=preset.crop_size[0],
+        interpolation=preset.interpolation.value,
+        mean=tuple(preset.mean),
+        std=tuple(preset.std),
+    )
+
+
+@pytest.mark.parametrize("size", [(64, 48), (45, 60), (640, 400), (301, 503)])
+def test_transform_equals_the_preset_of_the_weights(
+    transform: Transform, preset: Any, size: tuple[int, int]
+) -> None:
+    image = noise(*size)
+    pixels = transform(image)
+    assert (pixels.dtype, pixels.shape) == (torch.uint8, (3, 224, 224))
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (transform.mean, transform.std))
+    torch.testing.assert_close((pixels / 255 - mean) / std, preset(image), atol=1e-5, rtol=0)
+
+
+def test_interpolation_is_used() -> None:
+    image = noise(64, 64)
+    results = [
+        Transform(resize=40, crop=32, interpolation=name, mean=(0.5,) * 3, std=(0.5,) * 3)(image)
+        for name in ("bilinear", "bicubic")
+    ]
+    assert not torch.equal(*results)
+
+
+def test_transform_survives_json(transform: Transform) -> None:
+    again = Transform.from_json(json.loads(json.dumps(transform.to_json())))
+    assert again == transform
+    # The cache key is made of the text.
+    assert repr(again) == repr(transform)

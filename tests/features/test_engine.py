@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from dogbreeds.features.engines.reference import TorchEngine, resolve_precision
+from dogbreeds.model.backbones import cut, load_backbone, transform_of
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def trunk() -> nn.Module:
+    name = "squeezenet1_1"
+    return cut(load_backbone(name, "random", seed=0).stages, transform_of(name), None)[0]
+
+
+def images(number: int) -> Tensor:
+    """Images that differ in colour and in texture."""
+    generator = torch.Generator().manual_seed(1)
+    colour = torch.rand(number, 3, 1, 1, generator=generator)
+    return ((colour + torch.rand(number, 3, 64, 64, generator=generator)) / 2 * 255).to(torch.uint8)
+
+
+def engine(trunk: nn.Module, precision: str = "fp32", batch_size: int = 4) -> TorchEngine:
+    return TorchEngine(trunk, device=CPU, precision=precision, batch_size=batch_size)
+
+
+# Precision
+
+
+@pytest.mark.parametrize("hardware", [True, False])
+@pytest.mark.parametrize("device", ["cpu", "cuda", "mps"])
+@pytest.mark.parametrize("requested", ["fp32", "bf16"])
+def test_an_explicit_precision_is_kept(
+    requested: str, device: str, hardware: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: hardware)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: hardware)
+    assert resolve_precision(requested, torch.device(device)) == requested
+
+
+@pytest.mark.parametrize(("hardware", "expected"), [(True, "bf16"), (False, "fp32")])
+def test_auto_follows_the_processor(hardware: bool, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: hardware)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: not hardware)
+    assert resolve_precision("auto", CPU) == expected
+
+
+@pytest.mark.parametrize(("hardware", "expected"), [(True, "bf16"), (False, "fp32")])
+def test_auto_follows_the_gpu_and_does_not_count_emulation(
+    hardware: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def supported(including_emulation: bool = True) -> bool:
+        return hardware or including_emulation
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: not hardware)
+    assert resolve_precision("auto", torch.device("cuda")) == expected
+
+
+def test_auto_is_careful_with_other_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    assert resolve_precision("auto", torch.device("mps")) == "fp32"
+
+
+def test_auto_asks_the_hardware_of_this_machine() -> None:
+    assert resolve_precision("auto", CPU) in ("bf16", "fp32")
+
+
+# Features
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_features_are_float32_on_the_cpu_without_a_graph(trunk: nn.Module, precision: str) -> None:
+    features = engine(trunk, precision)(images(5))
+    assert features.shape == (5, 512)
+    assert features.dtype == torch.float32
+    assert features.device == CPU
+    assert not features.requires_grad
+    assert features.isfinite().all()
+
+
+def test_fp32_is_the_trunk_itself(trunk: nn.Module) -> None:
+    batch = images(3)
+    with torch.no_grad():
+        expected = trunk(batch)
+    torch.testing.assert_close(engine(trunk)(batch), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_bf16_is_close_to_fp32_and_not_the_same(trunk: nn.Module) -> None:
+    batch = images(5)
+    exact, rough = engine(trunk)(batch), engine(trunk, "bf16")(batch)
+    assert not torch.equal(exact, rough)
+    assert float(nn.functional.cosine_similarity(exact, rough).min()) > 0.999
+    # Closer than the features of different photos are to each other.
+    assert float((exact - rough).norm(dim=1).max()) < float((exact[0] - exact[1]).norm())
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-5), ("bf16", 1e-2)])
+def test_the_batch_size_does_not_matter(trunk: nn.Module, precision: str, tolerance: float) -> None:
+    batch = images(7)
+    whole = engine(trunk, precision, batch_size=7)(batch)
+    for size in (1, 3, 100):
+        parts = engine(trunk, precision, batch_size=size)(batch)
+        torch.testing.assert_close(parts, whole, atol=tolerance * float(whole.abs().max()), rtol=0)
+    assert float((whole[0] - whole[1]).abs().max()) > 0.01 * float(whole.abs().max())
+
+
+def test_no_forward_pass_is_larger_than_the_batch_size() -> None:
+    sizes = []
+
+    class Counting(nn.Module):
+        def forward(self, batch: Tensor) -> Tensor:
+            sizes.append(len(batch))
+            return batch.float().mean(dim=(2, 3))
+
+    features = engine(Counting(), batch_size=3)(images(8))
+    assert sizes == [3, 3, 2]
+    torch.testing.assert_close(features, images(8).float().mean(dim=(2, 3)))
+
+
+def test_a_trunk_in_training_mode_is_switched_to_evaluation() -> None:
+    class Scale(nn.Module):
+        def forward(self, batch: Tensor) -> Tensor:
+            return batch / 255
+
+    layers: list[Any] = [Scale(), nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Flatten(), nn.Dropout(0.5)]
+    module = nn.Sequential(*layers).train()
+    before = module[2].running_mean.clone()
+    run = engine(module)
+    assert torch.equal(run(images(3)), run(images(3)))
+    assert torch.equal(module[2].running_mean, before)
+    assert not module.training
+
+
+def test_the_caller_keeps_its_precision(trunk: nn.Module) -> None:
+    engine(trunk, "bf16")(images(1))
+    assert not torch.is_autocast_enabled("cpu")
+    assert {parameter.dtype for parameter in trunk.parameters()} == {torch.float32}

@@ -1,0 +1,509 @@
+from __future__ import annotations
+
+import io
+import os
+import pickle
+from collections.abc import Iterator, Mapping
+from itertools import chain, pairwise
+from pathlib import Path
+from typing import Any, cast
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torchvision import models
+
+from dogbreeds.errors import WeightsError
+from dogbreeds.model.backbones import architecture, cut, fingerprint, load_backbone, transform_of
+from dogbreeds.model.names import BACKBONES
+
+WIDTHS = {
+    "resnet18": 512,
+    "resnet34": 512,
+    "resnet50": 2048,
+    "resnet101": 2048,
+    "vgg16": 4096,
+    "vgg16_bn": 4096,
+    "squeezenet1_1": 512,
+    "mobilenet_v3_large": 1280,
+    "efficientnet_b0": 1280,
+    "convnext_tiny": 768,
+    "vit_b_16": 768,
+}
+SMALL = "squeezenet1_1"
+
+
+def randomised(name: str, **options: Any) -> nn.Module:
+    """A torchvision model in which no weight and no statistic is at a value that would hide its absence."""
+    with torch.device("meta"):
+        model = models.get_model(name, weights=None, **options).eval()
+    model.to_empty(device="cpu")
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for key, value in model.state_dict().items():
+            if key.endswith("num_batches_tracked"):
+                value.fill_(7)
+            elif key.endswith("running_var"):
+                value.uniform_(0.5, 2.0, generator=generator)
+            elif value.ndim > 1:
+                value.normal_(std=(2 / value[0].numel()) ** 0.5, generator=generator)
+            elif key.endswith("weight"):
+                value.uniform_(1.0, 2.0, generator=generator)
+            else:
+                value.normal_(std=0.1, generator=generator)
+    return model
+
+
+def saved(state: Mapping[str, Tensor], path: Path) -> Path:
+    if path.suffix == ".safetensors":
+        save_file(dict(state), path)
+    else:
+        torch.save(dict(state), path)
+    return path
+
+
+def flat_state(name: str) -> dict[str, Tensor]:
+    """A state dict of the right names, shapes and types that takes next to no memory or disk."""
+    with torch.device("meta"):
+        state = models.get_model(name, weights=None).state_dict()
+    return {key: torch.zeros((), dtype=value.dtype).expand(value.shape) for key, value in state.items()}
+
+
+def load(name: str, path: Path) -> Any:
+    return load_backbone(name, str(path), seed=0)
+
+
+def refusal(name: str, path: Path) -> str:
+    with pytest.raises(WeightsError) as caught:
+        load(name, path)
+    message = str(caught.value)
+    assert f"model.weights={path}" in message
+    return message
+
+
+def images(number: int, size: int, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (number, 3, size, size), dtype=torch.uint8, generator=generator)
+
+
+def normalised(pixels: Tensor, name: str) -> Tensor:
+    transform = transform_of(name)
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (transform.mean, transform.std))
+    return (pixels / 255 - mean) / std
+
+
+def names_of(stages: nn.Module) -> list[str]:
+    return [name for name, _ in stages.named_children()]
+
+
+@pytest.fixture(scope="module")
+def small() -> nn.Module:
+    return randomised(SMALL)
+
+
+@pytest.fixture(scope="module")
+def resnet() -> nn.Module:
+    return randomised("resnet18")
+
+
+@pytest.fixture
+def no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty cache of torch.hub, and no way out; yields where the weights of `SMALL` would be cached."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise URLError("no route to host")
+
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "urlopen", refuse)
+    (tmp_path / "checkpoints").mkdir()
+    yield tmp_path / "checkpoints" / Path(models.get_model_weights(SMALL)["DEFAULT"].url).name
+
+
+# Stages
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_every_named_stage_can_be_cut_at(name: str) -> None:
+    stages = architecture(name)
+    names = names_of(stages)
+    places = [names.index(stage) for stage in BACKBONES[name]]
+    assert all(before < after for before, after in pairwise(places))
+    assert all(parameter.is_meta for parameter in stages.parameters())
+    for stage, place in zip(BACKBONES[name], places, strict=True):
+        trunk, tail = cut(stages, transform_of(name), stage)
+        assert names_of(trunk) == ["normalise", *names[:place]]
+        assert names_of(tail) == names[place:]
+        assert [*trunk.children(), *tail.children()][1:] == list(stages.children())
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_without_unfreezing_the_tail_is_empty(name: str) -> None:
+    stages = architecture(name)
+    trunk, tail = cut(stages, transform_of(name), None)
+    assert names_of(trunk) == ["normalise", *names_of(stages)]
+    assert len(tail) == 0
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_widths(name: str) -> None:
+    crop = transform_of(name).crop
+    assert architecture(name)(torch.empty(2, 3, crop, crop, device="meta")).shape == (2, WIDTHS[name])
+
+
+@pytest.mark.parametrize("name", ["vgg16", "vgg16_bn"])
+def test_the_stages_of_vgg_are_its_layers_in_order(name: str) -> None:
+    def layers(module: nn.Module) -> list[str]:
+        leaves = (layer for layer in module.modules() if not list(layer.children()))
+        return [repr(layer) for layer in leaves if not isinstance(layer, nn.Flatten)]
+
+    with torch.device("meta"):
+        model = models.get_model(name, weights=None)
+    assert layers(architecture(name)) == layers(model)[:-1]
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_transform_is_what_the_weights_were_trained_with(name: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (270, 340, 3), dtype=np.uint8)
+    image = Image.fromarray(pixels)
+    preset = models.get_model_weights(name)["DEFAULT"].transforms()
+    ours = normalised(transform_of(name)(image)[None], name)[0]
+    torch.testing.assert_close(ours, preset(image), atol=1e-5, rtol=0)
+
+
+def test_transforms_differ_between_backbones() -> None:
+    sizes = {name: (transform_of(name).resize, transform_of(name).interpolation) for name in BACKBONES}
+    assert sizes["resnet18"] == (256, "bilinear")
+    assert sizes["resnet50"] == (232, "bilinear")
+    assert sizes["efficientnet_b0"] == (256, "bicubic")
+
+
+# The numbers of torchvision
+
+
+def last_layer(model: nn.Module) -> nn.Linear:
+    return [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
+
+
+@pytest.mark.parametrize(
+    ("name", "stage"),
+    [
+        ("resnet18", "layer3"),
+        ("mobilenet_v3_large", "block9"),
+        ("efficientnet_b0", "block5"),
+        ("convnext_tiny", "stage3"),
+        pytest.param("vit_b_16", "layer6", marks=pytest.mark.slow),
+    ],
+)
+@torch.no_grad()
+def test_trunk_tail_and_the_own_last_layer_give_the_logits_of_torchvision(
+    name: str, stage: str, tmp_path: Path
+) -> None:
+    model = randomised(name)
+    backbone = load(name, saved(model.state_dict(), tmp_path / "weights.safetensors"))
+    assert backbone.pretrained
+    assert backbone.width == WIDTHS[name]
+    size = transform_of(name).crop if name == "vit_b_16" else 64
+    pixels = images(2, size)
+    expected = model(normalised(pixels, name))
+    trunk, tail = cut(backbone.stages, backbone.transform, stage)
+    spread = float(expected.std())
+    assert float((expected[0] - expected[1]).abs().max()) > 0.01 * spread
+    torch.testing.assert_close(last_layer(model)(tail(trunk(pixels))), expected, atol=1e-4 * spread, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_squeezenet_gives_the_mean_of_its_feature_map(small: nn.Module, tmp_path: Path) -> None:
+    backbone = load(SMALL, saved(small.state_dict(), tmp_path / "weights.pth"))
+    trunk, tail = cut(backbone.stages, backbone.transform, "fire5")
+    pixels = images(2, 64)
+    expected = cast(nn.Module, small.features)(normalised(pixels, SMALL)).mean(dim=(2, 3))
+    assert float((expected[0] - expected[1]).abs().max()) > 0
+    torch.testing.assert_close(tail(trunk(pixels)), expected)
+
+
+# Cutting
+
+
+def test_the_trunk_is_frozen_and_the_tail_is_not(small: nn.Module, tmp_path: Path) -> None:
+    backbone = load(SMALL, saved(small.state_dict(), tmp_path / "weights.pth"))
+    trunk, tail = cut(backbone.stages, backbone.transform, "fire8")
+    assert {parameter.requires_grad for parameter in trunk.parameters()} == {False}
+    assert {parameter.requires_grad for parameter in tail.parameters()} == {True}
+    assert not any(module.training for module in trunk.modules())
+    tail(trunk(images(2, 64))).sum().backward()
+    assert all(parameter.grad is None for parameter in trunk.parameters())
+    assert all(parameter.grad is not None for parameter in tail.parameters())
+
+
+def test_cutting_again_at_another_stage_freezes_what_was_free(small: nn.Module, tmp_path: Path) -> None:
+    backbone = load(SMALL, saved(small.state_dict(), tmp_path / "weights.pth"))
+    cut(backbone.stages, backbone.transform, "fire2")
+    trunk, tail = cut(backbone.stages, backbone.transform, "fire9")
+    assert not any(parameter.requires_grad for parameter in trunk.parameters())
+    assert all(parameter.requires_grad for parameter in tail.parameters())
+
+
+def test_normalisation_adds_nothing_to_the_state(small: nn.Module, tmp_path: Path) -> None:
+    backbone = load(SMALL, saved(small.state_dict(), tmp_path / "weights.pth"))
+    trunk, _ = cut(backbone.stages, backbone.transform, None)
+    assert trunk.state_dict().keys() == backbone.stages.state_dict().keys()
+
+
+# Weights from files
+
+
+def test_pth_and_safetensors_give_the_same_backbone(small: nn.Module, tmp_path: Path) -> None:
+    one = load(SMALL, saved(small.state_dict(), tmp_path / "weights.pth"))
+    other = load(SMALL, saved(small.state_dict(), tmp_path / "weights.safetensors"))
+    assert one.fingerprint == other.fingerprint
+    assert one.fingerprint == fingerprint(one.stages)
+    assert not one.stages.training
+
+
+@pytest.mark.parametrize("name", ["resnet18", SMALL])
+def test_weights_fine_tuned_on_other_classes_load(name: str, tmp_path: Path) -> None:
+    states = [randomised(name, num_classes=classes).state_dict() for classes in (7, 1000)]
+    last = "fc." if name == "resnet18" else "classifier."
+    for key, value in states[0].items():
+        if not key.startswith(last):
+            states[1][key] = value
+    few, usual = (load(name, saved(state, tmp_path / f"{position}.pth")) for position, state in enumerate(states))
+    assert few.fingerprint == usual.fingerprint
+
+
+def test_weights_without_a_last_layer_load(small: nn.Module, tmp_path: Path) -> None:
+    state = {key: value for key, value in small.state_dict().items() if key.startswith("features")}
+    assert load(SMALL, saved(state, tmp_path / "weights.pth")).width == 512
+
+
+@torch.no_grad()
+def test_old_weights_without_batch_counters_load(resnet: nn.Module, tmp_path: Path) -> None:
+    state = {k: v for k, v in resnet.state_dict().items() if not k.endswith("num_batches_tracked")}
+    assert len(state) < len(resnet.state_dict())
+    stages = load("resnet18", saved(state, tmp_path / "weights.pth")).stages
+    assert not [key for key, value in chain(stages.named_parameters(), stages.named_buffers()) if value.is_meta]
+    pixels = normalised(images(1, 64), "resnet18")
+    torch.testing.assert_close(resnet.fc(stages(pixels)), resnet(pixels))  # type: ignore[operator]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_saved_in_another_precision_compute_in_float32(
+    small: nn.Module, dtype: torch.dtype, tmp_path: Path
+) -> None:
+    state = {key: value.to(dtype) for key, value in small.state_dict().items()}
+    stages = load(SMALL, saved(state, tmp_path / "weights.safetensors")).stages
+    assert {parameter.dtype for parameter in stages.parameters()} == {torch.float32}
+    torch.testing.assert_close(next(stages.parameters()), next(small.parameters()), atol=0.01, rtol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("asked", "given", "difference"),
+    [
+        ("resnet18", "resnet34", "unexpected layer1.2.conv1.weight; unexpected layer1.2.bn1.weight"),
+        ("resnet34", "resnet18", "missing layer1.2.conv1.weight; missing layer1.2.bn1.weight"),
+        ("resnet50", "resnet34", "missing layer1.0.conv3.weight"),
+        ("mobilenet_v3_large", "vgg16", "missing features.0.0.weight"),
+        ("vgg16", "vgg16_bn", "missing features.2.weight"),
+        (SMALL, "vit_b_16", "missing features.0.weight"),
+        ("vit_b_16", SMALL, "missing class_token"),
+    ],
+)
+def test_weights_of_another_backbone_name_the_keys_and_the_backbone_that_fits(
+    asked: str, given: str, difference: str, tmp_path: Path
+) -> None:
+    message = refusal(asked, saved(flat_state(given), tmp_path / "weights.pth"))
+    assert f"are not weights of {asked}: {difference}" in message
+    assert message.count("missing ") + message.count("unexpected ") + message.count(" instead of ") == 3
+    assert " more." in message
+    assert message.endswith(f"They fit model={given}.")
+
+
+def test_weights_that_fit_no_backbone_suggest_none(tmp_path: Path) -> None:
+    message = refusal("resnet18", saved(flat_state("alexnet"), tmp_path / "weights.pth"))
+    assert "missing conv1.weight" in message
+    assert "They fit" not in message
+
+
+def test_a_tensor_of_another_shape_is_named_with_both_shapes(small: nn.Module, tmp_path: Path) -> None:
+    state = small.state_dict() | {"features.0.weight": torch.zeros(64, 1, 3, 3)}
+    message = refusal(SMALL, saved(state, tmp_path / "weights.pth"))
+    assert "features.0.weight is (64, 1, 3, 3) instead of (64, 3, 3, 3)." in message
+    assert " more" not in message
+
+
+# Files that are no weights
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.01, 0.5, 0.999])
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_cut_off_files(small: nn.Module, suffix: str, kept: float, tmp_path: Path) -> None:
+    path = saved(small.state_dict(), tmp_path / f"weights{suffix}")
+    content = path.read_bytes()
+    path.write_bytes(content[: int(kept * len(content))])
+    assert "damaged or cut off" in refusal(SMALL, path)
+
+
+def test_cut_off_files_of_the_format_before_torch_1_6(small: nn.Module, tmp_path: Path) -> None:
+    file = io.BytesIO()
+    torch.save(small.state_dict(), file, _use_new_zipfile_serialization=False)
+    content = file.getvalue()
+    path = tmp_path / "weights.pth"
+    for kept in (*range(1, 200, 3), *range(200, 8000, 401), len(content) // 2, len(content) - 1):
+        path.write_bytes(content[:kept])
+        refusal(SMALL, path)
+    path.write_bytes(content)
+    assert load(SMALL, path).width == 512
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "hello world\n",
+        "<!DOCTYPE html>\n<html></html>\n",
+        "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
+        "{}",
+        "Good",
+        "q",
+    ],
+)
+def test_text_files(suffix: str, text: str, tmp_path: Path) -> None:
+    path = tmp_path / f"weights{suffix}"
+    path.write_text(text)
+    refusal(SMALL, path)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_missing_files_and_folders(suffix: str, tmp_path: Path) -> None:
+    assert "No such file" in refusal(SMALL, tmp_path / f"missing{suffix}")
+    (tmp_path / f"folder{suffix}").mkdir()
+    refusal(SMALL, tmp_path / f"folder{suffix}")
+
+
+class Payload:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.marker),)
+
+
+@pytest.mark.parametrize("form", ["torch", "pickle", "hidden"])
+def test_code_in_a_pickle_is_not_run(small: nn.Module, form: str, tmp_path: Path) -> None:
+    marker, path = tmp_path / "ran", tmp_path / "weights.pth"
+    if form == "pickle":
+        path.write_bytes(pickle.dumps(Payload(marker)))
+    else:
+        torch.save(Payload(marker) if form == "torch" else {**small.state_dict(), "x": Payload(marker)}, path)
+    assert "no state dict that can be loaded safely" in refusal(SMALL, path)
+    assert not marker.exists()
+    # The payload would have worked.
+    pickle.loads(pickle.dumps(Payload(marker)))
+    assert marker.exists()
+
+
+def test_a_pickled_whole_model_is_refused_without_the_advice_to_trust_it(small: nn.Module, tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save(small, path)
+    message = refusal(SMALL, path)
+    assert "torch.save(model.state_dict(), path)" in message
+    assert "weights_only" not in message
+    assert message.isprintable() or message.replace("\n", "").isprintable()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"epoch": 3, "state_dict": {"a": torch.zeros(1)}},
+        {1: torch.zeros(1)},
+        [torch.zeros(1)],
+        torch.zeros(1),
+        3,
+    ],
+    ids=["checkpoint", "numbers for names", "list", "tensor", "number"],
+)
+def test_other_content_than_a_state_dict(content: object, tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save(content, path)
+    message = refusal(SMALL, path)
+    assert f"holds a {type(content).__name__} that is no state dict" in message
+    assert "torch.save(model.state_dict(), path)" in message
+
+
+# Weights from the net
+
+
+def test_without_network_the_message_has_two_ways_out(no_network: Path) -> None:
+    with pytest.raises(WeightsError) as caught:
+        load_backbone(SMALL, "imagenet", seed=0)
+    message = str(caught.value)
+    assert "no route to host" in message
+    assert "https://download.pytorch.org/models/squeezenet1_1" in message
+    assert "model.weights=<file>" in message
+    assert "model.weights=random" in message
+    assert str(no_network) in message
+
+
+def test_weights_that_were_put_into_the_cache_need_no_network(small: nn.Module, no_network: Path) -> None:
+    torch.save(small.state_dict(), no_network)
+    backbone = load_backbone(SMALL, "imagenet", seed=0)
+    assert backbone.pretrained
+    assert torch.equal(next(backbone.stages.parameters()), next(small.parameters()))
+
+
+@pytest.mark.parametrize("content", [b"", b"<!DOCTYPE html>", b"hello world\n", b"PK\x03\x04"])
+def test_damaged_weights_in_the_cache(content: bytes, no_network: Path) -> None:
+    no_network.write_bytes(content)
+    with pytest.raises(WeightsError) as caught:
+        load_backbone(SMALL, "imagenet", seed=0)
+    assert str(no_network) in str(caught.value)
+
+
+# Random weights
+
+
+def test_the_seed_decides_random_weights() -> None:
+    torch.manual_seed(1)
+    one = load_backbone(SMALL, "random", seed=5)
+    torch.manual_seed(2)
+    same = load_backbone(SMALL, "random", seed=5)
+    other = load_backbone(SMALL, "random", seed=6)
+    assert one.fingerprint == same.fingerprint
+    assert one.fingerprint != other.fingerprint
+    assert not one.pretrained
+    assert not any(parameter.requires_grad for parameter in one.stages.parameters())
+
+
+def test_random_weights_do_not_disturb_the_global_generator() -> None:
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    load_backbone(SMALL, "random", seed=5)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+# Fingerprints
+
+
+def test_the_fingerprint_changes_with_one_weight(small: nn.Module) -> None:
+    module = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    first = fingerprint(module)
+    assert first == fingerprint(module)
+    with torch.no_grad():
+        module[0].weight[2, 1] += 1e-6  # type: ignore[operator, index]
+    second = fingerprint(module)
+    module[1].running_mean[3] += 1  # type: ignore[operator, index]
+    assert len({first, second, fingerprint(module)}) == 3
+
+
+def test_the_fingerprint_depends_on_names_and_not_on_the_memory_format() -> None:
+    convolution = nn.Conv2d(3, 4, 3)
+    assert fingerprint(nn.Sequential(convolution)) != fingerprint(nn.Sequential(nn.Identity(), convolution))
+    contiguous = fingerprint(convolution)
+    assert fingerprint(convolution.to(memory_format=torch.channels_last)) == contiguous  # type: ignore[call-overload]

@@ -1,0 +1,383 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from torch import Tensor
+
+import dogbreeds
+from dogbreeds.data.images import Transform
+from dogbreeds.errors import PackageError
+from dogbreeds.model import package as package_module
+from dogbreeds.model.backbones import cut, load_backbone
+from dogbreeds.model.head import Head, HeadShape
+from dogbreeds.model.package import (
+    CODE,
+    DESCRIPTION,
+    FORMAT,
+    WEIGHTS,
+    Description,
+    Network,
+    load_package,
+    save_archive,
+    save_package,
+    write_description,
+)
+from dogbreeds.serve.handler import Handler
+
+CPU = torch.device("cpu")
+CLASSES = ["001.German_shepherd", "002.Épagneul_breton", "003.Pug"]
+REFUSED = "pytorch_lightning lightning hydra omegaconf sagemaker torchmetrics optuna ray matplotlib rich".split()
+
+# Predicts with what a package carries, where nothing that only training uses can be imported.
+SERVING = """
+import json, sys
+from pathlib import Path
+
+package, photo, source, *refused = sys.argv[1:]
+sys.path[:] = [f"{package}/code", *(entry for entry in sys.path if entry and Path(entry) != Path(source))]
+
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in refused:
+            raise ModuleNotFoundError(f"{name} is not there", name=name)
+
+
+sys.meta_path.insert(0, Refuse())
+import torch
+from dogbreeds.serve.handler import Handler
+
+torch.set_num_threads(1)
+handler = Handler.load(Path(package), torch.device("cpu"))
+content = Path(photo).read_bytes()
+files = [module.__file__ for name, module in sys.modules.items() if name.partition(".")[0] == "dogbreeds"]
+logits = handler.logits(handler.pixels(content)[None])
+answer = [[one.breed, one.index, one.probability] for one in handler.predict([content])[0]]
+print(json.dumps({"files": files, "logits": logits.tolist(), "answer": answer}))
+"""
+
+
+def images(number: int = 3) -> Tensor:
+    generator = torch.Generator().manual_seed(4)
+    return torch.randint(0, 256, (number, 3, 64, 64), dtype=torch.uint8, generator=generator)
+
+
+def description(**changes: Any) -> Description:
+    values: dict[str, Any] = {
+        "classes": CLASSES,
+        "backbone": "squeezenet1_1",
+        "pretrained": False,
+        "unfreeze": "fire9",
+        "transform": Transform(70, 64, "bilinear", (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)),
+        "head": HeadShape("linear", 512, len(CLASSES)),
+        "precision": "fp32",
+        "batch_size": 2,
+        "temperature": 1.7,
+        "metrics": {"test/accuracy": 0.75},
+    }
+    return Description(**(values | changes))
+
+
+def network(described: Description) -> Network:
+    """Random weights, none of which is at its initial value."""
+    backbone = load_backbone(described.backbone, "random", seed=3)
+    trunk, tail = cut(backbone.stages, described.transform, described.unfreeze)
+    generator = torch.Generator().manual_seed(5)
+    head = Head(described.head).eval()
+    for tensor in head.state_dict().values():
+        tensor.normal_(std=0.3, generator=generator).abs_().add_(0.1)
+    for module in (trunk, tail):
+        for name, tensor in module.state_dict().items():
+            if "running" in name:
+                tensor.uniform_(0.5, 1.5, generator=generator)
+    return Network(trunk, tail, head)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("run") / "model"
+    save_package(directory, description(), network(description()))
+    return directory
+
+
+@pytest.fixture
+def package(saved: Path, tmp_path: Path) -> Path:
+    """A copy to do damage to, in a run directory of its own."""
+    return Path(shutil.copytree(saved, tmp_path / "run" / "model"))
+
+
+def refusal(directory: Path) -> str:
+    with pytest.raises(PackageError) as caught:
+        load_package(directory)
+    assert str(directory) in str(caught.value)
+    return str(caught.value)
+
+
+# Round trip
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"precision": "bf16"},
+        {"unfreeze": None, "head": HeadShape("mlp", 512, 3, hidden=[16], dropout=0.5)},
+        {"backbone": "mobilenet_v3_large", "unfreeze": "block15", "head": HeadShape("linear", 1280, 3)},
+    ],
+    ids=["linear", "bf16", "mlp", "batch norm"],
+)
+def test_a_loaded_package_gives_the_same_logits_to_the_bit(changes: dict[str, Any], tmp_path: Path) -> None:
+    described = description(**changes)
+    original = network(described)
+    save_package(tmp_path / "model", described, original)
+    expected = Handler(described, original, CPU).logits(images())
+    loaded, restored = load_package(tmp_path / "model")
+    assert loaded == described
+    assert float((expected[0] - expected[1]).abs().max()) > 0
+    assert torch.equal(Handler(loaded, restored, CPU).logits(images()), expected)
+
+
+def test_saving_changes_nothing_in_the_network(saved: Path, tmp_path: Path) -> None:
+    described, loaded = load_package(saved)
+    handler = Handler(described, loaded, CPU)
+    before = handler.logits(images())
+    save_package(tmp_path / "again", described, handler.network)
+    assert torch.equal(handler.logits(images()), before)
+    assert (tmp_path / "again" / WEIGHTS).read_bytes() == (saved / WEIGHTS).read_bytes()
+
+
+def test_a_loaded_network_is_ready_to_serve(saved: Path) -> None:
+    _, loaded = load_package(saved)
+    parts = (loaded.trunk, loaded.tail, loaded.head)
+    assert all(list(part.parameters()) for part in parts)
+    assert not any(parameter.requires_grad for part in parts for parameter in part.parameters())
+    assert not any(parameter.is_meta for part in parts for parameter in part.parameters())
+    assert not any(module.training for part in parts for module in part.modules())
+
+
+def test_what_a_package_holds(saved: Path) -> None:
+    files = {str(path.relative_to(saved)) for path in saved.rglob("*") if path.is_file()}
+    assert files == {DESCRIPTION, WEIGHTS, *(f"code/dogbreeds/{name}" for name in CODE)}
+    said = json.loads((saved / DESCRIPTION).read_text(encoding="utf-8"))
+    assert said["format"] == FORMAT
+    assert said["classes"] == CLASSES
+    assert said["temperature"] == 1.7
+    assert said["metrics"] == {"test/accuracy": 0.75}
+    assert said["versions"]["dogbreeds"] == dogbreeds.__version__
+    assert said["versions"]["torch"] == torch.__version__
+    assert {name.partition(".")[0] for name in load_file(saved / WEIGHTS)} == {"trunk", "tail", "head"}
+
+
+def test_the_temperature_can_be_rewritten(package: Path) -> None:
+    described, _ = load_package(package)
+    described.temperature = 0.5
+    write_description(package, described)
+    assert load_package(package)[0] == described
+    assert not list(package.glob("*.partial"))
+
+
+def test_the_code_of_a_package_serves_alone(saved: Path, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (80, 90, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "photo.png")
+    source = Path(dogbreeds.__file__).parents[1]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-c", SERVING, str(saved), str(tmp_path / "photo.png"), str(source), *REFUSED],
+        env=environment | {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert len(said["files"]) > 5
+    assert all(Path(file).is_relative_to(saved / "code") for file in said["files"])
+    handler = Handler.load(saved, CPU)
+    content = (tmp_path / "photo.png").read_bytes()
+    torch.testing.assert_close(
+        torch.tensor(said["logits"]), handler.logits(handler.pixels(content)[None]), atol=1e-5, rtol=1e-5
+    )
+    here = handler.predict([content])[0]
+    assert [entry[:2] for entry in said["answer"]] == [[one.breed, one.index] for one in here]
+
+
+# Interrupted saving
+
+
+def interrupted(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("step", ["save_file", "write_description", "shutil.copyfile"])
+def test_interrupted_saving_leaves_no_package(
+    step: str, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    described, loaded = load_package(saved)
+    directory = tmp_path / "run" / "model"
+    with monkeypatch.context() as patched:
+        patched.setattr(f"dogbreeds.model.package.{step}", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            save_package(directory, described, loaded)
+    assert not directory.exists()
+    save_package(directory, described, loaded)
+    assert load_package(directory)[0] == described
+    assert [path.name for path in directory.parent.iterdir()] == ["model"]
+
+
+def test_interrupted_saving_keeps_the_package_before(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, loaded = load_package(package)
+    monkeypatch.setattr(package_module, "write_description", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        save_package(package, description(temperature=9.0), loaded)
+    assert load_package(package)[0] == before
+
+
+def test_saving_replaces_the_package_before(package: Path) -> None:
+    (package / "old.txt").touch()
+    _, loaded = load_package(package)
+    save_package(package, description(temperature=9.0), loaded)
+    assert load_package(package)[0].temperature == 9.0
+    assert not (package / "old.txt").exists()
+
+
+# Packages that cannot be used
+
+
+def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
+    assert "is no model package: there is no model.json in it" in refusal(tmp_path / "missing")
+
+
+def test_the_run_directory_instead_of_the_package(package: Path) -> None:
+    assert refusal(package.parent).endswith(f"did you mean model={package}?")
+
+
+def test_without_a_description(package: Path) -> None:
+    (package / DESCRIPTION).unlink()
+    assert "there is no model.json in it" in refusal(package)
+    assert "did you mean" not in refusal(package)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "null", '{"format": "1"}', '{"format": 1}', "\ufeff{}"])
+def test_a_damaged_description(text: str, package: Path) -> None:
+    (package / DESCRIPTION).write_text(text, encoding="utf-8")
+    assert f"{package / DESCRIPTION} is damaged" in refusal(package)
+
+
+def cut_off(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def test_a_cut_off_description(package: Path) -> None:
+    path = package / DESCRIPTION
+    path.write_bytes(cut_off(path.read_bytes()))
+    assert f"{path} is damaged" in refusal(package)
+
+
+def without_classes(values: dict[str, Any]) -> None:
+    del values["classes"]
+
+
+def without_crop(values: dict[str, Any]) -> None:
+    del values["transform"]["crop"]
+
+
+def with_unknown_entry(values: dict[str, Any]) -> None:
+    values["colour"] = "brown"
+
+
+@pytest.mark.parametrize("damage", [without_classes, without_crop, with_unknown_entry])
+def test_a_description_with_other_entries(damage: Callable[[dict[str, Any]], None], package: Path) -> None:
+    path = package / DESCRIPTION
+    values = json.loads(path.read_text(encoding="utf-8"))
+    damage(values)
+    path.write_text(json.dumps(values), encoding="utf-8")
+    assert f"{path} is damaged" in refusal(package)
+
+
+def test_a_package_of_a_newer_version(package: Path) -> None:
+    path = package / DESCRIPTION
+    values = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(values | {"format": FORMAT + 1, "colour": "brown"}), encoding="utf-8")
+    assert "was made by a newer version of dogbreeds: update this one" in refusal(package)
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.001, 0.5, 0.9999])
+def test_cut_off_weights(kept: float, package: Path) -> None:
+    content = (package / WEIGHTS).read_bytes()
+    (package / WEIGHTS).write_bytes(content[: int(kept * len(content))])
+    assert "model.safetensors is missing or damaged" in refusal(package)
+
+
+def test_without_weights(package: Path) -> None:
+    (package / WEIGHTS).unlink()
+    assert "model.safetensors is missing or damaged" in refusal(package)
+
+
+def test_weights_that_do_not_fit_the_description(package: Path) -> None:
+    write_description(package, description(head=HeadShape("linear", 512, 4)))
+    assert "model.safetensors is missing or damaged" in refusal(package)
+
+
+# Archives
+
+
+def test_an_archive_holds_the_package_at_its_top(saved: Path, tmp_path: Path) -> None:
+    save_archive(saved, tmp_path / "model.tar.gz")
+    with tarfile.open(tmp_path / "model.tar.gz", mode="r:gz") as tar:
+        members = tar.getmembers()
+        tar.extractall(tmp_path / "opened", filter="data")
+    expected = {str(path.relative_to(saved)) for path in saved.rglob("*") if path.is_file()}
+    assert {member.name for member in members} == expected
+    assert all(
+        (member.uid, member.gid, member.uname, member.gname, member.mtime) == (0, 0, "", "", 0) for member in members
+    )
+    for name in expected:
+        assert (tmp_path / "opened" / name).read_bytes() == (saved / name).read_bytes()
+    handler = Handler.load(tmp_path / "opened", CPU)
+    assert torch.equal(handler.logits(images()), Handler.load(saved, CPU).logits(images()))
+
+
+def test_the_same_package_gives_the_same_archive(saved: Path, package: Path, tmp_path: Path) -> None:
+    for number, path in enumerate(sorted(package.rglob("*"))):
+        if path.is_file():
+            os.utime(path, (number, number))
+            path.chmod(0o600 if number % 2 else 0o664)
+    cache = package / "code" / "dogbreeds" / "__pycache__"
+    cache.mkdir()
+    (cache / "errors.cpython-311.pyc").write_bytes(b"compiled")
+    save_archive(saved, tmp_path / "one.tar.gz")
+    save_archive(package, tmp_path / "another.tar.gz")
+    assert (tmp_path / "one.tar.gz").read_bytes() == (tmp_path / "another.tar.gz").read_bytes()
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_another_package_gives_another_archive(saved: Path, package: Path, tmp_path: Path) -> None:
+    write_description(package, description(temperature=9.0))
+    save_archive(saved, tmp_path / "one.tar.gz")
+    save_archive(package, tmp_path / "another.tar.gz")
+    assert (tmp_path / "one.tar.gz").read_bytes() != (tmp_path / "another.tar.gz").read_bytes()
+
+
+def test_an_interrupted_archive_is_not_published(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = tmp_path / "model.tar.gz"
+    archive.write_bytes(b"before")
+    monkeypatch.setattr(tarfile.TarFile, "add", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        save_archive(saved, archive)
+    assert archive.read_bytes() == b"before"

@@ -1,0 +1,275 @@
+from __future__ import annotations
+
+import io
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from dogbreeds.data.images import Transform, UnreadableImageError
+from dogbreeds.errors import DataError, PackageError
+from dogbreeds.model.backbones import cut, load_backbone
+from dogbreeds.model.head import Head, HeadShape
+from dogbreeds.model.package import Description, Network, save_package
+from dogbreeds.serve.batch import find_images, json_lines
+from dogbreeds.serve.handler import Handler, Ranked, display_name
+
+CPU = torch.device("cpu")
+FOUR = ["001.German_shepherd", "002.Pug", "003.Shih-Tzu", "West_Highland_white_terrier"]
+SEVEN = [f"{number:03}.Breed_{number}" for number in range(7)]
+BATCH = 3
+
+
+def described(classes: list[str], temperature: float = 2.0) -> Description:
+    return Description(
+        classes=classes,
+        backbone="squeezenet1_1",
+        pretrained=False,
+        unfreeze="fire9",
+        transform=Transform(70, 64, "bilinear", (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)),
+        head=HeadShape("linear", 512, len(classes)),
+        precision="fp32",
+        batch_size=BATCH,
+        temperature=temperature,
+    )
+
+
+def network(description: Description) -> Network:
+    backbone = load_backbone("squeezenet1_1", "random", seed=3)
+    trunk, tail = cut(backbone.stages, description.transform, description.unfreeze)
+    head = Head(description.head).eval()
+    with torch.inference_mode():
+        features = tail(trunk(pixels(12)))
+    head.normalise.fit(features)
+    generator = torch.Generator().manual_seed(5)
+    for parameter in head.parameters():
+        nn.init.normal_(parameter, std=0.3, generator=generator)
+    return Network(trunk, tail, head)
+
+
+def pixels(number: int, seed: int = 0) -> Tensor:
+    """Images that differ in colour and in texture."""
+    generator = torch.Generator().manual_seed(seed)
+    colour = torch.rand(number, 3, 1, 1, generator=generator)
+    noise = torch.rand(number, 3, 64, 64, generator=generator) * torch.rand(number, 1, 1, 1, generator=generator)
+    return ((colour + noise) / 2 * 255).to(torch.uint8)
+
+
+def photo(seed: int, size: tuple[int, int] = (90, 80), form: str = "PNG") -> bytes:
+    values = np.random.default_rng(seed).integers(0, 1 + 30 * (seed + 1), (*size, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(values).save(file, form)
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("run") / "model"
+    save_package(directory, described(FOUR), network(described(FOUR)))
+    return directory
+
+
+@pytest.fixture(scope="module")
+def handler(package: Path) -> Handler:
+    return Handler.load(package, CPU)
+
+
+def of_classes(handler: Handler, classes: list[str], temperature: float) -> Handler:
+    return Handler(described(classes, temperature), handler.network, CPU)
+
+
+# Ranking
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [
+        ("001.German_shepherd", "German shepherd"),
+        ("12.St._Bernard", "St. Bernard"),
+        ("Pug", "Pug"),
+        ("West_Highland_white_terrier", "West Highland white terrier"),
+        ("n02086240-Shih-Tzu", "n02086240-Shih-Tzu"),
+        ("2nd.Dog", "2nd.Dog"),
+    ],
+)
+def test_display_names(folder: str, name: str) -> None:
+    assert display_name(folder) == name
+
+
+def test_ranking_is_sorted_and_calibrated(handler: Handler) -> None:
+    ranked = of_classes(handler, FOUR, temperature=2.0).rank(torch.tensor([[1.0, 4.0, -2.0, 2.0]]))[0]
+    total = sum(math.exp(value / 2) for value in (1.0, 4.0, -2.0, 2.0))
+    assert [one.index for one in ranked] == [1, 3, 0, 2]
+    assert [one.breed for one in ranked] == [
+        "Pug",
+        "West Highland white terrier",
+        "German shepherd",
+        "Shih-Tzu",
+    ]
+    expected = [math.exp(value / 2) / total for value in (4.0, 2.0, 1.0, -2.0)]
+    assert [one.probability for one in ranked] == pytest.approx(expected)
+    assert sum(one.probability for one in ranked) == pytest.approx(1)
+
+
+def test_a_higher_temperature_is_less_sure_of_the_same_order(handler: Handler) -> None:
+    logits = torch.tensor([[1.0, 4.0, -2.0, 2.0]])
+    cold, hot = (of_classes(handler, FOUR, value).rank(logits)[0] for value in (0.5, 5.0))
+    assert [one.index for one in cold] == [one.index for one in hot]
+    assert cold[0].probability > 0.9 > 0.5 > hot[0].probability > 0.25
+
+
+def test_five_of_more_classes_are_named(handler: Handler) -> None:
+    logits = torch.tensor([[0.0, 6.0, 1.0, 5.0, 2.0, 4.0, 3.0]])
+    ranked = of_classes(handler, SEVEN, temperature=1.0).rank(logits)[0]
+    assert [one.index for one in ranked] == [1, 3, 5, 6, 4]
+    assert ranked[0].breed == "Breed 1"
+    every = logits.double().softmax(dim=1)[0]
+    assert sum(one.probability for one in ranked) == pytest.approx(1 - float(every[0] + every[2]))
+
+
+def test_every_row_is_ranked_for_itself(handler: Handler) -> None:
+    rows = handler.rank(torch.eye(4) * 3)
+    assert [row[0].index for row in rows] == [0, 1, 2, 3]
+
+
+# Answers
+
+
+def test_answers_do_not_depend_on_the_batch(handler: Handler) -> None:
+    batch = pixels(2 * BATCH + 1, seed=1)
+    together = handler.logits(batch)
+    assert together.shape == (len(batch), len(FOUR))
+    assert together.dtype == torch.float32
+    assert float(together.std(dim=0).min()) > 1e-3
+    alone = torch.cat([handler.logits(one[None]) for one in batch])
+    torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
+    order = torch.randperm(len(batch), generator=torch.Generator().manual_seed(2))
+    torch.testing.assert_close(handler.logits(batch[order]), together[order], atol=1e-4, rtol=1e-4)
+
+
+def test_classify_is_what_comes_behind_the_trunk(handler: Handler) -> None:
+    batch = pixels(BATCH + 1, seed=1)
+    assert torch.equal(handler.classify(handler.engine(batch)), handler.logits(batch))
+
+
+def test_predict_goes_from_bytes_to_breeds(handler: Handler) -> None:
+    contents = [photo(seed, form=form) for seed, form in enumerate(("PNG", "JPEG", "WEBP", "BMP"))]
+    answers = handler.predict(contents)
+    assert all(isinstance(one, Ranked) for answer in answers for one in answer)
+    assert len(answers) == 4
+    for content, answer in zip(contents, answers, strict=True):
+        logits = handler.logits(handler.pixels(content)[None])[0]
+        assert answer[0].index == int(logits.argmax())
+        expected = (logits.double() / 2).softmax(dim=0)
+        by_class = sorted(answer, key=lambda one: one.index)
+        assert [one.probability for one in by_class] == pytest.approx(expected.tolist(), abs=1e-4)
+
+
+def test_photos_of_any_size_become_the_crop(handler: Handler) -> None:
+    for size in ((64, 64), (3, 200), (500, 40)):
+        assert handler.pixels(photo(0, size)).shape == (3, 64, 64)
+
+
+def test_bytes_that_are_no_photo(handler: Handler) -> None:
+    for content in (b"", b"no photo", photo(0)[:200]):
+        with pytest.raises(UnreadableImageError):
+            handler.predict([photo(0), content])
+
+
+# Finding photos
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("b.jpg", "a.PNG", "deep/er/c.jpeg", "deep/d.webp", "notes.txt", ".hidden.jpg", "deep/e.gif"):
+        path = tmp_path / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (tmp_path / "photos" / "folder.jpg").mkdir()
+    return tmp_path / "photos"
+
+
+def found(pattern: object, folder: Path) -> list[str]:
+    return [str(path.relative_to(folder)) for path in find_images(str(pattern))]
+
+
+def test_one_file_is_taken_whatever_its_name(folder: Path) -> None:
+    assert found(folder / "b.jpg", folder) == ["b.jpg"]
+    assert found(folder / "notes.txt", folder) == ["notes.txt"]
+
+
+def test_a_folder_is_searched_to_its_depth(folder: Path) -> None:
+    assert found(folder, folder) == ["a.PNG", "b.jpg", "deep/d.webp", "deep/er/c.jpeg"]
+
+
+def test_globs(folder: Path) -> None:
+    assert found(f"{folder}/*", folder) == ["a.PNG", "b.jpg"]
+    assert found(f"{folder}/*.jpg", folder) == ["b.jpg"]
+    assert found(f"{folder}/**/*.jp*g", folder) == ["b.jpg", "deep/er/c.jpeg"]
+    assert found(f"{folder}/[ab].*", folder) == ["a.PNG", "b.jpg"]
+
+
+def test_names_that_look_like_globs(folder: Path, tmp_path: Path) -> None:
+    strange = folder.rename(tmp_path / "photos [2024]*")
+    assert found(strange, strange) == ["a.PNG", "b.jpg", "deep/d.webp", "deep/er/c.jpeg"]
+    assert found(strange / "b.jpg", strange) == ["b.jpg"]
+
+
+@pytest.mark.parametrize("pattern", ["missing", "missing/*.jpg", "*.tiff", "deep/er/*.png", "folder.jpg"])
+def test_naming_no_photo(pattern: str, folder: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        find_images(f"{folder}/{pattern}")
+    assert f"images={folder}/{pattern} names no photo (.jpg, " in str(caught.value)
+    assert "Give a file, a folder, or a glob in quotes." in str(caught.value)
+
+
+# JSON lines
+
+
+def test_lines_keep_the_order_and_report_what_cannot_be_read(handler: Handler, package: Path, tmp_path: Path) -> None:
+    unreadable = {
+        "1.png": b"no photo",
+        "3.png": b"",
+        "4.png": photo(4)[:200],
+        # A batch in which nothing can be read.
+        "6.png": b"no photo",
+        "7.png": b"no photo",
+        "8.png": b"no photo",
+    }
+    contents = {f"{number}.png": photo(number) for number in range(10)} | unreadable
+    paths = []
+    for name, content in contents.items():
+        paths.append(tmp_path / name)
+        paths[-1].write_bytes(content)
+    paths.insert(2, tmp_path / "missing.png")
+    paths.append(paths.pop(0).rename(tmp_path / "Épagneul.png"))
+    contents["Épagneul.png"] = contents.pop("0.png")
+
+    lines = list(json_lines(str(package), paths))
+    said = [json.loads(line) for line, _ in lines]
+    assert [entry["path"] for entry in said] == [str(path) for path in paths]
+    assert not any("\n" in line for line, _ in lines)
+    assert "Épagneul" in lines[-1][0]
+    for path, entry, (_, readable) in zip(paths, said, lines, strict=True):
+        assert readable is not (path.name in unreadable or path.name == "missing.png")
+        if not readable:
+            assert entry.keys() == {"path", "error"}
+            assert entry["error"]
+            continue
+        answer = handler.predict([contents[path.name]])[0]
+        assert entry.keys() == {"path", "breed", "index", "probability", "top"}
+        assert (entry["breed"], entry["index"]) == (answer[0].breed, answer[0].index)
+        assert entry["probability"] == pytest.approx(answer[0].probability, abs=1e-4)
+        assert [one["index"] for one in entry["top"]] == [one.index for one in answer]
+        assert entry["top"][0] == {key: entry[key] for key in ("breed", "index", "probability")}
+    assert len({tuple(one["probability"] for one in entry.get("top", ())) for entry in said}) > 3
+
+
+def test_lines_of_a_package_that_is_none(tmp_path: Path) -> None:
+    with pytest.raises(PackageError):
+        list(json_lines(str(tmp_path), [tmp_path / "a.jpg"]))
