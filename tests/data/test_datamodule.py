@@ -129,9 +129,7 @@ def test_every_photo_once_and_a_smaller_last_batch() -> None:
     assert flat(found) != list(range(23))
 
 
-@pytest.mark.parametrize(
-    ("length", "size", "batches"), [(20, 5, 4), (21, 5, 5), (3, 5, 1), (5, 5, 1), (1, 1, 1)]
-)
+@pytest.mark.parametrize(("length", "size", "batches"), [(20, 5, 4), (21, 5, 5), (3, 5, 1), (5, 5, 1), (1, 1, 1)])
 def test_number_of_batches(length: int, size: int, batches: int) -> None:
     sampler = EpochBatches(length, size, seed=0, shuffle=True)
     assert len(sampler) == len(list(sampler)) == batches
@@ -222,8 +220,7 @@ def test_lightning_shuffles_anew_in_each_epoch(photos: Path, tmp_path: Path) -> 
     for epoch in range(2):
         expected = positions(EpochBatches(12, 5, seed=0, shuffle=True), epoch)
         assert all(
-            torch.equal(seen, features[rows])
-            for seen, rows in zip(recorder.seen[epoch], expected, strict=True)
+            torch.equal(seen, features[rows]) for seen, rows in zip(recorder.seen[epoch], expected, strict=True)
         )
 
 
@@ -404,15 +401,11 @@ def test_changed_photo_is_computed_again(photos: Path, tmp_path: Path) -> None:
         (99, {"train": [4, 4, 4], "valid": [3, 3, 3], "test": [1, 1, 1]}),
     ],
 )
-def test_one_batch_is_spread_over_the_classes(
-    photos: Path, size: int, expected: dict[str, list[int]]
-) -> None:
+def test_one_batch_is_spread_over_the_classes(photos: Path, size: int, expected: dict[str, list[int]]) -> None:
     data = module(photos, batch_size=size, one_batch=True, train_on_pixels=True, validate_on_pixels=True)
     assert {split: data.folders.class_counts(split) for split in PER_CLASS} == expected
     assert data.folders.classes == CLASSES
     for loader, split in ((data.train_dataloader(), "train"), (data.val_dataloader(), "valid")):
         ((images, labels),) = loader
         assert len(images) == sum(expected[split])
-        assert Counter(labels.tolist()) == Counter(
-            {n: count for n, count in enumerate(expected[split]) if count}
-        )
+        assert Counter(labels.tolist()) == Counter({n: count for n, count in enumerate(expected[split]) if count})

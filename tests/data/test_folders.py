@@ -138,9 +138,7 @@ def test_split_depends_on_the_seed(tmp_path: Path) -> None:
     assert {name[2:] for name in names(first, "test")} != {"000.png", "001.png"}
 
 
-def test_split_does_not_depend_on_the_order_of_the_disk(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_split_does_not_depend_on_the_order_of_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = populate(tmp_path, {"a": 12, "b": 12})
     first, listed = read(root), Path.iterdir
 

@@ -291,9 +291,7 @@ def transform(preset: Any) -> Transform:
 
 
 @pytest.mark.parametrize("size", [(64, 48), (45, 60), (640, 400), (301, 503)])
-def test_transform_equals_the_preset_of_the_weights(
-    transform: Transform, preset: Any, size: tuple[int, int]
-) -> None:
+def test_transform_equals_the_preset_of_the_weights(transform: Transform, preset: Any, size: tuple[int, int]) -> None:
     image = noise(*size)
     pixels = transform(image)
     assert (pixels.dtype, pixels.shape) == (torch.uint8, (3, 224, 224))

@@ -39,7 +39,10 @@ from dogbreeds.serve.handler import Handler
 
 CPU = torch.device("cpu")
 CLASSES = ["001.German_shepherd", "002.Épagneul_breton", "003.Pug"]
-REFUSED = "pytorch_lightning lightning hydra omegaconf sagemaker torchmetrics optuna ray matplotlib rich".split()
+REFUSED = [
+    *("pytorch_lightning", "lightning", "hydra", "omegaconf", "sagemaker"),
+    *("torchmetrics", "optuna", "ray", "matplotlib", "rich"),
+]
 
 # Predicts with what a package carries, where nothing that only training uses can be imported.
 SERVING = """
@@ -145,7 +148,9 @@ def test_a_loaded_package_gives_the_same_logits_to_the_bit(changes: dict[str, An
     save_package(tmp_path / "model", described, original)
     expected = Handler(described, original, CPU).logits(images())
     loaded, restored = load_package(tmp_path / "model")
-    assert loaded == described
+    # JSON knows no tuples.
+    assert json.dumps(loaded.to_json()) == json.dumps(described.to_json())
+    assert loaded.transform == described.transform
     assert float((expected[0] - expected[1]).abs().max()) > 0
     assert torch.equal(Handler(loaded, restored, CPU).logits(images()), expected)
 

@@ -61,7 +61,7 @@ def pixels(number: int, seed: int = 0) -> Tensor:
 
 
 def photo(seed: int, size: tuple[int, int] = (90, 80), form: str = "PNG") -> bytes:
-    values = np.random.default_rng(seed).integers(0, 1 + 30 * (seed + 1), (*size, 3), dtype=np.uint8)
+    values = np.random.default_rng(seed).integers(0, 25 * (seed + 1), (*size, 3), dtype=np.uint8)
     file = io.BytesIO()
     Image.fromarray(values).save(file, form)
     return file.getvalue()
