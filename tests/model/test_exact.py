@@ -123,11 +123,15 @@ def test_inputs_and_threads_are_left_as_they_were() -> None:
     kept = [tensor.clone() for tensor in given]
     weights = torch.tensor([1.0, 2.0, 3.0, 4.0])
     threads = torch.get_num_threads()
-    solution = solve(*given, weights)
+    torch.set_num_threads(threads + 1)
+    try:
+        solution = solve(*given, weights)
+        assert torch.get_num_threads() == threads + 1
+    finally:
+        torch.set_num_threads(threads)
     assert all(torch.equal(now, before) for now, before in zip(given, kept, strict=True))
     assert torch.equal(weights, torch.tensor([1.0, 2.0, 3.0, 4.0]))
     assert not any(tensor.requires_grad for tensor in (*given, solution.weight, solution.bias))
-    assert torch.get_num_threads() == threads
 
 
 def test_a_class_that_only_validation_has_gets_a_column() -> None:

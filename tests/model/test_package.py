@@ -99,13 +99,17 @@ def network(described: Description) -> Network:
     backbone = load_backbone(described.backbone, "random", seed=3)
     trunk, tail = cut(backbone.stages, described.transform, described.unfreeze)
     generator = torch.Generator().manual_seed(5)
-    head = Head(described.head).eval()
-    for tensor in head.state_dict().values():
-        tensor.normal_(std=0.3, generator=generator).abs_().add_(0.1)
     for module in (trunk, tail):
         for name, tensor in module.state_dict().items():
-            if "running" in name:
+            if name.endswith("running_mean"):
+                tensor.normal_(std=0.1, generator=generator)
+            elif name.endswith("running_var"):
                 tensor.uniform_(0.5, 1.5, generator=generator)
+    head = Head(described.head).eval()
+    with torch.inference_mode():
+        head.normalise.fit(tail(trunk(images(8))))
+        for parameter in head.parameters():
+            parameter.normal_(std=0.3, generator=generator)
     return Network(trunk, tail, head)
 
 
@@ -138,7 +142,7 @@ def refusal(directory: Path) -> str:
         {},
         {"precision": "bf16"},
         {"unfreeze": None, "head": HeadShape("mlp", 512, 3, hidden=[16], dropout=0.5)},
-        {"backbone": "mobilenet_v3_large", "unfreeze": "block15", "head": HeadShape("linear", 1280, 3)},
+        {"backbone": "resnet18", "unfreeze": "layer4"},
     ],
     ids=["linear", "bf16", "mlp", "batch norm"],
 )

@@ -189,8 +189,9 @@ def _pretrained(name: str, weights: str) -> nn.Module:
     state = {key: torch.tensor(0) for key in counters} | state
     expected = {key: value for key, value in model.state_dict().items() if not key.startswith(f"{last_layer}.")}
     _refuse_other_architecture(name, weights, state, expected, loaded)
-    # Weights that were saved in half precision are computed with in full, as any others.
-    state = {key: state[key].to(value.dtype) for key, value in expected.items()}
+    # Weights that were saved in half precision are computed with in full, as any others; copied, because the
+    # bytes of a .safetensors file are not aligned as torch's are, and the last bits of features depend on that.
+    state = {key: state[key].to(value.dtype, copy=True) for key, value in expected.items()}
     model.load_state_dict(state, strict=False, assign=True)
     return model
 

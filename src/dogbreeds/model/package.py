@@ -149,6 +149,8 @@ def load_package(directory: Path) -> tuple[Description, Network]:
         state = load_file(directory / WEIGHTS)
         for part in ("trunk", "tail", "head"):
             own = {name.removeprefix(f"{part}."): t for name, t in state.items() if name.startswith(f"{part}.")}
+            # The bytes of the file are not aligned as torch's are, and the last bits of logits depend on that.
+            own = {name: tensor.clone() for name, tensor in own.items()}
             getattr(network, part).load_state_dict(own, strict=True, assign=True)
     except (SafetensorError, OSError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
