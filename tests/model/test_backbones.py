@@ -406,6 +406,7 @@ class Payload:
         return os.mkdir, (str(self.marker),)
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("form", ["torch", "pickle", "hidden"])
 def test_code_in_a_pickle_is_not_run(small: nn.Module, form: str, tmp_path: Path) -> None:
     marker, path = tmp_path / "ran", tmp_path / "weights.pth"

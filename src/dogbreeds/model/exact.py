@@ -15,10 +15,13 @@ from torch import Tensor
 #: L2 strengths, in units of the mean cross-entropy per photo; around the optimum on 900 to 9,025 photos.
 STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 _ITERATIONS = 500
-_GRADIENT_TOLERANCE = 1e-5
+_GRADIENT_TOLERANCE = 1e-6
+# The curvature of a class's cross-entropy, p (1 - p), at the middle of what photos have; it only steers speed.
+_TYPICAL_CURVATURE = 0.1
+_SMALLEST_VARIANCE = 1e-12
 # Below this many numbers a matrix product gains nothing from threads, and on a busy machine they wait for each
 # other: 900 x 512 took 0.4 s with one thread and 30 s with two beside two busy processes.
-_SINGLE_THREAD_BELOW = 2_000_000
+_SINGLE_THREAD_BELOW = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,8 @@ def solve(
     """Minimises mean cross-entropy + strength/2 * ||W||^2 for every strength and keeps the best on validation.
 
     The problem is convex and solved by L-BFGS from the solution of the strength before, so the result depends
-    on no learning rate, batch size or seed.
+    on no learning rate, batch size or seed. It is solved along the principal axes of the features, which span all
+    that a solution can use, each scaled by the curvature there: the same optimum in a fraction of the steps.
 
     Args:
         features: Normalised training features (N, width).
@@ -64,17 +68,28 @@ def solve(
     classes = int(max(labels.max(), validation_labels.max())) + 1
     inputs, held_out = features.double(), validation.double()
     class_weights = None if class_weights is None else class_weights.double()
-    weight = torch.zeros(classes, inputs.shape[1], dtype=torch.float64, requires_grad=True)
-    bias = torch.zeros(classes, dtype=torch.float64, requires_grad=True)
     solutions = []
     with _threads(1 if inputs.numel() < _SINGLE_THREAD_BELOW else torch.get_num_threads()):
+        axes, variances = _principal_axes(inputs)
+        rotated, held_out = inputs @ axes, held_out @ axes
+        weight = torch.zeros(classes, len(variances), dtype=torch.float64)
+        bias = torch.zeros(classes, dtype=torch.float64)
         for strength in sorted(STRENGTHS, reverse=True):
-            _minimise(inputs, labels, weight, bias, strength, class_weights)
-            with torch.no_grad():
-                scores = held_out @ weight.T + bias
-                loss = float(torch.nn.functional.cross_entropy(scores, validation_labels))
-            solutions.append(ExactSolution(strength, weight.detach().clone(), bias.detach().clone(), loss))
+            scale = (_TYPICAL_CURVATURE * variances + strength).rsqrt()
+            weight, bias = _minimise(rotated, labels, weight, bias, strength, scale, class_weights)
+            loss = float(torch.nn.functional.cross_entropy(held_out @ weight.T + bias, validation_labels))
+            solutions.append(ExactSolution(strength, weight @ axes.T, bias, loss))
     return min(solutions, key=lambda solution: solution.validation_loss)
+
+
+def _principal_axes(inputs: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the axes (width, rank) along which inputs (N, width) differ from zero, and their mean squares (rank,)."""
+    photos, width = inputs.shape
+    wide = width > photos
+    variances, vectors = torch.linalg.eigh((inputs @ inputs.T if wide else inputs.T @ inputs) / photos)
+    kept = variances > _SMALLEST_VARIANCE * variances[-1].clamp_min(_SMALLEST_VARIANCE)
+    variances, vectors = variances[kept], vectors[:, kept]
+    return (inputs.T @ vectors / (photos * variances).sqrt() if wide else vectors), variances
 
 
 @contextmanager
@@ -93,10 +108,15 @@ def _minimise(
     weight: Tensor,
     bias: Tensor,
     strength: float,
+    scale: Tensor,
     class_weights: Tensor | None,
-) -> None:
+) -> tuple[Tensor, Tensor]:
+    """Returns the optimal weight and bias, found in coordinates that `scale` makes about equally curved."""
+    scaled, penalty = inputs * scale, strength / 2 * scale.square()
+    coordinates = (weight / scale).requires_grad_()
+    bias = bias.clone().requires_grad_()
     optimizer = torch.optim.LBFGS(
-        [weight, bias],
+        [coordinates, bias],
         max_iter=_ITERATIONS,
         tolerance_grad=_GRADIENT_TOLERANCE,
         tolerance_change=0,
@@ -106,10 +126,11 @@ def _minimise(
 
     def closure() -> float:
         optimizer.zero_grad()
-        scores = torch.nn.functional.linear(inputs, weight, bias)
+        scores = torch.nn.functional.linear(scaled, coordinates, bias)
         loss = torch.nn.functional.cross_entropy(scores, labels, weight=class_weights)
-        loss = loss + strength / 2 * weight.square().sum()
+        loss = loss + (penalty * coordinates.square()).sum()
         loss.backward()
         return loss.item()
 
     optimizer.step(closure)
+    return (coordinates * scale).detach(), bias.detach()
