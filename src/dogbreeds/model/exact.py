@@ -83,7 +83,7 @@ def solve(
 
 
 def _principal_axes(inputs: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns the axes (width, rank) along which inputs (N, width) differ from zero, and their mean squares (rank,)."""
+    """Returns the axes (width, rank) along which inputs (N, width) are not zero, and their mean squares (rank,)."""
     photos, width = inputs.shape
     wide = width > photos
     variances, vectors = torch.linalg.eigh((inputs @ inputs.T if wide else inputs.T @ inputs) / photos)
