@@ -65,7 +65,7 @@ def solve(
         validation_labels: int64 (M,).
         class_weights: Weights of the classes (classes,) in the training loss, or None.
     """
-    classes = int(max(labels.max(), validation_labels.max())) + 1
+    classes = int(max(labels.max(), validation_labels.max())) + 1 if class_weights is None else len(class_weights)
     inputs, held_out = features.double(), validation.double()
     class_weights = None if class_weights is None else class_weights.double()
     solutions = []
