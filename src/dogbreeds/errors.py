@@ -26,3 +26,7 @@ class WeightsError(UserError):
 
 class PackageError(UserError):
     """A model package that is missing, damaged or made by a newer version."""
+
+
+class CacheError(UserError):
+    """The place of the feature store cannot be used, or has no room."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, features
 from torchvision.models import SqueezeNet1_1_Weights
 
-from dogbreeds.data.images import Transform, UnreadableImageError, decode
+from dogbreeds.data.images import Transform, UnreadableImageError, check_header, decode, read_all
 
 Pixels = NDArray[np.uint8]
 
@@ -278,6 +278,115 @@ def test_threads_do_not_change_the_warning_filters() -> None:
     assert list(warnings.filters) == before
 
 
+# --- a part of the pixels
+
+
+def soft(width: int, height: int, mode: str = "RGB", **options: Any) -> bytes:
+    """A JPEG without edges, which looks the same at any size."""
+    return encode(noise(8, 6).resize((width, height), Image.Resampling.BICUBIC).convert(mode), "JPEG", **options)
+
+
+@pytest.mark.parametrize(
+    ("size", "enough", "decoded"),
+    [
+        ((1000, 800), 100, (125, 100)),
+        ((1000, 800), 101, (250, 200)),
+        ((1000, 800), 400, (500, 400)),
+        ((1000, 800), 401, (1000, 800)),
+        ((1000, 800), 5000, (1000, 800)),
+        ((800, 1000), 200, (200, 250)),
+        ((1003, 803), 200, (251, 201)),
+        ((4000, 300), 150, (2000, 150)),
+        ((1000, 800), None, (1000, 800)),
+    ],
+)
+def test_of_a_large_jpeg_as_much_as_is_enough_is_decoded(
+    size: tuple[int, int], enough: int | None, decoded: tuple[int, int]
+) -> None:
+    assert decode(soft(*size), enough).size == decoded
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_part_of_the_pixels_shows_the_same_photo(mode: str) -> None:
+    content = soft(900, 700, mode, quality=95)
+    whole, part = decode(content), decode(content, 150)
+    assert (part.mode, part.size) == ("RGB", (225, 175))
+    small = whole.resize(part.size, Image.Resampling.BOX)
+    assert np.abs(np.asarray(small).astype(int) - np.asarray(part)).mean() < 1
+
+
+def test_a_part_of_the_pixels_is_upright() -> None:
+    stored = Image.fromarray(np.ascontiguousarray(quadrants().transpose(1, 0, 2)[::-1])).resize((640, 960))
+    image = decode(encode(stored, "JPEG", quality=95, exif=exif([ROTATED])), 80)
+    assert image.size == (120, 80)
+    for (x, y), colour in {(30, 20): RED, (90, 20): GREEN, (30, 60): BLUE, (90, 60): WHITE}.items():
+        assert np.abs(np.subtract(at(image, x, y), colour)).max() <= 12
+
+
+def test_a_truncated_jpeg_is_refused_whatever_is_enough() -> None:
+    content = soft(1000, 800)
+    with pytest.raises(UnreadableImageError, match="truncated"):
+        decode(content[: len(content) // 2], 100)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "BMP"])
+def test_other_formats_are_decoded_whole(kind: str) -> None:
+    assert decode(encode(noise(400, 300), kind), 20).size == (400, 300)
+
+
+# --- the beginning of a file
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP"])
+def test_a_photo_begins_like_one(kind: str) -> None:
+    content = encode(noise(200, 200), kind)
+    check_header(content)
+    if kind == "WEBP":
+        # Pillow reads such a file whole at once.
+        return
+    # What is behind the beginning shows when the photo is decoded.
+    check_header(content[: len(content) // 2])
+    with pytest.raises(UnreadableImageError):
+        decode(content[: len(content) // 2])
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "the file is empty"),
+        (b"<html>404 not found</html>", "not an image"),
+        (encode(noise(48, 48))[:20], "."),
+        (encode(noise(48, 48), "JPEG")[:10], "."),
+    ],
+)
+def test_what_is_plainly_no_photo(content: bytes, reason: str) -> None:
+    with pytest.raises(UnreadableImageError, match=reason) as caught:
+        check_header(content)
+    with pytest.raises(UnreadableImageError):
+        decode(content)
+    assert str(caught.value)
+
+
+def test_looking_at_the_beginning_needs_no_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(file: object) -> None:
+        raise EOFError
+
+    monkeypatch.setattr(Image, "open", fail)
+    with pytest.raises(UnreadableImageError, match="EOFError"):
+        check_header(b"anything")
+
+
+def test_looking_at_many_beginnings_leaves_no_file_open() -> None:
+    contents = [encode(noise(48, 48, seed), kind) for seed, kind in enumerate(("JPEG", "PNG", "WEBP", "BMP"))]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for content in contents * 20:
+            check_header(content)
+
+
+# --- to a tensor
+
+
 @pytest.fixture(scope="module")
 def preset() -> Any:
     return SqueezeNet1_1_Weights.IMAGENET1K_V1.transforms()
@@ -301,6 +410,31 @@ def test_transform_equals_the_preset_of_the_weights(transform: Transform, preset
     assert (pixels.dtype, pixels.shape) == (torch.uint8, (3, 224, 224))
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (transform.mean, transform.std))
     torch.testing.assert_close((pixels / 255 - mean) / std, preset(image), atol=1e-5, rtol=0)
+
+
+def test_reading_a_photo_gives_the_pixels_that_transforming_all_of_it_does(transform: Transform) -> None:
+    for size in ((640, 480), (2000, 1600), (300, 4000)):
+        content = soft(*size, quality=95)
+        pixels = transform.read(content)
+        assert (pixels.dtype, pixels.shape) == (torch.uint8, (3, 224, 224))
+        difference = (pixels.int() - transform(decode(content)).int()).abs().float()
+        assert float(difference.mean()) < 1
+    # Nothing is left out of photos that are small, or no JPEG.
+    for content in (soft(600, 500), encode(noise(1200, 1100))):
+        assert torch.equal(transform.read(content), transform(decode(content)))
+
+
+def test_photos_and_what_is_none_keep_their_places(transform: Transform) -> None:
+    contents = [encode(noise(48, 48)), b"", encode(noise(30, 90), "JPEG"), b"no photo", encode(noise(48, 48))[:200]]
+    read = read_all(contents, transform)
+    assert [isinstance(image, torch.Tensor) for image in read] == [True, False, True, False, False]
+    for content, image in zip(contents, read, strict=True):
+        if isinstance(image, torch.Tensor):
+            assert torch.equal(image, transform(decode(content)))
+        else:
+            with pytest.raises(UnreadableImageError, match=str(image)):
+                decode(content)
+    assert read_all([], transform) == []
 
 
 def test_interpolation_is_used() -> None:

@@ -1,0 +1,121 @@
+"""Digests of files, read again only when a file has changed, and why some cannot be read as images."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import PIL
+
+from dogbreeds.data.images import UnreadableImageError, check_header
+from dogbreeds.features.store.index import Index
+
+# A file that changed this shortly before it was read may change again without its times showing it.
+_SETTLED_NANOSECONDS = 2_000_000_000
+
+
+class _State(NamedTuple):
+    """Size, times and inode of a file as text, and when it last changed, in nanoseconds since 1970."""
+
+    text: str
+    changed: int
+
+
+class _Content(NamedTuple):
+    """What reading a file showed: its digest, why it is no image ('' when it may be one), whether reading failed."""
+
+    digest: str
+    reason: str
+    failed: bool
+
+
+class FileDigests:
+    """Knows the SHA-256 of files that it has seen, by path, size, times and inode, as git does."""
+
+    def __init__(self, index: Index) -> None:
+        """Keeps what it knows in the index of a store."""
+        self._index = index
+
+    def examine(self, paths: Sequence[Path], workers: int | None) -> tuple[dict[Path, str], dict[Path, str]]:
+        """Returns the digests of files, and for those that are known to be no images the reason.
+
+        A file that is new or has changed is read once, and its beginning looked at.
+
+        Args:
+            paths: The files.
+            workers: Threads that read; None is one per core, 0 is none.
+        """
+        names = {path: os.fsencode(path.absolute()) for path in paths}
+        statement = "SELECT path, state, photo FROM files WHERE path IN ({keys})"
+        known = {row[0]: row[1:] for row in self._index.query_many(statement, list(names.values()))}
+        states = {path: _state(path) for path in paths}
+        digests = {
+            path: known[names[path]][1].hex()
+            for path in paths
+            if names[path] in known and known[names[path]][0] == states[path].text
+        }
+        unknown = [path for path in paths if path not in digests]
+        found = dict(zip(unknown, _read_all(unknown, workers), strict=True))
+        digests |= {path: content.digest for path, content in found.items()}
+        readable = {path: content for path, content in found.items() if not content.failed}
+        self.remember_unreadable({one.digest: one.reason for one in readable.values() if one.reason})
+        settled = time.time_ns() - _SETTLED_NANOSECONDS
+        rows = [
+            (names[path], states[path].text, bytes.fromhex(content.digest))
+            for path, content in readable.items()
+            # It may have been written to while it was read.
+            if states[path].changed < settled and states[path] == _state(path)
+        ]
+        with self._index.transaction():
+            self._index.execute_many("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", rows)
+        reasons = self.unreadable(digests.values()) | {one.digest: one.reason for one in found.values() if one.failed}
+        return digests, {path: reasons[digest] for path, digest in digests.items() if digest in reasons}
+
+    def unreadable(self, digests: Iterable[str]) -> dict[str, str]:
+        """Returns those of the digests that this version of Pillow could not decode, with the reason."""
+        keys = [bytes.fromhex(digest) for digest in dict.fromkeys(digests)]
+        statement = "SELECT photo, reason FROM unreadable WHERE decoder = ? AND photo IN ({keys})"
+        found = self._index.query_many(statement, keys, PIL.__version__)
+        return {photo.hex(): reason for photo, reason in found}
+
+    def remember_unreadable(self, reasons: Mapping[str, str]) -> None:
+        """Keeps the reasons why photos with these digests cannot be read."""
+        rows = [(bytes.fromhex(digest), PIL.__version__, reason) for digest, reason in reasons.items()]
+        with self._index.transaction():
+            self._index.execute_many("INSERT OR REPLACE INTO unreadable VALUES (?, ?, ?)", rows)
+
+
+def _state(path: Path) -> _State:
+    try:
+        status = path.stat()
+    except OSError:
+        return _State("", 0)
+    changed = max(status.st_mtime_ns, status.st_ctime_ns)
+    return _State(f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}", changed)
+
+
+def _read_all(paths: Sequence[Path], workers: int | None) -> list[_Content]:
+    if workers == 0:
+        return [_read(path) for path in paths]
+    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+        return list(pool.map(_read, paths))
+
+
+def _read(path: Path) -> _Content:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        # Named by its path, as it has no bytes that could name it.
+        name = hashlib.sha256(os.fsencode(path)).hexdigest()
+        return _Content(name, error.strerror or type(error).__name__, failed=True)
+    digest = hashlib.sha256(content).hexdigest()
+    try:
+        check_header(content)
+    except UnreadableImageError as error:
+        return _Content(digest, str(error), failed=False)
+    return _Content(digest, "", failed=False)

@@ -1,0 +1,63 @@
+"""The feature store as a person sees it: what is in it, and what was removed."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from dogbreeds.errors import CacheError
+from dogbreeds.features.store.store import FeatureStore
+
+_SECONDS_PER_DAY = 86_400.0
+_WIDTH = 110
+
+
+def run(action: str, directory: Path, max_gb: float, days: float) -> None:
+    """Does what `scripts/cache.py` was asked for, and prints it.
+
+    Args:
+        action: `list`, or `prune` first.
+        directory: The store.
+        max_gb: What it may occupy.
+        days: `prune` removes features that were not used for so long.
+
+    Raises:
+        CacheError: There is no store.
+    """
+    if not directory.is_dir():
+        raise CacheError(f"cache.dir={directory}: no features are kept there yet.")
+    with FeatureStore(directory, max_gb * 1e9) as store:
+        if action == "prune":
+            oldest = time.time() - days * _SECONDS_PER_DAY
+            photos, freed = store.prune(lambda usage: usage.used > oldest)
+            freed += store.artefacts.prune(oldest)
+            print(f"Removed the features of {photos} photos and freed {freed / 1e6:.1f} MB.")
+        _print(store)
+
+
+def _print(store: FeatureStore) -> None:
+    table = Table(box=None)
+    for name in ("trunk", "weights", "engine", "view", "photos", "size", "last used"):
+        table.add_column(name, no_wrap=True, justify="right" if name in ("photos", "size") else "left")
+    for usage in store.usage():
+        table.add_row(
+            usage.key.trunk,
+            usage.key.weights[:8],
+            usage.key.engine,
+            usage.key.view,
+            str(usage.photos),
+            f"{usage.bytes / 1e6:.1f} MB",
+            time.strftime("%Y-%m-%d %H:%M", time.localtime(usage.used)),
+        )
+    # A pipe has no width, and a narrow terminal may break lines itself rather than lose names.
+    console = Console(width=_WIDTH)
+    console.print(table)
+    console.print(
+        f"{store.directory}: {store.occupied() / 1e9:.2f} of {store.max_bytes / 1e9:g} GB "
+        f"({store.artefacts.occupied() / 1e6:.1f} MB of it converted networks and solutions)",
+        soft_wrap=True,
+        highlight=False,
+    )
