@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+import tempfile
 
 # Test processes share the cores, and threads of small operations that wait for each other take far longer.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# The features and converted networks of the person who tests are neither used nor added to; commands that tests
+# start inherit this.
+_CACHE = tempfile.TemporaryDirectory(prefix="dogbreeds-tests-")
+os.environ["XDG_CACHE_HOME"] = _CACHE.name
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +27,10 @@ SHARED = ROOT.parent / "shared"
 Compose = Callable[..., TrainConfig]
 
 
+def pytest_unconfigure() -> None:
+    _CACHE.cleanup()
+
+
 @pytest.fixture(scope="session")
 def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Drawn dogs of three breeds, small enough for a run of seconds."""
@@ -34,7 +43,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def config(sample: Path, tmp_path: Path) -> Compose:
-    """Composes a checked config of a small run, with overrides, as the command line would."""
+    """Composes a checked config of a small run, with overrides, as the command line would; each test has a cache."""
 
     def composed(*overrides: str) -> TrainConfig:
         entry.register()
@@ -46,11 +55,11 @@ def config(sample: Path, tmp_path: Path) -> Compose:
             "trainer=cpu",
             "batch_size=12",
             "epochs=3",
-            "features.batch_size=12",
+            f"cache.dir={tmp_path / 'cache'}",
         ]
         given = {override.split("=")[0] for override in overrides}
         if "trainer=debug" in overrides:
-            given |= {"epochs"}
+            given |= {"epochs", "cache.dir"}
         kept = [override for override in small if override.split("=")[0] not in given]
         with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
             return load(compose("train", [*kept, *overrides]), list(overrides))

@@ -24,6 +24,7 @@ HEADS = ("linear", "mlp")
 CLASS_WEIGHTS = ("none", "balanced")
 ON_BAD_IMAGE = ("stop", "skip")
 FEATURE_PRECISIONS = ("auto", "fp32", "bf16")
+ENGINES = ("auto", "openvino", "cuda", "torch")
 TRAINER_PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed", "64-true")
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 RUN_CONFIG = "config.yaml"
@@ -36,7 +37,7 @@ class DataConfig:
     dir: str = MISSING
     on_bad_image: str = MISSING
     split_seed: int = MISSING
-    augment: bool = MISSING
+    views: int = MISSING
     workers: int | None = MISSING
 
 
@@ -58,16 +59,17 @@ class ModelConfig:
 class FeaturesConfig:
     """How the frozen trunk computes."""
 
+    engine: str = MISSING
     precision: str = MISSING
-    batch_size: int = MISSING
+    batch_size: int | None = MISSING
 
 
 @dataclass
 class CacheConfig:
-    """Where computed features are kept; `enabled` is off while debugging."""
+    """Where computed features are kept, for all runs, and how much room they may take."""
 
     dir: str = MISSING
-    enabled: bool = MISSING
+    max_gb: float = MISSING
 
 
 @dataclass
@@ -103,7 +105,7 @@ class TrainConfig:
     trainer: TrainerConfig = MISSING
 
 
-SCHEMAS: dict[str, type] = {"train": TrainConfig}
+SCHEMAS: dict[str, type] = {"train": TrainConfig, "prepare_features": TrainConfig}
 
 
 def key_names(schema: type, prefix: str = "") -> list[str]:
@@ -186,7 +188,9 @@ def check(config: TrainConfig) -> TrainConfig:
         *_below("seed", config.seed, 0),
         *_below("weight_decay", config.weight_decay, 0),
         *_below("patience", config.patience, 1),
-        *_below("features.batch_size", features.batch_size, 1),
+        *_below("features.batch_size", 1 if features.batch_size is None else features.batch_size, 1),
+        *_below("data.views", data.views, 0),
+        *_below("cache.max_gb", config.cache.max_gb, 0, allow_equal=False),
         *_below("data.workers", 0 if data.workers is None else data.workers, 0),
         *_below("model.unfreeze_lr_scale", model.unfreeze_lr_scale, 0, allow_equal=False),
         *_not_one_of("optimizer", config.optimizer, OPTIMIZERS),
@@ -194,6 +198,7 @@ def check(config: TrainConfig) -> TrainConfig:
         *_not_one_of("data.on_bad_image", data.on_bad_image, ON_BAD_IMAGE),
         *_not_one_of("model.head", model.head, HEADS),
         *_not_one_of("model.class_weights", model.class_weights, CLASS_WEIGHTS),
+        *_not_one_of("features.engine", features.engine, ENGINES),
         *_not_one_of("features.precision", features.precision, FEATURE_PRECISIONS),
         *_not_one_of("trainer.precision", trainer.precision, TRAINER_PRECISIONS),
         *_not_one_of("trainer.accelerator", trainer.accelerator, ACCELERATORS),

@@ -15,6 +15,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 import hydra
+import platformdirs
 from hydra.core.config_store import ConfigStore
 from hydra.errors import CompactHydraException
 from omegaconf import DictConfig, OmegaConf
@@ -86,6 +87,7 @@ def register() -> None:
         store.store(name=f"{name}_schema", node=schema)
     if not OmegaConf.has_resolver("or"):
         OmegaConf.register_new_resolver("or", lambda value, other: other if value is None else value)
+        OmegaConf.register_new_resolver("user_cache", lambda: platformdirs.user_cache_dir("dogbreeds"))
 
 
 def _config_file(task: Task, name: str) -> Path:

@@ -21,6 +21,7 @@ from dogbreeds.errors import ConfigError, UserError
 from dogbreeds.history import History
 from dogbreeds.model.classifier import BreedClassifier
 from dogbreeds.model.package import Network
+from dogbreeds.threads import compute_threads
 
 log = logging.getLogger(__name__)
 
@@ -89,15 +90,20 @@ def fit(
         schedule=config.schedule,
         class_weights=class_weights,
         trunk_precision=precision,
+        steps=config.epochs * -(-len(data.inputs["train"].labels) // config.batch_size),
         seed=config.seed,
     )
+    data.inputs = {split: features.to(device_of(config)) for split, features in data.inputs.items()}
     trainer = _trainer(config, checkpoints, history)
     last = checkpoints / "last.ckpt"
     resumed = str(last) if config.resume and last.is_file() else None
     if resumed:
         log.info("resuming from %s", resumed)
+    # A head alone is small products; a tail is worth all threads.
+    threads = 1 if config.model.unfreeze is None else torch.get_num_threads()
     try:
-        trainer.fit(model, datamodule=data, ckpt_path=resumed, weights_only=True)
+        with compute_threads(threads):
+            trainer.fit(model, datamodule=data, ckpt_path=resumed, weights_only=True)
     except SystemExit:
         if trainer.interrupted:
             raise Interrupted(f"\nStopped. Continue with: python train.py resume={run_dir}") from None

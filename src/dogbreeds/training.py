@@ -4,36 +4,30 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dogbreeds.config import RUN_CONFIG, TrainConfig, save
-from dogbreeds.data.datamodule import BreedDataModule
-from dogbreeds.errors import DataError
-from dogbreeds.features.engines.reference import TorchEngine, resolve_precision
-from dogbreeds.features.extract import Features, pixels
+from dogbreeds.data.datamodule import BreedDataModule, Features
+from dogbreeds.features.obtain import RunFeatures, obtain
+from dogbreeds.features.store.store import FeatureStore
 from dogbreeds.fitting import device_of, fit, quieten
-from dogbreeds.model.backbones import Backbone, cut, load_backbone, transform_of
-from dogbreeds.model.exact import ExactSolution, solve
+from dogbreeds.model.backbones import Backbone, cut, load_backbone
 from dogbreeds.model.head import Head, HeadShape
-from dogbreeds.model.metrics import Evaluation, evaluate, fit_temperature
-from dogbreeds.model.package import (
-    Description,
-    Network,
-    save_archive,
-    save_package,
-    write_description,
-)
+from dogbreeds.model.metrics import evaluate, fit_temperature
+from dogbreeds.model.package import Description, Network, save_archive, save_package, write_description
+from dogbreeds.model.reference import exact_reference, warn_below_reference
 from dogbreeds.report.build import build_report
 from dogbreeds.serve.handler import Handler
 
 log = logging.getLogger(__name__)
+
+_EVALUATION_BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -79,73 +73,82 @@ def train(config: TrainConfig) -> RunResult:
     """
     began = time.perf_counter()
     quieten()
-    run_dir = Path(config.run_dir)
     device = device_of(config)
-    data = _data(config)
-    data.setup()
-    log.info(data.folders.describe())
-    save(config, run_dir / RUN_CONFIG)
-
-    backbone = load_backbone(config.model.backbone, config.model.weights, config.seed)
-    _announce(backbone)
-    trunk, tail = cut(backbone.stages, backbone.transform, config.model.unfreeze)
-    precision = resolve_precision(config.features.precision, device)
-    features_began = time.perf_counter()
-    features = _features(config, data, backbone, nn.Sequential(*trunk, *tail), device, precision)
-    training_began = time.perf_counter()
-
-    class_weights = _class_weights(config, data)
-    network = _network(config, data, backbone, trunk, tail, features)
-    reference = _reference(network.head, features, class_weights)
-    history = fit(config, data, network, precision, class_weights)
-    training_ended = time.perf_counter()
-
-    handler, evaluations = _package(config, data, backbone, network, features, precision, device)
-    metrics = {
-        **evaluations["test"].to_json("test"),
-        **evaluations["valid"].to_json("val"),
-        **_reference_metrics(reference, network.head, features),
+    with FeatureStore(Path(config.cache.dir), config.cache.max_gb * 1e9) as store:
+        data = _data(config, store)
+        data.setup()
+        log.info(data.folders.describe())
+        save(config, Path(config.run_dir) / RUN_CONFIG)
+        backbone = load_backbone(config.model.backbone, config.model.weights, config.seed)
+        _announce(backbone)
+        features_began = time.perf_counter()
+        features = obtain(config, store, data, backbone, device)
+        # A resumed run must not choose again.
+        config.features.engine, config.features.precision = features.engine, features.precision
+        save(config, Path(config.run_dir) / RUN_CONFIG)
+        training_began = time.perf_counter()
+        network = _network(config, data, backbone, features)
+        class_weights = _class_weights(config, data)
+        reference = exact_reference(network.head, features.vectors, class_weights, store.artefacts)
+        history = fit(config, data, network, features.precision, class_weights)
+        seconds = {"features": training_began - features_began, "training": time.perf_counter() - training_began}
+        metrics, handler = _package(config, data, backbone, network, features, device)
+    metrics |= {
+        **reference,
         "classes": list(data.folders.classes),
         "images": data.folders.counts(),
         "unreadable": len(data.folders.unreadable),
         "in_several_splits": len(data.folders.leaks),
-        "features": {
-            "computed": sum(split.computed for split in features.values()),
-            "reused": sum(split.reused for split in features.values()),
-            "precision": precision,
-        },
+        "features": features.counts(),
         "epochs": len(history.rows),
         "temperature": handler.description.temperature,
         "pretrained": backbone.pretrained,
         "debug": config.trainer.one_batch,
-        "seconds": {
-            "features": round(training_began - features_began, 2),
-            "training": round(training_ended - training_began, 2),
-            "total": round(time.perf_counter() - began, 2),
-        },
+        "seconds": {name: round(value, 2) for name, value in seconds.items()},
     }
+    return _finish(config, metrics, handler, began)
+
+
+def _finish(config: TrainConfig, metrics: dict[str, Any], handler: Handler, began: float) -> RunResult:
+    run_dir = Path(config.run_dir)
     handler.description.metrics = {name: value for name, value in metrics.items() if "/" in name}
     write_description(run_dir / "model", handler.description)
     save_archive(run_dir / "model", run_dir / "model.tar.gz")
+    metrics["seconds"]["total"] = round(time.perf_counter() - began, 2)
     _write_json(run_dir / "metrics.json", metrics)
     build_report(run_dir)
-    _warn_below_reference(metrics)
+    warn_below_reference(metrics)
     return RunResult(run_dir, metrics)
 
 
-def _data(config: TrainConfig) -> BreedDataModule:
-    on_pixels = config.model.unfreeze is not None or config.trainer.one_batch
+def prepare_features(config: TrainConfig) -> dict[str, int | str]:
+    """Fills the feature store with what `train` would need, and trains nothing.
+
+    Returns:
+        What metrics.json would say of features.
+
+    Raises:
+        UserError: The data or the weights cannot be used; the message says why.
+    """
+    quieten()
+    with FeatureStore(Path(config.cache.dir), config.cache.max_gb * 1e9) as store:
+        data = _data(config, store)
+        data.setup()
+        log.info(data.folders.describe())
+        backbone = load_backbone(config.model.backbone, config.model.weights, config.seed)
+        _announce(backbone)
+        return obtain(config, store, data, backbone, device_of(config)).counts()
+
+
+def _data(config: TrainConfig, store: FeatureStore) -> BreedDataModule:
     return BreedDataModule(
         Path(config.data.dir),
-        transform_of(config.model.backbone),
+        store.files.examine,
         batch_size=config.batch_size,
         seed=config.seed,
         on_bad_image=config.data.on_bad_image,
         split_seed=config.data.split_seed,
         workers=config.data.workers,
-        augment=config.data.augment,
-        train_on_pixels=on_pixels or config.data.augment,
-        validate_on_pixels=on_pixels,
         one_batch=config.trainer.one_batch,
     )
 
@@ -161,31 +164,6 @@ def _announce(backbone: Backbone) -> None:
         )
 
 
-def _features(
-    config: TrainConfig,
-    data: BreedDataModule,
-    backbone: Backbone,
-    layers: nn.Module,
-    device: torch.device,
-    precision: str,
-) -> dict[str, Features]:
-    engine = TorchEngine(layers, device=device, precision=precision, batch_size=config.features.batch_size)
-    cache = Path(config.cache.dir) if config.cache.enabled else None
-    last = -1
-
-    def progress(done: int, total: int) -> None:
-        nonlocal last
-        tenth = 10 * done // total
-        if tenth > last:
-            last = tenth
-            log.info("features %d/%d", done, total)
-
-    try:
-        return data.compute_features(engine, backbone.fingerprint, cache, progress)
-    except OSError as error:
-        raise DataError(f"A photo cannot be read any more: {error}") from error
-
-
 def _class_weights(config: TrainConfig, data: BreedDataModule) -> Tensor | None:
     """Weights n / (classes * n_class), the usual `balanced` formula (King and Zeng 2001)."""
     if config.model.class_weights == "none":
@@ -194,14 +172,7 @@ def _class_weights(config: TrainConfig, data: BreedDataModule) -> Tensor | None:
     return counts.sum() / (len(counts) * counts.clamp_min(1))
 
 
-def _network(
-    config: TrainConfig,
-    data: BreedDataModule,
-    backbone: Backbone,
-    trunk: nn.Sequential,
-    tail: nn.Sequential,
-    features: dict[str, Features],
-) -> Network:
+def _network(config: TrainConfig, data: BreedDataModule, backbone: Backbone, features: RunFeatures) -> Network:
     torch.manual_seed(config.seed)
     mlp = config.model.head == "mlp"
     shape = HeadShape(
@@ -212,33 +183,8 @@ def _network(
         dropout=config.model.dropout if mlp else 0.0,
     )
     head = Head(shape)
-    head.initialise(features["train"].values)
-    return Network(trunk, tail, head)
-
-
-@torch.no_grad()
-def _normalised(head: Head, features: dict[str, Features]) -> dict[str, Tensor]:
-    return {split: head.normalise(found.values) for split, found in features.items()}
-
-
-def _reference(head: Head, features: dict[str, Features], class_weights: Tensor | None) -> ExactSolution:
-    inputs = _normalised(head, features)
-    train_, valid = features["train"], features["valid"]
-    return solve(inputs["train"], train_.labels, inputs["valid"], valid.labels, class_weights)
-
-
-def _reference_metrics(reference: ExactSolution, head: Head, features: dict[str, Features]) -> dict[str, float]:
-    inputs = _normalised(head.cpu(), features)
-    accuracy = {
-        split: float((reference.logits(inputs[split]).argmax(dim=1) == features[split].labels).double().mean())
-        for split in ("valid", "test")
-    }
-    return {
-        "reference/test_accuracy": accuracy["test"],
-        "reference/val_accuracy": accuracy["valid"],
-        "reference/val_loss": reference.validation_loss,
-        "reference/strength": reference.strength,
-    }
+    head.initialise(features.vectors["train"].tensor)
+    return Network(*cut(backbone.stages, backbone.transform, config.model.unfreeze), head)
 
 
 def _package(
@@ -246,10 +192,9 @@ def _package(
     data: BreedDataModule,
     backbone: Backbone,
     network: Network,
-    features: dict[str, Features],
-    precision: str,
+    features: RunFeatures,
     device: torch.device,
-) -> tuple[Handler, dict[str, Evaluation]]:
+) -> tuple[dict[str, Any], Handler]:
     """Writes the package, loads it back, and scores what it says of validation and test photos."""
     directory = Path(config.run_dir) / "model"
     description = Description(
@@ -259,43 +204,24 @@ def _package(
         unfreeze=config.model.unfreeze,
         transform=backbone.transform,
         head=network.head.shape,
-        precision=precision,
-        batch_size=config.features.batch_size,
+        engine=features.engine,
+        precision=features.precision,
         temperature=1.0,
     )
     save_package(directory, description, network)
     handler = Handler.load(directory, device)
-    logits = {split: _logits(handler, config, data, features, split) for split in ("valid", "test")}
-    handler.description.temperature = fit_temperature(logits["valid"], features["valid"].labels)
-    evaluations = {
-        split: evaluate(logits[split], features[split].labels, handler.description.temperature)
-        for split in ("valid", "test")
-    }
-    return handler, evaluations
+    # What the handler's own trunk gives: same weights, engine and precision.
+    logits = {split: _logits(handler, features.inputs[split]) for split in ("valid", "test")}
+    labels = {split: features.inputs[split].labels for split in logits}
+    temperature = fit_temperature(logits["valid"], labels["valid"])
+    handler.description.temperature = temperature
+    scores = {split: evaluate(logits[split], labels[split], temperature) for split in logits}
+    return {**scores["test"].to_json("test"), **scores["valid"].to_json("val")}, handler
 
 
-def _logits(
-    handler: Handler, config: TrainConfig, data: BreedDataModule, features: dict[str, Features], split: str
-) -> Tensor:
-    if config.model.unfreeze is None:
-        # The very vectors that the handler's own trunk gives: same weights, engine and precision.
-        return handler.classify(features[split].values)
-    paths = [photo.path for photo in data.folders.splits[split]]
-    batches = pixels(paths, handler.description.transform, config.features.batch_size, config.data.workers)
-    return torch.cat([handler.logits(batch) for batch in batches])
-
-
-def _warn_below_reference(metrics: dict[str, Any]) -> None:
-    reference, reached = metrics["reference/val_accuracy"], metrics["val/accuracy"]
-    # Two standard errors of the difference that this many photos can show.
-    margin = 2 * math.sqrt(max(reference * (1 - reference), 0.01) / metrics["images"]["valid"])
-    if reached < reference - margin:
-        log.warning(
-            "The trained head reaches %.3f on the validation photos, the exact linear solution %.3f: "
-            "try more epochs, a smaller batch or another lr.",
-            reached,
-            reference,
-        )
+def _logits(handler: Handler, features: Features) -> Tensor:
+    positions = torch.arange(len(features.labels))
+    return torch.cat([handler.classify(features.values[part]) for part in positions.split(_EVALUATION_BATCH)])
 
 
 def _write_json(path: Path, values: dict[str, Any]) -> None:

@@ -13,7 +13,9 @@ import sys
 import time
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
+import platformdirs
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
@@ -30,15 +32,26 @@ SMALL = [
     "trainer=cpu",
     "epochs=2",
     "batch_size=12",
-    "features.batch_size=12",
 ]
 
 
-def run(*arguments: str, directory: Path = ROOT) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Runs a Python command of the README from the repository root."""
     return subprocess.run(
-        [sys.executable, *arguments], cwd=directory, capture_output=True, text=True, timeout=240, check=False
+        [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=240, check=False
     )
+
+
+def succeeded(*arguments: str) -> str:
+    """Runs one that must succeed, and returns what it prints."""
+    answer = run(*arguments)
+    assert answer.returncode == 0, (arguments, answer.stderr)
+    return answer.stdout
+
+
+def metrics_of(directory: Path) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads((directory / "metrics.json").read_text())
+    return values
 
 
 def choices(group: str) -> list[str]:
@@ -53,6 +66,21 @@ def test_every_shipped_config_composes(group: str) -> None:
             composed = compose("train", [f"{group}={choice}", "run_dir=somewhere"])
         missing = [name for name in key_names(TrainConfig) if _lookup(composed, name) == "???"]
         assert not missing, (group, choice)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [*sorted((ROOT / "conf").glob("*.yaml")), *sorted((ROOT / "conf" / "scripts").glob("*.yaml"))],
+    ids=lambda path: path.stem,
+)
+def test_every_command_has_a_config_that_composes(path: Path) -> None:
+    entry.register()
+    with initialize_config_dir(str(path.parent), version_base="1.3"):
+        composed = compose(path.stem, ["run_dir=somewhere"] if path.stem in entry.SCHEMAS else [])
+    script = ROOT / "train.py" if path.stem == "train" else ROOT / "scripts" / f"{path.stem}.py"
+    assert f'@entry_point("{path.stem}")' in script.read_text()
+    schema = entry.SCHEMAS.get(path.stem)
+    assert not [name for name in (key_names(schema) if schema else []) if _lookup(composed, name) == "???"]
 
 
 def _lookup(config: object, dotted: str) -> object:
@@ -115,7 +143,12 @@ def readme_commands() -> list[str]:
 def test_the_readme_commands_run(sample: Path, tmp_path: Path) -> None:
     """Each Python command as it stands, with overrides that make it small and offline."""
     commands = readme_commands()
-    assert any(command.startswith("python train.py lr=0.01 batch_size=256") for command in commands)
+    for promised in (
+        "train.py lr=0.01 batch_size=256",
+        "scripts/prepare_features.py",
+        "scripts/cache.py action=prune",
+    ):
+        assert any(command.startswith(f"python {promised}") for command in commands)
     trained = tmp_path / "run"
     first = run("train.py", f"data.dir={sample}", f"hydra.run.dir={trained}", *SMALL)
     assert first.returncode == 0, first.stderr
@@ -132,6 +165,11 @@ def test_the_readme_commands_run(sample: Path, tmp_path: Path) -> None:
             filled = [re.sub(r"^model=.*", f"model={trained / 'model'}", word) for word in words]
             answer = run(*[re.sub(r"^images=.*", f"images={photo}", word) for word in filled])
             assert json.loads(answer.stdout)["path"] == str(photo)
+        elif script == "scripts/cache.py":
+            answer = run(*words)
+        elif script == "scripts/bench.py":
+            # Measuring takes minutes.
+            answer = run(*words, "--cfg", "job")
         elif any(word.startswith("resume=") for word in words):
             answer = run("train.py", f"resume={trained}")
         elif "--help" in words:
@@ -150,18 +188,64 @@ def test_the_readme_commands_run(sample: Path, tmp_path: Path) -> None:
 
 
 def test_prediction_goes_on_after_an_unreadable_file(sample: Path, tmp_path: Path) -> None:
-    trained = tmp_path / "run"
-    assert run("train.py", f"data.dir={sample}", f"hydra.run.dir={trained}", *SMALL).returncode == 0
+    trained, kept = tmp_path / "run", tmp_path / "kept"
+    here = (f"data.dir={sample}", f"cache.dir={tmp_path / 'cache'}", f"hydra.run.dir={trained}")
+    succeeded("train.py", *here, *SMALL, "features.engine=openvino")
     folder = tmp_path / "photos"
     folder.mkdir()
     shutil.copy(next((sample / "test").rglob("*.jpg")), folder / "b.jpg")
     (folder / "a.jpg").write_text("no image")
-    answer = run("scripts/predict.py", f"model={trained / 'model'}", f"images={folder}")
+    ask = ("scripts/predict.py", f"model={trained / 'model'}", f"images={folder}", f"cache_dir={kept}")
+    answer = run(*ask)
     lines = [json.loads(line) for line in answer.stdout.splitlines()]
     assert answer.returncode == 1
     assert "error" in lines[0] and "breed" in lines[1]
     assert len(lines[1]["top"]) == 3
+    # The converted network is kept where it was asked for, and gives the same answers.
+    networks = sorted(path.name for path in (kept / "artefacts").iterdir())
+    assert len(networks) == 2
+    assert run(*ask).stdout == answer.stdout
+    assert sorted(path.name for path in (kept / "artefacts").iterdir()) == networks
     assert run("scripts/predict.py", f"model={trained}", f"images={folder}").returncode == 2
+
+
+def test_features_are_prepared_used_listed_and_pruned(
+    sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a word about where they are kept: in the place for all runs of a user."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    store = Path(platformdirs.user_cache_dir("dogbreeds"))
+    here = (f"data.dir={sample}", *SMALL)
+    said = succeeded("scripts/prepare_features.py", *here)
+    assert "3 breeds in" in said
+    assert "features 72/72" in said
+    assert "72 computed, 0 reused" in said
+    assert f"They are in {store}" in said
+    assert not list(ROOT.glob("prepare_features*"))
+
+    said = succeeded("train.py", *here, f"hydra.run.dir={tmp_path / 'run'}")
+    assert "0 computed, 72 reused" in said
+    features = metrics_of(tmp_path / "run")["features"]
+    assert (features["computed"], features["reused"]) == (0, 72)
+
+    listed = succeeded("scripts/cache.py")
+    (line,) = [line for line in listed.splitlines() if "squeezenet1_1" in line]
+    for words in (f"{features['engine']} {features['precision']}", "evaluation", " 72 ", " MB "):
+        assert words in line
+    assert f"{store}: 0.00 of 20 GB" in listed
+
+    said = succeeded("scripts/cache.py", "action=prune")
+    assert "Removed the features of 0 photos" in said
+    assert line in said
+    said = succeeded("scripts/cache.py", "action=prune", "days=0")
+    assert re.search(r"Removed the features of 72 photos and freed 0\.[1-9] MB", said)
+    assert "squeezenet1_1" not in said
+
+
+def test_help_of_the_scripts_for_features() -> None:
+    said = succeeded("scripts/prepare_features.py", "--help")
+    assert "python scripts/prepare_features.py data.dir=photos model=resnet50" in said
+    assert "action" in succeeded("scripts/cache.py", "--help")
 
 
 def wrong_inputs(sample: Path, tmp_path: Path) -> dict[str, tuple[list[str], list[str]]]:
@@ -215,6 +299,8 @@ def wrong_inputs(sample: Path, tmp_path: Path) -> dict[str, tuple[list[str], lis
         "unknown head": ([here, "model.head=big"], ["linear, mlp"]),
         "unknown stage": ([here, "model.unfreeze=layer9"], ["fire2", "fire9"]),
         "all at once": ([here, "lr=nan", "epochs=0"], ["lr=nan", "epochs=0"]),
+        "a setting of an older version": ([here, "data.augment=true"], ["'data.augment'", "data.views"]),
+        "no place for features": ([here, f"cache.dir={other}"], [f"cache.dir={other}", "cannot be used"]),
         "resume elsewhere": ([f"resume={empty}"], ["config.yaml", "not a run directory"]),
     }
 
@@ -232,6 +318,26 @@ def test_wrong_inputs_end_with_a_message_and_code_2(sample: Path, tmp_path: Path
             assert words in answer.stderr, (name, answer.stderr)
         assert "Traceback" not in answer.stderr
         assert not (tmp_path / str(number) / "metrics.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["scripts/cache.py", "action=clear"], ["action=clear", "list, prune"]),
+        (["scripts/cache.py", "cache.dir=nowhere"], ["cache.dir=nowhere", "no features are kept there yet"]),
+        (["scripts/cache.py", "day=3"], ["'day'", "days"]),
+        (["scripts/prepare_features.py", "data.dir=nowhere"], ["nowhere", "no such directory"]),
+        (["scripts/prepare_features.py", "features.engin=torch"], ["'features.engin'", "features.engine"]),
+        (["scripts/predict.py", "model=nowhere", "images=nowhere"], ["nowhere", "names no photo"]),
+    ],
+    ids=lambda value: " ".join(value) if value[0].startswith("scripts") else "",
+)
+def test_wrong_inputs_of_the_scripts(arguments: list[str], said: list[str]) -> None:
+    answer = run(*arguments)
+    assert answer.returncode == 2, answer.stderr
+    assert all(words in answer.stderr for words in said), answer.stderr
+    assert "Traceback" not in answer.stderr
+    assert not (ROOT / "nowhere").exists()
 
 
 def test_a_run_killed_between_epochs_continues_as_if_it_never_stopped(sample: Path, tmp_path: Path) -> None:
@@ -252,7 +358,8 @@ def test_a_run_killed_between_epochs_continues_as_if_it_never_stopped(sample: Pa
     resumed = run("train.py", f"resume={directory}")
     assert resumed.returncode == 0, resumed.stderr
     assert "resuming from" in resumed.stdout
-    metrics = [json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("whole", "killed")]
+    metrics = [metrics_of(tmp_path / name) for name in ("whole", "killed")]
+    assert metrics[1]["features"]["computed"] == 0
     for values in metrics:
         del values["seconds"], values["features"]
     assert metrics[0] == metrics[1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from dogbreeds.data.folders import BreedFolders, index
+from dogbreeds.data.images import UnreadableImageError, check_header
 from dogbreeds.errors import DataError, UserError
 
 Counts = dict[str, int]
@@ -39,8 +40,23 @@ def populate(root: Path, counts: Counts) -> Path:
     return root
 
 
+def examine(paths: Sequence[Path], workers: int | None) -> tuple[dict[Path, str], dict[Path, str]]:
+    """What the feature store does, without remembering anything."""
+    digests, reasons = {}, {}
+    for path in paths:
+        try:
+            content = path.read_bytes()
+            digests[path] = hashlib.sha256(content).hexdigest()
+            check_header(content)
+        except OSError as error:
+            digests[path], reasons[path] = hashlib.sha256(str(path).encode()).hexdigest(), str(error)
+        except UnreadableImageError as error:
+            reasons[path] = str(error)
+    return digests, reasons
+
+
 def read(root: Path, **settings: Any) -> BreedFolders:
-    return index(root, **{"on_bad_image": "stop", "split_seed": 0, "workers": 0, **settings})
+    return index(root, examine, **{"on_bad_image": "stop", "split_seed": 0, "workers": 0, **settings})
 
 
 def refusal(root: Path, **settings: Any) -> str:
@@ -227,20 +243,19 @@ def test_description(tmp_path: Path) -> None:
 def damaged(tmp_path: Path) -> tuple[Path, dict[Path, str]]:
     """Folders with four unreadable files, each with a part of the reason."""
     root = populate(tmp_path / "photos", COMPLETE)
-    cut = paint(root / "train/beagle/cut.jpg")
-    cut.write_bytes(cut.read_bytes()[:-200])
+    cut = paint(root / "train/beagle/cut.png")
+    cut.write_bytes(cut.read_bytes()[:20])
     empty, text = root / "train/akita/empty.jpg", root / "valid/akita/text.jpg"
     empty.write_bytes(b"")
     text.write_text("<html>not found</html>")
     folder = root / "test/akita/folder.jpg"
     folder.mkdir()
-    return root, {cut: "truncated", empty: "empty", text: "not an image", folder: "directory"}
+    return root, {cut: "", empty: "empty", text: "not an image", folder: "directory"}
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_bad_images_stop_the_run(damaged: tuple[Path, dict[Path, str]], workers: int) -> None:
+def test_bad_images_stop_the_run(damaged: tuple[Path, dict[Path, str]]) -> None:
     root, reasons = damaged
-    lines = refusal(root, workers=workers).splitlines()
+    lines = refusal(root).splitlines()
     assert lines[0].startswith(f"4 of 16 files in data.dir={root}")
     for file, reason in reasons.items():
         assert any(f"{file}: " in line and reason in line.lower() for line in lines)
@@ -275,14 +290,165 @@ def test_class_that_is_all_unreadable_is_missing(tmp_path: Path) -> None:
     assert "beagle" not in message
 
 
-@pytest.mark.parametrize("layout", ["complete", "flat", "damaged"])
-def test_threads_change_nothing(tmp_path: Path, layout: str, damaged: tuple[Path, dict[Path, str]]) -> None:
-    root = damaged[0]
-    if layout != "damaged":
-        root = populate(tmp_path, COMPLETE if layout == "complete" else {"a": 12, "b": 9})
-        shutil.rmtree(damaged[0])
-    alone, together, default = (read(root, on_bad_image="skip", workers=workers) for workers in (0, 2, None))
-    assert alone == together == default
+def test_each_file_is_examined_once_with_the_given_threads(tmp_path: Path) -> None:
+    root = populate(tmp_path, COMPLETE)
+    asked: list[tuple[list[Path], int | None]] = []
+
+    def recording(paths: Sequence[Path], workers: int | None) -> tuple[dict[Path, str], dict[Path, str]]:
+        asked.append((list(paths), workers))
+        return examine(paths, workers)
+
+    index(root, recording, on_bad_image="stop", split_seed=0, workers=3)
+    ((paths, workers),) = asked
+    assert sorted(paths) == sorted(root.rglob("*.png"))
+    assert workers == 3
+
+
+# --- photos that turn out to be unreadable when they are decoded
+
+
+def found_later(folders: BreedFolders, *names: str) -> dict[str, str]:
+    return {
+        photo.digest: "image file is truncated"
+        for photos in folders.splits.values()
+        for photo in photos
+        if photo.path.relative_to(folders.root).as_posix() in names
+    }
+
+
+def test_unreadable_photos_that_are_found_later_stop_the_run(tmp_path: Path) -> None:
+    folders = read(populate(tmp_path, COMPLETE))
+    reasons = found_later(folders, "train/akita/001.png", "test/beagle/000.png")
+    with pytest.raises(DataError) as caught:
+        folders.without(reasons, on_bad_image="stop")
+    lines = str(caught.value).splitlines()
+    assert lines[0].startswith(f"2 of 12 files in data.dir={tmp_path}")
+    assert [line.strip() for line in lines[1:3]] == [
+        f"{tmp_path}/test/beagle/000.png: image file is truncated",
+        f"{tmp_path}/train/akita/001.png: image file is truncated",
+    ]
+    assert "data.on_bad_image=skip" in lines[-1]
+
+
+def test_unreadable_photos_that_are_found_later_are_left_out(tmp_path: Path) -> None:
+    root = populate(tmp_path, COMPLETE)
+    (root / "train/akita/early.jpg").write_text("not a photo")
+    before = read(root, on_bad_image="skip")
+    after = before.without(found_later(before, "valid/beagle/001.png"), on_bad_image="skip")
+    assert after.counts() == {"train": 6, "valid": 3, "test": 2}
+    assert after.splits["train"] == before.splits["train"]
+    assert names(after, "valid") == ["valid/akita/000.png", "valid/akita/001.png", "valid/beagle/000.png"]
+    assert after.classes == before.classes
+    assert [path.name for path, _ in after.unreadable] == ["early.jpg", "001.png"]
+    assert "2 unreadable files left out" in after.describe()
+    # And again, with what is left.
+    last = after.without(found_later(after, "train/akita/002.png"), on_bad_image="skip")
+    assert last.counts() == {"train": 5, "valid": 3, "test": 2}
+    assert len(last.unreadable) == 3
+
+
+@pytest.mark.parametrize("on_bad_image", ["stop", "skip"])
+def test_reasons_for_other_photos_change_nothing(tmp_path: Path, on_bad_image: str) -> None:
+    folders = read(populate(tmp_path, COMPLETE))
+    assert folders.without({"f" * 64: "not here"}, on_bad_image=on_bad_image) is folders
+    assert folders.without({}, on_bad_image=on_bad_image) is folders
+
+
+@pytest.mark.parametrize("layout", ["", "train/"])
+def test_the_split_of_the_others_does_not_depend_on_when_damage_is_found(tmp_path: Path, layout: str) -> None:
+    root = populate(tmp_path, {f"{layout}a": 30, f"{layout}b": 20})
+    first = read(root)
+    victims = [photo for photos in first.splits.values() for photo in photos[:2]]
+    reasons = {photo.digest: "image file is truncated" for photo in victims}
+    later = first.without(reasons, on_bad_image="skip")
+    for split, photos in first.splits.items():
+        assert later.splits[split] == tuple(photo for photo in photos if photo not in victims)
+
+    def knowing(paths: Sequence[Path], workers: int | None) -> tuple[dict[Path, str], dict[Path, str]]:
+        digests, _ = examine(paths, workers)
+        return digests, {path: reasons[digest] for path, digest in digests.items() if digest in reasons}
+
+    known = index(root, knowing, on_bad_image="skip", split_seed=0, workers=0)
+    assert known == later
+    with pytest.raises(DataError, match="6 of 50 files"):
+        index(root, knowing, on_bad_image="stop", split_seed=0, workers=0)
+
+
+def test_all_copies_of_an_unreadable_photo_are_left_out(tmp_path: Path) -> None:
+    root = populate(tmp_path, COMPLETE)
+    paint(root / "train/akita/one.png", key="twin")
+    paint(root / "test/beagle/two.png", key="twin")
+    folders = read(root)
+    assert len(folders.leaks) == 1
+    after = folders.without(found_later(folders, "train/akita/one.png"), on_bad_image="skip")
+    assert after.counts() == {"train": 6, "valid": 4, "test": 2}
+    assert {path.name for path, _ in after.unreadable} == {"one.png", "two.png"}
+    assert after.leaks == ()
+    with pytest.raises(DataError, match=r"2 of 14 files"):
+        folders.without(found_later(folders, "train/akita/one.png"), on_bad_image="stop")
+
+
+def test_a_class_without_readable_photos_is_missing(tmp_path: Path) -> None:
+    folders = read(populate(tmp_path, COMPLETE))
+    with pytest.raises(DataError) as caught:
+        folders.without(found_later(folders, "test/akita/000.png"), on_bad_image="skip")
+    assert "test: akita" in str(caught.value)
+    assert "beagle" not in str(caught.value)
+    assert "Add photos there" in str(caught.value)
+
+
+def test_a_class_without_readable_photos_in_a_drawn_split_is_missing(tmp_path: Path) -> None:
+    folders = read(populate(tmp_path, {"a": 3, "b": 3}))
+    with pytest.raises(DataError, match="at least three different photos"):
+        folders.without(found_later(folders, *names(folders, "valid")[:1]), on_bad_image="skip")
+
+
+# --- a part of the photos
+
+
+@pytest.mark.parametrize(
+    ("count", "train", "valid", "test"),
+    [
+        (1, [1, 0], [1, 0], [1, 0]),
+        (2, [1, 1], [1, 1], [1, 1]),
+        (5, [3, 2], [2, 2], [1, 1]),
+        (99, [3, 3], [2, 2], [1, 1]),
+    ],
+)
+def test_a_sample_is_spread_over_the_classes(
+    tmp_path: Path, count: int, train: list[int], valid: list[int], test: list[int]
+) -> None:
+    folders = read(populate(tmp_path, COMPLETE))
+    part = folders.sample(count)
+    assert per_class(part) == {"train": train, "valid": valid, "test": test}
+    assert part.classes == folders.classes
+    for split in part.splits:
+        assert set(part.splits[split]) <= set(folders.splits[split])
+        assert names(part, split) == sorted(names(part, split))
+    assert part == folders.sample(count)
+
+
+def test_a_sample_may_lack_classes_and_lose_photos(tmp_path: Path) -> None:
+    """The class that the sample lacks is no reason to refuse what is left of the others."""
+    folders = read(populate(tmp_path, {**COMPLETE, "train/akita": 30})).sample(1)
+    assert per_class(folders)["train"] == [1, 0]
+    part = read(tmp_path).sample(3)
+    after = part.without(found_later(part, names(part, "train")[0]), on_bad_image="skip")
+    assert per_class(after)["train"] == [1, 1]
+
+
+def test_every_photo_has_a_file_with_its_bytes(tmp_path: Path) -> None:
+    root = populate(tmp_path, COMPLETE)
+    shutil.copy(root / "train/akita/000.png", root / "train/akita/copy.png")
+    folders = read(root)
+    files = folders.files()
+    assert files.keys() == {photo.digest for photos in folders.splits.values() for photo in photos}
+    assert len(files) == 12
+    for digest, path in files.items():
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == digest
+
+
+# --- what is refused
 
 
 def test_no_such_directory(tmp_path: Path) -> None:

@@ -1,4 +1,8 @@
+"""The reference engine, and what precision it computes in."""
+
 from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -23,8 +27,8 @@ def images(number: int) -> Tensor:
     return ((colour + torch.rand(number, 3, 64, 64, generator=generator)) / 2 * 255).to(torch.uint8)
 
 
-def engine(trunk: nn.Module, precision: str = "fp32", batch_size: int = 4) -> TorchEngine:
-    return TorchEngine(trunk, device=CPU, precision=precision, batch_size=batch_size)
+def engine(trunk: nn.Module, precision: str = "fp32", batch_size: int | None = 4, lanes: int = 1) -> TorchEngine:
+    return TorchEngine(trunk, device=CPU, precision=precision, batch_size=batch_size, lanes=lanes)
 
 
 # Precision
@@ -121,6 +125,33 @@ def test_no_forward_pass_is_larger_than_the_batch_size() -> None:
     torch.testing.assert_close(features, images(8).float().mean(dim=(2, 3)))
 
 
+def test_the_batch_size_may_be_left_open() -> None:
+    default, given = engine(nn.Identity(), batch_size=None), engine(nn.Identity(), batch_size=7)
+    assert (default.name, given.batch_size) == ("torch", 7)
+    assert default.batch_size > 1
+
+
+def test_threads_take_turns_and_change_nothing(trunk: nn.Module) -> None:
+    """Autocast is a state of the thread: each must have its own."""
+    running, most = [], []
+
+    class Watched(nn.Module):
+        def forward(self, batch: Tensor) -> Tensor:
+            running.append(batch)
+            most.append(len(running))
+            features: Tensor = trunk(batch)
+            running.pop()
+            return features
+
+    batch = images(4)
+    expected = engine(trunk, "bf16")(batch)
+    shared = engine(Watched(), "bf16", lanes=4)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(shared, [batch] * 12))
+    assert all(torch.equal(features, expected) for features in found)
+    assert max(most) == 1
+
+
 def test_a_trunk_in_training_mode_is_switched_to_evaluation() -> None:
     class Scale(nn.Module):
         def forward(self, batch: Tensor) -> Tensor:
@@ -132,7 +163,7 @@ def test_a_trunk_in_training_mode_is_switched_to_evaluation() -> None:
     assert not run(images(3)).requires_grad
     assert torch.equal(run(images(3)), run(images(3)))
     assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
-    assert not module.training
+    assert module.training
 
 
 def test_the_caller_keeps_its_precision(trunk: nn.Module) -> None:

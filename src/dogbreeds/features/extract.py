@@ -1,124 +1,177 @@
-"""One pass of the trunk over the photos, and the run's cache of what it computed."""
+"""The one pass of the trunk over the photos: what the store lacks is read, computed and published."""
 
 from __future__ import annotations
 
 import hashlib
-import os
+import logging
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from dogbreeds.data.folders import Photo
-from dogbreeds.data.images import Transform, decode
-from dogbreeds.features.engines.reference import TorchEngine
+from dogbreeds.data.images import Transform, UnreadableImageError
+from dogbreeds.errors import CacheError, DataError
+from dogbreeds.features.engines import Engine
+from dogbreeds.features.store.array import FeatureArray
+from dogbreeds.features.views import read_view
 
-Progress = Callable[[int, int], None]
+log = logging.getLogger(__name__)
+
+Progress = Callable[[int], None]
+
+# How often a process looks for what another one has finished.
+_POLL_SECONDS = 0.1
 
 
-@dataclass(frozen=True)
-class Features:
-    """Features of one split with its labels, and how they came about.
+@dataclass
+class Pass:
+    """What one pass did.
 
     Attributes:
-        values: float32 of shape (photos, width), in the order of the index.
-        labels: int64 of shape (photos,).
-        computed: Photos that went through the trunk now.
-        reused: Photos that were found in the cache.
+        computed: Photos that went through the trunk in this process.
+        unreadable: Digests of files that are no images, with the reason.
     """
 
-    values: Tensor
-    labels: Tensor
-    computed: int
-    reused: int
+    computed: int = 0
+    unreadable: dict[str, str] = field(default_factory=dict)
 
 
-def pixels(paths: Sequence[Path], transform: Transform, batch_size: int, workers: int | None) -> Iterator[Tensor]:
-    """Yields uint8 batches (N, 3, H, W) in order; decoding of the next batch overlaps the caller's work."""
+class _Work:
+    """The photos that are still to be computed, shared by the lanes of a pass."""
 
-    def one(path: Path) -> Tensor:
-        return transform(decode(path.read_bytes()))
+    def __init__(self, photos: Sequence[str], array: FeatureArray, batch_size: int) -> None:
+        self._todo, self._busy = deque(photos), deque[str]()
+        self._array, self._batch_size = array, batch_size
+        self._mutex = threading.Lock()
+        self.stopped = threading.Event()
 
-    batches = [paths[start : start + batch_size] for start in range(0, len(paths), batch_size)]
-    if workers == 0:
-        yield from (torch.stack([one(path) for path in batch]) for batch in batches)
-        return
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        pending = [pool.map(one, batch) for batch in batches[:1]]
-        for following in [*batches[1:], None]:
-            current = pending.pop()
-            if following is not None:
-                pending.append(pool.map(one, following))
-            yield torch.stack(list(current))
+    def take(self) -> list[str] | None:
+        """Claims a batch; waits for other processes where only theirs are left; None when nothing is."""
+        while not self.stopped.is_set():
+            with self._mutex:
+                batch = [self._todo.popleft() for _ in range(min(self._batch_size, len(self._todo)))]
+                if not batch:
+                    if not self._busy:
+                        return None
+                    self._todo, self._busy = self._busy, self._todo
+            if not batch:
+                time.sleep(_POLL_SECONDS)
+                self._array.release_dead()
+                continue
+            mine, busy = self._array.claim(batch)
+            with self._mutex:
+                self._busy.extend(busy)
+            if mine:
+                return mine
+        return None
 
 
-def cache_key(photos: Sequence[Photo], trunk: str, transform: Transform, precision: str) -> str:
-    """Names a set of features by everything that they depend on."""
-    digest = hashlib.sha256(f"{trunk} {transform} {precision}\n".encode())
-    for photo in photos:
-        digest.update(photo.digest.encode())
-    return digest.hexdigest()
-
-
-def extract(
-    photos: Sequence[Photo],
-    engine: TorchEngine,
+def fill(
+    array: FeatureArray,
+    files: Mapping[str, Path],
+    engine: Engine,
     transform: Transform,
-    *,
-    workers: int | None,
-    key: str,
-    cache: Path | None,
+    view: int,
     progress: Progress,
-) -> Features:
-    """Returns the features of a split, from the cache where it holds these very ones.
+) -> Pass:
+    """Computes the features that an array lacks.
+
+    Each lane reads a batch, runs it and publishes it, so reading overlaps with computing, and whatever ends the
+    pass, all published batches stay. Several processes may fill the same array; each photo is computed by one.
 
     Args:
-        photos: One split of the index.
+        array: Where the features go.
+        files: The photos' digests, each with a file that holds its bytes.
         engine: Runs the trunk.
         transform: The backbone's evaluation transform.
-        workers: Threads that decode; None is one per core, 0 is none.
-        key: What `cache_key` says of these photos.
-        cache: A .safetensors file, written when the pass is complete; None keeps nothing.
-        progress: Called with (photos done, photos in all).
+        view: 0, or the number of an augmented view.
+        progress: Called with the number of photos that were finished.
+
+    Raises:
+        DataError: A file is gone, or has changed since it was indexed.
+        CacheError: The store's disk is full.
     """
-    labels = torch.tensor([photo.label for photo in photos], dtype=torch.long)
-    kept = _read(cache, key) if cache else None
-    if kept is not None:
-        return Features(kept, labels, computed=0, reused=len(photos))
-    parts: list[Tensor] = []
-    done = 0
-    for batch in pixels([photo.path for photo in photos], transform, engine.batch_size, workers):
-        parts.append(engine(batch))
-        done += len(batch)
-        progress(done, len(photos))
-    values = torch.cat(parts)
-    if cache:
-        _write(cache, values, key)
-    return Features(values, labels, computed=len(photos), reused=0)
+    done = Pass()
+    work = _Work(array.missing(list(files)), array, engine.batch_size)
+    finished = threading.Lock()
 
+    def lane() -> None:
+        try:
+            compute_all()
+        except OSError as error:
+            raise CacheError(f"Features cannot be stored: {error}. What was computed before is kept.") from error
 
-def _read(path: Path, key: str) -> Tensor | None:
-    if not path.is_file():
-        return None
+    def compute_all() -> None:
+        while batch := work.take():
+            try:
+                features, unreadable = _compute(batch, files, engine, transform, view)
+                readable = [photo for photo in batch if photo not in unreadable]
+                if readable:
+                    _publish(array, readable, features)
+            finally:
+                # Ends the claims of unreadable photos, and of all after an error.
+                array.release(batch)
+            with finished:
+                done.computed += len(readable)
+                done.unreadable |= unreadable
+                progress(len(batch))
+
     try:
-        with safe_open(path, framework="pt") as file:
-            if (file.metadata() or {}).get("key") != key:
-                return None
-            values: Tensor = file.get_tensor("features")
-            return values
-    except (SafetensorError, OSError):
-        # A damaged cache is computed again.
-        return None
+        if engine.lanes == 1:
+            # No thread, so that a breakpoint in what runs here stops at a prompt.
+            lane()
+        else:
+            _in_threads(lane, engine.lanes, work)
+    finally:
+        array.close()
+    return done
 
 
-def _write(path: Path, values: Tensor, key: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}-{time.time_ns()}")
-    save_file({"features": values.contiguous()}, temporary, metadata={"key": key})
-    temporary.replace(path)
+def _in_threads(lane: Callable[[], None], count: int, work: _Work) -> None:
+    with ThreadPoolExecutor(count) as pool:
+        lanes = [pool.submit(lane) for _ in range(count)]
+        try:
+            wait(lanes, return_when=FIRST_EXCEPTION)
+        finally:
+            work.stopped.set()
+    for ended in lanes:
+        ended.result()
+
+
+def _compute(
+    batch: Sequence[str], files: Mapping[str, Path], engine: Engine, transform: Transform, view: int
+) -> tuple[Tensor, dict[str, str]]:
+    contents = [_read(files[photo], photo) for photo in batch]
+    read = read_view(contents, batch, view, transform) if view else engine.read(contents, transform)
+    unreadable = {
+        photo: str(image) for photo, image in zip(batch, read, strict=True) if isinstance(image, UnreadableImageError)
+    }
+    images = [image for image in read if isinstance(image, Tensor)]
+    if not images:
+        return torch.empty(0), unreadable
+    return engine(torch.stack(images)), unreadable
+
+
+def _read(path: Path, digest: str) -> bytes:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"A photo cannot be read any more: {error}") from error
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise DataError(f"{path} has changed since this run began: start it again.")
+    return content
+
+
+def _publish(array: FeatureArray, photos: Sequence[str], features: Tensor) -> None:
+    if not torch.isfinite(features).all():
+        raise DataError(
+            f"The trunk {array.key.trunk} gives values that {array.layout.kind} cannot hold "
+            f"({array.key.engine}): try features.precision=fp32, or another stage for model.unfreeze."
+        )
+    array.publish(photos, features.numpy())

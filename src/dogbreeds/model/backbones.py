@@ -19,6 +19,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 from torchvision import models
 
 from dogbreeds.data.images import Transform
@@ -50,7 +51,6 @@ class Backbone:
         stages: Named stages; normalised float images (N, 3, H, W) in, vectors (N, width) out.
         width: Length of the vectors.
         transform: The transform that the weights were trained with.
-        fingerprint: SHA-256 of the weights, which names them in caches.
         pretrained: False for random weights.
     """
 
@@ -58,8 +58,28 @@ class Backbone:
     stages: nn.Sequential
     width: int
     transform: Transform
-    fingerprint: str
     pretrained: bool
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """The frozen part of a backbone.
+
+    Attributes:
+        name: The backbone, and where it was cut.
+        layers: uint8 images (N, 3, H, W) in, features (N, *shape) out.
+        transform: The transform that the weights were trained with.
+        fingerprint: SHA-256 of its weights, which names them in caches.
+        shape: Shape of one photo's features: a vector, or activations where a tail follows.
+        operations: Floating-point operations of one photo.
+    """
+
+    name: str
+    layers: nn.Sequential
+    transform: Transform
+    fingerprint: str
+    shape: tuple[int, ...]
+    operations: float
 
 
 class _Normalise(nn.Module):
@@ -88,7 +108,7 @@ class _PatchEmbedding(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         patches = self.projection(images).flatten(2).transpose(1, 2)
-        tokens: Tensor = torch.cat([self.class_token.expand(len(patches), -1, -1), patches], dim=1)
+        tokens: Tensor = torch.cat([self.class_token.expand(patches.shape[0], -1, -1), patches], dim=1)
         embedded: Tensor = tokens + self.position
         return embedded
 
@@ -131,10 +151,9 @@ def load_backbone(name: str, weights: str, seed: int) -> Backbone:
     """
     model = _random(name, seed) if weights == "random" else _pretrained(name, weights)
     stages = _stages(name, model).eval().requires_grad_(False)
-    with torch.no_grad():
-        crop = transform_of(name).crop
-        width = stages(torch.zeros(1, 3, crop, crop)).shape[1]
-    return Backbone(name, stages, width, transform_of(name), fingerprint(stages), weights != "random")
+    transform = transform_of(name)
+    width = architecture(name)(torch.empty(1, 3, transform.crop, transform.crop, device="meta")).shape[1]
+    return Backbone(name, stages, width, transform, weights != "random")
 
 
 def architecture(name: str) -> nn.Sequential:
@@ -159,6 +178,23 @@ def cut(stages: nn.Sequential, transform: Transform, unfreeze: str | None) -> tu
     trunk = nn.Sequential(OrderedDict([("normalise", _Normalise(transform)), *named[:position]]))
     tail = nn.Sequential(OrderedDict(named[position:]))
     return trunk.eval().requires_grad_(False), tail.requires_grad_(True)
+
+
+def trunk_of(backbone: Backbone, unfreeze: str | None) -> Trunk:
+    """Returns the stages of a backbone before a cut, and what is known of them without running them."""
+    layers, _ = cut(backbone.stages, backbone.transform, unfreeze)
+    outline, _ = cut(architecture(backbone.name), backbone.transform, unfreeze)
+    side = backbone.transform.crop
+    with FlopCounterMode(display=False) as counter:
+        features = outline.to("meta")(torch.empty(1, 3, side, side, dtype=torch.uint8, device="meta"))
+    return Trunk(
+        name=backbone.name if unfreeze is None else f"{backbone.name} before {unfreeze}",
+        layers=layers,
+        transform=backbone.transform,
+        fingerprint=fingerprint(layers),
+        shape=tuple(features.shape[1:]),
+        operations=float(counter.get_total_flops()),
+    )
 
 
 def fingerprint(module: nn.Module) -> str:

@@ -26,7 +26,7 @@ from dogbreeds.errors import PackageError
 from dogbreeds.model.backbones import architecture, cut
 from dogbreeds.model.head import Head, HeadShape
 
-FORMAT = 1
+FORMAT = 2
 DESCRIPTION = "model.json"
 WEIGHTS = "model.safetensors"
 #: The modules that a package carries, relative to the package `dogbreeds`.
@@ -37,6 +37,8 @@ CODE = (
     "data/images.py",
     "features/__init__.py",
     "features/engines/__init__.py",
+    "features/engines/cpu.py",
+    "features/engines/cuda.py",
     "features/engines/reference.py",
     "model/__init__.py",
     "model/names.py",
@@ -59,8 +61,8 @@ class Description:
         unfreeze: The first trained stage, or None.
         transform: How a photo becomes a tensor.
         head: Kind and widths of the head.
+        engine: What ran the trunk: `openvino`, `cuda` or `torch`.
         precision: The trunk's precision, `fp32` or `bf16`.
-        batch_size: Images per forward pass.
         temperature: Divides the logits, so that probabilities are calibrated.
         metrics: The scalars of the run's metrics.json.
         versions: Of this project, torch and torchvision when the package was made.
@@ -72,8 +74,8 @@ class Description:
     unfreeze: str | None
     transform: Transform
     head: HeadShape
+    engine: str
     precision: str
-    batch_size: int
     temperature: float
     metrics: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
@@ -86,7 +88,10 @@ class Description:
     def from_json(cls, values: dict[str, Any]) -> Description:
         """Reads what `to_json` wrote."""
         known = dict(values)
-        known.pop("format")
+        if known.pop("format") == 1:
+            # Engines came with format 2.
+            del known["batch_size"]
+            known["engine"] = "torch"
         known["transform"] = Transform.from_json(known["transform"])
         known["head"] = HeadShape(**known["head"])
         return cls(**known)

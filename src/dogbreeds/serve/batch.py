@@ -16,7 +16,10 @@ from torch import Tensor
 from dogbreeds.data.images import UnreadableImageError
 from dogbreeds.data.layout import EXTENSIONS
 from dogbreeds.errors import DataError
+from dogbreeds.features.store.artefacts import Artefacts
 from dogbreeds.serve.handler import Handler, Ranked
+
+_BATCH_SIZE = 32
 
 
 def find_images(pattern: str) -> list[Path]:
@@ -42,14 +45,19 @@ def find_images(pattern: str) -> list[Path]:
     return found
 
 
-def json_lines(package: str, paths: Sequence[Path]) -> Iterator[tuple[str, bool]]:
+def json_lines(package: str, paths: Sequence[Path], cache: Path) -> Iterator[tuple[str, bool]]:
     """Yields one JSON line per photo, in order, and whether the photo could be read.
+
+    Args:
+        package: A model package.
+        paths: The photos.
+        cache: The directory of the feature store, which keeps the converted network too.
 
     Raises:
         PackageError: `package` is no usable model package.
     """
-    handler = Handler.load(Path(package))
-    size = handler.description.batch_size
+    handler = Handler.load(Path(package), keeper=Artefacts.of(cache))
+    size = _BATCH_SIZE
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(paths), size):
             batch = paths[start : start + size]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,11 +11,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dogbreeds.data.images import decode
-from dogbreeds.features.engines.reference import TorchEngine
+from dogbreeds.features.engines import Engine, Keeper, available, build, lanes_of
+from dogbreeds.model.backbones import fingerprint
 from dogbreeds.model.package import Description, Network, load_package
 
 TOP = 5
+_BATCH_SIZE = 32
+_ENGINE_BATCH = 1
 
 
 @dataclass(frozen=True)
@@ -34,26 +37,49 @@ def display_name(folder: str) -> str:
 class Handler:
     """A loaded package that answers."""
 
-    def __init__(self, description: Description, network: Network, device: torch.device) -> None:
+    def __init__(
+        self, description: Description, network: Network, device: torch.device, keeper: Keeper | None = None
+    ) -> None:
         """Puts the network on a device; `Handler.load` is the usual way here."""
         self.description = description
         self.network = network
         self.device = device
-        self.engine = TorchEngine(
-            network.trunk, device=device, precision=description.precision, batch_size=description.batch_size
-        )
+        self._keeper = keeper
         network.tail.to(device)
         network.head.to(device)
 
     @classmethod
-    def load(cls, package: Path, device: torch.device | None = None) -> Handler:
+    def load(cls, package: Path, device: torch.device | None = None, keeper: Keeper | None = None) -> Handler:
         """Loads a package onto a device, the GPU where there is one.
+
+        Args:
+            package: Its directory.
+            device: Where it runs.
+            keeper: Keeps what is dear to make again when the engine starts.
 
         Raises:
             PackageError: There is no package, or it is damaged.
         """
         description, network = load_package(package)
-        return cls(description, network, device or torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+        chosen = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return cls(description, network, chosen, keeper)
+
+    @functools.cached_property
+    def engine(self) -> Engine:
+        """The engine that the model was trained with, or the plain torch module where that cannot run."""
+        trunk, description = self.network.trunk, self.description
+        return build(
+            description.engine if description.engine in available(self.device) else "torch",
+            trunk,
+            fingerprint(trunk),
+            description.transform,
+            device=self.device,
+            precision=description.precision,
+            # One photo must not wait for seven that are not there.
+            batch_size=_ENGINE_BATCH,
+            lanes=lanes_of(None),
+            keeper=self._keeper,
+        )
 
     def pixels(self, content: bytes) -> Tensor:
         """Returns a photo's bytes as the uint8 tensor (3, crop, crop) that `logits` takes.
@@ -61,7 +87,7 @@ class Handler:
         Raises:
             UnreadableImageError: The bytes are no image.
         """
-        return self.description.transform(decode(content))
+        return self.description.transform.read(content)
 
     def logits(self, images: Tensor) -> Tensor:
         """Returns float32 logits (N, classes) on the CPU for uint8 images (N, 3, crop, crop)."""
@@ -70,8 +96,10 @@ class Handler:
     @torch.inference_mode()
     def classify(self, features: Tensor) -> Tensor:
         """Returns logits for what the trunk computed: the part of `logits` behind the frozen trunk."""
-        size = max(self.description.batch_size, 1)
-        parts = [self.network.head(self.network.tail(part.to(self.device))) for part in features.split(size)]
+        parts = [
+            self.network.head(self.network.tail(part.to(self.device, torch.float32)))
+            for part in features.split(_BATCH_SIZE)
+        ]
         return torch.cat(parts).float().cpu()
 
     def rank(self, logits: Tensor) -> list[list[Ranked]]:

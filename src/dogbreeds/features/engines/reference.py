@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import copy
+import threading
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
+
+from dogbreeds.data.images import Transform, UnreadableImageError, read_all
+
+_BATCH_SIZE = 32
 
 
 def resolve_precision(requested: str, device: torch.device) -> str:
@@ -22,6 +30,15 @@ def resolve_precision(requested: str, device: torch.device) -> str:
     return "bf16" if hardware else "fp32"
 
 
+def as_stored(features: Tensor) -> Tensor:
+    """Returns features as every engine hands them out: float32 vectors, or activations in half precision.
+
+    Activations are hundreds of times larger than vectors; rounding them here, and not where they are stored,
+    lets training and serving see the same numbers.
+    """
+    return features.float() if features.dim() == 2 else features.half()
+
+
 class TorchEngine:
     """Runs a frozen trunk over batches of uint8 images.
 
@@ -29,26 +46,39 @@ class TorchEngine:
     and the command line may batch as they like.
     """
 
-    def __init__(self, trunk: nn.Module, *, device: torch.device, precision: str, batch_size: int) -> None:
-        """Moves the trunk to the device.
+    name = "torch"
+
+    def __init__(
+        self, trunk: nn.Module, *, device: torch.device, precision: str, batch_size: int | None = None, lanes: int = 1
+    ) -> None:
+        """Puts a copy of the trunk on the device.
 
         Args:
-            trunk: Takes uint8 (N, 3, H, W), gives (N, width).
+            trunk: Takes uint8 (N, 3, H, W), gives (N, width), or activations of more dimensions.
             device: Where it runs.
             precision: `fp32` or `bf16`, already resolved.
             batch_size: Images per forward pass.
+            lanes: Threads that read photos; the forward passes themselves take turns.
         """
-        self.trunk = trunk.to(device).to(memory_format=torch.channels_last).eval()
+        # A copy: the caller's layers may be trained on, and must not depend on whether features were computed.
+        self.trunk = copy.deepcopy(trunk).to(device).to(memory_format=torch.channels_last).eval()
         self.device = device
         self.precision = precision
-        self.batch_size = batch_size
+        self.batch_size = batch_size or _BATCH_SIZE
+        self.lanes = lanes
+        self._turn = threading.Lock()
+
+    def read(self, contents: Sequence[bytes], transform: Transform) -> list[Tensor | UnreadableImageError]:
+        """Decodes photos with Pillow."""
+        return read_all(contents, transform)
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
-        """Returns float32 features (N, width) on the CPU for uint8 images (N, 3, H, W)."""
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"):
+        """Returns features (N, ...) on the CPU for uint8 images (N, 3, H, W)."""
+        half = self.precision == "bf16"
+        with self._turn, torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=half):
             parts = [
-                self.trunk(part.to(self.device, memory_format=torch.channels_last)).float().cpu()
+                as_stored(self.trunk(part.to(self.device, memory_format=torch.channels_last))).cpu()
                 for part in images.split(self.batch_size)
             ]
         return torch.cat(parts)

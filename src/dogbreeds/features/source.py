@@ -1,0 +1,198 @@
+"""Where features come from: the store, for what it has, and the trunk, once, for what it lacks."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from dogbreeds.data.images import DECODING
+from dogbreeds.errors import CacheError
+from dogbreeds.features.engines import Engine, build, candidates, choose, lanes_of
+from dogbreeds.features.extract import fill
+from dogbreeds.features.store.array import FeatureArray
+from dogbreeds.features.store.segments import ArrayKey, Layout, StoredRows
+from dogbreeds.features.store.store import FeatureStore
+from dogbreeds.features.views import view_name
+from dogbreeds.model.backbones import Trunk
+
+log = logging.getLogger(__name__)
+
+#: Called with (photos done, photos in all).
+Progress = Callable[[int, int], None]
+# A disk that damages what was just written twice will do so again.
+_ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class Obtained:
+    """Features of photos under one or more views.
+
+    Attributes:
+        rows: For each view, its photos' features.
+        places: For each view, the position of a photo's digest in its rows.
+        unreadable: Digests of files that are no images, with the reason.
+    """
+
+    rows: dict[int, StoredRows]
+    places: dict[int, dict[str, int]]
+    unreadable: dict[str, str]
+
+    def of(self, photos: Sequence[str], view: int) -> StoredRows:
+        """Returns the features of photos, which must be readable, in their order."""
+        return self.rows[view].of([self.places[view][photo] for photo in photos])
+
+
+class FeatureSource:
+    """Gives features of photos, and starts an engine only when some are missing.
+
+    The engine is chosen at the first request, and serves all later ones.
+
+    Attributes:
+        computed: Photos that went through the trunk in this process, each view counted.
+    """
+
+    def __init__(
+        self,
+        store: FeatureStore,
+        trunk: Trunk,
+        *,
+        device: torch.device,
+        engine: str,
+        precision: str,
+        batch_size: int | None,
+        workers: int | None,
+        progress: Progress,
+    ) -> None:
+        """Takes the settings of conf/train.yaml, section `features`.
+
+        Args:
+            store: Where features are kept.
+            trunk: What computes them.
+            device: Where it runs.
+            engine: `auto`, or one of the engines.
+            precision: `fp32` or `bf16`, resolved.
+            batch_size: Images per forward pass; None is what suits the engine.
+            workers: Threads that read photos; None is one per core.
+            progress: Called as photos are finished.
+
+        Raises:
+            ConfigError: The engine cannot run here.
+        """
+        self._store, self._trunk, self._device = store, trunk, device
+        self._candidates = candidates(engine, device)
+        self._precision, self._batch_size, self._lanes = precision, batch_size, lanes_of(workers)
+        self._progress = progress
+        self._running: Engine | None = None
+        self._asked: set[tuple[int, str]] = set()
+        self.computed = 0
+
+    @property
+    def engine(self) -> str:
+        """Name of the engine that computed the features, now or earlier."""
+        return self._candidates[0]
+
+    @property
+    def photos(self) -> int:
+        """Photos whose features were asked for, each view counted."""
+        return len(self._asked)
+
+    def obtain(self, files: Mapping[str, Path], views: Mapping[int, Sequence[str]]) -> Obtained:
+        """Returns features of photos, computing those that the store lacks.
+
+        Args:
+            files: The digests of all photos, each with a file that holds its bytes.
+            views: For each view, the digests of the photos that are wanted.
+
+        Raises:
+            DataError: A file has gone or changed.
+            CacheError: The features do not fit into the store.
+        """
+        unreadable = self._store.files.unreadable(files)
+        for _ in range(_ATTEMPTS):
+            wanted = {
+                view: [photo for photo in dict.fromkeys(photos) if photo not in unreadable]
+                for view, photos in views.items()
+            }
+            arrays, missing = self._choose(wanted)
+            unreadable |= self._fill(arrays, missing, files)
+            wanted = {view: [photo for photo in photos if photo not in unreadable] for view, photos in wanted.items()}
+            rows = {view: arrays[view].read(photos) for view, photos in wanted.items()}
+            whole = {view: found for view, found in rows.items() if found is not None}
+            if len(whole) == len(rows):
+                places = {view: {photo: n for n, photo in enumerate(photos)} for view, photos in wanted.items()}
+                self._asked |= {(view, photo) for view, photos in wanted.items() for photo in photos}
+                return Obtained(whole, places, unreadable)
+        raise CacheError(f"cache.dir={self._store.directory} keeps damaging what is written there: use another disk.")
+
+    def _choose(self, wanted: Mapping[int, Sequence[str]]) -> tuple[dict[int, FeatureArray], dict[int, list[str]]]:
+        arrays = {name: {view: self._array(name, view) for view in wanted} for name in self._candidates}
+        missing = {
+            name: {view: array.missing(wanted[view]) for view, array in of_engine.items()}
+            for name, of_engine in arrays.items()
+        }
+        counts = {name: sum(map(len, of_engine.values())) for name, of_engine in missing.items()}
+        chosen = choose(counts, self._trunk.operations)
+        self._candidates = (chosen,)
+        return arrays[chosen], missing[chosen]
+
+    def _array(self, engine: str, view: int) -> FeatureArray:
+        key = ArrayKey(
+            trunk=self._trunk.name,
+            weights=self._trunk.fingerprint,
+            transform=f"{self._trunk.transform} of decoding {DECODING}",
+            engine=f"{engine} {self._precision}",
+            view=view_name(view),
+        )
+        return self._store.array(key, self._layout())
+
+    def _layout(self) -> Layout:
+        return Layout(self._trunk.shape, "float32" if len(self._trunk.shape) == 1 else "float16")
+
+    def _fill(
+        self,
+        arrays: Mapping[int, FeatureArray],
+        missing: Mapping[int, Sequence[str]],
+        files: Mapping[str, Path],
+    ) -> dict[str, str]:
+        total = sum(map(len, missing.values()))
+        if total == 0:
+            return {}
+        size = total * self._layout().record.itemsize
+        self._store.make_room(size, {array.key for array in arrays.values()})
+        engine = self._engine()
+        done = 0
+
+        def advanced(count: int) -> None:
+            nonlocal done
+            done += count
+            self._progress(done, total)
+
+        unreadable: dict[str, str] = {}
+        for view, photos in missing.items():
+            left = {photo: files[photo] for photo in photos if photo not in unreadable}
+            ended = fill(arrays[view], left, engine, self._trunk.transform, view, advanced)
+            unreadable |= ended.unreadable
+            self.computed += ended.computed
+        self._store.files.remember_unreadable(unreadable)
+        return unreadable
+
+    def _engine(self) -> Engine:
+        if self._running is None:
+            name = self.engine
+            log.info("features of %s by %s in %s", self._trunk.name, name, self._precision)
+            self._running = build(
+                name,
+                self._trunk.layers,
+                self._trunk.fingerprint,
+                self._trunk.transform,
+                device=self._device,
+                precision=self._precision,
+                batch_size=self._batch_size,
+                lanes=self._lanes,
+                keeper=self._store.artefacts,
+            )
+        return self._running

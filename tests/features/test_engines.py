@@ -1,0 +1,576 @@
+"""Every engine gives the features of the reference, whatever it is given at once and by how many threads."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from dogbreeds.data.images import Transform, UnreadableImageError, read_all
+from dogbreeds.errors import ConfigError
+from dogbreeds.features.engines import Engine, available, build, candidates, lanes_of
+from dogbreeds.features.extract import fill
+from dogbreeds.features.store.artefacts import Artefacts
+from dogbreeds.features.store.segments import ArrayKey, Layout
+from dogbreeds.features.store.store import FeatureStore
+from dogbreeds.model.backbones import fingerprint, load_backbone, trunk_of
+from dogbreeds.model.names import BACKBONES
+from tests.features.colours import digest
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+BATCH = 4
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A trunk with all that engines are told of it."""
+
+    layers: nn.Sequential
+    transform: Transform
+
+    def engine(self, name: str, **changes: Any) -> Engine:
+        settings: dict[str, Any] = {
+            "device": CUDA if name == "cuda" else CPU,
+            "precision": "fp32",
+            "batch_size": BATCH,
+            "lanes": 1,
+            "keeper": None,
+        }
+        return build(name, self.layers, fingerprint(self.layers), self.transform, **(settings | changes))
+
+
+def subject(backbone: str, unfreeze: str | None = None, crop: int = 64) -> Subject:
+    """A trunk with random weights that takes small images."""
+    loaded = load_backbone(backbone, "random", seed=0)
+    return Subject(trunk_of(loaded, unfreeze).layers, replace(loaded.transform, resize=crop + 8, crop=crop))
+
+
+@pytest.fixture(scope="module")
+def squeezenet() -> Subject:
+    return subject("squeezenet1_1")
+
+
+@pytest.fixture(scope="module")
+def resnet() -> Subject:
+    return subject("resnet18")
+
+
+@pytest.fixture(scope="module")
+def small() -> Subject:
+    """A trunk that takes no time."""
+    generator = torch.Generator().manual_seed(0)
+    layers = nn.Sequential(Scale(), nn.Conv2d(3, 8, 5, stride=4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    for parameter in layers.parameters():
+        nn.init.normal_(parameter, std=0.3, generator=generator)
+    return Subject(layers.eval().requires_grad_(False), Transform(40, 32, "bilinear", (0.5,) * 3, (0.5,) * 3))
+
+
+class Scale(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        return images.float() / 127.5 - 1
+
+
+def images(number: int, side: int = 64) -> Tensor:
+    """Images that differ in colour and in texture."""
+    generator = torch.Generator().manual_seed(1)
+    colour = torch.rand(number, 3, 1, 1, generator=generator)
+    return ((colour + torch.rand(number, 3, side, side, generator=generator)) / 2 * 255).to(torch.uint8)
+
+
+def cosine(one: Tensor, other: Tensor) -> float:
+    """The smallest over the photos; torch's own gives up on very short vectors."""
+    one, other = (nn.functional.normalize(features.double().flatten(1), eps=1e-30) for features in (one, other))
+    return float((one * other).sum(dim=1).min())
+
+
+def deviation(features: Tensor, reference: Tensor) -> float:
+    """The largest over the photos, as a share of what tells a photo from the average one."""
+    features, reference = features.double().flatten(1), reference.double().flatten(1)
+    return float(((features - reference).norm(dim=1) / (reference - reference.mean(dim=0)).norm(dim=1)).max())
+
+
+# --- which engines there are
+
+
+def without_openvino(name: str) -> None:
+    assert name == "openvino"
+
+
+def test_engines_of_a_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert available(CPU) == ("openvino", "torch")
+    monkeypatch.setattr(importlib.util, "find_spec", without_openvino)
+    assert available(CPU) == ("torch",)
+
+
+def test_engines_of_other_devices() -> None:
+    assert available(CUDA) == ("cuda", "torch")
+    assert available(torch.device("mps")) == ("torch",)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda", "mps"])
+def test_auto_leaves_the_choice_open(device: str) -> None:
+    assert candidates("auto", torch.device(device)) == available(torch.device(device))
+    for name in available(torch.device(device)):
+        assert candidates(name, torch.device(device)) == (name,)
+
+
+@pytest.mark.parametrize(
+    ("requested", "device", "said"),
+    [
+        ("cuda", "cpu", ["features.engine=cuda", "cpu", "openvino or torch, or auto"]),
+        ("openvino", "cuda", ["features.engine=openvino", "cuda", "cuda or torch, or auto"]),
+        ("cuda", "mps", ["features.engine=cuda", "mps", "torch, or auto"]),
+    ],
+)
+def test_an_engine_that_cannot_run_here(requested: str, device: str, said: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        candidates(requested, torch.device(device))
+    assert all(words in str(caught.value) for words in said)
+    assert "pip install" not in str(caught.value)
+
+
+def test_openvino_that_is_not_installed_says_how(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", without_openvino)
+    with pytest.raises(ConfigError, match=r"pip install openvino\).* torch, or auto"):
+        candidates("openvino", CPU)
+    assert candidates("auto", CPU) == ("torch",)
+
+
+def test_lanes() -> None:
+    assert [lanes_of(workers) for workers in (0, 1, 3)] == [1, 1, 3]
+    assert 1 <= lanes_of(None) <= 16
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system does not say it")
+def test_lanes_follow_the_cores_that_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    for cores, lanes in ((1, 1), (5, 5), (100, 16)):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _, cores=cores: set(range(cores)))
+        assert lanes_of(None) == lanes
+
+
+@pytest.mark.parametrize("name", ["torch", "openvino"])
+def test_an_engine_says_what_it_is(name: str, small: Subject) -> None:
+    engine = small.engine(name, lanes=2, precision="bf16")
+    assert (engine.name, engine.precision, engine.batch_size, engine.lanes) == (name, "bf16", BATCH, 2)
+    assert small.engine(name, batch_size=None).batch_size > 1
+
+
+# --- OpenVINO
+
+
+@pytest.mark.parametrize("name", ["squeezenet", "resnet"])
+def test_openvino_gives_the_features_of_torch(name: str, request: pytest.FixtureRequest) -> None:
+    subject: Subject = request.getfixturevalue(name)
+    batch = images(6)
+    reference, features = (subject.engine(engine)(batch) for engine in ("torch", "openvino"))
+    assert (features.dtype, features.shape, features.device) == (torch.float32, (6, 512), CPU)
+    assert cosine(features, reference) > 0.9999
+    assert deviation(features, reference) < 1e-3
+    # Photos differ by far more than that.
+    assert deviation(features.roll(1, dims=0), reference) > 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BACKBONES)
+def test_openvino_runs_every_backbone(name: str) -> None:
+    crop = 224 if name == "vit_b_16" else 64
+    every = subject(name, crop=crop)
+    batch = images(3, crop)
+    reference, features = (every.engine(engine)(batch) for engine in ("torch", "openvino"))
+    assert cosine(features, reference) > 0.9999
+    assert deviation(features, reference) < 1e-3
+
+
+def test_openvino_in_bf16_is_close(resnet: Subject) -> None:
+    batch = images(6)
+    reference = resnet.engine("torch")(batch)
+    rough = resnet.engine("openvino", precision="bf16")(batch)
+    assert rough.dtype == torch.float32
+    assert cosine(rough, reference) > 0.999
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_features_do_not_depend_on_batches_or_lanes(squeezenet: Subject, precision: str) -> None:
+    batch = images(2 * BATCH + 1)
+    together = squeezenet.engine("openvino", precision=precision)(batch)
+    assert float((together[0] - together[1]).abs().max()) > 0.01 * float(together.abs().max())
+    for lanes in (1, 3):
+        engine = squeezenet.engine("openvino", precision=precision, lanes=lanes)
+        assert torch.equal(engine(batch), together)
+        assert torch.equal(torch.cat([engine(one[None]) for one in batch]), together)
+        assert torch.equal(engine(batch.flip(0)), together.flip(0))
+        with ThreadPoolExecutor(4) as pool:
+            parts = list(pool.map(engine, [*batch.split(2)] * 3))
+        assert torch.equal(torch.cat(parts), together.repeat(3, 1))
+
+
+def test_features_stay_when_the_engine_goes_on(small: Subject) -> None:
+    """They are no view of memory that the next batch is written to."""
+    engine = small.engine("openvino")
+    first = engine(images(BATCH, 32))
+    kept = first.clone()
+    engine(255 - images(BATCH, 32))
+    assert torch.equal(first, kept)
+    # A head can be trained on them.
+    layer = nn.Linear(8, 2)
+    layer(first).sum().backward()
+    assert layer.weight.grad is not None
+
+
+def test_images_may_lie_in_memory_as_they_like(small: Subject) -> None:
+    engine = small.engine("openvino")
+    batch = images(BATCH, 32)
+    expected = engine(batch)
+    assert torch.equal(engine(batch.to(memory_format=torch.channels_last)), expected)
+    assert torch.equal(engine(batch.flip(3).flip(3)), expected)
+    wide = images(BATCH, 32).repeat(1, 1, 1, 2)[..., ::2]
+    assert torch.equal(engine(wide), engine(wide.contiguous()))
+    assert torch.equal(engine(wide[:2]), engine(wide.contiguous())[:2])
+
+
+@pytest.mark.parametrize("name", ["torch", "openvino"])
+def test_activations_come_in_half_precision(name: str) -> None:
+    before = subject("resnet18", unfreeze="layer4")
+    features = before.engine(name)(images(5))
+    assert (features.dtype, features.shape) == (torch.float16, (5, 256, 4, 4))
+    with torch.inference_mode():
+        exact = before.layers(images(5))
+    torch.testing.assert_close(features.float(), exact, atol=1e-3 * float(exact.abs().max()), rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["torch", "openvino"])
+def test_engines_read_photos_as_serving_does(name: str, small: Subject) -> None:
+    contents = [photo(0, "JPEG"), photo(1, "PNG"), b"no photo", photo(2, "JPEG", size=(90, 30))]
+    read = small.engine(name).read(contents, small.transform)
+    assert isinstance(read[2], UnreadableImageError)
+    for image, expected in zip(read, read_all(contents, small.transform), strict=True):
+        if isinstance(expected, Tensor):
+            assert isinstance(image, Tensor)
+            assert torch.equal(image, expected)
+
+
+# --- the converted network is kept
+
+
+@pytest.fixture
+def keeper(tmp_path: Path) -> Artefacts:
+    return Artefacts(tmp_path / "artefacts")
+
+
+def no_conversion(*_: object, **__: object) -> None:
+    raise AssertionError("the trunk was converted again")
+
+
+def forbid_conversion(patch: pytest.MonkeyPatch) -> None:
+    import openvino
+
+    patch.setattr(openvino, "convert_model", no_conversion)
+
+
+def test_a_kept_network_gives_the_same_features_without_conversion(
+    squeezenet: Subject, keeper: Artefacts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = images(6)
+    expected = squeezenet.engine("openvino")(batch)
+    assert torch.equal(squeezenet.engine("openvino", keeper=keeper)(batch), expected)
+    forbid_conversion(monkeypatch)
+    assert torch.equal(squeezenet.engine("openvino", keeper=keeper)(batch), expected)
+    # Lanes and precision are not part of what was kept.
+    assert torch.equal(squeezenet.engine("openvino", keeper=keeper, lanes=2)(batch), expected)
+    assert cosine(squeezenet.engine("openvino", keeper=keeper, precision="bf16")(batch), expected) > 0.999
+
+
+def other_weights(small: Subject) -> Subject:
+    changed = nn.Sequential(*small.layers)
+    changed[1] = nn.Conv2d(3, 8, 5, stride=4).requires_grad_(False)
+    return replace(small, layers=changed)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        other_weights,
+        lambda small: replace(small, transform=replace(small.transform, crop=36)),
+        lambda small: replace(small, transform=replace(small.transform, mean=(0.4,) * 3)),
+        lambda small: replace(small, transform=replace(small.transform, std=(0.4,) * 3)),
+    ],
+    ids=["weights", "crop", "mean", "std"],
+)
+def test_another_trunk_is_converted(
+    small: Subject,
+    keeper: Artefacts,
+    change: Callable[[Subject], Subject],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    small.engine("openvino", keeper=keeper)
+    forbid_conversion(monkeypatch)
+    small.engine("openvino", keeper=keeper)
+    with pytest.raises(AssertionError, match="converted again"):
+        change(small).engine("openvino", keeper=keeper)
+
+
+def test_a_kept_network_serves_other_batch_sizes(
+    small: Subject, keeper: Artefacts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = images(6, side=32)
+    expected = small.engine("openvino", keeper=keeper)(batch)
+    forbid_conversion(monkeypatch)
+    for batch_size in (1, 3):
+        found = small.engine("openvino", keeper=keeper, batch_size=batch_size)(batch)
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def cut_off(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-5])
+
+
+@pytest.mark.parametrize("suffix", [".xml", ".bin"])
+@pytest.mark.parametrize("damage", [flip, cut_off, Path.unlink])
+def test_a_damaged_network_is_made_again(
+    small: Subject,
+    keeper: Artefacts,
+    tmp_path: Path,
+    suffix: str,
+    damage: Callable[[Path], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    batch = images(3, 32)
+    expected = small.engine("openvino", keeper=keeper)(batch)
+    (path,) = (tmp_path / "artefacts").glob(f"*{suffix}")
+    damage(path)
+    with monkeypatch.context() as patch:
+        forbid_conversion(patch)
+        with pytest.raises(AssertionError, match="converted again"):
+            small.engine("openvino", keeper=keeper)
+    assert torch.equal(small.engine("openvino", keeper=keeper)(batch), expected)
+    forbid_conversion(monkeypatch)
+    assert torch.equal(small.engine("openvino", keeper=keeper)(batch), expected)
+
+
+# --- OpenVINO stays at home
+
+QUIET = """
+import socket, sys
+import torch
+import dogbreeds.training
+from dogbreeds.data.images import Transform
+from dogbreeds.features.engines import build
+
+def loaded(package):
+    return [name for name, module in sys.modules.items() if module and name.partition(".")[0] == package]
+
+def refuse(*_):
+    raise AssertionError("something goes online")
+
+before = loaded("openvino")
+socket.socket.connect = refuse
+transform = Transform(4, 4, "bilinear", (0.5,) * 3, (0.5,) * 3)
+engine = build(
+    "openvino", torch.nn.Sequential(torch.nn.Flatten()), "", transform,
+    device=torch.device("cpu"), precision="fp32", batch_size=1, lanes=1, keeper=None,
+)
+assert engine(torch.ones(1, 3, 4, 4, dtype=torch.uint8)).tolist() == [[1.0] * 48]
+print(before, bool(loaded("openvino")), loaded("openvino_telemetry"))
+"""
+
+
+def test_openvino_is_imported_when_it_is_used_and_tells_nobody() -> None:
+    done = subprocess.run([sys.executable, "-c", QUIET], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[] True []"
+
+
+# --- what nvJPEG may decode, on any machine
+
+
+def photo(
+    seed: int, form: str = "JPEG", size: tuple[int, int] = (90, 80), mode: str = "RGB", **options: Any
+) -> bytes:
+    """A photo with soft edges, on which decoders agree."""
+    height, width = 6, 8
+    values = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    image = Image.fromarray(values).resize(size, Image.Resampling.BICUBIC).convert(mode)
+    file = io.BytesIO()
+    image.save(file, form, **(options or ({"quality": 95} if form == "JPEG" else {})))
+    return file.getvalue()
+
+
+def turned(orientation: int) -> bytes:
+    tags = Image.Exif()
+    tags[0x0112] = orientation
+    return photo(3, exif=tags, quality=95)
+
+
+PLAIN = {
+    "baseline": photo(0),
+    "progressive": photo(1, progressive=True, quality=90),
+    "gray": photo(2, mode="L"),
+    "upright": turned(1),
+    "zeros at its end": photo(4) + b"\0" * 7,
+    "subsampled": photo(5, subsampling=2, quality=90),
+}
+NOT_PLAIN = {
+    "rotated": turned(6),
+    "mirrored": turned(2),
+    "png": photo(0, "PNG"),
+    "webp": photo(0, "WEBP"),
+    "cmyk": photo(0, mode="CMYK"),
+    "cut off": photo(0)[:-300],
+    "text behind it": photo(0) + b"<html>",
+}
+NO_PHOTO = {
+    "empty": b"",
+    "text": b"no photo",
+    "start alone": photo(0)[:20] + b"\xff\xd9",
+    "ends": b"\xff\xd8\xff\xd9",
+}
+
+
+@pytest.mark.parametrize("name", [*PLAIN, *NOT_PLAIN, *NO_PHOTO])
+def test_what_is_decoded_on_the_gpu(name: str) -> None:
+    from dogbreeds.features.engines.cuda import _is_plain_jpeg
+
+    content = (PLAIN | NOT_PLAIN | NO_PHOTO)[name]
+    assert _is_plain_jpeg(content) is (name in PLAIN)
+
+
+def test_folding_for_the_gpu_changes_no_features(resnet: Subject) -> None:
+    from dogbreeds.features.engines.cuda import _prepare
+
+    batch = images(4)
+    state = {name: value.clone() for name, value in resnet.layers.state_dict().items()}
+    prepared = _prepare(resnet.layers, torch.float32)
+    with torch.inference_mode():
+        reference, features = resnet.layers(batch), prepared(batch)
+    assert cosine(features, reference) > 0.9999
+    assert not [module for module in prepared.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert all(torch.equal(value, state[name]) for name, value in resnet.layers.state_dict().items())
+
+
+def test_a_trunk_in_bf16_for_the_gpu_is_normalised_in_float32(squeezenet: Subject) -> None:
+    from dogbreeds.features.engines.cuda import _prepare
+
+    prepared = _prepare(squeezenet.layers, torch.bfloat16)
+    assert {parameter.dtype for parameter in prepared.parameters()} == {torch.bfloat16}
+    normalise = next(prepared.children())
+    assert torch.equal(normalise(images(2)), next(squeezenet.layers.children())(images(2)))
+    with torch.inference_mode():
+        features, reference = prepared(images(4)).float(), squeezenet.layers(images(4))
+    assert cosine(features, reference) > 0.999
+
+
+# --- the GPU
+
+
+@pytest.fixture
+def gpu() -> torch.device:
+    if not torch.cuda.is_available():
+        pytest.skip("there is no CUDA device")
+    return CUDA
+
+
+def compared(every: Subject, precision: str, crop: int = 64) -> None:
+    batch = images(2 * BATCH + 1, crop)
+    reference = every.engine("torch")(batch)
+    features = every.engine("cuda", precision=precision)(batch)
+    assert (features.dtype, features.device, features.shape) == (reference.dtype, CPU, reference.shape)
+    assert cosine(features, reference) > (0.9999 if precision == "fp32" else 0.999)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("name", ["squeezenet", "resnet"])
+def test_cuda_gives_the_features_of_torch(
+    name: str, precision: str, gpu: torch.device, request: pytest.FixtureRequest
+) -> None:
+    compared(request.getfixturevalue(name), precision)
+
+
+@pytest.mark.gpu
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BACKBONES)
+def test_cuda_runs_every_backbone(name: str, gpu: torch.device) -> None:
+    crop = 224 if name == "vit_b_16" else 64
+    compared(subject(name, crop=crop), "bf16", crop)
+
+
+@pytest.mark.gpu
+def test_cuda_gives_activations_in_half_precision(gpu: torch.device) -> None:
+    compared(subject("resnet18", unfreeze="layer4"), "bf16")
+
+
+@pytest.mark.gpu
+def test_features_on_cuda_do_not_depend_on_batches_or_threads(squeezenet: Subject, gpu: torch.device) -> None:
+    batch = images(2 * BATCH + 1)
+    engine = squeezenet.engine("cuda", lanes=4)
+    together = engine(batch)
+    assert torch.equal(torch.cat([engine(one[None]) for one in batch]), together)
+    assert torch.equal(engine(batch.to(gpu)), together)
+    with ThreadPoolExecutor(4) as pool:
+        parts = list(pool.map(engine, [*batch.split(2)] * 8))
+    assert torch.equal(torch.cat(parts), together.repeat(8, 1))
+
+
+@pytest.mark.gpu
+def test_photos_decoded_on_the_gpu_look_like_those_of_pillow(small: Subject, gpu: torch.device) -> None:
+    contents = PLAIN | NOT_PLAIN | NO_PHOTO
+    read = small.engine("cuda").read(list(contents.values()), small.transform)
+    expected = read_all(list(contents.values()), small.transform)
+    for name, image, reference in zip(contents, read, expected, strict=True):
+        if isinstance(reference, UnreadableImageError):
+            assert isinstance(image, UnreadableImageError), name
+            assert str(image) == str(reference)
+        else:
+            assert isinstance(image, Tensor), name
+            assert (image.dtype, image.shape) == (torch.uint8, (3, 32, 32)), name
+            difference = (image.cpu().int() - reference.int()).abs().float()
+            assert float(difference.mean()) < (3 if name in PLAIN else 0.01), name
+
+
+@pytest.mark.parametrize("name", ["openvino", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_photos_of_every_kind_go_through_one_pass(
+    name: str, small: Subject, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """On several threads, in batches that were decoded in different ways."""
+    if name == "cuda":
+        request.getfixturevalue("gpu")
+    contents = [*PLAIN.values(), NOT_PLAIN["rotated"], NOT_PLAIN["png"], NOT_PLAIN["cmyk"], NO_PHOTO["text"]]
+    files = {}
+    for number in range(10 * len(contents)):
+        path = tmp_path / str(number)
+        # Zeros behind it change the digest of a photo and nothing else.
+        path.write_bytes(contents[number % len(contents)] + bytes(number))
+        files[digest(path)] = path
+    key = ArrayKey("small", "", "", name, "evaluation")
+    with FeatureStore(tmp_path / "store", 1e9) as store:
+        array = store.array(key, Layout((8,), "float32"))
+        engine = small.engine(name, lanes=4)
+        done = fill(array, files, engine, small.transform, 0, lambda count: None)
+        photos = [photo for photo in files if photo not in done.unreadable]
+        rows = array.read(photos)
+    assert rows is not None
+    assert (done.computed, len(done.unreadable)) == (10 * (len(contents) - 1), 10)
+    images = torch.stack([image for image in read_all(contents[:-1], small.transform) if isinstance(image, Tensor)])
+    expected = small.engine("torch")(images)
+    found = rows.tensor().unflatten(0, (10, len(contents) - 1))
+    assert all(cosine(features, expected) > 0.999 for features in found)
+    assert all(torch.equal(features, found[0]) for features in found)

@@ -1,0 +1,98 @@
+"""The schema of a run: what is refused before anything is read, and in which words."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from dogbreeds.config import RUN_CONFIG, TrainConfig, key_names, load, save
+from dogbreeds.errors import ConfigError
+from tests.conftest import Compose
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("features.engine=fast", "must be one of auto, openvino, cuda, torch"),
+        ("features.precision=fp16", "must be one of auto, fp32, bf16"),
+        ("features.batch_size=0", "must be at least 1"),
+        ("data.views=-1", "must be at least 0"),
+        ("data.workers=-1", "must be at least 0"),
+        ("data.on_bad_image=ignore", "must be one of stop, skip"),
+        ("cache.max_gb=0", "must be above 0"),
+        ("cache.max_gb=-1", "must be above 0"),
+        ("cache.max_gb=inf", "finite"),
+        ("cache.max_gb=nan", "finite"),
+        ("model.unfreeze=layer4", "must be one of fire2"),
+        ("lr=nan", "must be above 0"),
+    ],
+)
+def test_impossible_settings(config: Compose, override: str, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config(override)
+    assert override in str(caught.value)
+    assert said in str(caught.value)
+
+
+def test_everything_that_is_wrong_is_said_at_once(config: Compose) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config("features.engine=fast", "data.views=-1", "cache.max_gb=0", "epochs=0")
+    assert len(str(caught.value).splitlines()) == 4
+
+
+@pytest.mark.parametrize(
+    "override", ["data.views=some", "features.batch_size=many", "cache.max_gb=all", "epochs=1.5"]
+)
+def test_words_for_numbers(config: Compose, override: str) -> None:
+    with pytest.raises(Exception, match=override.split("=")[1]):
+        config(override)
+
+
+def test_defaults_that_leave_the_choice_open(config: Compose) -> None:
+    """Engine, precision and batch follow the machine; features of all runs of a user are kept together."""
+    found = config("cache.dir=${user_cache:}")
+    assert (found.features.engine, found.features.precision, found.features.batch_size) == ("auto", "auto", None)
+    assert (found.data.views, found.data.workers, found.model.unfreeze) == (0, None, None)
+    assert Path(found.cache.dir).is_absolute()
+    assert 1 < found.cache.max_gb < math.inf
+
+
+def test_debugging_uses_no_features_of_other_runs_and_no_threads(config: Compose) -> None:
+    found = config("trainer=debug")
+    assert Path(found.cache.dir).is_relative_to(found.run_dir)
+    assert (found.features.engine, found.data.workers, found.trainer.one_batch) == ("torch", 0, True)
+
+
+def test_a_saved_config_is_read_back(config: Compose, tmp_path: Path) -> None:
+    found = config("data.views=3", "features.engine=torch", "features.batch_size=7", "cache.max_gb=2.5")
+    save(found, tmp_path / "run" / RUN_CONFIG)
+    again = load(OmegaConf.create({"resume": found.run_dir}), [f"resume={found.run_dir}"])
+    assert again.resume == found.run_dir
+    again.resume = None
+    assert again == found
+
+
+def test_nothing_can_be_changed_with_resume(config: Compose, tmp_path: Path) -> None:
+    save(config(), tmp_path / "run" / RUN_CONFIG)
+    with pytest.raises(ConfigError, match=r"data\.views=2 cannot apply"):
+        load(OmegaConf.create({"resume": str(tmp_path / "run")}), ["resume=run", "data.views=2"])
+
+
+@pytest.mark.parametrize("old", ["data.augment=true", "cache.enabled=false"])
+def test_a_run_of_another_version_cannot_be_continued(config: Compose, tmp_path: Path, old: str) -> None:
+    path = tmp_path / "run" / RUN_CONFIG
+    save(config(), path)
+    saved = OmegaConf.merge(OmegaConf.load(path), OmegaConf.from_dotlist([old]))
+    OmegaConf.save(saved, path)
+    with pytest.raises(ConfigError, match=old.split("=")[0].split(".")[1]) as caught:
+        load(OmegaConf.create({"resume": str(tmp_path / "run")}), ["resume=run"])
+    assert len(str(caught.value).splitlines()) < 4
+
+
+def test_names_of_all_settings() -> None:
+    names = key_names(TrainConfig)
+    assert {"data.views", "features.engine", "features.batch_size", "cache.dir", "cache.max_gb"} <= set(names)
+    assert not {"data.augment", "cache.enabled"} & set(names)
