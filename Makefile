@@ -7,7 +7,7 @@ TORCH_INDEX ?=
 INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo sample test test-fast lint format clean
+.PHONY: help install demo sample test test-fast lint format bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -42,5 +42,9 @@ format: install  ## let ruff rewrite the code
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-clean:  ## remove the environment and what runs wrote; data/ stays
+# On other photos, with real weights of SqueezeNet: make bench PHOTOS=<breed folders> WEIGHTS=<file>
+bench: install sample  ## measure speed and equivalence, and write docs/benchmarks.md
+	$(BIN)/python scripts/bench.py $(if $(PHOTOS),photos=$(PHOTOS)) $(if $(WEIGHTS),weights=$(WEIGHTS))
+
+clean:  ## remove the environment and what runs wrote; data/ and the feature store stay
 	rm -rf $(VENV) outputs multirun .pytest_cache .mypy_cache .ruff_cache

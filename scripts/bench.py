@@ -1,0 +1,18 @@
+"""Measure speed and equivalence: python scripts/bench.py cases=[trunk,head]."""
+
+from __future__ import annotations
+
+from omegaconf import DictConfig
+
+from dogbreeds.entry import entry_point
+
+
+@entry_point("bench")
+def main(cfg: DictConfig) -> None:
+    from dogbreeds.bench.run import run
+
+    run(cfg)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Benchmarks: paired runs, medians and ratios, for docs/benchmarks.md."""

@@ -1,0 +1,29 @@
+"""What the benchmarks are run on and with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from dogbreeds.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class BenchSettings:
+    """The settings of conf/scripts/bench.yaml.
+
+    Attributes:
+        train: A config of a training run, for all that is not named here.
+        photos: A folder of breed folders.
+        count: Photos of the long passes; more than the folder has are copies that differ in their last bytes.
+        rounds: How often everything is timed.
+        weights: Real weights of `backbone`, for the equivalence; None where there are none.
+        backbone: The backbone of these weights.
+    """
+
+    train: TrainConfig
+    photos: Path
+    count: int
+    rounds: int
+    weights: str | None
+    backbone: str
