@@ -17,6 +17,9 @@ def main(cfg: DictConfig) -> None:
     if cfg.action not in ACTIONS:
         raise ConfigError(f"action={cfg.action}: must be one of {', '.join(ACTIONS)}.")
 
+    if not cfg.days >= 0:
+        raise ConfigError(f"days={cfg.days}: must be at least 0.")
+
     from dogbreeds.features.store.listing import run
 
     run(cfg.action, Path(cfg.cache.dir), cfg.cache.max_gb, cfg.days)

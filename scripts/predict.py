@@ -15,7 +15,7 @@ def main(cfg: DictConfig) -> None:
     from dogbreeds.serve.batch import find_images, json_lines
 
     unreadable = 0
-    for line, readable in json_lines(cfg.model, find_images(cfg.images), Path(cfg.cache_dir)):
+    for line, readable in json_lines(cfg.model, find_images(cfg.images), Path(cfg.cache.dir)):
         print(line, flush=True)
         unreadable += not readable
     if unreadable:

@@ -96,3 +96,9 @@ def test_names_of_all_settings() -> None:
     names = key_names(TrainConfig)
     assert {"data.views", "features.engine", "features.batch_size", "cache.dir", "cache.max_gb"} <= set(names)
     assert not {"data.augment", "cache.enabled"} & set(names)
+
+
+def test_a_seed_that_torch_cannot_take(config: Compose) -> None:
+    with pytest.raises(ConfigError, match=r"^seed=20261121140359: must be at most 4294967295"):
+        config("seed=20261121140359")
+    assert config("seed=4294967295").seed == 2**32 - 1

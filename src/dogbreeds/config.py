@@ -7,6 +7,7 @@ types cannot say, before anything is loaded.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -25,9 +26,10 @@ CLASS_WEIGHTS = ("none", "balanced")
 ON_BAD_IMAGE = ("stop", "skip")
 FEATURE_PRECISIONS = ("auto", "fp32", "bf16")
 ENGINES = ("auto", "openvino", "cuda", "torch")
-TRAINER_PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed", "64-true")
+TRAINER_PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 RUN_CONFIG = "config.yaml"
+_LARGEST_SEED = 2**32 - 1
 
 
 @dataclass
@@ -105,7 +107,16 @@ class TrainConfig:
     trainer: TrainerConfig = MISSING
 
 
-SCHEMAS: dict[str, type] = {"train": TrainConfig, "prepare_features": TrainConfig}
+@dataclass
+class CacheCommandConfig:
+    """What scripts/cache.py reads (conf/scripts/cache.yaml)."""
+
+    action: str = MISSING
+    days: float = MISSING
+    cache: CacheConfig = MISSING
+
+
+SCHEMAS: dict[str, type] = {"train": TrainConfig, "prepare_features": TrainConfig, "cache": CacheCommandConfig}
 
 
 def key_names(schema: type, prefix: str = "") -> list[str]:
@@ -155,7 +166,8 @@ def load(composed: DictConfig, overrides: list[str]) -> TrainConfig:
 def save(config: TrainConfig, path: Path) -> None:
     """Writes the config as YAML that `load` reads back."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".partial")
+    # Processes of a distributed run write the same file at once.
+    temporary = path.with_suffix(f".{os.getpid()}.partial")
     OmegaConf.save(OmegaConf.structured(config), temporary)
     temporary.replace(path)
 
@@ -204,6 +216,8 @@ def check(config: TrainConfig) -> TrainConfig:
         *_not_one_of("trainer.accelerator", trainer.accelerator, ACCELERATORS),
         *_model_problems(model),
     ]
+    if config.seed > _LARGEST_SEED:
+        problems.append(f"seed={config.seed}: must be at most {_LARGEST_SEED}.")
     if not 0 <= model.dropout < 1:
         problems.append(f"model.dropout={model.dropout}: must be at least 0 and below 1.")
     if problems:

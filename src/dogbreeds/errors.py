@@ -30,3 +30,7 @@ class PackageError(UserError):
 
 class CacheError(UserError):
     """The place of the feature store cannot be used, or has no room."""
+
+
+class EngineError(UserError):
+    """An engine for the trunk that cannot be started on this machine."""

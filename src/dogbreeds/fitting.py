@@ -128,8 +128,8 @@ def _trainer(config: TrainConfig, checkpoints: Path, history: History) -> pl.Tra
     ]
     if on_terminal:
         callbacks.append(RichProgressBar())
-    trains_from_pixels = config.model.unfreeze is not None
-    mixed = trains_from_pixels and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    trains_tail = config.model.unfreeze is not None
+    mixed = trains_tail and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
     automatic = "bf16-mixed" if mixed and config.trainer.accelerator != "cpu" else "32-true"
     devices = config.trainer.devices
     return pl.Trainer(

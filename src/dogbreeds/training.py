@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +84,8 @@ def train(config: TrainConfig) -> RunResult:
         features_began = time.perf_counter()
         features = obtain(config, store, data, backbone, device)
         # A resumed run must not choose again.
-        config.features.engine, config.features.precision = features.engine, features.precision
+        chosen = replace(config.features, engine=features.engine, precision=features.precision)
+        config = replace(config, features=chosen)
         save(config, Path(config.run_dir) / RUN_CONFIG)
         training_began = time.perf_counter()
         network = _network(config, data, backbone, features)
@@ -131,13 +132,14 @@ def prepare_features(config: TrainConfig) -> dict[str, int | str]:
         UserError: The data or the weights cannot be used; the message says why.
     """
     quieten()
+    device = device_of(config)
     with FeatureStore(Path(config.cache.dir), config.cache.max_gb * 1e9) as store:
         data = _data(config, store)
         data.setup()
         log.info(data.folders.describe())
         backbone = load_backbone(config.model.backbone, config.model.weights, config.seed)
         _announce(backbone)
-        return obtain(config, store, data, backbone, device_of(config)).counts()
+        return obtain(config, store, data, backbone, device).counts()
 
 
 def _data(config: TrainConfig, store: FeatureStore) -> BreedDataModule:

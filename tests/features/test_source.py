@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from dogbreeds.errors import CacheError, ConfigError, DataError
+from dogbreeds.errors import CacheError, ConfigError, DataError, EngineError
 from dogbreeds.features import source as source_module
 from dogbreeds.features.engines import choose
 from dogbreeds.features.engines.reference import TorchEngine
@@ -381,7 +381,7 @@ def test_a_disk_that_damages_everything_is_named(
         return read(self, photos)
 
     monkeypatch.setattr(FeatureArray, "read", damaging)
-    with pytest.raises(CacheError, match="keeps damaging") as caught:
+    with pytest.raises(CacheError, match="does not keep what is written") as caught:
         obtain(source(store), files)
     assert str(store.directory) in str(caught.value)
 
@@ -471,3 +471,26 @@ def test_the_choice_is_kept_for_later_requests(store: FeatureStore, files: dict[
     fresh = source(store, trunk(operations=1e11, fingerprint="1" * 64), engine="auto")
     obtain(fresh, files, views=range(20))
     assert fresh.engine == "openvino"
+
+
+def test_an_engine_that_does_not_start_is_replaced(
+    store: FeatureStore,
+    files: dict[str, Path],
+    engines: Engines,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def build(name: str, *arguments: object, **settings: Any) -> ColourEngine:
+        if name == "openvino":
+            raise EngineError("features.engine=openvino does not start here (no such instruction).")
+        return engines.build(name, *arguments, **settings)
+
+    monkeypatch.setattr(source_module, "build", build)
+    monkeypatch.setattr(source_module, "choose", lambda missing, operations: next(iter(missing)))
+    automatic = source(store, engine="auto")
+    found = obtain(automatic, files)
+    assert torch.equal(served(found, files), EXPECTED)
+    assert automatic.engine == "torch"
+    assert "no such instruction" in caplog.text
+    with pytest.raises(EngineError, match="no such instruction"):
+        obtain(source(store, engine="openvino"), files)

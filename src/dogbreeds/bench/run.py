@@ -25,6 +25,8 @@ def run(config: DictConfig) -> None:
     unknown = [case for case in config.cases if case not in CASES]
     if unknown:
         raise ConfigError(f"cases={list(config.cases)}: must be some of {', '.join(CASES)}.")
+    if config.rounds < 1 or config.count < 1:
+        raise ConfigError(f"rounds={config.rounds} count={config.count}: both must be at least 1.")
     settings = BenchSettings(
         train=load(compose("train", [f"data.dir={config.photos}", "run_dir=outputs"]), []),
         photos=Path(config.photos),

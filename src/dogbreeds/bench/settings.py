@@ -10,7 +10,7 @@ from dogbreeds.config import TrainConfig
 
 @dataclass(frozen=True)
 class BenchSettings:
-    """The settings of conf/scripts/bench.yaml.
+    """The settings of conf/bench.yaml.
 
     Attributes:
         train: A config of a training run, for all that is not named here.

@@ -21,8 +21,7 @@ def run(settings: BenchSettings) -> Section:
         place = [f"data.dir={photos}", "model=resnet18", "model.weights=random", f"cache.dir={directory}/cache"]
         cold = processes.run("scripts/prepare_features.py", *place)
         warm = processes.run("scripts/prepare_features.py", *place)
-        first = next(photos.rglob("*.jpg"))
-        first.with_stem("new").write_bytes(first.read_bytes() + b"new")
+        enlarge(settings.photos, photos, _PHOTOS + 1)
         one_more = processes.run("scripts/prepare_features.py", *place)
         times = paired(
             {

@@ -52,8 +52,7 @@ def decode(content: bytes, enough: int | None = None) -> Image.Image:
         raise UnreadableImageError("the file is empty")
     try:
         image = Image.open(io.BytesIO(content))
-        # Pillow only warns up to twice its limit, and warning filters are not safe between threads.
-        if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:
+        if has_too_many_pixels(image):
             raise Image.DecompressionBombError
         if enough is not None:
             image.draft(None, (enough, enough))
@@ -63,6 +62,9 @@ def decode(content: bytes, enough: int | None = None) -> Image.Image:
         raise UnreadableImageError("too many pixels") from error
     except UnidentifiedImageError as error:
         raise UnreadableImageError("not an image") from error
+    except MemoryError:
+        # Says nothing about the photo.
+        raise
     except Exception as error:
         # Pillow's decoders raise almost anything on damaged files, sometimes without a message.
         raise UnreadableImageError(str(error) or type(error).__name__) from error
@@ -97,6 +99,11 @@ def _from_wide(image: Image.Image) -> Image.Image:
     full_scale = 1.0 if largest <= 1.0 and image.mode == "F" else 255.0 if largest <= 255 else 65535.0
     scaled = np.clip(values / full_scale * 255.0, 0, 255).astype(np.uint8)
     return Image.fromarray(scaled).convert("RGB")
+
+
+def has_too_many_pixels(image: Image.Image) -> bool:
+    """Says whether an image would fill memory; Pillow only warns up to twice its limit, and warnings can be off."""
+    return Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS
 
 
 def check_header(content: bytes) -> None:

@@ -62,23 +62,23 @@ def obtain(
     """
     precision = resolve_precision(config.features.precision, device)
 
-    def source_of(unfreeze: str | None) -> FeatureSource:
+    def source_of(unfreeze: str | None, engine: str) -> FeatureSource:
         return FeatureSource(
             store,
             trunk_of(backbone, unfreeze),
             device=device,
-            engine=config.features.engine,
+            engine=engine,
             precision=precision,
             batch_size=config.features.batch_size,
             workers=config.data.workers,
             progress=_Log(),
         )
 
-    sources = [source_of(None)]
+    sources = [source_of(None, config.features.engine)]
     vectors = data.obtain(sources[0], train_views=[0])
     data.inputs = vectors
     if config.model.unfreeze is not None:
-        sources.append(source_of(config.model.unfreeze))
+        sources.append(source_of(config.model.unfreeze, sources[0].engine))
     if config.model.unfreeze is not None or config.data.views:
         data.inputs = data.obtain(sources[-1], train_views=range(1, config.data.views + 1) or [0])
     computed = sum(source.computed for source in sources)

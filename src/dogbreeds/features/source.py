@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from dogbreeds.data.images import DECODING
-from dogbreeds.errors import CacheError
+from dogbreeds.errors import CacheError, EngineError
 from dogbreeds.features.engines import Engine, build, candidates, choose, lanes_of
 from dogbreeds.features.extract import fill
 from dogbreeds.features.store.array import FeatureArray
@@ -86,6 +86,7 @@ class FeatureSource:
         self._candidates = candidates(engine, device)
         self._precision, self._batch_size, self._lanes = precision, batch_size, lanes_of(workers)
         self._progress = progress
+        self._engine_name: str | None = None
         self._running: Engine | None = None
         self._asked: set[tuple[int, str]] = set()
         self.computed = 0
@@ -93,7 +94,8 @@ class FeatureSource:
     @property
     def engine(self) -> str:
         """Name of the engine that computed the features, now or earlier."""
-        return self._candidates[0]
+        assert self._engine_name is not None, "chosen at the first request"
+        return self._engine_name
 
     @property
     def photos(self) -> int:
@@ -112,13 +114,21 @@ class FeatureSource:
             CacheError: The features do not fit into the store.
         """
         unreadable = self._store.files.unreadable(files)
-        for _ in range(_ATTEMPTS):
+        for _ in range(_ATTEMPTS + len(self._candidates)):
             wanted = {
                 view: [photo for photo in dict.fromkeys(photos) if photo not in unreadable]
                 for view, photos in views.items()
             }
             arrays, missing = self._choose(wanted)
-            unreadable |= self._fill(arrays, missing, files)
+            try:
+                unreadable |= self._fill(arrays, missing, files)
+            except EngineError as error:
+                if len(self._candidates) == 1:
+                    raise
+                log.warning("%s Going on with another one.", error)
+                self._candidates = tuple(name for name in self._candidates if name != self.engine)
+                self._engine_name = None
+                continue
             wanted = {view: [photo for photo in photos if photo not in unreadable] for view, photos in wanted.items()}
             rows = {view: arrays[view].read(photos) for view, photos in wanted.items()}
             whole = {view: found for view, found in rows.items() if found is not None}
@@ -126,7 +136,10 @@ class FeatureSource:
                 places = {view: {photo: n for n, photo in enumerate(photos)} for view, photos in wanted.items()}
                 self._asked |= {(view, photo) for view, photos in wanted.items() for photo in photos}
                 return Obtained(whole, places, unreadable)
-        raise CacheError(f"cache.dir={self._store.directory} keeps damaging what is written there: use another disk.")
+        raise CacheError(
+            f"cache.dir={self._store.directory} does not keep what is written there: use another disk, or raise "
+            "cache.max_gb where other runs push it out."
+        )
 
     def _choose(self, wanted: Mapping[int, Sequence[str]]) -> tuple[dict[int, FeatureArray], dict[int, list[str]]]:
         arrays = {name: {view: self._array(name, view) for view in wanted} for name in self._candidates}
@@ -135,9 +148,9 @@ class FeatureSource:
             for name, of_engine in arrays.items()
         }
         counts = {name: sum(map(len, of_engine.values())) for name, of_engine in missing.items()}
-        chosen = choose(counts, self._trunk.operations)
-        self._candidates = (chosen,)
-        return arrays[chosen], missing[chosen]
+        if self._engine_name is None:
+            self._engine_name = choose(counts, self._trunk.operations)
+        return arrays[self._engine_name], missing[self._engine_name]
 
     def _array(self, engine: str, view: int) -> FeatureArray:
         key = ArrayKey(

@@ -22,7 +22,7 @@ from dogbreeds.data.images import Transform, UnreadableImageError, decode
 _AREA = (0.35, 1.0)
 _ASPECT_RATIO = (3 / 4, 4 / 3)
 _ATTEMPTS = 10
-# The smallest crop is 0.6 of the shorter side; decoded at four times the result, it has twice the result's pixels.
+# The smallest crop is half the shorter side; decoded at four times the result, it has twice the result's pixels.
 _SPARE = 4
 # Another number makes other views: to be raised with any change of what is drawn.
 _RECIPE = 1

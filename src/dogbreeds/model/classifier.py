@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
+from torchvision.ops import StochasticDepth
 
 from dogbreeds.model.package import Network
 
@@ -65,7 +66,7 @@ class BreedClassifier(pl.LightningModule):
         self.trunk_precision, self.steps, self.seed = trunk_precision, steps, seed
         self.loss = nn.CrossEntropyLoss(weight=class_weights)
         trained = (*self.tail.modules(), *self.head.modules())
-        self._draws = any(isinstance(module, nn.Dropout) and module.p > 0 for module in trained)
+        self._draws = any(isinstance(module, nn.Dropout | StochasticDepth) and module.p > 0 for module in trained)
         self.val_metrics = MetricCollection(
             {
                 "accuracy": MulticlassAccuracy(classes, average="micro"),

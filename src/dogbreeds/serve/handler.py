@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import functools
+import logging
 import re
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +12,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dogbreeds.features.engines import Engine, Keeper, available, build, lanes_of
+from dogbreeds.data.images import UnreadableImageError
+from dogbreeds.errors import EngineError
+from dogbreeds.features.engines import Engine, Keeper, available, batch_when_serving, build, lanes_of
 from dogbreeds.model.backbones import fingerprint
 from dogbreeds.model.package import Description, Network, load_package
 
+log = logging.getLogger(__name__)
+
 TOP = 5
 _BATCH_SIZE = 32
-_ENGINE_BATCH = 1
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,8 @@ class Handler:
         self.network = network
         self.device = device
         self._keeper = keeper
+        self._engine: Engine | None = None
+        self._starting = threading.Lock()
         network.tail.to(device)
         network.head.to(device)
 
@@ -64,22 +70,31 @@ class Handler:
         chosen = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
         return cls(description, network, chosen, keeper)
 
-    @functools.cached_property
+    @property
     def engine(self) -> Engine:
         """The engine that the model was trained with, or the plain torch module where that cannot run."""
-        trunk, description = self.network.trunk, self.description
-        return build(
-            description.engine if description.engine in available(self.device) else "torch",
-            trunk,
-            fingerprint(trunk),
-            description.transform,
-            device=self.device,
-            precision=description.precision,
-            # One photo must not wait for seven that are not there.
-            batch_size=_ENGINE_BATCH,
-            lanes=lanes_of(None),
-            keeper=self._keeper,
-        )
+        with self._starting:
+            if self._engine is None:
+                wanted = self.description.engine
+                self._engine = self._start(wanted if wanted in available(self.device) else "torch")
+            return self._engine
+
+    def _start(self, name: str) -> Engine:
+        try:
+            return build(
+                name,
+                self.network.trunk,
+                fingerprint(self.network.trunk),
+                self.description.transform,
+                device=self.device,
+                precision=self.description.precision,
+                batch_size=batch_when_serving(name),
+                lanes=lanes_of(None),
+                keeper=self._keeper,
+            )
+        except EngineError as error:
+            log.warning("%s Going on with torch.", error)
+            return self._start("torch")
 
     def pixels(self, content: bytes) -> Tensor:
         """Returns a photo's bytes as the uint8 tensor (3, crop, crop) that `logits` takes.
@@ -87,7 +102,10 @@ class Handler:
         Raises:
             UnreadableImageError: The bytes are no image.
         """
-        return self.description.transform.read(content)
+        (image,) = self.engine.read([content], self.description.transform)
+        if isinstance(image, UnreadableImageError):
+            raise image
+        return image
 
     def logits(self, images: Tensor) -> Tensor:
         """Returns float32 logits (N, classes) on the CPU for uint8 images (N, 3, crop, crop)."""

@@ -196,7 +196,7 @@ def test_newer_version_is_refused(open_store: OpenStore) -> None:
     index.close()
 
 
-@pytest.mark.parametrize("place", ["store", "store/segments", "store/owners", "store/artefacts"])
+@pytest.mark.parametrize("place", ["store", "store/segments", "store/owners"])
 def test_file_in_the_place_of_a_directory(open_store: OpenStore, tmp_path: Path, place: str) -> None:
     (tmp_path / place).parent.mkdir(exist_ok=True)
     (tmp_path / place).write_text("A file.")

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from dogbreeds.data.images import Transform, UnreadableImageError
-from dogbreeds.errors import ConfigError
+from dogbreeds.errors import ConfigError, EngineError
 from dogbreeds.features.engines.reference import TorchEngine
 
 # OpenVINO gives each stream its own memory; more than this many gain nothing on large processors.
@@ -65,7 +65,8 @@ class _Cost:
 
 
 # Fitted to SqueezeNet 1.1 and ResNet50 in bf16 on 2 cores without matrix units; other processors move both CPU
-# engines alike, and only the point where one overtakes the other counts. The row of CUDA is an estimate.
+# engines alike, and only the point where one overtakes the other counts. The row of CUDA is an estimate, and torch
+# is taken to be as slow on a GPU as on a processor, which only makes CUDA graphs start for fewer photos.
 _COSTS = {
     "torch": _Cost(0.0, 6e-3, 1 / 1.8e11),
     "openvino": _Cost(2.0, 1e-3, 1 / 4.1e11),
@@ -127,6 +128,14 @@ def lanes_of(workers: int | None) -> int:
     return min(cores, _MOST_LANES)
 
 
+def batch_when_serving(name: str) -> int | None:
+    """Returns the images per forward pass of an engine that answers people; None is what it likes best.
+
+    One photo must not wait for seven that are not there, and what OpenVINO computes of it is the same.
+    """
+    return 1 if name == "openvino" else None
+
+
 def build(
     name: str,
     trunk: nn.Module,
@@ -151,13 +160,23 @@ def build(
         batch_size: Images per forward pass; None is what suits the engine.
         lanes: Threads that will call it.
         keeper: Keeps what is dear to make again; None makes it each time.
+
+    Raises:
+        EngineError: It cannot be started on this machine.
     """
-    if name == "openvino":
-        from dogbreeds.features.engines.cpu import OpenVinoEngine
+    try:
+        if name == "openvino":
+            from dogbreeds.features.engines.cpu import OpenVinoEngine
 
-        return OpenVinoEngine(trunk, fingerprint, transform, precision, batch_size, lanes, keeper)
-    if name == "cuda":
-        from dogbreeds.features.engines.cuda import CudaEngine
+            return OpenVinoEngine(trunk, fingerprint, transform, precision, batch_size, lanes, keeper)
+        if name == "cuda":
+            from dogbreeds.features.engines.cuda import CudaEngine
 
-        return CudaEngine(trunk, transform, device, precision, batch_size, lanes)
+            return CudaEngine(trunk, transform, device, precision, batch_size, lanes)
+    except Exception as error:
+        # Drivers, compilers and conversions fail in many ways, and plain torch always works.
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise EngineError(
+            f"features.engine={name} does not start here ({reason}). Use features.engine=torch."
+        ) from error
     return TorchEngine(trunk, device=device, precision=precision, batch_size=batch_size, lanes=lanes)

@@ -16,12 +16,15 @@ from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
-from dogbreeds.data.images import Transform, UnreadableImageError, read_all
+from dogbreeds.data.images import Transform, UnreadableImageError, has_too_many_pixels, read_all
 from dogbreeds.features.engines.reference import as_stored
 
 log = logging.getLogger(__name__)
 
 _BATCH_SIZE = 128
+# Whole photos are large: lanes and batches of the decoder are as few as keep the GPU at work.
+_MOST_LANES = 4
+_DECODED_AT_ONCE = 32
 # cuDNN chooses its kernels in the first passes, which must not be recorded.
 _WARM_UP = 3
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
@@ -67,28 +70,34 @@ class CudaEngine:
             batch_size: Images per forward pass.
             lanes: Threads that call.
         """
-        self.precision, self.batch_size, self.lanes = precision, batch_size or _BATCH_SIZE, lanes
+        self.precision, self.batch_size, self.lanes = precision, batch_size or _BATCH_SIZE, min(lanes, _MOST_LANES)
         self.device = device
         self._turn = threading.Lock()
         self._streams = threading.local()
         network = _prepare(trunk, torch.bfloat16 if precision == "bf16" else torch.float32).to(device)
         shape = (self.batch_size, 3, transform.crop, transform.crop)
         self._images = torch.zeros(shape, dtype=torch.uint8, device=device)
-        self._graph, self._features = _record(network, self._images)
+        self._graph, self._features = _record(network, self._images, exact=precision == "fp32")
 
     def read(self, contents: Sequence[bytes], transform: Transform) -> list[Tensor | UnreadableImageError]:
         """Decodes photos on the GPU, and with Pillow those that it cannot take."""
+        result: list[Tensor | UnreadableImageError] = []
         with torch.cuda.stream(self._stream()):
-            pixels = _decode(contents, self.device)
-            result: list[Tensor | UnreadableImageError] = []
-            for content, image in zip(contents, pixels, strict=True):
-                if image is not None:
-                    result.append(_resize(image, transform))
-                    continue
-                (read,) = read_all([content], transform)
-                result.append(read.to(self.device) if isinstance(read, Tensor) else read)
-        # Whoever takes these works on another stream.
-        self._stream().synchronize()
+            for start in range(0, len(contents), _DECODED_AT_ONCE):
+                result += self._read(contents[start : start + _DECODED_AT_ONCE], transform)
+                # nvJPEG has a stream of its own: it must not get the memory of photos that are still being resized,
+                # and whoever takes the results works on yet another one.
+                self._stream().synchronize()
+        return result
+
+    def _read(self, contents: Sequence[bytes], transform: Transform) -> list[Tensor | UnreadableImageError]:
+        result: list[Tensor | UnreadableImageError] = []
+        for content, image in zip(contents, _decode(contents, self.device), strict=True):
+            if image is not None:
+                result.append(_resize(image, transform))
+                continue
+            (read,) = read_all([content], transform)
+            result.append(read.to(self.device) if isinstance(read, Tensor) else read)
         return result
 
     @torch.inference_mode()
@@ -100,8 +109,11 @@ class CudaEngine:
         parts = []
         with torch.cuda.stream(stream):
             for part in images.split(self.batch_size):
+                if part.device.type == "cpu":
+                    # Moved before this lane's turn, so that no other lane waits for the transfer.
+                    part = part.pin_memory().to(self.device, non_blocking=True)
                 with self._turn:
-                    self._images[: len(part)].copy_(part, non_blocking=True)
+                    self._images[: len(part)].copy_(part)
                     self._graph.replay()
                     features = as_stored(self._features[: len(part)]).clone()
                     # The next lane writes into the same buffers.
@@ -130,15 +142,17 @@ def _prepare(trunk: nn.Module, kind: torch.dtype) -> nn.Module:
 
 
 @torch.inference_mode()
-def _record(network: nn.Module, images: Tensor) -> tuple[torch.cuda.CUDAGraph, Tensor]:
+def _record(network: nn.Module, images: Tensor, *, exact: bool) -> tuple[torch.cuda.CUDAGraph, Tensor]:
+    """Returns a graph and the memory of its result; `exact` forbids rounding float32 products to TF32."""
     stream = torch.cuda.Stream(images.device)
     stream.wait_stream(torch.cuda.current_stream(images.device))
-    with torch.cuda.stream(stream), torch.backends.cudnn.flags(enabled=True, benchmark=True):
+    kernels = torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=not exact)
+    with torch.cuda.stream(stream), kernels:
         for _ in range(_WARM_UP):
             network(images)
         stream.synchronize()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=stream):
+        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
             features: Tensor = network(images)
     return graph, features
 
@@ -174,7 +188,9 @@ def _is_plain_jpeg(content: bytes) -> bool:
     try:
         with Image.open(io.BytesIO(content)) as image:
             upright = image.getexif().get(ExifTags.Base.Orientation, _UPRIGHT) == _UPRIGHT
-            return upright and image.mode in ("RGB", "L")
+            # Adobe's RGB, which is stored without a change of colours, is easily taken for the usual YCbCr.
+            usual = image.mode in ("RGB", "L") and image.info.get("adobe_transform") != 0
+            return upright and usual and not has_too_many_pixels(image)
     except Exception:
         # Pillow says later what is wrong with it.
         return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -9,8 +10,6 @@ import re
 import time
 import uuid
 from pathlib import Path
-
-from dogbreeds.errors import CacheError
 
 log = logging.getLogger(__name__)
 
@@ -24,32 +23,27 @@ class Artefacts:
     """Named bytes, written whole and checked when they are read; the ones used longest ago go first."""
 
     def __init__(self, directory: Path) -> None:
-        """Keeps them in `directory`.
-
-        Raises:
-            CacheError: It cannot be made.
-        """
-        try:
+        """Keeps them in `directory`; where that cannot be made, `put` says so."""
+        with contextlib.suppress(OSError):
             directory.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise CacheError(
-                f"The cache directory {directory} cannot be used ({error}): give another one."
-            ) from error
         self._directory = directory
 
     @classmethod
     def of(cls, store: Path) -> Artefacts:
         """Opens those of the feature store in a directory."""
-        return cls(store / "artefacts")
+        return cls(store.expanduser() / "artefacts")
 
     def get(self, name: str) -> bytes | None:
         """Returns what was kept under a name; None where there is nothing, or a damaged file."""
         path = self._path(name)
         try:
             content = path.read_bytes()
-            os.utime(path)
-        except FileNotFoundError:
+        except OSError as error:
+            log.debug("%s", error)
             return None
+        with contextlib.suppress(OSError):
+            # Nobody may write into another user's store, but reading it is fine.
+            os.utime(path)
         digest, content = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
         if hashlib.sha256(content).digest() != digest:
             log.warning("%s is damaged and is made again.", path)
@@ -62,12 +56,14 @@ class Artefacts:
         path = self._path(name)
         temporary = self._directory / f"{uuid.uuid4().hex}{_PARTIAL}"
         try:
+            self._directory.mkdir(parents=True, exist_ok=True)
             with temporary.open("wb") as file:
                 file.write(hashlib.sha256(content).digest())
                 file.write(content)
             temporary.replace(path)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
             log.warning("%s is not kept for later runs: %s", path, error)
 
     def occupied(self) -> int:
@@ -90,7 +86,7 @@ class Artefacts:
     def _files(self) -> list[tuple[float, int, Path]]:
         """When each file was last used, its bytes and its path; others may remove files meanwhile."""
         found = []
-        for path in self._directory.iterdir():
+        for path in self._directory.iterdir() if self._directory.is_dir() else ():
             try:
                 status = path.stat()
             except FileNotFoundError:

@@ -151,6 +151,10 @@ class Index:
             self._connection.close()
 
 
+class UnavailableIndexError(CacheError, OSError):
+    """The index is locked, out of reach, or its disk is full."""
+
+
 @contextlib.contextmanager
 def _translated() -> Iterator[None]:
     """Errors of SQLite as what they mean to callers: damage, or a place that cannot be used now."""
@@ -161,7 +165,7 @@ def _translated() -> Iterator[None]:
             raise
         if error.sqlite_errorcode & _PRIMARY_CODE in _DAMAGE:
             raise DamagedIndexError(str(error)) from error
-        raise OSError(f"its index: {error}") from error
+        raise UnavailableIndexError(f"the index of the feature store (cache.dir) cannot be used: {error}") from error
 
 
 def _create(connection: sqlite3.Connection) -> None:

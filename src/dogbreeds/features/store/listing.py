@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dogbreeds.errors import CacheError
-from dogbreeds.features.store.store import FeatureStore
+from dogbreeds.features.store.store import INDEX, FeatureStore
 
 _SECONDS_PER_DAY = 86_400.0
 _WIDTH = 110
@@ -27,7 +27,8 @@ def run(action: str, directory: Path, max_gb: float, days: float) -> None:
     Raises:
         CacheError: There is no store.
     """
-    if not directory.is_dir():
+    directory = directory.expanduser()
+    if not (directory / INDEX).is_file():
         raise CacheError(f"cache.dir={directory}: no features are kept there yet.")
     with FeatureStore(directory, max_gb * 1e9) as store:
         if action == "prune":

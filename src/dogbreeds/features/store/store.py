@@ -25,9 +25,10 @@ from dogbreeds.features.store.segments import SUFFIX, ArrayKey, Layout, Segment,
 
 log = logging.getLogger(__name__)
 
-_INDEX = "index.sqlite"
+#: What shows that a directory is a store.
+INDEX = "index.sqlite"
 # Files of an index: the database and what its write-ahead log needs.
-_INDEX_FILES = (_INDEX, f"{_INDEX}-wal", f"{_INDEX}-shm")
+_INDEX_FILES = (INDEX, f"{INDEX}-wal", f"{INDEX}-shm")
 # By then whoever made a file has entered it into the index, or lost it.
 _STRAY_SECONDS = 3600.0
 
@@ -61,6 +62,7 @@ class FeatureStore:
         Raises:
             CacheError: The directory cannot be written, or a newer version made it.
         """
+        directory = directory.expanduser()
         self.directory, self.max_bytes = directory, max_bytes
         self._segments = directory / "segments"
         try:
@@ -214,7 +216,7 @@ class FeatureStore:
         return sum(counts)
 
     def _open_index(self) -> Index:
-        path = self.directory / _INDEX
+        path = self.directory / INDEX
         try:
             return Index(path, self._take_in_all)
         except DamagedIndexError as error:
