@@ -74,13 +74,10 @@ def train(config: TrainConfig) -> RunResult:
     began = time.perf_counter()
     quieten()
     device = device_of(config)
-    with FeatureStore(Path(config.cache.dir), config.cache.max_gb * 1e9) as store:
+    with _store(config) as store:
         data = _data(config, store)
-        data.setup()
-        log.info(data.folders.describe())
         save(config, Path(config.run_dir) / RUN_CONFIG)
-        backbone = load_backbone(config.model.backbone, config.model.weights, config.seed)
-        _announce(backbone)
+        backbone = _backbone(config)
         features_began = time.perf_counter()
         features = obtain(config, store, data, backbone, device)
         # A resumed run must not choose again.
@@ -133,17 +130,18 @@ def prepare_features(config: TrainConfig) -> dict[str, int | str]:
     """
     quieten()
     device = device_of(config)
-    with FeatureStore(Path(config.cache.dir), config.cache.max_gb * 1e9) as store:
+    with _store(config) as store:
         data = _data(config, store)
-        data.setup()
-        log.info(data.folders.describe())
-        backbone = load_backbone(config.model.backbone, config.model.weights, config.seed)
-        _announce(backbone)
+        backbone = _backbone(config)
         return obtain(config, store, data, backbone, device).counts()
 
 
+def _store(config: TrainConfig) -> FeatureStore:
+    return FeatureStore(Path(config.cache.dir), config.cache.max_gb * 1e9)
+
+
 def _data(config: TrainConfig, store: FeatureStore) -> BreedDataModule:
-    return BreedDataModule(
+    data = BreedDataModule(
         Path(config.data.dir),
         store.files.examine,
         batch_size=config.batch_size,
@@ -153,9 +151,13 @@ def _data(config: TrainConfig, store: FeatureStore) -> BreedDataModule:
         workers=config.data.workers,
         one_batch=config.trainer.one_batch,
     )
+    data.setup()
+    log.info(data.folders.describe())
+    return data
 
 
-def _announce(backbone: Backbone) -> None:
+def _backbone(config: TrainConfig) -> Backbone:
+    backbone = load_backbone(config.model.backbone, config.model.weights, config.seed)
     if backbone.pretrained:
         log.info("%s, pretrained, %d features", backbone.name, backbone.width)
     else:
@@ -164,6 +166,7 @@ def _announce(backbone: Backbone) -> None:
             "Use model.weights=imagenet or a file for real work.",
             backbone.name,
         )
+    return backbone
 
 
 def _class_weights(config: TrainConfig, data: BreedDataModule) -> Tensor | None:

@@ -30,12 +30,6 @@ COUNT = 11
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[FeatureStore]:
-    with FeatureStore(tmp_path / "store", 1e9) as opened:
-        yield opened
-
-
-@pytest.fixture
 def other_store(tmp_path: Path) -> Iterator[FeatureStore]:
     """The same store as another process sees it."""
     with FeatureStore(tmp_path / "store", 1e9) as opened:

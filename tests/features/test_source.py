@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,12 +29,6 @@ COUNT = 8
 BOTH = ("openvino", "torch")
 #: A trunk so large that starting OpenVINO pays for these photos, where it starts at all.
 LARGE = 4e11
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[FeatureStore]:
-    with FeatureStore(tmp_path / "store", 1e9) as opened:
-        yield opened
 
 
 @pytest.fixture

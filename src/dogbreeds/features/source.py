@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -115,10 +115,7 @@ class FeatureSource:
         """
         unreadable = self._store.files.unreadable(files)
         for _ in range(_ATTEMPTS + len(self._candidates)):
-            wanted = {
-                view: [photo for photo in dict.fromkeys(photos) if photo not in unreadable]
-                for view, photos in views.items()
-            }
+            wanted = _without(views, unreadable)
             arrays, missing = self._choose(wanted)
             try:
                 unreadable |= self._fill(arrays, missing, files)
@@ -129,7 +126,7 @@ class FeatureSource:
                 self._candidates = tuple(name for name in self._candidates if name != self.engine)
                 self._engine_name = None
                 continue
-            wanted = {view: [photo for photo in photos if photo not in unreadable] for view, photos in wanted.items()}
+            wanted = _without(views, unreadable)
             rows = {view: arrays[view].read(photos) for view, photos in wanted.items()}
             whole = {view: found for view, found in rows.items() if found is not None}
             if len(whole) == len(rows):
@@ -209,3 +206,10 @@ class FeatureSource:
                 keeper=self._store.artefacts,
             )
         return self._running
+
+
+def _without(views: Mapping[int, Sequence[str]], unreadable: Collection[str]) -> dict[int, list[str]]:
+    """The readable photos of each view, each once, in order."""
+    return {
+        view: [photo for photo in dict.fromkeys(photos) if photo not in unreadable] for view, photos in views.items()
+    }

@@ -56,7 +56,6 @@ class Artefacts:
         path = self._path(name)
         temporary = self._directory / f"{uuid.uuid4().hex}{_PARTIAL}"
         try:
-            self._directory.mkdir(parents=True, exist_ok=True)
             with temporary.open("wb") as file:
                 file.write(hashlib.sha256(content).digest())
                 file.write(content)
