@@ -19,7 +19,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from dogbreeds import entry
-from dogbreeds.config import TrainConfig, load
+from dogbreeds.config import load
+from dogbreeds.schema import TrainConfig
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"

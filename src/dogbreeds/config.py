@@ -1,25 +1,20 @@
-"""The typed schema of a training run, and the one place where a config is checked.
-
-conf/ is the only home of defaults: no field here has one. Hydra merges the YAML files into these types, so
-an unknown key or a value of the wrong type never gets further than the command line; `check` looks at what
-types cannot say, before anything is loaded.
-"""
+"""The one place where a config is checked: what types cannot say, before anything is loaded."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dogbreeds.data.layout import find_photos
 from dogbreeds.errors import ConfigError
 from dogbreeds.model.names import BACKBONES
+from dogbreeds.schema import ModelConfig, TrainConfig
 
-OPTIMIZERS = ("adam", "adamw", "sgd")
+OPTIMIZERS = ("adam", "adamw", "sgd", "exact")
 SCHEDULES = ("constant", "cosine")
 HEADS = ("linear", "mlp")
 CLASS_WEIGHTS = ("none", "balanced")
@@ -29,107 +24,10 @@ ENGINES = ("auto", "openvino", "cuda", "torch")
 TRAINER_PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 RUN_CONFIG = "config.yaml"
+SEARCH_CONFIG = "search.yaml"
 _LARGEST_SEED = 2**32 - 1
-
-
-@dataclass
-class DataConfig:
-    """Where the photos are and how they are read (conf/data)."""
-
-    dir: str = MISSING
-    on_bad_image: str = MISSING
-    split_seed: int = MISSING
-    views: int = MISSING
-    workers: int | None = MISSING
-
-
-@dataclass
-class ModelConfig:
-    """The frozen backbone and the new head (conf/model)."""
-
-    backbone: str = MISSING
-    weights: str = MISSING
-    unfreeze: str | None = MISSING
-    unfreeze_lr_scale: float = MISSING
-    head: str = MISSING
-    hidden: list[int] = MISSING
-    dropout: float = MISSING
-    class_weights: str = MISSING
-
-
-@dataclass
-class FeaturesConfig:
-    """How the frozen trunk computes."""
-
-    engine: str = MISSING
-    precision: str = MISSING
-    batch_size: int | None = MISSING
-
-
-@dataclass
-class CacheConfig:
-    """Where computed features are kept, for all runs, and how much room they may take."""
-
-    dir: str = MISSING
-    max_gb: float = MISSING
-
-
-@dataclass
-class TrainerConfig:
-    """What Lightning's Trainer is told (conf/trainer)."""
-
-    accelerator: str = MISSING
-    devices: str = MISSING
-    strategy: str = MISSING
-    precision: str = MISSING
-    detect_anomaly: bool = MISSING
-    one_batch: bool = MISSING
-
-
-@dataclass
-class TrainConfig:
-    """Everything that one training run depends on (conf/train.yaml)."""
-
-    lr: float = MISSING
-    batch_size: int = MISSING
-    epochs: int = MISSING
-    seed: int = MISSING
-    optimizer: str = MISSING
-    weight_decay: float = MISSING
-    schedule: str = MISSING
-    patience: int = MISSING
-    resume: str | None = MISSING
-    run_dir: str = MISSING
-    data: DataConfig = MISSING
-    model: ModelConfig = MISSING
-    features: FeaturesConfig = MISSING
-    cache: CacheConfig = MISSING
-    trainer: TrainerConfig = MISSING
-
-
-@dataclass
-class CacheCommandConfig:
-    """What scripts/cache.py reads (conf/scripts/cache.yaml)."""
-
-    action: str = MISSING
-    days: float = MISSING
-    cache: CacheConfig = MISSING
-
-
-SCHEMAS: dict[str, type] = {"train": TrainConfig, "prepare_features": TrainConfig, "cache": CacheCommandConfig}
-
-
-def key_names(schema: type, prefix: str = "") -> list[str]:
-    """All settings of a schema in dotted form: `["lr", ..., "data.dir", ...]`."""
-    names: list[str] = []
-    hints = get_type_hints(schema)
-    for field in fields(schema):
-        kind = hints[field.name]
-        if is_dataclass(kind) and isinstance(kind, type):
-            names += key_names(kind, f"{prefix}{field.name}.")
-        else:
-            names.append(f"{prefix}{field.name}")
-    return names
+# What train.py reads and a run does not depend on.
+_OF_THE_COMMAND = ("best_of", "hpo", "hydra")
 
 
 def load(composed: DictConfig, overrides: list[str]) -> TrainConfig:
@@ -156,6 +54,8 @@ def load(composed: DictConfig, overrides: list[str]) -> TrainConfig:
         )
     saved = directory / RUN_CONFIG
     if not saved.is_file():
+        if (directory / SEARCH_CONFIG).is_file():
+            raise ConfigError(f"resume={directory} is a search: python train.py -m resume={directory}")
         raise ConfigError(f"resume={directory}: no {RUN_CONFIG} there, so it is not a run directory of train.py.")
     config = check(_typed(OmegaConf.load(saved)))
     config.resume = str(directory)
@@ -172,11 +72,30 @@ def save(config: TrainConfig, path: Path) -> None:
     temporary.replace(path)
 
 
+def load_saved(path: Path) -> TrainConfig:
+    """Reads what `save` wrote; it was checked before."""
+    return _typed(OmegaConf.load(path))
+
+
+def trial(composed: DictConfig, directory: Path) -> TrainConfig:
+    """Returns the config of one trial of a search.
+
+    Args:
+        composed: What Hydra composed for it.
+        directory: Where it is written.
+
+    Raises:
+        ConfigError: A setting is impossible. That there are photos is for the search to see, once.
+    """
+    own = OmegaConf.merge(composed, {"resume": None, "run_dir": str(directory)})
+    return check_settings(_typed(own))
+
+
 def _typed(composed: Any) -> TrainConfig:
     try:
         # A plain copy, so that keys added with + are unknown keys too.
-        plain = OmegaConf.to_container(composed, resolve=True)
-        merged = OmegaConf.merge(OmegaConf.structured(TrainConfig), plain)
+        own = OmegaConf.masked_copy(composed, [name for name in composed if name not in _OF_THE_COMMAND])
+        merged = OmegaConf.merge(OmegaConf.structured(TrainConfig), OmegaConf.to_container(own, resolve=True))
         config = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
         lines = [line for line in str(error).splitlines() if "object_type=" not in line]
@@ -191,6 +110,17 @@ def check(config: TrainConfig) -> TrainConfig:
     Raises:
         ConfigError: One line per setting: what it is, and what it may be.
         DataError: `data.dir` is missing, empty, or holds one class only.
+    """
+    check_settings(config)
+    find_photos(Path(config.data.dir))
+    return config
+
+
+def check_settings(config: TrainConfig) -> TrainConfig:
+    """Does what `check` does, and does not look at the photos.
+
+    Raises:
+        ConfigError: One line per setting: what it is, and what it may be.
     """
     data, model, features, trainer = config.data, config.model, config.features, config.trainer
     problems = [
@@ -215,6 +145,7 @@ def check(config: TrainConfig) -> TrainConfig:
         *_not_one_of("trainer.precision", trainer.precision, TRAINER_PRECISIONS),
         *_not_one_of("trainer.accelerator", trainer.accelerator, ACCELERATORS),
         *_model_problems(model),
+        *_exact_problems(config),
     ]
     if config.seed > _LARGEST_SEED:
         problems.append(f"seed={config.seed}: must be at most {_LARGEST_SEED}.")
@@ -222,7 +153,6 @@ def check(config: TrainConfig) -> TrainConfig:
         problems.append(f"model.dropout={model.dropout}: must be at least 0 and below 1.")
     if problems:
         raise ConfigError("\n".join(problems))
-    find_photos(Path(data.dir))
     return config
 
 
@@ -235,6 +165,18 @@ def _model_problems(model: ModelConfig) -> list[str]:
     if model.weights not in ("imagenet", "random") and not Path(model.weights).is_file():
         problems.append(f"model.weights={model.weights}: no such file. It may be imagenet, random or a file.")
     return problems
+
+
+def _exact_problems(config: TrainConfig) -> list[str]:
+    if config.optimizer != "exact":
+        return []
+    needs = {
+        f"weight_decay={config.weight_decay}": (config.weight_decay > 0, "above 0, such as weight_decay=0.03"),
+        f"model.head={config.model.head}": (config.model.head == "linear", "model.head=linear"),
+        f"model.unfreeze={config.model.unfreeze}": (config.model.unfreeze is None, "model.unfreeze=null"),
+        f"data.views={config.data.views}": (config.data.views == 0, "data.views=0"),
+    }
+    return [f"{found}: optimizer=exact needs {what}." for found, (fine, what) in needs.items() if not fine]
 
 
 def _below(name: str, value: float, limit: float, *, allow_equal: bool = True) -> list[str]:

@@ -21,8 +21,8 @@ from hydra.errors import CompactHydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dogbreeds.config import SCHEMAS, key_names
 from dogbreeds.errors import UserError
+from dogbreeds.schema import SCHEMAS, key_names
 
 Task = Callable[[DictConfig], None]
 

@@ -6,21 +6,33 @@ import logging
 import math
 import os
 import sys
+import time
 import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Literal
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
+from pytorch_lightning.callbacks import (
+    Callback,
+    Checkpoint,
+    EarlyStopping,
+    ModelCheckpoint,
+    ProgressBar,
+    RichProgressBar,
+)
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
-from dogbreeds.config import TrainConfig
-from dogbreeds.data.datamodule import BreedDataModule
+from dogbreeds.data.datamodule import BreedDataModule, Features
 from dogbreeds.errors import ConfigError, UserError
-from dogbreeds.history import History
+from dogbreeds.history import COLUMNS, History
 from dogbreeds.model.classifier import BreedClassifier
+from dogbreeds.model.exact import ExactPath
+from dogbreeds.model.metrics import evaluate
 from dogbreeds.model.package import Network
+from dogbreeds.schema import TrainConfig
 from dogbreeds.threads import compute_threads
 
 log = logging.getLogger(__name__)
@@ -69,6 +81,14 @@ def device_of(config: TrainConfig) -> torch.device:
     )
 
 
+class NeverFiniteError(UserError):
+    """A run whose validation loss was never a number."""
+
+
+#: Called after each epoch with its row of the history; True ends the training.
+Report = Callable[[dict[str, float]], bool]
+
+
 def fit(
     config: TrainConfig,
     data: BreedDataModule,
@@ -76,11 +96,103 @@ def fit(
     precision: str,
     class_weights: Tensor | None,
 ) -> History:
-    """Trains with Lightning and leaves the best weights by validation loss in the network."""
+    """Trains with Lightning and leaves the best weights by validation loss in the network.
+
+    Checkpoints and TensorBoard events go to the run directory; a run that has checkpoints there is resumed.
+
+    Raises:
+        Interrupted: Ctrl-C; what to type to continue is in the message.
+        NeverFiniteError: The validation loss was never a number.
+    """
     run_dir = Path(config.run_dir)
     checkpoints = run_dir / "checkpoints"
     history = History(run_dir / "history.csv")
-    model = BreedClassifier(
+    model = _classifier(config, data, network, precision, class_weights)
+    callbacks: list[Callback] = [
+        history,
+        # Two files: the best by validation loss, and the newest, from which a run is resumed.
+        ModelCheckpoint(checkpoints, "best", "val/loss", save_on_train_epoch_end=True, enable_version_counter=False),
+        ModelCheckpoint(checkpoints, "last", save_on_train_epoch_end=True, enable_version_counter=False),
+    ]
+    if sys.stdout.isatty():
+        callbacks.append(RichProgressBar())
+    trainer = _trainer(config, callbacks, TensorBoardLogger(run_dir, name="tensorboard", version=""))
+    last = checkpoints / "last.ckpt"
+    resumed = str(last) if config.resume and last.is_file() else None
+    if resumed:
+        log.info("resuming from %s", resumed)
+    _run(config, trainer, model, data, resumed, f"Continue with: python train.py resume={run_dir}")
+    if not trainer.is_global_zero:
+        sys.exit(0)
+    _check_finite(config, history)
+    state = torch.load(checkpoints / "best.ckpt", map_location="cpu", weights_only=True)["state_dict"]
+    model.cpu().load_state_dict(state, strict=False)
+    return history
+
+
+def fit_trial(
+    config: TrainConfig,
+    data: BreedDataModule,
+    network: Network,
+    precision: str,
+    class_weights: Tensor | None,
+    report: Report,
+) -> History:
+    """Does the same for one trial of a search: the same arithmetic, and nothing on disk but the history.
+
+    Raises:
+        Interrupted: Ctrl-C.
+        NeverFiniteError: The validation loss was never a number.
+    """
+    history = History(Path(config.run_dir) / "history.csv", announce=False)
+    model = _classifier(config, data, network, precision, class_weights)
+    best = _Best(history, report)
+    trainer = _trainer(config, [history, best], logger=False)
+    _run(config, trainer, model, data, resumed=None, advice="")
+    _check_finite(config, history)
+    model.cpu().load_state_dict(best.state, strict=False)
+    return history
+
+
+def fit_exactly(config: TrainConfig, path: ExactPath, network: Network, inputs: Mapping[str, Features]) -> History:
+    """Puts the exact solution of strength `weight_decay` into the head, in place of training it step by step."""
+    solution = path.at(config.weight_decay)
+    network.head.set_linear(solution.weight, solution.bias)
+    history = History(Path(config.run_dir) / "history.csv")
+    began = time.perf_counter()
+    row = {"epoch": 1, "step": 0, "lr": 0.0}
+    for split, name in (("train", "train"), ("valid", "val")):
+        with torch.inference_mode():
+            logits = network.head(inputs[split].tensor)
+        scores = evaluate(logits, inputs[split].labels, temperature=1.0).to_json(name)
+        row |= {column: scores[column] for column in COLUMNS if column in scores}
+    history.add(row | {"seconds": round(time.perf_counter() - began, 4)})
+    return history
+
+
+class _Best(Callback):
+    """Keeps the best weights by validation loss in memory, and asks after each epoch whether to go on."""
+
+    def __init__(self, history: History, report: Report) -> None:
+        self._history, self._report = history, report
+        self._least = math.inf
+        self.state: dict[str, Tensor] = {}
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Looks at the epoch that ended; the history has its row already."""
+        row = self._history.rows[-1]
+        if row["val/loss"] < self._least:
+            self._least = row["val/loss"]
+            kept = pl_module.state_dict().items()
+            self.state = {name: value.clone() for name, value in kept if not name.startswith("trunk.")}
+        if self._report(row):
+            trainer.should_stop = True
+
+
+def _classifier(
+    config: TrainConfig, data: BreedDataModule, network: Network, precision: str, class_weights: Tensor | None
+) -> BreedClassifier:
+    return BreedClassifier(
         network,
         classes=len(data.folders.classes),
         learning_rate=config.lr,
@@ -93,12 +205,17 @@ def fit(
         steps=config.epochs * -(-len(data.inputs["train"].labels) // config.batch_size),
         seed=config.seed,
     )
+
+
+def _run(
+    config: TrainConfig,
+    trainer: pl.Trainer,
+    model: BreedClassifier,
+    data: BreedDataModule,
+    resumed: str | None,
+    advice: str,
+) -> None:
     data.inputs = {split: features.to(device_of(config)) for split, features in data.inputs.items()}
-    trainer = _trainer(config, checkpoints, history)
-    last = checkpoints / "last.ckpt"
-    resumed = str(last) if config.resume and last.is_file() else None
-    if resumed:
-        log.info("resuming from %s", resumed)
     # A head alone is small products; a tail is worth all threads.
     threads = 1 if config.model.unfreeze is None else torch.get_num_threads()
     try:
@@ -106,44 +223,36 @@ def fit(
             trainer.fit(model, datamodule=data, ckpt_path=resumed, weights_only=True)
     except SystemExit:
         if trainer.interrupted:
-            raise Interrupted(f"\nStopped. Continue with: python train.py resume={run_dir}") from None
+            raise Interrupted(f"\nStopped. {advice}") from None
         raise
-    if not trainer.is_global_zero:
-        sys.exit(0)
+
+
+def _check_finite(config: TrainConfig, history: History) -> None:
     if not any(math.isfinite(row["val/loss"]) for row in history.rows):
-        raise UserError(f"The validation loss was never finite with lr={config.lr}: try a smaller one.")
-    state = torch.load(checkpoints / "best.ckpt", map_location="cpu", weights_only=True)["state_dict"]
-    model.cpu().load_state_dict(state, strict=False)
-    return history
+        raise NeverFiniteError(f"The validation loss was never finite with lr={config.lr}: try a smaller one.")
 
 
-def _trainer(config: TrainConfig, checkpoints: Path, history: History) -> pl.Trainer:
-    on_terminal = sys.stdout.isatty()
-    callbacks: list[Callback] = [
-        history,
-        EarlyStopping("val/loss", patience=config.patience, check_on_train_epoch_end=True),
-        # Two files: the best by validation loss, and the newest, from which a run is resumed.
-        ModelCheckpoint(checkpoints, "best", "val/loss", save_on_train_epoch_end=True, enable_version_counter=False),
-        ModelCheckpoint(checkpoints, "last", save_on_train_epoch_end=True, enable_version_counter=False),
-    ]
-    if on_terminal:
-        callbacks.append(RichProgressBar())
+def _trainer(
+    config: TrainConfig, callbacks: list[Callback], logger: TensorBoardLogger | Literal[False]
+) -> pl.Trainer:
     trains_tail = config.model.unfreeze is not None
     mixed = trains_tail and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
     automatic = "bf16-mixed" if mixed and config.trainer.accelerator != "cpu" else "32-true"
     devices = config.trainer.devices
+    stop = EarlyStopping("val/loss", patience=config.patience, check_on_train_epoch_end=True)
     return pl.Trainer(
         accelerator=config.trainer.accelerator,
         devices=int(devices) if devices.isdigit() else devices,
         strategy=config.trainer.strategy,
         precision=automatic if config.trainer.precision == "auto" else config.trainer.precision,  # type: ignore[arg-type]
         max_epochs=config.epochs,
-        callbacks=callbacks,
-        logger=TensorBoardLogger(config.run_dir, name="tensorboard", version=""),
+        callbacks=[*callbacks, stop],
+        logger=logger,
         log_every_n_steps=10,
         num_sanity_val_steps=0,
         detect_anomaly=config.trainer.detect_anomaly,
-        enable_progress_bar=on_terminal,
+        enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
+        enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
         enable_model_summary=False,
         use_distributed_sampler=False,
     )

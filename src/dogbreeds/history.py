@@ -29,9 +29,14 @@ COLUMNS = (
 class History(pl.Callback):
     """Keeps one row per epoch in the checkpoint and in history.csv, so that a resumed run continues both."""
 
-    def __init__(self, path: Path) -> None:
-        """Writes to `path`, whole after every epoch."""
-        self.path = path
+    def __init__(self, path: Path, *, announce: bool = True) -> None:
+        """Writes to `path`, whole after every epoch.
+
+        Args:
+            path: Where to.
+            announce: Say what each epoch brought, where no progress bar does.
+        """
+        self.path, self.announce = path, announce
         self.rows: list[dict[str, float]] = []
         self._epoch_began = 0.0
 
@@ -59,6 +64,17 @@ class History(pl.Callback):
             "seconds": round(time.perf_counter() - self._epoch_began, 4),
             **measured,
         }
+        self.add(row)
+        if self.announce and trainer.progress_bar_callback is None:
+            log.info(
+                "epoch %3d/%d  train loss %.4f accuracy %.3f  valid loss %.4f accuracy %.3f",
+                row["epoch"],
+                trainer.max_epochs,
+                *(row[name] for name in ("train/loss", "train/accuracy", "val/loss", "val/accuracy")),
+            )
+
+    def add(self, row: dict[str, float]) -> None:
+        """Adds a row and writes all."""
         self.rows.append(row)
         temporary = self.path.with_suffix(".partial")
         with temporary.open("w", newline="", encoding="utf-8") as file:
@@ -66,10 +82,3 @@ class History(pl.Callback):
             writer.writeheader()
             writer.writerows(self.rows)
         temporary.replace(self.path)
-        if trainer.progress_bar_callback is None:
-            log.info(
-                "epoch %3d/%d  train loss %.4f accuracy %.3f  valid loss %.4f accuracy %.3f",
-                row["epoch"],
-                trainer.max_epochs,
-                *(row[name] for name in ("train/loss", "train/accuracy", "val/loss", "val/accuracy")),
-            )

@@ -22,7 +22,7 @@ from hydra import compose, initialize_config_dir
 from torchvision import models
 
 from dogbreeds import entry
-from dogbreeds.config import TrainConfig, key_names
+from dogbreeds.schema import TrainConfig, key_names
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")

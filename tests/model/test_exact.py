@@ -4,10 +4,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from dogbreeds.model import exact
-from dogbreeds.model.exact import STRENGTHS, ExactSolution, solve
+from dogbreeds.model.exact import STRENGTHS, ExactPath, ExactSolution
 
 WIDTH, CLASSES = 12, 4
+
+
+def solve(
+    features: Tensor, labels: Tensor, held_out: Tensor, held_out_labels: Tensor, weights: Tensor | None
+) -> ExactSolution:
+    return ExactPath(features, labels, held_out, held_out_labels, weights).best()
+
+
 Data = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
@@ -47,11 +54,10 @@ def gradient_norm(solution: ExactSolution, features: Tensor, labels: Tensor, wei
 
 @pytest.mark.parametrize("strength", STRENGTHS)
 @pytest.mark.parametrize("weighted", [False, True])
-def test_the_gradient_vanishes(strength: float, weighted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exact, "STRENGTHS", (strength,))
+def test_the_gradient_vanishes(strength: float, weighted: bool) -> None:
     weights = torch.tensor([0.5, 1.0, 2.0, 4.0]) if weighted else None
     features, labels, *held_out = data()
-    solution = solve(features, labels, held_out[0], held_out[1], weights)
+    solution = ExactPath(features, labels, held_out[0], held_out[1], weights).at(strength)
     assert solution.strength == strength
     assert gradient_norm(solution, features, labels, weights) < 1e-3
     # The measure sees an unsolved problem.
@@ -66,12 +72,11 @@ def test_features_that_separate_the_classes_have_a_solution_too() -> None:
     assert torch.equal(solution.logits(held_out[0]).argmax(dim=1), held_out[1])
 
 
-def test_the_strength_with_the_least_validation_loss_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_strength_with_the_least_validation_loss_is_chosen() -> None:
     chosen = solve(*data(), None)
     losses = {}
     for strength in STRENGTHS:
-        monkeypatch.setattr(exact, "STRENGTHS", (strength,))
-        losses[strength] = solve(*data(), None).validation_loss
+        losses[strength] = ExactPath(*data(), None).at(strength).validation_loss
     assert chosen.strength == min(losses, key=lambda strength: losses[strength])
     assert min(STRENGTHS) < chosen.strength < max(STRENGTHS)
     assert chosen.validation_loss == pytest.approx(min(losses.values()), rel=1e-4)

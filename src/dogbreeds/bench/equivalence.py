@@ -17,7 +17,7 @@ from dogbreeds.features.engines.reference import resolve_precision
 from dogbreeds.features.source import FeatureSource
 from dogbreeds.features.store.store import FeatureStore
 from dogbreeds.model.backbones import load_backbone, trunk_of
-from dogbreeds.model.exact import solve
+from dogbreeds.model.exact import ExactPath
 from dogbreeds.model.head import FeatureNormalisation
 
 
@@ -85,8 +85,9 @@ def _probe(features: dict[str, Features]) -> Tensor:
     normalise = FeatureNormalisation(features["train"].tensor.shape[1])
     normalise.fit(features["train"].tensor)
     inputs = {split: normalise(found.tensor) for split, found in features.items()}
-    solution = solve(inputs["train"], features["train"].labels, inputs["valid"], features["valid"].labels, None)
-    return solution.logits(inputs["test"]).argmax(dim=1)
+    labels = {split: found.labels for split, found in features.items()}
+    path = ExactPath(inputs["train"], labels["train"], inputs["valid"], labels["valid"], None)
+    return path.best().logits(inputs["test"]).argmax(dim=1)
 
 
 def _cosine(one: Features, other: Features) -> Tensor:

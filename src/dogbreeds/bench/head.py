@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from dogbreeds.bench.settings import BenchSettings
 from dogbreeds.bench.table import Section
 from dogbreeds.bench.timing import paired, ratio, seconds_of
-from dogbreeds.config import TrainConfig
 from dogbreeds.data.datamodule import BreedDataModule, Features
 from dogbreeds.data.folders import BreedFolders
 from dogbreeds.fitting import fit, quieten
 from dogbreeds.model.head import Head, HeadShape
 from dogbreeds.model.package import Network
+from dogbreeds.schema import TrainConfig
 from dogbreeds.threads import compute_threads
 
 _TRAIN, _VALID, _WIDTH, _CLASSES = 9025, 1000, 2048, 10

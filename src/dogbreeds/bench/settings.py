@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from dogbreeds.config import TrainConfig
+from dogbreeds.schema import TrainConfig
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -202,6 +203,12 @@ class BreedDataModule(pl.LightningDataModule):
         # Vectors fit into memory; activations stay in their files and are read batch by batch.
         in_memory = len(rows[0].layout.shape) == 1
         return Features(tuple(view.tensor() if in_memory else view for view in rows), labels)
+
+    def rebatched(self, batch_size: int, seed: int) -> BreedDataModule:
+        """Returns the same photos and inputs in other batches; nothing is read again."""
+        other = copy.copy(self)
+        other.batch_size, other.seed = batch_size, seed
+        return other
 
     def train_dataloader(self) -> DataLoader[Batches]:
         """Returns groups of shuffled training batches."""

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import torch
 
-from dogbreeds.config import TrainConfig
 from dogbreeds.data.datamodule import BreedDataModule, Features
 from dogbreeds.features.engines.reference import resolve_precision
 from dogbreeds.features.source import FeatureSource
 from dogbreeds.features.store.store import FeatureStore
 from dogbreeds.model.backbones import Backbone, trunk_of
+from dogbreeds.schema import TrainConfig
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,10 @@ It never touches the trained head, so that the two can be compared.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -27,10 +30,10 @@ _SINGLE_THREAD_BELOW = 4_000_000
 
 @dataclass(frozen=True)
 class ExactSolution:
-    """The best point of the L2 path by validation loss.
+    """A point of the L2 path.
 
     Attributes:
-        strength: The chosen L2 strength.
+        strength: The L2 strength.
         weight: float32 (classes, width).
         bias: float32 (classes,).
         validation_loss: Mean cross-entropy on the validation split.
@@ -46,43 +49,110 @@ class ExactSolution:
         return torch.nn.functional.linear(features, self.weight, self.bias)
 
 
-def solve(
-    features: Tensor,
-    labels: Tensor,
-    validation: Tensor,
-    validation_labels: Tensor,
-    class_weights: Tensor | None,
-) -> ExactSolution:
-    """Minimises mean cross-entropy + strength/2 * ||W||^2 from strong to weak, and keeps the best on validation.
+class Solutions(Protocol):
+    """Remembers the points of one path."""
 
-    The problem is convex and solved by L-BFGS from the solution of the strength before, so the result depends
-    on no learning rate, batch size or seed. It is solved along the principal axes of the features, which span all
-    that a solution can use, each scaled by the curvature there: the same optimum in a fraction of the steps. The
-    path ends where the validation loss rises: weaker penalties, the slowest to solve, would raise it further.
+    def get(self, strength: float) -> ExactSolution | None:
+        """Returns a point that was solved before."""
 
-    Args:
-        features: Normalised training features (N, width).
-        labels: int64 (N,).
-        validation: Normalised validation features (M, width).
-        validation_labels: int64 (M,).
-        class_weights: Weights of the classes (classes,) in the training loss, or None.
+    def put(self, solution: ExactSolution) -> None:
+        """Keeps a point."""
+
+
+class ExactPath:
+    """The minima of mean cross-entropy + strength/2 * ||W||^2, solved from strong to weak.
+
+    Each is convex and solved by L-BFGS from the one before, so it depends on no learning rate, batch size or seed.
+    It is solved along the principal axes of the features, which span all that a solution can use, each scaled by the
+    curvature there: the same optimum in a fraction of the steps.
     """
-    classes = int(max(labels.max(), validation_labels.max())) + 1 if class_weights is None else len(class_weights)
-    solutions: list[ExactSolution] = []
-    with compute_threads(1 if features.numel() < _SINGLE_THREAD_BELOW else torch.get_num_threads()):
-        axes, variances = _principal_axes(features)
-        rotated, held_out = features @ axes, validation @ axes
-    weight, bias = torch.zeros(classes, len(variances)), torch.zeros(classes)
-    # The steps read memory more than they compute: a second thread gains nothing, and loses much on a busy machine.
-    with compute_threads(1):
-        for strength in sorted(STRENGTHS, reverse=True):
-            scale = (_TYPICAL_CURVATURE * variances + strength).rsqrt()
-            weight, bias = _minimise(rotated, labels, weight, bias, strength, scale, class_weights)
-            loss = float(torch.nn.functional.cross_entropy(held_out @ weight.T + bias, validation_labels))
-            solutions.append(ExactSolution(strength, weight @ axes.T, bias, loss))
-            if loss > solutions[max(0, len(solutions) - 2)].validation_loss:
+
+    def __init__(
+        self,
+        features: Tensor,
+        labels: Tensor,
+        validation: Tensor,
+        validation_labels: Tensor,
+        class_weights: Tensor | None,
+        solutions: Solutions | None = None,
+    ) -> None:
+        """Takes the problem; nothing is solved yet.
+
+        Args:
+            features: Normalised training features (N, width).
+            labels: int64 (N,).
+            validation: Normalised validation features (M, width).
+            validation_labels: int64 (M,).
+            class_weights: Weights of the classes (classes,) in the training loss, or None.
+            solutions: What was solved of this path before.
+        """
+        self._features, self._labels = features, labels
+        self._validation, self._validation_labels = validation, validation_labels
+        self._class_weights, self._solutions = class_weights, solutions
+
+    def best(self) -> ExactSolution:
+        """Returns the point of `STRENGTHS` with the least validation loss.
+
+        The path ends where the validation loss rises: weaker penalties, the slowest to solve, would raise it further.
+        """
+        found: list[ExactSolution] = []
+        for solution in self._along(STRENGTHS):
+            found.append(solution)
+            if solution.validation_loss > found[max(0, len(found) - 2)].validation_loss:
                 break
-    return min(solutions, key=lambda solution: solution.validation_loss)
+        return min(found, key=lambda solution: solution.validation_loss)
+
+    def at(self, strength: float) -> ExactSolution:
+        """Returns the point of a strength, at which the path arrives over the stronger ones of `STRENGTHS`."""
+        return list(self._along([*(other for other in STRENGTHS if other > strength), strength]))[-1]
+
+    def _along(self, strengths: Iterable[float]) -> Iterable[ExactSolution]:
+        solution: ExactSolution | None = None
+        for strength in sorted(strengths, reverse=True):
+            solution = self._solved(strength, solution)
+            yield solution
+
+    def _solved(self, strength: float, start: ExactSolution | None) -> ExactSolution:
+        known = self._solutions.get(strength) if self._solutions is not None else None
+        if known is not None:
+            return known
+        axes, variances = self._axes
+        rotated, held_out = self._rotated
+        # The steps read memory more than they compute: a second thread gains nothing, and loses much on a busy
+        # machine.
+        with compute_threads(1), torch.enable_grad():
+            if start is None:
+                weight, bias = torch.zeros(self._classes, len(variances)), torch.zeros(self._classes)
+            else:
+                weight, bias = start.weight @ axes, start.bias
+            scale = (_TYPICAL_CURVATURE * variances + strength).rsqrt()
+            weight, bias = _minimise(rotated, self._labels, weight, bias, strength, scale, self._class_weights)
+            loss = torch.nn.functional.cross_entropy(held_out @ weight.T + bias, self._validation_labels)
+            solution = ExactSolution(strength, weight @ axes.T, bias, float(loss))
+        if self._solutions is not None:
+            self._solutions.put(solution)
+        return solution
+
+    @property
+    def _classes(self) -> int:
+        if self._class_weights is not None:
+            return len(self._class_weights)
+        return int(max(self._labels.max(), self._validation_labels.max())) + 1
+
+    @cached_property
+    def _axes(self) -> tuple[Tensor, Tensor]:
+        with compute_threads(self._threads):
+            return _principal_axes(self._features)
+
+    @cached_property
+    def _rotated(self) -> tuple[Tensor, Tensor]:
+        axes, _ = self._axes
+        with compute_threads(self._threads):
+            return self._features @ axes, self._validation @ axes
+
+    @property
+    def _threads(self) -> int:
+        return 1 if self._features.numel() < _SINGLE_THREAD_BELOW else torch.get_num_threads()
 
 
 def _principal_axes(inputs: Tensor) -> tuple[Tensor, Tensor]:

@@ -93,6 +93,14 @@ class Head(nn.Module):
             for parameter in self.layers.parameters():
                 nn.init.zeros_(parameter)
 
+    @torch.no_grad()
+    def set_linear(self, weight: Tensor, bias: Tensor) -> None:
+        """Makes logits of a linear head `weight @ normalised + bias`: weight (classes, width), bias (classes,)."""
+        (layer,) = self.layers
+        assert isinstance(layer, nn.Linear)
+        layer.weight.copy_(weight / self.gain)
+        layer.bias.copy_(bias)
+
     def forward(self, features: Tensor) -> Tensor:
         """Returns logits (N, classes)."""
         return self.layers(self.normalise(features) * self.gain)  # type: ignore[no-any-return]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,47 +14,71 @@ from torch import Tensor
 
 from dogbreeds.data.datamodule import Features
 from dogbreeds.features.store.artefacts import Artefacts
-from dogbreeds.model.exact import ExactSolution, solve
+from dogbreeds.model.exact import ExactPath, ExactSolution
 from dogbreeds.model.head import Head
 
 log = logging.getLogger(__name__)
 
 # To be raised with any change of how it is solved.
-_VERSION = 1
+_VERSION = 2
 
 
 @torch.no_grad()
-def exact_reference(
+def exact_path(
     head: Head, vectors: Mapping[str, Features], class_weights: Tensor | None, artefacts: Artefacts
-) -> dict[str, float]:
-    """Returns what metrics.json says of the exact linear solution.
+) -> ExactPath:
+    """Returns the exact linear solutions on the features of a run.
 
     Args:
-        head: Its normalisation, fitted to the training features, is what both start from.
+        head: Its normalisation, fitted to the training features, is what all start from.
         vectors: Pooled vectors of each split.
         class_weights: Weights of the classes (classes,) in the training loss, or None.
         artefacts: Where solutions are remembered.
     """
-    inputs = {split: head.normalise(features.tensor) for split, features in vectors.items()}
-    labels = {split: features.labels for split, features in vectors.items()}
-    name = _name(inputs, labels, class_weights)
-    kept = artefacts.get(name)
-    if kept is None:
-        with torch.enable_grad():
-            solution = solve(inputs["train"], labels["train"], inputs["valid"], labels["valid"], class_weights)
-        artefacts.put(name, _pack(solution))
-    else:
-        solution = _unpack(kept)
+    train, valid = (head.normalise(vectors[split].tensor) for split in ("train", "valid"))
+    labels, held_out = vectors["train"].labels, vectors["valid"].labels
+    problem = (train, labels, valid, held_out, class_weights)
+    return ExactPath(*problem, Remembered(artefacts, _name(problem)))
+
+
+@torch.no_grad()
+def reference_metrics(solution: ExactSolution, head: Head, vectors: Mapping[str, Features]) -> dict[str, float]:
+    """Returns what metrics.json says of the exact linear solution."""
     correct = {
-        split: (solution.logits(inputs[split]).argmax(dim=1) == labels[split]).double().mean()
+        split: (
+            solution.logits(head.normalise(vectors[split].tensor)).argmax(dim=1) == vectors[split].labels
+        ).double()
         for split in ("valid", "test")
     }
     return {
-        "reference/test_accuracy": float(correct["test"]),
-        "reference/val_accuracy": float(correct["valid"]),
+        "reference/test_accuracy": float(correct["test"].mean()),
+        "reference/val_accuracy": float(correct["valid"].mean()),
         "reference/val_loss": solution.validation_loss,
         "reference/strength": solution.strength,
     }
+
+
+class Remembered:
+    """The points of one path, in the feature store and in memory."""
+
+    def __init__(self, artefacts: Artefacts, name: str) -> None:
+        """Keeps them under names that begin with `name`."""
+        self._artefacts, self._name = artefacts, name
+        self._known: dict[float, ExactSolution] = {}
+
+    def get(self, strength: float) -> ExactSolution | None:
+        """Returns a point that was solved before, by whatever run."""
+        if strength not in self._known:
+            kept = self._artefacts.get(f"{self._name}-{strength!r}")
+            if kept is None:
+                return None
+            self._known[strength] = _unpack(kept)
+        return self._known[strength]
+
+    def put(self, solution: ExactSolution) -> None:
+        """Keeps a point for this run and for others."""
+        self._known[solution.strength] = solution
+        self._artefacts.put(f"{self._name}-{solution.strength!r}", _pack(solution))
 
 
 def warn_below_reference(metrics: Mapping[str, Any]) -> None:
@@ -71,10 +95,10 @@ def warn_below_reference(metrics: Mapping[str, Any]) -> None:
         )
 
 
-def _name(inputs: Mapping[str, Tensor], labels: Mapping[str, Tensor], class_weights: Tensor | None) -> str:
+def _name(problem: Sequence[Tensor | None]) -> str:
     """Names a problem by all that its solution depends on."""
     digest = hashlib.sha256(f"{_VERSION}".encode())
-    for tensor in (*(part[split] for part in (inputs, labels) for split in ("train", "valid")), class_weights):
+    for tensor in problem:
         if tensor is not None:
             digest.update(f"{tuple(tensor.shape)}".encode())
             digest.update(tensor.contiguous().numpy().data)

@@ -1,0 +1,135 @@
+"""The typed schemas of conf/: what settings there are, and of which type.
+
+conf/ is the only home of defaults: no field here has one. Hydra merges the YAML files into these types, so
+an unknown key or a value of the wrong type never gets further than the command line.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, get_type_hints
+
+from omegaconf import MISSING
+
+
+@dataclass
+class DataConfig:
+    """Where the photos are and how they are read (conf/data)."""
+
+    dir: str = MISSING
+    on_bad_image: str = MISSING
+    split_seed: int = MISSING
+    views: int = MISSING
+    workers: int | None = MISSING
+
+
+@dataclass
+class ModelConfig:
+    """The frozen backbone and the new head (conf/model)."""
+
+    backbone: str = MISSING
+    weights: str = MISSING
+    unfreeze: str | None = MISSING
+    unfreeze_lr_scale: float = MISSING
+    head: str = MISSING
+    hidden: list[int] = MISSING
+    dropout: float = MISSING
+    class_weights: str = MISSING
+
+
+@dataclass
+class FeaturesConfig:
+    """How the frozen trunk computes."""
+
+    engine: str = MISSING
+    precision: str = MISSING
+    batch_size: int | None = MISSING
+
+
+@dataclass
+class CacheConfig:
+    """Where computed features are kept, for all runs, and how much room they may take."""
+
+    dir: str = MISSING
+    max_gb: float = MISSING
+
+
+@dataclass
+class TrainerConfig:
+    """What Lightning's Trainer is told (conf/trainer)."""
+
+    accelerator: str = MISSING
+    devices: str = MISSING
+    strategy: str = MISSING
+    precision: str = MISSING
+    detect_anomaly: bool = MISSING
+    one_batch: bool = MISSING
+
+
+@dataclass
+class TrainConfig:
+    """Everything that one training run depends on (conf/train.yaml)."""
+
+    lr: float = MISSING
+    batch_size: int = MISSING
+    epochs: int = MISSING
+    seed: int = MISSING
+    optimizer: str = MISSING
+    weight_decay: float = MISSING
+    schedule: str = MISSING
+    patience: int = MISSING
+    resume: str | None = MISSING
+    run_dir: str = MISSING
+    data: DataConfig = MISSING
+    model: ModelConfig = MISSING
+    features: FeaturesConfig = MISSING
+    cache: CacheConfig = MISSING
+    trainer: TrainerConfig = MISSING
+
+
+@dataclass
+class SearchConfig:
+    """What a search varies, how, and for what (conf/hpo)."""
+
+    strategy: str = MISSING
+    trials: int | None = MISSING
+    objective: str = MISSING
+    min_epochs: int | None = MISSING
+    space: dict[str, Any] = MISSING
+
+
+@dataclass
+class TrainCommandConfig(TrainConfig):
+    """What train.py reads: a training run, and how to search for a better one."""
+
+    best_of: str | None = MISSING
+    hpo: SearchConfig = MISSING
+
+
+@dataclass
+class CacheCommandConfig:
+    """What scripts/cache.py reads (conf/scripts/cache.yaml)."""
+
+    action: str = MISSING
+    days: float = MISSING
+    cache: CacheConfig = MISSING
+
+
+SCHEMAS: dict[str, type] = {
+    "train": TrainCommandConfig,
+    "prepare_features": TrainCommandConfig,
+    "cache": CacheCommandConfig,
+}
+
+
+def key_names(schema: type, prefix: str = "") -> list[str]:
+    """All settings of a schema in dotted form: `["lr", ..., "data.dir", ...]`."""
+    names: list[str] = []
+    hints = get_type_hints(schema)
+    for field in fields(schema):
+        kind = hints[field.name]
+        if is_dataclass(kind) and isinstance(kind, type):
+            names += key_names(kind, f"{prefix}{field.name}.")
+        else:
+            names.append(f"{prefix}{field.name}")
+    return names
