@@ -24,8 +24,9 @@ sample: data/sample/sample.json  ## draw the sample data
 data/sample/sample.json: | install
 	$(BIN)/python scripts/make_sample.py
 
-demo: install sample  ## sample data, one training run, its report: no photos or weights needed
+demo: install sample  ## sample data, a training run, a small search, their reports: no photos or weights needed
 	$(BIN)/python train.py data=sample model=resnet18 model.weights=random
+	$(BIN)/python train.py -m hpo=bayes data=sample model=resnet18 model.weights=random
 
 test: install  ## run all tests
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile

@@ -43,6 +43,9 @@ def load(composed: DictConfig, overrides: list[str]) -> TrainConfig:
     Raises:
         ConfigError: A setting is impossible, or `resume` does not name a run directory.
     """
+    searched = [override for override in overrides if override.startswith("hpo")]
+    if searched and composed.best_of is None:
+        raise ConfigError(f"{' '.join(searched)} is for a search, which -m begins: python train.py -m {searched[0]}")
     if composed.resume is None:
         return check(_typed(composed))
     directory = Path(composed.resume)
@@ -112,8 +115,17 @@ def check(config: TrainConfig) -> TrainConfig:
         DataError: `data.dir` is missing, empty, or holds one class only.
     """
     check_settings(config)
-    find_photos(Path(config.data.dir))
+    check_photos(config)
     return config
+
+
+def check_photos(config: TrainConfig) -> None:
+    """Refuses a `data.dir` that is missing, empty, or holds one class only.
+
+    Raises:
+        DataError: The message says what is there.
+    """
+    find_photos(Path(config.data.dir))
 
 
 def check_settings(config: TrainConfig) -> TrainConfig:

@@ -46,6 +46,7 @@ def entry_point(config_name: str) -> Callable[[Task], Callable[[], None]]:
             # Hydra then raises its errors instead of printing them and leaving with its own exit code.
             os.environ["HYDRA_FULL_ERROR"] = "1"
             try:
+                sys.argv[1:] = _with_best(sys.argv[1:])
                 primary = _config_file(task, config_name)
                 run = hydra.main(version_base="1.3", config_path=str(primary.parent), config_name=config_name)
                 run(_guard(task))()
@@ -61,6 +62,19 @@ def entry_point(config_name: str) -> Callable[[Task], Callable[[], None]]:
         return command
 
     return decorate
+
+
+def _with_best(arguments: list[str]) -> list[str]:
+    """Puts the overrides of `best_of` before those that were typed, which win."""
+    places = [argument.removeprefix("best_of=") for argument in arguments if argument.startswith("best_of=")]
+    if not places or places[-1] in ("", "null"):
+        return arguments
+
+    from dogbreeds.search.leaderboard import best_overrides
+
+    typed = {argument.split("=")[0] for argument in arguments}
+    best = [override for override in best_overrides(Path(places[-1])) if override.split("=")[0] not in typed]
+    return [*best, *arguments]
 
 
 def _guard(task: Task) -> Task:

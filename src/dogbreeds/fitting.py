@@ -27,7 +27,7 @@ from torch import Tensor
 
 from dogbreeds.data.datamodule import BreedDataModule, Features
 from dogbreeds.errors import ConfigError, UserError
-from dogbreeds.history import COLUMNS, History
+from dogbreeds.history import COLUMNS, HISTORY, History
 from dogbreeds.model.classifier import BreedClassifier
 from dogbreeds.model.exact import ExactPath
 from dogbreeds.model.metrics import evaluate
@@ -106,7 +106,7 @@ def fit(
     """
     run_dir = Path(config.run_dir)
     checkpoints = run_dir / "checkpoints"
-    history = History(run_dir / "history.csv")
+    history = History(run_dir / HISTORY)
     model = _classifier(config, data, network, precision, class_weights)
     callbacks: list[Callback] = [
         history,
@@ -144,7 +144,7 @@ def fit_trial(
         Interrupted: Ctrl-C.
         NeverFiniteError: The validation loss was never a number.
     """
-    history = History(Path(config.run_dir) / "history.csv", announce=False)
+    history = History(Path(config.run_dir) / HISTORY, announce=False)
     model = _classifier(config, data, network, precision, class_weights)
     best = _Best(history, report)
     trainer = _trainer(config, [history, best], logger=False)
@@ -158,7 +158,7 @@ def fit_exactly(config: TrainConfig, path: ExactPath, network: Network, inputs: 
     """Puts the exact solution of strength `weight_decay` into the head, in place of training it step by step."""
     solution = path.at(config.weight_decay)
     network.head.set_linear(solution.weight, solution.bias)
-    history = History(Path(config.run_dir) / "history.csv")
+    history = History(Path(config.run_dir) / HISTORY)
     began = time.perf_counter()
     row = {"epoch": 1, "step": 0, "lr": 0.0}
     for split, name in (("train", "train"), ("valid", "val")):

@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 
 log = logging.getLogger(__name__)
 
+HISTORY = "history.csv"
 COLUMNS = (
     "epoch",
     "step",
@@ -82,3 +83,9 @@ class History(pl.Callback):
             writer.writeheader()
             writer.writerows(self.rows)
         temporary.replace(self.path)
+
+
+def read_history(path: Path) -> list[dict[str, float]]:
+    """Returns the rows of a history.csv, one for each epoch."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]

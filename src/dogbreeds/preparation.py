@@ -25,7 +25,8 @@ from dogbreeds.schema import TrainConfig
 
 log = logging.getLogger(__name__)
 
-_KEPT = 4
+# Two entries for each.
+_KEPT = 8
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,10 @@ class Preparations:
         """
         key = what_is_prepared(config)
         if key not in self._prepared:
-            self._prepared[key] = prepare(config, self._store)
+            prepared = prepare(config, self._store)
+            # Also under the config that a trial saves.
+            self._prepared[what_is_prepared(prepared.decided(config))] = prepared
+            self._prepared[key] = prepared
         self._prepared.move_to_end(key)
         while len(self._prepared) > _KEPT:
             self._prepared.popitem(last=False)

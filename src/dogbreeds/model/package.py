@@ -10,6 +10,7 @@ import gzip
 import json
 import shutil
 import tarfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ from dogbreeds.model.head import Head, HeadShape
 FORMAT = 2
 DESCRIPTION = "model.json"
 WEIGHTS = "model.safetensors"
+#: The parts of a network.
+PARTS = ("trunk", "tail", "head")
 #: The modules that a package carries, relative to the package `dogbreeds`.
 CODE = (
     "__init__.py",
@@ -111,19 +114,12 @@ def save_package(directory: Path, description: Description, network: Network) ->
     partial = directory.with_name(f"{directory.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    state = {
-        f"{part}.{name}": tensor.detach().cpu().contiguous().clone()
-        for part in ("trunk", "tail", "head")
-        for name, tensor in getattr(network, part).state_dict().items()
-    }
     description.versions = {
         "dogbreeds": dogbreeds.__version__,
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
     }
-    save_file(state, partial / WEIGHTS)
-    # safetensors writes for the owner alone; a package is there to be handed on.
-    (partial / WEIGHTS).chmod(0o644)
+    save_state(partial / WEIGHTS, network, PARTS)
     write_description(partial, description)
     source = Path(dogbreeds.__file__).parent
     for name in CODE:
@@ -132,6 +128,30 @@ def save_package(directory: Path, description: Description, network: Network) ->
         shutil.copyfile(source / name, target)
     shutil.rmtree(directory, ignore_errors=True)
     partial.rename(directory)
+
+
+def save_state(path: Path, network: Network, parts: Sequence[str]) -> None:
+    """Writes the weights of some parts of a network as safetensors, whole or not at all."""
+    state = {
+        f"{part}.{name}": tensor.detach().cpu().contiguous().clone()
+        for part in parts
+        for name, tensor in getattr(network, part).state_dict().items()
+    }
+    temporary = path.with_suffix(".partial")
+    save_file(state, temporary)
+    # safetensors writes for the owner alone; weights are there to be handed on.
+    temporary.chmod(0o644)
+    temporary.replace(path)
+
+
+def load_state(path: Path, network: Network, parts: Sequence[str]) -> None:
+    """Puts what `save_state` wrote into a network of the same shape."""
+    state = load_file(path)
+    for part in parts:
+        own = {name.removeprefix(f"{part}."): t for name, t in state.items() if name.startswith(f"{part}.")}
+        # The bytes of the file are not aligned as torch's are, and the last bits of logits depend on that.
+        own = {name: tensor.clone() for name, tensor in own.items()}
+        getattr(network, part).load_state_dict(own, strict=True, assign=True)
 
 
 def write_description(directory: Path, description: Description) -> None:
@@ -151,12 +171,7 @@ def load_package(directory: Path) -> tuple[Description, Network]:
     trunk, tail = cut(architecture(description.backbone), description.transform, description.unfreeze)
     network = Network(trunk, tail, Head(description.head))
     try:
-        state = load_file(directory / WEIGHTS)
-        for part in ("trunk", "tail", "head"):
-            own = {name.removeprefix(f"{part}."): t for name, t in state.items() if name.startswith(f"{part}.")}
-            # The bytes of the file are not aligned as torch's are, and the last bits of logits depend on that.
-            own = {name: tensor.clone() for name, tensor in own.items()}
-            getattr(network, part).load_state_dict(own, strict=True, assign=True)
+        load_state(directory / WEIGHTS, network, PARTS)
     except (SafetensorError, OSError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise PackageError(f"model={directory}: {WEIGHTS} is missing or damaged ({reason}).") from error

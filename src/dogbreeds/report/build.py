@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, select_autoescape
 from markupsafe import Markup
 
+from dogbreeds.history import HISTORY, read_history
 from dogbreeds.report import plots
+from dogbreeds.report.page import write_page
 from dogbreeds.serve.handler import display_name
 
+REPORT = "report.html"
 _WORST_CONFUSIONS = 8
 
 
@@ -23,28 +24,20 @@ def build_report(run_dir: Path) -> Path:
         The path of the page, which loads nothing from elsewhere.
     """
     metrics = json.loads((run_dir / "metrics.json").read_text(encoding="utf-8"))
-    with (run_dir / "history.csv").open(newline="", encoding="utf-8") as file:
-        history = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    history = read_history(run_dir / HISTORY)
     names = [display_name(name) for name in metrics["classes"]]
-    environment = Environment(
-        loader=PackageLoader("dogbreeds.report"),
-        autoescape=select_autoescape(),
-        trim_blocks=True,
-        lstrip_blocks=True,
+    return write_page(
+        run_dir / REPORT,
+        "run.html",
+        {
+            "metrics": metrics,
+            "config": (run_dir / "config.yaml").read_text(encoding="utf-8"),
+            "curves": Markup(plots.learning_curves(history, metrics["reference/val_accuracy"])),
+            "confusion": Markup(plots.confusion(metrics["test/confusion"], names)),
+            "breeds": _breeds(metrics, names),
+            "mistakes": _mistakes(metrics["test/confusion"], names),
+        },
     )
-    page = environment.get_template("run.html").render(
-        metrics=metrics,
-        config=(run_dir / "config.yaml").read_text(encoding="utf-8"),
-        curves=Markup(plots.learning_curves(history, metrics["reference/val_accuracy"])),
-        confusion=Markup(plots.confusion(metrics["test/confusion"], names)),
-        breeds=_breeds(metrics, names),
-        mistakes=_mistakes(metrics["test/confusion"], names),
-    )
-    target = run_dir / "report.html"
-    temporary = target.with_suffix(".partial")
-    temporary.write_text(page, encoding="utf-8")
-    temporary.replace(target)
-    return target
 
 
 def _breeds(metrics: dict[str, Any], names: list[str]) -> list[tuple[str, float, int]]:

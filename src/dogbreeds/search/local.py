@@ -1,0 +1,177 @@
+"""A search on this machine: all trials in one process, over one feature store, with everything kept at once."""
+
+from __future__ import annotations
+
+import logging
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from dogbreeds.errors import UserError
+from dogbreeds.fitting import Interrupted, NeverFiniteError, quieten
+from dogbreeds.preparation import Preparations, what_is_prepared
+from dogbreeds.report.search import build_search_page
+from dogbreeds.search.leaderboard import (
+    BEST,
+    FAILED,
+    FINISHED,
+    INTERRUPTED,
+    LEADERBOARD,
+    NAN,
+    PRUNED,
+    Entry,
+    Leaderboard,
+    save_best,
+)
+from dogbreeds.search.optuna_engine import OptunaEngine
+from dogbreeds.search.plan import Plan
+from dogbreeds.search.screen import Screen
+from dogbreeds.search.space import Values
+from dogbreeds.search.trial import package_trial, run_trial
+from dogbreeds.training import open_store
+
+log = logging.getLogger(__name__)
+
+ERROR = "error.txt"
+_LOCK = ".lock"
+
+
+def search(plan: Plan, directory: Path) -> Leaderboard:
+    """Runs the trials of a search that are still to be run, and writes down what they found.
+
+    Args:
+        plan: What is searched.
+        directory: The multirun directory; one that holds this search already is continued.
+
+    Returns:
+        The leaderboard, which is also in the directory, with best.yaml and search.html.
+
+    Raises:
+        Interrupted: Ctrl-C; what was finished is kept and shown.
+        UserError: No trial can be run, or none came to an end.
+    """
+    quieten()
+    with _alone(directory), open_store(plan.corners[0]) as store:
+        plan.save(directory)
+        engine = OptunaEngine(directory, plan.space, plan.settings, seed=plan.seed, epochs=plan.epochs)
+        running = LocalSearch(plan, directory, engine, Preparations(store))
+        try:
+            running.run()
+        except (KeyboardInterrupt, Interrupted):
+            running.finish()
+            raise Interrupted(f"\nStopped. Continue with: python train.py -m resume={directory}") from None
+        return running.finish()
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Keeps other processes out of a search while this one is at it."""
+    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(directory / _LOCK, timeout=0):
+            yield
+    except Timeout as error:
+        raise UserError(f"{directory}: another process is running this search.") from error
+
+
+class LocalSearch:
+    """The trials of one search."""
+
+    def __init__(self, plan: Plan, directory: Path, engine: OptunaEngine, preparations: Preparations) -> None:
+        """Takes what is searched, where, who chooses the points, and what trials share."""
+        self._plan, self._directory = plan, directory
+        self._engine, self._preparations = engine, preparations
+
+    def run(self) -> None:
+        """Runs one trial after the other until there are as many as were asked for.
+
+        Raises:
+            UserError: What all trials share cannot be had.
+        """
+        if len({what_is_prepared(config) for config in self._plan.corners}) == 1:
+            # Otherwise one trial may fail at what another does not need.
+            self._preparations.of(self._plan.corners[0])
+        ended = self._engine.done()
+        with Screen(self._engine.objective, self._engine.wanted(), ended) as screen:
+            for number, values in self._engine.trials(self._plan.defaults()):
+                screen.started(number, values)
+                entry = Entry(number, INTERRUPTED, values)
+                try:
+                    entry = self._trial(number, values)
+                finally:
+                    self._engine.tell(entry)
+                screen.finished(entry)
+                self._write()
+
+    def finish(self) -> Leaderboard:
+        """Gives the best trial its package and report, and writes the leaderboard and the page.
+
+        Raises:
+            UserError: No trial came to an end.
+        """
+        board = self._write()
+        if board.best is None:
+            failed = next((entry for entry in board.entries if entry.message), None)
+            reason = f" Trial {failed.number}: {failed.message}" if failed else ""
+            raise UserError(f"No trial of {self._directory} came to an end ({board.summary()}).{reason}")
+        best = self._directory / str(board.best.number)
+        if not (best / "report.html").is_file():
+            package_trial(best, self._preparations)
+        build_search_page(self._directory, board, self._plan.space)
+        return board
+
+    def _trial(self, number: int, values: Values) -> Entry:
+        began = time.perf_counter()
+        directory = self._directory / str(number)
+        reached: list[dict[str, float]] = []
+        pruned = False
+
+        def report(row: dict[str, float]) -> bool:
+            nonlocal pruned
+            reached.append(row)
+            objective = self._engine.objective.name
+            pruned = objective in row and self._engine.stops(number, len(reached), row[objective])
+            return pruned
+
+        def entry(state: str, value: float | None = None, message: str = "") -> Entry:
+            seconds = round(time.perf_counter() - began, 2)
+            return Entry(number, state, values, value, epochs=len(reached), seconds=seconds, message=message)
+
+        try:
+            config = self._plan.config(values, directory)
+            metrics = run_trial(config, self._preparations.of(config), report)
+        except Interrupted:
+            raise
+        except NeverFiniteError as error:
+            return entry(NAN, message=str(error))
+        except UserError as error:
+            return entry(FAILED, message=str(error))
+        except Exception as error:
+            # One bad trial must not take the others with it.
+            directory.mkdir(parents=True, exist_ok=True)
+            (directory / ERROR).write_text(traceback.format_exc(), encoding="utf-8")
+            return entry(FAILED, message=f"{type(error).__name__}: {error} (see {directory / ERROR})")
+        if pruned:
+            return entry(PRUNED, reached[-1][self._engine.objective.name])
+        numbers = {name: value for name, value in metrics.items() if "/" in name and isinstance(value, float)}
+        return Entry(
+            number,
+            FINISHED,
+            values,
+            numbers[self._engine.objective.name],
+            numbers,
+            epochs=metrics["epochs"],
+            seconds=round(time.perf_counter() - began, 2),
+        )
+
+    def _write(self) -> Leaderboard:
+        board = Leaderboard.of(self._engine.objective, self._engine.entries())
+        board.save(self._directory / LEADERBOARD)
+        if board.best is not None:
+            overrides = self._plan.overrides(board.best.values)
+            save_best(self._directory / BEST, board.best, board.objective, overrides)
+        return board

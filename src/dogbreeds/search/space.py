@@ -1,0 +1,208 @@
+"""The space of a search: parsed once, from conf/hpo and the command line, into intervals and choices.
+
+Both are written in Hydra's own override grammar, and parsed by Hydra's own parser.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, Override, RangeSweep, Transformer
+from hydra.errors import HydraException
+
+from dogbreeds.errors import ConfigError
+
+#: How values are spread over an interval; `auto` leaves it to the strategy.
+SCALES = ("auto", "linear", "log")
+_TAGS = ("linear", "log")
+_ORDERED = "ordered"
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Numbers from `low` to `high`, both included; `integer` ones, or all.
+
+    Attributes:
+        low: The smallest.
+        high: The largest.
+        scale: One of `SCALES`.
+        integer: Only whole numbers.
+    """
+
+    low: float
+    high: float
+    scale: str
+    integer: bool
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Some values, as they are written in an override; `ordered` when neighbours are alike."""
+
+    values: tuple[str, ...]
+    ordered: bool
+
+
+Dimension = Interval | Choice
+#: One value for some dimensions, by their names: a number of an interval, the text of a choice.
+Values = Mapping[str, float | str]
+
+
+@dataclass(frozen=True)
+class Space:
+    """What a search varies, and what all its trials have in common.
+
+    Attributes:
+        dimensions: What is varied, by the name of the setting or config group.
+        fixed: Overrides that every trial gets, as they were typed.
+    """
+
+    dimensions: dict[str, Dimension]
+    fixed: tuple[str, ...]
+
+    def overrides(self, values: Values) -> list[str]:
+        """Returns what one value for each dimension is on the command line, without what is fixed."""
+        return [f"{name}={_text(values[name], dimension)}" for name, dimension in self.dimensions.items()]
+
+    def combinations(self) -> list[Values]:
+        """Returns all points of a space without intervals of all numbers, which have no end of them."""
+        points = {name: _points(dimension) for name, dimension in self.dimensions.items()}
+        return [dict(zip(points, combination, strict=True)) for combination in itertools.product(*points.values())]
+
+    def within(self, values: Mapping[str, Any]) -> Values:
+        """Returns those of some settings that lie in the space, as values of it."""
+        found: dict[str, float | str] = {}
+        for name, dimension in self.dimensions.items():
+            value = values.get(name)
+            if isinstance(dimension, Choice):
+                found.update((name, text) for text in dimension.values if value_of(text) == value)
+            elif isinstance(value, int | float) and dimension.low <= value <= dimension.high:
+                found[name] = value
+        return found
+
+
+def parse(
+    configured: Mapping[str, Any],
+    overrides: Sequence[str],
+    known: Collection[str],
+    loader: ConfigLoader | None = None,
+) -> Space:
+    """Makes a space of what conf/hpo and the command line say; the command line wins.
+
+    Args:
+        configured: The section `hpo.space`: for each setting, a sweep or a single value.
+        overrides: The command line's overrides, sweeps or not.
+        known: Settings and config groups that can be searched.
+        loader: Hydra's config loader, which a glob over a config group needs.
+
+    Raises:
+        ConfigError: A sweep says nothing that can be searched; the message has its text.
+    """
+    parser = OverridesParser.create(loader)
+    given = {_parsed(parser, text, text).key_or_group for text in overrides}
+    # A null takes a setting of conf/hpo out of the space.
+    searched = {name: value for name, value in configured.items() if value is not None and name not in given}
+    written = {name: f"{name}={value}" for name, value in searched.items()}
+    in_config = [(f"hpo.space.{name}: {configured[name]}", text) for name, text in written.items()]
+    dimensions: dict[str, Dimension] = {}
+    fixed: dict[str, str] = {}
+    for shown, text in [*in_config, *((text, text) for text in overrides)]:
+        override = _parsed(parser, text, shown)
+        name = override.key_or_group
+        if not override.is_sweep_override():
+            # The last of several wins, as in Hydra.
+            dimensions.pop(name, None)
+            fixed[text if override.is_delete() else name] = text
+            continue
+        if name in dimensions:
+            raise ConfigError(f"{shown}: {name} is given twice. Leave one out.")
+        _check_name(name, shown, known)
+        fixed.pop(name, None)
+        dimensions[name] = _dimension(override, shown)
+    return Space(dimensions, tuple(fixed.values()))
+
+
+def _parsed(parser: OverridesParser, text: str, shown: str) -> Override:
+    try:
+        return parser.parse_override(text)
+    except HydraException as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"{shown}: not in Hydra's override grammar ({reason}).") from error
+
+
+def _check_name(name: str, text: str, known: Collection[str]) -> None:
+    if name not in known:
+        near = get_close_matches(name, sorted(known), n=3, cutoff=0.5)
+        hint = f"Did you mean {' or '.join(near)}? " if near else ""
+        raise ConfigError(
+            f"{text}: there is no setting '{name}' to search. {hint}There are: {', '.join(sorted(known))}."
+        )
+
+
+def _dimension(override: Override, text: str) -> Dimension:
+    sweep = override.value()
+    tags = set(getattr(sweep, "tags", None) or ())
+    if isinstance(sweep, IntervalSweep):
+        return _interval(sweep, tags, text)
+    assert isinstance(sweep, ChoiceSweep | RangeSweep | Glob)
+    _refuse_tags(tags, (_ORDERED,), text)
+    if isinstance(sweep, RangeSweep) and isinstance(sweep.start, int) and isinstance(sweep.stop, int):
+        numbers = list(sweep.range())
+        if sweep.step == 1 and len(numbers) > 1:
+            return Interval(numbers[0], numbers[-1], "auto", integer=True)
+    values = tuple(str(Transformer.str(value)) for value in override.sweep_iterator())
+    twice = [value for value in dict.fromkeys(values) if values.count(value) > 1]
+    if twice:
+        raise ConfigError(f"{text}: {twice[0]} stands there twice.")
+    if not values:
+        raise ConfigError(f"{text}: there is nothing in it.")
+    return Choice(values, ordered=isinstance(sweep, RangeSweep) or _ORDERED in tags)
+
+
+def _interval(sweep: IntervalSweep, tags: set[str], text: str) -> Interval:
+    _refuse_tags(tags, _TAGS, text)
+    if len(tags) > 1:
+        raise ConfigError(f"{text}: an interval is either {' or '.join(_TAGS)}.")
+    low, high = sweep.start, sweep.end
+    assert low is not None and high is not None
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise ConfigError(f"{text}: an interval has finite ends.")
+    if low >= high:
+        what = "empty" if low == high else "reversed"
+        raise ConfigError(f"{text}: the interval is {what}. Write interval(smallest, largest).")
+    scale = tags.pop() if tags else "auto"
+    if scale == "log" and low <= 0:
+        raise ConfigError(f"{text}: a log interval must begin above zero.")
+    # `int(interval(..))` has whole ends, `interval(..)` floats, whatever was typed in it.
+    return Interval(low, high, scale, integer=isinstance(low, int) and isinstance(high, int))
+
+
+def _refuse_tags(tags: set[str], allowed: Sequence[str], text: str) -> None:
+    other = sorted(tags - set(allowed))
+    if other:
+        raise ConfigError(f"{text}: the tag '{other[0]}' means nothing here. It may be {' or '.join(allowed)}.")
+
+
+def value_of(text: str) -> Any:
+    """Returns what Hydra reads in a value that stands in an override."""
+    return OverridesParser.create().parse_override(f"value={text}").value()
+
+
+def _points(dimension: Dimension) -> list[float | str]:
+    if isinstance(dimension, Choice):
+        return list(dimension.values)
+    assert dimension.integer, "checked before"
+    return list(range(int(dimension.low), int(dimension.high) + 1))
+
+
+def _text(value: float | str, dimension: Dimension) -> str:
+    if isinstance(dimension, Choice):
+        return str(value)
+    return str(int(value)) if dimension.integer else repr(float(value))

@@ -1,0 +1,82 @@
+"""One trial of a search: a training run that keeps its config, metrics, history and head, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from dogbreeds.config import RUN_CONFIG, load_saved, save
+from dogbreeds.evaluation import describe, facts, score
+from dogbreeds.fitting import Report, fit_exactly, fit_trial
+from dogbreeds.history import History
+from dogbreeds.model.package import Network, load_state, save_state
+from dogbreeds.model.reference import reference_metrics
+from dogbreeds.preparation import Preparations, Prepared
+from dogbreeds.schema import TrainConfig
+from dogbreeds.serve.handler import Handler
+from dogbreeds.training import METRICS, complete, package, write_json
+
+HEAD = "head.safetensors"
+_TRAINED = ("tail", "head")
+
+
+def run_trial(config: TrainConfig, prepared: Prepared, report: Report) -> dict[str, Any]:
+    """Trains and evaluates what one trial asks for.
+
+    Args:
+        config: Its checked config; `run_dir` is the trial's own.
+        prepared: What it shares with others.
+        report: Called after each epoch; True ends the trial there.
+
+    Returns:
+        The content of its metrics.json.
+
+    Raises:
+        UserError: It did not come to an end; the message says why.
+    """
+    began = time.perf_counter()
+    directory = Path(config.run_dir)
+    config = prepared.decided(config)
+    save(config, directory / RUN_CONFIG)
+    network = prepared.network(config)
+    path = prepared.exact_path(config, network.head)
+    reference = reference_metrics(path.best(), network.head, prepared.features.vectors)
+    training_began = time.perf_counter()
+    history = _fit(config, prepared, network, report)
+    trained = time.perf_counter() - training_began
+    save_state(directory / HEAD, network, _TRAINED)
+    handler = Handler(describe(config, prepared, network), network, prepared.device)
+    metrics = score(handler, prepared.features.inputs)
+    metrics |= reference | facts(config, prepared, history, handler)
+    # Features are the search's, not the trial's.
+    seconds = {"features": 0.0, "training": trained, "total": time.perf_counter() - began}
+    metrics["seconds"] = {name: round(value, 2) for name, value in seconds.items()}
+    write_json(directory / METRICS, metrics)
+    return metrics
+
+
+def _fit(config: TrainConfig, prepared: Prepared, network: Network, report: Report) -> History:
+    if config.optimizer == "exact":
+        path = prepared.exact_path(config, network.head)
+        return fit_exactly(config, path, network, prepared.features.inputs)
+    weights = prepared.class_weights(config)
+    return fit_trial(config, prepared.batches(config), network, prepared.features.precision, weights, report)
+
+
+def package_trial(directory: Path, preparations: Preparations) -> None:
+    """Gives a finished trial what a single run has: the model package and the report.
+
+    Raises:
+        UserError: The data or the weights cannot be used any more; the message says why.
+    """
+    config = load_saved(directory / RUN_CONFIG)
+    prepared = preparations.of(config)
+    network = prepared.network(config)
+    load_state(directory / HEAD, network, _TRAINED)
+    handler = package(directory, config, prepared, network)
+    # Sets the temperature; the scores are those that are there.
+    score(handler, prepared.features.inputs)
+    metrics = json.loads((directory / METRICS).read_text(encoding="utf-8"))
+    complete(directory, metrics, handler)

@@ -1,0 +1,48 @@
+"""What `-m` does: Hydra asks for a sweeper, which hands the command line to `dogbreeds.search`.
+
+Hydra imports this at every start, so nothing heavy is imported here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra.core.utils import configure_log
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, open_dict
+
+
+class LocalSearch(Sweeper):
+    """Searches on this machine, all trials in one process."""
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Takes what Hydra composed; a trial is a training run, so the task itself is not called."""
+        self._loader, self._config = hydra_context.config_loader, config
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Runs the search of a command line."""
+        from dogbreeds.search.plan import Plan
+
+        loader, config = self._loader, self._config
+        directory = Path(config.hydra.sweep.dir)
+
+        def compose(overrides: Sequence[str]) -> DictConfig:
+            return loader.load_sweep_config(config, list(overrides))
+
+        if config.resume is None:
+            plan = Plan(arguments, compose, loader)
+        else:
+            plan = Plan.resumed(directory, arguments, compose, loader)
+        self._log_to(directory)
+
+        from dogbreeds.search.local import search
+
+        print(search(plan, directory).outcome(directory))
+
+    def _log_to(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        with open_dict(self._config):
+            self._config.hydra.runtime.output_dir = str(directory)
+        configure_log(self._config.hydra.job_logging, self._config.hydra.verbose)

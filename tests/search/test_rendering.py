@@ -1,0 +1,75 @@
+"""Spaces as Optuna and SageMaker want them; those of the two replaced systems to the letter."""
+
+from __future__ import annotations
+
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+from dogbreeds.errors import ConfigError
+from dogbreeds.search.rendering import distributions, parameter_ranges
+from dogbreeds.search.space import Space, parse
+
+KNOWN = ("lr", "batch_size", "epochs", "optimizer")
+
+
+def space(*overrides: str) -> Space:
+    return parse({}, overrides, KNOWN)
+
+
+def test_optuna_distributions() -> None:
+    found = distributions(
+        space("lr=tag(log, interval(0.001, 0.1))", "epochs=range(5, 11)", "batch_size=choice(128, 256)")
+    )
+    assert found == {
+        "lr": FloatDistribution(0.001, 0.1, log=True),
+        "epochs": IntDistribution(5, 10),
+        "batch_size": CategoricalDistribution(("128", "256")),
+    }
+    assert distributions(space("lr=interval(0.001, 0.1)")) == {"lr": FloatDistribution(0.001, 0.1)}
+
+
+def test_the_resnet50_system() -> None:
+    assert parameter_ranges(space("lr=interval(0.001, 0.1)", "batch_size=choice(128, 256, 512)"), "Bayesian") == {
+        "ContinuousParameterRanges": [
+            {"Name": "lr", "MinValue": "0.001", "MaxValue": "0.1", "ScalingType": "Auto"},
+        ],
+        "CategoricalParameterRanges": [{"Name": "batch_size", "Values": ["128", "256", "512"]}],
+        "IntegerParameterRanges": [],
+    }
+
+
+def test_the_vgg16_system() -> None:
+    wanted = space("lr=interval(0.001, 0.1)", "batch_size=choice(128, 256)", "epochs=choice(5, 7, 10)")
+    assert parameter_ranges(wanted, "Bayesian") == {
+        "ContinuousParameterRanges": [
+            {"Name": "lr", "MinValue": "0.001", "MaxValue": "0.1", "ScalingType": "Auto"},
+        ],
+        "CategoricalParameterRanges": [
+            {"Name": "batch_size", "Values": ["128", "256"]},
+            {"Name": "epochs", "Values": ["5", "7", "10"]},
+        ],
+        "IntegerParameterRanges": [],
+    }
+
+
+@pytest.mark.parametrize(("tag", "scaling"), [("log", "Logarithmic"), ("linear", "Linear")])
+def test_tags_are_scaling_types(tag: str, scaling: str) -> None:
+    ranges = parameter_ranges(space(f"epochs=tag({tag}, int(interval(1, 30)))"), "Random")
+    assert ranges["IntegerParameterRanges"] == [
+        {"Name": "epochs", "MinValue": "1", "MaxValue": "30", "ScalingType": scaling}
+    ]
+
+
+def test_limits_of_the_service() -> None:
+    known = [f"setting{number}" for number in range(31)]
+    many = parse({}, [f"{name}=1,2" for name in known], known)
+    with pytest.raises(ConfigError, match="30 settings at most, not 31"):
+        parameter_ranges(many, "Bayesian")
+    values = ",".join(str(number) for number in range(31))
+    with pytest.raises(ConfigError, match=r"^epochs: SageMaker takes 30 values at most, not 31"):
+        parameter_ranges(space(f"epochs=choice({values})"), "Random")
+    with pytest.raises(ConfigError, match=r"^optimizer: SageMaker takes values of 256 characters"):
+        parameter_ranges(space(f"optimizer=adam,{'x' * 257}"), "Random")
+    with pytest.raises(ConfigError, match=r"^lr: SageMaker's Grid takes choices only"):
+        parameter_ranges(space("lr=interval(1, 2)"), "Grid")
+    assert parameter_ranges(space("lr=1,2"), "Grid")["CategoricalParameterRanges"]
