@@ -56,6 +56,11 @@ def entry_point(config_name: str) -> Callable[[Task], Callable[[], None]]:
                 if user_wants_traceback:
                     raise
                 _leave(_explain(error, primary), UserError.exit_code)
+            except ValueError as error:
+                # Hydra's own, of a command line with two commands.
+                if not str(error).startswith("Only one of --"):
+                    raise
+                _leave(str(error), UserError.exit_code)
             except KeyboardInterrupt:
                 _leave("Stopped. What was finished is kept.", 130)
 
@@ -65,16 +70,18 @@ def entry_point(config_name: str) -> Callable[[Task], Callable[[], None]]:
 
 
 def _with_best(arguments: list[str]) -> list[str]:
-    """Puts the overrides of `best_of` before those that were typed, which win."""
-    places = [argument.removeprefix("best_of=") for argument in arguments if argument.startswith("best_of=")]
-    if not places or places[-1] in ("", "null"):
+    """Puts the overrides of `best_of` where it stands; what else was typed wins over them."""
+    found = next((argument for argument in arguments if argument.startswith("best_of=")), "best_of=null")
+    place = found.removeprefix("best_of=")
+    if place in ("", "null"):
         return arguments
 
     from dogbreeds.search.leaderboard import best_overrides
 
     typed = {argument.split("=")[0] for argument in arguments}
-    best = [override for override in best_overrides(Path(places[-1])) if override.split("=")[0] not in typed]
-    return [*best, *arguments]
+    best = [override for override in best_overrides(Path(place)) if override.split("=")[0] not in typed]
+    position = arguments.index(found)
+    return [*arguments[:position], *best, *arguments[position:]]
 
 
 def _guard(task: Task) -> Task:

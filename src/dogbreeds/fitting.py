@@ -96,7 +96,7 @@ def fit(
     precision: str,
     class_weights: Tensor | None,
 ) -> History:
-    """Trains with Lightning and leaves the best weights by validation loss in the network.
+    """Trains with Lightning and leaves the best weights by validation loss in the network, ready to answer.
 
     Checkpoints and TensorBoard events go to the run directory; a run that has checkpoints there is resumed.
 
@@ -126,7 +126,7 @@ def fit(
         sys.exit(0)
     _check_finite(config, history)
     state = torch.load(checkpoints / "best.ckpt", map_location="cpu", weights_only=True)["state_dict"]
-    model.cpu().load_state_dict(state, strict=False)
+    model.cpu().eval().load_state_dict(state, strict=False)
     return history
 
 
@@ -150,7 +150,7 @@ def fit_trial(
     trainer = _trainer(config, [history, best], logger=False)
     _run(config, trainer, model, data, resumed=None, advice="")
     _check_finite(config, history)
-    model.cpu().load_state_dict(best.state, strict=False)
+    model.cpu().eval().load_state_dict(best.state, strict=False)
     return history
 
 

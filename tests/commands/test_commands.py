@@ -19,10 +19,11 @@ import platformdirs
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 from torchvision import models
 
 from dogbreeds import entry
-from dogbreeds.schema import TrainConfig, key_names
+from dogbreeds.schema import SCHEMAS, TrainCommandConfig, key_names
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -54,17 +55,21 @@ def metrics_of(directory: Path) -> dict[str, Any]:
     return values
 
 
+def best_loss(directory: Path) -> float:
+    return float(OmegaConf.load(directory / "best.yaml").value)
+
+
 def choices(group: str) -> list[str]:
     return sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml"))
 
 
-@pytest.mark.parametrize("group", ["data", "model", "trainer", "experiment", "paths"])
+@pytest.mark.parametrize("group", ["data", "model", "trainer", "hpo", "experiment", "paths"])
 def test_every_shipped_config_composes(group: str) -> None:
     entry.register()
     for choice in choices(group):
         with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
             composed = compose("train", [f"{group}={choice}", "run_dir=somewhere"])
-        missing = [name for name in key_names(TrainConfig) if _lookup(composed, name) == "???"]
+        missing = [name for name in key_names(TrainCommandConfig) if _lookup(composed, name) == "???"]
         assert not missing, (group, choice)
 
 
@@ -76,16 +81,14 @@ def test_every_shipped_config_composes(group: str) -> None:
 def test_every_command_has_a_config_that_composes(path: Path) -> None:
     entry.register()
     with initialize_config_dir(str(path.parent), version_base="1.3"):
-        composed = compose(path.stem, ["run_dir=somewhere"] if entry.SCHEMAS.get(path.stem) is TrainConfig else [])
+        composed = compose(path.stem, ["run_dir=somewhere"] if SCHEMAS.get(path.stem) is TrainCommandConfig else [])
     script = ROOT / "train.py" if path.stem == "train" else ROOT / "scripts" / f"{path.stem}.py"
     assert f'@entry_point("{path.stem}")' in script.read_text()
-    schema = entry.SCHEMAS.get(path.stem)
+    schema = SCHEMAS.get(path.stem)
     assert not [name for name in (key_names(schema) if schema else []) if _lookup(composed, name) == "???"]
 
 
 def _lookup(config: object, dotted: str) -> object:
-    from omegaconf import OmegaConf
-
     return OmegaConf.select(config, dotted, default="???")  # type: ignore[arg-type]
 
 
@@ -116,15 +119,24 @@ def test_the_command_line_beats_a_recipe() -> None:
 def test_help_names_every_key_and_choice_and_imports_nothing_heavy() -> None:
     answer = run("-X", "importtime", "train.py", "--help")
     assert answer.returncode == 0
-    groups = {name.split(".")[0] for name in key_names(TrainConfig)}
+    groups = {name.split(".")[0] for name in key_names(TrainCommandConfig)}
     assert not [name for name in groups if not re.search(rf"^\s+{name}(\.\*)?\s", answer.stdout, re.MULTILINE)]
-    for name in key_names(TrainConfig):
+    for name in key_names(TrainCommandConfig):
         if name != "model.backbone":
             assert re.search(rf"\b{name.split('.')[-1]}\b", answer.stdout), name
-    for group in ("data", "model", "trainer", "experiment"):
+    for group in ("data", "model", "trainer", "hpo", "experiment"):
         assert f"{group}: {', '.join(choices(group))}" in answer.stdout
     imported = {line.split("|")[-1].strip().split(".")[0] for line in answer.stderr.splitlines() if "|" in line}
-    assert not imported & {"torch", "torchvision", "pytorch_lightning", "numpy", "PIL", "matplotlib"}
+    assert not imported & {
+        "torch",
+        "torchvision",
+        "pytorch_lightning",
+        "numpy",
+        "PIL",
+        "matplotlib",
+        "optuna",
+        "rich",
+    }
 
 
 def test_make_targets_of_the_readme_exist() -> None:
@@ -145,6 +157,8 @@ def test_the_readme_commands_run(sample: Path, tmp_path: Path) -> None:
     commands = readme_commands()
     for promised in (
         "train.py lr=0.01 batch_size=256",
+        "train.py -m hpo=bayes",
+        "train.py best_of=",
         "scripts/prepare_features.py",
         "scripts/cache.py action=prune",
     ):
@@ -153,7 +167,9 @@ def test_the_readme_commands_run(sample: Path, tmp_path: Path) -> None:
     first = run("train.py", f"data.dir={sample}", f"hydra.run.dir={trained}", *SMALL)
     assert first.returncode == 0, first.stderr
     photo = next((sample / "test").rglob("*.jpg"))
-    for command in commands:
+    searched = tmp_path / "search"
+    succeeded("train.py", "-m", "lr=0.1,0.01", f"data.dir={sample}", f"hydra.sweep.dir={searched}", *SMALL)
+    for number, command in enumerate(commands):
         words = shlex.split(command.split("#")[0])[1:]
         script = words[0]
         if script == "scripts/get_data.py":
@@ -171,7 +187,10 @@ def test_the_readme_commands_run(sample: Path, tmp_path: Path) -> None:
             # Measuring takes minutes.
             answer = run(*words, "--cfg", "job")
         elif any(word.startswith("resume=") for word in words):
-            answer = run("train.py", f"resume={trained}")
+            answer = run("train.py", *(["-m", f"resume={searched}"] if "-m" in words else [f"resume={trained}"]))
+        elif any(word.startswith("best_of=") for word in words):
+            answer = run("train.py", f"best_of={searched}", f"hydra.run.dir={tmp_path / 'best'}")
+            assert metrics_of(tmp_path / "best")["val/loss"] == best_loss(searched)
         elif "--help" in words:
             answer = run(*words)
         else:
@@ -182,6 +201,7 @@ def test_the_readme_commands_run(sample: Path, tmp_path: Path) -> None:
                 f"data.dir={sample}",
                 "model.weights=random",
                 f"hydra.run.dir={tmp_path / 'other'}",
+                f"hydra.sweep.dir={tmp_path / str(number)}",
             ]
             answer = run(*chosen, *small)
         assert answer.returncode == 0, (command, answer.stderr)

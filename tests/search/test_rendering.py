@@ -6,7 +6,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from dogbreeds.errors import ConfigError
-from dogbreeds.search.rendering import distributions, parameter_ranges
+from dogbreeds.search.rendering import decode, distributions, encode, parameter_ranges
 from dogbreeds.search.space import Space, parse
 
 KNOWN = ("lr", "batch_size", "epochs", "optimizer")
@@ -26,6 +26,20 @@ def test_optuna_distributions() -> None:
         "batch_size": CategoricalDistribution(("128", "256")),
     }
     assert distributions(space("lr=interval(0.001, 0.1)")) == {"lr": FloatDistribution(0.001, 0.1)}
+
+
+def test_ordered_choices_are_positions_for_optuna_and_values_for_everybody_else() -> None:
+    ordered = space("batch_size=tag(ordered, choice(128, 256, 512))", "epochs=range(5, 11, 2)", "optimizer=adam,sgd")
+    assert distributions(ordered) == {
+        "batch_size": IntDistribution(0, 2),
+        "epochs": IntDistribution(0, 2),
+        "optimizer": CategoricalDistribution(("adam", "sgd")),
+    }
+    values = {"batch_size": "512", "epochs": "5", "optimizer": "sgd"}
+    assert encode(ordered, values) == {"batch_size": 2, "epochs": 0, "optimizer": "sgd"}
+    assert decode(ordered, encode(ordered, values)) == values
+    assert decode(ordered, {"epochs": 1}) == {"epochs": "7"}
+    assert parameter_ranges(ordered, "Bayesian")["CategoricalParameterRanges"][0]["Values"] == ["128", "256", "512"]
 
 
 def test_the_resnet50_system() -> None:

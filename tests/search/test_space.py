@@ -64,7 +64,11 @@ def test_fixed_value_leaves_the_space_and_reaches_every_trial() -> None:
     space = parse(CONFIGURED, ["hpo=bayes", "lr=0.5", "data.dir=photos", "~model"], KNOWN)
     assert list(space.dimensions) == ["batch_size"]
     assert space.fixed == ("hpo=bayes", "lr=0.5", "data.dir=photos", "~model")
-    assert space.overrides({"batch_size": "256"}) == [*space.fixed, "batch_size=256"]
+    assert space.overrides({"batch_size": "256"}) == ["batch_size=256"]
+
+
+def test_null_takes_a_setting_out_of_the_space() -> None:
+    assert parse(CONFIGURED | {"lr": None}, [], KNOWN).dimensions.keys() == {"batch_size"}
 
 
 def test_fixed_value_of_the_config() -> None:
@@ -97,10 +101,10 @@ def test_values_are_written_as_hydra_reads_them() -> None:
         ("lr=tag(log, choice(1, 2))", "'log' means nothing here. It may be ordered"),
         ("batch_size=choice(128, 256, 128)", "128 stands there twice"),
         ("epochs=range(5, 5)", "nothing in it"),
-        ("learning_rate=1,2", "there is no setting 'learning_rate'. Settings are: batch_size"),
+        ("learning_rate=1,2", "there is no setting 'learning_rate' to search. There are: batch_size"),
         ("batchsize=1,2", "Did you mean batch_size?"),
         ("lr=interval(1", "not in Hydra's override grammar"),
-        ("lr=interval(1, 2),3", "not in Hydra's override grammar"),
+        ("lr=interval(1, 2),3", "cannot be an interval"),
     ],
 )
 def test_what_cannot_be_searched_is_refused_with_its_text(text: str, reason: str) -> None:
@@ -118,3 +122,35 @@ def test_setting_that_is_given_twice() -> None:
 def test_mistake_in_the_config_names_its_place() -> None:
     with pytest.raises(ConfigError, match=r"^hpo.space.lr: interval\(1: not in Hydra's"):
         parse({"lr": "interval(1"}, [], KNOWN)
+
+
+def test_later_sweep_wins_over_a_fixed_value() -> None:
+    assert parse({}, ["lr=3", "lr=1,2"], KNOWN) == Space({"lr": Choice(("1", "2"), ordered=False)}, ())
+
+
+def test_combinations_of_choices_and_whole_numbers() -> None:
+    space = parse({}, ["epochs=range(5, 8)", "optimizer=adam,sgd"], KNOWN)
+    points = space.combinations()
+    assert len(points) == 6
+    assert points[0] == {"epochs": 5, "optimizer": "adam"}
+    assert {point["epochs"] for point in points} == {5, 6, 7}
+
+
+def test_settings_that_lie_in_the_space() -> None:
+    space = parse(
+        {},
+        ["lr=interval(0.1, 0.2)", "batch_size=128,256", "optimizer=adam,sgd", "model.hidden=[256],[512, 128]"],
+        KNOWN,
+    )
+    inside = {"lr": 0.1, "batch_size": 256, "optimizer": "sgd", "model.hidden": [512, 128], "epochs": 3}
+    assert space.within(inside) == {
+        "lr": 0.1,
+        "batch_size": "256",
+        "optimizer": "sgd",
+        "model.hidden": "[512,128]",
+    }
+    assert space.within({"lr": 0.3, "batch_size": 64, "optimizer": None}) == {}
+
+
+def test_numbers_are_found_however_they_are_written() -> None:
+    assert parse({}, ["lr=1e-2,1e-3"], KNOWN).within({"lr": 0.01}) == {"lr": "0.01"}

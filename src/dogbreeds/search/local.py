@@ -41,7 +41,7 @@ _LOCK = ".lock"
 
 
 def search(plan: Plan, directory: Path) -> Leaderboard:
-    """Runs the trials of a search that are still to be run, and writes down what they found.
+    """Runs the trials of a search that are still to be run, writes down what they found, and says it.
 
     Args:
         plan: What is searched.
@@ -62,7 +62,8 @@ def search(plan: Plan, directory: Path) -> Leaderboard:
         try:
             running.run()
         except (KeyboardInterrupt, Interrupted):
-            running.finish()
+            if running.board().best is not None:
+                running.finish()
             raise Interrupted(f"\nStopped. Continue with: python train.py -m resume={directory}") from None
         return running.finish()
 
@@ -105,7 +106,7 @@ class LocalSearch:
                 finally:
                     self._engine.tell(entry)
                 screen.finished(entry)
-                self._write()
+                self.board()
 
     def finish(self) -> Leaderboard:
         """Gives the best trial its package and report, and writes the leaderboard and the page.
@@ -113,7 +114,7 @@ class LocalSearch:
         Raises:
             UserError: No trial came to an end.
         """
-        board = self._write()
+        board = self.board()
         if board.best is None:
             failed = next((entry for entry in board.entries if entry.message), None)
             reason = f" Trial {failed.number}: {failed.message}" if failed else ""
@@ -122,6 +123,7 @@ class LocalSearch:
         if not (best / "report.html").is_file():
             package_trial(best, self._preparations)
         build_search_page(self._directory, board, self._plan.space)
+        print(board.outcome(self._directory))
         return board
 
     def _trial(self, number: int, values: Values) -> Entry:
@@ -168,7 +170,8 @@ class LocalSearch:
             seconds=round(time.perf_counter() - began, 2),
         )
 
-    def _write(self) -> Leaderboard:
+    def board(self) -> Leaderboard:
+        """Returns what was found so far, having written leaderboard.csv and best.yaml."""
         board = Leaderboard.of(self._engine.objective, self._engine.entries())
         board.save(self._directory / LEADERBOARD)
         if board.best is not None:

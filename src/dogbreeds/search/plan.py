@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from dogbreeds.config import SEARCH_CONFIG, check_photos, trial
 from dogbreeds.errors import ConfigError
 from dogbreeds.schema import SearchConfig, TrainConfig
 from dogbreeds.search.settings import GROUPS, check_search, searchable
-from dogbreeds.search.space import Choice, Dimension, Values, parse, value_of
+from dogbreeds.search.space import Choice, Dimension, Interval, Values, parse, value_of
 
 #: Composes a config from overrides without sweeps.
 Compose = Callable[[Sequence[str]], DictConfig]
@@ -159,6 +160,11 @@ class Plan:
         return plan
 
     def _corners(self) -> list[TrainConfig]:
+        for name, dimension in self.space.dimensions.items():
+            of_whole_numbers = isinstance(OmegaConf.select(self._base, name), int)
+            if of_whole_numbers and isinstance(dimension, Interval) and not dimension.integer:
+                low, high = math.ceil(dimension.low), math.floor(dimension.high)
+                raise ConfigError(f"{name} takes whole numbers: write {name}=int(interval({low}, {high})).")
         options = {name: _ends(dimension) for name, dimension in self.space.dimensions.items()}
         first = {name: found[0] for name, found in options.items()}
         points = [first, *({**first, name: option} for name, found in options.items() for option in found[1:])]

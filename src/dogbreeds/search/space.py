@@ -14,7 +14,15 @@ from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, Override, RangeSweep, Transformer
+from hydra.core.override_parser.types import (
+    ChoiceSweep,
+    Glob,
+    IntervalSweep,
+    Override,
+    RangeSweep,
+    Sweep,
+    Transformer,
+)
 from hydra.errors import HydraException
 
 from dogbreeds.errors import ConfigError
@@ -157,6 +165,8 @@ def _dimension(override: Override, text: str) -> Dimension:
         numbers = list(sweep.range())
         if sweep.step == 1 and len(numbers) > 1:
             return Interval(numbers[0], numbers[-1], "auto", integer=True)
+    if isinstance(sweep, ChoiceSweep) and any(isinstance(value, Sweep) for value in sweep.list):
+        raise ConfigError(f"{text}: a value of a choice cannot be an interval or a range.")
     values = tuple(str(Transformer.str(value)) for value in override.sweep_iterator())
     twice = [value for value in dict.fromkeys(values) if values.count(value) > 1]
     if twice:

@@ -26,7 +26,7 @@ class LocalSearch(Sweeper):
         from dogbreeds.search.plan import Plan
 
         loader, config = self._loader, self._config
-        directory = Path(config.hydra.sweep.dir)
+        directory = Path(config.resume or config.hydra.sweep.dir)
 
         def compose(overrides: Sequence[str]) -> DictConfig:
             return loader.load_sweep_config(config, list(overrides))
@@ -39,7 +39,7 @@ class LocalSearch(Sweeper):
 
         from dogbreeds.search.local import search
 
-        print(search(plan, directory).outcome(directory))
+        search(plan, directory)
 
     def _log_to(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)

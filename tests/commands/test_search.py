@@ -1,0 +1,175 @@
+"""Searches as a person starts, stops and continues them."""
+
+from __future__ import annotations
+
+import csv
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from dogbreeds import entry
+from dogbreeds.search.rendering import parameter_ranges
+from dogbreeds.search.space import Space, parse
+from tests.commands.test_commands import metrics_of, run, succeeded
+from tests.conftest import ROOT
+
+SECONDS = 120
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("features")
+
+
+@pytest.fixture
+def small(sample: Path, cache: Path) -> list[str]:
+    here = [f"data.dir={sample}", f"cache.dir={cache}"]
+    return [*here, "model=squeezenet1_1", "model.weights=random", "trainer=cpu"]
+
+
+def states(directory: Path) -> dict[int, str]:
+    try:
+        with (directory / "leaderboard.csv").open() as file:
+            return {int(row["trial"]): row["state"] for row in csv.DictReader(file)}
+    except FileNotFoundError:
+        return {}
+
+
+def started(arguments: list[str], directory: Path, trials: int) -> subprocess.Popen[str]:
+    """Starts a search and waits until some of its trials are finished."""
+    process = subprocess.Popen(
+        [sys.executable, "train.py", "-m", *arguments, f"hydra.sweep.dir={directory}"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    end = time.monotonic() + SECONDS
+    while len(states(directory)) < trials and time.monotonic() < end:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    assert len(states(directory)) >= trials
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_search_that_is_stopped_goes_on(number: signal.Signals, small: list[str], tmp_path: Path) -> None:
+    asked = 8
+    arguments = [*small, "hpo=random", f"hpo.trials={asked}", "epochs=40", "patience=40", "batch_size=4"]
+    process = started(arguments, tmp_path, 2)
+    process.send_signal(number)
+    said, complained = process.communicate(timeout=SECONDS)
+    kept = {n: state for n, state in states(tmp_path).items() if state == "finished"}
+    assert 2 <= len(kept) < asked
+    before = {n: (tmp_path / str(n) / "metrics.json").read_bytes() for n in kept}
+    if number == signal.SIGINT:
+        assert process.returncode == 130
+        assert f"Continue with: python train.py -m resume={tmp_path}" in complained
+        assert "Traceback" not in complained
+        assert "best: trial" in said
+        assert (tmp_path / "search.html").is_file()
+    said = succeeded("train.py", "-m", f"resume={tmp_path}")
+    after = states(tmp_path)
+    assert sum(state == "finished" for state in after.values()) == asked
+    assert set(after.values()) <= {"finished", "interrupted"}
+    best = int(re.search(r"best: trial (\d+)", said)[1])  # type: ignore[index]
+    assert all(
+        (tmp_path / str(n) / "metrics.json").read_bytes() == content for n, content in before.items() if n != best
+    )
+    assert (tmp_path / "search.html").is_file()
+
+
+def test_nothing_but_a_search_imports_optuna(small: list[str], tmp_path: Path) -> None:
+    for arguments in (["--help"], ["--cfg", "job"], [*small, "epochs=1", f"hydra.run.dir={tmp_path}"]):
+        answer = run("-X", "importtime", "train.py", *arguments)
+        assert answer.returncode == 0, answer.stderr
+        imported = {line.split("|")[-1].strip().split(".")[0] for line in answer.stderr.splitlines() if "|" in line}
+        assert "hydra" in imported
+        assert not imported & {"optuna", "plotly"}
+
+
+def test_best_values_can_be_changed_and_searched_on(small: list[str], tmp_path: Path) -> None:
+    search = tmp_path / "search"
+    succeeded("train.py", "-m", *small, "lr=0.1,0.01", "epochs=2", f"hydra.sweep.dir={search}")
+    run_dir = tmp_path / "run"
+    succeeded("train.py", f"best_of={search / 'best.yaml'}", "epochs=1", f"hydra.run.dir={run_dir}")
+    assert metrics_of(run_dir)["epochs"] == 1
+    said = succeeded("train.py", "-m", f"best_of={search}", "seed=1,2", f"hydra.sweep.dir={tmp_path / 'seeds'}")
+    assert "2 finished" in said
+    best = (tmp_path / "seeds" / "best.yaml").read_text()
+    assert "lr=" in best and "seed=" in best and "- best_of" not in best
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["hpo=bayes"], ["hpo=bayes is for a search", "python train.py -m hpo=bayes"]),
+        (["best_of=nowhere"], ["best_of=nowhere", "best.yaml"]),
+        (["-m"], ["nothing to search", "hpo=bayes"]),
+        (["-m", "lr=interval(1,0)"], ["lr=interval(1,0): the interval is reversed"]),
+        (["-m", "hpo=bayes", "rate=1,2"], ["rate"]),
+        (["-m", "hpo=bayes", "optimizer=adam,fast"], ["optimizer=fast", "adam, adamw, sgd, exact"]),
+        (["-m", "resume=nowhere"], ["resume=nowhere", "search.yaml"]),
+        (["-m", "hpo=fast"], ["hpo/fast", "bayes"]),
+        (["-m", "--cfg", "job", "hpo=bayes"], ["Only one of"]),
+    ],
+)
+def test_mistakes_end_with_a_message_and_leave_nothing(
+    arguments: list[str], said: list[str], small: list[str], tmp_path: Path
+) -> None:
+    elsewhere = [] if any("of=" in one or "resume=" in one for one in arguments) else small
+    place = [f"hydra.sweep.dir={tmp_path / 'search'}", f"hydra.run.dir={tmp_path / 'run'}"]
+    answer = run("train.py", *arguments, *elsewhere, *place)
+    assert answer.returncode == 2, answer.stderr
+    assert all(words in answer.stderr for words in said), answer.stderr
+    assert "Traceback" not in answer.stderr
+    assert not (tmp_path / "search").exists()
+
+
+def test_a_run_is_not_resumed_as_a_search_nor_the_other_way_round(small: list[str], tmp_path: Path) -> None:
+    succeeded("train.py", "-m", *small, "lr=0.1,0.01", "epochs=1", f"hydra.sweep.dir={tmp_path}")
+    answer = run("train.py", f"resume={tmp_path}")
+    assert (answer.returncode, "python train.py -m resume=" in answer.stderr) == (2, True)
+    answer = run("train.py", "-m", f"resume={tmp_path / '0'}")
+    assert (answer.returncode, "no search" in answer.stderr) == (2, True)
+
+
+# --- the systems that are replaced
+
+
+def recipe(name: str) -> tuple[Space, str, str, int]:
+    entry.register()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        hpo = compose("train", [f"experiment={name}"]).hpo
+    return parse(hpo.space, [], ["lr", "batch_size", "epochs"]), hpo.strategy, hpo.objective, hpo.trials
+
+
+def test_the_recipes_ask_for_what_their_notebooks_asked() -> None:
+    space, strategy, objective, trials = recipe("resnet50_udacity")
+    assert (strategy, objective, trials) == ("bayes", "test/accuracy", 4)
+    assert parameter_ranges(space, "Bayesian") == {
+        "ContinuousParameterRanges": [
+            {"Name": "lr", "MinValue": "0.001", "MaxValue": "0.1", "ScalingType": "Auto"},
+        ],
+        "CategoricalParameterRanges": [{"Name": "batch_size", "Values": ["128", "256", "512"]}],
+        "IntegerParameterRanges": [],
+    }
+    for name in ("vgg16_stanford", "resnet18_stanford"):
+        space, strategy, objective, trials = recipe(name)
+        assert (strategy, objective, trials) == ("bayes", "val/loss", 4)
+        assert parameter_ranges(space, "Bayesian") == {
+            "ContinuousParameterRanges": [
+                {"Name": "lr", "MinValue": "0.001", "MaxValue": "0.1", "ScalingType": "Auto"},
+            ],
+            "CategoricalParameterRanges": [
+                {"Name": "batch_size", "Values": ["128", "256"]},
+                {"Name": "epochs", "Values": ["5", "7", "10"]},
+            ],
+            "IntegerParameterRanges": [],
+        }
