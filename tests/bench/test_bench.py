@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from dogbreeds.bench import equivalence, head, processes, search, store, trunk
+from dogbreeds.bench import equivalence, head, processes, search, store, trials, trunk
 from dogbreeds.bench.photos import enlarge
 from dogbreeds.bench.pixel_loop import LoopTimes
+from dogbreeds.bench.plain_loop import Size
 from dogbreeds.bench.settings import BenchSettings
 from dogbreeds.bench.table import Section, machine, write
 from dogbreeds.bench.timing import Times, paired, ratio, seconds_of
@@ -70,8 +71,7 @@ def test_cases_that_did_not_run_keep_their_results(tmp_path: Path) -> None:
 
 
 def test_head_case(settings: BenchSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (("_TRAIN", 300), ("_VALID", 50), ("_WIDTH", 16)):
-        monkeypatch.setattr(head, name, value)
+    monkeypatch.setattr(head, "_SIZE", Size(300, 50, 16, 10))
     section = head.run(settings)
     assert section.numbers["ratio"] > 0
     assert "300 x 16" in section.text
@@ -89,7 +89,8 @@ def test_cases_of_whole_processes(settings: BenchSettings, monkeypatch: pytest.M
 
     def run(*arguments: str) -> float:
         commands.append(arguments)
-        return 60.0 if "dogbreeds.bench.trials" in arguments else 50.0
+        asked = [int(one.split("=")[1]) for one in arguments if one.startswith("hpo.trials=")]
+        return 50.0 + 2.5 * sum(asked) if "-m" in arguments else 50.0
 
     monkeypatch.setattr(processes, "run", run)
     monkeypatch.setattr(processes, "pixel_loop", lambda folder, photos: LoopTimes(10.0, 2.0, 1.0, 0.5))
@@ -99,6 +100,10 @@ def test_cases_of_whole_processes(settings: BenchSettings, monkeypatch: pytest.M
     assert found["search_over_pass"] == pytest.approx(1.2)
     train = sum(1 for _ in settings.photos.glob("train/*/*.jpg"))
     assert train == 36
+    measured = trials.run(settings).numbers
+    assert measured["trial_seconds"] == pytest.approx(2.5)
+    assert measured["seconds_beyond_a_run"] == pytest.approx(32 * 2.5)
+    assert measured["trial_over_loop"] == pytest.approx(2.5 / measured["loop_seconds"], rel=0.9)
     monkeypatch.setattr(store, "_PHOTOS", 20)
     assert store.run(settings).numbers["run_over_imports"] == pytest.approx(1.0)
     scripts = {argument for command in commands for argument in command if argument.endswith(".py")}

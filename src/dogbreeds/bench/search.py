@@ -26,14 +26,9 @@ def run(settings: BenchSettings) -> Section:
         splits = {split: len(paths) for split, paths in find_photos(photos).items()}
         for number in range(settings.rounds):
             place = [f"data.dir={photos}", "model=resnet50", "model.weights=random"]
-            search = [
-                "-m",
-                "dogbreeds.bench.trials",
-                str(_TRIALS),
-                f"{directory}/trials-{number}",
-                f"epochs={_EPOCHS}",
-            ]
-            searches.append(processes.run(*search, *place, f"cache.dir={directory}/cache-{number}"))
+            where = [f"hydra.sweep.dir={directory}/search-{number}", f"cache.dir={directory}/cache-{number}"]
+            search = ["hpo=random", f"hpo.trials={_TRIALS}", f"epochs={_EPOCHS}"]
+            searches.append(processes.run("train.py", "-m", *search, *place, *where))
             alone = f"cache.dir={directory}/alone-{number}"
             passes.append(processes.run("scripts/prepare_features.py", *place, alone))
             loops.append(processes.pixel_loop(photos, _SAMPLE))

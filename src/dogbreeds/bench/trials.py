@@ -1,31 +1,93 @@
-"""Several training runs in one process: `python -m dogbreeds.bench.trials <trials> <directory> [overrides]`."""
+"""Case `trials`: what a trial of a search costs beyond its arithmetic, and what searches cost beside a single run."""
 
 from __future__ import annotations
 
-import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from hydra import compose, initialize_config_dir
+from dogbreeds.bench import processes
+from dogbreeds.bench.plain_loop import Size, plain_loop, vectors
+from dogbreeds.bench.settings import BenchSettings
+from dogbreeds.bench.table import Section
+from dogbreeds.bench.timing import Times, paired, ratio
+from dogbreeds.data.layout import find_photos
+from dogbreeds.model.backbones import load_backbone
+from dogbreeds.threads import compute_threads
 
-from dogbreeds.config import load
-from dogbreeds.entry import register
-
-
-def main() -> None:
-    """Trains with learning rates from 0.001 to 0.1."""
-    trials, directory, overrides = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
-    register()
-    with initialize_config_dir(str(Path("conf").absolute()), version_base="1.3"):
-        composed = compose("train", [*overrides, f"run_dir={directory}"])
-    config = load(composed, overrides)
-
-    from dogbreeds.training import train
-
-    for number in range(trials):
-        rate = 0.001 * 100 ** (number / max(1, trials - 1))
-        train(replace(config, lr=rate, run_dir=f"{directory}/{number}"))
+_FEW, _MANY = 8, 32
+# Learning rates so near each other that all trials do the same work.
+_SAME = ["lr=interval(0.0099, 0.0101)", "batch_size=256", "epochs=10", "patience=10"]
 
 
-if __name__ == "__main__":
-    main()
+def run(settings: BenchSettings) -> Section:
+    """Times whole processes over features that exist, and the same arithmetic by hand."""
+    splits = {split: len(paths) for split, paths in find_photos(settings.photos).items()}
+    width = load_backbone(settings.backbone, "random", seed=0).width
+    size = Size(splits["train"], splits["valid"], width, len(list((settings.photos / "train").iterdir())))
+    config = replace(settings.train, epochs=10, batch_size=256, lr=0.01)
+    with tempfile.TemporaryDirectory() as directory:
+        place = [
+            f"data.dir={settings.photos}",
+            f"model={settings.backbone}",
+            f"model.weights={settings.weights or 'random'}",
+            f"cache.dir={directory}/cache",
+        ]
+        processes.run("scripts/prepare_features.py", *place)
+        numbers = iter(range(1000))
+
+        def search(*arguments: str) -> float:
+            where = f"hydra.sweep.dir={Path(directory) / str(next(numbers))}"
+            return processes.run("train.py", "-m", *arguments, *place, where)
+
+        def many(trials: int) -> float:
+            return search("hpo=random", f"hpo.trials={trials}", *_SAME)
+
+        contestants = {
+            "run": lambda: processes.run("train.py", *place, f"hydra.run.dir={directory}/{next(numbers)}"),
+            "four": lambda: search("hpo=bayes"),
+            "few": lambda: many(_FEW),
+            "many": lambda: many(_MANY),
+        }
+        # The first of each writes compiled Python and solves the exact reference.
+        contestants["run"]()
+        times = paired(contestants, settings.rounds)
+    loop = plain_loop(config, vectors(size), size)
+    with compute_threads(1):
+        loop()
+        loops = Times(tuple(loop() for _ in range(settings.rounds)))
+    trials = Times(
+        tuple(
+            (long - short) / (_MANY - _FEW)
+            for long, short in zip(times["many"].seconds, times["few"].seconds, strict=True)
+        )
+    )
+    beyond = Times(tuple(long - one for long, one in zip(times["many"].seconds, times["run"].seconds, strict=True)))
+    four = times["four"]
+    over_run, over_loop = ratio(four, times["run"]), ratio(trials, loops)
+    return Section(
+        title="trials",
+        text=f"{settings.backbone}, {sum(splits.values()):,} photos whose features exist, {settings.rounds} rounds, "
+        f"whole processes. A trial is the difference between {_MANY} and {_FEW} of ten epochs each, at batch 256; the loop "
+        f"does the same arithmetic on {size.train} x {size.width} vectors and keeps nothing.",
+        columns=("", "seconds (median)", "spread", "ratio"),
+        rows=(
+            ("a run", f"{times['run'].median:.1f}", times["run"].spread, "1"),
+            (
+                "a search of 4 trials, hpo=bayes",
+                f"{times['four'].median:.1f}",
+                times["four"].spread,
+                f"{over_run:.2f}",
+            ),
+            (f"{_MANY} trials, beyond a run", f"{beyond.median:.1f}", beyond.spread, ""),
+            ("plain torch loop", f"{loops.median:.3f}", loops.spread, "1"),
+            ("a trial", f"{trials.median:.3f}", trials.spread, f"{over_loop:.2f}"),
+        ),
+        numbers={
+            "search_over_run": over_run,
+            "seconds_beyond_a_run": beyond.median,
+            "trial_seconds": trials.median,
+            "loop_seconds": loops.median,
+            "trial_over_loop": over_loop,
+        },
+    )
