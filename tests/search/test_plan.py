@@ -27,6 +27,11 @@ def test_the_usual_searches(plan: MakePlan) -> None:
     assert list(exact.space.dimensions) == ["weight_decay"]
 
 
+def test_the_space_of_the_config_can_be_overridden_in_quotes(plan: MakePlan) -> None:
+    made = plan("hpo=random", 'hpo.space.lr="int(interval(1, 3))"', "hpo.space.batch_size=null")
+    assert made.space.dimensions == {"lr": Interval(1, 3, "auto", integer=True)}
+
+
 def test_without_a_search_the_command_line_is_the_grid(plan: MakePlan) -> None:
     made = plan("lr=0.1,0.01", "model.head=linear,mlp")
     assert made.settings.strategy == "grid"

@@ -104,6 +104,7 @@ def test_values_are_written_as_hydra_reads_them() -> None:
         ("learning_rate=1,2", "there is no setting 'learning_rate' to search. There are: batch_size"),
         ("batchsize=1,2", "Did you mean batch_size?"),
         ("lr=interval(1", "not in Hydra's override grammar"),
+        ("hpo.space.lr=interval(1, 2)", "write it without hpo.space."),
         ("lr=interval(1, 2),3", "cannot be an interval"),
     ],
 )

@@ -68,7 +68,7 @@ def run(settings: BenchSettings) -> Section:
     return Section(
         title="trials",
         text=f"{settings.backbone}, {sum(splits.values()):,} photos whose features exist, {settings.rounds} rounds, "
-        f"whole processes. A trial is the difference between {_MANY} and {_FEW} of ten epochs each, at batch 256; the loop "
+        f"whole processes. A trial is the difference between {_MANY} and {_FEW} of ten epochs at batch 256; the loop "
         f"does the same arithmetic on {size.train} x {size.width} vectors and keeps nothing.",
         columns=("", "seconds (median)", "spread", "ratio"),
         rows=(

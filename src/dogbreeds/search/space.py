@@ -31,6 +31,7 @@ from dogbreeds.errors import ConfigError
 SCALES = ("auto", "linear", "log")
 _TAGS = ("linear", "log")
 _ORDERED = "ordered"
+_SPACE = "hpo.space."
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,8 @@ def _parsed(parser: OverridesParser, text: str, shown: str) -> Override:
 
 
 def _check_name(name: str, text: str, known: Collection[str]) -> None:
+    if name.startswith(_SPACE):
+        raise ConfigError(f"{text}: on the command line write it without {_SPACE}")
     if name not in known:
         near = get_close_matches(name, sorted(known), n=3, cutoff=0.5)
         hint = f"Did you mean {' or '.join(near)}? " if near else ""
