@@ -9,6 +9,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -23,7 +24,7 @@ from pytorch_lightning.callbacks import (
     RichProgressBar,
 )
 from pytorch_lightning.loggers import TensorBoardLogger
-from torch import Tensor
+from torch import Tensor, nn
 
 from dogbreeds.data.datamodule import BreedDataModule, Features
 from dogbreeds.errors import ConfigError, UserError
@@ -145,7 +146,9 @@ def fit_trial(
         NeverFiniteError: The validation loss was never a number.
     """
     history = History(Path(config.run_dir) / HISTORY, announce=False)
-    model = _classifier(config, data, network, precision, class_weights)
+    # Trials take features alone, and moving a trunk to a GPU and back costs more than a head's training.
+    trained = replace(network, trunk=nn.Sequential())
+    model = _classifier(config, data, trained, precision, class_weights)
     best = _Best(history, report)
     trainer = _trainer(config, [history, best], logger=False)
     _run(config, trainer, model, data, resumed=None, advice="")

@@ -238,3 +238,14 @@ def test_only_the_same_search_is_continued(small: list[str], tmp_path: Path, mon
     (tmp_path / "search.yaml").write_text(search_yaml.replace("epochs: 3", "epochs: 4", 1))
     with pytest.raises(ConfigError, match=r"conf/ now says something else .*\(epochs\)"):
         Plan.resumed(tmp_path, [], composed, None)
+
+
+def test_a_debugging_search_leaves_the_features_of_the_user_alone(
+    plan: MakePlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = plan("trainer=debug", "lr=0.1,0.01", "cache.dir=${run_dir}/cache", "epochs=1")
+    search(made, tmp_path / "search")
+    assert [path.name for path in tmp_path.iterdir()] == ["search"]
+    assert (tmp_path / "search" / "cache").is_dir()
+    assert metrics_of(tmp_path / "search" / "0")["debug"] is True

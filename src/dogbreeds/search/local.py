@@ -55,10 +55,10 @@ def search(plan: Plan, directory: Path) -> Leaderboard:
         UserError: No trial can be run, or none came to an end.
     """
     quieten()
-    with _alone(directory), open_store(plan.corners[0]) as store:
+    with _alone(directory), open_store(plan.first(directory)) as store:
         plan.save(directory)
         engine = OptunaEngine(directory, plan.space, plan.settings, seed=plan.seed, epochs=plan.epochs)
-        running = LocalSearch(plan, directory, engine, Preparations(store))
+        running = RunningSearch(plan, directory, engine, Preparations(store))
         try:
             running.run()
         except (KeyboardInterrupt, Interrupted):
@@ -79,7 +79,7 @@ def _alone(directory: Path) -> Iterator[None]:
         raise UserError(f"{directory}: another process is running this search.") from error
 
 
-class LocalSearch:
+class RunningSearch:
     """The trials of one search."""
 
     def __init__(self, plan: Plan, directory: Path, engine: OptunaEngine, preparations: Preparations) -> None:
@@ -95,7 +95,7 @@ class LocalSearch:
         """
         if len({what_is_prepared(config) for config in self._plan.corners}) == 1:
             # Otherwise one trial may fail at what another does not need.
-            self._preparations.of(self._plan.corners[0])
+            self._preparations.of(self._plan.first(self._directory))
         ended = self._engine.done()
         with Screen(self._engine.objective, self._engine.wanted(), ended) as screen:
             for number, values in self._engine.trials(self._plan.defaults()):

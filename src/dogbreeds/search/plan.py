@@ -71,6 +71,10 @@ class Plan:
         """The most that a trial trains for."""
         return max(config.epochs for config in self.corners)
 
+    def first(self, directory: Path) -> TrainConfig:
+        """Returns the first corner as if it were written to a directory: what all trials share lies there."""
+        return self.config({name: _ends(one)[0] for name, one in self.space.dimensions.items()}, directory)
+
     def defaults(self) -> Values:
         """The values of the config, as far as they lie in the space."""
         choices = self._base.hydra.runtime.choices
