@@ -136,6 +136,8 @@ def test_a_run_is_not_resumed_as_a_search_nor_the_other_way_round(small: list[st
     succeeded("train.py", "-m", *small, "lr=0.1,0.01", "epochs=1", f"hydra.sweep.dir={tmp_path}")
     answer = run("train.py", f"resume={tmp_path}")
     assert (answer.returncode, "python train.py -m resume=" in answer.stderr) == (2, True)
+    answer = run("train.py", "-m", *small, "lr=0.5,0.2", f"hydra.sweep.dir={tmp_path}")
+    assert (answer.returncode, "holds a search already" in answer.stderr) == (2, True)
     answer = run("train.py", "-m", f"resume={tmp_path / '0'}")
     assert (answer.returncode, "no search" in answer.stderr) == (2, True)
 

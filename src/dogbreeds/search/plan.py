@@ -175,6 +175,19 @@ class Plan:
         return [self.config(point, Path()) for point in points]
 
 
+def check_unused(directory: Path) -> None:
+    """Refuses to begin a search where there is one.
+
+    Raises:
+        ConfigError: The message says how to continue it.
+    """
+    if (directory / SEARCH_CONFIG).is_file():
+        raise ConfigError(
+            f"{directory} holds a search already. Continue it with python train.py -m resume={directory}, or choose "
+            "another hydra.sweep.dir."
+        )
+
+
 def _ends(dimension: Dimension) -> list[float | str]:
     return list(dimension.values) if isinstance(dimension, Choice) else [dimension.low, dimension.high]
 

@@ -23,7 +23,7 @@ class LocalSearch(Sweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         """Runs the search of a command line."""
-        from dogbreeds.search.plan import Plan
+        from dogbreeds.search.plan import Plan, check_unused
 
         loader, config = self._loader, self._config
         directory = Path(config.resume or config.hydra.sweep.dir)
@@ -32,6 +32,7 @@ class LocalSearch(Sweeper):
             return loader.load_sweep_config(config, list(overrides))
 
         if config.resume is None:
+            check_unused(directory)
             plan = Plan(arguments, compose, loader)
         else:
             plan = Plan.resumed(directory, arguments, compose, loader)
