@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
+from dogbreeds.commands import override
 from dogbreeds.data.layout import find_photos
 from dogbreeds.errors import ConfigError
 from dogbreeds.model.names import BACKBONES
@@ -43,13 +47,15 @@ def load(composed: DictConfig, overrides: list[str]) -> TrainConfig:
     Raises:
         ConfigError: A setting is impossible, or `resume` does not name a run directory.
     """
-    searched = [override for override in overrides if override.startswith("hpo")]
-    if searched and composed.best_of is None:
-        raise ConfigError(f"{' '.join(searched)} is for a search, which -m begins: python train.py -m {searched[0]}")
+    searched = [one for one in overrides if one.startswith("hpo")]
+    # A search's best values name the hpo they were found with, which is no wish to search again.
+    own = [one for one in searched if composed.best_of is None or one.startswith("hpo.")]
+    if own:
+        raise ConfigError(f"{' '.join(own)} is for a search, which -m begins: python train.py -m {' '.join(own)}")
     if composed.resume is None:
         return check(_typed(composed))
     directory = Path(composed.resume)
-    others = [override for override in overrides if not override.startswith("resume=")]
+    others = [other for other in overrides if not other.startswith("resume=")]
     if others:
         raise ConfigError(
             f"resume={directory} continues that run with its own config, so {' '.join(others)} cannot apply. "
@@ -58,12 +64,39 @@ def load(composed: DictConfig, overrides: list[str]) -> TrainConfig:
     saved = directory / RUN_CONFIG
     if not saved.is_file():
         if (directory / SEARCH_CONFIG).is_file():
-            raise ConfigError(f"resume={directory} is a search: python train.py -m resume={directory}")
+            raise ConfigError(f"resume={directory} is a search: python train.py -m {override('resume', directory)}")
         raise ConfigError(f"resume={directory}: no {RUN_CONFIG} there, so it is not a run directory of train.py.")
     config = check(_typed(OmegaConf.load(saved)))
     config.resume = str(directory)
     config.run_dir = str(directory)
     return config
+
+
+def what_is_prepared(config: TrainConfig) -> str:
+    """Returns all that `dogbreeds.preparation.prepare` depends on: runs with the same can share what it makes."""
+    model = config.model
+    needs = {
+        "data": asdict(config.data),
+        "features": asdict(config.features),
+        "backbone": [model.backbone, model.weights, model.unfreeze],
+        "random weights": config.seed if model.weights == "random" else None,
+        "accelerator": config.trainer.accelerator,
+        "one batch": config.batch_size if config.trainer.one_batch else None,
+    }
+    return json.dumps(needs, sort_keys=True)
+
+
+def read_yaml(path: Path) -> Any:
+    """Returns the content of a file that the program wrote.
+
+    Raises:
+        ConfigError: It is no YAML; the message says which file and why.
+    """
+    try:
+        return OmegaConf.to_container(OmegaConf.load(path))
+    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"{path} is damaged, or something else ({reason}).") from error
 
 
 def save(config: TrainConfig, path: Path) -> None:

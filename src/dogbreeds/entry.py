@@ -21,7 +21,7 @@ from hydra.errors import CompactHydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dogbreeds.errors import UserError
+from dogbreeds.errors import ConfigError, UserError
 from dogbreeds.schema import SCHEMAS, key_names
 
 Task = Callable[[DictConfig], None]
@@ -46,7 +46,7 @@ def entry_point(config_name: str) -> Callable[[Task], Callable[[], None]]:
             # Hydra then raises its errors instead of printing them and leaving with its own exit code.
             os.environ["HYDRA_FULL_ERROR"] = "1"
             try:
-                sys.argv[1:] = _with_best(sys.argv[1:])
+                sys.argv[1:] = _arranged(sys.argv[1:])
                 primary = _config_file(task, config_name)
                 run = hydra.main(version_base="1.3", config_path=str(primary.parent), config_name=config_name)
                 run(_guard(task))()
@@ -61,6 +61,8 @@ def entry_point(config_name: str) -> Callable[[Task], Callable[[], None]]:
                 if not str(error).startswith("Only one of --"):
                     raise
                 _leave(str(error), UserError.exit_code)
+            except BrokenPipeError:
+                _leave_quietly()
             except KeyboardInterrupt:
                 _leave("Stopped. What was finished is kept.", 130)
 
@@ -69,19 +71,34 @@ def entry_point(config_name: str) -> Callable[[Task], Callable[[], None]]:
     return decorate
 
 
-def _with_best(arguments: list[str]) -> list[str]:
-    """Puts the overrides of `best_of` where it stands; what else was typed wins over them."""
-    found = next((argument for argument in arguments if argument.startswith("best_of=")), "best_of=null")
-    place = found.removeprefix("best_of=")
-    if place in ("", "null"):
-        return arguments
+def _arranged(arguments: list[str]) -> list[str]:
+    """Returns a command line as Hydra takes it: `-m` first, and the values that `best_of` stands for in its place.
+
+    What else was typed wins over those values.
+    """
+    flags = [argument for argument in arguments if argument in ("-m", "--multirun")][:1]
+    rest = [argument for argument in arguments if argument not in ("-m", "--multirun")]
+    typed = {_name(argument): argument for argument in rest}
+    if "best_of" not in typed:
+        return [*flags, *rest]
 
     from dogbreeds.search.leaderboard import best_overrides
+    from dogbreeds.search.space import value_of
 
-    typed = {argument.split("=")[0] for argument in arguments}
-    best = [override for override in best_overrides(Path(place)) if override.split("=")[0] not in typed]
-    position = arguments.index(found)
-    return [*arguments[:position], *best, *arguments[position:]]
+    place = value_of(typed["best_of"].partition("=")[2])
+    if not place:
+        return [*flags, *rest]
+    if "resume" in typed:
+        raise ConfigError(
+            "best_of begins a run with the best values of a search, and resume continues one: leave one out."
+        )
+    best = [override for override in best_overrides(Path(str(place))) if _name(override) not in typed]
+    position = rest.index(typed["best_of"])
+    return [*flags, *rest[:position], *best, *rest[position:]]
+
+
+def _name(override: str) -> str:
+    return override.split("=")[0].lstrip("+~")
 
 
 def _guard(task: Task) -> Task:
@@ -94,9 +111,7 @@ def _guard(task: Task) -> Task:
         except UserError as error:
             _leave(str(error), error.exit_code)
         except BrokenPipeError:
-            # The reader of a pipe, such as `head`, has left: nobody is there to be told.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(1)
+            _leave_quietly()
 
     return guarded
 
@@ -154,6 +169,12 @@ def _unknown_key(key: str, names: list[str]) -> str:
     near = get_close_matches(key, names, n=3, cutoff=0.5)
     hint = f"Did you mean {' or '.join(near)}? " if near else ""
     return f"Unknown setting '{key}'. {hint}Settings are: {', '.join(names)}."
+
+
+def _leave_quietly() -> None:
+    """Ends the process when the reader of a pipe, such as `head`, has left: nobody is there to be told."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(1)
 
 
 def _leave(message: str, code: int) -> None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import copy
-import json
 import logging
 from collections import OrderedDict
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from dogbreeds.config import what_is_prepared
 from dogbreeds.data.datamodule import BreedDataModule
 from dogbreeds.features.obtain import RunFeatures, obtain
 from dogbreeds.features.store.store import FeatureStore
@@ -25,8 +25,7 @@ from dogbreeds.schema import TrainConfig
 
 log = logging.getLogger(__name__)
 
-# Two entries for each.
-_KEPT = 8
+_KEPT = 4
 
 
 @dataclass(frozen=True)
@@ -145,20 +144,6 @@ class Preparations:
             self._prepared[what_is_prepared(prepared.decided(config))] = prepared
             self._prepared[key] = prepared
         self._prepared.move_to_end(key)
-        while len(self._prepared) > _KEPT:
+        while len({id(prepared) for prepared in self._prepared.values()}) > _KEPT:
             self._prepared.popitem(last=False)
         return self._prepared[key]
-
-
-def what_is_prepared(config: TrainConfig) -> str:
-    """Returns all that `prepare` depends on; runs for which it is the same can share what is prepared."""
-    model = config.model
-    needs = {
-        "data": asdict(config.data),
-        "features": asdict(config.features),
-        "backbone": [model.backbone, model.weights, model.unfreeze],
-        "random weights": config.seed if model.weights == "random" else None,
-        "accelerator": config.trainer.accelerator,
-        "one batch": config.batch_size if config.trainer.one_batch else None,
-    }
-    return json.dumps(needs, sort_keys=True)

@@ -122,14 +122,19 @@ SCHEMAS: dict[str, type] = {
 }
 
 
-def key_names(schema: type, prefix: str = "") -> list[str]:
-    """All settings of a schema in dotted form: `["lr", ..., "data.dir", ...]`."""
-    names: list[str] = []
+def key_types(schema: type, prefix: str = "") -> dict[str, Any]:
+    """All settings of a schema in dotted form, with their types: `{"lr": float, ..., "data.dir": str, ...}`."""
+    found: dict[str, Any] = {}
     hints = get_type_hints(schema)
     for field in fields(schema):
         kind = hints[field.name]
         if is_dataclass(kind) and isinstance(kind, type):
-            names += key_names(kind, f"{prefix}{field.name}.")
+            found |= key_types(kind, f"{prefix}{field.name}.")
         else:
-            names.append(f"{prefix}{field.name}")
-    return names
+            found[f"{prefix}{field.name}"] = kind
+    return found
+
+
+def key_names(schema: type) -> list[str]:
+    """All settings of a schema in dotted form: `["lr", ..., "data.dir", ...]`."""
+    return list(key_types(schema))

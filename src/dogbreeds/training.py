@@ -11,7 +11,7 @@ from typing import Any
 from dogbreeds.config import RUN_CONFIG, save
 from dogbreeds.evaluation import describe, facts, score
 from dogbreeds.features.store.store import FeatureStore
-from dogbreeds.fitting import fit, fit_exactly, quieten
+from dogbreeds.fitting import Report, fit, fit_exactly, fit_trial, quieten
 from dogbreeds.history import History
 from dogbreeds.model.package import Network, save_archive, save_package, write_description
 from dogbreeds.model.reference import reference_metrics, warn_below_reference
@@ -77,7 +77,7 @@ def train(config: TrainConfig) -> RunResult:
         network = prepared.network(config)
         path = prepared.exact_path(config, network.head)
         reference = reference_metrics(path.best(), network.head, prepared.features.vectors)
-        history = _fit(config, prepared, network)
+        history = fit_network(config, prepared, network)
         seconds = {"features": training_began - features_began, "training": time.perf_counter() - training_began}
         handler = package(run_dir, config, prepared, network)
         metrics = score(handler, prepared.features.inputs)
@@ -89,12 +89,21 @@ def train(config: TrainConfig) -> RunResult:
     return result
 
 
-def _fit(config: TrainConfig, prepared: Prepared, network: Network) -> History:
+def fit_network(config: TrainConfig, prepared: Prepared, network: Network, report: Report | None = None) -> History:
+    """Trains what is new in a network.
+
+    Args:
+        config: How.
+        prepared: What it is trained on.
+        network: Has the best weights by validation loss afterwards.
+        report: Of a trial of a search, which keeps nothing but its history on the way; see `fit_trial`.
+    """
     if config.optimizer == "exact":
         path = prepared.exact_path(config, network.head)
         return fit_exactly(config, path, network, prepared.features.inputs)
     weights = prepared.class_weights(config)
-    return fit(config, prepared.batches(config), network, prepared.features.precision, weights)
+    given = (config, prepared.batches(config), network, prepared.features.precision, weights)
+    return fit(*given) if report is None else fit_trial(*given, report)
 
 
 def package(run_dir: Path, config: TrainConfig, prepared: Prepared, network: Network) -> Handler:

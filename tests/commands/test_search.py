@@ -118,6 +118,7 @@ def test_best_values_can_be_changed_and_searched_on(small: list[str], tmp_path: 
         (["-m", "resume=nowhere"], ["resume=nowhere", "search.yaml"]),
         (["-m", "hpo=fast"], ["hpo/fast", "bayes"]),
         (["-m", "--cfg", "job", "hpo=bayes"], ["Only one of"]),
+        (["-m", "model=glob(none*)"], ["model=glob(none*)", "nothing in it"]),
     ],
 )
 def test_mistakes_end_with_a_message_and_leave_nothing(
@@ -140,6 +141,41 @@ def test_a_run_is_not_resumed_as_a_search_nor_the_other_way_round(small: list[st
     assert (answer.returncode, "holds a search already" in answer.stderr) == (2, True)
     answer = run("train.py", "-m", f"resume={tmp_path / '0'}")
     assert (answer.returncode, "no search" in answer.stderr) == (2, True)
+
+
+def test_a_glob_over_backbones_and_a_flag_in_the_middle(small: list[str], tmp_path: Path) -> None:
+    others = [one for one in small if one != "model=squeezenet1_1"]
+    said = succeeded("train.py", *others, "-m", "model=glob(squeeze*)", "epochs=1", f"hydra.sweep.dir={tmp_path}")
+    assert "1 finished; best: trial 0" in said
+    assert "model=squeezenet1_1" in said
+
+
+@pytest.mark.parametrize("search", [True, False])
+def test_the_reader_of_a_pipe_may_leave(search: bool, small: list[str], tmp_path: Path) -> None:
+    what = ["-m", "hpo=random", f"hydra.sweep.dir={tmp_path}"] if search else [f"hydra.run.dir={tmp_path}"]
+    process = subprocess.Popen(
+        [sys.executable, "train.py", *what, *small, "epochs=3"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None and process.stderr is not None
+    with process, process.stdout, process.stderr:
+        assert "3 breeds" in process.stdout.readline()
+        process.stdout.close()
+        complained = process.stderr.read()
+    assert process.returncode == 1
+    assert "Traceback" not in complained and "BrokenPipe" not in complained
+
+
+def test_a_place_that_cannot_be_written(small: list[str], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    answer = run("train.py", "-m", *small, "lr=0.1,0.2", f"hydra.sweep.dir={tmp_path / 'file'}")
+    assert (answer.returncode, "cannot be made" in answer.stderr) == (2, True)
+    (tmp_path / "0").mkdir()
+    answer = run("train.py", "-m", *small, "lr=0.1,0.2", f"hydra.sweep.dir={tmp_path}")
+    assert (answer.returncode, "holds numbered runs already" in answer.stderr) == (2, True)
 
 
 # --- the systems that are replaced

@@ -41,7 +41,7 @@ def page(directory: Path, entries: list[Entry], objective: str = "val/loss") -> 
         for epoch in (1, 2):
             history.add(dict.fromkeys(COLUMNS, 0.0) | {"epoch": epoch, "val/loss": 0.5 + epoch / 8})
     board = Leaderboard.of(Objective(objective), entries)
-    text = build_search_page(directory, board, SPACE).read_text()
+    text = build_search_page(directory, board, SPACE, debug=False).read_text()
     assert get_plotlyjs() in text
     return text.replace(get_plotlyjs(), "")
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+import shlex
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from dogbreeds import entry
+from dogbreeds.commands import override
 from dogbreeds.errors import ConfigError
 from dogbreeds.search.leaderboard import (
     FAILED,
@@ -70,11 +72,22 @@ def test_best_values_come_back_as_overrides(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    ["", "- a list", "overrides: lr=1", "overrides: [1]", "overrides: ['hydra/launcher=x']", "overrides: ['--help']"],
+    [
+        "",
+        "- a list",
+        "trial: 1",
+        "overrides: [lr=1]",
+        "{trial: 1, overrides: lr=1}",
+        "{trial: 1, overrides: [1]}",
+        "{trial: 1, overrides: ['hydra/launcher=x']}",
+        "{trial: 1, overrides: ['--help']}",
+        "a: b: c",
+        "[W: no yaml",
+    ],
 )
 def test_other_files_are_no_best_values(content: str, tmp_path: Path) -> None:
     (tmp_path / "best.yaml").write_text(content)
-    with pytest.raises(ConfigError, match="is not what a search writes"):
+    with pytest.raises(ConfigError, match=r"best_of=|damaged"):
         best_overrides(tmp_path)
 
 
@@ -88,9 +101,24 @@ def test_best_values_that_are_not_there(tmp_path: Path) -> None:
 def test_what_is_typed_beats_the_best_values(tmp_path: Path) -> None:
     save_best(tmp_path / "best.yaml", ENTRIES[3], LOSS, ["model=vgg16", "lr=0.003", "model.head=mlp"])
     place = f"best_of={tmp_path}"
-    assert entry._with_best(["-m", place, "lr=1"]) == ["-m", "model=vgg16", "model.head=mlp", place, "lr=1"]
-    assert entry._with_best(["lr=1"]) == ["lr=1"]
-    assert entry._with_best(["best_of=null"]) == ["best_of=null"]
+    assert entry._arranged([place, "++lr=1", "-m"]) == ["-m", "model=vgg16", "model.head=mlp", place, "++lr=1"]
+    assert entry._arranged(["lr=1"]) == ["lr=1"]
+    with pytest.raises(ConfigError, match="leave one out"):
+        entry._arranged([place, "resume=outputs"])
+
+
+def test_multirun_may_stand_anywhere() -> None:
+    assert entry._arranged(["lr=1,2", "--multirun", "seed=1"]) == ["--multirun", "lr=1,2", "seed=1"]
+
+
+def test_commands_can_be_pasted(tmp_path: Path) -> None:
+    odd = tmp_path / "it's a=b, c"
+    odd.mkdir()
+    save_best(odd / "best.yaml", ENTRIES[3], LOSS, ["lr=0.003"])
+    (typed,) = shlex.split(Leaderboard.of(LOSS, ENTRIES).outcome(odd).split("train.py ")[1])
+    assert entry._arranged([typed]) == ["lr=0.003", typed]
+    assert override("resume", Path("outputs/2026-11-21/14-03-59")) == "resume=outputs/2026-11-21/14-03-59"
+    assert entry._arranged(["best_of=null"]) == ["best_of=null"]
 
 
 def test_the_table_has_the_best_trials_and_counts_the_others() -> None:
@@ -109,7 +137,7 @@ def test_without_a_terminal_there_is_a_line_for_each_trial(caplog: pytest.LogCap
             screen.started(found.number, found.values)
             screen.finished(found)
     assert caplog.messages == [
-        'trial  2/12  lr=0.1  failed  no, "disk"',
-        "trial  3/12  lr=0.02  pruned  best 0.5 of trial 0",
-        "trial  4/12  lr=0.003  val/loss 0.4  best 0.4 of trial 3",
+        ' 2/12  trial 1  lr=0.1  failed  no, "disk"',
+        " 3/12  trial 2  lr=0.02  pruned  best 0.5 of trial 0",
+        " 4/12  trial 3  lr=0.003  val/loss 0.4  best 0.4 of trial 3",
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ from dogbreeds.fitting import Interrupted, fit_trial
 from dogbreeds.model.package import load_package
 from dogbreeds.search.leaderboard import FAILED, FINISHED, INTERRUPTED, NAN, PRUNED
 from dogbreeds.search.local import search
+from dogbreeds.search.optuna_engine import STORAGE
 from dogbreeds.search.plan import Plan
+from dogbreeds.search.resuming import resumed, save_plan
 from dogbreeds.search.trial import HEAD
 from dogbreeds.training import train
 from tests.conftest import Compose
@@ -142,7 +145,7 @@ def test_failed_nan_and_pruned_trials_are_recorded_and_survived(
             raise RuntimeError("the machine is on fire")
         return fit_trial(config, *arguments)
 
-    monkeypatch.setattr("dogbreeds.search.trial.fit_trial", failing)
+    monkeypatch.setattr("dogbreeds.training.fit_trial", failing)
     settings = ("hpo=hyperband", "hpo.trials=12", "hpo.min_epochs=1", "epochs=9", "optimizer=sgd")
     board = search(plan(*settings, "lr=tag(log, interval(1e-8, 1e38))", "batch_size=12"), tmp_path)
     found = states(tmp_path)
@@ -154,8 +157,13 @@ def test_failed_nan_and_pruned_trials_are_recorded_and_survived(
     assert by_state[FAILED]["message"].startswith("RuntimeError: the machine is on fire (see ")
     assert "Traceback" in (tmp_path / "2" / "error.txt").read_text()
     assert "never finite" in by_state[NAN]["message"]
-    assert 1 <= int(by_state[PRUNED]["epochs"]) < 9
-    assert float(by_state[PRUNED]["val/loss"]) > board.best.value
+    for row in rows(tmp_path):
+        metrics = metrics_of(tmp_path / row["trial"]) if row["state"] in (PRUNED, FINISHED) else {}
+        assert metrics.get("pruned", False) == (row["state"] == PRUNED)
+        if row["state"] == PRUNED:
+            # Cut short, and worth its best epoch as all others are.
+            assert 1 <= int(row["epochs"]) < 9
+            assert float(row["val/loss"]) == metrics["val/loss"] > board.best.value
     page = (tmp_path / "search.html").read_text()
     assert "the machine is on fire" in page
     assert "1 failed" in board.summary()
@@ -201,7 +209,7 @@ def test_an_interrupted_search_goes_on_as_if_it_had_not_been(
         return fit_trial(config, *rest)
 
     part = tmp_path / "part"
-    monkeypatch.setattr("dogbreeds.search.trial.fit_trial", interrupted)
+    monkeypatch.setattr("dogbreeds.training.fit_trial", interrupted)
     with pytest.raises(Interrupted, match=f"python train.py -m resume={part}"):
         search(Plan(arguments, composed, None), part)
     monkeypatch.undo()
@@ -209,7 +217,7 @@ def test_an_interrupted_search_goes_on_as_if_it_had_not_been(
     assert (part / "search.html").is_file() and (part / "best.yaml").is_file()
     kept = {path: path.stat().st_mtime_ns for number in range(4) for path in (part / str(number)).glob("*.*")}
 
-    search(Plan.resumed(part, [f"resume={part}"], composed, None), part)
+    search(resumed(part, [f"resume={part}"], composed, None), part)
     assert states(part) == {**dict.fromkeys([0, 1, 2, 4, 5], FINISHED), 3: INTERRUPTED}
     assert tried(part) == tried(tmp_path / "whole")
     # What was there is not touched, but for the report of the best one.
@@ -220,28 +228,55 @@ def test_a_finished_search_can_be_made_longer(small: list[str], tmp_path: Path) 
     arguments = [*small, "model=squeezenet1_1", "hpo=random"]
     search(Plan([*arguments, "hpo.trials=2"], composed, None), tmp_path)
     before = tried(tmp_path)
-    longer = Plan.resumed(tmp_path, [f"resume={tmp_path}", "hpo.trials=4"], composed, None)
+    longer = resumed(tmp_path, [f"resume={tmp_path}", "hpo.trials=4"], composed, None)
     search(longer, tmp_path)
     assert tried(tmp_path)[:2] == before
     assert len(tried(tmp_path)) == 4
     # With nothing left to do it only shows what there is.
     assert len(search(longer, tmp_path).finished) == 4
+    with pytest.raises(ConfigError, match=r"only hpo\.trials can be raised"):
+        resumed(tmp_path, ["hpo.trials=3"], composed, None)
+    assert len(resumed(tmp_path, ["hpo.trials=9"], composed, None).arguments) == len(arguments) + 1
+
+
+def test_files_that_somebody_removed_or_damaged(
+    small: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    arguments = [*small, "model=squeezenet1_1", "lr=0.1,0.01"]
+    board = search(Plan(arguments, composed, None), tmp_path)
+    assert board.best is not None
+    shutil.rmtree(tmp_path / str(board.best.number))
+    with caplog.at_level("WARNING"):
+        again = search(resumed(tmp_path, [], composed, None), tmp_path)
+    assert again.entries == board.entries
+    assert "cannot be packaged" in caplog.text and "best_of=" in caplog.text
+    log = tmp_path / STORAGE
+    lines = log.read_text().splitlines(keepends=True)
+    log.write_text("".join([lines[0], "no json\n", *lines[1:]]))
+    with pytest.raises(UserError, match=f"{STORAGE} is damaged"):
+        search(resumed(tmp_path, [], composed, None), tmp_path)
+    log.unlink()
+    with pytest.raises(UserError, match=f"{STORAGE} is gone"):
+        search(resumed(tmp_path, [], composed, None), tmp_path)
+    (tmp_path / "search.yaml").write_text("a: b: c")
+    with pytest.raises(ConfigError, match=r"search\.yaml is damaged"):
+        resumed(tmp_path, [], composed, None)
 
 
 def test_only_the_same_search_is_continued(small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match=r"no search"):
-        Plan.resumed(tmp_path, [], composed, None)
-    Plan([*small, "model=squeezenet1_1", "hpo=random"], composed, None).save(tmp_path)
+        resumed(tmp_path, [], composed, None)
+    save_plan(Plan([*small, "model=squeezenet1_1", "hpo=random"], composed, None), tmp_path)
     with pytest.raises(ConfigError, match=r"lr=0\.5 cannot apply"):
-        Plan.resumed(tmp_path, ["lr=0.5"], composed, None)
+        resumed(tmp_path, ["lr=0.5"], composed, None)
     search_yaml = (tmp_path / "search.yaml").read_text()
     (tmp_path / "search.yaml").write_text(search_yaml.replace("epochs: 3", "epochs: 4", 1))
     with pytest.raises(ConfigError, match=r"conf/ now says something else .*\(epochs\)"):
-        Plan.resumed(tmp_path, [], composed, None)
+        resumed(tmp_path, [], composed, None)
 
 
 def test_a_debugging_search_leaves_the_features_of_the_user_alone(
-    plan: MakePlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    plan: MakePlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     made = plan("trainer=debug", "lr=0.1,0.01", "cache.dir=${run_dir}/cache", "epochs=1")
@@ -249,3 +284,5 @@ def test_a_debugging_search_leaves_the_features_of_the_user_alone(
     assert [path.name for path in tmp_path.iterdir()] == ["search"]
     assert (tmp_path / "search" / "cache").is_dir()
     assert metrics_of(tmp_path / "search" / "0")["debug"] is True
+    assert "their numbers mean nothing" in capsys.readouterr().out
+    assert "Debugging runs on one batch" in (tmp_path / "search" / "search.html").read_text()

@@ -92,7 +92,7 @@ def test_a_grid_tries_each_combination_once_in_order(tmp_path: Path) -> None:
     assert found.wanted() == 6
     run(found)
     finished = [entry.values for entry in found.entries() if entry.state == FINISHED]
-    assert finished == space.combinations()
+    assert finished == list(space.combinations())
     assert len(found.entries()) == 7
 
 
@@ -170,3 +170,23 @@ def test_a_line_that_was_torn_by_a_power_failure_costs_no_finished_trial(tmp_pat
     assert found.entries() == before
     run(found)
     assert len(engine(tmp_path).done()) == 5
+
+
+def test_a_region_without_numbers_is_left_alone(tmp_path: Path) -> None:
+    for seed in range(2):
+        directory = tmp_path / str(seed)
+        directory.mkdir()
+        found = engine(directory, "bayes", 16, seed=seed)
+        for number, values in found.trials(DEFAULTS):
+            finite = float(values["lr"]) < 0.03
+            found.tell(Entry(number, FINISHED if finite else NAN, values, distance(values) if finite else None))
+        states = [entry.state for entry in found.entries()]
+        assert states.count(NAN) < 8
+        assert len({entry.values["lr"] for entry in found.entries()}) > 10
+
+
+def test_with_no_more_points_than_trials_each_is_tried_once(tmp_path: Path) -> None:
+    space = parse({}, ["lr=0.1,0.01,0.001"], KNOWN)
+    found = engine(tmp_path, "bayes", 9, space)
+    run(found)
+    assert [entry.values for entry in found.entries()] == list(space.combinations())

@@ -20,8 +20,9 @@ def test_the_usual_searches(plan: MakePlan) -> None:
     }
     assert (bayes.settings.trials, bayes.settings.objective) == (4, "val/loss")
     for name in ("random", "hyperband"):
-        assert plan(f"hpo={name}").space == bayes.space or plan(f"hpo={name}").settings.strategy == name
-    assert len(plan("hpo=grid").space.combinations()) == 15
+        made = plan(f"hpo={name}", "epochs=10")
+        assert (made.space.dimensions, made.settings.strategy) == (bayes.space.dimensions, name)
+    assert plan("hpo=grid").space.size == 15
     exact = plan("hpo=exact")
     assert {config.optimizer for config in exact.corners} == {"exact"}
     assert list(exact.space.dimensions) == ["weight_decay"]
@@ -35,7 +36,7 @@ def test_the_space_of_the_config_can_be_overridden_in_quotes(plan: MakePlan) -> 
 def test_without_a_search_the_command_line_is_the_grid(plan: MakePlan) -> None:
     made = plan("lr=0.1,0.01", "model.head=linear,mlp")
     assert made.settings.strategy == "grid"
-    assert len(made.space.combinations()) == 4
+    assert made.space.size == 4
 
 
 def test_a_trial_is_composed_as_hydra_would(plan: MakePlan) -> None:
@@ -70,15 +71,23 @@ def test_the_most_epochs_are_those_of_the_space(plan: MakePlan) -> None:
         (["hpo=random", "hpo.objective=val/los"], "hpo.objective=val/los: Did you mean val/loss?"),
         (["hpo=grid", "hpo.trials=3"], "a grid runs all its combinations"),
         (["lr=interval(0.1, 0.2)"], "lr: a grid has no end of points between 0.1 and 0.2"),
-        (["hpo=hyperband", "hpo.min_epochs=0"], "hpo.min_epochs=0: hpo=hyperband needs at least 1"),
+        (
+            ["hpo=hyperband", "hpo.min_epochs=0"],
+            "hpo.min_epochs=0 epochs=3: hpo=hyperband stops",
+        ),
         (["hpo=hyperband", "hpo.objective=test/accuracy"], "not known after each epoch"),
         (["hpo=hyperband", "optimizer=exact", "weight_decay=0.1"], "no epochs that hpo=hyperband could cut short"),
-        (["hpo=random", "trainer=ddp"], "trainer.strategy=ddp: a search runs its trials in one process"),
+        (["hpo=hyperband"], "hpo.min_epochs=3 epochs=3"),
+        (["hpo=random", "trainer=ddp"], "trainer.strategy=ddp trainer.devices=auto: a search runs its trials in one"),
+        (["hpo=random", "trainer.devices=2"], "trainer.devices=2: a search runs its trials in one process"),
+        (["seed=range(0, 100000)"], "A grid of 100,000 combinations"),
+        (["hpo=random", "run_dir=elsewhere"], "run_dir=elsewhere: trials are written where hydra.sweep.dir says"),
+        (["hpo=random", "features.batch_size=interval(1, 9)"], "features.batch_size takes whole numbers"),
         (["optimizer=adam,fast"], "optimizer=fast: must be one of adam"),
         (["lr=-1,1"], "lr=-1.0: must be above 0"),
-        (["hpo=random", "epochs=interval(1, 5.5)"], "epochs takes whole numbers: write epochs=int(interval(1, 5))"),
+        (["hpo=random", "epochs=interval(1, 5.5)"], "epochs takes whole numbers: write epochs=int(interval("),
         (["model=squeezenet1_1,resnet5"], "resnet5"),
-        (["run_dir=a,b"], "there is no setting 'run_dir' to search"),
+        (["run_dir=a,b"], "run_dir has one value in a search"),
         (["hpo=exact", "model.head=linear,mlp"], "model.head=mlp: optimizer=exact needs model.head=linear"),
         (["weight_decay=0,1", "optimizer=exact"], "weight_decay=0.0: optimizer=exact needs above 0"),
     ],
@@ -88,6 +97,24 @@ def test_what_cannot_be_searched(arguments: list[str], said: str, plan: MakePlan
         plan(*arguments)
     assert said in str(caught.value)
     assert isinstance(caught.value, ConfigError) or "resnet5" in said
+
+
+@pytest.mark.parametrize(
+    "sweeps",
+    [("optimizer=adam,exact", "weight_decay=0.0,0.03"), ("weight_decay=0.0,0.03", "optimizer=exact,adam")],
+    ids=["last", "first"],
+)
+def test_values_that_do_not_go_together_are_left_to_their_trials(sweeps: tuple[str, str], plan: MakePlan) -> None:
+    made = plan(*sweeps)
+    assert made.space.size == 4
+    assert {config.optimizer for config in made.corners} == {"adam", "exact"}
+    with pytest.raises(ConfigError, match=r"model\.head=linear"):
+        plan("optimizer=adam,exact", "weight_decay=0.1", "model.head=mlp")
+
+
+def test_a_grid_changes_least_often_what_takes_longest_to_prepare(plan: MakePlan) -> None:
+    made = plan("lr=0.1,0.2", "data.views=0,1", "seed=1,2", "model=squeezenet1_1,resnet18", "model.head=linear,mlp")
+    assert list(made.space.dimensions) == ["data.views", "seed", "model", "lr", "model.head"]
 
 
 def test_photos_are_looked_for_before_anything_is_tried(plan: MakePlan) -> None:

@@ -104,6 +104,11 @@ def test_values_are_written_as_hydra_reads_them() -> None:
         ("learning_rate=1,2", "there is no setting 'learning_rate' to search. There are: batch_size"),
         ("batchsize=1,2", "Did you mean batch_size?"),
         ("lr=interval(1", "not in Hydra's override grammar"),
+        ("lr=shuffle(1, 2)", "Leave shuffle out"),
+        ("epochs=shuffle(range(1, 9))", "Leave shuffle out"),
+        ("hpo.trials=4,8", "hpo.trials has one value in a search"),
+        ("run_dir=a,b", "run_dir has one value in a search"),
+        ("trainer=cpu,gpu", "trainer has one value in a search"),
         ("hpo.space.lr=interval(1, 2)", "write it without hpo.space."),
         ("lr=interval(1, 2),3", "cannot be an interval"),
     ],
@@ -131,8 +136,8 @@ def test_later_sweep_wins_over_a_fixed_value() -> None:
 
 def test_combinations_of_choices_and_whole_numbers() -> None:
     space = parse({}, ["epochs=range(5, 8)", "optimizer=adam,sgd"], KNOWN)
-    points = space.combinations()
-    assert len(points) == 6
+    points = list(space.combinations())
+    assert len(points) == space.size == 6
     assert points[0] == {"epochs": 5, "optimizer": "adam"}
     assert {point["epochs"] for point in points} == {5, 6, 7}
 

@@ -12,6 +12,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import TrialState, create_trial
 from plotly.offline import get_plotlyjs
 
+from dogbreeds.commands import override
 from dogbreeds.history import HISTORY, read_history
 from dogbreeds.report.page import write_page
 from dogbreeds.report.plots import INK, REFERENCE, TRAIN, VALID
@@ -40,13 +41,14 @@ class Chart:
     reason: str = ""
 
 
-def build_search_page(directory: Path, board: Leaderboard, space: Space) -> Path:
+def build_search_page(directory: Path, board: Leaderboard, space: Space, *, debug: bool) -> Path:
     """Writes search.html into the directory of a search with a finished trial.
 
     Args:
         directory: Where the trials are, each in the directory of its number.
         board: What came of them.
         space: What was varied.
+        debug: The trials saw one batch of the photos.
 
     Returns:
         The path of the page, which loads nothing from elsewhere.
@@ -66,7 +68,8 @@ def build_search_page(directory: Path, board: Leaderboard, space: Space) -> Path
         "search.html",
         {
             "plotly": Markup(get_plotlyjs()),
-            "directory": directory,
+            "again": override("best_of", directory),
+            "debug": debug,
             "summary": board.summary(),
             "objective": board.objective.name,
             "maximize": board.objective.maximize,

@@ -10,6 +10,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from dogbreeds.commands import override
+from dogbreeds.config import read_yaml
 from dogbreeds.errors import ConfigError
 from dogbreeds.search.settings import Objective
 from dogbreeds.search.space import Values
@@ -90,7 +92,7 @@ class Leaderboard:
                 f"trials {directory / LEADERBOARD}",
                 f"charts {directory / 'search.html'}",
                 f"model  {directory / str(best.number) / 'model'}",
-                f"again  python train.py best_of={directory}",
+                f"again  python train.py {override('best_of', directory)}",
             ]
         )
 
@@ -144,7 +146,8 @@ def save_best(path: Path, best: Entry, objective: Objective, overrides: Sequence
     }
     temporary = path.with_suffix(".partial")
     temporary.write_text(
-        f"# python train.py best_of={path}\n{OmegaConf.to_yaml(OmegaConf.create(content))}", encoding="utf-8"
+        f"# python train.py {override('best_of', path)}\n{OmegaConf.to_yaml(OmegaConf.create(content))}",
+        encoding="utf-8",
     )
     temporary.replace(path)
 
@@ -161,13 +164,13 @@ def best_overrides(place: Path) -> list[str]:
     path = place / BEST if place.is_dir() else place
     if not path.is_file():
         raise ConfigError(f"best_of={place}: there is no {BEST}. It may be the directory of a search, or its {BEST}.")
-    content = OmegaConf.to_container(OmegaConf.load(path))
-    overrides = content.get("overrides") if isinstance(content, dict) else None
-    if not isinstance(overrides, list) or not all(_harmless(override) for override in overrides):
-        raise ConfigError(f"best_of={place}: {path} is not what a search writes: it has no list of overrides.")
+    content = read_yaml(path)
+    overrides = content.get("overrides") if isinstance(content, dict) and "trial" in content else None
+    if not isinstance(overrides, list) or not all(_harmless(one) for one in overrides):
+        raise ConfigError(f"best_of={place}: {path} is not the {BEST} of a search.")
     return overrides
 
 
-def _harmless(override: object) -> bool:
+def _harmless(one: object) -> bool:
     """A file from elsewhere may choose settings, and not what Hydra runs."""
-    return isinstance(override, str) and not override.lstrip("+~").startswith(("-", "hydra"))
+    return isinstance(one, str) and not one.lstrip("+~").startswith(("-", "hydra"))

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
+from safetensors import SafetensorError
 
+from dogbreeds.commands import override
 from dogbreeds.errors import UserError
 from dogbreeds.fitting import Interrupted, NeverFiniteError, quieten
-from dogbreeds.preparation import Preparations, what_is_prepared
+from dogbreeds.preparation import Preparations
+from dogbreeds.report.build import REPORT
 from dogbreeds.report.search import build_search_page
 from dogbreeds.search.leaderboard import (
     BEST,
@@ -29,6 +34,7 @@ from dogbreeds.search.leaderboard import (
 )
 from dogbreeds.search.optuna_engine import OptunaEngine
 from dogbreeds.search.plan import Plan
+from dogbreeds.search.resuming import save_plan
 from dogbreeds.search.screen import Screen
 from dogbreeds.search.space import Values
 from dogbreeds.search.trial import package_trial, run_trial
@@ -56,7 +62,7 @@ def search(plan: Plan, directory: Path) -> Leaderboard:
     """
     quieten()
     with _alone(directory), open_store(plan.first(directory)) as store:
-        plan.save(directory)
+        save_plan(plan, directory)
         engine = OptunaEngine(directory, plan.space, plan.settings, seed=plan.seed, epochs=plan.epochs)
         running = RunningSearch(plan, directory, engine, Preparations(store))
         try:
@@ -64,7 +70,9 @@ def search(plan: Plan, directory: Path) -> Leaderboard:
         except (KeyboardInterrupt, Interrupted):
             if running.board().best is not None:
                 running.finish()
-            raise Interrupted(f"\nStopped. Continue with: python train.py -m resume={directory}") from None
+            raise Interrupted(
+                f"\nStopped. Continue with: python train.py -m {override('resume', directory)}"
+            ) from None
         return running.finish()
 
 
@@ -93,7 +101,7 @@ class RunningSearch:
         Raises:
             UserError: What all trials share cannot be had.
         """
-        if len({what_is_prepared(config) for config in self._plan.corners}) == 1:
+        if self._plan.prepares_once:
             # Otherwise one trial may fail at what another does not need.
             self._preparations.of(self._plan.first(self._directory))
         ended = self._engine.done()
@@ -119,55 +127,59 @@ class RunningSearch:
             failed = next((entry for entry in board.entries if entry.message), None)
             reason = f" Trial {failed.number}: {failed.message}" if failed else ""
             raise UserError(f"No trial of {self._directory} came to an end ({board.summary()}).{reason}")
-        best = self._directory / str(board.best.number)
-        if not (best / "report.html").is_file():
-            package_trial(best, self._preparations)
-        build_search_page(self._directory, board, self._plan.space)
+        self._package(self._directory / str(board.best.number))
+        build_search_page(self._directory, board, self._plan.space, debug=self._plan.debug)
         print(board.outcome(self._directory))
+        if self._plan.debug:
+            print("These were debugging runs on one batch: their numbers mean nothing.")
         return board
+
+    def _package(self, best: Path) -> None:
+        if (best / REPORT).is_file():
+            return
+        try:
+            package_trial(best, self._preparations)
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
+            # Somebody has been at the files; the search itself is worth showing all the same.
+            log.warning(
+                "%s cannot be packaged (%s). Run its values again: python train.py %s",
+                best,
+                error,
+                override("best_of", self._directory),
+            )
 
     def _trial(self, number: int, values: Values) -> Entry:
         began = time.perf_counter()
         directory = self._directory / str(number)
-        reached: list[dict[str, float]] = []
-        pruned = False
-
-        def report(row: dict[str, float]) -> bool:
-            nonlocal pruned
-            reached.append(row)
-            objective = self._engine.objective.name
-            pruned = objective in row and self._engine.stops(number, len(reached), row[objective])
-            return pruned
-
-        def entry(state: str, value: float | None = None, message: str = "") -> Entry:
-            seconds = round(time.perf_counter() - began, 2)
-            return Entry(number, state, values, value, epochs=len(reached), seconds=seconds, message=message)
-
+        progress = _Progress(self._engine, number)
+        metrics: dict[str, Any] = {}
+        message = ""
         try:
             config = self._plan.config(values, directory)
-            metrics = run_trial(config, self._preparations.of(config), report)
-        except Interrupted:
+            progress.asked = config.epochs
+            metrics = run_trial(config, self._preparations.of(config), progress)
+            state = PRUNED if progress.pruned else FINISHED
+        except (Interrupted, BrokenPipeError):
             raise
         except NeverFiniteError as error:
-            return entry(NAN, message=str(error))
+            state, message = NAN, str(error)
         except UserError as error:
-            return entry(FAILED, message=str(error))
+            state, message = FAILED, str(error)
         except Exception as error:
             # One bad trial must not take the others with it.
             directory.mkdir(parents=True, exist_ok=True)
             (directory / ERROR).write_text(traceback.format_exc(), encoding="utf-8")
-            return entry(FAILED, message=f"{type(error).__name__}: {error} (see {directory / ERROR})")
-        if pruned:
-            return entry(PRUNED, reached[-1][self._engine.objective.name])
+            state, message = FAILED, f"{type(error).__name__}: {error} (see {directory / ERROR})"
         numbers = {name: value for name, value in metrics.items() if "/" in name and isinstance(value, float)}
         return Entry(
             number,
-            FINISHED,
+            state,
             values,
-            numbers[self._engine.objective.name],
+            numbers.get(self._engine.objective.name),
             numbers,
-            epochs=metrics["epochs"],
-            seconds=round(time.perf_counter() - began, 2),
+            metrics.get("epochs", progress.epochs),
+            round(time.perf_counter() - began, 2),
+            message,
         )
 
     def board(self) -> Leaderboard:
@@ -178,3 +190,26 @@ class RunningSearch:
             overrides = self._plan.overrides(board.best.values)
             save_best(self._directory / BEST, board.best, board.objective, overrides)
         return board
+
+
+class _Progress:
+    """Follows a trial from epoch to epoch, and says when it is to be stopped."""
+
+    def __init__(self, engine: OptunaEngine, number: int) -> None:
+        self._engine, self._number = engine, number
+        self._best: float | None = None
+        self.asked = 0
+        self.epochs = 0
+        self.pruned = False
+
+    def __call__(self, row: dict[str, float]) -> bool:
+        """Takes a row of the history; True ends the trial."""
+        self.epochs = int(row["epoch"])
+        objective, value = self._engine.objective, row.get(self._engine.objective.name, math.nan)
+        if not math.isfinite(value):
+            return False
+        # A trial is worth its best epoch.
+        self._best = value if self._best is None else min(self._best, value, key=objective.rank)
+        # One that is through cannot be cut short any more.
+        self.pruned = self.epochs < self.asked and self._engine.stops(self._number, self.epochs, self._best)
+        return self.pruned

@@ -17,8 +17,9 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from dogbreeds.errors import UserError
 from dogbreeds.schema import SearchConfig
-from dogbreeds.search.leaderboard import FINISHED, INTERRUPTED, PRUNED, Entry
+from dogbreeds.search.leaderboard import FINISHED, INTERRUPTED, NAN, PRUNED, Entry
 from dogbreeds.search.rendering import decode, distributions, encode
 from dogbreeds.search.settings import Objective
 from dogbreeds.search.space import Space, Values
@@ -45,18 +46,29 @@ class OptunaEngine:
             settings: The section `hpo`.
             seed: Decides all points, however often the search is interrupted.
             epochs: The most that a trial trains for.
+
+        Raises:
+            UserError: The file is damaged, or gone from among the trials that it knew of.
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._space, self._settings, self._seed = space, settings, seed
         self._distributions: dict[str, BaseDistribution] = distributions(space)
         self.objective = Objective(settings.objective)
         path = directory / STORAGE
+        if not path.exists() and (directory / "0").exists():
+            raise UserError(f"{path} is gone: the search cannot go on. Start a new one.")
         _drop_torn_line(path)
         lock = JournalFileOpenLock(str(path))
         # The process that was killed while it held it will not come back.
         Path(f"{path}.lock").unlink(missing_ok=True)
+        try:
+            storage = JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
+        except ValueError as error:
+            raise UserError(
+                f"{path} is damaged ({error}): the search cannot be continued. Start a new one."
+            ) from error
         self._study = optuna.create_study(
-            storage=JournalStorage(JournalFileBackend(str(path), lock_obj=lock)),
+            storage=storage,
             study_name=_STUDY,
             load_if_exists=True,
             direction="maximize" if self.objective.maximize else "minimize",
@@ -85,10 +97,10 @@ class OptunaEngine:
 
     def _known(self, done: Sequence[Entry], defaults: Values) -> Values:
         """Returns the values of the next trial as far as they are known beforehand."""
-        if self._settings.strategy != "grid":
+        if not self.exhaustive:
             return {} if done else defaults
-        tried = [entry.values for entry in done]
-        return next(values for values in self._space.combinations() if values not in tried)
+        tried = {frozenset(entry.values.items()) for entry in done}
+        return next(values for values in self._space.combinations() if frozenset(values.items()) not in tried)
 
     def done(self) -> list[Entry]:
         """Returns the trials that have ended by themselves, by number."""
@@ -96,10 +108,15 @@ class OptunaEngine:
 
     def wanted(self) -> int:
         """Returns how many trials the search has when it is complete."""
-        if self._settings.strategy == "grid":
-            return len(self._space.combinations())
+        if self.exhaustive:
+            return int(self._space.size)
         assert self._settings.trials is not None
         return self._settings.trials
+
+    @property
+    def exhaustive(self) -> bool:
+        """Whether every point is tried: in a grid, and where there are no more points than trials."""
+        return self._settings.trials is None or self._space.size <= self._settings.trials
 
     def stops(self, number: int, epoch: int, value: float) -> bool:
         """Takes what a trial reached after an epoch, and returns whether it is to be stopped."""
@@ -118,6 +135,9 @@ class OptunaEngine:
             trial.set_user_attr(_RECORD, record)
         if entry.state == FINISHED:
             self._study.tell(trial, entry.value)
+        elif entry.state == NAN and (known := self._known_values()):
+            # Of what failed Optuna learns nothing; as bad as the worst so far, a region is left alone.
+            self._study.tell(trial, max(known, key=self.objective.rank))
         else:
             self._study.tell(trial, state=TrialState.PRUNED if entry.state == PRUNED else TrialState.FAIL)
 
@@ -125,6 +145,9 @@ class OptunaEngine:
         """Returns all trials that have ended, by number."""
         ended = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
         return [self._entry(trial) for trial in self._study.get_trials(deepcopy=False, states=ended)]
+
+    def _known_values(self) -> list[float]:
+        return [entry.value for entry in self.entries() if entry.state == FINISHED and entry.value is not None]
 
     def _entry(self, trial: FrozenTrial) -> Entry:
         record: dict[str, Any] = trial.user_attrs.get(_RECORD, {"state": INTERRUPTED})

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,11 @@ from hydra.core.config_loader import ConfigLoader
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dogbreeds.config import SEARCH_CONFIG, check_photos, trial
+from dogbreeds.config import check_photos, trial, what_is_prepared
 from dogbreeds.errors import ConfigError
-from dogbreeds.schema import SearchConfig, TrainConfig
+from dogbreeds.schema import SearchConfig, TrainConfig, key_types
 from dogbreeds.search.settings import GROUPS, check_search, searchable
-from dogbreeds.search.space import Choice, Dimension, Interval, Values, parse, value_of
+from dogbreeds.search.space import Choice, Dimension, Interval, Space, Values, parse, value_of
 
 #: Composes a config from overrides without sweeps.
 Compose = Callable[[Sequence[str]], DictConfig]
@@ -28,7 +28,8 @@ class Plan:
 
     Attributes:
         arguments: The command line it was made of.
-        space: What is varied.
+        space: What is varied; what photos, backbone and features depend on comes first, so that a grid changes it
+            least often.
         settings: How, how often and for what.
         corners: Configs that together hold every choice and every end of an interval; the first one stands for all.
     """
@@ -49,6 +50,7 @@ class Plan:
         self._compose = compose
         self._composed: dict[tuple[str, ...], DictConfig] = {}
         typed = parse({}, self.arguments, searchable(), loader)
+        _check_places(typed.fixed)
         self._base = compose(typed.fixed)
         settings = OmegaConf.to_object(self._base.hpo)
         assert isinstance(settings, SearchConfig)
@@ -56,10 +58,13 @@ class Plan:
         self.space = parse(settings.space, self.arguments, searchable(), loader)
         if self.space.fixed != typed.fixed:
             self._base = compose(self.space.fixed)
-        self.corners = self._corners()
-        check_search(self.settings, self.space, self.corners[0])
+        _check_whole_numbers(self.space)
+        self._first, points = self._valid_points()
+        self.corners = [self.config(point, Path()) for point in points]
+        check_search(self.settings, self.space, self.corners)
         for config in {config.data.dir: config for config in self.corners}.values():
             check_photos(config)
+        self.space = self._least_often_first(points)
 
     @property
     def seed(self) -> int:
@@ -71,9 +76,19 @@ class Plan:
         """The most that a trial trains for."""
         return max(config.epochs for config in self.corners)
 
+    @property
+    def prepares_once(self) -> bool:
+        """Whether all trials need the same photos, backbone and features."""
+        return len({what_is_prepared(config) for config in self.corners}) == 1
+
+    @property
+    def debug(self) -> bool:
+        """Whether the trials see one batch of the photos."""
+        return self.corners[0].trainer.one_batch
+
     def first(self, directory: Path) -> TrainConfig:
         """Returns the first corner as if it were written to a directory: what all trials share lies there."""
-        return self.config({name: _ends(one)[0] for name, one in self.space.dimensions.items()}, directory)
+        return self.config(self._first, directory)
 
     def defaults(self) -> Values:
         """The values of the config, as far as they lie in the space."""
@@ -99,9 +114,8 @@ class Plan:
         if groups not in self._composed:
             composed = self._compose([*self.space.fixed, *groups])
             # A copy of all that Hydra knows of itself would cost more than a trial's own settings.
-            self._composed[groups] = OmegaConf.masked_copy(
-                composed, [str(name) for name in composed if name != "hydra"]
-            )
+            own = [str(name) for name in composed if name != "hydra"]
+            self._composed[groups] = OmegaConf.masked_copy(composed, own)
         config = self._composed[groups].copy()
         for name, text in texts.items():
             if name not in GROUPS:
@@ -113,95 +127,64 @@ class Plan:
         own = [override for override in self.space.fixed if not override.startswith(("hpo.", "best_of="))]
         return [*own, *self.space.overrides(values)]
 
-    def save(self, directory: Path) -> None:
-        """Writes search.yaml, from which `resumed` makes the plan again."""
-        directory.mkdir(parents=True, exist_ok=True)
-        temporary = directory / f"{SEARCH_CONFIG}.partial"
-        OmegaConf.save(OmegaConf.create(self._record()), temporary)
-        temporary.replace(directory / SEARCH_CONFIG)
-
-    def _record(self) -> dict[str, Any]:
-        first = OmegaConf.to_container(OmegaConf.structured(self.corners[0]))
-        assert isinstance(first, dict)
-        del first["run_dir"]
-        return {
-            "overrides": self.arguments,
-            "first_corner": first,
-            "space": {name: _described(dimension) for name, dimension in self.space.dimensions.items()},
-            "strategy": self.settings.strategy,
-            "objective": self.settings.objective,
-            "min_epochs": self.settings.min_epochs,
-        }
-
-    @classmethod
-    def resumed(
-        cls, directory: Path, arguments: Sequence[str], compose: Compose, loader: ConfigLoader | None
-    ) -> Plan:
-        """Makes the plan of a search again; `hpo.trials` may have changed, so that it becomes a longer one.
+    def _valid_points(self) -> tuple[Values, list[Values]]:
+        """Returns a point that can be tried, and for every other option a point that has it.
 
         Raises:
-            ConfigError: The directory holds no search, or conf/ has changed so that it would be another one.
+            ConfigError: An option can be tried with no other value of the rest; the message says why not.
         """
-        path = directory / SEARCH_CONFIG
-        if not path.is_file():
-            raise ConfigError(f"resume={directory}: there is no {SEARCH_CONFIG} in it, so it is no search.")
-        others = [one for one in arguments if not one.startswith((*_PLACES, "hpo.trials="))]
-        if others:
-            raise ConfigError(
-                f"resume={directory} continues that search as it was, so {' '.join(others)} cannot apply. "
-                "Leave it out, or start a new search with it; only hpo.trials can be raised."
-            )
-        saved: Any = OmegaConf.to_container(OmegaConf.load(path))
-        longer = [argument for argument in arguments if argument.startswith("hpo.trials=")]
-        plan = cls([*saved["overrides"], *longer], compose, loader)
-        now = plan._record()
-        changed = sorted(name for name in now if name != "overrides" and now[name] != saved[name])
-        if changed:
-            raise ConfigError(
-                f"resume={directory}: conf/ now says something else than when that search was begun "
-                f"({', '.join(_differences(saved, now, changed))}). Undo that, or start a new search."
-            )
-        return plan
-
-    def _corners(self) -> list[TrainConfig]:
-        for name, dimension in self.space.dimensions.items():
-            of_whole_numbers = isinstance(OmegaConf.select(self._base, name), int)
-            if of_whole_numbers and isinstance(dimension, Interval) and not dimension.integer:
-                low, high = math.ceil(dimension.low), math.floor(dimension.high)
-                raise ConfigError(f"{name} takes whole numbers: write {name}=int(interval({low}, {high})).")
         options = {name: _ends(dimension) for name, dimension in self.space.dimensions.items()}
-        first = {name: found[0] for name, found in options.items()}
-        points = [first, *({**first, name: option} for name, found in options.items() for option in found[1:])]
-        return [self.config(point, Path()) for point in points]
+        first = self._repaired({name: found[0] for name, found in options.items()}, options, kept=None)
+        others = [
+            self._repaired({**first, name: option}, options, kept=name)
+            for name, found in options.items()
+            for option in found
+            if option != first[name]
+        ]
+        return first, [first, *others]
+
+    def _repaired(self, point: Values, options: Mapping[str, Sequence[float | str]], kept: str | None) -> Values:
+        """Returns a point, or one that can be tried and differs in one value but not in the one that is `kept`."""
+        try:
+            self.config(point, Path())
+        except ConfigError as error:
+            for name, found in options.items():
+                for option in found if name != kept else ():
+                    with contextlib.suppress(ConfigError):
+                        self.config({**point, name: option}, Path())
+                        return {**point, name: option}
+            raise error
+        return point
+
+    def _least_often_first(self, points: Sequence[Values]) -> Space:
+        needs = [what_is_prepared(config) for config in self.corners]
+        changing = {
+            name
+            for point, need in zip(points, needs, strict=True)
+            if need != needs[0]
+            for name in point
+            if point[name] != self._first[name]
+        }
+        dimensions = sorted(self.space.dimensions.items(), key=lambda dimension: dimension[0] not in changing)
+        return Space(dict(dimensions), self.space.fixed)
 
 
-def check_unused(directory: Path) -> None:
-    """Refuses to begin a search where there is one.
+def _check_places(fixed: Sequence[str]) -> None:
+    for override in fixed:
+        if override.startswith("run_dir="):
+            raise ConfigError(f"{override}: trials are written where hydra.sweep.dir says; set that instead.")
 
-    Raises:
-        ConfigError: The message says how to continue it.
-    """
-    if (directory / SEARCH_CONFIG).is_file():
-        raise ConfigError(
-            f"{directory} holds a search already. Continue it with python train.py -m resume={directory}, or choose "
-            "another hydra.sweep.dir."
-        )
+
+def _check_whole_numbers(space: Space) -> None:
+    types = key_types(TrainConfig)
+    for name, dimension in space.dimensions.items():
+        whole = types.get(name) in (int, int | None)
+        if whole and isinstance(dimension, Interval) and not dimension.integer:
+            raise ConfigError(f"{name} takes whole numbers: write {name}=int(interval(smallest, largest)).")
 
 
 def _ends(dimension: Dimension) -> list[float | str]:
     return list(dimension.values) if isinstance(dimension, Choice) else [dimension.low, dimension.high]
-
-
-def _described(dimension: Dimension) -> Any:
-    return list(dimension.values) if isinstance(dimension, Choice) else vars(dimension)
-
-
-def _differences(saved: dict[str, Any], now: dict[str, Any], names: Sequence[str]) -> list[str]:
-    return [name for name in names if name != "first_corner"] + [
-        key
-        for key in now["first_corner"]
-        if "first_corner" in names and now["first_corner"][key] != saved["first_corner"].get(key)
-    ]
 
 
 def _set(config: DictConfig, name: str, text: str) -> None:

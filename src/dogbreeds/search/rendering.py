@@ -73,6 +73,8 @@ def parameter_ranges(space: Space, strategy: str) -> dict[str, list[dict[str, An
     Raises:
         ConfigError: The service would refuse it.
     """
+    if strategy not in STRATEGIES:
+        raise ValueError(f"{strategy!r} is none of {STRATEGIES}")
     if len(space.dimensions) > _MOST_RANGES:
         raise ConfigError(f"SageMaker varies {_MOST_RANGES} settings at most, not {len(space.dimensions)}.")
     ranges: dict[str, list[dict[str, Any]]] = {

@@ -62,7 +62,7 @@ class Screen:
     def _line(self, entry: Entry) -> str:
         best = Leaderboard.of(self._objective, self._entries).best
         parts = [
-            f"trial {len(self._entries):>{len(str(self._wanted))}}/{self._wanted}",
+            f"{len(self._entries):>{len(str(self._wanted))}}/{self._wanted}  trial {entry.number}",
             " ".join(f"{name}={shown(value)}" for name, value in entry.values.items()),
             f"{self._objective.name} {shown(entry.value)}" if entry.state == FINISHED else entry.state,
             entry.message or (f"best {shown(best.value)} of trial {best.number}" if best else ""),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -12,7 +13,7 @@ from dogbreeds.search.space import Interval, Space
 #: How points are chosen.
 STRATEGIES = ("grid", "random", "bayes", "hyperband")
 #: Config groups that can be searched.
-GROUPS = ("data", "model", "trainer", "experiment")
+GROUPS = ("data", "model", "experiment")
 _MEASURED = {
     "accuracy": True,
     "top5_accuracy": True,
@@ -24,8 +25,10 @@ _MEASURED = {
 OBJECTIVES = {f"{split}/{name}": more for split in ("val", "test") for name, more in _MEASURED.items()}
 #: Those that are known after each epoch.
 EPOCH_OBJECTIVES = ("val/loss", "val/accuracy", "val/top5_accuracy", "val/macro_f1")
-# Where a run is written and what it shares with others, which are no properties of a model.
-_NOT_SEARCHED = ("resume", "run_dir", "cache.dir", "cache.max_gb")
+# Where a run is written, what it shares with others and what it runs on are no properties of a model.
+_NOT_SEARCHED = ("resume", "run_dir", "cache.", "trainer.")
+# A grid of more would not end while anybody waits, and a slip of the pen is likelier.
+_LARGEST_GRID = 10_000
 
 
 @dataclass(frozen=True)
@@ -53,23 +56,25 @@ def searchable() -> list[str]:
     return [*GROUPS, *(name for name in key_names(TrainConfig) if name not in _NOT_SEARCHED)]
 
 
-def check_search(settings: SearchConfig, space: Space, config: TrainConfig) -> None:
+def check_search(settings: SearchConfig, space: Space, configs: Sequence[TrainConfig]) -> None:
     """Refuses a search that cannot work, listing everything that is wrong at once.
 
     Args:
         settings: The section `hpo`.
         space: What it varies.
-        config: The values that are not varied.
+        configs: Some of its trials, which together hold all that is varied.
 
     Raises:
         ConfigError: One line per problem.
     """
-    problems = _problems(settings, space, config)
+    problems = [*_problems(settings, space), *_trainer_problems(configs[0])]
+    if settings.strategy == "hyperband":
+        problems += _hyperband_problems(settings, configs)
     if problems:
         raise ConfigError("\n".join(problems))
 
 
-def _problems(settings: SearchConfig, space: Space, config: TrainConfig) -> list[str]:
+def _problems(settings: SearchConfig, space: Space) -> list[str]:
     problems = []
     if settings.strategy not in STRATEGIES:
         problems.append(f"hpo.strategy={settings.strategy}: must be one of {', '.join(STRATEGIES)}.")
@@ -84,40 +89,51 @@ def _problems(settings: SearchConfig, space: Space, config: TrainConfig) -> list
             "There is nothing to search: add hpo=bayes, or name the values to try, such as lr=0.01,0.001."
         )
     if settings.strategy == "grid":
-        problems += _endless(space)
-        if settings.trials is not None:
-            problems.append(
-                f"hpo.trials={settings.trials}: a grid runs all its combinations. Leave it out, or take hpo=random."
-            )
+        problems += _grid_problems(settings, space)
     elif settings.trials is None:
         problems.append(f"hpo.strategy={settings.strategy} needs to be told how often: hpo.trials=16.")
-    if settings.strategy == "hyperband":
-        problems += _hyperband_problems(settings, config)
-    if config.trainer.strategy not in ("auto", "single_device"):
-        problems.append(
-            f"trainer.strategy={config.trainer.strategy}: a search runs its trials in one process. Use trainer=auto."
-        )
     return problems
 
 
-def _endless(space: Space) -> list[str]:
-    return [
+def _grid_problems(settings: SearchConfig, space: Space) -> list[str]:
+    problems = [
         f"{name}: a grid has no end of points between {dimension.low:g} and {dimension.high:g}. Name some, such as "
         f"{name}={dimension.low:g},{dimension.high:g}, or search with hpo=bayes or hpo=random."
         for name, dimension in space.dimensions.items()
         if isinstance(dimension, Interval) and not dimension.integer
     ]
+    if not problems and space.size > _LARGEST_GRID:
+        problems.append(f"A grid of {space.size:,.0f} combinations: name fewer values, or take hpo=random.")
+    if settings.trials is not None:
+        problems.append(
+            f"hpo.trials={settings.trials}: a grid runs all its combinations. Leave it out, or take hpo=random."
+        )
+    return problems
 
 
-def _hyperband_problems(settings: SearchConfig, config: TrainConfig) -> list[str]:
+def _trainer_problems(config: TrainConfig) -> list[str]:
+    trainer = config.trainer
+    if trainer.strategy in ("auto", "single_device") and trainer.devices == "1":
+        return []
+    return [
+        f"trainer.strategy={trainer.strategy} trainer.devices={trainer.devices}: a search runs its trials in one "
+        "process on one device. Use trainer=auto."
+    ]
+
+
+def _hyperband_problems(settings: SearchConfig, configs: Sequence[TrainConfig]) -> list[str]:
     problems = []
-    if settings.min_epochs is None or settings.min_epochs < 1:
-        problems.append(f"hpo.min_epochs={settings.min_epochs}: hpo=hyperband needs at least 1.")
+    epochs = max(config.epochs for config in configs)
+    if settings.min_epochs is None or not 1 <= settings.min_epochs < epochs:
+        problems.append(
+            f"hpo.min_epochs={settings.min_epochs} epochs={epochs}: hpo=hyperband stops trials between the "
+            "two, so it needs at least 1 and more epochs than that."
+        )
     if settings.objective in OBJECTIVES and settings.objective not in EPOCH_OBJECTIVES:
         problems.append(
             f"hpo.objective={settings.objective} is not known after each epoch, as hpo=hyperband needs: "
             f"take one of {', '.join(EPOCH_OBJECTIVES)}."
         )
-    if config.optimizer == "exact":
+    if any(config.optimizer == "exact" for config in configs):
         problems.append("optimizer=exact has no epochs that hpo=hyperband could cut short: take hpo=exact.")
     return problems

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
@@ -27,11 +27,10 @@ from hydra.errors import HydraException
 
 from dogbreeds.errors import ConfigError
 
-#: How values are spread over an interval; `auto` leaves it to the strategy.
-SCALES = ("auto", "linear", "log")
 _TAGS = ("linear", "log")
 _ORDERED = "ordered"
 _SPACE = "hpo.space."
+_OF_ALL_TRIALS = ("hpo", "resume", "best_of", "run_dir", "cache.", "trainer", "paths")
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Interval:
     Attributes:
         low: The smallest.
         high: The largest.
-        scale: One of `SCALES`.
+        scale: How values are spread: `linear`, `log`, or `auto`, which leaves it to the strategy.
         integer: Only whole numbers.
     """
 
@@ -80,10 +79,16 @@ class Space:
         """Returns what one value for each dimension is on the command line, without what is fixed."""
         return [f"{name}={_text(values[name], dimension)}" for name, dimension in self.dimensions.items()]
 
-    def combinations(self) -> list[Values]:
-        """Returns all points of a space without intervals of all numbers, which have no end of them."""
+    @property
+    def size(self) -> float:
+        """How many points there are; infinity with an interval of all numbers."""
+        return math.prod(_count(dimension) for dimension in self.dimensions.values())
+
+    def combinations(self) -> Iterator[Values]:
+        """Yields all points of a space without intervals of all numbers, which have no end of them."""
         points = {name: _points(dimension) for name, dimension in self.dimensions.items()}
-        return [dict(zip(points, combination, strict=True)) for combination in itertools.product(*points.values())]
+        for combination in itertools.product(*points.values()):
+            yield dict(zip(points, combination, strict=True))
 
     def within(self, values: Mapping[str, Any]) -> Values:
         """Returns those of some settings that lie in the space, as values of it."""
@@ -140,7 +145,8 @@ def parse(
 
 def _parsed(parser: OverridesParser, text: str, shown: str) -> Override:
     try:
-        return parser.parse_override(text)
+        # The singular does not hand the loader on, which globs need.
+        return parser.parse_overrides([text])[0]
     except HydraException as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"{shown}: not in Hydra's override grammar ({reason}).") from error
@@ -149,6 +155,8 @@ def _parsed(parser: OverridesParser, text: str, shown: str) -> Override:
 def _check_name(name: str, text: str, known: Collection[str]) -> None:
     if name.startswith(_SPACE):
         raise ConfigError(f"{text}: on the command line write it without {_SPACE}")
+    if name.startswith(_OF_ALL_TRIALS):
+        raise ConfigError(f"{text}: {name} has one value in a search.")
     if name not in known:
         near = get_close_matches(name, sorted(known), n=3, cutoff=0.5)
         hint = f"Did you mean {' or '.join(near)}? " if near else ""
@@ -164,6 +172,8 @@ def _dimension(override: Override, text: str) -> Dimension:
         return _interval(sweep, tags, text)
     assert isinstance(sweep, ChoiceSweep | RangeSweep | Glob)
     _refuse_tags(tags, (_ORDERED,), text)
+    if getattr(sweep, "shuffle", False):
+        raise ConfigError(f"{text}: a search has an order of its own. Leave shuffle out.")
     if isinstance(sweep, RangeSweep) and isinstance(sweep.start, int) and isinstance(sweep.stop, int):
         numbers = list(sweep.range())
         if sweep.step == 1 and len(numbers) > 1:
@@ -206,6 +216,12 @@ def _refuse_tags(tags: set[str], allowed: Sequence[str], text: str) -> None:
 def value_of(text: str) -> Any:
     """Returns what Hydra reads in a value that stands in an override."""
     return OverridesParser.create().parse_override(f"value={text}").value()
+
+
+def _count(dimension: Dimension) -> float:
+    if isinstance(dimension, Choice):
+        return len(dimension.values)
+    return dimension.high - dimension.low + 1 if dimension.integer else math.inf
 
 
 def _points(dimension: Dimension) -> list[float | str]:

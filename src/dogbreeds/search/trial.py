@@ -9,14 +9,13 @@ from typing import Any
 
 from dogbreeds.config import RUN_CONFIG, load_saved, save
 from dogbreeds.evaluation import describe, facts, score
-from dogbreeds.fitting import Report, fit_exactly, fit_trial
-from dogbreeds.history import History
-from dogbreeds.model.package import Network, load_state, save_state
+from dogbreeds.fitting import Report
+from dogbreeds.model.package import load_state, save_state
 from dogbreeds.model.reference import reference_metrics
 from dogbreeds.preparation import Preparations, Prepared
 from dogbreeds.schema import TrainConfig
 from dogbreeds.serve.handler import Handler
-from dogbreeds.training import METRICS, complete, package, write_json
+from dogbreeds.training import METRICS, complete, fit_network, package, write_json
 
 HEAD = "head.safetensors"
 _TRAINED = ("tail", "head")
@@ -44,25 +43,26 @@ def run_trial(config: TrainConfig, prepared: Prepared, report: Report) -> dict[s
     path = prepared.exact_path(config, network.head)
     reference = reference_metrics(path.best(), network.head, prepared.features.vectors)
     training_began = time.perf_counter()
-    history = _fit(config, prepared, network, report)
+    pruned = False
+
+    def noted(row: dict[str, float]) -> bool:
+        nonlocal pruned
+        pruned = report(row)
+        return pruned
+
+    history = fit_network(config, prepared, network, noted)
     trained = time.perf_counter() - training_began
     save_state(directory / HEAD, network, _TRAINED)
     handler = Handler(describe(config, prepared, network), network, prepared.device)
     metrics = score(handler, prepared.features.inputs)
     metrics |= reference | facts(config, prepared, history, handler)
+    if pruned:
+        metrics["pruned"] = True
     # Features are the search's, not the trial's.
     seconds = {"features": 0.0, "training": trained, "total": time.perf_counter() - began}
     metrics["seconds"] = {name: round(value, 2) for name, value in seconds.items()}
     write_json(directory / METRICS, metrics)
     return metrics
-
-
-def _fit(config: TrainConfig, prepared: Prepared, network: Network, report: Report) -> History:
-    if config.optimizer == "exact":
-        path = prepared.exact_path(config, network.head)
-        return fit_exactly(config, path, network, prepared.features.inputs)
-    weights = prepared.class_weights(config)
-    return fit_trial(config, prepared.batches(config), network, prepared.features.precision, weights, report)
 
 
 def package_trial(directory: Path, preparations: Preparations) -> None:

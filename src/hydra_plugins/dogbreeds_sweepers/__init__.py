@@ -6,12 +6,17 @@ Hydra imports this at every start, so nothing heavy is imported here.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from hydra.core.utils import configure_log
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
+
+from dogbreeds.errors import ConfigError
+
+_PACKAGES = ("optuna", "plotly", "scipy", "greenlet")
 
 
 class LocalSearch(Sweeper):
@@ -23,7 +28,8 @@ class LocalSearch(Sweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         """Runs the search of a command line."""
-        from dogbreeds.search.plan import Plan, check_unused
+        from dogbreeds.search.plan import Plan
+        from dogbreeds.search.resuming import check_unused, resumed
 
         loader, config = self._loader, self._config
         directory = Path(config.resume or config.hydra.sweep.dir)
@@ -31,11 +37,14 @@ class LocalSearch(Sweeper):
         def compose(overrides: Sequence[str]) -> DictConfig:
             return loader.load_sweep_config(config, list(overrides))
 
+        missing = [name for name in _PACKAGES if find_spec(name) is None]
+        if missing:
+            raise ConfigError(f"-m needs {' and '.join(missing)}: pip install 'dogbreeds[search]', or make install.")
         if config.resume is None:
             check_unused(directory)
             plan = Plan(arguments, compose, loader)
         else:
-            plan = Plan.resumed(directory, arguments, compose, loader)
+            plan = resumed(directory, arguments, compose, loader)
         self._log_to(directory)
 
         from dogbreeds.search.local import search
@@ -43,7 +52,10 @@ class LocalSearch(Sweeper):
         search(plan, directory)
 
     def _log_to(self, directory: Path) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"hydra.sweep.dir={directory} cannot be made: {error.strerror}.") from error
         with open_dict(self._config):
             self._config.hydra.runtime.output_dir = str(directory)
         configure_log(self._config.hydra.job_logging, self._config.hydra.verbose)
