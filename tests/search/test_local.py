@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from dogbreeds.search.local import search
 from dogbreeds.search.optuna_engine import STORAGE
 from dogbreeds.search.plan import Plan
 from dogbreeds.search.resuming import resumed, save_plan
-from dogbreeds.search.trial import HEAD
+from dogbreeds.search.trial import HEAD, run_trial
 from dogbreeds.training import train
 from tests.conftest import Compose
 from tests.search.conftest import MakePlan, composed
@@ -286,3 +287,16 @@ def test_a_debugging_search_leaves_the_features_of_the_user_alone(
     assert metrics_of(tmp_path / "search" / "0")["debug"] is True
     assert "their numbers mean nothing" in capsys.readouterr().out
     assert "Debugging runs on one batch" in (tmp_path / "search" / "search.html").read_text()
+
+
+def test_a_result_that_is_no_number_is_no_result(
+    plan: MakePlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoiled(config: Any, *rest: Any) -> dict[str, Any]:
+        metrics = run_trial(config, *rest)
+        return metrics | ({"val/loss": math.nan} if config.run_dir.endswith("0") else {})
+
+    monkeypatch.setattr("dogbreeds.search.local.run_trial", spoiled)
+    board = search(plan("lr=0.1,0.01"), tmp_path)
+    assert states(tmp_path) == {0: NAN, 1: FINISHED}
+    assert board.best is not None and board.best.number == 1

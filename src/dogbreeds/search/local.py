@@ -139,7 +139,7 @@ class RunningSearch:
             return
         try:
             package_trial(best, self._preparations)
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             # Somebody has been at the files; the search itself is worth showing all the same.
             log.warning(
                 "%s cannot be packaged (%s). Run its values again: python train.py %s",
@@ -171,11 +171,14 @@ class RunningSearch:
             (directory / ERROR).write_text(traceback.format_exc(), encoding="utf-8")
             state, message = FAILED, f"{type(error).__name__}: {error} (see {directory / ERROR})"
         numbers = {name: value for name, value in metrics.items() if "/" in name and isinstance(value, float)}
+        value = numbers.get(self._engine.objective.name)
+        if state == FINISHED and (value is None or not math.isfinite(value)):
+            state, message = NAN, f"{self._engine.objective.name} is {value}"
         return Entry(
             number,
             state,
             values,
-            numbers.get(self._engine.objective.name),
+            value,
             numbers,
             metrics.get("epochs", progress.epochs),
             round(time.perf_counter() - began, 2),
