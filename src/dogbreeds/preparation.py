@@ -20,7 +20,7 @@ from dogbreeds.model.backbones import Backbone, cut, load_backbone
 from dogbreeds.model.exact import ExactPath
 from dogbreeds.model.head import Head, HeadShape
 from dogbreeds.model.package import Network
-from dogbreeds.model.reference import exact_path
+from dogbreeds.model.reference import exact_path, reference_metrics
 from dogbreeds.schema import TrainConfig
 
 log = logging.getLogger(__name__)
@@ -45,6 +45,7 @@ class Prepared:
     device: torch.device
     _store: FeatureStore
     _paths: dict[str, ExactPath] = field(default_factory=dict)
+    _references: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def decided(self, config: TrainConfig) -> TrainConfig:
         """Returns the config with the engine and precision that were chosen: a resumed run must not choose again."""
@@ -77,6 +78,14 @@ class Prepared:
             return None
         counts = torch.tensor(self.data.folders.class_counts("train"), dtype=torch.float32)
         return counts.sum() / (len(counts) * counts.clamp_min(1))
+
+    def reference(self, config: TrainConfig, head: Head) -> dict[str, float]:
+        """Returns what metrics.json says of the best exact solution."""
+        kind = config.model.class_weights
+        if kind not in self._references:
+            best = self.exact_path(config, head).best()
+            self._references[kind] = reference_metrics(best, head, self.features.vectors)
+        return self._references[kind]
 
     def exact_path(self, config: TrainConfig, head: Head) -> ExactPath:
         """Returns the exact linear solutions with the class weights of a run."""

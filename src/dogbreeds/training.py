@@ -14,7 +14,7 @@ from dogbreeds.features.store.store import FeatureStore
 from dogbreeds.fitting import Report, fit, fit_exactly, fit_trial, quieten
 from dogbreeds.history import History
 from dogbreeds.model.package import Network, save_archive, save_package, write_description
-from dogbreeds.model.reference import reference_metrics, warn_below_reference
+from dogbreeds.model.reference import warn_below_reference
 from dogbreeds.preparation import Prepared, prepare
 from dogbreeds.report.build import build_report
 from dogbreeds.schema import TrainConfig
@@ -75,8 +75,7 @@ def train(config: TrainConfig) -> RunResult:
         save(config, run_dir / RUN_CONFIG)
         training_began = time.perf_counter()
         network = prepared.network(config)
-        path = prepared.exact_path(config, network.head)
-        reference = reference_metrics(path.best(), network.head, prepared.features.vectors)
+        reference = prepared.reference(config, network.head)
         history = fit_network(config, prepared, network)
         seconds = {"features": training_began - features_began, "training": time.perf_counter() - training_began}
         handler = package(run_dir, config, prepared, network)

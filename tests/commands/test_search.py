@@ -49,6 +49,8 @@ def started(arguments: list[str], directory: Path, trials: int) -> subprocess.Po
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # Where the tests run in the background, Ctrl-C is ignored, which children inherit.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     end = time.monotonic() + SECONDS
     while len(states(directory)) < trials and time.monotonic() < end:

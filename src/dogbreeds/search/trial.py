@@ -7,14 +7,16 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from dogbreeds.config import RUN_CONFIG, load_saved, save
 from dogbreeds.evaluation import describe, facts, score
 from dogbreeds.fitting import Report
 from dogbreeds.model.package import load_state, save_state
-from dogbreeds.model.reference import reference_metrics
 from dogbreeds.preparation import Preparations, Prepared
 from dogbreeds.schema import TrainConfig
 from dogbreeds.serve.handler import Handler
+from dogbreeds.threads import compute_threads
 from dogbreeds.training import METRICS, complete, fit_network, package, write_json
 
 HEAD = "head.safetensors"
@@ -35,13 +37,19 @@ def run_trial(config: TrainConfig, prepared: Prepared, report: Report) -> dict[s
     Raises:
         UserError: It did not come to an end; the message says why.
     """
+    # Small products, for which threads would wait for each other longer than they compute; a tail is worth them.
+    threads = 1 if config.model.unfreeze is None else torch.get_num_threads()
+    with compute_threads(threads):
+        return _run(config, prepared, report)
+
+
+def _run(config: TrainConfig, prepared: Prepared, report: Report) -> dict[str, Any]:
     began = time.perf_counter()
     directory = Path(config.run_dir)
     config = prepared.decided(config)
     save(config, directory / RUN_CONFIG)
     network = prepared.network(config)
-    path = prepared.exact_path(config, network.head)
-    reference = reference_metrics(path.best(), network.head, prepared.features.vectors)
+    reference = prepared.reference(config, network.head)
     training_began = time.perf_counter()
     pruned = False
 
