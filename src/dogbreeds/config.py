@@ -117,14 +117,14 @@ def trial(composed: DictConfig, directory: Path) -> TrainConfig:
     """Returns the config of one trial of a search.
 
     Args:
-        composed: What Hydra composed for it.
+        composed: What Hydra composed for it; it is changed to say where.
         directory: Where it is written.
 
     Raises:
         ConfigError: A setting is impossible. That there are photos is for the search to see, once.
     """
-    own = OmegaConf.merge(composed, {"resume": None, "run_dir": str(directory)})
-    return check_settings(_typed(own))
+    composed.resume, composed.run_dir = None, str(directory)
+    return check_settings(_typed(composed))
 
 
 def _typed(composed: Any) -> TrainConfig:
