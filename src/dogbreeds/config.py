@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from dogbreeds.atomic import replacing
 from dogbreeds.commands import override
 from dogbreeds.data.layout import find_photos
 from dogbreeds.errors import ConfigError
@@ -66,7 +66,7 @@ def load(composed: DictConfig, overrides: list[str]) -> TrainConfig:
         if (directory / SEARCH_CONFIG).is_file():
             raise ConfigError(f"resume={directory} is a search: python train.py -m {override('resume', directory)}")
         raise ConfigError(f"resume={directory}: no {RUN_CONFIG} there, so it is not a run directory of train.py.")
-    config = check(_typed(OmegaConf.load(saved)))
+    config = check(load_saved(saved))
     config.resume = str(directory)
     config.run_dir = str(directory)
     return config
@@ -102,15 +102,17 @@ def read_yaml(path: Path) -> Any:
 def save(config: TrainConfig, path: Path) -> None:
     """Writes the config as YAML that `load` reads back."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Processes of a distributed run write the same file at once.
-    temporary = path.with_suffix(f".{os.getpid()}.partial")
-    OmegaConf.save(OmegaConf.structured(config), temporary)
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        OmegaConf.save(OmegaConf.structured(config), temporary)
 
 
 def load_saved(path: Path) -> TrainConfig:
-    """Reads what `save` wrote; it was checked before."""
-    return _typed(OmegaConf.load(path))
+    """Reads what `save` wrote.
+
+    Raises:
+        ConfigError: Somebody has changed it so that it is no config any more.
+    """
+    return _typed(OmegaConf.create(read_yaml(path)))
 
 
 def trial(composed: DictConfig, directory: Path) -> TrainConfig:

@@ -11,17 +11,16 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from difflib import get_close_matches
 from pathlib import Path
 
 import hydra
 import platformdirs
 from hydra.core.config_store import ConfigStore
-from hydra.errors import CompactHydraException
+from hydra.errors import CompactHydraException, HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dogbreeds.errors import ConfigError, UserError
+from dogbreeds.errors import ConfigError, UserError, did_you_mean
 from dogbreeds.schema import SCHEMAS, key_names
 
 Task = Callable[[DictConfig], None]
@@ -85,7 +84,11 @@ def _arranged(arguments: list[str]) -> list[str]:
     from dogbreeds.search.leaderboard import best_overrides
     from dogbreeds.search.space import value_of
 
-    place = value_of(typed["best_of"].partition("=")[2])
+    try:
+        place = value_of(typed["best_of"].partition("=")[2])
+    except HydraException:
+        # Hydra will say of the whole command line what is wrong with it.
+        place = None
     if not place:
         return [*flags, *rest]
     if "resume" in typed:
@@ -166,9 +169,7 @@ def _setting_names(primary: Path) -> list[str]:
 
 
 def _unknown_key(key: str, names: list[str]) -> str:
-    near = get_close_matches(key, names, n=3, cutoff=0.5)
-    hint = f"Did you mean {' or '.join(near)}? " if near else ""
-    return f"Unknown setting '{key}'. {hint}Settings are: {', '.join(names)}."
+    return f"Unknown setting '{key}'. {did_you_mean(key, names)}Settings are: {', '.join(names)}."
 
 
 def _leave_quietly() -> None:

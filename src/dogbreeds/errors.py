@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+def did_you_mean(name: str, names: Iterable[str], most: int = 3) -> str:
+    """Returns a sentence that names what is spelled like `name`, with a space behind it; nothing where nothing is."""
+    near = get_close_matches(name, list(names), n=most, cutoff=0.5)
+    return f"Did you mean {' or '.join(near)}? " if near else ""
+
 
 class UserError(Exception):
     """Something the user can put right: the message says what is wrong, where, and what to type instead.

@@ -82,6 +82,11 @@ def device_of(config: TrainConfig) -> torch.device:
     )
 
 
+def threads_of(config: TrainConfig) -> int:
+    """Returns how many threads a run trains with: a head alone is small products, a tail is worth all threads."""
+    return 1 if config.model.unfreeze is None else torch.get_num_threads()
+
+
 class NeverFiniteError(UserError):
     """A run whose validation loss was never a number."""
 
@@ -219,10 +224,8 @@ def _run(
     advice: str,
 ) -> None:
     data.inputs = {split: features.to(device_of(config)) for split, features in data.inputs.items()}
-    # A head alone is small products; a tail is worth all threads.
-    threads = 1 if config.model.unfreeze is None else torch.get_num_threads()
     try:
-        with compute_threads(threads):
+        with compute_threads(threads_of(config)):
             trainer.fit(model, datamodule=data, ckpt_path=resumed, weights_only=True)
     except SystemExit:
         if trainer.interrupted:

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytorch_lightning as pl
 
+from dogbreeds.atomic import replacing
+
 log = logging.getLogger(__name__)
 
 HISTORY = "history.csv"
@@ -77,12 +79,10 @@ class History(pl.Callback):
     def add(self, row: dict[str, float]) -> None:
         """Adds a row and writes all."""
         self.rows.append(row)
-        temporary = self.path.with_suffix(".partial")
-        with temporary.open("w", newline="", encoding="utf-8") as file:
+        with replacing(self.path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
             writer.writerows(self.rows)
-        temporary.replace(self.path)
 
 
 def read_history(path: Path) -> list[dict[str, float]]:

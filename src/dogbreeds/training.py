@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dogbreeds.atomic import write_text
 from dogbreeds.config import RUN_CONFIG, save
 from dogbreeds.evaluation import describe, facts, score
 from dogbreeds.features.store.store import FeatureStore
@@ -81,11 +82,11 @@ def train(config: TrainConfig) -> RunResult:
         handler = package(run_dir, config, prepared, network)
         metrics = score(handler, prepared.features.inputs)
     metrics |= reference | facts(config, prepared, history, handler)
+    describe_scores(run_dir, metrics, handler)
+    save_archive(run_dir / "model", run_dir / "model.tar.gz")
     seconds["total"] = time.perf_counter() - began
     metrics["seconds"] = {name: round(value, 2) for name, value in seconds.items()}
-    result = complete(run_dir, metrics, handler)
-    save_archive(run_dir / "model", run_dir / "model.tar.gz")
-    return result
+    return complete(run_dir, metrics)
 
 
 def fit_network(config: TrainConfig, prepared: Prepared, network: Network, report: Report | None = None) -> History:
@@ -111,10 +112,14 @@ def package(run_dir: Path, config: TrainConfig, prepared: Prepared, network: Net
     return Handler.load(run_dir / "model", prepared.device)
 
 
-def complete(run_dir: Path, metrics: dict[str, Any], handler: Handler) -> RunResult:
-    """Writes what is known of a packaged run: metrics.json, the description in its package, and the report."""
+def describe_scores(run_dir: Path, metrics: dict[str, Any], handler: Handler) -> None:
+    """Writes the scores and the temperature of a handler into the package that it was loaded from."""
     handler.description.metrics = {name: value for name, value in metrics.items() if "/" in name}
     write_description(run_dir / "model", handler.description)
+
+
+def complete(run_dir: Path, metrics: dict[str, Any]) -> RunResult:
+    """Writes metrics.json, which says that a run is through, and its report."""
     write_json(run_dir / METRICS, metrics)
     build_report(run_dir)
     warn_below_reference(metrics)
@@ -142,6 +147,4 @@ def open_store(config: TrainConfig) -> FeatureStore:
 
 def write_json(path: Path, values: dict[str, Any]) -> None:
     """Writes a file whole or not at all."""
-    temporary = path.with_suffix(".partial")
-    temporary.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, json.dumps(values, indent=1) + "\n")

@@ -18,6 +18,7 @@ from dogbreeds.search.rendering import parameter_ranges
 from dogbreeds.search.space import Space, parse
 from tests.commands.test_commands import metrics_of, run, succeeded
 from tests.conftest import ROOT
+from tests.search.ranges import RESNET50, VGG16
 
 SECONDS = 120
 
@@ -113,6 +114,7 @@ def test_best_values_can_be_changed_and_searched_on(small: list[str], tmp_path: 
     [
         (["hpo=bayes"], ["hpo=bayes is for a search", "python train.py -m hpo=bayes"]),
         (["best_of=nowhere"], ["best_of=nowhere", "best.yaml"]),
+        (["best_of=a b="], ["best_of=a b=", "quotes"]),
         (["-m"], ["nothing to search", "hpo=bayes"]),
         (["-m", "lr=interval(1,0)"], ["lr=interval(1,0): the interval is reversed"]),
         (["-m", "hpo=bayes", "rate=1,2"], ["rate"]),
@@ -193,23 +195,8 @@ def recipe(name: str) -> tuple[Space, str, str, int]:
 def test_the_recipes_ask_for_what_their_notebooks_asked() -> None:
     space, strategy, objective, trials = recipe("resnet50_udacity")
     assert (strategy, objective, trials) == ("bayes", "test/accuracy", 4)
-    assert parameter_ranges(space, "Bayesian") == {
-        "ContinuousParameterRanges": [
-            {"Name": "lr", "MinValue": "0.001", "MaxValue": "0.1", "ScalingType": "Auto"},
-        ],
-        "CategoricalParameterRanges": [{"Name": "batch_size", "Values": ["128", "256", "512"]}],
-        "IntegerParameterRanges": [],
-    }
+    assert parameter_ranges(space, "Bayesian") == RESNET50
     for name in ("vgg16_stanford", "resnet18_stanford"):
         space, strategy, objective, trials = recipe(name)
         assert (strategy, objective, trials) == ("bayes", "val/loss", 4)
-        assert parameter_ranges(space, "Bayesian") == {
-            "ContinuousParameterRanges": [
-                {"Name": "lr", "MinValue": "0.001", "MaxValue": "0.1", "ScalingType": "Auto"},
-            ],
-            "CategoricalParameterRanges": [
-                {"Name": "batch_size", "Values": ["128", "256"]},
-                {"Name": "epochs", "Values": ["5", "7", "10"]},
-            ],
-            "IntegerParameterRanges": [],
-        }
+        assert parameter_ranges(space, "Bayesian") == VGG16

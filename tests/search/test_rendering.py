@@ -8,6 +8,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from dogbreeds.errors import ConfigError
 from dogbreeds.search.rendering import decode, distributions, encode, parameter_ranges
 from dogbreeds.search.space import Space, parse
+from tests.search.ranges import RESNET50, VGG16
 
 KNOWN = ("lr", "batch_size", "epochs", "optimizer")
 
@@ -43,27 +44,13 @@ def test_ordered_choices_are_positions_for_optuna_and_values_for_everybody_else(
 
 
 def test_the_resnet50_system() -> None:
-    assert parameter_ranges(space("lr=interval(0.001, 0.1)", "batch_size=choice(128, 256, 512)"), "Bayesian") == {
-        "ContinuousParameterRanges": [
-            {"Name": "lr", "MinValue": "0.001", "MaxValue": "0.1", "ScalingType": "Auto"},
-        ],
-        "CategoricalParameterRanges": [{"Name": "batch_size", "Values": ["128", "256", "512"]}],
-        "IntegerParameterRanges": [],
-    }
+    wanted = space("lr=interval(0.001, 0.1)", "batch_size=choice(128, 256, 512)")
+    assert parameter_ranges(wanted, "Bayesian") == RESNET50
 
 
 def test_the_vgg16_system() -> None:
     wanted = space("lr=interval(0.001, 0.1)", "batch_size=choice(128, 256)", "epochs=choice(5, 7, 10)")
-    assert parameter_ranges(wanted, "Bayesian") == {
-        "ContinuousParameterRanges": [
-            {"Name": "lr", "MinValue": "0.001", "MaxValue": "0.1", "ScalingType": "Auto"},
-        ],
-        "CategoricalParameterRanges": [
-            {"Name": "batch_size", "Values": ["128", "256"]},
-            {"Name": "epochs", "Values": ["5", "7", "10"]},
-        ],
-        "IntegerParameterRanges": [],
-    }
+    assert parameter_ranges(wanted, "Bayesian") == VGG16
 
 
 @pytest.mark.parametrize(("tag", "scaling"), [("log", "Logarithmic"), ("linear", "Linear")])

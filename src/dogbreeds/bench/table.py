@@ -11,6 +11,8 @@ from pathlib import Path
 import torch
 import torchvision
 
+from dogbreeds.atomic import write_text
+
 _CPU_FEATURES = ("amx_bf16", "amx_int8", "avx512_bf16", "avx512_vnni", "avx512f", "avx2")
 
 
@@ -85,6 +87,4 @@ def _row(cells: Sequence[str]) -> str:
 
 def _replace(path: Path, content: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".partial")
-    temporary.write_text(content, encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, content)

@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import dogbreeds
+from dogbreeds.atomic import replacing, write_text
 from dogbreeds.data.images import Transform
 from dogbreeds.errors import PackageError
 from dogbreeds.model.backbones import architecture, cut
@@ -35,6 +36,7 @@ PARTS = ("trunk", "tail", "head")
 #: The modules that a package carries, relative to the package `dogbreeds`.
 CODE = (
     "__init__.py",
+    "atomic.py",
     "errors.py",
     "data/__init__.py",
     "data/images.py",
@@ -137,11 +139,10 @@ def save_state(path: Path, network: Network, parts: Sequence[str]) -> None:
         for part in parts
         for name, tensor in getattr(network, part).state_dict().items()
     }
-    temporary = path.with_suffix(".partial")
-    save_file(state, temporary)
-    # safetensors writes for the owner alone; weights are there to be handed on.
-    temporary.chmod(0o644)
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        save_file(state, temporary)
+        # safetensors writes for the owner alone; weights are there to be handed on.
+        temporary.chmod(0o644)
 
 
 def load_state(path: Path, network: Network, parts: Sequence[str]) -> None:
@@ -156,9 +157,7 @@ def load_state(path: Path, network: Network, parts: Sequence[str]) -> None:
 
 def write_description(directory: Path, description: Description) -> None:
     """Writes model.json, whole or not at all."""
-    temporary = directory / f"{DESCRIPTION}.partial"
-    temporary.write_text(json.dumps(description.to_json(), indent=2) + "\n", encoding="utf-8")
-    temporary.replace(directory / DESCRIPTION)
+    write_text(directory / DESCRIPTION, json.dumps(description.to_json(), indent=2) + "\n")
 
 
 def load_package(directory: Path) -> tuple[Description, Network]:
@@ -201,8 +200,8 @@ def save_archive(package: Path, archive: Path) -> None:
     Weights do not compress, so nothing is compressed; members have no owner and no time, so that the same
     package gives the same archive.
     """
-    temporary = archive.with_name(f"{archive.name}.partial")
     with (
+        replacing(archive) as temporary,
         temporary.open("wb") as raw,
         gzip.GzipFile(filename="", fileobj=raw, mode="wb", compresslevel=0, mtime=0) as packed,
         tarfile.open(fileobj=packed, mode="w") as tar,
@@ -210,7 +209,6 @@ def save_archive(package: Path, archive: Path) -> None:
         for path in sorted(package.rglob("*")):
             if path.is_file() and "__pycache__" not in path.parts:
                 tar.add(path, arcname=str(path.relative_to(package)), filter=_anonymous)
-    temporary.replace(archive)
 
 
 def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:

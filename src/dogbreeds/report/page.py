@@ -8,6 +8,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, select_autoescape
 
+from dogbreeds.atomic import write_text
+
 
 def write_page(target: Path, template: str, content: Mapping[str, Any]) -> Path:
     """Fills a template of `templates/`, and writes the page whole or not at all.
@@ -22,7 +24,5 @@ def write_page(target: Path, template: str, content: Mapping[str, Any]) -> Path:
         lstrip_blocks=True,
     )
     page = environment.get_template(template).render(content)
-    temporary = target.with_suffix(".partial")
-    temporary.write_text(page, encoding="utf-8")
-    temporary.replace(target)
+    write_text(target, page)
     return target

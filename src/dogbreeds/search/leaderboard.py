@@ -10,6 +10,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from dogbreeds.atomic import replacing, write_text
 from dogbreeds.commands import override
 from dogbreeds.config import read_yaml
 from dogbreeds.errors import ConfigError
@@ -101,8 +102,7 @@ class Leaderboard:
         names = list(dict.fromkeys(name for entry in self.entries for name in entry.values))
         metrics = [name for name in _SHOWN_METRICS if name != self.objective.name]
         columns = ["rank", "trial", "state", self.objective.name, *names, *metrics, "epochs", "seconds", "message"]
-        temporary = path.with_suffix(".partial")
-        with temporary.open("w", newline="", encoding="utf-8") as file:
+        with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             for rank, entry in enumerate(self.entries, start=1):
@@ -119,7 +119,6 @@ class Leaderboard:
                         "message": entry.message,
                     }
                 )
-        temporary.replace(path)
 
 
 def _place(objective: Objective, entry: Entry) -> tuple[int, float, int]:
@@ -144,12 +143,8 @@ def save_best(path: Path, best: Entry, objective: Objective, overrides: Sequence
         "values": dict(best.values),
         "overrides": list(overrides),
     }
-    temporary = path.with_suffix(".partial")
-    temporary.write_text(
-        f"# python train.py {override('best_of', path)}\n{OmegaConf.to_yaml(OmegaConf.create(content))}",
-        encoding="utf-8",
-    )
-    temporary.replace(path)
+    text = OmegaConf.to_yaml(OmegaConf.create(content))
+    write_text(path, f"# python train.py {override('best_of', path)}\n{text}")
 
 
 def best_overrides(place: Path) -> list[str]:

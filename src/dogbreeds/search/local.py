@@ -139,7 +139,7 @@ class RunningSearch:
             return
         try:
             package_trial(best, self._preparations)
-        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        except (UserError, OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             # Somebody has been at the files; the search itself is worth showing all the same.
             log.warning(
                 "%s cannot be packaged (%s). Run its values again: python train.py %s",

@@ -167,7 +167,7 @@ class OptunaEngine:
             return NopPruner()
         least = self._settings.min_epochs
         assert least is not None
-        return HyperbandPruner(min_resource=least, max_resource=max(epochs, least), reduction_factor=_REDUCTION)
+        return HyperbandPruner(min_resource=least, max_resource=epochs, reduction_factor=_REDUCTION)
 
 
 def _drop_torn_line(path: Path) -> None:

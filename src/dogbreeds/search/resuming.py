@@ -11,6 +11,7 @@ from typing import Any
 from hydra.core.config_loader import ConfigLoader
 from omegaconf import OmegaConf
 
+from dogbreeds.atomic import write_text
 from dogbreeds.commands import override
 from dogbreeds.config import SEARCH_CONFIG, read_yaml
 from dogbreeds.errors import ConfigError
@@ -38,9 +39,8 @@ def check_unused(directory: Path) -> None:
 
 def save_plan(plan: Plan, directory: Path) -> None:
     """Writes search.yaml, from which `resumed` makes the plan again."""
-    temporary = directory / f"{SEARCH_CONFIG}.partial"
-    OmegaConf.save(OmegaConf.create({"overrides": plan.arguments, **_identity(plan)}), temporary)
-    temporary.replace(directory / SEARCH_CONFIG)
+    content = {"overrides": plan.arguments, "trials": plan.settings.trials, **_identity(plan)}
+    write_text(directory / SEARCH_CONFIG, OmegaConf.to_yaml(OmegaConf.create(content)))
 
 
 def resumed(directory: Path, arguments: Sequence[str], compose: Compose, loader: ConfigLoader | None) -> Plan:
@@ -59,13 +59,12 @@ def resumed(directory: Path, arguments: Sequence[str], compose: Compose, loader:
             "Leave it out, or start a new search with it; only hpo.trials can be raised."
         )
     saved = read_yaml(path)
-    if not isinstance(saved, dict) or "overrides" not in saved:
+    if not isinstance(saved, dict) or not {"overrides", "trials"} <= set(saved):
         raise ConfigError(f"{path} is damaged, or something else: it has no overrides.")
-    before = [str(one) for one in saved["overrides"]]
     longer = [one for one in arguments if one.startswith(_TRIALS)]
-    kept = [one for one in before if not (longer and one.startswith(_TRIALS))]
+    kept = [one for one in saved["overrides"] if not (longer and one.startswith(_TRIALS))]
     plan = Plan([*kept, *longer], compose, loader)
-    if longer and (plan.settings.trials or 0) < (Plan(before, compose, loader).settings.trials or 0):
+    if longer and (plan.settings.trials or 0) < (saved["trials"] or 0):
         raise ConfigError(f"{longer[-1]}: the search has more trials than that; only hpo.trials can be raised.")
     changed = _differences(saved, _identity(plan))
     if changed:
@@ -90,11 +89,8 @@ def _identity(plan: Plan) -> dict[str, Any]:
 
 def _differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """The dotted names under which two identities differ, without the section they stand in."""
-    return [
-        name.partition(".")[2]
-        for name in {**_flat(now), **_flat({section: saved.get(section) for section in now})}
-        if _flat(now).get(name) != _flat(saved).get(name)
-    ]
+    before, after = _flat({section: saved.get(section) for section in now}), _flat(now)
+    return [name.partition(".")[2] for name in {**after, **before} if after.get(name) != before.get(name)]
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

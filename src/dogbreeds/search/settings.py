@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 
-from dogbreeds.errors import ConfigError
+from dogbreeds.errors import ConfigError, did_you_mean
 from dogbreeds.schema import SearchConfig, TrainConfig, key_names
 from dogbreeds.search.space import Interval, Space
 
@@ -79,8 +78,7 @@ def _problems(settings: SearchConfig, space: Space) -> list[str]:
     if settings.strategy not in STRATEGIES:
         problems.append(f"hpo.strategy={settings.strategy}: must be one of {', '.join(STRATEGIES)}.")
     if settings.objective not in OBJECTIVES:
-        near = get_close_matches(settings.objective, OBJECTIVES, n=1)
-        hint = f"Did you mean {near[0]}? " if near else ""
+        hint = did_you_mean(settings.objective, OBJECTIVES, most=1)
         problems.append(f"hpo.objective={settings.objective}: {hint}It must be one of {', '.join(OBJECTIVES)}.")
     if settings.trials is not None and settings.trials < 1:
         problems.append(f"hpo.trials={settings.trials}: must be at least 1.")

@@ -9,7 +9,6 @@ import itertools
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
@@ -25,7 +24,7 @@ from hydra.core.override_parser.types import (
 )
 from hydra.errors import HydraException
 
-from dogbreeds.errors import ConfigError
+from dogbreeds.errors import ConfigError, did_you_mean
 
 _TAGS = ("linear", "log")
 _ORDERED = "ordered"
@@ -158,11 +157,8 @@ def _check_name(name: str, text: str, known: Collection[str]) -> None:
     if name.startswith(_OF_ALL_TRIALS):
         raise ConfigError(f"{text}: {name} has one value in a search.")
     if name not in known:
-        near = get_close_matches(name, sorted(known), n=3, cutoff=0.5)
-        hint = f"Did you mean {' or '.join(near)}? " if near else ""
-        raise ConfigError(
-            f"{text}: there is no setting '{name}' to search. {hint}There are: {', '.join(sorted(known))}."
-        )
+        hint, names = did_you_mean(name, sorted(known)), ", ".join(sorted(known))
+        raise ConfigError(f"{text}: there is no setting '{name}' to search. {hint}There are: {names}.")
 
 
 def _dimension(override: Override, text: str) -> Dimension:

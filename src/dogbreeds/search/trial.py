@@ -7,17 +7,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from dogbreeds.config import RUN_CONFIG, load_saved, save
 from dogbreeds.evaluation import describe, facts, score
-from dogbreeds.fitting import Report
+from dogbreeds.fitting import Report, threads_of
 from dogbreeds.model.package import load_state, save_state
 from dogbreeds.preparation import Preparations, Prepared
 from dogbreeds.schema import TrainConfig
 from dogbreeds.serve.handler import Handler
 from dogbreeds.threads import compute_threads
-from dogbreeds.training import METRICS, complete, fit_network, package, write_json
+from dogbreeds.training import METRICS, complete, describe_scores, fit_network, package, write_json
 
 HEAD = "head.safetensors"
 _TRAINED = ("tail", "head")
@@ -37,9 +35,7 @@ def run_trial(config: TrainConfig, prepared: Prepared, report: Report) -> dict[s
     Raises:
         UserError: It did not come to an end; the message says why.
     """
-    # Small products, for which threads would wait for each other longer than they compute; a tail is worth them.
-    threads = 1 if config.model.unfreeze is None else torch.get_num_threads()
-    with compute_threads(threads):
+    with compute_threads(threads_of(config)):
         return _run(config, prepared, report)
 
 
@@ -87,4 +83,5 @@ def package_trial(directory: Path, preparations: Preparations) -> None:
     # Sets the temperature; the scores are those that are there.
     score(handler, prepared.features.inputs)
     metrics = json.loads((directory / METRICS).read_text(encoding="utf-8"))
-    complete(directory, metrics, handler)
+    describe_scores(directory, metrics, handler)
+    complete(directory, metrics)
