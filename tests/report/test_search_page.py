@@ -104,3 +104,10 @@ def test_objectives_without_a_reference(tmp_path: Path) -> None:
     text = page(tmp_path, [finished(0, 0.7), finished(1, 0.75, lr=0.02)], "val/macro_f1")
     assert "exact linear" not in figure(text, "history")
     assert "exact linear reference" not in text
+
+
+def test_trials_whose_directories_are_gone_have_no_curves(tmp_path: Path) -> None:
+    board = Leaderboard.of(Objective("val/loss"), [finished(0, 0.5), finished(1, 0.6, lr=0.02)])
+    text = build_search_page(tmp_path, board, SPACE, debug=False).read_text().replace(get_plotlyjs(), "")
+    assert "exact linear" not in figure(text, "curves")
+    assert "exact linear" in figure(text, "history")

@@ -175,8 +175,8 @@ def _finish_axes(figure: go.Figure, measured: str, reference: float | None) -> N
     if measured.endswith("/loss"):
         # One learning rate that is far too large would press all others into one line.
         figure.update_yaxes(type="log", tickvals=_TICKS, ticktext=[f"{tick:g}" for tick in _TICKS])
-    if reference is not None:
-        places = [place for trace in figure.data for place in trace.x]
+    places = [place for trace in figure.data for place in trace.x]
+    if reference is not None and places:
         figure.add_scatter(
             x=[min(places) - 0.5, max(places) + 0.5],
             y=[reference, reference],
