@@ -18,6 +18,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from dogbreeds.errors import UserError
+from dogbreeds.lines import drop_torn_line
 from dogbreeds.schema import SearchConfig
 from dogbreeds.search.leaderboard import FINISHED, INTERRUPTED, NAN, PRUNED, Entry
 from dogbreeds.search.rendering import decode, distributions, encode
@@ -57,7 +58,8 @@ class OptunaEngine:
         path = directory / STORAGE
         if not path.exists() and (directory / "0").exists():
             raise UserError(f"{path} is gone: the search cannot go on. Start a new one.")
-        _drop_torn_line(path)
+        # On which Optuna would refuse the whole file.
+        drop_torn_line(path)
         lock = JournalFileOpenLock(str(path))
         # The process that was killed while it held it will not come back.
         Path(f"{path}.lock").unlink(missing_ok=True)
@@ -168,14 +170,3 @@ class OptunaEngine:
         least = self._settings.min_epochs
         assert least is not None
         return HyperbandPruner(min_resource=least, max_resource=epochs, reduction_factor=_REDUCTION)
-
-
-def _drop_torn_line(path: Path) -> None:
-    """Removes what a power failure left of the last line, on which Optuna would refuse the whole file."""
-    if not path.exists():
-        return
-    content = path.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        with path.open("r+b") as file:
-            file.truncate(whole)

@@ -1,0 +1,131 @@
+"""Rules over losses: LossNotDecreasing, Overfit, Overtraining.
+
+Names, parameters, defaults and definitions are those of the developer guide's list of built-in Debugger rules.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dogbreeds.debug.record import EVAL, TRAIN, Record
+from dogbreeds.debug.rules.verdict import Verdict, too_little, verdict
+
+Series = Sequence[tuple[int, float]]
+
+
+@dataclass(frozen=True)
+class LossNotDecreasing:
+    """The training loss falls by less than `diff_percent` over `num_steps`, or rises.
+
+    Attributes:
+        num_steps: Steps between the two losses that are compared, at least.
+        diff_percent: The least fall, in percent of the earlier loss.
+        increase_threshold_percent: A rise of more than this is told as one.
+    """
+
+    num_steps: int = 10
+    diff_percent: float = 0.1
+    increase_threshold_percent: float = 5.0
+
+    def judge(self, record: Record) -> Verdict:
+        """Compares each loss with the last one that is `num_steps` older."""
+        series = record.scalar("loss")
+        steps = [step for step, _ in series]
+        found, compared = [], False
+        for step, loss in series:
+            position = bisect.bisect_right(steps, step - self.num_steps) - 1
+            if position < 0:
+                continue
+            compared = True
+            before_step, before = series[position]
+            change = 100 * (loss - before) / abs(before) if before else math.copysign(math.inf, loss)
+            if not change <= -self.diff_percent:
+                word = "rose" if change > self.increase_threshold_percent else "did not fall"
+                found.append(
+                    (step, f"the loss {word} from {before:.4g} (step {before_step}) to {loss:.4g} (step {step})")
+                )
+        if not compared:
+            return too_little(f"fewer than {self.num_steps} steps")
+        return verdict(found, "Try a smaller learning rate; where the loss is low already, fewer epochs.")
+
+
+@dataclass(frozen=True)
+class Overfit:
+    """The validation loss is above the training loss by more than `ratio_threshold` of it, again and again.
+
+    Attributes:
+        start_step: Steps before this are not looked at.
+        patience: How often in a row is still fine.
+        ratio_threshold: (validation - training) / training above which it counts.
+    """
+
+    start_step: int = 0
+    patience: int = 1
+    ratio_threshold: float = 0.1
+
+    def judge(self, record: Record) -> Verdict:
+        """Compares each validation with the mean training loss since the validation before."""
+        pairs = [pair for pair in paired_losses(record) if pair[0] >= self.start_step]
+        if not pairs:
+            return too_little("no validation loss with training losses before it")
+        found, in_a_row = [], 0
+        for step, train, valid in pairs:
+            ratio = (valid - train) / train if train else math.inf
+            in_a_row = in_a_row + 1 if ratio > self.ratio_threshold else 0
+            if in_a_row > self.patience:
+                losses = f"the validation loss {valid:.4g} is {ratio:.0%} above the training loss {train:.4g}"
+                found.append((step, f"at step {step} {losses}"))
+        return verdict(found, "Try fewer epochs, weight_decay, or augmented views of the photos (data.views=4).")
+
+
+@dataclass(frozen=True)
+class Overtraining:
+    """No loss has improved for many steps: training could have ended.
+
+    Attributes:
+        patience_train: Recorded training steps without a better training loss that are still fine.
+        patience_validation: The same of validations.
+        delta: How much less a loss must be to count as better.
+    """
+
+    patience_train: int = 5
+    patience_validation: int = 10
+    delta: float = 0.01
+
+    def judge(self, record: Record) -> Verdict:
+        """Follows the least loss of each mode."""
+        series = {TRAIN: record.scalar("loss"), EVAL: record.scalar("loss", EVAL)}
+        if not any(series.values()):
+            return too_little("no loss")
+        found = [
+            *self._stale(series[TRAIN], self.patience_train, "training"),
+            *self._stale(series[EVAL], self.patience_validation, "validation"),
+        ]
+        return verdict(sorted(found), "Try fewer epochs, or a smaller patience.")
+
+    def _stale(self, series: Series, patience: int, name: str) -> list[tuple[int, str]]:
+        best, best_step, without, found = math.inf, 0, 0, []
+        for step, loss in series:
+            if loss < best - self.delta:
+                best, best_step, without = loss, step, 0
+                continue
+            without += 1
+            if without > patience:
+                found.append((step, f"the {name} loss has not been below {best:.4g} since step {best_step}"))
+        return found
+
+
+def paired_losses(record: Record) -> list[tuple[int, float, float]]:
+    """Returns step, mean training loss since the validation before, and mean validation loss."""
+    train = record.scalar("loss")
+    found, last = [], -1
+    for step in sorted({step for step, _ in record.scalar("loss", EVAL)}):
+        losses = [loss for at, loss in train if last < at <= step]
+        valid = [loss for at, loss in record.scalar("loss", EVAL) if at == step]
+        if losses:
+            found.append((step, sum(losses) / len(losses), sum(valid) / len(valid)))
+        last = step
+    return found

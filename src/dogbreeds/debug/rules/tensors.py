@@ -1,0 +1,205 @@
+"""Rules over tensors: what gradients, weights, updates and activations should not look like.
+
+Names, parameters, defaults and definitions are those of the developer guide's list of built-in Debugger rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+from dogbreeds.debug.record import ACTIVATION, GRADIENT, UPDATE, WEIGHT, Record, Statistics
+from dogbreeds.debug.rules.verdict import Verdict, too_little, verdict
+
+Finding = tuple[int, str]
+
+
+@dataclass(frozen=True)
+class PoorWeightInitialization:
+    """The first steps show weights that differ wildly between layers, gradients without spread, or a flat loss.
+
+    Attributes:
+        threshold: The largest ratio of the weights' variances of two layers.
+        distribution_range: The least distance of the 5th and the 95th percentile of a gradient.
+        patience: Steps of the same loss that are still fine.
+        steps: Recorded steps that are looked at.
+    """
+
+    threshold: float = 10.0
+    distribution_range: float = 0.001
+    patience: int = 5
+    steps: int = 10
+
+    def judge(self, record: Record) -> Verdict:
+        """Looks at the first recorded steps alone."""
+        first = record.of("train")[: self.steps]
+        if not any(row.tensors for row in first):
+            return too_little("no tensors recorded")
+        early = Record(first)
+        found = [*self._weights(early), *self._gradients(early), *self._loss(early)]
+        return verdict(sorted(found), "Let the head be initialised as it is by default.")
+
+    def _weights(self, record: Record) -> Iterator[Finding]:
+        variances: dict[int, dict[str, float]] = {}
+        for name, series in record.tensors(WEIGHT).items():
+            for step, found in series:
+                # A bias, or a layer that starts at zero, has no scale yet.
+                if found.variance > 0 and name.endswith("weight"):
+                    variances.setdefault(step, {})[name] = found.variance
+        for step, layers in variances.items():
+            ratio = max(layers.values()) / min(layers.values())
+            if ratio > self.threshold:
+                wide, narrow = max(layers, key=layers.__getitem__), min(layers, key=layers.__getitem__)
+                yield step, f"the weights of {wide} vary {ratio:.3g} times as much as those of {narrow}"
+
+    def _gradients(self, record: Record) -> Iterator[Finding]:
+        for name, series in record.tensors(GRADIENT).items():
+            for step, found in series:
+                if found.p95 - found.p5 < self.distribution_range:
+                    yield step, f"nearly all gradients of {name} are the same, {found.p50:.3g}"
+
+    def _loss(self, record: Record) -> Iterator[Finding]:
+        losses, flat = record.scalar("loss"), 0
+        for (_, before), (step, loss) in pairwise(losses):
+            flat = flat + 1 if loss == before else 0
+            if flat > self.patience:
+                yield step, f"the loss stays at {loss:.4g}"
+
+
+@dataclass(frozen=True)
+class VanishingGradient:
+    """A gradient's mean absolute value is next to nothing.
+
+    Attributes:
+        threshold: The least.
+    """
+
+    threshold: float = 1e-7
+
+    def judge(self, record: Record) -> Verdict:
+        """Looks at every gradient."""
+
+        def small(name: str, found: Statistics) -> str | None:
+            if found.mean_absolute >= self.threshold:
+                return None
+            return f"the mean size of {name} is {found.mean_absolute:.3g}"
+
+        return _each(record, (GRADIENT,), small, "Try a larger learning rate or another initialisation.")
+
+
+@dataclass(frozen=True)
+class ExplodingTensor:
+    """A tensor has values that are no numbers.
+
+    Attributes:
+        only_nan: Infinities are fine.
+    """
+
+    only_nan: bool = False
+
+    def judge(self, record: Record) -> Verdict:
+        """Looks at every tensor, and at the loss."""
+
+        def exploded(name: str, found: Statistics) -> str | None:
+            bad = found.nan + (0 if self.only_nan else found.infinite)
+            return f"{bad} values of {name} are no finite numbers" if bad else None
+
+        kinds = (WEIGHT, GRADIENT, UPDATE, ACTIVATION)
+        return _each(record, kinds, exploded, "Try a learning rate a hundred times smaller.")
+
+
+@dataclass(frozen=True)
+class UnchangedTensor:
+    """A weight does not change any more, or never did: numpy.allclose over several recorded steps.
+
+    Attributes:
+        num_steps: Recorded steps without a change that are needed to fire.
+        rtol: Relative tolerance.
+        atol: Absolute tolerance.
+    """
+
+    num_steps: int = 3
+    rtol: float = 1e-5
+    atol: float = 1e-8
+
+    def judge(self, record: Record) -> Verdict:
+        """Holds the updates against the weights."""
+        weights, updates = record.tensors(WEIGHT), record.tensors(UPDATE)
+        if not updates:
+            return too_little("no updates recorded")
+        found = []
+        for name, series in updates.items():
+            sizes = {step: weight.mean_absolute for step, weight in weights.get(name, [])}
+            still = 0
+            for step, update in series:
+                largest = max(abs(update.minimum), abs(update.maximum))
+                still = still + 1 if largest <= self.atol + self.rtol * sizes.get(step, 0.0) else 0
+                if still >= self.num_steps:
+                    found.append((step, f"{name} has not changed for {still} recorded steps"))
+        return verdict(sorted(found), "Is it frozen by mistake? Is the learning rate zero?")
+
+
+@dataclass(frozen=True)
+class WeightUpdateRatio:
+    """Updates are far too large, or far too small, for the weights they change.
+
+    Attributes:
+        large_threshold: The largest ratio of the mean sizes.
+        small_threshold: The least.
+        epsilon: Added to the weights' size.
+    """
+
+    large_threshold: float = 10.0
+    small_threshold: float = 1e-8
+    epsilon: float = 1e-9
+
+    def judge(self, record: Record) -> Verdict:
+        """Compares the mean sizes of update and weight."""
+        weights, updates = record.tensors(WEIGHT), record.tensors(UPDATE)
+        if not updates:
+            return too_little("no updates recorded")
+        found = []
+        for name, series in updates.items():
+            sizes = {step: weight.mean_absolute for step, weight in weights.get(name, [])}
+            for step, update in series:
+                # A layer that starts at zero has no size to compare with.
+                if not sizes.get(step):
+                    continue
+                ratio = update.mean_absolute / (sizes[step] + self.epsilon)
+                if not self.small_threshold <= ratio <= self.large_threshold:
+                    found.append((step, f"the updates of {name} are {ratio:.3g} times the size of its weights"))
+        return verdict(sorted(found), "Try a smaller learning rate where it is large, a larger one where small.")
+
+
+@dataclass(frozen=True)
+class AllZero:
+    """A tensor consists of zeros.
+
+    Attributes:
+        threshold: The share of zeros that is enough, in percent.
+    """
+
+    threshold: float = 100.0
+
+    def judge(self, record: Record) -> Verdict:
+        """Looks at gradients and activations; weights may start at zero."""
+
+        def zero(name: str, found: Statistics) -> str | None:
+            return f"{found.zeros:.0%} of {name} are zero" if 100 * found.zeros >= self.threshold else None
+
+        return _each(record, (GRADIENT, ACTIVATION), zero, "Try a smaller learning rate or another initialisation.")
+
+
+def _each(
+    record: Record, kinds: tuple[str, ...], look: Callable[[str, Statistics], str | None], advice: str
+) -> Verdict:
+    looked, found = False, []
+    for kind in kinds:
+        for name, series in record.tensors(kind).items():
+            for step, statistics in series:
+                looked = True
+                message = look(f"{kind} {name}", statistics)
+                if message:
+                    found.append((step, message))
+    return verdict(sorted(found), advice) if looked else too_little("no tensors recorded")
