@@ -64,20 +64,22 @@ class Statistics:
         nan, infinite = int(values.isnan().sum()), int(values.isinf().sum())
         finite = values[values.isfinite()] if nan or infinite else values
         if not len(finite):
-            return cls(*[math.nan] * 8, zeros=0.0, nan=nan, infinite=infinite)
+            finite = torch.full((1,), math.nan)
         sample = finite if len(finite) <= _LARGEST else finite[:: len(finite) // _LARGEST + 1]
-        quantiles = torch.quantile(sample, torch.tensor(_QUANTILES, device=sample.device)).tolist()
+        p5, p50, p95 = torch.quantile(sample, torch.tensor(_QUANTILES, device=sample.device)).tolist()
         variance, mean = torch.var_mean(finite, correction=0)
         return cls(
-            float(mean),
-            float(variance),
-            float(finite.min()),
-            *quantiles,
-            float(finite.max()),
-            float(finite.abs().mean()),
-            float((finite == 0).float().mean()),
-            nan,
-            infinite,
+            mean=float(mean),
+            variance=float(variance),
+            minimum=float(finite.min()),
+            p5=p5,
+            p50=p50,
+            p95=p95,
+            maximum=float(finite.max()),
+            mean_absolute=float(finite.abs().mean()),
+            zeros=float((finite == 0).float().mean()),
+            nan=nan,
+            infinite=infinite,
         )
 
 

@@ -23,7 +23,12 @@ class BreedClassifier(pl.LightningModule):
     """Trains `head(tail(trunk(images)))` with the trunk frozen.
 
     A batch of uint8 images goes through the trunk; a batch of features enters behind it.
+
+    Attributes:
+        step_loss: The loss of the step whose gradients are there, for callbacks that look at each step.
     """
+
+    step_loss: Tensor
 
     # Checkpoints hold no trunk, so loading one must not ask for it.
     strict_loading = False
@@ -108,6 +113,7 @@ class BreedClassifier(pl.LightningModule):
             loss = self.loss(logits, labels)
             optimizer.zero_grad()
             self.manual_backward(loss)
+            self.step_loss = loss.detach()
             optimizer.step()
             if isinstance(scheduler, LRScheduler):
                 scheduler.step()
@@ -117,14 +123,18 @@ class BreedClassifier(pl.LightningModule):
         for name, total in (("loss", losses), ("accuracy", correct)):
             self.log(f"train/{name}", total / photos, on_step=False, on_epoch=True, batch_size=photos, sync_dist=True)
 
-    def validation_step(self, batches: Iterable[Batch], group: int) -> None:
-        """Logs the unweighted loss and the metrics of a group of batches."""
+    def validation_step(self, batches: Iterable[Batch], group: int) -> Tensor:
+        """Logs the unweighted loss and the metrics of a group of batches, and returns its mean loss."""
+        losses, photos = torch.zeros((), device=self.device), 0
         for inputs, labels in self._on_device(batches):
             logits = self(inputs)
             loss = nn.functional.cross_entropy(logits, labels)
             self.val_metrics.update(logits, labels)
             self.log("val/loss", loss, batch_size=len(labels), sync_dist=True)
+            losses += loss * len(labels)
+            photos += len(labels)
         self.log_dict(self.val_metrics)
+        return losses / photos
 
     def _on_device(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         for inputs, labels in batches:

@@ -1,0 +1,163 @@
+"""The recorder: a Lightning callback that writes down what training does, on a schedule."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
+
+from dogbreeds.debug.record import (
+    ACTIVATION,
+    EVAL,
+    GRADIENT,
+    RECORD,
+    TRAIN,
+    UPDATE,
+    WEIGHT,
+    Record,
+    Row,
+    Statistics,
+    Writer,
+)
+from dogbreeds.model.classifier import BreedClassifier
+
+# A shorter run would give the rules too little to look at.
+_SHORT_RUN = 100
+_ACTIVATIONS = (nn.ReLU, nn.GELU, nn.SiLU, nn.Hardswish, nn.Sigmoid, nn.Tanh)
+
+
+class Recorder(pl.Callback):
+    """Keeps losses and statistics of weights, gradients, updates and activations of the steps on the schedule.
+
+    A step's update is known when the next step begins, so its row is written then.
+
+    Attributes:
+        record: What was recorded so far.
+    """
+
+    def __init__(self, run_dir: Path, *, train_every: int, eval_every: int, flush_every: int) -> None:
+        """Takes the schedule of conf/debugger.
+
+        Args:
+            run_dir: Where the record is written.
+            train_every: Optimizer steps from one record to the next; a run of fewer than 100 records all.
+            eval_every: Validation batches from one record to the next.
+            flush_every: Rows that a crash may cost.
+        """
+        self._path = run_dir / RECORD
+        self._train_every, self._eval_every, self._flush_every = train_every, eval_every, flush_every
+        self.record = Record()
+        self._began = time.monotonic()
+        self._writer: Writer | None = None
+        self._handles: list[RemovableHandle] = []
+        self._pending: Row | None = None
+        self._before: dict[str, Tensor] = {}
+        self._activations: dict[str, Statistics] = {}
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Opens the file and listens to the activations."""
+        if not trainer.is_global_zero:
+            return
+        assert isinstance(pl_module, BreedClassifier)
+        self._writer = Writer(self._path, self._flush_every)
+        if pl_module.steps < _SHORT_RUN:
+            self._train_every = 1
+        for name, module in pl_module.named_modules():
+            if isinstance(module, _ACTIVATIONS) and not name.startswith("trunk"):
+                self._handles.append(module.register_forward_hook(self._listener(trainer, name)))
+
+    def _listener(self, trainer: pl.Trainer, name: str) -> Any:
+        def heard(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            if trainer.training and self._is_due(trainer):
+                self._activations[f"{ACTIVATION}/{name}"] = Statistics.of(output)
+
+        return heard
+
+    def _is_due(self, trainer: pl.Trainer) -> bool:
+        return trainer.global_step % self._train_every == 0
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
+    ) -> None:
+        """Records a step whose gradients are there; called before every optimizer step."""
+        self._complete(pl_module)
+        if self._writer is None or not self._is_due(trainer):
+            return
+        assert isinstance(pl_module, BreedClassifier)
+        tensors = dict(self._activations)
+        norm = torch.zeros((), device=pl_module.device)
+        for name, parameter in _trained(pl_module).items():
+            tensors[f"{WEIGHT}/{name}"] = Statistics.of(parameter)
+            self._before[name] = parameter.detach().clone()
+            if parameter.grad is not None:
+                tensors[f"{GRADIENT}/{name}"] = Statistics.of(parameter.grad)
+                norm += parameter.grad.detach().square().sum()
+        scalars = {
+            "loss": float(pl_module.step_loss),
+            "lr": float(optimizer.param_groups[0]["lr"]),
+            "gradient_norm": float(norm.sqrt()),
+        }
+        self._pending = self._row(TRAIN, trainer, scalars, tensors)
+
+    def _complete(self, pl_module: pl.LightningModule) -> None:
+        """Adds what the last recorded step changed, and writes its row."""
+        if self._pending is None:
+            return
+        updates = {
+            f"{UPDATE}/{name}": Statistics.of(parameter.detach() - self._before[name])
+            for name, parameter in _trained(pl_module).items()
+        }
+        pending, self._pending = self._pending, None
+        self._before.clear()
+        self._activations.clear()
+        self._write(Row(**{**vars(pending), "tensors": {**pending.tensors, **updates}}))
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Records the loss of a validation batch."""
+        self._complete(pl_module)
+        if self._writer is not None and batch_idx % self._eval_every == 0:
+            self._write(self._row(EVAL, trainer, {"loss": float(outputs)}, {}))
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Writes the rest."""
+        self._complete(pl_module)
+        self._close()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Writes what there is when a run is stopped."""
+        self._close()
+
+    def _close(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def _row(self, mode: str, trainer: pl.Trainer, scalars: dict[str, float], tensors: dict[str, Statistics]) -> Row:
+        at = round(time.monotonic() - self._began, 3)
+        return Row(mode, trainer.global_step, trainer.current_epoch + 1, at, scalars, tensors)
+
+    def _write(self, row: Row) -> None:
+        assert self._writer is not None
+        self.record.rows.append(row)
+        self._writer.add(row)
+
+
+def _trained(module: pl.LightningModule) -> dict[str, nn.Parameter]:
+    return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
