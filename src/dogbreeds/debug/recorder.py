@@ -24,6 +24,7 @@ from dogbreeds.debug.record import (
     Row,
     Statistics,
     Writer,
+    sample,
 )
 from dogbreeds.model.classifier import BreedClassifier
 
@@ -94,7 +95,7 @@ class Recorder(pl.Callback):
         norm = torch.zeros((), device=pl_module.device)
         for name, parameter in _trained(pl_module).items():
             tensors[f"{WEIGHT}/{name}"] = Statistics.of(parameter)
-            self._before[name] = parameter.detach().clone()
+            self._before[name] = sample(parameter.detach()).clone()
             if parameter.grad is not None:
                 tensors[f"{GRADIENT}/{name}"] = Statistics.of(parameter.grad)
                 norm += parameter.grad.detach().square().sum()
@@ -110,7 +111,7 @@ class Recorder(pl.Callback):
         if self._pending is None:
             return
         updates = {
-            f"{UPDATE}/{name}": Statistics.of(parameter.detach() - self._before[name])
+            f"{UPDATE}/{name}": Statistics.of(sample(parameter.detach()) - self._before[name])
             for name, parameter in _trained(pl_module).items()
         }
         pending, self._pending = self._pending, None

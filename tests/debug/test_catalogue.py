@@ -1,0 +1,74 @@
+"""The catalogue: rules by their documented names, with their documented defaults."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dogbreeds.debug.catalogue import RULES, issues, judge, rules_of, save_judgements
+from dogbreeds.debug.record import TRAIN, Record, Row
+from dogbreeds.debug.rules.verdict import ERROR, ISSUES, NO_ISSUES, NOT_APPLICABLE, Verdict
+from dogbreeds.errors import ConfigError
+
+# The developer guide's list of built-in rules.
+DOCUMENTED = {
+    "LossNotDecreasing": {"num_steps": 10, "diff_percent": 0.1, "increase_threshold_percent": 5},
+    "Overfit": {"start_step": 0, "patience": 1, "ratio_threshold": 0.1},
+    "Overtraining": {"patience_train": 5, "patience_validation": 10, "delta": 0.01},
+    "PoorWeightInitialization": {"threshold": 10.0, "distribution_range": 0.001, "patience": 5, "steps": 10},
+    "VanishingGradient": {"threshold": 1e-7},
+    "ExplodingTensor": {"only_nan": False},
+    "UnchangedTensor": {"num_steps": 3, "rtol": 1e-5, "atol": 1e-8},
+    "WeightUpdateRatio": {"large_threshold": 10.0, "small_threshold": 1e-8, "epsilon": 1e-9},
+    "AllZero": {"threshold": 100},
+    "ClassImbalance": {"threshold_imbalance": 10, "threshold_misprediction": 0.7, "samples": 500},
+    "Confusion": {"min_diag": 0.9, "max_off_diag": 0.1},
+    "StalledTrainingRule": {"threshold": 1800},
+}
+FLAT = Record([Row(TRAIN, step, 1, float(step), {"loss": 1.0}) for step in range(20)])
+
+
+def test_the_defaults_are_the_documented_ones() -> None:
+    assert {name: vars(kind()) for name, kind in RULES.items()} == DOCUMENTED
+
+
+def test_parameters_of_the_config_replace_them() -> None:
+    rules = rules_of({"LossNotDecreasing": {"num_steps": 15}, "Overfit": {}, "AllZero": None})
+    assert list(rules) == ["LossNotDecreasing", "Overfit"]
+    assert vars(rules["LossNotDecreasing"]) == {**DOCUMENTED["LossNotDecreasing"], "num_steps": 15}
+
+
+def test_what_is_not_in_the_catalogue_is_said_with_what_is() -> None:
+    with pytest.raises(ConfigError) as caught:
+        rules_of({"Overfitt": {}, "LossNotDecreasing": {"steps": 3}})
+    first, second = str(caught.value).splitlines()
+    assert first.startswith("debugger.rules.Overfitt: there is no such rule. Did you mean Overfit?")
+    assert "StalledTrainingRule" in first
+    assert second.startswith("debugger.rules.LossNotDecreasing.steps: there is no such parameter.")
+    assert "num_steps, diff_percent" in second
+
+
+def test_judgements_are_written_in_the_words_of_the_service(tmp_path: Path) -> None:
+    found = judge(rules_of({"LossNotDecreasing": {}, "Overfit": {}, "Overtraining": {"patience_train": 30}}), FLAT)
+    assert [one.verdict.status for one in found] == [ISSUES, NOT_APPLICABLE, NO_ISSUES]
+    assert [one.name for one in issues(found)] == ["LossNotDecreasing"]
+    save_judgements(tmp_path / "rules.json", found)
+    first, second, third = json.loads((tmp_path / "rules.json").read_text())["rules"]
+    assert (first["name"], first["status"], first["count"]) == ("LossNotDecreasing", "IssuesFound", 10)
+    assert first["steps"] == list(range(10, 20))
+    assert first["message"] and first["advice"]
+    assert first["parameters"] == DOCUMENTED["LossNotDecreasing"]
+    assert (second["status"], third["status"], third["count"]) == ("NotApplicable", "NoIssuesFound", 0)
+
+
+def test_a_rule_that_breaks_does_not_silence_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken:
+        def judge(self, record: Record) -> Verdict:
+            raise ZeroDivisionError("nothing to divide by")
+
+    found = judge({"Broken": Broken(), **rules_of({"LossNotDecreasing": {}})}, FLAT)
+    assert [one.verdict.status for one in found] == [ERROR, ISSUES]
+    assert found[0].verdict.message == "ZeroDivisionError: nothing to divide by"
+    assert "rule Broken" in caplog.text
