@@ -28,6 +28,7 @@ ENGINES = ("auto", "openvino", "cuda", "torch")
 TRAINER_PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 RUN_CONFIG = "config.yaml"
+METRICS = "metrics.json"
 SEARCH_CONFIG = "search.yaml"
 _LARGEST_SEED = 2**32 - 1
 # What train.py reads and a run does not depend on.

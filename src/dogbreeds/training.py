@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dogbreeds.atomic import write_text
-from dogbreeds.config import RUN_CONFIG, save
+from dogbreeds.config import METRICS, RUN_CONFIG, save
 from dogbreeds.evaluation import describe, facts, score
 from dogbreeds.features.store.store import FeatureStore
 from dogbreeds.fitting import Report, fit, fit_exactly, fit_trial, quieten
@@ -20,8 +20,6 @@ from dogbreeds.preparation import Prepared, prepare
 from dogbreeds.report.build import build_report
 from dogbreeds.schema import TrainConfig
 from dogbreeds.serve.handler import Handler
-
-METRICS = "metrics.json"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ GOOD = [[19, 1, 0], [0, 20, 0], [1, 0, 19]]
 
 
 def known(counts: dict[str, int], confusion: list[list[int]]) -> Record:
-    return Record([Row(TRAIN, 7, 1, 0.0)], Facts(counts, confusion))
+    return Record([Row(TRAIN, 7, 1, 0.0)], Facts(counts), {"val/confusion": confusion})
 
 
 def test_even_classes_that_are_answered_rightly_are_fine() -> None:

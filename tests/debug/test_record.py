@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from dogbreeds.debug.record import EVAL, TRAIN, Record, Row, Statistics, Writer
+from dogbreeds.debug.record import EVAL, RECORD, TRAIN, Facts, Row, Searched, Statistics, read_record
+from dogbreeds.lines import Appender
 
 
 def test_statistics_are_those_of_the_values() -> None:
@@ -50,11 +51,11 @@ def row(step: int, mode: str = TRAIN, loss: float = 0.5) -> Row:
 
 def test_a_record_comes_back_as_it_was_written(tmp_path: Path) -> None:
     rows = [row(0), row(1), row(1, EVAL, math.inf)]
-    writer = Writer(tmp_path / "record.jsonl", every=100)
+    writer = Appender(tmp_path / RECORD, every=100)
     for one in rows:
-        writer.add(one)
+        writer.add(one.line())
     writer.close()
-    found = Record.read(tmp_path / "record.jsonl")
+    found = read_record(tmp_path)
     assert found.rows == rows
     assert found.scalar("loss") == [(0, 0.5), (1, 0.5)]
     assert found.scalar("loss", EVAL) == [(1, math.inf)]
@@ -64,16 +65,23 @@ def test_a_record_comes_back_as_it_was_written(tmp_path: Path) -> None:
 
 
 def test_a_crash_costs_one_flush_at_most(tmp_path: Path) -> None:
-    path = tmp_path / "record.jsonl"
-    writer = Writer(path, every=3)
+    path = tmp_path / RECORD
+    writer = Appender(path, every=3)
     for step in range(7):
-        writer.add(row(step))
+        writer.add(row(step).line())
     # What a killed process leaves: whole flushes, and perhaps a torn line.
-    assert [one.step for one in Record.read(path).rows] == [0, 1, 2, 3, 4, 5]
+    assert [one.step for one in read_record(tmp_path).rows] == [0, 1, 2, 3, 4, 5]
     writer.close()
     path.write_bytes(path.read_bytes()[:-30])
-    assert [one.step for one in Record.read(path).rows] == [0, 1, 2, 3, 4, 5]
-    again = Writer(path, every=1)
-    again.add(row(9))
+    assert [one.step for one in read_record(tmp_path).rows] == [0, 1, 2, 3, 4, 5]
+    again = Appender(path, every=1)
+    again.add(row(9).line())
     again.close()
-    assert [one.step for one in Record.read(path).rows] == [0, 1, 2, 3, 4, 5, 9]
+    assert [one.step for one in read_record(tmp_path).rows] == [0, 1, 2, 3, 4, 5, 9]
+
+
+def test_facts_come_back_as_they_were_saved(tmp_path: Path) -> None:
+    assert Facts.read(tmp_path) == Facts()
+    facts = Facts({"beagle": 3, "poodle": 4}, epochs=5, searched={"lr": Searched(0.001, 0.1, 0.099, log=True)})
+    facts.save(tmp_path)
+    assert Facts.read(tmp_path) == facts

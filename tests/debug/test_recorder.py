@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from dogbreeds.bench.plain_loop import Size, module, vectors
-from dogbreeds.debug.record import EVAL, RECORD, TRAIN, Record
+from dogbreeds.debug.record import EVAL, TRAIN, read_record
 from dogbreeds.debug.recorder import Recorder
 from dogbreeds.model.classifier import BreedClassifier
 from dogbreeds.model.head import Head, HeadShape
@@ -61,7 +61,7 @@ def test_a_long_run_is_recorded_on_the_schedule(config: Compose, tmp_path: Path)
     assert [row.step for row in record.of(TRAIN)] == list(range(0, 120, 10))
     assert [row.step for row in record.of(EVAL)] == list(range(6, 121, 6))
     assert [row.epoch for row in record.of(EVAL)] == list(range(1, 21))
-    assert Record.read(tmp_path / RECORD).rows == record.rows
+    assert read_record(tmp_path).rows == record.rows
     losses = [loss for _, loss in record.scalar("loss")]
     assert len(set(losses)) == len(losses)
     assert all(norm > 0 for _, norm in record.scalar("gradient_norm"))

@@ -6,10 +6,10 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from dogbreeds.atomic import write_text
 from dogbreeds.debug.record import Record
 from dogbreeds.debug.rules.classes import ClassImbalance, Confusion, StalledTrainingRule
 from dogbreeds.debug.rules.losses import LossNotDecreasing, Overfit, Overtraining
@@ -22,7 +22,7 @@ from dogbreeds.debug.rules.tensors import (
     WeightUpdateRatio,
 )
 from dogbreeds.debug.rules.verdict import ERROR, ISSUES, Rule, Verdict
-from dogbreeds.errors import ConfigError
+from dogbreeds.errors import ConfigError, did_you_mean
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +59,7 @@ class Judgement:
         found = self.verdict
         return {
             "name": self.name,
+            "description": (type(self.rule).__doc__ or "").splitlines()[0],
             "status": found.status,
             "count": len(found.steps),
             "message": found.message,
@@ -93,9 +94,7 @@ def rules_of(configured: Mapping[str, Mapping[str, Any] | None]) -> dict[str, Ru
 
 
 def _unknown(place: str, name: str, names: list[str], what: str) -> str:
-    near = get_close_matches(name, names, n=1)
-    hint = f"Did you mean {near[0]}? " if near else ""
-    return f"{place}: there is no such {what}. {hint}There are: {', '.join(names)}."
+    return f"{place}: there is no such {what}. {did_you_mean(name, names, most=1)}There are: {', '.join(names)}."
 
 
 def judge(rules: Mapping[str, Rule], record: Record) -> list[Judgement]:
@@ -118,7 +117,5 @@ def issues(judgements: list[Judgement]) -> list[Judgement]:
 
 def save_judgements(path: Path, judgements: list[Judgement]) -> None:
     """Writes rules.json, whole or not at all."""
-    temporary = path.with_suffix(".partial")
     content = {"rules": [one.to_json() for one in judgements]}
-    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, json.dumps(content, indent=1) + "\n")

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from dogbreeds.lines import drop_torn_line
+from dogbreeds.atomic import write_text
+from dogbreeds.config import METRICS
+from dogbreeds.debug.measurements import PHASES, STEPS, SYSTEM, Measurements, Phase, Sample, StepTimes
+from dogbreeds.lines import whole_lines
 
-RECORD = "record.jsonl"
+RECORD, FACTS = "debugger/record.jsonl", "debugger/facts.json"
 TRAIN, EVAL = "train", "eval"
 #: The parts of a tensor's name before the slash.
 WEIGHT, GRADIENT, UPDATE, ACTIVATION = "weight", "gradient", "update", "activation"
@@ -100,7 +103,7 @@ class Row:
         mode: `train` or `eval`.
         step: Optimizer steps of the run so far.
         epoch: From 1.
-        at: Seconds since the run began.
+        at: When, in seconds since 1970.
         scalars: By name: `loss`, `lr`, `gradient_norm`.
         tensors: By name, such as `gradient/head.layers.0.weight`.
     """
@@ -114,7 +117,7 @@ class Row:
 
     def line(self) -> str:
         """Returns the row as one line of JSON."""
-        return json.dumps(asdict(self), separators=(",", ":"))
+        return json.dumps(vars(self), default=vars, separators=(",", ":"))
 
     @classmethod
     def parsed(cls, line: str) -> Row:
@@ -126,43 +129,102 @@ class Row:
 
 @dataclass(frozen=True)
 class Facts:
-    """What rules know of a run beside its steps.
+    """What is known of a run beside its steps.
 
     Attributes:
-        class_counts: Training photos of each class.
-        confusion: Answers to the validation photos, a row for each class; empty as long as there are none.
-        metrics: The scalars of metrics.json, as far as they are known.
+        class_counts: Training photos of each class, in the order of the classes.
+        images: Photos of each split.
+        in_several_splits: Photos that stand in more than one split.
+        unreadable: Files that were left out.
+        backbone: Its name.
+        pretrained: Its weights are not random.
+        debug: The run saw one batch of the photos.
+        epochs: How many were asked for.
+        steps: Optimizer steps of all of them.
+        searched: For a setting that a search varied, the least and the largest value it tried, and the one taken.
+        reference: What metrics.json says of the exact linear reference.
+        versions: Of the program and the libraries.
+        machine: What it ran on.
     """
 
     class_counts: Mapping[str, int] = field(default_factory=dict)
-    confusion: Sequence[Sequence[int]] = ()
-    metrics: Mapping[str, float] = field(default_factory=dict)
+    images: Mapping[str, int] = field(default_factory=dict)
+    in_several_splits: int = 0
+    unreadable: int = 0
+    backbone: str = ""
+    pretrained: bool = True
+    debug: bool = False
+    epochs: int = 0
+    steps: int = 0
+    searched: Mapping[str, Searched] = field(default_factory=dict)
+    reference: Mapping[str, float] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    machine: Mapping[str, str] = field(default_factory=dict)
+
+    def save(self, run_dir: Path) -> None:
+        """Writes them where `read_record` finds them."""
+        path = run_dir / FACTS
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, json.dumps(vars(self), default=vars, indent=1) + "\n")
+
+    @classmethod
+    def read(cls, run_dir: Path) -> Facts:
+        """Reads what `save` wrote; nothing is known where a run ended before that."""
+        path = run_dir / FACTS
+        if not path.is_file():
+            return cls()
+        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        searched = {name: Searched(**found) for name, found in values.pop("searched").items()}
+        return cls(**values, searched=searched)
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What a search tried of one number.
+
+    Attributes:
+        least: The lower end of what was searched.
+        most: The upper end.
+        taken: The value of the best trial.
+        log: Small values were searched as densely as large ones.
+    """
+
+    least: float
+    most: float
+    taken: float
+    log: bool = False
 
 
 class Record:
-    """The rows of a run, in the order they were written."""
+    """All that rules and the report know of a run: its rows in the order they were written, and what was measured."""
 
-    def __init__(self, rows: Iterable[Row] = (), facts: Facts | None = None, now: float | None = None) -> None:
+    def __init__(
+        self,
+        rows: Iterable[Row] = (),
+        facts: Facts | None = None,
+        metrics: Mapping[str, Any] | None = None,
+        measurements: Measurements | None = None,
+        now: float | None = None,
+    ) -> None:
         """Takes rows and what else is known.
 
         Args:
             rows: What was recorded.
             facts: What is known beside it.
-            now: Seconds since the run began, while it lasts.
+            metrics: The content of metrics.json, once there is one.
+            measurements: Of the machine and of time.
+            now: In seconds since 1970, while the run lasts.
         """
         self.rows = list(rows)
         self.facts = facts or Facts()
+        self.metrics = metrics or {}
+        self.measurements = measurements or Measurements()
         self.now = now
 
     @property
     def last_step(self) -> int:
         """The last recorded step; 0 before the first."""
         return self.rows[-1].step if self.rows else 0
-
-    @classmethod
-    def read(cls, path: Path) -> Record:
-        """Reads a file, up to a line that a crash tore."""
-        return cls(_whole_rows(path))
 
     def of(self, mode: str) -> list[Row]:
         """Returns the rows of a mode."""
@@ -182,39 +244,16 @@ class Record:
         return found
 
 
-def _whole_rows(path: Path) -> Iterator[Row]:
-    with path.open(encoding="utf-8") as file:
-        for line in file:
-            if line.endswith("\n"):
-                yield Row.parsed(line)
-
-
-class Writer:
-    """Appends rows to a file, several at a time."""
-
-    def __init__(self, path: Path, every: int) -> None:
-        """Opens a file, at its end.
-
-        Args:
-            path: Where to.
-            every: Rows between two flushes, which a crash can cost at most.
-        """
-        drop_torn_line(path)
-        self._file = path.open("a", encoding="utf-8")
-        self._every, self._since = every, 0
-
-    def add(self, row: Row) -> None:
-        """Appends a row."""
-        self._file.write(row.line() + "\n")
-        self._since += 1
-        if self._since >= self._every:
-            self.flush()
-
-    def flush(self) -> None:
-        """Hands what was written to the operating system."""
-        self._file.flush()
-        self._since = 0
-
-    def close(self) -> None:
-        """Writes the rest."""
-        self._file.close()
+def read_record(run_dir: Path) -> Record:
+    """Returns all that a run directory holds for rules and report, however far the run came."""
+    metrics = run_dir / METRICS
+    return Record(
+        [Row.parsed(line) for line in whole_lines(run_dir / RECORD)],
+        Facts.read(run_dir),
+        json.loads(metrics.read_text(encoding="utf-8")) if metrics.is_file() else None,
+        Measurements(
+            [Sample.parsed(line) for line in whole_lines(run_dir / SYSTEM)],
+            [StepTimes.parsed(line) for line in whole_lines(run_dir / STEPS)],
+            [Phase.parsed(line) for line in whole_lines(run_dir / PHASES)],
+        ),
+    )

@@ -23,9 +23,9 @@ from dogbreeds.debug.record import (
     Record,
     Row,
     Statistics,
-    Writer,
     sample,
 )
+from dogbreeds.lines import Appender
 from dogbreeds.model.classifier import BreedClassifier
 
 # A shorter run would give the rules too little to look at.
@@ -54,8 +54,7 @@ class Recorder(pl.Callback):
         self._path = run_dir / RECORD
         self._train_every, self._eval_every, self._flush_every = train_every, eval_every, flush_every
         self.record = Record()
-        self._began = time.monotonic()
-        self._writer: Writer | None = None
+        self._writer: Appender | None = None
         self._handles: list[RemovableHandle] = []
         self._pending: Row | None = None
         self._before: dict[str, Tensor] = {}
@@ -66,7 +65,7 @@ class Recorder(pl.Callback):
         if not trainer.is_global_zero:
             return
         assert isinstance(pl_module, BreedClassifier)
-        self._writer = Writer(self._path, self._flush_every)
+        self._writer = Appender(self._path, self._flush_every)
         if pl_module.steps < _SHORT_RUN:
             self._train_every = 1
         for name, module in pl_module.named_modules():
@@ -151,13 +150,13 @@ class Recorder(pl.Callback):
             self._writer = None
 
     def _row(self, mode: str, trainer: pl.Trainer, scalars: dict[str, float], tensors: dict[str, Statistics]) -> Row:
-        at = round(time.monotonic() - self._began, 3)
+        at = round(time.time(), 3)
         return Row(mode, trainer.global_step, trainer.current_epoch + 1, at, scalars, tensors)
 
     def _write(self, row: Row) -> None:
         assert self._writer is not None
         self.record.rows.append(row)
-        self._writer.add(row)
+        self._writer.add(row.line())
 
 
 def _trained(module: pl.LightningModule) -> dict[str, nn.Parameter]:

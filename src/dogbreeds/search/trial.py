@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from dogbreeds.config import RUN_CONFIG, load_saved, save
+from dogbreeds.config import METRICS, RUN_CONFIG, load_saved, save
 from dogbreeds.evaluation import describe, facts, score
 from dogbreeds.fitting import Report, threads_of
 from dogbreeds.model.package import load_state, save_state
@@ -15,7 +15,7 @@ from dogbreeds.preparation import Preparations, Prepared
 from dogbreeds.schema import TrainConfig
 from dogbreeds.serve.handler import Handler
 from dogbreeds.threads import compute_threads
-from dogbreeds.training import METRICS, complete, describe_scores, fit_network, package, write_json
+from dogbreeds.training import complete, describe_scores, fit_network, package, write_json
 
 HEAD = "head.safetensors"
 _TRAINED = ("tail", "head")

@@ -34,7 +34,7 @@ class ClassImbalance:
         most, least = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
         if counts[most] > self.threshold_imbalance * counts[least]:
             messages.append(f"{most} has {counts[most]} training photos and {least} {counts[least]}")
-        for name, row in zip(counts, record.facts.confusion, strict=False):
+        for name, row in zip(counts, record.metrics.get("val/confusion", ()), strict=False):
             right = row[list(counts).index(name)]
             wrong = 1 - right / sum(row) if sum(row) else 0.0
             if wrong > self.threshold_misprediction:
@@ -57,7 +57,7 @@ class Confusion:
 
     def judge(self, record: Record) -> Verdict:
         """Looks at the confusion matrix of the validation photos."""
-        confusion, names = record.facts.confusion, list(record.facts.class_counts)
+        confusion, names = record.metrics.get("val/confusion", ()), list(record.facts.class_counts)
         if not confusion:
             return too_little("no answers to validation photos yet")
         messages = []
