@@ -6,7 +6,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from dogbreeds.config import load
-from dogbreeds.entry import entry_point
+from dogbreeds.entry import BEGAN, entry_point
 
 
 @entry_point("train")
@@ -15,7 +15,7 @@ def main(cfg: DictConfig) -> None:
 
     from dogbreeds.training import train
 
-    print(train(config).summary())
+    print(train(config, BEGAN).summary())
 
 
 if __name__ == "__main__":

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from dogbreeds.config import RUN_CONFIG, load, save
+from dogbreeds.config import load, save
 from dogbreeds.errors import ConfigError
+from dogbreeds.run_directory import RUN_CONFIG
 from dogbreeds.schema import TrainConfig, key_names
 from tests.conftest import Compose
 

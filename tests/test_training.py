@@ -18,13 +18,14 @@ from omegaconf import OmegaConf
 from PIL import Image
 from torchvision import models
 
-from dogbreeds.config import RUN_CONFIG, load
+from dogbreeds.config import load
 from dogbreeds.data.layout import find_photos
 from dogbreeds.errors import CacheError, DataError, UserError
 from dogbreeds.features.obtain import _Log
 from dogbreeds.model.backbones import fingerprint, load_backbone
 from dogbreeds.model.classifier import BreedClassifier
 from dogbreeds.model.package import load_package
+from dogbreeds.run_directory import RUN_CONFIG
 from dogbreeds.serve.batch import json_lines
 from dogbreeds.training import RunResult, prepare_features, train
 from tests.conftest import Compose
@@ -78,7 +79,7 @@ def test_a_run_directory_holds_what_the_readme_promises(config: Compose, tmp_pat
     run = tmp_path / "run"
     expected = {
         "config.yaml", "metrics.json", "history.csv", "checkpoints", "model", "model.tar.gz", "report.html",
-        "tensorboard",
+        "tensorboard", "predictions.csv", "rules.json", "debugger", "profiler",
     }  # fmt: skip
     assert {path.name for path in run.iterdir()} == expected
     metrics = json.loads((run / "metrics.json").read_text())

@@ -16,6 +16,7 @@ from dogbreeds.commands import override
 from dogbreeds.data.layout import find_photos
 from dogbreeds.errors import ConfigError
 from dogbreeds.model.names import BACKBONES
+from dogbreeds.run_directory import RUN_CONFIG
 from dogbreeds.schema import ModelConfig, TrainConfig
 
 OPTIMIZERS = ("adam", "adamw", "sgd", "exact")
@@ -26,9 +27,8 @@ ON_BAD_IMAGE = ("stop", "skip")
 FEATURE_PRECISIONS = ("auto", "fp32", "bf16")
 ENGINES = ("auto", "openvino", "cuda", "torch")
 TRAINER_PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
+ON_ISSUE = ("tell", "stop")
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
-RUN_CONFIG = "config.yaml"
-METRICS = "metrics.json"
 SEARCH_CONFIG = "search.yaml"
 _LARGEST_SEED = 2**32 - 1
 # What train.py reads and a run does not depend on.
@@ -170,6 +170,9 @@ def check_settings(config: TrainConfig) -> TrainConfig:
     Raises:
         ConfigError: One line per setting: what it is, and what it may be.
     """
+    # Needs numpy, which --help has no time for.
+    from dogbreeds.debug.catalogue import rule_problems
+
     data, model, features, trainer = config.data, config.model, config.features, config.trainer
     problems = [
         *_below("lr", config.lr, 0, allow_equal=False),
@@ -193,6 +196,13 @@ def check_settings(config: TrainConfig) -> TrainConfig:
         *_not_one_of("trainer.precision", trainer.precision, TRAINER_PRECISIONS),
         *_not_one_of("trainer.accelerator", trainer.accelerator, ACCELERATORS),
         *_model_problems(model),
+        *_below("debugger.train_every", config.debugger.train_every, 1),
+        *_below("debugger.eval_every", config.debugger.eval_every, 1),
+        *_below("debugger.flush_every", config.debugger.flush_every, 1),
+        *_not_one_of("debugger.on_issue", config.debugger.on_issue, ON_ISSUE),
+        *_below("profiler.system_seconds", config.profiler.system_seconds or 0.1, 0.1),
+        *_below("profiler.trace_steps", config.profiler.trace_steps, 0),
+        *rule_problems(config.debugger.rules),
         *_exact_problems(config),
     ]
     if config.seed > _LARGEST_SEED:

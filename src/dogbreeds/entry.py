@@ -10,6 +10,7 @@ import functools
 import os
 import re
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,12 +24,15 @@ from omegaconf.errors import OmegaConfBaseException
 from dogbreeds.errors import ConfigError, UserError, did_you_mean
 from dogbreeds.schema import SCHEMAS, key_names
 
+#: When the command was typed, as nearly as Python can tell.
+BEGAN = time.time()
+
 Task = Callable[[DictConfig], None]
 
 _UNKNOWN_KEY = re.compile(r"[Kk]ey '(?P<key>[^']+)' (?:is )?not in")
 
 
-def entry_point(config_name: str) -> Callable[[Task], Callable[[], None]]:
+def entry_point(config_name: str, lists: tuple[str, ...] = ()) -> Callable[[Task], Callable[[], None]]:
     """Makes a command of a task: `@entry_point("train")` reads conf/train.yaml and the command line.
 
     A mistake of the user ends with one or two lines on stderr and exit code 2; an unexpected
@@ -36,6 +40,7 @@ def entry_point(config_name: str) -> Callable[[Task], Callable[[], None]]:
 
     Args:
         config_name: Name of the primary config, without `.yaml`.
+        lists: Settings that are typed as `key=a,b`, which Hydra would take for a sweep.
     """
 
     def decorate(task: Task) -> Callable[[], None]:
@@ -45,7 +50,7 @@ def entry_point(config_name: str) -> Callable[[Task], Callable[[], None]]:
             # Hydra then raises its errors instead of printing them and leaving with its own exit code.
             os.environ["HYDRA_FULL_ERROR"] = "1"
             try:
-                sys.argv[1:] = _arranged(sys.argv[1:])
+                sys.argv[1:] = _arranged([_bracketed(argument, lists) for argument in sys.argv[1:]])
                 primary = _config_file(task, config_name)
                 run = hydra.main(version_base="1.3", config_path=str(primary.parent), config_name=config_name)
                 run(_guard(task))()
@@ -68,6 +73,11 @@ def entry_point(config_name: str) -> Callable[[Task], Callable[[], None]]:
         return command
 
     return decorate
+
+
+def _bracketed(argument: str, lists: tuple[str, ...]) -> str:
+    name, _, value = argument.partition("=")
+    return f"{name}=[{value}]" if name in lists and not value.startswith("[") else argument
 
 
 def _arranged(arguments: list[str]) -> list[str]:

@@ -8,7 +8,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -28,11 +28,12 @@ from torch import Tensor, nn
 
 from dogbreeds.data.datamodule import BreedDataModule, Features
 from dogbreeds.errors import ConfigError, UserError
-from dogbreeds.history import COLUMNS, HISTORY, History
+from dogbreeds.history import COLUMNS, History
 from dogbreeds.model.classifier import BreedClassifier
 from dogbreeds.model.exact import ExactPath
 from dogbreeds.model.metrics import evaluate
 from dogbreeds.model.package import Network
+from dogbreeds.run_directory import HISTORY
 from dogbreeds.schema import TrainConfig
 from dogbreeds.threads import compute_threads
 
@@ -48,7 +49,7 @@ class Interrupted(UserError):
 def quieten() -> None:
     """Leaves out what Lightning and torch say that a user of this project can do nothing about."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    if _local_rank():
+    if local_rank():
         logging.getLogger().setLevel(logging.WARNING)
     # Batches are indexed, not decoded, so Lightning's advice to add workers does not apply.
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
@@ -59,7 +60,7 @@ def quieten() -> None:
     warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
 
 
-def _local_rank() -> int:
+def local_rank() -> int:
     """The position among this machine's processes of a run, which Lightning tells the ones that it starts."""
     return int(os.environ.get("LOCAL_RANK", "0"))
 
@@ -72,7 +73,7 @@ def device_of(config: TrainConfig) -> torch.device:
     """
     accelerator = config.trainer.accelerator
     if accelerator in ("gpu", "cuda", "auto") and torch.cuda.is_available():
-        return torch.device("cuda", _local_rank())
+        return torch.device("cuda", local_rank())
     if accelerator in ("gpu", "mps", "auto") and torch.backends.mps.is_available():
         return torch.device("mps")
     if accelerator in ("cpu", "auto"):
@@ -101,10 +102,19 @@ def fit(
     network: Network,
     precision: str,
     class_weights: Tensor | None,
+    watching: Sequence[Callback],
 ) -> History:
     """Trains with Lightning and leaves the best weights by validation loss in the network, ready to answer.
 
     Checkpoints and TensorBoard events go to the run directory; a run that has checkpoints there is resumed.
+
+    Args:
+        config: How.
+        data: The batches.
+        network: Trunk, tail and an initialised head.
+        precision: Of the trunk.
+        class_weights: float32 (classes,) for the loss, or None.
+        watching: Callbacks that look on.
 
     Raises:
         Interrupted: Ctrl-C; what to type to continue is in the message.
@@ -115,6 +125,7 @@ def fit(
     history = History(run_dir / HISTORY)
     model = _classifier(config, data, network, precision, class_weights)
     callbacks: list[Callback] = [
+        *watching,
         history,
         # Two files: the best by validation loss, and the newest, from which a run is resumed.
         ModelCheckpoint(checkpoints, "best", "val/loss", save_on_train_epoch_end=True, enable_version_counter=False),

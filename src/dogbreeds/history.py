@@ -14,7 +14,6 @@ from dogbreeds.atomic import replacing
 
 log = logging.getLogger(__name__)
 
-HISTORY = "history.csv"
 COLUMNS = (
     "epoch",
     "step",

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dogbreeds.config import what_is_prepared
 from dogbreeds.data.datamodule import BreedDataModule
+from dogbreeds.debug.timeline import Phases
 from dogbreeds.features.obtain import RunFeatures, obtain
 from dogbreeds.features.store.store import FeatureStore
 from dogbreeds.fitting import device_of
@@ -96,8 +97,13 @@ class Prepared:
         return self._paths[kind]
 
 
-def prepare(config: TrainConfig, store: FeatureStore) -> Prepared:
+def prepare(config: TrainConfig, store: FeatureStore, phases: Phases) -> Prepared:
     """Indexes the photos, loads the backbone, and has the features computed or found.
+
+    Args:
+        config: What is wanted.
+        store: Where features are kept.
+        phases: Told what takes how long.
 
     Raises:
         UserError: The data or the weights cannot be used; the message says why.
@@ -113,10 +119,14 @@ def prepare(config: TrainConfig, store: FeatureStore) -> Prepared:
         workers=config.data.workers,
         one_batch=config.trainer.one_batch,
     )
-    data.setup()
+    with phases.phase("index"):
+        data.setup()
     log.info(data.folders.describe())
-    backbone = _backbone(config)
-    return Prepared(data, backbone, obtain(config, store, data, backbone, device), device, store)
+    with phases.phase("backbone"):
+        backbone = _backbone(config)
+    with phases.phase("features"):
+        features = obtain(config, store, data, backbone, device)
+    return Prepared(data, backbone, features, device, store)
 
 
 def _backbone(config: TrainConfig) -> Backbone:
@@ -148,7 +158,7 @@ class Preparations:
         """
         key = what_is_prepared(config)
         if key not in self._prepared:
-            prepared = prepare(config, self._store)
+            prepared = prepare(config, self._store, Phases())
             # Also under the config that a trial saves.
             self._prepared[what_is_prepared(prepared.decided(config))] = prepared
             self._prepared[key] = prepared

@@ -67,6 +67,28 @@ class TrainerConfig:
 
 
 @dataclass
+class DebuggerConfig:
+    """What training leaves on record, and which rules watch it (conf/debugger)."""
+
+    record: bool = MISSING
+    train_every: int = MISSING
+    eval_every: int = MISSING
+    flush_every: int = MISSING
+    on_issue: str = MISSING
+    smdebug: bool = MISSING
+    rules: dict[str, Any] = MISSING
+
+
+@dataclass
+class ProfilerConfig:
+    """What is measured of the machine and of time (conf/profiler)."""
+
+    system_seconds: float | None = MISSING
+    steps: bool = MISSING
+    trace_steps: int = MISSING
+
+
+@dataclass
 class TrainConfig:
     """Everything that one training run depends on (conf/train.yaml)."""
 
@@ -85,6 +107,8 @@ class TrainConfig:
     features: FeaturesConfig = MISSING
     cache: CacheConfig = MISSING
     trainer: TrainerConfig = MISSING
+    debugger: DebuggerConfig = MISSING
+    profiler: ProfilerConfig = MISSING
 
 
 @dataclass

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pytorch_lightning.callbacks import Callback
+
 from dogbreeds.atomic import write_text
-from dogbreeds.config import METRICS, RUN_CONFIG, save
-from dogbreeds.evaluation import describe, facts, score
+from dogbreeds.config import save
+from dogbreeds.debug.catalogue import Judgement, issues
+from dogbreeds.debug.debugger import Debugger
+from dogbreeds.debug.timeline import Phases
+from dogbreeds.evaluation import answers, describe, facts, known_before, save_predictions
 from dogbreeds.features.store.store import FeatureStore
-from dogbreeds.fitting import Report, fit, fit_exactly, fit_trial, quieten
+from dogbreeds.fitting import Report, fit, fit_exactly, fit_trial, local_rank, quieten
 from dogbreeds.history import History
 from dogbreeds.model.package import Network, save_archive, save_package, write_description
-from dogbreeds.model.reference import warn_below_reference
 from dogbreeds.preparation import Prepared, prepare
 from dogbreeds.report.build import build_report
+from dogbreeds.run_directory import METRICS, PREDICTIONS, RUN_CONFIG
 from dogbreeds.schema import TrainConfig
 from dogbreeds.serve.handler import Handler
 
@@ -29,10 +35,14 @@ class RunResult:
     Attributes:
         directory: The run directory.
         metrics: The content of metrics.json.
+        issues: The rules that found something.
+        rules: How many were asked.
     """
 
     directory: Path
     metrics: dict[str, Any]
+    issues: tuple[str, ...]
+    rules: int
 
     def summary(self) -> str:
         """Returns the lines that the command prints at its end."""
@@ -42,6 +52,7 @@ class RunResult:
             f"test accuracy {metrics['test/accuracy']:.4f}   top-5 {metrics['test/top5_accuracy']:.4f}   "
             f"macro F1 {metrics['test/macro_f1']:.4f}   (exact linear reference "
             f"{metrics['reference/test_accuracy']:.4f})",
+            *([f"rules  {self._verdict()}"] if self.rules else []),
             f"run    {self.directory}",
             f"report {self.directory / 'report.html'}",
             f"ask it python scripts/predict.py model={self.directory / 'model'} images=<photo, folder or glob>",
@@ -50,12 +61,17 @@ class RunResult:
             lines.append("This was a debugging run on one batch: its numbers mean nothing.")
         return "\n".join(lines)
 
+    def _verdict(self) -> str:
+        found = f"issues found by {', '.join(self.issues)}: see the report" if self.issues else "no issues found"
+        return f"{found} ({self.rules} rules)"
 
-def train(config: TrainConfig) -> RunResult:
+
+def train(config: TrainConfig, began: float | None = None) -> RunResult:
     """Trains, evaluates and packages one classifier.
 
     Args:
         config: A checked config, as `dogbreeds.config.load` returns it.
+        began: When the program was started, in seconds since 1970, for the report; None is now.
 
     Returns:
         The run directory and its metrics. Under DDP, processes other than the first leave after training.
@@ -63,37 +79,56 @@ def train(config: TrainConfig) -> RunResult:
     Raises:
         UserError: The data or the weights cannot be used; the message says why.
     """
-    began = time.perf_counter()
+    began = time.time() if began is None else began
     quieten()
     run_dir = Path(config.run_dir)
     save(config, run_dir / RUN_CONFIG)
-    with open_store(config) as store:
-        features_began = time.perf_counter()
-        prepared = prepare(config, store)
+    with Debugger(config, began, first=local_rank() == 0) as debugger, open_store(config) as store:
+        phase = debugger.phases.phase
+        prepared = prepare(config, store, debugger.phases)
         config = prepared.decided(config)
         save(config, run_dir / RUN_CONFIG)
-        training_began = time.perf_counter()
         network = prepared.network(config)
-        reference = prepared.reference(config, network.head)
-        history = fit_network(config, prepared, network)
-        seconds = {"features": training_began - features_began, "training": time.perf_counter() - training_began}
-        handler = package(run_dir, config, prepared, network)
-        metrics = score(handler, prepared.features.inputs)
-    metrics |= reference | facts(config, prepared, history, handler)
-    describe_scores(run_dir, metrics, handler)
-    save_archive(run_dir / "model", run_dir / "model.tar.gz")
-    seconds["total"] = time.perf_counter() - began
-    metrics["seconds"] = {name: round(value, 2) for name, value in seconds.items()}
-    return complete(run_dir, metrics)
+        with phase("reference"):
+            reference = prepared.reference(config, network.head)
+        debugger.know(known_before(config, prepared, reference))
+        with phase("training"):
+            history = fit_network(config, prepared, network, watching=debugger.callbacks())
+        with phase("test"):
+            handler = package(run_dir, config, prepared, network)
+            found = answers(handler, prepared.features.inputs)
+        metrics = found.metrics | reference | facts(config, prepared, history, handler)
+        describe_scores(run_dir, metrics, handler)
+        save_predictions(run_dir / PREDICTIONS, prepared.data.folders, found.probabilities)
+        with phase("package"):
+            save_archive(run_dir / "model", run_dir / "model.tar.gz")
+        metrics["seconds"] = seconds(debugger.phases, began)
+        judgements = debugger.finish(metrics)
+    return complete(run_dir, metrics, judgements)
 
 
-def fit_network(config: TrainConfig, prepared: Prepared, network: Network, report: Report | None = None) -> History:
+def seconds(phases: Phases, began: float) -> dict[str, float]:
+    """Returns what metrics.json says of the time that a run took."""
+    found = {"features": phases.seconds("index", "backbone", "features"), "training": phases.seconds("training")}
+    found["total"] = time.time() - began
+    return {name: round(value, 2) for name, value in found.items()}
+
+
+def fit_network(
+    config: TrainConfig,
+    prepared: Prepared,
+    network: Network,
+    *,
+    watching: Sequence[Callback] = (),
+    report: Report | None = None,
+) -> History:
     """Trains what is new in a network.
 
     Args:
         config: How.
         prepared: What it is trained on.
         network: Has the best weights by validation loss afterwards.
+        watching: Callbacks that look on.
         report: Of a trial of a search, which keeps nothing but its history on the way; see `fit_trial`.
     """
     if config.optimizer == "exact":
@@ -101,7 +136,7 @@ def fit_network(config: TrainConfig, prepared: Prepared, network: Network, repor
         return fit_exactly(config, path, network, prepared.features.inputs)
     weights = prepared.class_weights(config)
     given = (config, prepared.batches(config), network, prepared.features.precision, weights)
-    return fit(*given) if report is None else fit_trial(*given, report)
+    return fit(*given, watching) if report is None else fit_trial(*given, report)
 
 
 def package(run_dir: Path, config: TrainConfig, prepared: Prepared, network: Network) -> Handler:
@@ -116,12 +151,11 @@ def describe_scores(run_dir: Path, metrics: dict[str, Any], handler: Handler) ->
     write_description(run_dir / "model", handler.description)
 
 
-def complete(run_dir: Path, metrics: dict[str, Any]) -> RunResult:
+def complete(run_dir: Path, metrics: dict[str, Any], judgements: Sequence[Judgement]) -> RunResult:
     """Writes metrics.json, which says that a run is through, and its report."""
     write_json(run_dir / METRICS, metrics)
     build_report(run_dir)
-    warn_below_reference(metrics)
-    return RunResult(run_dir, metrics)
+    return RunResult(run_dir, metrics, tuple(one.name for one in issues(judgements)), len(judgements))
 
 
 def prepare_features(config: TrainConfig) -> dict[str, int | str]:
@@ -135,7 +169,7 @@ def prepare_features(config: TrainConfig) -> dict[str, int | str]:
     """
     quieten()
     with open_store(config) as store:
-        return prepare(config, store).features.counts()
+        return prepare(config, store, Phases()).features.counts()
 
 
 def open_store(config: TrainConfig) -> FeatureStore:

@@ -13,10 +13,11 @@ from dogbreeds.bench.photos import enlarge
 from dogbreeds.bench.pixel_loop import LoopTimes
 from dogbreeds.bench.plain_loop import Size
 from dogbreeds.bench.settings import BenchSettings
-from dogbreeds.bench.table import Section, machine, write
+from dogbreeds.bench.table import Section, write
 from dogbreeds.bench.timing import Times, paired, ratio, seconds_of
 from dogbreeds.data.images import decode
 from dogbreeds.errors import UserError
+from dogbreeds.machine import machine
 from tests.conftest import Compose
 
 
@@ -67,7 +68,7 @@ def test_cases_that_did_not_run_keep_their_results(tmp_path: Path) -> None:
     assert "## trunk" in text
     numbers = json.loads(page.with_suffix(".json").read_text())
     assert numbers["head"]["numbers"] == {"ratio": 1.2346}
-    assert numbers["trunk"]["machine"] == machine()
+    assert numbers["trunk"]["machine"].items() >= machine().items()
 
 
 def test_head_case(settings: BenchSettings, monkeypatch: pytest.MonkeyPatch) -> None:

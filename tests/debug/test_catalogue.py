@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from dogbreeds.debug.catalogue import RULES, issues, judge, rules_of, save_judgements
+from dogbreeds.debug.catalogue import RULES, issues, judge, rule_problems, rules_of, save_judgements
 from dogbreeds.debug.record import TRAIN, Record, Row
 from dogbreeds.debug.rules.verdict import ERROR, ISSUES, NO_ISSUES, NOT_APPLICABLE, Verdict
 from dogbreeds.errors import ConfigError
+from tests.conftest import Compose
 
 # The developer guide's list of built-in rules.
 DOCUMENTED = {
@@ -30,36 +31,59 @@ DOCUMENTED = {
 FLAT = Record([Row(TRAIN, step, 1, float(step), {"loss": 1.0}) for step in range(20)])
 
 
+#: What the service's rules do not have; nothing changes as long as they are not set.
+ADDED = {
+    "LossNotDecreasing": {"share_of_first": 0},
+    "PoorWeightInitialization": {"first_loss": 0},
+    "VanishingGradient": {"patience": 0},
+}
+
+
 def test_the_defaults_are_the_documented_ones() -> None:
-    assert {name: vars(kind()) for name, kind in RULES.items()} == DOCUMENTED
+    for name, documented in DOCUMENTED.items():
+        assert vars(RULES[name]()) == {**documented, **ADDED.get(name, {})}, name
+
+
+def test_the_preset_names_every_rule(config: Compose) -> None:
+    preset = config().debugger.rules
+    assert set(preset) == set(RULES)
+    assert rule_problems(preset) == []
 
 
 def test_parameters_of_the_config_replace_them() -> None:
     rules = rules_of({"LossNotDecreasing": {"num_steps": 15}, "Overfit": {}, "AllZero": None})
     assert list(rules) == ["LossNotDecreasing", "Overfit"]
-    assert vars(rules["LossNotDecreasing"]) == {**DOCUMENTED["LossNotDecreasing"], "num_steps": 15}
+    assert vars(rules["LossNotDecreasing"]) == {**vars(RULES["LossNotDecreasing"]()), "num_steps": 15}
 
 
 def test_what_is_not_in_the_catalogue_is_said_with_what_is() -> None:
-    with pytest.raises(ConfigError) as caught:
-        rules_of({"Overfitt": {}, "LossNotDecreasing": {"steps": 3}})
-    first, second = str(caught.value).splitlines()
+    first, second, third, fourth = rule_problems(
+        {"Overfitt": {}, "LossNotDecreasing": {"steps": 3, "num_steps": "many"}, "Overfit": True, "AllZero": None}
+    )
     assert first.startswith("debugger.rules.Overfitt: there is no such rule. Did you mean Overfit?")
     assert "StalledTrainingRule" in first
     assert second.startswith("debugger.rules.LossNotDecreasing.steps: there is no such parameter.")
     assert "num_steps, diff_percent" in second
+    assert third == "debugger.rules.LossNotDecreasing.num_steps=many: must be like 10."
+    assert fourth.startswith("debugger.rules.Overfit=True: must be its parameters")
+
+
+def test_a_config_with_wrong_rules_is_refused(config: Compose) -> None:
+    with pytest.raises(ConfigError, match=r"debugger.rules.Overfit.ratio: there is no such parameter"):
+        config("+debugger.rules.Overfit.ratio=3")
 
 
 def test_judgements_are_written_in_the_words_of_the_service(tmp_path: Path) -> None:
     found = judge(rules_of({"LossNotDecreasing": {}, "Overfit": {}, "Overtraining": {"patience_train": 30}}), FLAT)
     assert [one.verdict.status for one in found] == [ISSUES, NOT_APPLICABLE, NO_ISSUES]
     assert [one.name for one in issues(found)] == ["LossNotDecreasing"]
-    save_judgements(tmp_path / "rules.json", found)
+    save_judgements(tmp_path, found)
     first, second, third = json.loads((tmp_path / "rules.json").read_text())["rules"]
     assert (first["name"], first["status"], first["count"]) == ("LossNotDecreasing", "IssuesFound", 10)
     assert first["steps"] == list(range(10, 20))
     assert first["message"] and first["advice"]
-    assert first["parameters"] == DOCUMENTED["LossNotDecreasing"]
+    assert first["parameters"] == vars(RULES["LossNotDecreasing"]())
+    assert first["description"].startswith("The training loss falls by less than")
     assert (second["status"], third["status"], third["count"]) == ("NotApplicable", "NoIssuesFound", 0)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dogbreeds.debug.measurements import START_UP, Measurements, Phase
 from dogbreeds.debug.record import TRAIN, Facts, Record, Row
 from dogbreeds.debug.rules.classes import ClassImbalance, Confusion, StalledTrainingRule
 from dogbreeds.debug.rules.verdict import ISSUES, NO_ISSUES, NOT_APPLICABLE
@@ -59,3 +60,10 @@ def test_a_run_that_stalled() -> None:
     assert StalledTrainingRule().judge(Record(rows[:2], now=1800.0)).status == NO_ISSUES
     assert StalledTrainingRule().judge(Record(rows[:2], now=1806.0)).status == ISSUES
     assert StalledTrainingRule().judge(Record()).status == NOT_APPLICABLE
+
+
+def test_a_run_that_was_continued_later_did_not_stall() -> None:
+    rows = [Row(TRAIN, step, 1, at) for step, at in ((0, 0.0), (1, 5.0), (2, 9000.0))]
+    continued = Measurements(phases=[Phase(START_UP, 0.0, 1.0), Phase(START_UP, 8990.0, 8999.0)])
+    assert StalledTrainingRule().judge(Record(rows)).status == ISSUES
+    assert StalledTrainingRule().judge(Record(rows, measurements=continued)).status == NO_ISSUES

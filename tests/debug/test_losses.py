@@ -94,3 +94,11 @@ def test_overtraining_has_a_patience_for_each_mode() -> None:
     assert found.steps[0] == 11
     assert "validation loss" in found.message
     assert Overtraining().judge(Record()).status == NOT_APPLICABLE
+
+
+def test_a_loss_that_is_low_already_need_not_fall() -> None:
+    flat = losses([2.0, 1.0] + [0.1] * 28)
+    assert LossNotDecreasing().judge(flat).status == ISSUES
+    assert LossNotDecreasing(share_of_first=0.9).judge(flat).status == NO_ISSUES
+    high = LossNotDecreasing(share_of_first=0.9).judge(losses([2.0] * 5 + [1.9] * 25))
+    assert (high.status, high.steps[0]) == (ISSUES, 15)

@@ -8,13 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from dogbreeds.debug.record import EVAL, RECORD, TRAIN, Facts, Row, Searched, Statistics, read_record
+from dogbreeds.debug.record import EVAL, TRAIN, Facts, Row, Searched, read_record
+from dogbreeds.debug.statistics import describe
 from dogbreeds.lines import Appender
+from dogbreeds.run_directory import RECORD
 
 
 def test_statistics_are_those_of_the_values() -> None:
     values = torch.cat([torch.arange(-50.0, 50.0), torch.zeros(20)])
-    found = Statistics.of(values.reshape(10, 12))
+    found = describe(values.reshape(10, 12))
     assert found.mean == pytest.approx(float(values.mean()))
     assert found.variance == pytest.approx(float(values.var(correction=0)))
     assert (found.minimum, found.maximum) == (-50, 49)
@@ -27,24 +29,24 @@ def test_statistics_are_those_of_the_values() -> None:
 
 
 def test_values_that_are_no_numbers_are_counted_and_left_out() -> None:
-    found = Statistics.of(torch.tensor([1.0, math.nan, math.inf, -math.inf, 3.0]))
+    found = describe(torch.tensor([1.0, math.nan, math.inf, -math.inf, 3.0]))
     assert (found.nan, found.infinite) == (1, 2)
     assert (found.mean, found.minimum, found.maximum) == (2.0, 1.0, 3.0)
-    nothing = Statistics.of(torch.tensor([math.nan, math.nan]))
+    nothing = describe(torch.tensor([math.nan, math.nan]))
     assert nothing.nan == 2
     assert math.isnan(nothing.mean)
 
 
 def test_large_tensors_are_sampled_for_their_percentiles() -> None:
-    found = Statistics.of(torch.linspace(0, 1, 3_000_001))
+    found = describe(torch.linspace(0, 1, 3_000_001))
     assert found.p95 == pytest.approx(0.95, abs=1e-3)
     assert found.maximum == 1.0
 
 
 def row(step: int, mode: str = TRAIN, loss: float = 0.5) -> Row:
     tensors = {
-        "gradient/head.weight": Statistics.of(torch.arange(4.0)),
-        "weight/head.weight": Statistics.of(torch.ones(3)),
+        "gradient/head.weight": describe(torch.arange(4.0)),
+        "weight/head.weight": describe(torch.ones(3)),
     }
     return Row(mode, step, 1, step / 10, {"loss": loss}, tensors if mode == TRAIN else {})
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from dogbreeds.bench.plain_loop import Size, module, vectors
-from dogbreeds.debug.record import EVAL, TRAIN, read_record
+from dogbreeds.debug.record import EVAL, TRAIN, Record, read_record
 from dogbreeds.debug.recorder import Recorder
 from dogbreeds.model.classifier import BreedClassifier
 from dogbreeds.model.head import Head, HeadShape
@@ -40,7 +40,7 @@ def trained(config: Compose, directory: Path, *, epochs: int, kind: str = "linea
         steps=6 * epochs,
         seed=0,
     )
-    recorder = Recorder(directory, train_every=every, eval_every=1, flush_every=5)
+    recorder = Recorder(directory, Record(), train_every=every, eval_every=1, flush_every=5)
     trainer = pl.Trainer(
         accelerator="cpu",
         max_epochs=epochs,
@@ -77,7 +77,8 @@ def test_what_is_kept_of_a_step(config: Compose, tmp_path: Path) -> None:
     record = trained(config, tmp_path, epochs=1, kind="mlp").record
     first, second = record.of(TRAIN)[:2]
     layers = [name for name in first.tensors if name.startswith("weight/")]
-    assert {name.partition("/")[0] for name in first.tensors} == {"weight", "gradient", "update", "activation"}
+    kinds = {name.partition("/")[0] for name in first.tensors}
+    assert kinds == {"weight", "gradient", "update", "activation", "activity"}
     assert any(name.startswith("activation/head.layers") for name in first.tensors)
     for name in layers:
         update = first.tensors[name.replace("weight/", "update/", 1)]

@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from dogbreeds.debug.record import TRAIN, Record, Row, Statistics
+from dogbreeds.debug.record import TRAIN, Facts, Record, Row
 from dogbreeds.debug.rules.tensors import (
     AllZero,
+    DeadRelu,
     ExplodingTensor,
     PoorWeightInitialization,
     UnchangedTensor,
@@ -20,6 +21,7 @@ from dogbreeds.debug.rules.tensors import (
     WeightUpdateRatio,
 )
 from dogbreeds.debug.rules.verdict import ISSUES, NO_ISSUES, NOT_APPLICABLE, Rule
+from dogbreeds.debug.statistics import describe
 
 SPREAD = torch.linspace(-1, 1, 101)
 
@@ -30,7 +32,7 @@ def record(tensors: Mapping[str, Sequence[Tensor] | Tensor], losses: Sequence[fl
     for step in range(10):
         at = {name: given if isinstance(given, Tensor) else given[step] for name, given in tensors.items()}
         loss = losses[step] if losses else 1.0 - step / 20
-        statistics = {name: Statistics.of(tensor) for name, tensor in at.items()}
+        statistics = {name: describe(tensor) for name, tensor in at.items()}
         rows.append(Row(TRAIN, step, 1, float(step), {"loss": loss}, statistics))
     return Record(rows)
 
@@ -126,3 +128,35 @@ def test_statistics_of_nothing_finite_trip_no_other_rule() -> None:
     broken = record({**HEALTHY, "gradient/a.weight": torch.tensor([math.nan])})
     rows = [replace(row, scalars={"loss": math.nan}) for row in broken.rows]
     assert AllZero().judge(Record(rows)).status == NO_ISSUES
+
+
+def test_a_first_loss_far_above_guessing_is_a_poor_start() -> None:
+    rows = [Row(TRAIN, 0, 1, 0.0, {"loss": 23.1}, {"weight/a.weight": describe(SPREAD)})]
+    ten = Record(rows, Facts({str(number): 1 for number in range(10)}))
+    found = PoorWeightInitialization(first_loss=3.0).judge(ten)
+    assert found.message == "the first loss is 23.1, and 2.30 is that of guessing"
+    assert PoorWeightInitialization(first_loss=11.0).judge(ten).status == NO_ISSUES
+    assert PoorWeightInitialization().judge(ten).status == NO_ISSUES
+
+
+def test_a_gradient_may_vanish_now_and_then() -> None:
+    once = {**HEALTHY, "gradient/a.weight": [0 * SPREAD] + [SPREAD] * 9}
+    assert VanishingGradient().judge(record(once)).steps == (0,)
+    assert VanishingGradient(patience=1).judge(record(once)).status == NO_ISSUES
+    gone = {**HEALTHY, "gradient/a.weight": [SPREAD] * 5 + [0 * SPREAD] * 5}
+    assert VanishingGradient(patience=3).judge(record(gone)).steps == (8, 9)
+
+
+def test_relus_that_are_hardly_ever_active_are_dead() -> None:
+    active, dead = torch.full((40,), 0.5), torch.zeros(40)
+    few = {"activity/relu": torch.cat([active, dead[:30]])}
+    most = {"activity/relu": torch.cat([active[:10], dead])}
+    assert DeadRelu().judge(record(few)).status == NO_ISSUES
+    found = DeadRelu().judge(record(most))
+    assert found.status == ISSUES
+    assert "of the units of relu are dead" in found.message
+    # Active for 2% of the photos is dead where 3% are asked for.
+    rare = record({"activity/relu": torch.full((40,), 0.02)})
+    assert DeadRelu().judge(rare).status == NO_ISSUES
+    assert DeadRelu(threshold_inactivity=3.0).judge(rare).status == ISSUES
+    assert DeadRelu().judge(record(HEALTHY)).status == NOT_APPLICABLE

@@ -15,10 +15,11 @@ from filelock import FileLock
 from safetensors.torch import load_file
 
 from dogbreeds import preparation
-from dogbreeds.config import RUN_CONFIG, load_saved
+from dogbreeds.config import load_saved
 from dogbreeds.errors import CacheError, ConfigError, UserError
 from dogbreeds.fitting import Interrupted, fit_trial
 from dogbreeds.model.package import load_package
+from dogbreeds.run_directory import RUN_CONFIG
 from dogbreeds.search.leaderboard import FAILED, FINISHED, INTERRUPTED, NAN, PRUNED
 from dogbreeds.search.local import search
 from dogbreeds.search.optuna_engine import STORAGE

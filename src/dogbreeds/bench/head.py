@@ -29,7 +29,7 @@ def run(settings: BenchSettings) -> Section:
             data = module(config, splits, _SIZE)
             network = Network(nn.Sequential(), nn.Sequential(), new_head(splits, _SIZE))
             here = replace(config, run_dir=directory)
-            return seconds_of(lambda: fit(here, data, network, "fp32", None))
+            return seconds_of(lambda: fit(here, data, network, "fp32", None, watching=()))
 
     quieten()
     logging.getLogger("dogbreeds").setLevel(logging.WARNING)

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-import torchvision
-
 from dogbreeds.atomic import write_text
+from dogbreeds.machine import machine, versions
 
-_CPU_FEATURES = ("amx_bf16", "amx_int8", "avx512_bf16", "avx512_vnni", "avx512f", "avx2")
+_SHOWN_VERSIONS = ("Python", "torch", "torchvision")
 
 
 @dataclass(frozen=True)
@@ -40,34 +37,11 @@ class Section:
         return "\n".join([*lines, *(_row(row) for row in self.rows), ""])
 
 
-def machine() -> dict[str, str]:
-    """Returns what the machine is, as far as speed depends on it."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
-    return {
-        "processor": _processor(),
-        "cores": str(torch.get_num_threads()),
-        "GPU": device,
-        "Python": platform.python_version(),
-        "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
-    }
-
-
-def _processor() -> str:
-    path = Path("/proc/cpuinfo")
-    if not path.is_file():
-        return platform.processor() or platform.machine()
-    values = dict(line.split(":", 1) for line in path.read_text().split("\n\n")[0].splitlines() if ":" in line)
-    values = {name.strip(): value.strip() for name, value in values.items()}
-    features = [name for name in _CPU_FEATURES if name in values.get("flags", "").split()]
-    return f"{values.get('model name', platform.machine())} ({', '.join(features)})"
-
-
 def write(sections: Sequence[Section], path: Path) -> None:
     """Writes a Markdown page, and beside it the same numbers as JSON; cases that did not run keep their results."""
     numbers_path = path.with_suffix(".json")
     kept = json.loads(numbers_path.read_text()) if numbers_path.is_file() else {}
-    described = machine()
+    described = {**machine(), **{name: versions()[name] for name in _SHOWN_VERSIONS}}
     for section in sections:
         kept[section.title] = {
             "numbers": {name: round(value, 4) for name, value in section.numbers.items()},

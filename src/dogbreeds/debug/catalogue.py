@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,10 @@ from dogbreeds.atomic import write_text
 from dogbreeds.debug.record import Record
 from dogbreeds.debug.rules.classes import ClassImbalance, Confusion, StalledTrainingRule
 from dogbreeds.debug.rules.losses import LossNotDecreasing, Overfit, Overtraining
+from dogbreeds.debug.rules.results import ClassNeverPredicted, HeadBelowReference, SearchedRangeEdge, SplitLeakage
 from dogbreeds.debug.rules.tensors import (
     AllZero,
+    DeadRelu,
     ExplodingTensor,
     PoorWeightInitialization,
     UnchangedTensor,
@@ -22,11 +24,11 @@ from dogbreeds.debug.rules.tensors import (
     WeightUpdateRatio,
 )
 from dogbreeds.debug.rules.verdict import ERROR, ISSUES, Rule, Verdict
-from dogbreeds.errors import ConfigError, did_you_mean
+from dogbreeds.errors import did_you_mean
+from dogbreeds.run_directory import RULES as RULES_FILE
 
 log = logging.getLogger(__name__)
 
-RULES_FILE = "rules.json"
 RULES: dict[str, type[Any]] = {
     kind.__name__: kind
     for kind in (
@@ -36,12 +38,17 @@ RULES: dict[str, type[Any]] = {
         PoorWeightInitialization,
         VanishingGradient,
         ExplodingTensor,
+        DeadRelu,
         UnchangedTensor,
         WeightUpdateRatio,
         AllZero,
         ClassImbalance,
         Confusion,
         StalledTrainingRule,
+        HeadBelowReference,
+        SplitLeakage,
+        ClassNeverPredicted,
+        SearchedRangeEdge,
     )
 }
 
@@ -69,28 +76,32 @@ class Judgement:
         }
 
 
-def rules_of(configured: Mapping[str, Mapping[str, Any] | None]) -> dict[str, Rule]:
+def rule_problems(configured: Mapping[str, Any]) -> list[str]:
+    """Returns what is wrong with the rules of conf/debugger, a line for each: names that do not exist."""
+    problems = []
+    for name, parameters in configured.items():
+        place = f"debugger.rules.{name}"
+        if name not in RULES:
+            problems.append(_unknown(place, name, list(RULES), "rule"))
+        elif not isinstance(parameters, Mapping | None):
+            problems.append(f"{place}={parameters}: must be its parameters, {{}} for the documented ones, or null.")
+        else:
+            known = {field.name: field.default for field in fields(RULES[name])}
+            for other, value in (parameters or {}).items():
+                if other not in known:
+                    problems.append(_unknown(f"{place}.{other}", other, list(known), "parameter"))
+                elif isinstance(value, bool) != isinstance(known[other], bool) or not isinstance(value, int | float):
+                    problems.append(f"{place}.{other}={value}: must be like {known[other]}.")
+    return problems
+
+
+def rules_of(configured: Mapping[str, Any]) -> dict[str, Rule]:
     """Returns the rules of conf/debugger, by name.
 
     Args:
         configured: For each rule the parameters that differ from the documented ones; None switches it off.
-
-    Raises:
-        ConfigError: There is no such rule, or it has no such parameter; the message has those that there are.
     """
-    problems, rules = [], {}
-    for name, parameters in configured.items():
-        if name not in RULES:
-            problems.append(_unknown(f"debugger.rules.{name}", name, list(RULES), "rule"))
-        elif parameters is not None:
-            known = [field.name for field in fields(RULES[name])]
-            others = [other for other in parameters if other not in known]
-            problems += [_unknown(f"debugger.rules.{name}.{other}", other, known, "parameter") for other in others]
-            if not others:
-                rules[name] = RULES[name](**parameters)
-    if problems:
-        raise ConfigError("\n".join(problems))
-    return rules
+    return {name: RULES[name](**parameters) for name, parameters in configured.items() if parameters is not None}
 
 
 def _unknown(place: str, name: str, names: list[str], what: str) -> str:
@@ -110,12 +121,12 @@ def judge(rules: Mapping[str, Rule], record: Record) -> list[Judgement]:
     return found
 
 
-def issues(judgements: list[Judgement]) -> list[Judgement]:
+def issues(judgements: Sequence[Judgement]) -> list[Judgement]:
     """Returns those that found something."""
     return [one for one in judgements if one.verdict.status == ISSUES]
 
 
-def save_judgements(path: Path, judgements: list[Judgement]) -> None:
-    """Writes rules.json, whole or not at all."""
+def save_judgements(run_dir: Path, judgements: Sequence[Judgement]) -> None:
+    """Writes rules.json into a run directory."""
     content = {"rules": [one.to_json() for one in judgements]}
-    write_text(path, json.dumps(content, indent=1) + "\n")
+    write_text(run_dir / RULES_FILE, json.dumps(content, indent=1) + "\n")

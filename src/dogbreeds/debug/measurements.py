@@ -9,7 +9,8 @@ import json
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
-SYSTEM, STEPS, PHASES = "profiler/system.jsonl", "profiler/steps.jsonl", "profiler/phases.jsonl"
+#: The phase that begins a run, and a continued one once more.
+START_UP = "start-up"
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ class Phase:
     """A part of a run.
 
     Attributes:
-        name: Such as `features` or `training`; `start-up` begins a run, and a continued one once more.
+        name: Such as `features` or `training`.
         began: In seconds since 1970.
         ended: The same.
     """

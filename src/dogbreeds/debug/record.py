@@ -6,26 +6,19 @@ One JSON line per recorded step. A line that was torn by a crash is left out whe
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from dogbreeds.atomic import write_text
-from dogbreeds.config import METRICS
-from dogbreeds.debug.measurements import PHASES, STEPS, SYSTEM, Measurements, Phase, Sample, StepTimes
+from dogbreeds.debug.measurements import Measurements, Phase, Sample, StepTimes
 from dogbreeds.lines import whole_lines
+from dogbreeds.run_directory import FACTS, METRICS, PHASES, RECORD, STEPS, SYSTEM
 
-RECORD, FACTS = "debugger/record.jsonl", "debugger/facts.json"
 TRAIN, EVAL = "train", "eval"
 #: The parts of a tensor's name before the slash.
-WEIGHT, GRADIENT, UPDATE, ACTIVATION = "weight", "gradient", "update", "activation"
-_QUANTILES = (0.05, 0.5, 0.95)
-_SAMPLE = 4096
+WEIGHT, GRADIENT, UPDATE, ACTIVATION, ACTIVITY = "weight", "gradient", "update", "activation", "activity"
 
 
 @dataclass(frozen=True)
@@ -57,42 +50,6 @@ class Statistics:
     zeros: float
     nan: int
     infinite: int
-
-    @classmethod
-    @torch.no_grad()
-    def of(cls, tensor: Tensor) -> Statistics:
-        """Measures a tensor of any shape; of a large one its extremes, and the rest on a sample."""
-        values = tensor.detach().flatten()
-        extremes = torch.aminmax(values)
-        minimum, maximum = float(extremes.min), float(extremes.max)
-        nan = infinite = 0
-        if not (math.isfinite(minimum) and math.isfinite(maximum)):
-            nan, infinite = int(values.isnan().sum()), int(values.isinf().sum())
-            values = values[values.isfinite()] if nan + infinite < len(values) else values.new_full((1,), math.nan)
-            minimum, maximum = float(values.min()), float(values.max())
-        ordered = sample(values).float().sort().values
-        variance, mean = torch.var_mean(ordered, correction=0)
-        last = len(ordered) - 1
-        p5, p50, p95 = ordered[[round(share * last) for share in _QUANTILES]].tolist()
-        return cls(
-            mean=float(mean),
-            variance=float(variance),
-            minimum=minimum,
-            p5=p5,
-            p50=p50,
-            p95=p95,
-            maximum=maximum,
-            mean_absolute=float(ordered.abs().mean()),
-            zeros=float((ordered == 0).float().mean()),
-            nan=nan,
-            infinite=infinite,
-        )
-
-
-def sample(tensor: Tensor) -> Tensor:
-    """Returns evenly spaced values of a tensor, all of a small one: a few thousand say as much as a million."""
-    values = tensor.flatten()
-    return values[:: -(-len(values) // _SAMPLE)]
 
 
 @dataclass(frozen=True)
@@ -244,11 +201,24 @@ class Record:
         return found
 
 
+def read_rows(run_dir: Path) -> list[Row]:
+    """Returns the recorded steps; where a run was continued, those that came of it and not those it did once more."""
+    rows: list[Row] = []
+    for line in whole_lines(run_dir / RECORD):
+        row = Row.parsed(line)
+        while rows and (
+            rows[-1].step > row.step or (rows[-1].step == row.step and rows[-1].mode == row.mode == TRAIN)
+        ):
+            rows.pop()
+        rows.append(row)
+    return rows
+
+
 def read_record(run_dir: Path) -> Record:
     """Returns all that a run directory holds for rules and report, however far the run came."""
     metrics = run_dir / METRICS
     return Record(
-        [Row.parsed(line) for line in whole_lines(run_dir / RECORD)],
+        read_rows(run_dir),
         Facts.read(run_dir),
         json.loads(metrics.read_text(encoding="utf-8")) if metrics.is_file() else None,
         Measurements(

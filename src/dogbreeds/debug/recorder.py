@@ -7,26 +7,28 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from dogbreeds.debug.record import (
     ACTIVATION,
+    ACTIVITY,
     EVAL,
     GRADIENT,
-    RECORD,
     TRAIN,
     UPDATE,
     WEIGHT,
     Record,
     Row,
     Statistics,
-    sample,
+    read_rows,
 )
+from dogbreeds.debug.statistics import describe, sample
 from dogbreeds.lines import Appender
 from dogbreeds.model.classifier import BreedClassifier
+from dogbreeds.run_directory import RECORD
 
 # A shorter run would give the rules too little to look at.
 _SHORT_RUN = 100
@@ -42,18 +44,18 @@ class Recorder(pl.Callback):
         record: What was recorded so far.
     """
 
-    def __init__(self, run_dir: Path, *, train_every: int, eval_every: int, flush_every: int) -> None:
+    def __init__(self, run_dir: Path, record: Record, *, train_every: int, eval_every: int, flush_every: int) -> None:
         """Takes the schedule of conf/debugger.
 
         Args:
-            run_dir: Where the record is written.
+            run_dir: Where rows are written.
+            record: Gets the rows too.
             train_every: Optimizer steps from one record to the next; a run of fewer than 100 records all.
             eval_every: Validation batches from one record to the next.
             flush_every: Rows that a crash may cost.
         """
-        self._path = run_dir / RECORD
+        self._run_dir, self.record = run_dir, record
         self._train_every, self._eval_every, self._flush_every = train_every, eval_every, flush_every
-        self.record = Record()
         self._writer: Appender | None = None
         self._handles: list[RemovableHandle] = []
         self._pending: Row | None = None
@@ -65,7 +67,9 @@ class Recorder(pl.Callback):
         if not trainer.is_global_zero:
             return
         assert isinstance(pl_module, BreedClassifier)
-        self._writer = Appender(self._path, self._flush_every)
+        # A continued run goes on with what was recorded up to where it continues.
+        self.record.rows = [row for row in read_rows(self._run_dir) if _is_before(row, trainer.global_step)]
+        self._writer = Appender(self._run_dir / RECORD, self._flush_every)
         if pl_module.steps < _SHORT_RUN:
             self._train_every = 1
         for name, module in pl_module.named_modules():
@@ -75,7 +79,10 @@ class Recorder(pl.Callback):
     def _listener(self, trainer: pl.Trainer, name: str) -> Any:
         def heard(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             if trainer.training and self._is_due(trainer):
-                self._activations[f"{ACTIVATION}/{name}"] = Statistics.of(output)
+                self._activations[f"{ACTIVATION}/{name}"] = describe(output)
+                if isinstance(module, nn.ReLU):
+                    others = [axis for axis in range(output.ndim) if axis != 1]
+                    self._activations[f"{ACTIVITY}/{name}"] = describe((output > 0).float().mean(dim=others))
 
         return heard
 
@@ -91,17 +98,18 @@ class Recorder(pl.Callback):
             return
         assert isinstance(pl_module, BreedClassifier)
         tensors = dict(self._activations)
-        norm = torch.zeros((), device=pl_module.device)
+        gradients = []
         for name, parameter in _trained(pl_module).items():
-            tensors[f"{WEIGHT}/{name}"] = Statistics.of(parameter)
+            tensors[f"{WEIGHT}/{name}"] = describe(parameter)
             self._before[name] = sample(parameter.detach()).clone()
             if parameter.grad is not None:
-                tensors[f"{GRADIENT}/{name}"] = Statistics.of(parameter.grad)
-                norm += parameter.grad.detach().square().sum()
+                tensors[f"{GRADIENT}/{name}"] = describe(parameter.grad)
+                gradients.append(parameter.grad)
+
         scalars = {
             "loss": float(pl_module.step_loss),
             "lr": float(optimizer.param_groups[0]["lr"]),
-            "gradient_norm": float(norm.sqrt()),
+            "gradient_norm": float(get_total_norm(gradients)),
         }
         self._pending = self._row(TRAIN, trainer, scalars, tensors)
 
@@ -110,7 +118,7 @@ class Recorder(pl.Callback):
         if self._pending is None:
             return
         updates = {
-            f"{UPDATE}/{name}": Statistics.of(sample(parameter.detach()) - self._before[name])
+            f"{UPDATE}/{name}": describe(sample(parameter.detach()) - self._before[name])
             for name, parameter in _trained(pl_module).items()
         }
         pending, self._pending = self._pending, None
@@ -139,6 +147,7 @@ class Recorder(pl.Callback):
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Writes what there is when a run is stopped."""
+        self._complete(pl_module)
         self._close()
 
     def _close(self) -> None:
@@ -157,6 +166,10 @@ class Recorder(pl.Callback):
         assert self._writer is not None
         self.record.rows.append(row)
         self._writer.add(row.line())
+
+
+def _is_before(row: Row, step: int) -> bool:
+    return row.step < step or (row.mode == EVAL and row.step == step)
 
 
 def _trained(module: pl.LightningModule) -> dict[str, nn.Parameter]:

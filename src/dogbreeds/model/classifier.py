@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import pytorch_lightning as pl
 import torch
@@ -19,6 +19,13 @@ from dogbreeds.model.package import Network
 Batch = tuple[Tensor, Tensor]
 
 
+class StepObserver(Protocol):
+    """Who is told how far a training step has come."""
+
+    def lap(self, part: str) -> None:
+        """A part of the step has ended: `data`, `move`, `forward`, `backward`, `record`, `optimizer`."""
+
+
 class BreedClassifier(pl.LightningModule):
     """Trains `head(tail(trunk(images)))` with the trunk frozen.
 
@@ -26,6 +33,7 @@ class BreedClassifier(pl.LightningModule):
 
     Attributes:
         step_loss: The loss of the step whose gradients are there, for callbacks that look at each step.
+        observers: Told of each part of a training step; callbacks add themselves.
     """
 
     step_loss: Tensor
@@ -69,6 +77,7 @@ class BreedClassifier(pl.LightningModule):
         self.learning_rate, self.tail_learning_rate = learning_rate, tail_learning_rate
         self.optimizer, self.weight_decay, self.schedule = optimizer, weight_decay, schedule
         self.trunk_precision, self.steps, self.seed = trunk_precision, steps, seed
+        self.observers: list[StepObserver] = []
         self.loss = nn.CrossEntropyLoss(weight=class_weights)
         trained = (*self.tail.modules(), *self.head.modules())
         self._draws = any(isinstance(module, nn.Dropout | StochasticDepth) and module.p > 0 for module in trained)
@@ -111,17 +120,29 @@ class BreedClassifier(pl.LightningModule):
                 torch.manual_seed(self.seed * 1_000_003 + self.global_step)
             logits = self(inputs)
             loss = self.loss(logits, labels)
+            self._lap("forward")
             optimizer.zero_grad()
             self.manual_backward(loss)
             self.step_loss = loss.detach()
+            self._lap("backward")
             optimizer.step()
             if isinstance(scheduler, LRScheduler):
                 scheduler.step()
+            self._lap("optimizer")
             losses = losses + loss.detach() * len(labels)
             correct = correct + (logits.detach().argmax(dim=1) == labels).sum()
             photos += len(labels)
         for name, total in (("loss", losses), ("accuracy", correct)):
             self.log(f"train/{name}", total / photos, on_step=False, on_epoch=True, batch_size=photos, sync_dist=True)
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Called after the callbacks that look at the gradients."""
+        self._lap("record")
+
+    def _lap(self, part: str) -> None:
+        if self.training:
+            for observer in self.observers:
+                observer.lap(part)
 
     def validation_step(self, batches: Iterable[Batch], group: int) -> Tensor:
         """Logs the unweighted loss and the metrics of a group of batches, and returns its mean loss."""
@@ -138,7 +159,10 @@ class BreedClassifier(pl.LightningModule):
 
     def _on_device(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         for inputs, labels in batches:
-            yield inputs.to(self.device), labels.to(self.device)
+            self._lap("data")
+            moved = inputs.to(self.device), labels.to(self.device)
+            self._lap("move")
+            yield moved
 
     def configure_optimizers(self) -> Any:
         """Returns the optimizer of head and tail, with the schedule where there is one."""

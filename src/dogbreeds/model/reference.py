@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import logging
-import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from safetensors.torch import load, save
@@ -16,8 +13,6 @@ from dogbreeds.data.datamodule import Features
 from dogbreeds.features.store.artefacts import Artefacts
 from dogbreeds.model.exact import ExactPath, ExactSolution
 from dogbreeds.model.head import Head
-
-log = logging.getLogger(__name__)
 
 # To be raised with any change of how it is solved.
 _VERSION = 2
@@ -79,20 +74,6 @@ class Remembered:
         """Keeps a point for this run and for others."""
         self._known[solution.strength] = solution
         self._artefacts.put(f"{self._name}-{solution.strength!r}", _pack(solution))
-
-
-def warn_below_reference(metrics: Mapping[str, Any]) -> None:
-    """Warns where the trained head stays behind the exact solution by more than chance explains."""
-    reference, reached = metrics["reference/val_accuracy"], metrics["val/accuracy"]
-    # Two standard errors of the difference that this many photos can show.
-    margin = 2 * math.sqrt(max(reference * (1 - reference), 0.01) / metrics["images"]["valid"])
-    if reached < reference - margin:
-        log.warning(
-            "The trained head reaches %.3f on the validation photos, the exact linear solution %.3f: "
-            "try more epochs, a smaller batch or another lr.",
-            reached,
-            reference,
-        )
 
 
 def _name(problem: Sequence[Tensor | None]) -> str:

@@ -8,21 +8,23 @@ from typing import Any
 
 from markupsafe import Markup
 
-from dogbreeds.history import HISTORY, read_history
+from dogbreeds.history import read_history
 from dogbreeds.report import plots
 from dogbreeds.report.page import write_page
+from dogbreeds.run_directory import HISTORY, REPORT
 from dogbreeds.serve.handler import display_name
 
-REPORT = "report.html"
 _WORST_CONFUSIONS = 8
 
 
-def build_report(run_dir: Path) -> Path:
+def build_report(run_dir: Path, *, live: bool = False) -> Path:
     """Writes report.html into a run directory that has metrics.json, history.csv and config.yaml.
 
     Returns:
         The path of the page, which loads nothing from elsewhere.
     """
+    if live or not (run_dir / "metrics.json").is_file():
+        return run_dir / REPORT
     metrics = json.loads((run_dir / "metrics.json").read_text(encoding="utf-8"))
     history = read_history(run_dir / HISTORY)
     names = [display_name(name) for name in metrics["classes"]]

@@ -13,9 +13,10 @@ from optuna.trial import TrialState, create_trial
 from plotly.offline import get_plotlyjs
 
 from dogbreeds.commands import override
-from dogbreeds.history import HISTORY, read_history
+from dogbreeds.history import read_history
 from dogbreeds.report.page import write_page
 from dogbreeds.report.plots import INK, REFERENCE, TRAIN, VALID
+from dogbreeds.run_directory import HISTORY
 from dogbreeds.search.leaderboard import FINISHED, Entry, Leaderboard
 from dogbreeds.search.rendering import distributions
 from dogbreeds.search.screen import shown

@@ -18,8 +18,8 @@ from dogbreeds.commands import override
 from dogbreeds.errors import UserError
 from dogbreeds.fitting import Interrupted, NeverFiniteError, quieten
 from dogbreeds.preparation import Preparations
-from dogbreeds.report.build import REPORT
 from dogbreeds.report.search import build_search_page
+from dogbreeds.run_directory import REPORT
 from dogbreeds.search.leaderboard import (
     BEST,
     FAILED,
@@ -127,18 +127,18 @@ class RunningSearch:
             failed = next((entry for entry in board.entries if entry.message), None)
             reason = f" Trial {failed.number}: {failed.message}" if failed else ""
             raise UserError(f"No trial of {self._directory} came to an end ({board.summary()}).{reason}")
-        self._package(self._directory / str(board.best.number))
+        self._package(self._directory / str(board.best.number), board.best.values)
         build_search_page(self._directory, board, self._plan.space, debug=self._plan.debug)
         print(board.outcome(self._directory))
         if self._plan.debug:
             print("These were debugging runs on one batch: their numbers mean nothing.")
         return board
 
-    def _package(self, best: Path) -> None:
+    def _package(self, best: Path, values: Values) -> None:
         if (best / REPORT).is_file():
             return
         try:
-            package_trial(best, self._preparations)
+            package_trial(best, self._preparations, self._plan.space, values)
         except (UserError, OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             # Somebody has been at the files; the search itself is worth showing all the same.
             log.warning(

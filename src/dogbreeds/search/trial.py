@@ -7,12 +7,17 @@ import time
 from pathlib import Path
 from typing import Any
 
-from dogbreeds.config import METRICS, RUN_CONFIG, load_saved, save
-from dogbreeds.evaluation import describe, facts, score
+from dogbreeds.config import load_saved, save
+from dogbreeds.debug.catalogue import rules_of
+from dogbreeds.debug.record import Record, Searched
+from dogbreeds.debug.watch import Judge
+from dogbreeds.evaluation import answers, describe, facts, known_before, save_predictions
 from dogbreeds.fitting import Report, threads_of
 from dogbreeds.model.package import load_state, save_state
 from dogbreeds.preparation import Preparations, Prepared
+from dogbreeds.run_directory import METRICS, PREDICTIONS, RUN_CONFIG
 from dogbreeds.schema import TrainConfig
+from dogbreeds.search.space import Interval, Space, Values
 from dogbreeds.serve.handler import Handler
 from dogbreeds.threads import compute_threads
 from dogbreeds.training import complete, describe_scores, fit_network, package, write_json
@@ -54,11 +59,11 @@ def _run(config: TrainConfig, prepared: Prepared, report: Report) -> dict[str, A
         pruned = report(row)
         return pruned
 
-    history = fit_network(config, prepared, network, noted)
+    history = fit_network(config, prepared, network, report=noted)
     trained = time.perf_counter() - training_began
     save_state(directory / HEAD, network, _TRAINED)
     handler = Handler(describe(config, prepared, network), network, prepared.device)
-    metrics = score(handler, prepared.features.inputs)
+    metrics = answers(handler, prepared.features.inputs).metrics
     metrics |= reference | facts(config, prepared, history, handler)
     if pruned:
         metrics["pruned"] = True
@@ -69,8 +74,14 @@ def _run(config: TrainConfig, prepared: Prepared, report: Report) -> dict[str, A
     return metrics
 
 
-def package_trial(directory: Path, preparations: Preparations) -> None:
-    """Gives a finished trial what a single run has: the model package and the report.
+def package_trial(directory: Path, preparations: Preparations, space: Space, values: Values) -> None:
+    """Gives a finished trial what a single run has: the model package, the verdict of the rules and the report.
+
+    Args:
+        directory: Its own.
+        preparations: What it starts from, if it is there already.
+        space: What was searched.
+        values: Where in it the trial was.
 
     Raises:
         UserError: The data or the weights cannot be used any more; the message says why.
@@ -81,7 +92,21 @@ def package_trial(directory: Path, preparations: Preparations) -> None:
     load_state(directory / HEAD, network, _TRAINED)
     handler = package(directory, config, prepared, network)
     # Sets the temperature; the scores are those that are there.
-    score(handler, prepared.features.inputs)
+    probabilities = answers(handler, prepared.features.inputs).probabilities
+    save_predictions(directory / PREDICTIONS, prepared.data.folders, probabilities)
     metrics = json.loads((directory / METRICS).read_text(encoding="utf-8"))
     describe_scores(directory, metrics, handler)
-    complete(directory, metrics)
+    reference = {name: value for name, value in metrics.items() if name.startswith("reference/")}
+    known = known_before(config, prepared, reference, _searched(space, values))
+    known.save(directory)
+    rules = rules_of(config.debugger.rules) if config.debugger.record else {}
+    judgements = Judge(directory, Record(facts=known, metrics=metrics), rules).look(running=False)
+    complete(directory, metrics, judgements)
+
+
+def _searched(space: Space, values: Values) -> dict[str, Searched]:
+    return {
+        name: Searched(dimension.low, dimension.high, float(values[name]), log=dimension.scale == "log")
+        for name, dimension in space.dimensions.items()
+        if isinstance(dimension, Interval) and dimension.low < dimension.high
+    }

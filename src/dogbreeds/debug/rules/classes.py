@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dogbreeds.debug.measurements import START_UP
 from dogbreeds.debug.record import Record
 from dogbreeds.debug.rules.verdict import Verdict, too_little, verdict
 
@@ -76,7 +77,7 @@ class Confusion:
 
 @dataclass(frozen=True)
 class StalledTrainingRule:
-    """Nothing has been recorded for a long time.
+    """Nothing has been recorded for a long time, although the run had not ended.
 
     Attributes:
         threshold: Seconds without a row that are still fine.
@@ -89,10 +90,12 @@ class StalledTrainingRule:
         times = [(row.step, row.at) for row in record.rows]
         if not times:
             return too_little("no step yet")
+        # Between the end of a run and its continuation nothing stalls.
+        starts = [phase.began for phase in record.measurements.phases if phase.name == START_UP]
         ends = [*times[1:], (times[-1][0], record.now)] if record.now is not None else times[1:]
         found = [
             (step, f"no step for {later - earlier:.0f} s after step {before}")
             for (before, earlier), (step, later) in zip(times, ends, strict=False)
-            if later - earlier > self.threshold
+            if later - earlier > self.threshold and not any(earlier < start < later for start in starts)
         ]
         return verdict(found, "Is the machine out of memory, or waiting for a disk or the network?")

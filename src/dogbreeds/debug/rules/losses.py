@@ -24,11 +24,15 @@ class LossNotDecreasing:
         num_steps: Steps between the two losses that are compared, at least.
         diff_percent: The least fall, in percent of the earlier loss.
         increase_threshold_percent: A rise of more than this is told as one.
+        share_of_first: Losses below this share of the first one need not fall any more; 0, as documented, is none.
+            Of a head on frozen features most of the loss is gone after some steps, and the rest differs from batch
+            to batch.
     """
 
     num_steps: int = 10
     diff_percent: float = 0.1
     increase_threshold_percent: float = 5.0
+    share_of_first: float = 0.0
 
     def judge(self, record: Record) -> Verdict:
         """Compares each loss with the last one that is `num_steps` older."""
@@ -36,6 +40,9 @@ class LossNotDecreasing:
         steps = [step for step, _ in series]
         found, compared = [], False
         for step, loss in series:
+            if abs(loss) < self.share_of_first * abs(series[0][1]):
+                compared = True
+                continue
             position = bisect.bisect_right(steps, step - self.num_steps) - 1
             if position < 0:
                 continue

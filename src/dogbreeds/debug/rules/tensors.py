@@ -5,11 +5,15 @@ Names, parameters, defaults and definitions are those of the developer guide's l
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-from dogbreeds.debug.record import ACTIVATION, GRADIENT, UPDATE, WEIGHT, Record, Statistics
+import numpy as np
+
+from dogbreeds.debug.record import ACTIVATION, ACTIVITY, GRADIENT, UPDATE, WEIGHT, Record, Statistics
 from dogbreeds.debug.rules.verdict import Verdict, too_little, verdict
 
 Finding = tuple[int, str]
@@ -24,43 +28,49 @@ class PoorWeightInitialization:
         distribution_range: The least distance of the 5th and the 95th percentile of a gradient.
         patience: Steps of the same loss that are still fine.
         steps: Recorded steps that are looked at.
+        first_loss: The largest first loss, as a multiple of that of guessing, log(classes); 0, as documented, is any.
     """
 
     threshold: float = 10.0
     distribution_range: float = 0.001
     patience: int = 5
     steps: int = 10
+    first_loss: float = 0.0
 
     def judge(self, record: Record) -> Verdict:
         """Looks at the first recorded steps alone."""
         first = record.of("train")[: self.steps]
         if not any(row.tensors for row in first):
             return too_little("no tensors recorded")
-        early = Record(first)
+        early = Record(first, record.facts)
         found = [*self._weights(early), *self._gradients(early), *self._loss(early)]
         return verdict(sorted(found), "Let the head be initialised as it is by default.")
 
     def _weights(self, record: Record) -> Iterator[Finding]:
         variances: dict[int, dict[str, float]] = {}
         for name, series in record.tensors(WEIGHT).items():
-            for step, found in series:
-                # A bias, or a layer that starts at zero, has no scale yet.
-                if found.variance > 0 and name.endswith("weight"):
+            # A bias, and a layer that starts with the same weight everywhere, has no scale to compare.
+            if name.endswith("weight") and series[0][1].variance > 0:
+                for step, found in series:
                     variances.setdefault(step, {})[name] = found.variance
         for step, layers in variances.items():
-            ratio = max(layers.values()) / min(layers.values())
+            ratio = max(layers.values()) / max(min(layers.values()), sys.float_info.min)
             if ratio > self.threshold:
                 wide, narrow = max(layers, key=layers.__getitem__), min(layers, key=layers.__getitem__)
                 yield step, f"the weights of {wide} vary {ratio:.3g} times as much as those of {narrow}"
 
     def _gradients(self, record: Record) -> Iterator[Finding]:
         for name, series in record.tensors(GRADIENT).items():
-            for step, found in series:
+            # The first gradient of a bias is zero where every class has as many photos in the batch.
+            for step, found in series if name.endswith("weight") else ():
                 if found.p95 - found.p5 < self.distribution_range:
                     yield step, f"nearly all gradients of {name} are the same, {found.p50:.3g}"
 
     def _loss(self, record: Record) -> Iterator[Finding]:
         losses, flat = record.scalar("loss"), 0
+        guessing = math.log(max(len(record.facts.class_counts), 2))
+        if self.first_loss and losses and not losses[0][1] <= self.first_loss * guessing:
+            yield losses[0][0], f"the first loss is {losses[0][1]:.4g}, and {guessing:.2f} is that of guessing"
         for (_, before), (step, loss) in pairwise(losses):
             flat = flat + 1 if loss == before else 0
             if flat > self.patience:
@@ -73,19 +83,26 @@ class VanishingGradient:
 
     Attributes:
         threshold: The least.
+        patience: Recorded steps in a row that are still fine; 0, as documented, is none. Where every class has as
+            many photos in a batch, the first gradient of a new head's bias is zero, and nothing is wrong.
     """
 
     threshold: float = 1e-7
+    patience: int = 0
 
     def judge(self, record: Record) -> Verdict:
         """Looks at every gradient."""
-
-        def small(name: str, found: Statistics) -> str | None:
-            if found.mean_absolute >= self.threshold:
-                return None
-            return f"the mean size of {name} is {found.mean_absolute:.3g}"
-
-        return _each(record, (GRADIENT,), small, "Try a larger learning rate or another initialisation.")
+        gradients = record.tensors(GRADIENT)
+        if not gradients:
+            return too_little("no tensors recorded")
+        found = []
+        for name, series in gradients.items():
+            in_a_row = 0
+            for step, gradient in series:
+                in_a_row = 0 if gradient.mean_absolute >= self.threshold else in_a_row + 1
+                if in_a_row > self.patience:
+                    found.append((step, f"the mean size of gradient {name} is {gradient.mean_absolute:.3g}"))
+        return verdict(sorted(found), "Try a larger learning rate or another initialisation.")
 
 
 @dataclass(frozen=True)
@@ -107,6 +124,37 @@ class ExplodingTensor:
 
         kinds = (WEIGHT, GRADIENT, UPDATE, ACTIVATION)
         return _each(record, kinds, exploded, "Try a learning rate a hundred times smaller.")
+
+
+@dataclass(frozen=True)
+class DeadRelu:
+    """Most units of a ReLU layer are hardly ever active.
+
+    The record keeps percentiles of how active the units are, for the photos of one step. The share of dead units is
+    read off them; it is exact at a `threshold_layer` of 50.
+
+    Attributes:
+        threshold_inactivity: Percent of the photos for which a unit must be active, or it counts as dead.
+        threshold_layer: Percent of dead units that is still fine.
+    """
+
+    threshold_inactivity: float = 1.0
+    threshold_layer: float = 50.0
+
+    def judge(self, record: Record) -> Verdict:
+        """Looks at the activity of every ReLU."""
+        layers = record.tensors(ACTIVITY)
+        if not layers:
+            return too_little("no ReLU in what is trained")
+        least = self.threshold_inactivity / 100
+        found = []
+        for name, series in layers.items():
+            for step, active in series:
+                places = [active.minimum, active.p5, active.p50, active.p95, active.maximum]
+                dead = 100 * float(np.interp(least, places, [0, 0.05, 0.5, 0.95, 1], left=0, right=1))
+                if dead > self.threshold_layer:
+                    found.append((step, f"{dead:.0f}% of the units of {name} are dead"))
+        return verdict(sorted(found), "Try a smaller learning rate, or fewer hidden units (model.hidden).")
 
 
 @dataclass(frozen=True)

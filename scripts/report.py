@@ -1,0 +1,28 @@
+"""Build the report of a run again, or compare runs: python scripts/report.py run=<run> or runs=<run>,<run>."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from dogbreeds.entry import entry_point
+from dogbreeds.errors import ConfigError
+
+
+@entry_point("report", lists=("runs",))
+def main(cfg: DictConfig) -> None:
+    if (cfg.run is None) == (cfg.runs is None):
+        raise ConfigError("Give a run directory, run=<directory>, or several to compare, runs=<one>,<another>.")
+    if cfg.run is not None:
+        from dogbreeds.debug.afterwards import report_again
+
+        print(report_again(Path(cfg.run)))
+    else:
+        from dogbreeds.report.comparison import build_comparison
+
+        print(build_comparison([Path(run) for run in cfg.runs], Path(cfg.out)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""What watches one run, put together: recorder, rules, sampler, timeline, trace and the report."""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from pytorch_lightning.callbacks import Callback
+
+from dogbreeds.debug.catalogue import Judgement, rules_of
+from dogbreeds.debug.measurements import START_UP, Measurements, Phase
+from dogbreeds.debug.record import Facts, Record
+from dogbreeds.debug.recorder import Recorder
+from dogbreeds.debug.rules.classes import StalledTrainingRule
+from dogbreeds.debug.timeline import Phases, StepTimeline
+from dogbreeds.debug.trace import Tracer
+from dogbreeds.debug.watch import Judge, StallWatch, Watch
+from dogbreeds.report.build import build_report
+from dogbreeds.schema import TrainConfig
+
+log = logging.getLogger(__name__)
+
+
+class Debugger:
+    """Watches a run from its beginning to its end, and leaves its report whatever the end is.
+
+    Attributes:
+        phases: What the run is doing; to be told by whoever does it.
+    """
+
+    def __init__(self, config: TrainConfig, began: float, *, first: bool) -> None:
+        """Takes what to watch.
+
+        Args:
+            config: Of the run.
+            began: When the program was started, in seconds since 1970.
+            first: Of the processes of a distributed run, this is the one that writes.
+        """
+        self._config, self._began, self._first = config, began, first
+        self._run_dir = Path(config.run_dir)
+        self._watched = ExitStack()
+        self.phases = Phases(self._run_dir if first else None)
+        self._rules = rules_of(config.debugger.rules) if config.debugger.record and first else {}
+        self._record = Record(measurements=Measurements(phases=self.phases.ended))
+        self._judge = Judge(self._run_dir, self._record, self._rules)
+
+    def __enter__(self) -> Self:
+        self.phases.add(Phase(START_UP, self._began, time.time()))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Stops watching; a run that failed gets the report of what it came to."""
+        self._watched.close()
+        self.phases.close()
+        if self._first and error is not None and self._record.facts.images:
+            self._judge.look(running=False)
+            path = build_report(self._run_dir)
+            log.warning("The run did not come to its end; what there is of it is in %s.", path)
+
+    def know(self, facts: Facts) -> None:
+        """Takes what is known before training, and keeps it for whoever looks at the run later."""
+        self._record.facts = facts
+        if self._first:
+            facts.save(self._run_dir)
+
+    def callbacks(self) -> list[Callback]:
+        """Returns what listens to the training, in the order in which it must be called."""
+        debugger, profiler = self._config.debugger, self._config.profiler
+        found: list[Callback] = []
+        if debugger.record:
+            found.append(
+                Recorder(
+                    self._run_dir,
+                    self._record,
+                    train_every=debugger.train_every,
+                    eval_every=debugger.eval_every,
+                    flush_every=debugger.flush_every,
+                )
+            )
+        if profiler.steps:
+            timeline = StepTimeline(self._run_dir, self.phases, gpu_every=debugger.train_every)
+            self._record.measurements = Measurements(steps=timeline.steps, phases=self.phases.ended)
+            found.append(timeline)
+        if profiler.trace_steps:
+            found.append(Tracer(self._run_dir, profiler.trace_steps))
+        stop = debugger.on_issue == "stop"
+        return [*found, Watch(self._judge, self._refresh, self._stalls(stop=stop), stop=stop)]
+
+    def _stalls(self, *, stop: bool) -> StallWatch | None:
+        rule = self._rules.get(StalledTrainingRule.__name__)
+        return StallWatch(rule, self._record, stop=stop) if isinstance(rule, StalledTrainingRule) else None
+
+    def _refresh(self) -> None:
+        build_report(self._run_dir, live=True)
+
+    def finish(self, metrics: dict[str, Any]) -> list[Judgement]:
+        """Returns what the rules say of the whole run."""
+        self._record.metrics = metrics
+        return self._judge.look(running=False)

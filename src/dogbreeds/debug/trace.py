@@ -1,0 +1,93 @@
+"""What each operator of some training steps cost, by torch.profiler: profiler=trace."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import pytorch_lightning as pl
+from torch.profiler import ProfilerActivity, profile, schedule
+
+from dogbreeds.atomic import replacing, write_text
+from dogbreeds.model.classifier import BreedClassifier
+from dogbreeds.run_directory import OPERATORS, TRACE
+
+log = logging.getLogger(__name__)
+
+_MOST_OPERATORS = 30
+_MICROSECONDS = 1000.0
+
+
+class Tracer(pl.Callback):
+    """Traces some training steps, after one that warms up."""
+
+    def __init__(self, run_dir: Path, steps: int) -> None:
+        """Takes where the trace is written, and how many steps it has."""
+        self._run_dir, self._steps = run_dir, steps
+        self._profiler: profile | None = None
+        self._done = 0
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Listens to the module's steps."""
+        if not trainer.is_global_zero:
+            return
+        assert isinstance(pl_module, BreedClassifier)
+        activities = [ProfilerActivity.CPU]
+        if pl_module.device.type == "cuda":
+            activities.append(ProfilerActivity.CUDA)
+        self._profiler = profile(
+            activities=activities,
+            schedule=schedule(wait=0, warmup=1, active=self._steps, repeat=1),
+            on_trace_ready=self._write,
+        )
+        self._profiler.start()
+        pl_module.observers.append(self)
+
+    def lap(self, part: str) -> None:
+        """Tells the profiler that a step has ended."""
+        if part == "optimizer" and self._profiler is not None:
+            self._done += 1
+            self._profiler.step()
+            if self._done > self._steps:
+                self._stop()
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Writes what there is of a run that was shorter."""
+        self._stop()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Does the same for a run that was stopped."""
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._profiler is not None:
+            stopped, self._profiler = self._profiler, None
+            stopped.stop()
+
+    def _write(self, traced: profile) -> None:
+        steps = min(self._done - 1, self._steps)
+        if steps < 1:
+            log.warning("profiler=trace: the run ended before a step could be traced.")
+            return
+        path = self._run_dir / TRACE
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            # Compressed by torch where the name says so.
+            compressed = temporary.with_name(f"{temporary.name}.json.gz")
+            traced.export_chrome_trace(str(compressed))
+            compressed.replace(temporary)
+        operators = [
+            {
+                "name": event.key,
+                "calls": event.count,
+                "cpu_ms": round(event.self_cpu_time_total / _MICROSECONDS, 4),
+                "device_ms": round(getattr(event, "self_device_time_total", 0.0) / _MICROSECONDS, 4),
+            }
+            for event in traced.key_averages()
+            if not event.key.startswith("ProfilerStep")
+        ]
+        operators.sort(key=lambda operator: -(operator["cpu_ms"] + operator["device_ms"]))
+        content = {"steps": steps, "operators": operators[:_MOST_OPERATORS]}
+        write_text(self._run_dir / OPERATORS, json.dumps(content, indent=1) + "\n")
+        log.info("traced %d steps: open %s at https://ui.perfetto.dev", steps, path)

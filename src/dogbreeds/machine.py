@@ -1,0 +1,33 @@
+"""What a run or a benchmark ran on, and with."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+_CPU_FEATURES = ("amx_bf16", "amx_int8", "avx512_bf16", "avx512_vnni", "avx512f", "avx2")
+_PACKAGES = ("dogbreeds", "torch", "torchvision", "pytorch-lightning", "torchmetrics", "openvino", "hydra-core")
+
+
+def machine() -> dict[str, str]:
+    """Returns what the machine is, as far as speed depends on it."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    return {"processor": _processor(), "cores": str(torch.get_num_threads()), "GPU": device}
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of Python and of the packages that results can depend on."""
+    return {"Python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
+
+
+def _processor() -> str:
+    path = Path("/proc/cpuinfo")
+    if not path.is_file():
+        return platform.processor() or platform.machine()
+    values = dict(line.split(":", 1) for line in path.read_text().split("\n\n")[0].splitlines() if ":" in line)
+    values = {name.strip(): value.strip() for name, value in values.items()}
+    features = [name for name in _CPU_FEATURES if name in values.get("flags", "").split()]
+    return f"{values.get('model name', platform.machine())} ({', '.join(features)})"

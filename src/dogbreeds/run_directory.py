@@ -1,0 +1,20 @@
+"""The files of a run directory, by their names."""
+
+from __future__ import annotations
+
+RUN_CONFIG = "config.yaml"
+METRICS = "metrics.json"
+HISTORY = "history.csv"
+PREDICTIONS = "predictions.csv"
+RULES = "rules.json"
+REPORT = "report.html"
+
+RECORD = "debugger/record.jsonl"
+FACTS = "debugger/facts.json"
+TENSORS = "debugger/tensors"
+
+SYSTEM = "profiler/system.jsonl"
+STEPS = "profiler/steps.jsonl"
+PHASES = "profiler/phases.jsonl"
+OPERATORS = "profiler/operators.json"
+TRACE = "profiler/trace.json.gz"

@@ -1,0 +1,55 @@
+"""Rules of our own over results, each on facts on which it fires and on others on which it does not."""
+
+from __future__ import annotations
+
+from dogbreeds.debug.record import Facts, Record, Searched
+from dogbreeds.debug.rules.results import ClassNeverPredicted, HeadBelowReference, SearchedRangeEdge, SplitLeakage
+from dogbreeds.debug.rules.verdict import ISSUES, NO_ISSUES, NOT_APPLICABLE
+
+COUNTS = {"beagle": 90, "poodle": 90}
+
+
+def scored(reached: float) -> Record:
+    facts = Facts(COUNTS, {"valid": 100}, reference={"reference/val_accuracy": 0.8})
+    return Record(facts=facts, metrics={"val/accuracy": reached})
+
+
+def test_a_head_below_the_reference_by_more_than_chance() -> None:
+    # The standard error of 0.8 on 100 photos is 0.04.
+    assert HeadBelowReference().judge(scored(0.721)).status == NO_ISSUES
+    found = HeadBelowReference().judge(scored(0.719))
+    assert found.status == ISSUES
+    assert found.message == "the head reaches 0.719 on validation photos, the exact linear solution 0.800"
+    assert HeadBelowReference(standard_errors=3).judge(scored(0.719)).status == NO_ISSUES
+    assert HeadBelowReference().judge(Record(facts=scored(0).facts)).status == NOT_APPLICABLE
+
+
+def test_photos_in_two_splits() -> None:
+    found = SplitLeakage().judge(Record(facts=Facts(COUNTS, {"train": 180}, in_several_splits=3)))
+    assert (found.status, found.message) == (ISSUES, "3 photos stand in more than one split")
+    assert SplitLeakage().judge(Record(facts=Facts(COUNTS, {"train": 180}))).status == NO_ISSUES
+    assert SplitLeakage().judge(Record()).status == NOT_APPLICABLE
+
+
+def test_a_breed_that_is_never_the_answer() -> None:
+    def answered(confusion: list[list[int]]) -> Record:
+        return Record(facts=Facts(COUNTS), metrics={"val/confusion": confusion})
+
+    found = ClassNeverPredicted().judge(answered([[20, 0], [19, 0]]))
+    assert found.message == "poodle is never the answer, although 19 photos show it"
+    assert ClassNeverPredicted().judge(answered([[20, 0], [4, 0]])).status == NO_ISSUES
+    assert ClassNeverPredicted().judge(answered([[20, 1], [19, 0]])).status == NO_ISSUES
+    assert ClassNeverPredicted().judge(Record()).status == NOT_APPLICABLE
+
+
+def test_a_best_value_at_the_edge_of_what_was_searched() -> None:
+    def searched(taken: float, *, log: bool) -> Record:
+        return Record(facts=Facts(searched={"lr": Searched(0.001, 0.1, taken, log=log)}))
+
+    found = SearchedRangeEdge().judge(searched(0.097, log=True))
+    assert (found.status, found.message) == (ISSUES, "lr=0.097 is at the upper end of 0.001 to 0.1")
+    assert SearchedRangeEdge().judge(searched(0.07, log=True)).status == NO_ISSUES
+    # Near the lower end as lengths go, in the middle of a logarithmic scale.
+    assert SearchedRangeEdge().judge(searched(0.005, log=True)).status == NO_ISSUES
+    assert "lower end" in SearchedRangeEdge().judge(searched(0.005, log=False)).message
+    assert SearchedRangeEdge().judge(Record()).status == NOT_APPLICABLE
