@@ -31,6 +31,7 @@ from tests.conftest import Compose
 from tests.search.conftest import MakePlan, composed
 
 KEPT = {"config.yaml", "metrics.json", "history.csv", "head.safetensors"}
+OF_THE_BEST = {"model", "report.html", "rules.json", "predictions.csv", "debugger"}
 
 
 def rows(directory: Path) -> list[dict[str, str]]:
@@ -61,7 +62,11 @@ def test_a_search_leaves_leaderboard_best_values_and_page(plan: MakePlan, tmp_pa
     best = tmp_path / str(board.best.number)
     for number in range(4):
         names = {path.name for path in (tmp_path / str(number)).iterdir()}
-        assert names == (KEPT | {"model", "report.html"} if number == board.best.number else KEPT)
+        assert names == (KEPT | OF_THE_BEST if number == board.best.number else KEPT)
+    rules = json.loads((best / "rules.json").read_text())["rules"]
+    judged = {rule["name"]: rule["status"] for rule in rules}
+    assert judged["SearchedRangeEdge"] in ("NoIssuesFound", "IssuesFound")
+    assert judged["Overfit"] == "NotApplicable"
     losses = [metrics_of(tmp_path / str(number))["val/loss"] for number in range(4)]
     assert board.best.value == min(losses) == losses[board.best.number]
     assert [float(row["val/loss"]) for row in rows(tmp_path)] == sorted(losses)
