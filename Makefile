@@ -1,16 +1,17 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+SMDEBUG_VENV := .venv-smdebug
 EXTRAS := search,sagemaker,serve,dev
 # On a laptop without a GPU: make install TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
 INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo sample test test-fast lint format bench clean
+.PHONY: help install demo sample test test-fast test-smdebug lint format bench clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 install: $(VENV)/.installed  ## make .venv with everything but the smdebug extra
 
@@ -34,6 +35,18 @@ test: install  ## run all tests
 test-fast: install  ## run the tests that take seconds
 	$(BIN)/python -m pytest -m "not slow and not photos"
 
+# With Python 3.11 or 3.12, for example: make test-smdebug PYTHON=python3.12
+test-smdebug: $(SMDEBUG_VENV)/.installed  ## run the tests of the smdebug hook, in an environment of their own
+	PYTHONPATH=src $(SMDEBUG_VENV)/bin/python -m pytest --confcutdir tests/smdebug tests/smdebug
+
+$(SMDEBUG_VENV)/.installed: constraints-smdebug.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' \
+		|| { echo "smdebug needs Python 3.11 or 3.12: make test-smdebug PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(SMDEBUG_VENV)
+	$(SMDEBUG_VENV)/bin/pip install --quiet $(INDEX) --constraint constraints-smdebug.txt smdebug numpy protobuf \
+		requests pandas psutil setuptools torch pytorch-lightning torchmetrics pytest
+	touch $@
+
 lint: install  ## ruff and mypy
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -47,5 +60,5 @@ format: install  ## let ruff rewrite the code
 bench: install sample  ## measure speed and equivalence, and write docs/benchmarks.md
 	$(BIN)/python scripts/bench.py $(if $(PHOTOS),photos=$(PHOTOS)) $(if $(WEIGHTS),weights=$(WEIGHTS))
 
-clean:  ## remove the environment and what runs wrote; data/ and the feature store stay
-	rm -rf $(VENV) outputs multirun .pytest_cache .mypy_cache .ruff_cache
+clean:  ## remove the environments and what runs wrote; data/ and the feature store stay
+	rm -rf $(VENV) $(SMDEBUG_VENV) outputs multirun .pytest_cache .mypy_cache .ruff_cache

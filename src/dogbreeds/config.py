@@ -14,6 +14,7 @@ from yaml import YAMLError
 from dogbreeds.atomic import replacing
 from dogbreeds.commands import override
 from dogbreeds.data.layout import find_photos
+from dogbreeds.debug.hook_settings import check_smdebug
 from dogbreeds.errors import ConfigError
 from dogbreeds.model.names import BACKBONES
 from dogbreeds.run_directory import RUN_CONFIG
@@ -211,6 +212,8 @@ def check_settings(config: TrainConfig) -> TrainConfig:
         problems.append(f"model.dropout={model.dropout}: must be at least 0 and below 1.")
     if problems:
         raise ConfigError("\n".join(problems))
+    if config.debugger.smdebug:
+        check_smdebug()
     return config
 
 

@@ -11,7 +11,7 @@ REPORT = "report.html"
 
 RECORD = "debugger/record.jsonl"
 FACTS = "debugger/facts.json"
-TENSORS = "debugger/tensors"
+TENSORS = "debugger/smdebug"
 
 SYSTEM = "profiler/system.jsonl"
 STEPS = "profiler/steps.jsonl"

@@ -12,6 +12,7 @@ from typing import Any, Self
 from pytorch_lightning.callbacks import Callback
 
 from dogbreeds.debug.catalogue import Judgement, rules_of
+from dogbreeds.debug.hook import SmdebugHook
 from dogbreeds.debug.measurements import START_UP, Measurements, Phase
 from dogbreeds.debug.record import Facts, Record
 from dogbreeds.debug.recorder import Recorder
@@ -20,6 +21,7 @@ from dogbreeds.debug.timeline import Phases, StepTimeline
 from dogbreeds.debug.trace import Tracer
 from dogbreeds.debug.watch import Judge, StallWatch, Watch
 from dogbreeds.report.build import build_report
+from dogbreeds.run_directory import TENSORS
 from dogbreeds.schema import TrainConfig
 
 log = logging.getLogger(__name__)
@@ -87,6 +89,8 @@ class Debugger:
             timeline = StepTimeline(self._run_dir, self.phases, gpu_every=debugger.train_every)
             self._record.measurements = Measurements(steps=timeline.steps, phases=self.phases.ended)
             found.append(timeline)
+        if debugger.smdebug:
+            found.append(SmdebugHook(self._run_dir / TENSORS, debugger.train_every, debugger.eval_every))
         if profiler.trace_steps:
             found.append(Tracer(self._run_dir, profiler.trace_steps))
         stop = debugger.on_issue == "stop"

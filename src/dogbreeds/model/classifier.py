@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytorch_lightning as pl
 import torch
@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
-from torchvision.ops import StochasticDepth
 
-from dogbreeds.model.package import Network
+# Only backbones need torchvision; what trains on features does without.
+if TYPE_CHECKING:
+    from dogbreeds.model.package import Network
 
 Batch = tuple[Tensor, Tensor]
 
@@ -79,8 +80,7 @@ class BreedClassifier(pl.LightningModule):
         self.trunk_precision, self.steps, self.seed = trunk_precision, steps, seed
         self.observers: list[StepObserver] = []
         self.loss = nn.CrossEntropyLoss(weight=class_weights)
-        trained = (*self.tail.modules(), *self.head.modules())
-        self._draws = any(isinstance(module, nn.Dropout | StochasticDepth) and module.p > 0 for module in trained)
+        self._draws = network.draws
         self.val_metrics = MetricCollection(
             {
                 "accuracy": MulticlassAccuracy(classes, average="micro"),

@@ -20,6 +20,7 @@ import torchvision
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torchvision.ops import StochasticDepth
 
 import dogbreeds
 from dogbreeds.atomic import replacing, write_text
@@ -109,6 +110,12 @@ class Network:
     trunk: nn.Sequential
     tail: nn.Sequential
     head: Head
+
+    @property
+    def draws(self) -> bool:
+        """Whether tail or head leave something out at random while they train."""
+        trained = (*self.tail.modules(), *self.head.modules())
+        return any(isinstance(module, nn.Dropout | StochasticDepth) and module.p > 0 for module in trained)
 
 
 def save_package(directory: Path, description: Description, network: Network) -> None:
