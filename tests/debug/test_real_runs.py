@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,20 @@ def test_one_breed_with_twenty_times_the_photos(judged: Run, tmp_path: Path) -> 
     assert found["status"] == "IssuesFound"
     assert found["message"].startswith("001.Australian_terrier has 80 training photos and")
     assert "model.class_weights=balanced" in found["advice"]
+
+
+def test_a_loader_that_is_slow(judged: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    gathered = Batches.__iter__
+
+    def slowly(self: Batches) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        for batch in gathered(self):
+            time.sleep(0.03)
+            yield batch
+
+    monkeypatch.setattr(Batches, "__iter__", slowly)
+    found = judged("batch_size=64")["DataWaits"]
+    assert found["status"] == "IssuesFound"
+    assert found["message"] and found["advice"]
 
 
 def test_the_first_issue_ends_the_run(judged: Run, tmp_path: Path) -> None:

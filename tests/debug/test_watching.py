@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import logging
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ def judged(run: Path) -> dict[str, dict[str, Any]]:
 
 
 def test_what_a_run_leaves_on_record(config: Compose, tmp_path: Path) -> None:
-    result = train(config("epochs=4"))
+    result = train(config("epochs=4", "profiler.system_seconds=0.1"))
     run = tmp_path / "run"
     record = read_record(run)
     # 36 photos in batches of 12.
@@ -46,6 +47,8 @@ def test_what_a_run_leaves_on_record(config: Compose, tmp_path: Path) -> None:
     training = next(phase for phase in record.measurements.phases if phase.name == "training")
     assert training.began <= min(times.at for times in steps) and max(times.at for times in steps) <= training.ended
     assert sum(times.total for times in steps) < training.seconds
+    samples = record.measurements.samples
+    assert samples and all(len(sample.cores) == os.cpu_count() for sample in samples)
     assert record.facts.images == {"train": 36, "valid": 18, "test": 18}
     assert record.facts.versions["torch"] and record.facts.machine["cores"]
     assert record.metrics == result.metrics

@@ -12,8 +12,18 @@ from typing import Any
 from dogbreeds.atomic import write_text
 from dogbreeds.debug.record import Record
 from dogbreeds.debug.rules.classes import ClassImbalance, Confusion, StalledTrainingRule
+from dogbreeds.debug.rules.hardware import (
+    BatchSize,
+    CPUBottleneck,
+    GPUMemoryIncrease,
+    IOBottleneck,
+    LoadBalancing,
+    LowGPUUtilization,
+    OverallSystemUsage,
+)
 from dogbreeds.debug.rules.losses import LossNotDecreasing, Overfit, Overtraining
 from dogbreeds.debug.rules.results import ClassNeverPredicted, HeadBelowReference, SearchedRangeEdge, SplitLeakage
+from dogbreeds.debug.rules.steps import DataWaits, MaxInitializationTime, StepOutlier
 from dogbreeds.debug.rules.tensors import (
     AllZero,
     DeadRelu,
@@ -45,6 +55,16 @@ RULES: dict[str, type[Any]] = {
         ClassImbalance,
         Confusion,
         StalledTrainingRule,
+        LowGPUUtilization,
+        CPUBottleneck,
+        IOBottleneck,
+        GPUMemoryIncrease,
+        BatchSize,
+        LoadBalancing,
+        MaxInitializationTime,
+        StepOutlier,
+        OverallSystemUsage,
+        DataWaits,
         HeadBelowReference,
         SplitLeakage,
         ClassNeverPredicted,
@@ -90,9 +110,16 @@ def rule_problems(configured: Mapping[str, Any]) -> list[str]:
             for other, value in (parameters or {}).items():
                 if other not in known:
                     problems.append(_unknown(f"{place}.{other}", other, list(known), "parameter"))
-                elif isinstance(value, bool) != isinstance(known[other], bool) or not isinstance(value, int | float):
+                elif not _is_like(value, known[other]):
                     problems.append(f"{place}.{other}={value}: must be like {known[other]}.")
     return problems
+
+
+def _is_like(value: Any, default: Any) -> bool:
+    """Says whether a value can stand for a parameter's default: numbers for numbers, true or false for such."""
+    if isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(default, bool) and isinstance(value, bool)
+    return isinstance(value, str | None) if default is None else isinstance(value, int | float)
 
 
 def rules_of(configured: Mapping[str, Any]) -> dict[str, Rule]:

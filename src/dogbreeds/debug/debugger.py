@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,11 +18,12 @@ from dogbreeds.debug.measurements import START_UP, Measurements, Phase
 from dogbreeds.debug.record import Facts, Record
 from dogbreeds.debug.recorder import Recorder
 from dogbreeds.debug.rules.classes import StalledTrainingRule
+from dogbreeds.debug.system import SystemSampler
 from dogbreeds.debug.timeline import Phases, StepTimeline
 from dogbreeds.debug.trace import Tracer
 from dogbreeds.debug.watch import Judge, StallWatch, Watch
 from dogbreeds.report.build import build_report
-from dogbreeds.run_directory import TENSORS
+from dogbreeds.run_directory import SYSTEM, TENSORS
 from dogbreeds.schema import TrainConfig
 
 log = logging.getLogger(__name__)
@@ -51,6 +53,10 @@ class Debugger:
         self._judge = Judge(self._run_dir, self._record, self._rules)
 
     def __enter__(self) -> Self:
+        seconds = self._config.profiler.system_seconds
+        if self._first and seconds:
+            sampler = self._watched.enter_context(SystemSampler(self._run_dir / SYSTEM, seconds))
+            self._record.measurements = replace(self._record.measurements, samples=sampler.samples)
         self.phases.add(Phase(START_UP, self._began, time.time()))
         return self
 
@@ -87,7 +93,7 @@ class Debugger:
             )
         if profiler.steps:
             timeline = StepTimeline(self._run_dir, self.phases, gpu_every=debugger.train_every)
-            self._record.measurements = Measurements(steps=timeline.steps, phases=self.phases.ended)
+            self._record.measurements = replace(self._record.measurements, steps=timeline.steps)
             found.append(timeline)
         if debugger.smdebug:
             found.append(SmdebugHook(self._run_dir / TENSORS, debugger.train_every, debugger.eval_every))

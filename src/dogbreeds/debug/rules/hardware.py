@@ -1,0 +1,274 @@
+"""Rules over samples of the machine: is the hardware used, and what keeps it from being used?
+
+Names, parameters, defaults and definitions are those of the developer guide's list of built-in profiler rules; where
+that leaves something open, the docstrings say what is done here. A data point is a sample of the machine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dogbreeds.debug.record import Record
+from dogbreeds.debug.rules.usage import Array, Usage, windows
+from dogbreeds.debug.rules.verdict import NO_ISSUES, Verdict, too_little, verdict
+from dogbreeds.debug.system.statistics import statistics_of
+
+
+@dataclass(frozen=True)
+class LowGPUUtilization:
+    """A GPU works little, or on and off.
+
+    From the developer guide's list of built-in profiler rules: over a window of data points, the 95th percentile of
+    its utilization is below `threshold_p95`, or that is not and the 5th percentile is below `threshold_p5`.
+
+    Attributes:
+        threshold_p95: Percent.
+        threshold_p5: Percent.
+        window: Data points of a percentile.
+        patience: Data points before the first evaluation.
+    """
+
+    threshold_p95: float = 70.0
+    threshold_p5: float = 10.0
+    window: int = 500
+    patience: int = 1000
+
+    def judge(self, record: Record) -> Verdict:
+        """Looks at each GPU alone."""
+        usage = Usage(record)
+        if lack := usage.lack(self.patience):
+            return too_little(lack)
+        found = []
+        for points in windows(len(usage), self.patience, self.window):
+            low, high = np.percentile(usage.gpu[points], (5, 95), axis=0)
+            step = usage.step(points.stop - 1)
+            for number, (p5, p95) in enumerate(zip(low, high, strict=True)):
+                said = f"the 5th and 95th percentile of GPU {number}'s utilization are {p5:.0f}% and {p95:.0f}%"
+                if p95 < self.threshold_p95:
+                    found.append((step, f"at step {step} {said}: it works little"))
+                elif p5 < self.threshold_p5:
+                    found.append((step, f"at step {step} {said}: it works on and off"))
+        return verdict(
+            found,
+            "A head on stored features hardly needs a GPU (trainer=cpu). For the pass over the photos try a larger "
+            "features.batch_size and more data.workers; for training a larger batch_size. CUDA_VISIBLE_DEVICES hides "
+            "GPUs that the run does not use.",
+        )
+
+
+@dataclass(frozen=True)
+class CPUBottleneck:
+    """The GPUs wait for the processor for much of the time.
+
+    From the developer guide's list of built-in profiler rules: more than `threshold` percent of the data points have
+    a CPU above `cpu_threshold` and a GPU below `gpu_threshold`. Of several GPUs all must be below it.
+
+    Attributes:
+        threshold: Percent of all data points so far.
+        gpu_threshold: Percent of utilization below which a GPU waits.
+        cpu_threshold: Percent of all cores above which they are busy.
+        patience: Data points before the first evaluation.
+    """
+
+    threshold: float = 50.0
+    gpu_threshold: float = 10.0
+    cpu_threshold: float = 90.0
+    patience: int = 100
+
+    def judge(self, record: Record) -> Verdict:
+        """Counts the data points with a busy processor and idle GPUs."""
+        usage = Usage(record)
+        if lack := usage.lack(self.patience):
+            return too_little(lack)
+        waiting = (usage.cpu > self.cpu_threshold) & (usage.busiest_gpu < self.gpu_threshold)
+        share = 100 * float(waiting.mean())
+        message = (
+            f"for {share:.0f}% of the time up to step {usage.step(-1)} the processor was above "
+            f"{self.cpu_threshold:g}% and every GPU below {self.gpu_threshold:g}%"
+        )
+        return verdict(
+            [(usage.step(-1), message)] if share > self.threshold else [],
+            "features.engine=cuda decodes photos on the GPU. Try data.workers of no more than the cores, and nothing "
+            "else on this machine. The features are kept: a second run does not need the photos.",
+        )
+
+
+@dataclass(frozen=True)
+class IOBottleneck:
+    """The GPUs wait for the disks for much of the time.
+
+    From the developer guide's list of built-in profiler rules: more than `threshold` percent of the data points have
+    an I/O wait above `io_threshold` and a GPU below `gpu_threshold`. Of several GPUs all must be below it.
+
+    Attributes:
+        threshold: Percent of all data points so far.
+        gpu_threshold: Percent of utilization below which a GPU waits.
+        io_threshold: Percent of the time of all cores spent waiting for disks.
+        patience: Data points before the first evaluation.
+    """
+
+    threshold: float = 50.0
+    gpu_threshold: float = 70.0
+    io_threshold: float = 50.0
+    patience: int = 1000
+
+    def judge(self, record: Record) -> Verdict:
+        """Counts the data points with busy disks and waiting GPUs."""
+        usage = Usage(record)
+        if lack := usage.lack(self.patience):
+            return too_little(lack)
+        waiting = (usage.io_wait > self.io_threshold) & (usage.busiest_gpu < self.gpu_threshold)
+        share = 100 * float(waiting.mean())
+        message = (
+            f"for {share:.0f}% of the time up to step {usage.step(-1)} more than {self.io_threshold:g}% of the "
+            f"processor waited for disks and every GPU was below {self.gpu_threshold:g}%"
+        )
+        return verdict(
+            [(usage.step(-1), message)] if share > self.threshold else [],
+            "Try data.dir and cache.dir on a local disk rather than a network one; with model.unfreeze a later "
+            "stage, whose activations are smaller.",
+        )
+
+
+@dataclass(frozen=True)
+class GPUMemoryIncrease:
+    """A GPU's memory fills up.
+
+    From the developer guide's list of built-in profiler rules: the moving average of its memory in use grows by more
+    than `increase`. What is compared here is the average with that of a window earlier, the first one at `patience`.
+
+    Attributes:
+        increase: Growth, in percent of the GPU's memory.
+        window: Data points of the moving average.
+        patience: Data points before the first average.
+    """
+
+    increase: float = 10.0
+    window: int = 500
+    patience: int = 100
+
+    def judge(self, record: Record) -> Verdict:
+        """Follows each GPU's average."""
+        usage = Usage(record)
+        if lack := usage.lack(self.patience):
+            return too_little(lack)
+        sums = np.concatenate([np.zeros((1, usage.memory.shape[1])), usage.memory.cumsum(axis=0)])
+
+        def average(ends: NDArray[np.int64]) -> Array:
+            starts = np.maximum(ends - self.window, 0)
+            means: Array = (sums[ends] - sums[starts]) / (ends - starts)[:, None]
+            return means
+
+        ends = np.array([points.stop for points in windows(len(usage), self.patience, self.window)])
+        now, earlier = average(ends), average(np.maximum(ends - self.window, ends[0]))
+        found = []
+        for row, number in np.argwhere(now - earlier > self.increase):
+            step = usage.step(int(ends[row]) - 1)
+            grew = f"grew from {earlier[row, number]:.0f}% to {now[row, number]:.0f}%"
+            found.append((step, f"up to step {step} the memory in use of GPU {number} {grew}"))
+        return verdict(
+            found,
+            "At the beginning of training this is as it should be. Where it goes on, try a smaller batch_size or "
+            "features.batch_size, and look for tensors that are kept from step to step.",
+        )
+
+
+@dataclass(frozen=True)
+class BatchSize:
+    """Processor, GPUs and GPU memory are all used little: larger batches would fit.
+
+    From the developer guide's list of built-in profiler rules: over a window of data points, the 95th percentiles of
+    CPU, GPU utilization and GPU memory are all below their thresholds. Of several GPUs all must be below them.
+
+    Attributes:
+        cpu_threshold_p95: Percent of all cores.
+        gpu_threshold_p95: Percent of utilization.
+        gpu_memory_threshold_p95: Percent of a GPU's memory.
+        window: Data points of a percentile.
+        patience: Data points before the first evaluation.
+    """
+
+    cpu_threshold_p95: float = 70.0
+    gpu_threshold_p95: float = 70.0
+    gpu_memory_threshold_p95: float = 70.0
+    window: int = 500
+    patience: int = 100
+
+    def judge(self, record: Record) -> Verdict:
+        """Looks at the GPU that is used most."""
+        usage = Usage(record)
+        if lack := usage.lack(self.patience):
+            return too_little(lack)
+        columns, gpus = np.column_stack([usage.cpu, usage.gpu, usage.memory]), usage.gpu.shape[1]
+        found = []
+        for points in windows(len(usage), self.patience, self.window):
+            p95 = np.percentile(columns[points], 95, axis=0)
+            cpu, gpu, memory = p95[0], p95[1 : 1 + gpus].max(), p95[1 + gpus :].max()
+            if (
+                cpu < self.cpu_threshold_p95
+                and gpu < self.gpu_threshold_p95
+                and memory < self.gpu_memory_threshold_p95
+            ):
+                step = usage.step(points.stop - 1)
+                used = f"CPU {cpu:.0f}%, GPU {gpu:.0f}%, GPU memory {memory:.0f}%"
+                found.append((step, f"at step {step} the 95th percentiles are low: {used}"))
+        return verdict(
+            found,
+            "Try a larger features.batch_size for the pass over the photos, and for training a larger batch_size "
+            "with a larger lr. For a head on stored features a smaller machine is enough.",
+        )
+
+
+@dataclass(frozen=True)
+class LoadBalancing:
+    """One GPU works far more than another.
+
+    From the developer guide's list of built-in profiler rules: the distance between the histograms of two GPUs'
+    utilization is above `threshold`. It is the earth mover's distance here, for histograms fine enough for every
+    value: the mean distance of the sorted utilizations, so that 49% and 51% are next to each other.
+
+    Attributes:
+        threshold: Distance from 0, both work alike, to 1, one always works and the other never does.
+        patience: Data points before the first evaluation.
+    """
+
+    threshold: float = 0.5
+    patience: int = 10
+
+    def judge(self, record: Record) -> Verdict:
+        """Compares all pairs of GPUs, over all data points so far."""
+        usage = Usage(record)
+        if lack := usage.lack(self.patience, gpus=2):
+            return too_little(lack)
+        ordered, mean = np.sort(usage.gpu, axis=0), usage.gpu.mean(axis=0)
+        step, found = usage.step(-1), []
+        for one, other in combinations(range(ordered.shape[1]), 2):
+            distance = float(np.abs(ordered[:, one] - ordered[:, other]).mean() / 100)
+            if distance > self.threshold:
+                work = f"GPU {one} works at {mean[one]:.0f}% and GPU {other} at {mean[other]:.0f}%"
+                found.append((step, f"up to step {step} {work} on average, a distance of {distance:.2f}"))
+        return verdict(
+            found,
+            "trainer=ddp trains on all GPUs of this machine; where fewer are wanted, CUDA_VISIBLE_DEVICES hides the "
+            "others.",
+        )
+
+
+@dataclass(frozen=True)
+class OverallSystemUsage:
+    """How much of the machine is used; this rule tells it and never fires.
+
+    From the developer guide's list of built-in profiler rules, which gives it no parameters.
+    """
+
+    def judge(self, record: Record) -> Verdict:
+        """Gives the percentiles of all samples."""
+        used = statistics_of(record.measurements.samples)
+        if not used:
+            return too_little("no data points")
+        parts = [f"{one.name} {one.p50:.3g}, {one.p95:.3g} and {one.p99:.3g} {one.unit}" for one in used]
+        return Verdict(NO_ISSUES, message=f"50th, 95th and 99th percentiles: {'; '.join(parts)}")

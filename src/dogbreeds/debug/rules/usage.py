@@ -1,0 +1,84 @@
+"""Samples as arrays, for the rules that look at them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dogbreeds.debug.record import Record
+
+Array = NDArray[np.float64]
+
+_EVALUATIONS_PER_WINDOW = 4
+
+
+class Usage:
+    """The samples of a record as arrays.
+
+    A run that was continued on a machine with fewer GPUs, or that lost them, has samples that lack some; these are
+    left out.
+
+    Attributes:
+        cpu: Percent of all cores, (points,).
+        io_wait: Percent of the time of all cores, (points,).
+        gpu: Percent of utilization, (points, GPUs).
+        memory: Percent of the GPUs' memory, (points, GPUs).
+    """
+
+    def __init__(self, record: Record) -> None:
+        """Takes the samples of a record."""
+        every = record.measurements.samples
+        gpus = max((len(sample.gpus) for sample in every), default=0)
+        samples = [sample for sample in every if len(sample.gpus) == gpus]
+        self._at = _array([sample.at for sample in samples])
+        self._steps = record.measurements.steps
+        self._ended = _array([step.at for step in self._steps])
+        shape = (len(samples), gpus)
+        self.cpu = _array([sample.cpu for sample in samples])
+        self.io_wait = _array([sample.io_wait for sample in samples])
+        self.gpu = _array([gpu.utilization for sample in samples for gpu in sample.gpus]).reshape(shape)
+        shares = [100 * gpu.memory_used / gpu.memory_total for sample in samples for gpu in sample.gpus]
+        self.memory = _array(shares).reshape(shape)
+
+    def __len__(self) -> int:
+        return len(self._at)
+
+    @property
+    def busiest_gpu(self) -> Array:
+        """Percent of utilization of the GPU that works most, (points,)."""
+        return np.asarray(self.gpu.max(axis=1))
+
+    def lack(self, patience: int, gpus: int = 1) -> str:
+        """Returns what is missing before a rule can look; nothing where it can."""
+        if not len(self):
+            return "no data points"
+        if self.gpu.shape[1] < gpus:
+            return "one GPU alone" if self.gpu.shape[1] else "no GPU on this machine"
+        return f"{len(self)} of the {patience} data points that are needed" if len(self) < patience else ""
+
+    def step(self, point: int) -> int:
+        """Returns the step that ended nearest to a point; 0 where there are no steps."""
+        if not self._steps:
+            return 0
+        after = min(int(np.searchsorted(self._ended, self._at[point])), len(self._steps) - 1)
+        before = max(after - 1, 0)
+        nearer_before = self._at[point] - self._ended[before] <= self._ended[after] - self._at[point]
+        return self._steps[before if nearer_before else after].step
+
+
+def windows(points: int, patience: int, window: int) -> Iterator[slice]:
+    """Yields the points of each evaluation: the last `window` of them, whenever a quarter of those is new.
+
+    Args:
+        points: How many there are.
+        patience: Points before the first evaluation, when there may be fewer than `window`.
+        window: How many are looked at.
+    """
+    for end in range(max(patience, 1), points + 1, max(window // _EVALUATIONS_PER_WINDOW, 1)):
+        yield slice(max(0, end - window), end)
+
+
+def _array(values: Sequence[float]) -> Array:
+    return np.array(values, dtype=np.float64)

@@ -1,0 +1,162 @@
+"""Processors, memory, disks, network and this run's processes, by psutil."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import psutil
+
+from dogbreeds.debug.measurements import Sample
+from dogbreeds.debug.system.gpus import Gpus
+
+# To find new child processes means to list all processes of the machine, which may be thousands on a server. It is
+# done as often as this share of one core allows.
+_SHARE_FOR_SEARCH = 0.003
+
+
+class Traffic(NamedTuple):
+    """Bytes since the machine was started.
+
+    Attributes:
+        read: From the disks.
+        written: To the disks.
+        received: From the network.
+        sent: To the network.
+    """
+
+    read: int
+    written: int
+    received: int
+    sent: int
+
+
+class Machine:
+    """Gives samples of the machine, each over the time since the one before.
+
+    Memory is what psutil tells of the whole machine: in a container whose control group allows less, the percentage
+    is of the machine's memory all the same. Where disks lie on other disks, as with LVM, the operating system counts
+    their bytes on each of them.
+
+    Attributes:
+        sampled: When the last sample was taken, in seconds of `time.monotonic`.
+    """
+
+    def __init__(self, gpus: Gpus) -> None:
+        """Begins to measure; all samples must be taken by the thread that does this.
+
+        Args:
+            gpus: What samples say of GPUs.
+        """
+        self._gpus, self._processes = gpus, ProcessTree(psutil.Process())
+        self._loopback = {name for name, card in psutil.net_if_stats().items() if "loopback" in card.flags.split(",")}
+        # psutil gives percentages of the time since its last call in the same thread.
+        psutil.cpu_percent(percpu=True)
+        psutil.cpu_times_percent()
+        self._processes.read()
+        self._before = self._traffic()
+        self.sampled = time.monotonic()
+
+    def sample(self) -> Sample:
+        """Measures."""
+        cores = psutil.cpu_percent(percpu=True)
+        io_wait = getattr(psutil.cpu_times_percent(), "iowait", 0.0)
+        seconds_used, own_memory = self._processes.read()
+        traffic, now = self._traffic(), time.monotonic()
+        elapsed = now - self.sampled
+        # A disk or a network card that was removed takes its bytes with it.
+        rates = [round(max(0, after - before) / elapsed) for after, before in zip(traffic, self._before, strict=True)]
+        self._before, self.sampled = traffic, now
+        memory = psutil.virtual_memory()
+        return Sample(
+            at=round(time.time(), 3),
+            cpu=round(sum(cores) / len(cores), 1),
+            cores=tuple(cores),
+            io_wait=io_wait,
+            memory=memory.percent,
+            memory_used=memory.used,
+            read=rates[0],
+            written=rates[1],
+            received=rates[2],
+            sent=rates[3],
+            own_cpu=round(100 * seconds_used / elapsed, 1),
+            own_memory=own_memory,
+            gpus=self._gpus.read(),
+        )
+
+    def _traffic(self) -> Traffic:
+        try:
+            disks = psutil.disk_io_counters()
+        except NotImplementedError:  # Some sandboxes hide the disks.
+            disks = None
+        cards = psutil.net_io_counters(pernic=True)
+        outside = [card for name, card in cards.items() if name not in self._loopback]
+        return Traffic(
+            disks.read_bytes if disks else 0,
+            disks.write_bytes if disks else 0,
+            sum(card.bytes_recv for card in outside),
+            sum(card.bytes_sent for card in outside),
+        )
+
+
+class ProcessTree:
+    """A process and all its descendants.
+
+    A new descendant counts from the first search that finds it, which is the next reading on most machines and some
+    seconds later where there are thousands of processes. Memory that processes share counts for each of them.
+    """
+
+    def __init__(self, root: psutil.Process) -> None:
+        """Takes the process above all others."""
+        self._seconds: dict[psutil.Process, float | None] = {root: None}
+        self._known: set[int] = {root.pid}
+        self._search_due = 0.0
+
+    def read(self) -> tuple[float, int]:
+        """Returns the processor seconds that they used since the last reading, and the bytes of memory they hold."""
+        if time.monotonic() >= self._search_due:
+            self._search()
+        used, memory = 0.0, 0
+        for process, before in list(self._seconds.items()):
+            try:
+                with process.oneshot():
+                    times, resident = process.cpu_times(), process.memory_info().rss
+            except (psutil.NoSuchProcess, psutil.AccessDenied):
+                del self._seconds[process]
+                continue
+            seconds = times.user + times.system
+            used += seconds - before if before is not None else 0.0
+            memory += resident
+            self._seconds[process] = seconds
+        return used, memory
+
+    def _search(self) -> None:
+        """Adds new descendants.
+
+        Only processes that are new on the machine are looked at. `psutil.Process.children` reads a file of every
+        process each time, and before each a busy Python thread may keep the interpreter for 5 ms.
+        """
+        began = time.thread_time()
+        pids = set(psutil.pids())
+        parents = _parents(pids - self._known)
+        self._known = pids
+        tree = {process.pid for process in self._seconds}
+        while found := [process for process, parent in parents.items() if parent in tree]:
+            tree = {process.pid for process in found}
+            for process in found:
+                self._seconds[process] = None
+                del parents[process]
+        self._search_due = time.monotonic() + (time.thread_time() - began) / _SHARE_FOR_SEARCH
+
+
+def _parents(pids: Iterable[int]) -> dict[psutil.Process, int]:
+    """Returns the parents of the processes that are still there."""
+    parents = {}
+    for pid in pids:
+        try:
+            process = psutil.Process(pid)
+            parents[process] = process.ppid()
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return parents
