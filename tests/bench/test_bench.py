@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dogbreeds.bench import equivalence, head, processes, search, store, trials, trunk
+from dogbreeds.bench import equivalence, head, processes, search, store, trials, trunk, watching
 from dogbreeds.bench.photos import enlarge
 from dogbreeds.bench.pixel_loop import LoopTimes
 from dogbreeds.bench.plain_loop import Size
@@ -76,6 +76,15 @@ def test_head_case(settings: BenchSettings, monkeypatch: pytest.MonkeyPatch) -> 
     section = head.run(settings)
     assert section.numbers["ratio"] > 0
     assert "300 x 16" in section.text
+
+
+def test_watching_case(settings: BenchSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "_SIZE", Size(300, 50, 16, 10))
+    monkeypatch.setattr(watching, "_SECONDS", 0.2)
+    section = watching.run(settings)
+    assert section.numbers["watching_over_alone"] > 0
+    assert section.numbers["recorder_over_alone_processor"] > 0
+    assert [row[0] for row in section.rows] == ["a fit alone", "with recorder and rules", "with everything"]
 
 
 def test_equivalence_case(settings: BenchSettings) -> None:

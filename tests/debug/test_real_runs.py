@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+from dogbreeds.data.datamodule import Batches
 from dogbreeds.model.head import Head
 from dogbreeds.run_directory import METRICS, REPORT, RULES
 from dogbreeds.training import train
