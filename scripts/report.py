@@ -21,7 +21,10 @@ def main(cfg: DictConfig) -> None:
     else:
         from dogbreeds.report.comparison import build_comparison
 
-        print(build_comparison([Path(run) for run in cfg.runs], Path(cfg.out)))
+        runs = [Path(run) for run in cfg.runs]
+        if len(runs) < 2:
+            raise ConfigError(f"runs={','.join(cfg.runs)}: there must be two or more to compare.")
+        print(f"comparison {build_comparison(runs, Path(cfg.out))}")
 
 
 if __name__ == "__main__":

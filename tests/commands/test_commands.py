@@ -124,7 +124,7 @@ def test_help_names_every_key_and_choice_and_imports_nothing_heavy() -> None:
     for name in key_names(TrainCommandConfig):
         if name != "model.backbone":
             assert re.search(rf"\b{name.split('.')[-1]}\b", answer.stdout), name
-    for group in ("data", "model", "trainer", "hpo", "experiment"):
+    for group in ("data", "model", "trainer", "debugger", "profiler", "hpo", "experiment"):
         assert f"{group}: {', '.join(choices(group))}" in answer.stdout
     imported = {line.split("|")[-1].strip().split(".")[0] for line in answer.stderr.splitlines() if "|" in line}
     assert not imported & {
@@ -161,6 +161,8 @@ def test_the_readme_commands_run(sample: Path, tmp_path: Path) -> None:
         "train.py best_of=",
         "scripts/prepare_features.py",
         "scripts/cache.py action=prune",
+        "scripts/report.py run=",
+        "scripts/report.py runs=",
     ):
         assert any(command.startswith(f"python {promised}") for command in commands)
     trained = tmp_path / "run"
@@ -181,6 +183,9 @@ def test_the_readme_commands_run(sample: Path, tmp_path: Path) -> None:
             filled = [re.sub(r"^model=.*", f"model={trained / 'model'}", word) for word in words]
             answer = run(*[re.sub(r"^images=.*", f"images={photo}", word) for word in filled])
             assert json.loads(answer.stdout)["path"] == str(photo)
+        elif script == "scripts/report.py":
+            runs = f"run={trained}" if words[1].startswith("run=") else f"runs={trained},{tmp_path / 'other'}"
+            answer = run(script, runs, f"out={tmp_path / 'comparison.html'}")
         elif script == "scripts/cache.py":
             answer = run(*words)
         elif script == "scripts/bench.py":
@@ -349,6 +354,10 @@ def test_wrong_inputs_end_with_a_message_and_code_2(sample: Path, tmp_path: Path
         (["scripts/cache.py", "action=prune", "days=soon"], ["'soon'", "days"]),
         (["scripts/cache.py", "action=prune", "days=-1"], ["days=-1", "at least 0"]),
         (["scripts/cache.py", "cache.dir=conf"], ["cache.dir=conf", "no features are kept there yet"]),
+        (["scripts/report.py"], ["run=<directory>", "runs=<one>,<another>"]),
+        (["scripts/report.py", "run=conf"], ["run=conf", "not a run directory"]),
+        (["scripts/report.py", "runs=conf,src"], ["conf", "config.yaml"]),
+        (["scripts/report.py", "runs=conf"], ["runs=conf", "two"]),
         (["scripts/prepare_features.py", "data.dir=nowhere"], ["nowhere", "no such directory"]),
         (["scripts/prepare_features.py", "features.engin=torch"], ["'features.engin'", "features.engine"]),
         (["scripts/predict.py", "model=nowhere", "images=nowhere"], ["nowhere", "names no photo"]),

@@ -14,6 +14,7 @@ from dogbreeds.atomic import replacing, write_text
 from dogbreeds.commands import override
 from dogbreeds.config import read_yaml
 from dogbreeds.errors import ConfigError
+from dogbreeds.run_directory import REPORT
 from dogbreeds.search.settings import Objective
 from dogbreeds.search.space import Values
 
@@ -92,8 +93,9 @@ class Leaderboard:
                 f"{self.summary()}; best: trial {best.number} with {self.objective.name} {best.value:.4f}, {values}",
                 f"trials {directory / LEADERBOARD}",
                 f"charts {directory / 'search.html'}",
-                f"model  {directory / str(best.number) / 'model'}",
                 f"again  python train.py {override('best_of', directory)}",
+                f"model  {directory / str(best.number) / 'model'}",
+                f"report {directory / str(best.number) / REPORT}",
             ]
         )
 
