@@ -83,9 +83,7 @@ def figure(data: list[Trace], x: str, y: str, layout: Mapping[str, Any] | None =
         layout: What else plotly's layout has; its axes are added to those made here.
     """
     given = dict(layout or {})
-    axes = {
-        axis: {"title": {"text": title}, **given.pop(axis, {})} for axis, title in (("xaxis", x), ("yaxis", y))
-    }
+    axes = {axis: {"title": {"text": title}, **given.pop(axis, {})} for axis, title in (("xaxis", x), ("yaxis", y))}
     return {"data": data, "layout": {**axes, **given}}
 
 
@@ -116,6 +114,14 @@ def line(
 def label(name: str) -> str:
     """Returns a name as plotly takes it for text: it reads some HTML tags and entities."""
     return html.escape(name, quote=False)
+
+
+def log_axis(values: Iterable[float]) -> dict[str, Any]:
+    """Returns a logarithmic axis with about as many labels as an ordinary one has, whatever it spans."""
+    positive = [value for value in values if 0 < value < math.inf]
+    decades = math.log10(max(positive) / min(positive)) if positive else 1.0
+    step: str | int = "D1" if decades < 1 else "D2" if decades < 3 else math.ceil(decades / 8)
+    return {"type": "log", "dtick": step, "tickformat": "~g"}
 
 
 def thinned(items: Sequence[Item], most: int = _MOST_POINTS) -> list[Item]:

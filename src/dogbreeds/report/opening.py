@@ -15,6 +15,9 @@ from dogbreeds.report.sections.rules import worst
 # A difference of two standard errors is more than chance explains.
 _ERRORS = 2.0
 _LEAST_VARIANCE = 0.01
+# What the advice of a rule comes to: a factor of the learning rate, or a setting.
+_LEARNING_RATES = {"ExplodingTensor": 0.01, "LossNotDecreasing": 0.1, "VanishingGradient": 10.0}
+_SETTINGS = {"Overfit": "data.views=4", "ClassImbalance": "model.class_weights=balanced"}
 _DEFAULT_WEIGHTS = "imagenet"
 
 
@@ -68,7 +71,9 @@ def opening(run: Run, *, live: bool, now: float) -> Opening:
 
 def _standing(run: Run, state: str, now: float) -> str:
     if state == "running":
-        epoch = max([row.epoch for row in run.record.rows[-1:]] + [int(row["epoch"]) for row in run.history[-1:]], default=0)
+        epoch = max(
+            [row.epoch for row in run.record.rows[-1:]] + [int(row["epoch"]) for row in run.history[-1:]], default=0
+        )
         where = f"epoch {epoch} of {run.config.get('epochs')}" if epoch else "before the first epoch"
         return f"running, {where}, as of {clock(now)}"
     if state == "stopped":
@@ -82,7 +87,8 @@ def _verdict(run: Run) -> str:
         if not run.history:
             return "Nothing can be said yet: no epoch has ended."
         best = max(run.history, key=lambda row: row["val/accuracy"])
-        return f"So far {percent(best['val/accuracy'])} of the validation photos are answered rightly{_chance(run, best['val/accuracy'])}."
+        accuracy = best["val/accuracy"]
+        return f"So far {percent(accuracy)} of the validation photos are answered rightly{_chance(run, accuracy)}."
     accuracy, photos = metrics["test/accuracy"], metrics["images"]["test"]
     begin = f"{percent(accuracy)} of {counted(photos, 'test photo')} are answered rightly{_chance(run, accuracy)}"
     if "reference/test_accuracy" not in metrics:
@@ -90,9 +96,9 @@ def _verdict(run: Run) -> str:
     exact = metrics["reference/test_accuracy"]
     margin = standard_error(exact, photos) * _ERRORS
     if accuracy < exact - margin:
-        return f"{begin}, but the exact linear reference reaches {percent(exact)}."
-    word = "more than" if accuracy > exact + margin else "as good as"
-    return f"{begin}, {word} the exact linear reference ({percent(exact)})."
+        return f"{begin}; the exact linear reference reaches {percent(exact)}."
+    word = "clearly more than" if accuracy > exact + margin else "no clear difference from"
+    return f"{begin}; {word} the exact linear reference ({percent(exact)})."
 
 
 def _chance(run: Run, accuracy: float) -> str:
@@ -101,8 +107,8 @@ def _chance(run: Run, accuracy: float) -> str:
         return ""
     times = accuracy * classes
     if times < 1.5:
-        return f", no better than guessing among {classes} breeds"
-    return f", {times:.0f} times as many as by guessing among {classes} breeds"
+        return ", hardly more than by chance"
+    return f", {times:.0f} times chance"
 
 
 def standard_error(share: float, photos: int) -> float:
@@ -115,8 +121,8 @@ def is_below_reference(metrics: Mapping[str, Any]) -> bool:
     exact = metrics.get("reference/val_accuracy")
     if exact is None:
         return False
-    reached: float = metrics["val/accuracy"]
-    return reached < exact - _ERRORS * standard_error(exact, metrics["images"]["valid"])
+    limit: float = exact - _ERRORS * standard_error(exact, metrics["images"]["valid"])
+    return bool(metrics["val/accuracy"] < limit)
 
 
 def _problems(run: Run) -> list[Problem]:
@@ -129,11 +135,13 @@ def _problems(run: Run) -> list[Problem]:
         found.append(Problem("The backbone has random weights.", text))
     leaks = metrics.get("in_several_splits", facts.in_several_splits)
     if leaks:
-        title = f"{leaks} photos stand in more than one split." if leaks > 1 else "1 photo stands in more than one split."
+        title = (
+            f"{leaks} photos stand in more than one split." if leaks > 1 else "1 photo stands in more than one split."
+        )
         found.append(Problem(title, "The scores flatter by as much as the model remembers them.", "data"))
     for rule in sorted(run.fired, key=lambda rule: rule["name"] != worst(run.fired)["name"]):
         times = f", and {counted(rule['count'] - 1, 'more finding')}" if rule["count"] > 1 else ""
-        found.append(Problem(f"{rule['name']}:", f"{rule['message']}{times}.", "rules"))
+        found.append(Problem(f"{rule['name']}:", f"{run.shown(rule['message'])}{times}.", "rules"))
     if metrics and is_below_reference(metrics):
         text = (
             f"It reaches {percent(metrics['val/accuracy'])} of the validation photos where the exact linear solution "
@@ -164,11 +172,22 @@ def _next(run: Run, state: str) -> tuple[str, list[str]]:
         own = [one for one in _own(run) if not one.startswith("model.weights=")]
         return "Train on pretrained weights.", [f"python train.py {' '.join(own)}"]
     if run.fired:
-        return worst(run.fired)["advice"], [f"python train.py {again}"]
+        remedy = _remedy(worst(run.fired)["name"], run.config)
+        return worst(run.fired)["advice"], [f"python train.py {again} {remedy}"] if remedy else []
     ask = f"python scripts/predict.py {override('model', run.directory / 'model')} images='photos/*.jpg'"
     if is_below_reference(metrics):
         return "Search for a better learning rate and batch size.", [f"python train.py -m hpo=bayes {again}"]
-    return "Ask it about your own photos, or search for better settings.", [ask, f"python train.py -m hpo=bayes {again}"]
+    return "Ask it about your own photos, or search for better settings.", [
+        ask,
+        f"python train.py -m hpo=bayes {again}",
+    ]
+
+
+def _remedy(rule: str, config: Mapping[str, Any]) -> str:
+    """Returns the override that follows a rule's advice; nothing where that is no single setting."""
+    if rule in _LEARNING_RATES:
+        return f"lr={config['lr'] * _LEARNING_RATES[rule]:g}"
+    return _SETTINGS.get(rule, "")
 
 
 def _own(run: Run) -> list[str]:

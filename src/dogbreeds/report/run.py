@@ -93,6 +93,13 @@ class Run:
         """Returns what people call a class folder."""
         return self.names.get(folder, display_name(folder))
 
+    def shown(self, text: str) -> str:
+        """Returns what a rule says with the names of people in place of class folders."""
+        # A name that is a part of another one must not be found in it.
+        for folder in sorted(self.classes, key=len, reverse=True):
+            text = text.replace(folder, self.name(folder))
+        return text
+
     @cached_property
     def fired(self) -> list[Mapping[str, Any]]:
         """Rules that found something."""
@@ -122,7 +129,9 @@ def read_run(directory: Path) -> Run:
     """
     path = directory / RUN_CONFIG
     if not path.is_file():
-        raise UserError(f"{directory}: no {RUN_CONFIG} there. Give a run directory of train.py, such as outputs/<date>/<time>.")
+        raise UserError(
+            f"{directory}: no {RUN_CONFIG} there. Give a run directory of train.py, such as outputs/<date>/<time>."
+        )
     record = read_record(directory)
     history = directory / HISTORY
     return Run(

@@ -87,13 +87,29 @@ def reliability(predictions: Sequence[Prediction]) -> Chart:
         hover="answers of %{x:.1%}: %{y:.1%} are right<extra></extra>",
     )
     layout = {
-        "xaxis": {"title": {"text": "probability of the answer"}, "tickformat": ".0%", "range": [0, 1.02], "anchor": "y2"},
+        "xaxis": {
+            "title": {"text": "probability of the answer"},
+            "tickformat": ".0%",
+            "range": [0, 1.02],
+            "anchor": "y2",
+        },
         "yaxis": {"title": {"text": "right answers"}, "tickformat": ".0%", "range": [0, 1.04], "domain": [0.32, 1]},
-        "yaxis2": {"title": {"text": "photos"}, "tickformat": ".0%", "domain": [0, 0.22], "rangemode": "tozero", "nticks": 3},
+        "yaxis2": {
+            "title": {"text": "photos"},
+            "tickformat": ".0%",
+            "domain": [0, 0.22],
+            "rangemode": "tozero",
+            "nticks": 3,
+        },
         "hovermode": "closest",
     }
     rows = [
-        (f"{percent(one.low, 0)} to {percent(one.high, 0)}", str(one.photos), percent(one.probability), percent(one.accuracy))
+        (
+            f"{percent(one.low, 0)} to {percent(one.high, 0)}",
+            str(one.photos),
+            percent(one.probability),
+            percent(one.accuracy),
+        )
         for one in found
     ]
     ideal = line([0, 1], [0, 1], "as promised", "var(--soft)", dash="dash", width=1.5, hover="")

@@ -70,7 +70,9 @@ def matrix_chart(matrix: Matrix, names: Sequence[str], found: Sequence[tuple[str
         f"{message} The diagonal is right answers, all else are mistakes; drag to enlarge, double-click to go back.",
         {name: matrix_figure(matrix, names, order) for name, order in orders.items()},
         height=min(860, max(420, 180 + 34 * len(names))),
-        table=Table(("breed", "answer", "photos", "share"), [(a, b, str(n), percent(s, 0)) for a, b, n, s in found[:100]]),
+        table=Table(
+            ("breed", "answer", "photos", "share"), [(a, b, str(n), percent(s, 0)) for a, b, n, s in found[:100]]
+        ),
     )
 
 

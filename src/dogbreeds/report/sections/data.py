@@ -64,9 +64,10 @@ def class_chart(counts: Mapping[str, Sequence[int]], names: Sequence[str]) -> Ch
             )
     first, last = order[0], order[-1]
     message = (
-        f"{names[first]} has the most photos, {totals[first]:,}, and {names[last]} the fewest, {totals[last]:,}: "
-        f"{counted(sum(totals), 'photo')} of {counted(len(names), 'class', 'classes')}."
+        f"{names[first]} has the most photos, {totals[first]:,}, and {names[last]} the fewest, {totals[last]:,}."
     )
+    if totals[first] == totals[last]:
+        message = f"Each class has {counted(totals[first], 'photo')}."
     categories = {"type": "category", "showgrid": False}
     layout = {
         "barmode": "stack",

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from dogbreeds.debug.record import EVAL
-from dogbreeds.report.chart import ACCENT, SOFT, WARM, Chart, Table, Trace, chart, columns, figure, line
+from dogbreeds.report.chart import ACCENT, SOFT, WARM, Chart, Table, Trace, chart, columns, figure, line, log_axis
 from dogbreeds.report.formats import percent, short
 from dogbreeds.report.run import Run
 from dogbreeds.report.sections import Section
@@ -40,13 +40,16 @@ def per_epoch(history: Sequence[Mapping[str, float]], name: str, reference: floa
     shown = short if name == "loss" else percent
     best = _best(history)
     ending = f"{valid[best]:.4g}" if name == "loss" else percent(valid[best])
-    message = f"Epoch {epochs[best]:.0f} of {epochs[-1]:.0f} has the lowest validation loss; its validation {name} is {ending}"
+    message = f"Epoch {epochs[best]:.0f} of {epochs[-1]:.0f} has the lowest validation loss"
+    message += f"; its validation {name} is {ending}"
     if reference is not None:
         data.append(_level(epochs, reference, "exact linear, validation"))
         message += f", that of the exact linear reference {shown(reference)}"
     y_axis = {"tickformat": ".0%", "rangemode": "normal"} if name == "accuracy" else {"rangemode": "tozero"}
     layout = {"hovermode": "x unified", "xaxis": _whole(len(epochs)), "yaxis": y_axis}
-    rows = [(f"{epoch:.0f}", shown(left), shown(right)) for epoch, left, right in zip(epochs, train, valid, strict=True)]
+    rows = [
+        (f"{epoch:.0f}", shown(left), shown(right)) for epoch, left, right in zip(epochs, train, valid, strict=True)
+    ]
     return chart(
         f"{name}-epochs",
         f"{name.capitalize()} of each epoch",
@@ -64,16 +67,20 @@ def per_step(run: Run) -> Chart:
         batches.setdefault(step, []).append(loss)
     valid = [(step, sum(losses) / len(losses)) for step, losses in batches.items()]
     data = [line(*columns(train), "training batch", SOFT, width=1.5)]
-    message = f"The cross-entropy of a training batch went from {train[0][1]:.4g} to {train[-1][1]:.4g} at step {train[-1][0]}"
+    (_, first), (last_step, last) = train[0], train[-1]
+    message = f"The cross-entropy of a training batch went from {first:.4g} to {last:.4g} at step {last_step}"
     if valid:
         data.append(line(*columns(valid), "validation, mean of its batches", ACCENT, markers=True))
         message += f"; that of all validation photos is {valid[-1][1]:.4g} at the end"
     # A single learning rate that is far too large would press everything else into one line.
     losses = [loss for _, loss in train if math.isfinite(loss)]
     wide = bool(losses) and 0 < 30 * min(losses) < max(losses)
-    layout = {"hovermode": "x unified", "yaxis": {"type": "log", "dtick": 1} if wide else {"rangemode": "tozero"}}
+    layout = {"hovermode": "x unified", "yaxis": log_axis(losses) if wide else {"rangemode": "tozero"}}
     return chart(
-        "loss-steps", "Cross-entropy of each recorded step", f"{message}.", figure(data, "step", "cross-entropy", layout)
+        "loss-steps",
+        "Cross-entropy of each recorded step",
+        f"{message}.",
+        figure(data, "step", "cross-entropy", layout),
     )
 
 

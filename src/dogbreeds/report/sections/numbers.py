@@ -48,7 +48,9 @@ def _quality(metrics: Mapping[str, Any]) -> list[Number]:
     between = f"{percent(low)} to {percent(high)} with 95% confidence, on {counted(photos, 'photo')}"
     found = [Number(percent(metrics["test/accuracy"]), "Test accuracy", between)]
     if len(metrics["classes"]) > _TOP:
-        found.append(Number(percent(metrics["test/top5_accuracy"]), "Top-5 accuracy", "the right breed is among the best five"))
+        found.append(
+            Number(percent(metrics["test/top5_accuracy"]), "Top-5 accuracy", "the right breed is among the best five")
+        )
     if "reference/test_accuracy" in metrics:
         valid = percent(metrics["reference/val_accuracy"])
         note = f"test accuracy of the linear head solved to the optimum; {valid} on validation photos"
@@ -57,7 +59,9 @@ def _quality(metrics: Mapping[str, Any]) -> list[Number]:
     before = metrics["test/calibration_error_uncalibrated"]
     note = f"{before:.3f} before; temperature {metrics['temperature']:.2f}"
     found.append(Number(f"{metrics['test/calibration_error']:.3f}", "Calibration error", note))
-    loss = Number(f"{metrics['test/loss']:.3f}", "Test loss", f"cross-entropy; {metrics['val/loss']:.3f} on validation photos")
+    loss = Number(
+        f"{metrics['test/loss']:.3f}", "Test loss", f"cross-entropy; {metrics['val/loss']:.3f} on validation photos"
+    )
     return [*found, loss]
 
 

@@ -39,6 +39,11 @@ class Shown:
     image: str
 
     @property
+    def file(self) -> str:
+        """The photo's file name."""
+        return Path(self.prediction.path).name
+
+    @property
     def description(self) -> str:
         """What a screen reader says in place of the photo."""
         said = f"answered as {self.answer} with {percent(self.prediction.probability, 0)}"
@@ -83,7 +88,9 @@ def thumbnail(path: Path) -> str:
         return ""
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
-    square = image.resize((_SIDE, _SIDE), Image.Resampling.BILINEAR, (left, top, left + side, top + side), reducing_gap=2)
+    square = image.resize(
+        (_SIDE, _SIDE), Image.Resampling.BILINEAR, (left, top, left + side, top + side), reducing_gap=2
+    )
     buffer = io.BytesIO()
     square.save(buffer, "WEBP", quality=_QUALITY, method=2)
     return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"

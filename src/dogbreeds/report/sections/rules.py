@@ -36,7 +36,13 @@ def rules(run: Run) -> Section:
         return Section("rules", "Rules", missing="no rule has looked at the run")
     order = list(STATUSES)
     found = [
-        {**rule, "word": STATUSES[rule["status"]], "where": steps(rule["steps"])}
+        {
+            **rule,
+            "word": STATUSES[rule["status"]],
+            "where": steps(rule["steps"]),
+            "message": run.shown(rule["message"]),
+            "description": rule["description"].replace("`", ""),
+        }
         for rule in sorted(run.rules, key=lambda rule: (order.index(rule["status"]), _severity(rule)))
     ]
     totals = Counter(rule["word"] for rule in found)

@@ -168,7 +168,9 @@ def _gpu_charts(samples: Sequence[Sample], times: Sequence[float], layout: dict[
             "gpu-memory",
             "GPU memory",
             f"{top:.1f} GB of {total:.0f} GB were in use at most.",
-            figure(memory, "seconds of the run", "GB", layout | {"yaxis": {"rangemode": "tozero"}, "showlegend": True}),
+            figure(
+                memory, "seconds of the run", "GB", layout | {"yaxis": {"rangemode": "tozero"}, "showlegend": True}
+            ),
             height=260,
         ),
     ]

@@ -12,10 +12,12 @@ from dogbreeds.report.chart import (
     Chart,
     Figure,
     Table,
+    Trace,
     chart,
     columns,
     figure,
     line,
+    log_axis,
     thinned,
 )
 from dogbreeds.report.formats import percent, short
@@ -35,11 +37,11 @@ def tensors(run: Run) -> Section:
     charts = []
     if run.record.scalar("gradient_norm"):
         charts.append(norms(run.record))
+    if kinds[UPDATE]:
+        charts.append(ratios(kinds[UPDATE], kinds[WEIGHT]))
     for kind in (GRADIENT, WEIGHT, ACTIVATION):
         if kinds[kind]:
             charts += [sizes(kind, kinds[kind]), percentiles(kind, kinds[kind])]
-    if kinds[UPDATE]:
-        charts.append(ratios(kinds[UPDATE], kinds[WEIGHT]))
     return Section("tensors", title, {"charts": charts}, "" if charts else "no tensors were recorded")
 
 
@@ -48,7 +50,7 @@ def norms(record: Record) -> Chart:
     series = record.scalar("gradient_norm")
     message = f"The length of the whole gradient went from {short(series[0][1])} to {short(series[-1][1])}."
     drawn = figure([line(*columns(series), "gradient norm", ACCENT)], "step", "gradient norm", {"showlegend": False})
-    return chart("gradient-norm", "Gradient norm", message, drawn, height=240)
+    return chart("gradient-norm", "Gradient norm", message, drawn)
 
 
 def sizes(kind: str, layers: Layers) -> Chart:
@@ -57,16 +59,13 @@ def sizes(kind: str, layers: Layers) -> Chart:
     largest, least = max(last, key=last.__getitem__), min(last, key=last.__getitem__)
     message = f"At the end the mean size is largest in {largest} ({short(last[largest])})"
     message += f" and least in {least} ({short(last[least])})." if largest != least else "."
-    data = [
-        line(*columns((step, found.mean_absolute) for step, found in series), name, SERIES[place % len(SERIES)], width=1.5)
-        for place, (name, series) in enumerate(layers.items())
-    ]
+    pairs = {name: [(step, found.mean_absolute) for step, found in series] for name, series in layers.items()}
     rows = [(name, *_cells(series[-1][1])) for name, series in layers.items()]
     return chart(
         f"{kind}-sizes",
         f"Mean size of {_KINDS[kind]}, by layer",
         message,
-        figure(data, "step", "mean absolute value", {"yaxis": {"type": "log", "exponentformat": "power"}}),
+        _by_layer(pairs, "mean absolute value"),
         table=Table(("layer, last step", "mean size", "5%", "median", "95%", "zeros", "NaN or infinite"), rows),
     )
 
@@ -76,9 +75,8 @@ def percentiles(kind: str, layers: Layers) -> Chart:
     most = max(_FEWEST, _POINTS // len(layers))
     series = max(layers, key=lambda name: layers[name][-1][1].p95 - layers[name][-1][1].p5)
     found = layers[series][-1][1]
-    message = (
-        f"{series} spreads the widest at the end: 90% of its values lie between {short(found.p5)} and {short(found.p95)}."
-    )
+    ends = f"{short(found.p5)} and {short(found.p95)}"
+    message = f"{series} spreads the widest at the end: 90% of its values lie between {ends}."
     views = {name: _spread(thinned(list(series), most)) for name, series in layers.items()}
     return Chart(f"{kind}-percentiles", f"Percentiles of {_KINDS[kind]}", message, views, height=280)
 
@@ -99,20 +97,30 @@ def _spread(series: Sequence[tuple[int, Statistics]]) -> Figure:
 
 def ratios(updates: Layers, weights: Layers) -> Chart:
     """Draws the size of each layer's updates as a share of the size of its weights."""
-    data, last = [], {}
-    for place, (name, series) in enumerate(updates.items()):
+    pairs = {}
+    for name, series in updates.items():
         scale = {step: found.mean_absolute for step, found in weights.get(name, ())}
-        pairs = [(step, found.mean_absolute / scale[step]) for step, found in series if scale.get(step)]
-        if pairs:
-            data.append(line(*columns(pairs), name, SERIES[place % len(SERIES)], width=1.5))
-            last[name] = pairs[-1][1]
+        pairs[name] = [(step, found.mean_absolute / scale[step]) for step, found in series if scale.get(step)]
+    last = {name: series[-1][1] for name, series in pairs.items() if series}
     described = ", ".join(f"{name} by {ratio:.2g} of their size" for name, ratio in list(last.items())[:3])
     return chart(
         "update-ratios",
         "Updates, as a share of the weights",
-        f"At the end one step changes the weights of {described}." if last else "No layer had a size to compare with.",
-        figure(data, "step", "update / weight", {"yaxis": {"type": "log", "exponentformat": "power"}}),
+        f"At the end one step changes the weights of {described}."
+        if last
+        else "No layer had a size to compare with.",
+        _by_layer(pairs, "update / weight"),
     )
+
+
+def _by_layer(pairs: Mapping[str, Sequence[tuple[int, float]]], what: str) -> Figure:
+    """Draws a line for each layer on a logarithmic axis, on which zeros have no place."""
+    data: list[Trace] = []
+    for place, (name, series) in enumerate(pairs.items()):
+        positive = [(step, value) for step, value in series if value > 0]
+        data.append(line(*columns(positive), name, SERIES[place % len(SERIES)], width=1.5))
+    axis = log_axis(value for series in pairs.values() for _, value in series)
+    return figure(data, "step", what, {"yaxis": axis})
 
 
 def _cells(found: Statistics) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from dogbreeds.report.sections.timeline import Timeline
 
 # As the rule StepOutlier has it.
 _DEVIATIONS = 3.0
+_BINS = 30
 _MOST_OUTLIERS, _MOST_OPERATORS = 12, 25
 _WORDS = {
     "data": "waiting for data",
@@ -128,11 +129,17 @@ def phase_chart(phases: Sequence[Phase], timeline: Timeline) -> Chart:
     message = f"The longest phase is {longest.name} with {duration(longest.seconds)}, {percent(share, 0)} of the run"
     message += f"; the run was continued {counted(again, 'time')}, and the pauses are left out." if again > 0 else "."
     names = dict.fromkeys(phase.name for phase in phases)
+    layout = {
+        # Room for the words beside the last bar.
+        "xaxis": {"range": [0, 1.1 * max(ended for _, ended in spans)]},
+        "yaxis": {"autorange": "reversed", "showgrid": False},
+        "showlegend": False,
+    }
     return chart(
         "phases",
         "Phases of the run",
         message,
-        figure([bars], "seconds of the run", "", {"yaxis": {"autorange": "reversed", "showgrid": False}, "showlegend": False}),
+        figure([bars], "seconds of the run", "", layout),
         height=100 + 34 * len(names),
         table=Table(("phase", "seconds"), [(phase.name, f"{phase.seconds:.2f}") for phase in phases]),
     )
@@ -156,7 +163,7 @@ def part_chart(steps: Sequence[StepTimes]) -> Chart:
     largest = max(shares, key=lambda row: row.share)
     layout = {
         "barmode": "stack",
-        "xaxis": {"tickformat": ".0%", "range": [0, 1]},
+        "xaxis": {"tickformat": ".0%", "range": [0, 1.001]},
         "yaxis": {"visible": False},
         "hovermode": "closest",
     }
@@ -169,11 +176,16 @@ def part_chart(steps: Sequence[StepTimes]) -> Chart:
     )
 
 
+def _whole(most: int) -> dict[str, dict[str, int]]:
+    """Returns the part of a layout that keeps the ticks of small counts whole."""
+    return {"yaxis": {"dtick": 1}} if most < 6 else {}
+
+
 def histogram(steps: Sequence[StepTimes]) -> Chart:
     """Draws how long steps took: one by one, and how often."""
     times, values = columns((float(step.step), 1e3 * step.total) for step in steps)
     limit = 1e3 * float(np.percentile([step.total for step in steps], 99.5))
-    edges = np.histogram_bin_edges([1e3 * step.total for step in steps if 1e3 * step.total <= limit], bins=40)
+    edges = np.histogram_bin_edges([1e3 * step.total for step in steps if 1e3 * step.total <= limit], bins=_BINS)
     counts, _ = np.histogram([1e3 * step.total for step in steps], bins=edges)
     centres = (edges[:-1] + edges[1:]) / 2
     bars = {
@@ -196,7 +208,7 @@ def histogram(steps: Sequence[StepTimes]) -> Chart:
     ordinary = {"showlegend": False, "bargap": 0.05}
     middle, p95 = (duration(float(np.percentile([step.total for step in steps], share))) for share in (50, 95))
     views = {
-        "How often": figure([bars], "milliseconds", "steps", ordinary),
+        "How often": figure([bars], "milliseconds", "steps", ordinary | _whole(counts.max())),
         "Step by step": figure([points], "step", "milliseconds", ordinary | {"yaxis": {"rangemode": "tozero"}}),
     }
     message = f"Half of the steps take less than {middle}, and 95% less than {p95}."

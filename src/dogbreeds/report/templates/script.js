@@ -42,7 +42,7 @@
     return {
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", height, ...(width ? { width } : { autosize: true }),
       margin: { l: 48, r: 12, t: 8, b: 40 }, dragmode: touch ? false : "zoom",
-      legend: { orientation: "h", x: 0, y: 1.02, xanchor: "left", yanchor: "bottom", font: { size: 12 } },
+      legend: { orientation: "h", x: 0, y: 1.02, xanchor: "left", yanchor: "bottom", traceorder: "normal", font: { size: 12 } },
       ...own, ...axes,
       font: { family: getComputedStyle(document.body).fontFamily, size: 13, color: color("var(--ink)") },
       hoverlabel: {
