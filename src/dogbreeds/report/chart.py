@@ -120,8 +120,9 @@ def log_axis(values: Iterable[float]) -> dict[str, Any]:
     """Returns a logarithmic axis with about as many labels as an ordinary one has, whatever it spans."""
     positive = [value for value in values if 0 < value < math.inf]
     decades = math.log10(max(positive) / min(positive)) if positive else 1.0
-    step: str | int = "D1" if decades < 1 else "D2" if decades < 3 else math.ceil(decades / 8)
-    return {"type": "log", "dtick": step, "tickformat": "~g"}
+    if decades < 1:
+        return {"type": "log", "nticks": 6, "tickformat": "~g"}
+    return {"type": "log", "dtick": "D2" if decades < 3 else math.ceil(decades / 8), "tickformat": "~g"}
 
 
 def thinned(items: Sequence[Item], most: int = _MOST_POINTS) -> list[Item]:

@@ -62,7 +62,11 @@ def photos(run: Run, *, live: bool) -> Section:
         "unsure": [_shown(run, one, root) for one in least_sure(tested)],
     }
     lost = [one for group in groups.values() for one in group if not one.image]
-    return Section("photos", title, {**groups, "lost": lost, "root": root})
+    return Section(
+        "photos",
+        title,
+        {**groups, "lost": len(lost), "any": len(lost) < sum(map(len, groups.values())), "root": root},
+    )
 
 
 def most_wrong(predictions: Sequence[Prediction]) -> list[Prediction]:

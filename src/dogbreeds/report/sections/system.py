@@ -17,6 +17,7 @@ from dogbreeds.report.sections.timeline import Timeline
 
 _GB, _MB = 1e9, 1e6
 _MOST_SAMPLES = 500
+_HEIGHT = 280
 _SAMPLE_COLUMNS: tuple[tuple[str, str, Callable[[Sample], float]], ...] = (
     ("CPU, all cores", "%", lambda sample: sample.cpu),
     ("CPU, this run (100 is one core)", "%", lambda sample: sample.own_cpu),
@@ -123,20 +124,21 @@ def over_time(samples: Sequence[Sample], phases: Sequence[Phase], timeline: Time
             "Processor",
             f"The run kept {percent(float(own) / 100, 0)} of {cores} cores busy on average.",
             figure(cpu, "seconds of the run", "of all cores", layout | percents),
+            height=_HEIGHT,
         ),
         chart(
             "memory",
             "Memory",
             f"The run held {most:.2f} GB at most.",
             figure(memory, "seconds of the run", "GB", layout | {"yaxis": {"rangemode": "tozero"}}),
-            height=260,
+            height=_HEIGHT,
         ),
         chart(
             "traffic",
             "Disks and network",
             f"At the busiest moment {short(busiest)} MB went to and from the disks in a second.",
             figure(traffic, "seconds of the run", "MB/s", layout | {"yaxis": {"rangemode": "tozero"}}),
-            height=260,
+            height=_HEIGHT,
         ),
     ]
     return [*found, *_gpu_charts(kept, times, layout)]
@@ -162,7 +164,7 @@ def _gpu_charts(samples: Sequence[Sample], times: Sequence[float], layout: dict[
             "GPU use",
             f"A kernel ran {mean:.0f}% of the time on average.",
             figure(use, "seconds of the run", "of the time", layout | percents),
-            height=260,
+            height=_HEIGHT,
         ),
         chart(
             "gpu-memory",
@@ -171,7 +173,7 @@ def _gpu_charts(samples: Sequence[Sample], times: Sequence[float], layout: dict[
             figure(
                 memory, "seconds of the run", "GB", layout | {"yaxis": {"rangemode": "tozero"}, "showlegend": True}
             ),
-            height=260,
+            height=_HEIGHT,
         ),
     ]
 

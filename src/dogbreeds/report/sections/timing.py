@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dogbreeds.debug.measurements import PARTS, Phase, StepTimes
-from dogbreeds.report.chart import ACCENT, SERIES, WARM, Chart, Table, chart, columns, figure, label
+from dogbreeds.report.chart import ACCENT, WARM, Chart, Table, chart, columns, figure, label
 from dogbreeds.report.formats import counted, duration, percent
 from dogbreeds.report.run import TRACE, Run
 from dogbreeds.report.sections import Section
@@ -146,33 +146,30 @@ def phase_chart(phases: Sequence[Phase], timeline: Timeline) -> Chart:
 
 
 def part_chart(steps: Sequence[StepTimes]) -> Chart:
-    """Draws the share of each part in the time of all steps, as one bar."""
+    """Draws the share of each part in the time of all steps."""
     shares = [row for row in spreads(steps) if row.name in _WORDS.values()]
-    bars = [
-        {
-            "type": "bar",
-            "orientation": "h",
-            "y": ["steps"],
-            "x": [row.share],
-            "name": row.name,
-            "marker": {"color": SERIES[place], "line": {"color": "var(--surface)", "width": 1}},
-            "hovertemplate": f"{row.name}: %{{x:.1%}}<extra></extra>",
-        }
-        for place, row in enumerate(shares)
-    ]
+    bars = {
+        "type": "bar",
+        "orientation": "h",
+        "y": [row.name for row in shares],
+        "x": [row.share for row in shares],
+        "text": [percent(row.share) for row in shares],
+        "textposition": "auto",
+        "marker": {"color": ACCENT},
+        "hovertemplate": "%{y}: %{x:.1%}<extra></extra>",
+    }
     largest = max(shares, key=lambda row: row.share)
     layout = {
-        "barmode": "stack",
-        "xaxis": {"tickformat": ".0%", "range": [0, 1.001]},
-        "yaxis": {"visible": False},
-        "hovermode": "closest",
+        "xaxis": {"tickformat": ".0%", "rangemode": "tozero"},
+        "yaxis": {"autorange": "reversed", "showgrid": False},
+        "showlegend": False,
     }
     return chart(
         "step-parts",
         "What a step consists of",
         f"The most time goes to {largest.name}: {percent(largest.share, 0)} of all {counted(len(steps), 'step')}.",
-        figure(bars, "of the time of all steps", "", layout),
-        height=190,
+        figure([bars], "of the time of all steps", "", layout),
+        height=90 + 32 * len(shares),
     )
 
 

@@ -29,7 +29,7 @@
   function layout(figure, height, width) {
     const own = coloured(figure.layout);
     const axis = {
-      gridcolor: color("var(--grid)"), linecolor: color("var(--line)"), zeroline: false, automargin: true,
+      gridcolor: color("var(--grid)"), linecolor: color("var(--line)"), zeroline: false, automargin: true, ticks: "",
       tickfont: { color: color("var(--soft)"), size: 12 },
     };
     const titleFont = { color: color("var(--soft)"), size: 12 };
@@ -40,7 +40,7 @@
       if (given.title) axes[name].title = { standoff: 10, ...given.title, font: titleFont };
     }
     return {
-      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", height, ...(width ? { width } : { autosize: true }),
+      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", height, width, autosize: false,
       margin: { l: 48, r: 12, t: 8, b: 40 }, dragmode: touch ? false : "zoom",
       legend: { orientation: "h", x: 0, y: 1.02, xanchor: "left", yanchor: "bottom", traceorder: "normal", font: { size: 12 } },
       ...own, ...axes,
@@ -63,8 +63,8 @@
     chart.figures ??= JSON.parse(chart.element.querySelector('script[type="application/json"]').textContent);
     const figure = chart.figures[chart.view];
     const height = parseFloat(chart.plot.style.height);
-    Plotly.react(chart.plot, figure.data.map(coloured), layout(figure, height, width), {
-      responsive: !width, displayModeBar: false, doubleClick: "reset",
+    Plotly.react(chart.plot, figure.data.map(coloured), layout(figure, height, width ?? chart.plot.clientWidth), {
+      displayModeBar: false, doubleClick: "reset",
     });
     chart.drawn = true;
   }
@@ -73,6 +73,7 @@
     charts.filter((chart) => chart.drawn).forEach((chart) => draw(chart));
   }
 
+  let before = null;
   const seen = new IntersectionObserver((entries) => {
     for (const entry of entries) {
       if (!entry.isIntersecting) continue;
@@ -80,8 +81,17 @@
       draw(charts.find((chart) => chart.plot === entry.target));
     }
   }, { rootMargin: "600px" });
+  // The width alone is of interest: each chart has its height from the start.
+  const sized = new ResizeObserver((entries) => {
+    if (before !== null) return;
+    for (const { target, contentRect } of entries) {
+      const chart = charts.find((one) => one.plot === target);
+      if (chart.drawn && Math.abs(target._fullLayout.width - contentRect.width) > 1) Plotly.relayout(target, { width: contentRect.width });
+    }
+  });
   for (const chart of charts) {
     seen.observe(chart.plot);
+    sized.observe(chart.plot);
     const select = chart.element.querySelector(".views select");
     const buttons = [...chart.element.querySelectorAll(".views button")];
     const show = (view) => {
@@ -94,7 +104,6 @@
   }
 
   // Paper is light and of one width, and has room for charts that nobody scrolled to.
-  let before = null;
   addEventListener("beforeprint", () => {
     before = root.dataset.theme ?? "";
     root.dataset.theme = "light";
@@ -104,6 +113,7 @@
   addEventListener("afterprint", () => {
     if (before) root.dataset.theme = before;
     else delete root.dataset.theme;
+    before = null;
     redraw();
   });
 
