@@ -18,6 +18,7 @@ _LEAST_VARIANCE = 0.01
 # What the advice of a rule comes to: a factor of the learning rate, or a setting.
 _LEARNING_RATES = {"ExplodingTensor": 0.01, "LossNotDecreasing": 0.1, "VanishingGradient": 10.0}
 _SETTINGS = {"Overfit": "data.views=4", "ClassImbalance": "model.class_weights=balanced"}
+_CHECKPOINT = "checkpoints/last.ckpt"
 _DEFAULT_WEIGHTS = "imagenet"
 
 
@@ -161,9 +162,10 @@ def _next(run: Run, state: str) -> tuple[str, list[str]]:
     if state == "running":
         return "Wait: the page brings itself up to date.", []
     if state == "stopped":
-        return "Continue it: the result will be the same as without the stop.", [
-            f"python train.py {override('resume', run.directory)}"
-        ]
+        if (run.directory / _CHECKPOINT).is_file():
+            resume = override("resume", run.directory)
+            return "Continue it: the result will be the same as without the stop.", [f"python train.py {resume}"]
+        return "Start it again: it stopped before there was anything to continue.", [f"python train.py {again}"]
     if metrics.get("debug"):
         return "Run it on all photos.", [f"python train.py {again}"]
     if metrics.get("in_several_splits"):

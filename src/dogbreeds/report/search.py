@@ -15,7 +15,7 @@ from optuna.trial import TrialState, create_trial
 from dogbreeds.commands import override
 from dogbreeds.history import HISTORY, read_history
 from dogbreeds.report.chart import ACCENT, SOFT, WARM, Chart, Figure, Trace, chart, figure, label, line
-from dogbreeds.report.formats import duration
+from dogbreeds.report.formats import counted, duration
 from dogbreeds.report.page import write_page
 from dogbreeds.report.sections.numbers import Number
 from dogbreeds.search.leaderboard import FINISHED, Entry, Leaderboard
@@ -32,8 +32,6 @@ _REFERENCES = {
 _CURVE = "val/loss"
 _HEIGHT = 380
 _TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1, 1.5, 2, 3, 4, 6, 10, 20, 50, 100)
-# Its lines are drawn by WebGL programs that are put together when the page is read.
-_EVALUATES = " 'unsafe-eval'"
 
 
 def build_search_page(directory: Path, board: Leaderboard, space: Space, *, debug: bool) -> Path:
@@ -62,7 +60,6 @@ def build_search_page(directory: Path, board: Leaderboard, space: Space, *, debu
         directory / PAGE,
         "search.html",
         {
-            "evaluates": _EVALUATES,
             "again": override("best_of", directory),
             "debug": debug,
             "summary": board.summary(),
@@ -148,21 +145,20 @@ def _curves(directory: Path, board: Leaderboard) -> Chart:
             continue
         rows = read_history(path)
         values = ", ".join(f"{name}={shown(value)}" for name, value in entry.values.items())
-        data.append(
-            line(
-                [row["epoch"] for row in rows],
-                [row[_CURVE] for row in rows],
-                f"{entry.number}{'' if entry.state == FINISHED else f' ({entry.state})'}",
-                ACCENT if entry is best else SOFT,
-                width=3 if entry is best else 1,
-                markers=True,
-                hover=f"trial {entry.number}: {label(values)}<br>epoch %{{x}}: %{{y:.4f}}<extra></extra>",
-            )
+        drawn_line = line(
+            [row["epoch"] for row in rows],
+            [row[_CURVE] for row in rows],
+            f"{entry.number}{'' if entry.state == FINISHED else f' ({entry.state})'}",
+            ACCENT if entry is best else SOFT,
+            width=3 if entry is best else 1,
+            markers=True,
+            hover=f"trial {entry.number}: {label(values)}<br>epoch %{{x}}: %{{y:.4f}}<extra></extra>",
         )
+        data.append({**drawn_line, "showlegend": entry is best})
+    message = f"The {_CURVE} of {counted(len(data), 'trial')}; the best one is drawn bold."
     epochs = [epoch for trace in data for epoch in trace["x"]]
     drawn = figure(data, "epoch", _CURVE, {"hovermode": "closest"})
     _finish_axes(drawn, epochs, _CURVE, (best.metrics or {}).get(_REFERENCES[_CURVE]) if best else None)
-    message = f"The {_CURVE} of {len(data)} trials; the best one is drawn bold."
     return chart("curves", "Learning curves", message, drawn, height=_HEIGHT)
 
 
@@ -180,12 +176,19 @@ def _importances(study: optuna.Study, board: Leaderboard) -> list[Chart]:
 
 def _coordinates(study: optuna.Study, board: Leaderboard) -> Chart:
     drawn = _own(optuna.visualization.plot_parallel_coordinate(study, target_name=board.objective.name))
+    # The last trace holds nothing but the bar of Optuna's colours.
+    drawn["data"] = [trace for trace in drawn["data"] if trace["mode"] == "lines"]
     for trace in drawn["data"]:
-        trace["line"] |= {"colorscale": [[0, ACCENT], [1, "var(--grid)"]]}
-        trace |= {"labelfont": {"color": "var(--ink)"}, "tickfont": {"color": "var(--ink)", "size": 11}}
-        trace["rangefont"] = {"color": "var(--soft)", "size": 11}
-    drawn["layout"] |= {"margin": {"l": 70, "r": 40, "t": 50, "b": 30}}
-    message = "Each line is a trial, from its settings to what came of it; drag along an axis to pick some."
+        place = trace["y"][0]
+        distance = 1 - place if board.objective.maximize else place
+        is_best = distance == 0
+        trace["opacity"] = 1 - 0.75 * distance
+        trace["line"] = {"color": ACCENT if is_best else SOFT, "width": 3 if is_best else 1.5}
+    for mark in drawn["layout"].get("annotations", ()):
+        mark["font"] = {"color": "var(--soft)", "size": 11}
+    for shape in drawn["layout"].get("shapes", ()):
+        shape["line"] = {"color": "var(--line)", "width": 1}
+    message = "Each line is a trial, from what came of it to its settings: the better, the bolder."
     return chart("coordinates", "All finished trials", message, drawn, height=_HEIGHT)
 
 

@@ -38,7 +38,7 @@ def per_epoch(history: Sequence[Mapping[str, float]], name: str, reference: floa
         line(epochs, valid, "validation", ACCENT, markers=True),
     ]
     shown = short if name == "loss" else percent
-    best = _best(history)
+    best = best_epoch(history)
     ending = f"{valid[best]:.4g}" if name == "loss" else percent(valid[best])
     message = f"Epoch {epochs[best]:.0f} of {epochs[-1]:.0f} has the lowest validation loss"
     message += f"; its validation {name} is {ending}"
@@ -84,7 +84,8 @@ def per_step(run: Run) -> Chart:
     )
 
 
-def _best(history: Sequence[Mapping[str, float]]) -> int:
+def best_epoch(history: Sequence[Mapping[str, float]]) -> int:
+    """Returns the position of the epoch with the lowest validation loss, which may be NaN or infinite elsewhere."""
     losses = [row["val/loss"] for row in history]
     return min(range(len(losses)), key=lambda row: losses[row] if math.isfinite(losses[row]) else math.inf)
 

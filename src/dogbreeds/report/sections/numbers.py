@@ -10,6 +10,7 @@ from typing import Any
 from dogbreeds.report.formats import counted, duration, percent
 from dogbreeds.report.run import Run
 from dogbreeds.report.sections import Section
+from dogbreeds.report.sections.learning import best_epoch
 
 # The normal distribution's quantile of a 95% interval.
 _QUANTILE = 1.959964
@@ -81,7 +82,7 @@ def _times(metrics: Mapping[str, Any]) -> list[Number]:
 def _so_far(run: Run) -> list[Number]:
     if not run.history:
         return []
-    best, last = min(run.history, key=lambda row: row["val/loss"]), run.history[-1]
+    best, last = run.history[best_epoch(run.history)], run.history[-1]
     asked = run.config.get("epochs", 0)
     note = f"epoch {best['epoch']:.0f}"
     return [
