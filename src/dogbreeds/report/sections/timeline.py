@@ -28,7 +28,7 @@ class Timeline:
         self._clock: list[float] = []
         self._running: list[float] = []
         elapsed = 0.0
-        for start, following in zip(starts, [*starts[1:], float("inf")], strict=True):
+        for start, following in zip(starts, [*starts, float("inf")][1:], strict=True):
             end = max([time for time in times if start <= time < following], default=start)
             self._clock += [start, end]
             self._running += [elapsed, elapsed + end - start]

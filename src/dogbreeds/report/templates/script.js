@@ -3,7 +3,7 @@
   const root = document.documentElement;
   const system = matchMedia("(prefers-color-scheme: dark)");
   const touch = matchMedia("(pointer: coarse)").matches;
-  const PAPER_WIDTH = 680;
+  const PAPER_WIDTH = 640;
   const probe = document.body.appendChild(document.createElement("i"));
   probe.className = "hidden";
   probe.setAttribute("aria-hidden", "true");
