@@ -30,6 +30,8 @@ _REFERENCES = {
     "test/accuracy": "reference/test_accuracy",
 }
 _CURVE = "val/loss"
+# What of Optuna's layouts is a matter of taste.
+_LOOK = ("template", "title", "plot_bgcolor", "paper_bgcolor", "font")
 _HEIGHT = 380
 _TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1, 1.5, 2, 3, 4, 6, 10, 20, 50, 100)
 
@@ -184,6 +186,7 @@ def _coordinates(study: optuna.Study, board: Leaderboard) -> Chart:
         is_best = distance == 0
         trace["opacity"] = 1 - 0.75 * distance
         trace["line"] = {"color": ACCENT if is_best else SOFT, "width": 3 if is_best else 1.5}
+    drawn["layout"]["xaxis"] |= {"gridcolor": "var(--soft)", "gridwidth": 1}
     for mark in drawn["layout"].get("annotations", ()):
         mark["font"] = {"color": "var(--soft)", "size": 11}
     for shape in drawn["layout"].get("shapes", ()):
@@ -195,7 +198,7 @@ def _coordinates(study: optuna.Study, board: Leaderboard) -> Chart:
 def _own(drawn: go.Figure) -> Figure:
     """Returns a figure of Optuna's as plain values, without its title and look."""
     found: dict[str, Any] = json.loads(drawn.to_json())
-    layout = {name: value for name, value in found["layout"].items() if name not in ("template", "title")}
+    layout = {name: value for name, value in found["layout"].items() if name not in _LOOK}
     return {"data": found["data"], "layout": layout}
 
 

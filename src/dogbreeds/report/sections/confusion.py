@@ -59,6 +59,7 @@ def mistakes(matrix: Matrix, names: Sequence[str]) -> list[tuple[str, str, int, 
 
 def matrix_chart(matrix: Matrix, names: Sequence[str], found: Sequence[tuple[str, str, int, float]]) -> Chart:
     """Draws the matrix in the order of similarity and of the names."""
+    how = "The diagonal is right answers, all else are mistakes; with a mouse, drag to enlarge, double-click to go back."
     message = "Every test photo is answered rightly."
     if found:
         breed, answer, count, share = found[0]
@@ -67,7 +68,7 @@ def matrix_chart(matrix: Matrix, names: Sequence[str], found: Sequence[tuple[str
     return Chart(
         "confusion",
         "Confusion matrix of the test photos",
-        f"{message} The diagonal is right answers, all else are mistakes; drag to enlarge, double-click to go back.",
+        f"{message} {how}",
         {name: matrix_figure(matrix, names, order) for name, order in orders.items()},
         height=min(860, max(420, 180 + 34 * len(names))),
         table=Table(
@@ -113,6 +114,8 @@ def matrix_figure(matrix: Matrix, names: Sequence[str], order: Sequence[int]) ->
         "xaxis": {"title": {"text": "answer"}, **tilted},
         "yaxis": {"title": {"text": "breed"}, "autorange": "reversed", "showgrid": False, "type": "category"},
         "hovermode": "closest",
+        # The script keeps such a chart from becoming taller than wide on a phone.
+        "meta": {"square": True},
     }
     return {"data": [heat], "layout": layout}
 

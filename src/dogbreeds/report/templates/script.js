@@ -4,6 +4,7 @@
   const system = matchMedia("(prefers-color-scheme: dark)");
   const touch = matchMedia("(pointer: coarse)").matches;
   const PAPER_WIDTH = 640;
+  const ROOM_FOR_NAMES = 60;
   const probe = document.body.appendChild(document.createElement("i"));
   probe.className = "hidden";
   probe.setAttribute("aria-hidden", "true");
@@ -55,6 +56,7 @@
   const charts = [...document.querySelectorAll(".chart")].map((element) => ({
     element,
     plot: element.querySelector(".plot"),
+    height: parseFloat(element.querySelector(".plot").style.height),
     figures: null,
     view: 0,
     drawn: false,
@@ -62,11 +64,14 @@
   function draw(chart, width) {
     chart.figures ??= JSON.parse(chart.element.querySelector('script[type="application/json"]').textContent);
     const figure = chart.figures[chart.view];
-    const height = parseFloat(chart.plot.style.height);
-    Plotly.react(chart.plot, figure.data.map(coloured), layout(figure, height, width ?? chart.plot.clientWidth), {
+    const wide = width ?? chart.plot.clientWidth;
+    const height = figure.layout.meta?.square ? Math.min(chart.height, wide + ROOM_FOR_NAMES) : chart.height;
+    chart.plot.style.height = `${height}px`;
+    Plotly.react(chart.plot, figure.data.map(coloured), layout(figure, height, wide), {
       displayModeBar: false, doubleClick: "reset",
     });
     chart.drawn = true;
+    chart.width = wide;
   }
   function redraw() {
     known = new Map();
@@ -86,7 +91,7 @@
     if (before !== null) return;
     for (const { target, contentRect } of entries) {
       const chart = charts.find((one) => one.plot === target);
-      if (chart.drawn && Math.abs(target._fullLayout.width - contentRect.width) > 1) Plotly.relayout(target, { width: contentRect.width });
+      if (chart.drawn && Math.abs(chart.width - contentRect.width) > 1) requestAnimationFrame(() => draw(chart));
     }
   });
   for (const chart of charts) {
