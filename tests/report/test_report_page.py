@@ -210,8 +210,8 @@ def test_a_large_run_stays_small(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="needs chromium")
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_a_browser_draws_all_charts_without_an_error(dark: bool, drawn: Drawn, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("dark", "width"), [(False, 1280), (True, 500)], ids=["light", "dark and narrow"])
+def test_a_browser_draws_all_charts_without_an_error(dark: bool, width: int, drawn: Drawn, tmp_path: Path) -> None:
     """The page forbids all requests, so one that it tried to make would be an error on the console."""
     target = build_report(drawn.everything())
     assert BROWSER is not None
@@ -225,7 +225,7 @@ def test_a_browser_draws_all_charts_without_an_error(dark: bool, drawn: Drawn, t
             "--disable-background-networking",
         ),
         *("--disable-component-update", "--disable-sync", "--host-resolver-rules=MAP * ~NOTFOUND"),
-        *("--enable-logging=stderr", "--window-size=1280,14000", "--virtual-time-budget=8000", "--dump-dom"),
+        *("--enable-logging=stderr", f"--window-size={width},20000", "--virtual-time-budget=8000", "--dump-dom"),
         *(f"--user-data-dir={tmp_path / 'profile'}", f"--blink-settings=preferredColorScheme={0 if dark else 1}"),
         target.as_uri(),
     ]

@@ -167,10 +167,12 @@ def _curves(directory: Path, board: Leaderboard) -> Chart:
 def _importances(study: optuna.Study, board: Leaderboard) -> list[Chart]:
     if len({entry.value for entry in board.finished}) < 2:
         return []
-    shares = optuna.importance.get_param_importances(study)
     drawn = _own(optuna.visualization.plot_param_importances(study, target_name=board.objective.name))
-    for trace in drawn["data"]:
-        trace["marker"] = {"color": ACCENT}
+    (bars,) = drawn["data"]
+    bars["marker"] = {"color": ACCENT}
+    drawn["layout"]["xaxis"]["title"]["text"] = "share of the differences"
+    drawn["layout"]["yaxis"] = {"showgrid": False}
+    shares = dict(zip(bars["y"], bars["x"], strict=True))
     most = max(shares, key=shares.__getitem__)
     message = f"{most} mattered most: it explains {shares[most]:.0%} of the differences between the trials."
     return [chart("importances", "Which settings mattered", message, drawn, height=120 + 44 * len(shares))]

@@ -59,7 +59,7 @@ def mistakes(matrix: Matrix, names: Sequence[str]) -> list[tuple[str, str, int, 
 
 def matrix_chart(matrix: Matrix, names: Sequence[str], found: Sequence[tuple[str, str, int, float]]) -> Chart:
     """Draws the matrix in the order of similarity and of the names."""
-    how = "The diagonal is right answers, all else are mistakes; with a mouse, drag to enlarge, double-click to go back."
+    how = "The diagonal is right answers, all else are mistakes; drag to enlarge, double-click to go back."
     message = "Every test photo is answered rightly."
     if found:
         breed, answer, count, share = found[0]
