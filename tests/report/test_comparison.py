@@ -83,6 +83,13 @@ def test_names_tell_directories_apart(tmp_path: Path) -> None:
     assert short_names([days[0], days[0]]) == ["1: 14-03-59", "2: 14-03-59"]
 
 
+def test_runs_on_different_photos_are_told_so(pair: list[Path], tmp_path: Path) -> None:
+    target = tmp_path / "compare.html"
+    assert "tested on different photos" not in build_comparison(pair, target).read_text()
+    other = Drawn(tmp_path / "other", classes=4).everything()
+    assert "tested on different photos" in build_comparison([*pair, other], target).read_text()
+
+
 def test_what_is_no_run_is_named(pair: list[Path], tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=rf"{tmp_path}/empty: no config\.yaml"):

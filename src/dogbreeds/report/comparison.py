@@ -19,7 +19,7 @@ from dogbreeds.report.sections.rules import STATUSES
 from dogbreeds.report.sections.system import usage
 
 _ABSENT = "-"
-#: Numbers of metrics.json with their names, and whether more of them is better.
+#: Numbers of metrics.json with their names, and whether more of them is better; None where a run cannot help it.
 _METRICS = (
     ("test/accuracy", "Test accuracy", True),
     ("test/top5_accuracy", "Test top-5 accuracy", True),
@@ -28,7 +28,7 @@ _METRICS = (
     ("test/calibration_error", "Test calibration error", False),
     ("val/accuracy", "Validation accuracy", True),
     ("val/loss", "Validation loss", False),
-    ("reference/test_accuracy", "Exact linear reference, test accuracy", True),
+    ("reference/test_accuracy", "Exact linear reference, test accuracy", None),
 )
 _SECONDS = (("features", "Features"), ("training", "Training"), ("total", "Whole run"))
 # Where a run is written is no property of it.
@@ -79,6 +79,7 @@ def build_comparison(runs: Sequence[Path], target: Path) -> Path:
         "names": names,
         "directories": list(runs),
         "verdict": verdict(read, names),
+        "different": were_tested_differently(read),
         "charts": charts,
         "tables": tables,
     }
@@ -110,6 +111,11 @@ def verdict(runs: Sequence[Run], names: Sequence[str]) -> str:
         return f"{best} and {following} are equally good: {percent(first)} of the test photos."
     points = f"{100 * (first - second):.1f} points more than {following}"
     return f"{best} is ahead: {percent(first)} of the test photos, {points}."
+
+
+def were_tested_differently(runs: Sequence[Run]) -> bool:
+    """Says whether the runs that ended saw other classes, or other numbers of test photos."""
+    return len({(*run.classes, run.images["test"]) for run in runs if run.metrics}) > 1
 
 
 def metrics(runs: Sequence[Run]) -> list[Line]:
@@ -224,6 +230,8 @@ def _breeds(runs: Sequence[Run], names: Sequence[str]) -> list[Chart]:
     }
     widest = 100 * float(apart[order[0]])
     message = f"{shown[0]} differs the most, by {widest:.0f} points; the largest differences first."
+    if not widest:
+        message = "Each breed is answered equally well by all of them."
     if len(order) < len(first.classes):
         message += f" The first {len(order)} of {len(first.classes)}."
     drawn = figure([spans, *points], "right answers among the test photos", "", layout)

@@ -33,9 +33,10 @@ def per_epoch(history: Sequence[Mapping[str, float]], name: str, reference: floa
     """
     epochs = [row["epoch"] for row in history]
     train, valid = ([row[f"{split}/{name}"] for row in history] for split in ("train", "val"))
+    hover = "%{y:.4f}" if name == "loss" else "%{y:.1%}"
     data = [
-        line(epochs, train, "training", SOFT, markers=True),
-        line(epochs, valid, "validation", ACCENT, markers=True),
+        line(epochs, train, "training", SOFT, markers=True, hover=hover),
+        line(epochs, valid, "validation", ACCENT, markers=True, hover=hover),
     ]
     shown = short if name == "loss" else percent
     best = best_epoch(history)
@@ -43,7 +44,7 @@ def per_epoch(history: Sequence[Mapping[str, float]], name: str, reference: floa
     message = f"Epoch {epochs[best]:.0f} of {epochs[-1]:.0f} has the lowest validation loss"
     message += f"; its validation {name} is {ending}"
     if reference is not None:
-        data.append(_level(epochs, reference, "exact linear, validation"))
+        data.append(_level(epochs, reference, hover))
         message += f", that of the exact linear reference {shown(reference)}"
     y_axis = {"tickformat": ".0%", "rangemode": "normal"} if name == "accuracy" else {"rangemode": "tozero"}
     layout = {"hovermode": "x unified", "xaxis": _whole(len(epochs)), "yaxis": y_axis}
@@ -90,9 +91,9 @@ def best_epoch(history: Sequence[Mapping[str, float]]) -> int:
     return min(range(len(losses)), key=lambda row: losses[row] if math.isfinite(losses[row]) else math.inf)
 
 
-def _level(epochs: Sequence[float], value: float, name: str) -> Trace:
+def _level(epochs: Sequence[float], value: float, hover: str) -> Trace:
     ends = [epochs[0], epochs[-1]] if len(epochs) > 1 else [epochs[0] - 0.5, epochs[0] + 0.5]
-    return line(ends, [value, value], name, WARM, dash="dash", width=1.5)
+    return line(ends, [value, value], "exact linear, validation", WARM, dash="dash", width=1.5, hover=hover)
 
 
 def _whole(epochs: int) -> dict[str, float]:
