@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
-from plotly.offline import get_plotlyjs
 
 from dogbreeds.history import COLUMNS, History
+from dogbreeds.report.page import plotly_script
 from dogbreeds.report.search import build_search_page
 from dogbreeds.search.leaderboard import FAILED, FINISHED, PRUNED, Entry, Leaderboard
 from dogbreeds.search.settings import Objective
@@ -42,21 +42,21 @@ def page(directory: Path, entries: list[Entry], objective: str = "val/loss") -> 
             history.add(dict.fromkeys(COLUMNS, 0.0) | {"epoch": epoch, "val/loss": 0.5 + epoch / 8})
     board = Leaderboard.of(Objective(objective), entries)
     text = build_search_page(directory, board, SPACE, debug=False).read_text()
-    assert get_plotlyjs() in text
-    return text.replace(get_plotlyjs(), "")
+    assert plotly_script() in text
+    return text.replace(plotly_script(), "")
 
 
 def figure(text: str, name: str) -> str:
     """What the page hands to plotly for one chart."""
-    (found,) = re.findall(rf'Plotly\.newPlot\(\s*"{name}",(.*?)</script>', text, re.DOTALL)
+    (found,) = re.findall(rf'id="chart-{name}">.*?<script type="application/json">(.*?)</script>', text, re.DOTALL)
     return str(found)
 
 
 def test_nothing_comes_from_elsewhere_and_every_chart_is_there(tmp_path: Path) -> None:
     entries = [finished(n, 0.5 + n / 10, lr=0.01 * (n + 1), batch_size=("256", "128")[n % 2]) for n in range(4)]
     text = page(tmp_path, entries)
-    assert not re.search(r"(src|href)\s*=|@import|url\(", text)
-    assert [name for name in CHARTS if f'id="{name}"' in text] == list(CHARTS)
+    assert not re.search(r"""src\s*=|href\s*=\s*"(?!#|data:,)|@import|url\(""", text)
+    assert [name for name in CHARTS if f'id="chart-{name}"' in text] == list(CHARTS)
     for name in CHARTS:
         assert figure(text, name)
     assert "exact linear" in figure(text, "history")
@@ -87,7 +87,7 @@ def test_what_a_trial_says_is_text(tmp_path: Path) -> None:
 def test_too_few_trials_for_a_chart_are_said(entries: list[Entry], tmp_path: Path) -> None:
     text = page(tmp_path, [*entries, Entry(9, FAILED, {})])
     assert "Two finished trials that differ" in text
-    assert 'id="importances"' not in text
+    assert 'id="chart-importances"' not in text
     assert figure(text, "history") and figure(text, "curves") and figure(text, "coordinates")
     assert ("1 (pruned)" in figure(text, "curves")) == any(entry.state == PRUNED for entry in entries)
 
@@ -108,6 +108,6 @@ def test_objectives_without_a_reference(tmp_path: Path) -> None:
 
 def test_trials_whose_directories_are_gone_have_no_curves(tmp_path: Path) -> None:
     board = Leaderboard.of(Objective("val/loss"), [finished(0, 0.5), finished(1, 0.6, lr=0.02)])
-    text = build_search_page(tmp_path, board, SPACE, debug=False).read_text().replace(get_plotlyjs(), "")
+    text = build_search_page(tmp_path, board, SPACE, debug=False).read_text().replace(plotly_script(), "")
     assert "exact linear" not in figure(text, "curves")
     assert "exact linear" in figure(text, "history")

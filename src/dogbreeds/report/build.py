@@ -1,59 +1,71 @@
-"""One self-contained page about a run, made from its run directory alone."""
+"""report.html: one self-contained page about a run, made from its run directory alone."""
 
 from __future__ import annotations
 
-import json
+import time
 from pathlib import Path
-from typing import Any
 
-from markupsafe import Markup
-
-from dogbreeds.history import read_history
-from dogbreeds.report import plots
+from dogbreeds.report.opening import opening
 from dogbreeds.report.page import write_page
-from dogbreeds.run_directory import HISTORY, REPORT
-from dogbreeds.serve.handler import display_name
+from dogbreeds.report.run import Run, read_run
+from dogbreeds.report.sections import Section
+from dogbreeds.report.sections.calibration import calibration
+from dogbreeds.report.sections.confusion import confusion
+from dogbreeds.report.sections.data import data
+from dogbreeds.report.sections.learning import learning
+from dogbreeds.report.sections.numbers import numbers
+from dogbreeds.report.sections.photos import photos
+from dogbreeds.report.sections.rules import rules
+from dogbreeds.report.sections.system import system
+from dogbreeds.report.sections.tensors import tensors
+from dogbreeds.report.sections.timing import timing
+from dogbreeds.run_directory import REPORT
 
-_WORST_CONFUSIONS = 8
+# Seconds between two readings of a page about a run that goes on.
+_REFRESH = 20
 
 
 def build_report(run_dir: Path, *, live: bool = False) -> Path:
-    """Writes report.html into a run directory that has metrics.json, history.csv and config.yaml.
+    """Writes report.html into a run directory, from whatever it holds.
+
+    Args:
+        run_dir: Where config.yaml is; all else may be missing.
+        live: The run goes on: the page says how far it is, and loads itself again.
 
     Returns:
         The path of the page, which loads nothing from elsewhere.
+
+    Raises:
+        UserError: There is no config.yaml.
     """
-    if live or not (run_dir / "metrics.json").is_file():
-        return run_dir / REPORT
-    metrics = json.loads((run_dir / "metrics.json").read_text(encoding="utf-8"))
-    history = read_history(run_dir / HISTORY)
-    names = [display_name(name) for name in metrics["classes"]]
+    run = read_run(run_dir)
+    sections = [
+        numbers(run),
+        learning(run),
+        rules(run),
+        confusion(run),
+        calibration(run),
+        photos(run, live=live),
+        data(run),
+        tensors(run),
+        system(run),
+        timing(run),
+        _settings(run),
+    ]
     return write_page(
         run_dir / REPORT,
         "run.html",
         {
-            "metrics": metrics,
-            "config": (run_dir / "config.yaml").read_text(encoding="utf-8"),
-            "curves": Markup(plots.learning_curves(history, metrics["reference/val_accuracy"])),
-            "confusion": Markup(plots.confusion(metrics["test/confusion"], names)),
-            "breeds": _breeds(metrics, names),
-            "mistakes": _mistakes(metrics["test/confusion"], names),
+            "opening": opening(run, live=live, now=time.time()),
+            "run": run,
+            "refresh": _REFRESH if live else 0,
+            "sections": [section for section in sections if not section.missing],
+            "missing": [section for section in sections if section.missing],
         },
     )
 
 
-def _breeds(metrics: dict[str, Any], names: list[str]) -> list[tuple[str, float, int]]:
-    """Names with accuracy and number of test photos, the hardest breed first."""
-    photos = [sum(row) for row in metrics["test/confusion"]]
-    return sorted(zip(names, metrics["test/per_class_accuracy"], photos, strict=True), key=lambda row: row[1])
-
-
-def _mistakes(confusion: list[list[int]], names: list[str]) -> list[tuple[int, str, str]]:
-    """The most frequent confusions: count, breed, answer."""
-    found = [
-        (count, names[row], names[column])
-        for row, counts in enumerate(confusion)
-        for column, count in enumerate(counts)
-        if row != column and count
-    ]
-    return sorted(found, key=lambda mistake: -mistake[0])[:_WORST_CONFUSIONS]
+def _settings(run: Run) -> Section:
+    facts = run.record.facts
+    content = {"config": run.config_text, "versions": facts.versions, "machine": facts.machine}
+    return Section("settings", "Configuration", content)

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, select_autoescape
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
 
 from dogbreeds.atomic import write_text
+from dogbreeds.report import formats
+
+_PLOTLY = "plotly/package_data/plotly.min.js"
 
 
 def write_page(target: Path, template: str, content: Mapping[str, Any]) -> Path:
     """Fills a template of `templates/`, and writes the page whole or not at all.
+
+    Args:
+        target: Where to.
+        template: Its file name.
+        content: What it is filled with.
 
     Returns:
         The target.
@@ -22,7 +32,22 @@ def write_page(target: Path, template: str, content: Mapping[str, Any]) -> Path:
         autoescape=select_autoescape(),
         trim_blocks=True,
         lstrip_blocks=True,
+        undefined=StrictUndefined,
     )
-    page = environment.get_template(template).render(content)
-    write_text(target, page)
+    environment.filters |= {
+        "percent": formats.percent,
+        "short": formats.short,
+        "duration": formats.duration,
+        "counted": formats.counted,
+        "clock": formats.clock,
+    }
+    write_text(target, environment.get_template(template).render(content, plotly=plotly_script()))
     return target
+
+
+def plotly_script() -> Markup:
+    """Returns the script that the plotly package ships, which draws the charts without a network.
+
+    The package itself is not imported: that would take longer than all the rest of a page.
+    """
+    return Markup(Path(str(distribution("plotly").locate_file(_PLOTLY))).read_text(encoding="utf-8"))

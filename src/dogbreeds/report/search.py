@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import optuna
 import plotly.graph_objects as go
-from markupsafe import Markup
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import TrialState, create_trial
-from plotly.offline import get_plotlyjs
 
 from dogbreeds.commands import override
 from dogbreeds.history import read_history
+from dogbreeds.report.chart import ACCENT, SOFT, WARM, Chart, Figure, Trace, chart, figure, label, line
+from dogbreeds.report.formats import counted, duration
 from dogbreeds.report.page import write_page
-from dogbreeds.report.plots import INK, REFERENCE, TRAIN, VALID
+from dogbreeds.report.sections.numbers import Number
 from dogbreeds.run_directory import HISTORY
 from dogbreeds.search.leaderboard import FINISHED, Entry, Leaderboard
 from dogbreeds.search.rendering import distributions
@@ -29,17 +31,10 @@ _REFERENCES = {
     "test/accuracy": "reference/test_accuracy",
 }
 _CURVE = "val/loss"
+# What of Optuna's layouts is a matter of taste.
+_LOOK = ("template", "title", "plot_bgcolor", "paper_bgcolor", "font")
 _HEIGHT = 380
 _TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1, 1.5, 2, 3, 4, 6, 10, 20, 50, 100)
-
-
-@dataclass(frozen=True)
-class Chart:
-    """A chart of the page, or the reason why there is none."""
-
-    title: str
-    figure: Markup | None
-    reason: str = ""
 
 
 def build_search_page(directory: Path, board: Leaderboard, space: Space, *, debug: bool) -> Path:
@@ -58,17 +53,16 @@ def build_search_page(directory: Path, board: Leaderboard, space: Space, *, debu
     assert best is not None
     reference = (best.metrics or {}).get(_REFERENCES.get(board.objective.name, ""))
     study = _study(board, space)
-    charts = (
+    charts = [
         _history(study, board, reference),
         _curves(directory, board),
-        _importances(study, board),
+        *_importances(study, board),
         _coordinates(study, board),
-    )
+    ]
     return write_page(
         directory / PAGE,
         "search.html",
         {
-            "plotly": Markup(get_plotlyjs()),
             "again": override("best_of", directory),
             "debug": debug,
             "summary": board.summary(),
@@ -76,13 +70,21 @@ def build_search_page(directory: Path, board: Leaderboard, space: Space, *, debu
             "maximize": board.objective.maximize,
             "dimensions": list(space.dimensions),
             "best": best,
-            "best_values": [(name, shown(value)) for name, value in best.values.items()],
-            "reference": reference,
-            "seconds": sum(entry.seconds for entry in board.entries),
+            "numbers": _numbers(board, best, reference),
             "charts": charts,
             "entries": [_row(entry, space) for entry in board.entries],
         },
     )
+
+
+def _numbers(board: Leaderboard, best: Entry, reference: float | None) -> list[Number]:
+    objective = board.objective.name
+    found = [Number(shown(best.value), objective, f"of the best trial, number {best.number}")]
+    if reference is not None:
+        found.append(Number(shown(reference), "Exact linear reference", objective))
+    found += [Number(shown(value), name, "of the best trial") for name, value in best.values.items()]
+    seconds = sum(entry.seconds for entry in board.entries)
+    return [*found, Number(duration(seconds), "All trials together")]
 
 
 def _row(entry: Entry, space: Space) -> dict[str, object]:
@@ -126,15 +128,18 @@ def _number_or_text(text: str) -> int | float | str:
 
 
 def _history(study: optuna.Study, board: Leaderboard, reference: float | None) -> Chart:
-    figure = optuna.visualization.plot_optimization_history(study, target_name=board.objective.name)
-    figure.update_traces(marker={"color": TRAIN}, selector={"mode": "markers"})
-    figure.update_traces(line={"color": VALID}, selector={"mode": "lines"})
-    _finish_axes(figure, board.objective.name, reference)
-    return Chart("How the search went", _html(figure, "history"))
+    drawn = _own(optuna.visualization.plot_optimization_history(study, target_name=board.objective.name))
+    for trace in drawn["data"]:
+        trace |= {"marker": {"color": SOFT, "size": 7}} if trace["mode"] == "markers" else {"line": {"color": ACCENT}}
+    places = [entry.number for entry in board.finished]
+    _finish_axes(drawn, places, board.objective.name, reference)
+    best = board.best
+    message = f"Trial {best.number} is the best of {len(places)} that finished." if best else ""
+    return chart("history", "How the search went", message, drawn, height=_HEIGHT)
 
 
 def _curves(directory: Path, board: Leaderboard) -> Chart:
-    figure = go.Figure()
+    data: list[Trace] = []
     best = board.best
     # The best one last, so that it lies above the others.
     for entry in reversed(board.entries):
@@ -143,57 +148,68 @@ def _curves(directory: Path, board: Leaderboard) -> Chart:
             continue
         rows = read_history(path)
         values = ", ".join(f"{name}={shown(value)}" for name, value in entry.values.items())
-        figure.add_scatter(
-            x=[row["epoch"] for row in rows],
-            y=[row[_CURVE] for row in rows],
-            name=f"{entry.number}{'' if entry.state == FINISHED else f' ({entry.state})'}",
-            mode="lines+markers",
-            marker={"size": 4},
-            line={"color": VALID if entry is best else TRAIN, "width": 3 if entry is best else 1},
-            hovertemplate=f"trial {entry.number}: {values}<br>epoch %{{x}}: %{{y:.4f}}<extra></extra>",
+        drawn_line = line(
+            [row["epoch"] for row in rows],
+            [row[_CURVE] for row in rows],
+            f"{entry.number}{'' if entry.state == FINISHED else f' ({entry.state})'}",
+            ACCENT if entry is best else SOFT,
+            width=3 if entry is best else 1,
+            markers=True,
+            hover=f"trial {entry.number}: {label(values)}<br>epoch %{{x}}: %{{y:.4f}}<extra></extra>",
         )
-    figure.update_layout(xaxis_title="epoch", yaxis_title=_CURVE)
-    _finish_axes(figure, _CURVE, (best.metrics or {}).get(_REFERENCES[_CURVE]) if best else None)
-    return Chart("Learning curves: the best trial and all others", _html(figure, "curves"))
+        data.append({**drawn_line, "showlegend": entry is best})
+    message = f"The {_CURVE} of {counted(len(data), 'trial')}; the best one is drawn bold."
+    epochs = [epoch for trace in data for epoch in trace["x"]]
+    drawn = figure(data, "epoch", _CURVE, {"hovermode": "closest"})
+    _finish_axes(drawn, epochs, _CURVE, (best.metrics or {}).get(_REFERENCES[_CURVE]) if best else None)
+    return chart("curves", "Learning curves", message, drawn, height=_HEIGHT)
 
 
-def _importances(study: optuna.Study, board: Leaderboard) -> Chart:
-    title = "Which settings mattered"
-    values = {entry.value for entry in board.finished}
-    if len(values) < 2:
-        return Chart(title, None, "Two finished trials that differ are needed to tell.")
-    figure = optuna.visualization.plot_param_importances(study, target_name=board.objective.name)
-    figure.update_traces(marker={"color": VALID})
-    return Chart(title, _html(figure, "importances"))
+def _importances(study: optuna.Study, board: Leaderboard) -> list[Chart]:
+    if len({entry.value for entry in board.finished}) < 2:
+        return []
+    drawn = _own(optuna.visualization.plot_param_importances(study, target_name=board.objective.name))
+    (bars,) = drawn["data"]
+    bars["marker"] = {"color": ACCENT}
+    drawn["layout"]["xaxis"]["title"]["text"] = "share of the differences"
+    drawn["layout"]["yaxis"] = {"showgrid": False}
+    shares = dict(zip(bars["y"], bars["x"], strict=True))
+    most = max(shares, key=shares.__getitem__)
+    message = f"{most} mattered most: it explains {shares[most]:.0%} of the differences between the trials."
+    return [chart("importances", "Which settings mattered", message, drawn, height=120 + 44 * len(shares))]
 
 
 def _coordinates(study: optuna.Study, board: Leaderboard) -> Chart:
-    figure = optuna.visualization.plot_parallel_coordinate(study, target_name=board.objective.name)
-    return Chart("All finished trials", _html(figure, "coordinates"))
+    drawn = _own(optuna.visualization.plot_parallel_coordinate(study, target_name=board.objective.name))
+    # The last trace holds nothing but the bar of Optuna's colours.
+    drawn["data"] = [trace for trace in drawn["data"] if trace["mode"] == "lines"]
+    for trace in drawn["data"]:
+        place = trace["y"][0]
+        distance = 1 - place if board.objective.maximize else place
+        is_best = distance == 0
+        trace["opacity"] = 1 - 0.75 * distance
+        trace["line"] = {"color": ACCENT if is_best else SOFT, "width": 3 if is_best else 1.5}
+    drawn["layout"]["xaxis"] |= {"gridcolor": "var(--soft)", "gridwidth": 1}
+    for mark in drawn["layout"].get("annotations", ()):
+        mark["font"] = {"color": "var(--soft)", "size": 11}
+    for shape in drawn["layout"].get("shapes", ()):
+        shape["line"] = {"color": "var(--line)", "width": 1}
+    message = "Each line is a trial, from what came of it to its settings: the better, the bolder."
+    return chart("coordinates", "All finished trials", message, drawn, height=_HEIGHT)
 
 
-def _finish_axes(figure: go.Figure, measured: str, reference: float | None) -> None:
+def _own(drawn: go.Figure) -> Figure:
+    """Returns a figure of Optuna's as plain values, without its title and look."""
+    found: dict[str, Any] = json.loads(drawn.to_json())
+    layout = {name: value for name, value in found["layout"].items() if name not in _LOOK}
+    return {"data": found["data"], "layout": layout}
+
+
+def _finish_axes(drawn: Figure, places: Sequence[float], measured: str, reference: float | None) -> None:
     if measured.endswith("/loss"):
         # One learning rate that is far too large would press all others into one line.
-        figure.update_yaxes(type="log", tickvals=_TICKS, ticktext=[f"{tick:g}" for tick in _TICKS])
-    places = [place for trace in figure.data for place in trace.x]
+        ticks = {"type": "log", "tickvals": _TICKS, "ticktext": [f"{tick:g}" for tick in _TICKS]}
+        drawn["layout"]["yaxis"] = drawn["layout"].get("yaxis", {}) | ticks
     if reference is not None and places:
-        figure.add_scatter(
-            x=[min(places) - 0.5, max(places) + 0.5],
-            y=[reference, reference],
-            name="exact linear",
-            mode="lines",
-            line={"color": REFERENCE, "dash": "dash", "width": 1.5},
-        )
-
-
-def _html(figure: go.Figure, name: str) -> Markup:
-    figure.update_layout(
-        title=None,
-        height=_HEIGHT,
-        margin={"l": 60, "r": 30, "t": 30, "b": 50},
-        font={"family": "system-ui, sans-serif", "color": INK},
-        template="plotly_white",
-    )
-    config = {"displayModeBar": False, "responsive": True}
-    return Markup(figure.to_html(full_html=False, include_plotlyjs=False, div_id=name, config=config))
+        ends = [min(places) - 0.5, max(places) + 0.5]
+        drawn["data"].append(line(ends, [reference, reference], "exact linear", WARM, dash="dash", width=1.5))

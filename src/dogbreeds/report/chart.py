@@ -1,0 +1,149 @@
+"""A chart of a page: plotly's figures as plain dictionaries, with words and numbers for who cannot see them.
+
+A figure says what is drawn; the page's script adds fonts, axes and colours. A colour is the name of a variable of the
+style sheet, such as `var(--accent)`, so that one figure serves the light theme, the dark one and paper.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from markupsafe import Markup
+
+Figure = dict[str, Any]
+Trace = dict[str, Any]
+Item = TypeVar("Item")
+
+ACCENT, SOFT, WARM, BAND = "var(--accent)", "var(--series-soft)", "var(--warm)", "var(--band)"
+#: Colours of things without an order, such as the parts of a step.
+SERIES = tuple(f"var(--series-{number})" for number in range(1, 8))
+_DIGITS = 5
+_MOST_POINTS = 600
+
+
+@dataclass(frozen=True)
+class Table:
+    """Numbers behind a chart.
+
+    Attributes:
+        columns: Their headings; the first column names the rows.
+        rows: The cells as they are shown.
+    """
+
+    columns: tuple[str, ...]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart with all that the page shows around it.
+
+    Attributes:
+        name: Unique in its page; the element is called `chart-<name>`.
+        title: What is drawn.
+        message: What it says, in a sentence; also for screen readers.
+        views: The figure, or several that the reader can choose from, by what the choice is called.
+        height: In CSS pixels.
+        table: The same as numbers.
+    """
+
+    name: str
+    title: str
+    message: str
+    views: Mapping[str, Figure]
+    height: int = 320
+    table: Table | None = None
+
+    @property
+    def json(self) -> Markup:
+        """The figures as JSON that can stand in a script element."""
+        text = json.dumps(_plain(list(self.views.values())), allow_nan=False, separators=(",", ":"))
+        return Markup(text.replace("<", "\\u003c"))
+
+
+def chart(
+    name: str, title: str, message: str, figure: Figure, *, height: int = 320, table: Table | None = None
+) -> Chart:
+    """Returns a chart of one figure."""
+    return Chart(name, title, message, {"": figure}, height, table)
+
+
+def figure(data: list[Trace], x: str, y: str, layout: Mapping[str, Any] | None = None) -> Figure:
+    """Returns a figure whose axes have titles.
+
+    Args:
+        data: Plotly's traces.
+        x: Title of the x axis.
+        y: Title of the y axis.
+        layout: What else plotly's layout has; its axes are added to those made here.
+    """
+    given = dict(layout or {})
+    axes = {axis: {"title": {"text": title}, **given.pop(axis, {})} for axis, title in (("xaxis", x), ("yaxis", y))}
+    return {"data": data, "layout": {**axes, **given}}
+
+
+def line(
+    x: Sequence[float],
+    y: Sequence[float],
+    name: str,
+    color: str,
+    *,
+    dash: str = "solid",
+    width: float = 2,
+    markers: bool = False,
+    hover: str = "%{y:.4~g}",
+) -> Trace:
+    """Returns a line through points; what is not finite is a gap."""
+    return {
+        "type": "scatter",
+        "mode": "lines+markers" if markers and len(x) <= 60 else "lines",
+        "x": list(x),
+        "y": list(y),
+        "name": label(name),
+        "line": {"color": color, "dash": dash, "width": width},
+        "marker": {"color": color, "size": 6},
+        "hovertemplate": hover,
+    }
+
+
+def label(name: str) -> str:
+    """Returns a name as plotly takes it for text: it reads some HTML tags and entities."""
+    return html.escape(name, quote=False)
+
+
+def log_axis(values: Iterable[float]) -> dict[str, Any]:
+    """Returns a logarithmic axis with about as many labels as an ordinary one has, whatever it spans."""
+    positive = [value for value in values if 0 < value < math.inf]
+    decades = math.log10(max(positive) / min(positive)) if positive else 1.0
+    if decades < 1:
+        return {"type": "log", "nticks": 6, "tickformat": "~g"}
+    return {"type": "log", "dtick": "D2" if decades < 3 else math.ceil(decades / 8), "tickformat": "~g"}
+
+
+def thinned(items: Sequence[Item], most: int = _MOST_POINTS) -> list[Item]:
+    """Returns at most so many of the items, evenly spaced, the first and the last among them."""
+    if len(items) <= most:
+        return list(items)
+    return [items[round(position * (len(items) - 1) / (most - 1))] for position in range(most)]
+
+
+def columns(pairs: Iterable[tuple[float, float]]) -> tuple[list[float], list[float]]:
+    """Returns the first and the second members of pairs, thinned to what a chart can show."""
+    kept = thinned(list(pairs))
+    return [first for first, _ in kept], [second for _, second in kept]
+
+
+def _plain(value: Any) -> Any:
+    """Returns a value without NaN and infinities, which JSON lacks, and without digits that nobody sees."""
+    if isinstance(value, float):
+        return float(f"{value:.{_DIGITS}g}") if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value

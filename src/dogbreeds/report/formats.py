@@ -1,0 +1,48 @@
+"""Numbers as people read them."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+
+_MINUTE, _HOUR = 60.0, 3600.0
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """Returns a share of one as percent: 0.803 becomes 80.3%."""
+    return f"{100 * share:.{digits}f}%"
+
+
+def short(value: float) -> str:
+    """Returns a number with about four digits, and a group mark in large ones."""
+    if not math.isfinite(value):
+        return str(value)
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def duration(seconds: float) -> str:
+    """Returns a time span in the unit that suits it, from microseconds to hours."""
+    if seconds < 1e-3:
+        return f"{1e6 * seconds:.0f} µs"
+    if seconds < 1:
+        return f"{1e3 * seconds:.3g} ms"
+    if seconds < _MINUTE:
+        return f"{seconds:.3g} s"
+    if seconds < _HOUR:
+        return f"{seconds // _MINUTE:.0f} min {seconds % _MINUTE:02.0f} s"
+    return f"{seconds // _HOUR:.0f} h {seconds % _HOUR // _MINUTE:02.0f} min"
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """Returns `1 photo` or `2 photos`."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def moment(at: float) -> str:
+    """Returns a time of day with its date, for seconds since 1970, in the zone of the machine."""
+    return datetime.fromtimestamp(at).strftime("%Y-%m-%d %H:%M")
+
+
+def clock(at: float) -> str:
+    """Returns a time of day alone."""
+    return datetime.fromtimestamp(at).strftime("%H:%M")

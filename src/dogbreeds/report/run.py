@@ -1,0 +1,168 @@
+"""All that a run directory holds for a page, however far the run came."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from dogbreeds.config import read_yaml
+from dogbreeds.debug.record import Record, read_record
+from dogbreeds.debug.rules.verdict import ISSUES
+from dogbreeds.errors import UserError
+from dogbreeds.history import read_history
+from dogbreeds.run_directory import HISTORY, OPERATORS, PREDICTIONS, RULES, RUN_CONFIG
+from dogbreeds.serve.handler import display_name
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model says of a photo.
+
+    Attributes:
+        split: `valid` or `test`.
+        path: Relative to `data.dir`, or absolute.
+        breed: The right class folder.
+        answer: The class folder that is answered.
+        probability: Of the answer, calibrated.
+        breed_probability: Of the right breed.
+        second: The class folder that is answered next.
+        second_probability: Of that one.
+    """
+
+    split: str
+    path: str
+    breed: str
+    answer: str
+    probability: float
+    breed_probability: float
+    second: str
+    second_probability: float
+
+    @property
+    def right(self) -> bool:
+        """Whether the answer is the right breed."""
+        return self.answer == self.breed
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory, read.
+
+    Attributes:
+        directory: Where it is.
+        config: The content of config.yaml.
+        config_text: The same as it stands there.
+        metrics: The content of metrics.json; empty before the end.
+        history: Rows of history.csv.
+        record: What debugger and profiler wrote.
+        rules: Entries of rules.json.
+        predictions: Rows of predictions.csv.
+        operators: The content of profiler/operators.json; empty without a trace.
+    """
+
+    directory: Path
+    config: Mapping[str, Any]
+    config_text: str
+    metrics: Mapping[str, Any]
+    history: Sequence[Mapping[str, float]]
+    record: Record
+    rules: Sequence[Mapping[str, Any]]
+    predictions: Sequence[Prediction]
+    operators: Mapping[str, Any]
+
+    @cached_property
+    def classes(self) -> list[str]:
+        """Class folders in their order; empty before they are known."""
+        return list(self.metrics.get("classes") or self.record.facts.class_counts)
+
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """What people call each class folder; two folders never have the same name."""
+        shown = {folder: display_name(folder) for folder in self.classes}
+        return shown if len(set(shown.values())) == len(shown) else {folder: folder for folder in self.classes}
+
+    def name(self, folder: str) -> str:
+        """Returns what people call a class folder."""
+        return self.names.get(folder, display_name(folder))
+
+    def shown(self, text: str) -> str:
+        """Returns what a rule says with the names of people in place of class folders."""
+        # A name that is a part of another one must not be found in it.
+        for folder in sorted(self.classes, key=len, reverse=True):
+            text = text.replace(folder, self.name(folder))
+        return text
+
+    @cached_property
+    def fired(self) -> list[Mapping[str, Any]]:
+        """Rules that found something."""
+        return [rule for rule in self.rules if rule["status"] == ISSUES]
+
+    @property
+    def images(self) -> Mapping[str, int]:
+        """Photos of each split."""
+        found: Mapping[str, int] = self.metrics.get("images") or self.record.facts.images
+        return found
+
+    @cached_property
+    def last_at(self) -> float:
+        """When the run last wrote something, in seconds since 1970."""
+        measured = self.record.measurements
+        times = [row.at for row in self.record.rows[-1:]]
+        times += [sample.at for sample in measured.samples[-1:]] + [phase.ended for phase in measured.phases[-1:]]
+        files = (self.directory / name for name in (RUN_CONFIG, HISTORY))
+        return max([*times, *(file.stat().st_mtime for file in files if file.is_file())])
+
+
+def read_run(directory: Path) -> Run:
+    """Reads a run directory, in which all files but config.yaml may be missing.
+
+    Raises:
+        UserError: There is no config.yaml, so it is no run directory.
+    """
+    path = directory / RUN_CONFIG
+    if not path.is_file():
+        raise UserError(
+            f"{directory}: no {RUN_CONFIG} there. Give a run directory of train.py, such as outputs/<date>/<time>."
+        )
+    record = read_record(directory)
+    history = directory / HISTORY
+    return Run(
+        directory=directory,
+        config=read_yaml(path),
+        config_text=path.read_text(encoding="utf-8"),
+        metrics=record.metrics,
+        history=read_history(history) if history.is_file() else [],
+        record=record,
+        rules=_json(directory / RULES).get("rules", []),
+        predictions=_predictions(directory / PREDICTIONS),
+        operators=_json(directory / OPERATORS),
+    )
+
+
+def _json(path: Path) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return found
+
+
+def _predictions(path: Path) -> list[Prediction]:
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return [
+            Prediction(
+                split=row["split"],
+                path=row["path"],
+                breed=row["breed"],
+                answer=row["answer"],
+                probability=float(row["probability"]),
+                breed_probability=float(row["breed_probability"]),
+                second=row["second"],
+                second_probability=float(row["second_probability"]),
+            )
+            for row in csv.DictReader(file)
+        ]

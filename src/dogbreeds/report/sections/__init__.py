@@ -1,0 +1,24 @@
+"""The sections of a run's page: each turns what was read of a run into charts, tables and words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section of the page.
+
+    Attributes:
+        name: Of its template in `templates/sections/`, and the place that links lead to.
+        title: What stands above it and in the navigation.
+        content: What its template is filled with.
+        missing: Why there is nothing to show; such a section is named at the end of the page.
+    """
+
+    name: str
+    title: str
+    content: Mapping[str, Any] = field(default_factory=dict)
+    missing: str = ""

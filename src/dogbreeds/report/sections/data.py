@@ -1,0 +1,88 @@
+"""What the run learned from: photos of each split and class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from dogbreeds.report.chart import ACCENT, SOFT, WARM, Chart, Table, chart, figure, label
+from dogbreeds.report.formats import counted
+from dogbreeds.report.run import Run
+from dogbreeds.report.sections import Section
+
+_SIDEWAYS = 24
+
+
+def data(run: Run) -> Section:
+    """Returns the section that counts photos."""
+    facts, metrics = run.record.facts, run.metrics
+    if not run.images:
+        return Section("data", "Data", missing="the photos have not been counted yet")
+    counts = per_class(run)
+    return Section(
+        "data",
+        "Data",
+        {
+            "images": run.images,
+            "classes": len(run.classes),
+            "unreadable": metrics.get("unreadable", facts.unreadable),
+            "in_several_splits": metrics.get("in_several_splits", facts.in_several_splits),
+            "directory": run.config["data"]["dir"],
+            "charts": [class_chart(counts, [run.name(folder) for folder in run.classes])] if counts else [],
+        },
+    )
+
+
+def per_class(run: Run) -> dict[str, list[int]]:
+    """Returns the photos of each class, in the order of the classes, for the splits of which they are known."""
+    found = {"train": list(run.record.facts.class_counts.values())}
+    for split, prefix in (("valid", "val"), ("test", "test")):
+        found[split] = [sum(row) for row in run.metrics.get(f"{prefix}/confusion", ())]
+    return {split: counts for split, counts in found.items() if counts}
+
+
+def class_chart(counts: Mapping[str, Sequence[int]], names: Sequence[str]) -> Chart:
+    """Draws the photos of each class as bars, the class with the most photos first."""
+    totals = [sum(of_class) for of_class in zip(*counts.values(), strict=True)]
+    order = sorted(range(len(names)), key=lambda position: -totals[position])
+    sideways = len(names) <= _SIDEWAYS
+    shown = [label(names[position]) for position in order]
+    bars = []
+    for split, color in (("train", ACCENT), ("valid", SOFT), ("test", WARM)):
+        if split in counts:
+            values = [counts[split][position] for position in order]
+            across, along = ("y", "x") if sideways else ("x", "y")
+            bars.append(
+                {
+                    "type": "bar",
+                    across: shown,
+                    along: values,
+                    "orientation": "h" if sideways else "v",
+                    "name": split,
+                    "marker": {"color": color},
+                    "hovertemplate": f"<b>%{{{across}}}</b>: %{{{along}}} in {split}<extra></extra>",
+                }
+            )
+    first, last = order[0], order[-1]
+    message = (
+        f"{names[first]} has the most photos, {totals[first]:,}, and {names[last]} the fewest, {totals[last]:,}."
+    )
+    if totals[first] == totals[last]:
+        message = f"Each class has {counted(totals[first], 'photo')}."
+    categories = {"type": "category", "showgrid": False}
+    layout = {
+        "barmode": "stack",
+        "bargap": 0.25 if sideways else 0.1,
+        "xaxis": {} if sideways else {**categories, "tickangle": -60},
+        "yaxis": {**categories, "autorange": "reversed"} if sideways else {},
+        "hovermode": "closest",
+    }
+    titles = ("photos", "") if sideways else ("", "photos")
+    rows = [(names[one], *(f"{of_split[one]:,}" for of_split in counts.values())) for one in order]
+    return chart(
+        "photos-classes",
+        "Photos of each class",
+        message,
+        figure(bars, *titles, layout),
+        height=140 + 24 * len(names) if sideways else 420,
+        table=Table(("class", *counts), rows),
+    )

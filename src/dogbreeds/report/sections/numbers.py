@@ -1,0 +1,93 @@
+"""The key numbers of a run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dogbreeds.report.formats import counted, duration, percent
+from dogbreeds.report.run import Run
+from dogbreeds.report.sections import Section
+from dogbreeds.report.sections.learning import best_epoch
+
+# The normal distribution's quantile of a 95% interval.
+_QUANTILE = 1.959964
+_TOP = 5
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number with its name and what else is to be said of it."""
+
+    value: str
+    name: str
+    note: str = ""
+
+
+def numbers(run: Run) -> Section:
+    """Returns the section of key numbers: of test photos at the end, of validation photos before."""
+    found = [*_quality(run.metrics), *_times(run.metrics)] if run.metrics else _so_far(run)
+    missing = "" if found else "no epoch has ended yet"
+    return Section("numbers", "Key numbers", {"numbers": found}, missing)
+
+
+def interval(share: float, photos: int) -> tuple[float, float]:
+    """Returns the 95% interval of a share that was measured on so many photos (Wilson 1927)."""
+    if not photos:
+        return 0.0, 1.0
+    square = _QUANTILE**2 / photos
+    middle = share + square / 2
+    reach = _QUANTILE * math.sqrt((share * (1 - share) + square / 4) / photos)
+    return (middle - reach) / (1 + square), min(1.0, (middle + reach) / (1 + square))
+
+
+def _quality(metrics: Mapping[str, Any]) -> list[Number]:
+    photos = metrics["images"]["test"]
+    low, high = interval(metrics["test/accuracy"], photos)
+    between = f"{percent(low)} to {percent(high)} with 95% confidence, on {counted(photos, 'photo')}"
+    found = [Number(percent(metrics["test/accuracy"]), "Test accuracy", between)]
+    if len(metrics["classes"]) > _TOP:
+        found.append(
+            Number(percent(metrics["test/top5_accuracy"]), "Top-5 accuracy", "the right breed is among the best five")
+        )
+    if "reference/test_accuracy" in metrics:
+        valid = percent(metrics["reference/val_accuracy"])
+        note = f"test accuracy of the linear head solved to the optimum; {valid} on validation photos"
+        found.append(Number(percent(metrics["reference/test_accuracy"]), "Exact linear reference", note))
+    found.append(Number(f"{metrics['test/macro_f1']:.3f}", "Macro F1", "each breed counts the same"))
+    before = metrics["test/calibration_error_uncalibrated"]
+    note = f"{before:.3f} before; temperature {metrics['temperature']:.2f}"
+    found.append(Number(f"{metrics['test/calibration_error']:.3f}", "Calibration error", note))
+    loss = Number(
+        f"{metrics['test/loss']:.3f}", "Test loss", f"cross-entropy; {metrics['val/loss']:.3f} on validation photos"
+    )
+    return [*found, loss]
+
+
+def _times(metrics: Mapping[str, Any]) -> list[Number]:
+    seconds, features = metrics["seconds"], metrics["features"]
+    found = []
+    if "training" in seconds:
+        found.append(Number(duration(seconds["training"]), "Training", counted(metrics["epochs"], "epoch")))
+    if "features" in seconds:
+        note = f"{features['computed']:,} computed, {features['reused']:,} reused, {features['precision']}"
+        found.append(Number(duration(seconds["features"]), "Features", note))
+    if "total" in seconds:
+        found.append(Number(duration(seconds["total"]), "Whole run"))
+    return found
+
+
+def _so_far(run: Run) -> list[Number]:
+    if not run.history:
+        return []
+    best, last = run.history[best_epoch(run.history)], run.history[-1]
+    asked = run.config.get("epochs", 0)
+    note = f"epoch {best['epoch']:.0f}"
+    return [
+        Number(f"{last['epoch']:.0f}", "Epochs so far", f"of {asked}"),
+        Number(f"{best['val/loss']:.4f}", "Lowest validation loss", note),
+        Number(percent(best["val/accuracy"]), "Validation accuracy", f"of the same epoch, {best['epoch']:.0f}"),
+        Number(f"{last['train/loss']:.4f}", "Training loss", "of the last epoch"),
+    ]

@@ -1,0 +1,67 @@
+"""What the rules of the debugger found."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dogbreeds.debug.rules.verdict import ERROR, ISSUES, NO_ISSUES, NOT_APPLICABLE
+from dogbreeds.report.run import Run
+from dogbreeds.report.sections import Section
+
+#: The service's words, the most urgent first, as people read them.
+STATUSES = {ISSUES: "issues found", ERROR: "error", NO_ISSUES: "no issues", NOT_APPLICABLE: "not applicable"}
+# What makes all other findings follow comes first.
+_SEVERITY = (
+    "ExplodingTensor",
+    "AllZero",
+    "VanishingGradient",
+    "UnchangedTensor",
+    "PoorWeightInitialization",
+    "WeightUpdateRatio",
+    "LossNotDecreasing",
+    "StalledTrainingRule",
+    "ClassImbalance",
+    "Overfit",
+    "Overtraining",
+    "Confusion",
+)
+_MOST_STEPS = 12
+
+
+def rules(run: Run) -> Section:
+    """Returns the section of all rules, those that fired first."""
+    if not run.rules:
+        return Section("rules", "Rules", missing="no rule has looked at the run")
+    order = list(STATUSES)
+    found = [
+        {
+            **rule,
+            "word": STATUSES[rule["status"]],
+            "where": steps(rule["steps"]),
+            "message": run.shown(rule["message"]),
+            "description": rule["description"].replace("`", ""),
+        }
+        for rule in sorted(run.rules, key=lambda rule: (order.index(rule["status"]), _severity(rule)))
+    ]
+    totals = Counter(rule["word"] for rule in found)
+    return Section("rules", "Rules", {"rules": found, "totals": totals, "issues": ISSUES, "error": ERROR})
+
+
+def worst(found: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Returns the entry whose advice is to be followed first."""
+    return min(found, key=_severity)
+
+
+def steps(fired: Sequence[int]) -> str:
+    """Returns the first steps at which a rule fired, each once, as text."""
+    different = list(dict.fromkeys(fired))
+    text = ", ".join(str(step) for step in different[:_MOST_STEPS])
+    more = len(different) - _MOST_STEPS
+    return f"{text} and {more} more" if more > 0 else text
+
+
+def _severity(rule: Mapping[str, Any]) -> int:
+    name = rule["name"]
+    return _SEVERITY.index(name) if name in _SEVERITY else len(_SEVERITY)

@@ -1,0 +1,158 @@
+"""What the run used of the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from dogbreeds.debug.measurements import Phase, Sample
+from dogbreeds.debug.system import statistics_of
+from dogbreeds.report.chart import ACCENT, SERIES, SOFT, WARM, Chart, chart, figure, label, line, thinned
+from dogbreeds.report.formats import percent, short
+from dogbreeds.report.run import Run
+from dogbreeds.report.sections import Section
+from dogbreeds.report.sections.timeline import Timeline
+
+_GB, _MB = 1e9, 1e6
+_MOST_SAMPLES = 500
+_HEIGHT = 280
+
+
+def system(run: Run) -> Section:
+    """Returns the section of system usage, with the phases of the run behind its charts."""
+    title = "System usage"
+    samples, phases = run.record.measurements.samples, run.record.measurements.phases
+    if not samples:
+        return Section("system", title, missing="the machine was not sampled")
+    gpus = max(len(sample.gpus) for sample in samples)
+    timeline = Timeline(run.record.measurements)
+    charts = over_time(samples, phases, timeline)
+    return Section(
+        "system", title, {"rows": statistics_of(samples), "gpus": gpus, "charts": charts, "samples": len(samples)}
+    )
+
+
+def over_time(samples: Sequence[Sample], phases: Sequence[Phase], timeline: Timeline) -> list[Chart]:
+    """Draws processor, memory, disks with network, and GPUs over the time of the run."""
+    kept = thinned(samples, _MOST_SAMPLES)
+    times = timeline.of([sample.at for sample in kept])
+    layout = shaded(phases, timeline) | {"hovermode": "x unified"}
+    cores = len(kept[0].cores)
+    cpu = [
+        line(times, [sample.cpu for sample in kept], "machine", SOFT, width=1.5),
+        line(times, [sample.own_cpu / max(1, cores) for sample in kept], "this run", ACCENT),
+        line(times, [sample.io_wait for sample in kept], "waiting for disks", WARM, width=1.5),
+    ]
+    own = np.mean([sample.own_cpu for sample in samples]) / max(1, cores)
+    memory = [
+        line(times, [sample.memory_used / _GB for sample in kept], "machine", SOFT, width=1.5),
+        line(times, [sample.own_memory / _GB for sample in kept], "this run", ACCENT),
+    ]
+    most = max(sample.own_memory for sample in samples) / _GB
+    flows: tuple[tuple[str, Callable[[Sample], float]], ...] = (
+        ("read", lambda sample: sample.read),
+        ("written", lambda sample: sample.written),
+        ("received", lambda sample: sample.received),
+        ("sent", lambda sample: sample.sent),
+    )
+    traffic = [
+        line(times, [read(sample) / _MB for sample in kept], name, SERIES[place], width=1.5)
+        for place, (name, read) in enumerate(flows)
+    ]
+    busiest = max(sample.read + sample.written for sample in samples) / _MB
+    percents = {"yaxis": {"range": [0, 102], "ticksuffix": "%"}}
+    found = [
+        chart(
+            "cpu",
+            "Processor",
+            f"The run kept {percent(float(own) / 100, 0)} of {cores} cores busy on average.",
+            figure(cpu, "seconds of the run", "of all cores", layout | percents),
+            height=_HEIGHT,
+        ),
+        chart(
+            "memory",
+            "Memory",
+            f"The run held {most:.2f} GB at most.",
+            figure(memory, "seconds of the run", "GB", layout | {"yaxis": {"rangemode": "tozero"}}),
+            height=_HEIGHT,
+        ),
+        chart(
+            "traffic",
+            "Disks and network",
+            f"At the busiest moment {short(busiest)} MB went to and from the disks in a second.",
+            figure(traffic, "seconds of the run", "MB/s", layout | {"yaxis": {"rangemode": "tozero"}}),
+            height=_HEIGHT,
+        ),
+    ]
+    return [*found, *_gpu_charts(kept, times, layout)]
+
+
+def _gpu_charts(samples: Sequence[Sample], times: Sequence[float], layout: dict[str, Any]) -> list[Chart]:
+    gpus = min(len(sample.gpus) for sample in samples)
+    if not gpus:
+        return []
+    use, memory = [], []
+    for place in range(gpus):
+        seen = [sample.gpus[place] for sample in samples]
+        color = SERIES[place % len(SERIES)]
+        use.append(line(times, [gpu.utilization for gpu in seen], f"GPU {place}", color))
+        memory.append(line(times, [gpu.memory_used / _GB for gpu in seen], f"GPU {place}", color))
+    mean = float(np.mean([gpu.utilization for sample in samples for gpu in sample.gpus]))
+    total = samples[0].gpus[0].memory_total / _GB
+    top = max(gpu.memory_used for sample in samples for gpu in sample.gpus) / _GB
+    percents = {"yaxis": {"range": [0, 102], "ticksuffix": "%"}, "showlegend": True}
+    return [
+        chart(
+            "gpu",
+            "GPU use",
+            f"A kernel ran {mean:.0f}% of the time on average.",
+            figure(use, "seconds of the run", "of the time", layout | percents),
+            height=_HEIGHT,
+        ),
+        chart(
+            "gpu-memory",
+            "GPU memory",
+            f"{top:.1f} GB of {total:.0f} GB were in use at most.",
+            figure(
+                memory, "seconds of the run", "GB", layout | {"yaxis": {"rangemode": "tozero"}, "showlegend": True}
+            ),
+            height=_HEIGHT,
+        ),
+    ]
+
+
+def shaded(phases: Sequence[Phase], timeline: Timeline) -> dict[str, Any]:
+    """Returns the part of a layout that shades every other phase and names those that are wide enough."""
+    shapes, names = [], []
+    for place, phase in enumerate(phases):
+        began, ended = timeline.span(phase)
+        shapes.append(
+            {
+                "type": "rect",
+                "xref": "x",
+                "yref": "paper",
+                "x0": began,
+                "x1": ended,
+                "y0": 0,
+                "y1": 1,
+                "fillcolor": "var(--shade)" if place % 2 == 0 else "var(--shade-other)",
+                "line": {"width": 0},
+                "layer": "below",
+            }
+        )
+        if ended - began > 0.08 * timeline.seconds:
+            names.append(
+                {
+                    "text": label(phase.name),
+                    "x": (began + ended) / 2,
+                    "y": 1,
+                    "xref": "x",
+                    "yref": "paper",
+                    "yanchor": "top",
+                    "showarrow": False,
+                    "font": {"color": "var(--soft)", "size": 11},
+                }
+            )
+    return {"shapes": shapes, "annotations": names}

@@ -1,0 +1,128 @@
+"""What training did to the weights: sizes of gradients, weights and updates of each layer over the steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from dogbreeds.debug.record import ACTIVATION, GRADIENT, UPDATE, WEIGHT, Record, Statistics
+from dogbreeds.report.chart import (
+    ACCENT,
+    BAND,
+    SERIES,
+    Chart,
+    Figure,
+    Table,
+    Trace,
+    chart,
+    columns,
+    figure,
+    line,
+    log_axis,
+    thinned,
+)
+from dogbreeds.report.formats import percent, short
+from dogbreeds.report.run import Run
+from dogbreeds.report.sections import Section
+
+Layers = Mapping[str, Sequence[tuple[int, Statistics]]]
+_KINDS = {GRADIENT: "gradients", WEIGHT: "weights", UPDATE: "updates", ACTIVATION: "activations"}
+# Points of all layers together, so that a run that trains fifty of them has no page of megabytes.
+_POINTS, _FEWEST = 3000, 30
+
+
+def tensors(run: Run) -> Section:
+    """Returns the section of what was recorded of tensors."""
+    title = "Gradients and weights"
+    kinds = {kind: run.record.tensors(kind) for kind in _KINDS}
+    charts = []
+    if run.record.scalar("gradient_norm"):
+        charts.append(norms(run.record))
+    if kinds[UPDATE]:
+        charts.append(ratios(kinds[UPDATE], kinds[WEIGHT]))
+    for kind in (GRADIENT, WEIGHT, ACTIVATION):
+        if kinds[kind]:
+            charts += [sizes(kind, kinds[kind]), percentiles(kind, kinds[kind])]
+    return Section("tensors", title, {"charts": charts}, "" if charts else "no tensors were recorded")
+
+
+def norms(record: Record) -> Chart:
+    """Draws the length of the whole gradient."""
+    series = record.scalar("gradient_norm")
+    message = f"The length of the whole gradient went from {short(series[0][1])} to {short(series[-1][1])}."
+    drawn = figure([line(*columns(series), "gradient norm", ACCENT)], "step", "gradient norm", {"showlegend": False})
+    return chart("gradient-norm", "Gradient norm", message, drawn)
+
+
+def sizes(kind: str, layers: Layers) -> Chart:
+    """Draws the mean absolute value of each layer, on a logarithmic axis."""
+    last = {name: series[-1][1].mean_absolute for name, series in layers.items()}
+    largest, least = max(last, key=last.__getitem__), min(last, key=last.__getitem__)
+    message = f"At the end the mean size is largest in {largest} ({short(last[largest])})"
+    message += f" and least in {least} ({short(last[least])})." if largest != least else "."
+    pairs = {name: [(step, found.mean_absolute) for step, found in series] for name, series in layers.items()}
+    rows = [(name, *_cells(series[-1][1])) for name, series in layers.items()]
+    return chart(
+        f"{kind}-sizes",
+        f"Mean size of {_KINDS[kind]}, by layer",
+        message,
+        _by_layer(pairs, "mean absolute value"),
+        table=Table(("layer, last step", "mean size", "5%", "median", "95%", "zeros", "NaN or infinite"), rows),
+    )
+
+
+def percentiles(kind: str, layers: Layers) -> Chart:
+    """Draws how the values of a layer spread, one layer at a time."""
+    most = max(_FEWEST, _POINTS // len(layers))
+    series = max(layers, key=lambda name: layers[name][-1][1].p95 - layers[name][-1][1].p5)
+    found = layers[series][-1][1]
+    ends = f"{short(found.p5)} and {short(found.p95)}"
+    message = f"{series} spreads the widest at the end: 90% of its values lie between {ends}."
+    views = {name: _spread(thinned(list(series), most)) for name, series in layers.items()}
+    return Chart(f"{kind}-percentiles", f"Percentiles of {_KINDS[kind]}", message, views, height=280)
+
+
+def _spread(series: Sequence[tuple[int, Statistics]]) -> Figure:
+    steps = [step for step, _ in series]
+    low = line(steps, [found.p5 for _, found in series], "5th percentile", ACCENT, width=0.5)
+    high = line(steps, [found.p95 for _, found in series], "95th percentile", ACCENT, width=0.5)
+    data = [
+        line(steps, [found.maximum for _, found in series], "largest", "var(--series-soft)", dash="dot", width=1),
+        {**low, "showlegend": False},
+        {**high, "fill": "tonexty", "fillcolor": BAND, "name": "5th to 95th percentile"},
+        line(steps, [found.p50 for _, found in series], "median", ACCENT),
+        line(steps, [found.minimum for _, found in series], "least", "var(--series-soft)", dash="dot", width=1),
+    ]
+    return figure(data, "step", "value", {"hovermode": "x unified"})
+
+
+def ratios(updates: Layers, weights: Layers) -> Chart:
+    """Draws the size of each layer's updates as a share of the size of its weights."""
+    pairs = {}
+    for name, series in updates.items():
+        scale = {step: found.mean_absolute for step, found in weights.get(name, ())}
+        pairs[name] = [(step, found.mean_absolute / scale[step]) for step, found in series if scale.get(step)]
+    last = {name: series[-1][1] for name, series in pairs.items() if series}
+    described = ", ".join(f"{name} by {ratio:.2g} of their size" for name, ratio in list(last.items())[:3])
+    return chart(
+        "update-ratios",
+        "Updates, as a share of the weights",
+        f"At the end one step changes the weights of {described}."
+        if last
+        else "No layer had a size to compare with.",
+        _by_layer(pairs, "update / weight"),
+    )
+
+
+def _by_layer(pairs: Mapping[str, Sequence[tuple[int, float]]], what: str) -> Figure:
+    """Draws a line for each layer on a logarithmic axis, on which zeros have no place."""
+    data: list[Trace] = []
+    for place, (name, series) in enumerate(pairs.items()):
+        positive = [(step, value) for step, value in series if value > 0]
+        data.append(line(*columns(positive), name, SERIES[place % len(SERIES)], width=1.5))
+    axis = log_axis(value for series in pairs.values() for _, value in series)
+    return figure(data, "step", what, {"yaxis": axis})
+
+
+def _cells(found: Statistics) -> tuple[str, ...]:
+    numbers = (found.mean_absolute, found.p5, found.p50, found.p95)
+    return (*(f"{number:.3g}" for number in numbers), percent(found.zeros), str(found.nan + found.infinite))

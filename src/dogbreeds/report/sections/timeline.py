@@ -1,0 +1,45 @@
+"""The time of a run without the pauses between an interruption and its continuation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from dogbreeds.debug.measurements import Measurements, Phase
+
+_START = "start-up"
+
+
+class Timeline:
+    """Turns times of day into seconds that the run was running.
+
+    A run that was continued the next day would otherwise be two dots at the ends of an empty chart.
+    """
+
+    def __init__(self, measurements: Measurements) -> None:
+        """Finds when the run was started, and when it ended or was stopped."""
+        times = sorted(
+            [sample.at for sample in measurements.samples]
+            + [step.at for step in measurements.steps]
+            + [time for phase in measurements.phases for time in (phase.began, phase.ended)]
+        )
+        starts = sorted(phase.began for phase in measurements.phases if phase.name == _START) or times[:1]
+        self._clock: list[float] = []
+        self._running: list[float] = []
+        elapsed = 0.0
+        for start, following in zip(starts, [*starts, float("inf")][1:], strict=True):
+            end = max([time for time in times if start <= time < following], default=start)
+            self._clock += [start, end]
+            self._running += [elapsed, elapsed + end - start]
+            elapsed += end - start
+        self.starts, self.seconds = starts, elapsed
+
+    def of(self, times: Sequence[float]) -> list[float]:
+        """Returns seconds of running for seconds since 1970."""
+        return [float(second) for second in np.interp(times, self._clock, self._running)] if self._clock else []
+
+    def span(self, phase: Phase) -> tuple[float, float]:
+        """Returns when a phase began and ended, in seconds of running."""
+        began, ended = self.of([phase.began, phase.ended])
+        return began, ended

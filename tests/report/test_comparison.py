@@ -1,0 +1,98 @@
+"""The page that holds runs against each other."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from dogbreeds.errors import UserError
+from dogbreeds.report.comparison import (
+    build_comparison,
+    flat,
+    metrics,
+    resources,
+    rules,
+    settings,
+    short_names,
+    verdict,
+)
+from dogbreeds.report.page import plotly_script
+from dogbreeds.report.run import read_run
+from tests.report.synthetic import Drawn
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> list[Path]:
+    first, second = Drawn(tmp_path / "first"), Drawn(tmp_path / "second", seed=1)
+    first.everything()
+    second.everything()
+    first.metrics(**{"test/accuracy": 0.8, "test/loss": 0.5, "test/per_class_accuracy": [1.0, 0.5, 0.5]})
+    second.metrics(**{"test/accuracy": 0.9, "test/loss": 0.7, "test/per_class_accuracy": [0.9, 0.5, 1.0]})
+    second.config(lr=0.1)
+    return [first.directory, second.directory]
+
+
+def test_runs_stand_side_by_side(pair: list[Path], tmp_path: Path) -> None:
+    target = tmp_path / "compare.html"
+    assert build_comparison(pair, target) == target
+    text = target.read_text().replace(plotly_script(), "")
+    assert "second is ahead: 90.0% of the test photos, 10.0 points more than first." in text
+    found = re.findall(r'<section id="([a-z]+)"', text)
+    assert found == ["verdict", "metrics", "settings", "curves", "rules", "time"]
+    assert "Breed 3 spaniel differs the most, by 50 points" in text
+    assert not re.search(r"https?:|@import|url\(", text)
+
+
+def test_the_best_of_each_score_is_marked(pair: list[Path]) -> None:
+    found = {line.name: line for line in metrics([read_run(path) for path in pair])}
+    assert (found["Test accuracy"].cells, found["Test accuracy"].best) == (("80.0%", "90.0%"), {1})
+    assert found["Test loss"].best == {0}
+    assert found["Test macro F1"].best == frozenset()
+
+
+def test_only_settings_that_differ_are_shown(pair: list[Path]) -> None:
+    (line,) = settings([read_run(path) for path in pair])
+    assert (line.name, line.cells) == ("lr", ("0.01", "0.1"))
+    assert flat({"a": {"b": 1}, "c": [2]}) == {"a.b": 1, "c": [2]}
+
+
+def test_rules_and_the_machine_are_compared(pair: list[Path]) -> None:
+    runs = [read_run(path) for path in pair]
+    overfit = next(line for line in rules(runs) if line.name == "Overfit")
+    assert overfit.cells == ("issues found (2 times)",) * 2
+    names = [line.name for line in resources(runs)]
+    assert names[:3] == ["Features", "Training", "Whole run"]
+    assert "own memory, p95 in GB" in names
+
+
+def test_a_run_that_did_not_finish_is_compared_as_far_as_it_came(pair: list[Path], tmp_path: Path) -> None:
+    third = Drawn(tmp_path / "third")
+    third.config()
+    runs = [read_run(path) for path in (*pair, third.directory)]
+    assert metrics(runs)[0].cells[2] == "-"
+    assert "second is ahead" in verdict(runs, ["first", "second", "third"])
+    assert verdict(runs[1:], ["second", "third"]).startswith("1 of 2 runs came to their end")
+    assert build_comparison([*pair, third.directory], tmp_path / "compare.html").is_file()
+
+
+def test_names_tell_directories_apart(tmp_path: Path) -> None:
+    days = [tmp_path / "2026-11-21" / "14-03-59", tmp_path / "2026-11-22" / "14-03-59"]
+    assert short_names(days) == ["2026-11-21/14-03-59", "2026-11-22/14-03-59"]
+    assert short_names([days[0], days[0]]) == ["1: 14-03-59", "2: 14-03-59"]
+
+
+def test_runs_on_different_photos_are_told_so(pair: list[Path], tmp_path: Path) -> None:
+    target = tmp_path / "compare.html"
+    assert "tested on different photos" not in build_comparison(pair, target).read_text()
+    other = Drawn(tmp_path / "other", classes=4).everything()
+    assert "tested on different photos" in build_comparison([*pair, other], target).read_text()
+
+
+def test_what_is_no_run_is_named(pair: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=rf"{tmp_path}/empty: no config\.yaml"):
+        build_comparison([pair[0], tmp_path / "empty"], tmp_path / "compare.html")
+    with pytest.raises(UserError, match="two or more"):
+        build_comparison(pair[:1], tmp_path / "compare.html")

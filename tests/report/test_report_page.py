@@ -1,0 +1,238 @@
+"""report.html: what it says of runs that ended, go on or broke off, and that it needs nothing but itself."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from html import unescape
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from dogbreeds.errors import UserError
+from dogbreeds.report.build import build_report
+from dogbreeds.report.page import plotly_script
+from dogbreeds.run_directory import REPORT
+from tests.report.synthetic import Drawn
+
+SECTIONS = [
+    *("numbers", "learning", "rules", "confusion", "calibration", "photos", "data", "tensors", "system", "timing"),
+    "settings",
+]
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+
+
+@pytest.fixture
+def drawn(tmp_path: Path) -> Drawn:
+    return Drawn(tmp_path / "run")
+
+
+def page(directory: Path, *, live: bool = False) -> str:
+    """The page without the script of plotly."""
+    target = build_report(directory, live=live)
+    assert target == directory / REPORT
+    text = target.read_text()
+    assert plotly_script() in text
+    return text.replace(plotly_script(), "")
+
+
+def sections(text: str) -> list[str]:
+    return [name for name in re.findall(r'<section id="([a-z]+)"', text) if name != "verdict"]
+
+
+def figures(text: str, name: str) -> list[dict[str, object]]:
+    (found,) = re.findall(rf'id="chart-{name}">.*?<script type="application/json">(.*?)</script>', text, re.DOTALL)
+    parsed: list[dict[str, object]] = json.loads(found)
+    return parsed
+
+
+def words(text: str) -> str:
+    return re.sub(r"\s+", " ", unescape(re.sub(r"<(style|script).*?</\1>|<[^>]+>", " ", text, flags=re.DOTALL)))
+
+
+def test_a_finished_run_has_all_sections_in_their_order(drawn: Drawn) -> None:
+    text = page(drawn.everything())
+    assert sections(text) == SECTIONS
+    assert "Not in this report" not in text
+    links = re.findall(r'<li><a href="#([a-z]+)"', text)
+    assert links == ["verdict", *SECTIONS]
+
+
+def test_nothing_comes_from_elsewhere(drawn: Drawn) -> None:
+    text = page(drawn.everything())
+    assert set(re.findall(r'href="([^"#]+)"', text)) == {"data:,", "profiler/trace.json.gz"}
+    assert set(re.findall(r'src="(.{5})', text)) <= {"data:"}
+    assert not re.search(r"@import|url\(|https?:", text)
+    assert "default-src 'none'" in text
+
+
+def test_every_chart_has_words_and_valid_figures(drawn: Drawn) -> None:
+    text = page(drawn.everything())
+    charts = re.findall(r'<figure class="chart" id="chart-([a-z-]+)">', text)
+    assert len(charts) == len(set(charts)) > 12
+    labels = re.findall(r'class="plot" role="img" aria-label="([^"]+)"', text)
+    assert len(labels) == len(charts)
+    assert all(label.endswith(".") and len(label) > 30 for label in labels)
+    for name in charts:
+        for figure in figures(text, name):
+            assert set(figure) == {"data", "layout"}
+
+
+def test_a_run_without_anything_but_its_config(drawn: Drawn) -> None:
+    text = page(drawn.config())
+    assert sections(text) == ["settings", "missing"]
+    assert "did not finish: what there is up to" in text
+    assert "python train.py data.dir=nowhere/dog_breeds model=resnet50" in text
+
+
+@pytest.mark.parametrize(
+    ("part", "expected"),
+    [
+        ("history", ["numbers", "learning"]),
+        ("metrics", ["numbers", "confusion", "calibration", "data"]),
+        ("record", ["learning", "tensors"]),
+        ("facts", ["data"]),
+        ("rules", ["rules"]),
+        ("measurements", ["system", "timing"]),
+        ("operators", ["timing"]),
+        ("predictions", ["calibration", "photos"]),
+    ],
+)
+def test_each_file_alone_makes_its_sections(part: str, expected: list[str], drawn: Drawn) -> None:
+    drawn.config()
+    getattr(drawn, part)()
+    text = page(drawn.directory)
+    assert sections(text) == [*expected, "settings", "missing"]
+
+
+@pytest.mark.parametrize(
+    "missing", ["history.csv", "rules.json", "debugger/record.jsonl", "debugger/facts.json", "predictions.csv"]
+)
+def test_each_file_may_be_missing(missing: str, drawn: Drawn) -> None:
+    drawn.everything()
+    (drawn.directory / missing).unlink()
+    assert "finished" in page(drawn.directory)
+
+
+def test_a_run_that_goes_on_says_how_far_it_is_and_loads_itself_again(drawn: Drawn) -> None:
+    drawn.config()
+    drawn.history()
+    drawn.predictions()
+    text = page(drawn.directory, live=True)
+    assert re.search(r"running, epoch 4 of 10, as of \d\d:\d\d<", text)
+    assert '<meta http-equiv="refresh"' in text
+    assert "So far 87.5% of the validation photos are answered rightly" in text
+    assert "photos" not in sections(text)
+    assert 'http-equiv="refresh" content' not in page(drawn.directory)
+
+
+def test_a_run_that_can_be_continued_is_told_so(drawn: Drawn) -> None:
+    drawn.config()
+    (drawn.directory / "checkpoints").mkdir()
+    (drawn.directory / "checkpoints/last.ckpt").touch()
+    assert f"python train.py resume={drawn.directory}" in page(drawn.directory)
+
+
+def test_a_directory_that_is_no_run_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=rf"{tmp_path}: no config\.yaml"):
+        build_report(tmp_path)
+
+
+def test_what_others_wrote_is_text(drawn: Drawn) -> None:
+    drawn.everything()
+    hostile = "</script><script>alert(1)</script>"
+    drawn.folders = [f"001.{hostile}", *drawn.folders[1:]]
+    drawn.metrics()
+    drawn.facts()
+    drawn.predictions()
+    text = page(drawn.directory)
+    assert "<script>alert" not in text
+    assert "alert(1)" in words(text)
+    names = figures(text, "confusion")[1]["data"][0]["x"]  # type: ignore[index]
+    assert names[0] == "&lt;/script&gt;&lt;script&gt;alert(1)&lt;/script&gt;"
+
+
+def test_fired_rules_come_first_and_open_and_name_breeds_as_people_do(drawn: Drawn) -> None:
+    text = page(drawn.everything())
+    found = re.findall(r'<details class="rule" (open)?>.*?<b>(\w+)</b>', text, re.DOTALL)
+    assert found == [
+        ("open", "Overfit"),
+        ("open", "Confusion"),
+        ("open", "ExplodingTensor"),
+        ("", "AllZero"),
+        ("", "StalledTrainingRule"),
+    ]
+    assert "64% of Breed 1 terrier are answered rightly" in text
+    assert "001.Breed_1_terrier are answered" not in text
+    # The advice of the worst one, and what it comes to.
+    assert "Try fewer epochs." in text
+    assert "data.views=4</code>" in text
+
+
+def test_the_machine_has_a_gpu_or_has_none(drawn: Drawn) -> None:
+    drawn.config()
+    drawn.measurements()
+    assert "no GPU on this machine" in page(drawn.directory)
+    drawn.measurements(gpus=2)
+    text = page(drawn.directory)
+    assert "no GPU" not in text
+    assert "GPU 1 memory" in words(text)
+    assert figures(text, "gpu")
+
+
+def test_photos_are_shown_upright_small_and_with_words(drawn: Drawn, tmp_path: Path) -> None:
+    drawn.everything()
+    drawn.config(data={"dir": str(tmp_path / "photos")})
+    text = page(drawn.directory)
+    assert "None of these photos was there in" in words(text)
+    assert "nophoto" not in text.partition("</style>")[2]
+    for line in (drawn.directory / "predictions.csv").read_text().splitlines()[1:]:
+        path = tmp_path / "photos" / line.split(",")[1]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (300, 200), "teal").save(path)
+    text = page(drawn.directory)
+    images = re.findall(r'<img src="data:image/webp;base64,[^"]+" alt="([^"]+)"', text)
+    assert images
+    assert all(
+        re.fullmatch(r"Photo of Breed \d \w+, (rightly )?answered as Breed \d \w+ with \d+%", alt) for alt in images
+    )
+    assert "was there in" not in words(text)
+
+
+def test_a_large_run_stays_small(tmp_path: Path) -> None:
+    directory = Drawn(tmp_path / "large", classes=133).everything()
+    text = build_report(directory).read_text()
+    assert len(text) < 7e6
+    assert words(page(directory)).count("Breed 133") >= 2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="needs chromium")
+@pytest.mark.parametrize(("dark", "width"), [(False, 1280), (True, 500)], ids=["light", "dark and narrow"])
+def test_a_browser_draws_all_charts_without_an_error(dark: bool, width: int, drawn: Drawn, tmp_path: Path) -> None:
+    """The page forbids all requests, so one that it tried to make would be an error on the console."""
+    target = build_report(drawn.everything())
+    assert BROWSER is not None
+    command = [
+        *(
+            BROWSER,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--no-first-run",
+            "--disable-background-networking",
+        ),
+        *("--disable-component-update", "--disable-sync", "--host-resolver-rules=MAP * ~NOTFOUND"),
+        *("--enable-logging=stderr", f"--window-size={width},20000", "--virtual-time-budget=8000", "--dump-dom"),
+        *(f"--user-data-dir={tmp_path / 'profile'}", f"--blink-settings=preferredColorScheme={0 if dark else 1}"),
+        target.as_uri(),
+    ]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    assert "CONSOLE" not in answer.stderr
+    charts = len(re.findall(r'<figure class="chart"', answer.stdout))
+    assert charts > 12
+    assert len(re.findall(r'class="plot js-plotly-plot"', answer.stdout)) == charts
+    assert f">{'Light' if dark else 'Dark'} theme</button>" in answer.stdout
