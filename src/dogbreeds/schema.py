@@ -67,6 +67,16 @@ class TrainerConfig:
 
 
 @dataclass
+class ManagedDebuggerConfig:
+    """What is asked of SageMaker Debugger itself, in accounts that have it (debugger=aws)."""
+
+    rules: dict[str, Any] = MISSING
+    profiler_rules: dict[str, Any] = MISSING
+    collections: dict[str, Any] = MISSING
+    system_milliseconds: int = MISSING
+
+
+@dataclass
 class DebuggerConfig:
     """What training leaves on record, and which rules watch it (conf/debugger)."""
 
@@ -76,6 +86,7 @@ class DebuggerConfig:
     flush_every: int = MISSING
     on_issue: str = MISSING
     smdebug: bool = MISSING
+    managed: ManagedDebuggerConfig | None = MISSING
     rules: dict[str, Any] = MISSING
 
 
@@ -120,6 +131,10 @@ class SearchConfig:
     objective: str = MISSING
     min_epochs: int | None = MISSING
     space: dict[str, Any] = MISSING
+    parallel: int = MISSING
+    early_stopping: bool = MISSING
+    warm_start: list[str] = MISSING
+    one_job: bool = MISSING
 
 
 @dataclass
@@ -128,6 +143,46 @@ class TrainCommandConfig(TrainConfig):
 
     best_of: str | None = MISSING
     hpo: SearchConfig = MISSING
+
+
+@dataclass
+class SagemakerConfig:
+    """Where and on what jobs run (conf/sagemaker)."""
+
+    rehearsal: bool = MISSING
+    region: str | None = MISSING
+    role: str | None = MISSING
+    bucket: str | None = MISSING
+    prefix: str = MISSING
+    image: str | None = MISSING
+    framework: str = MISSING
+    framework_version: str = MISSING
+    instance: str = MISSING
+    instances: int = MISSING
+    features_instance: str = MISSING
+    trial_instance: str = MISSING
+    volume_gb: int = MISSING
+    hours: float = MISSING
+    spot: bool = MISSING
+    wait_hours: float = MISSING
+    retries: int = MISSING
+    checkpoint_seconds: float = MISSING
+    subnets: list[str] = MISSING
+    security_groups: list[str] = MISSING
+    kms_key: str | None = MISSING
+    isolated: bool = MISSING
+    encrypt_traffic: bool = MISSING
+    tags: dict[str, str] = MISSING
+    environment: dict[str, str] = MISSING
+
+
+@dataclass
+class LaunchCommandConfig(TrainCommandConfig):
+    """What launch_sagemaker.py reads: what train.py reads, and where to run it."""
+
+    attach: str | None = MISSING
+    stop: str | None = MISSING
+    sagemaker: SagemakerConfig = MISSING
 
 
 @dataclass
@@ -142,6 +197,7 @@ class CacheCommandConfig:
 SCHEMAS: dict[str, type] = {
     "train": TrainCommandConfig,
     "prepare_features": TrainCommandConfig,
+    "launch": LaunchCommandConfig,
     "cache": CacheCommandConfig,
 }
 
