@@ -21,8 +21,8 @@ from dogbreeds.report.sections.learning import best_epoch, per_epoch
 from dogbreeds.report.sections.numbers import interval
 from dogbreeds.report.sections.photos import least_sure, most_wrong
 from dogbreeds.report.sections.rules import steps, worst
-from dogbreeds.report.sections.timeline import Timeline
-from dogbreeds.report.sections.timing import outliers, spreads
+from dogbreeds.report.sections.timeline import Timeline, outermost
+from dogbreeds.report.sections.timing import outliers, phase_chart, spreads
 from tests.report.synthetic import Drawn
 
 
@@ -216,3 +216,14 @@ def test_the_advice_of_a_rule_becomes_a_command(name: str, expected: str, tmp_pa
     said = opened(drawn, **{"test/accuracy": 0.8, "val/accuracy": 0.8})
     assert said.advice == "Do."
     assert said.commands == [f"python train.py data.dir=nowhere/dog_breeds model=resnet50 {expected}"]
+
+
+def test_phases_within_others_are_told_apart() -> None:
+    phases = [Phase("validation", 3, 4), Phase("validation", 5, 6), Phase("training", 2, 7), Phase("test", 7, 8)]
+    assert [phase.name for phase in outermost(phases)] == ["training", "test"]
+    drawn = phase_chart(phases, Timeline(Measurements([], [], phases)))
+    (view,) = drawn.views.values()
+    (bars,) = view["data"]
+    assert list(zip(bars["y"], bars["text"], strict=True)) == [
+        ("validation", ""), ("validation", "2 s in 2"), ("training", "5 s"), ("test", "1 s"),
+    ]  # fmt: skip

@@ -109,6 +109,7 @@ def test_values_are_written_as_hydra_reads_them() -> None:
         ("hpo.trials=4,8", "hpo.trials has one value in a search"),
         ("run_dir=a,b", "run_dir has one value in a search"),
         ("trainer=cpu,gpu", "trainer has one value in a search"),
+        ("debugger=off,default", "debugger has one value in a search"),
         ("hpo.space.lr=interval(1, 2)", "write it without hpo.space."),
         ("lr=interval(1, 2),3", "cannot be an interval"),
     ],

@@ -81,6 +81,10 @@ class Debugger:
         """Returns what listens to the training, in the order in which it must be called."""
         debugger, profiler = self._config.debugger, self._config.profiler
         found: list[Callback] = []
+        if profiler.steps:
+            timeline = StepTimeline(self._run_dir, self.phases, gpu_every=debugger.train_every)
+            self._record.measurements = replace(self._record.measurements, steps=timeline.steps)
+            found.append(timeline)
         if debugger.record:
             found.append(
                 Recorder(
@@ -91,10 +95,6 @@ class Debugger:
                     flush_every=debugger.flush_every,
                 )
             )
-        if profiler.steps:
-            timeline = StepTimeline(self._run_dir, self.phases, gpu_every=debugger.train_every)
-            self._record.measurements = replace(self._record.measurements, steps=timeline.steps)
-            found.append(timeline)
         if debugger.smdebug:
             found.append(SmdebugHook(self._run_dir / TENSORS, debugger.train_every, debugger.eval_every))
         if profiler.trace_steps:

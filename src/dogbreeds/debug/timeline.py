@@ -10,6 +10,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from torch.optim import Optimizer
 
 from dogbreeds.debug.measurements import PARTS, Phase, StepTimes
 from dogbreeds.lines import Appender
@@ -116,6 +117,13 @@ class StepTimeline(pl.Callback):
         """Gives the metrics to the step."""
         if self._file is not None:
             self.lap("logging")
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
+    ) -> None:
+        """Gives what Lightning does around an optimizer step to it; the callbacks that follow are the debugger's."""
+        if self._file is not None:
+            self.lap("optimizer")
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Leaves out what lies between two epochs."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from dogbreeds.errors import ConfigError, did_you_mean
 from dogbreeds.schema import SearchConfig, TrainConfig, key_names
-from dogbreeds.search.space import Interval, Space
+from dogbreeds.search.space import OF_ALL_TRIALS, Interval, Space
 
 #: How points are chosen.
 STRATEGIES = ("grid", "random", "bayes", "hyperband")
@@ -24,8 +24,6 @@ _MEASURED = {
 OBJECTIVES = {f"{split}/{name}": more for split in ("val", "test") for name, more in _MEASURED.items()}
 #: Those that are known after each epoch.
 EPOCH_OBJECTIVES = ("val/loss", "val/accuracy", "val/top5_accuracy", "val/macro_f1")
-# Where a run is written, what it shares with others and what it runs on are no properties of a model.
-_NOT_SEARCHED = ("resume", "run_dir", "cache.", "trainer.")
 # A grid of more would not end while anybody waits, and a slip of the pen is likelier.
 _LARGEST_GRID = 10_000
 
@@ -52,7 +50,7 @@ class Objective:
 
 def searchable() -> list[str]:
     """All settings and config groups that a search can vary."""
-    return [*GROUPS, *(name for name in key_names(TrainConfig) if name not in _NOT_SEARCHED)]
+    return [*GROUPS, *(name for name in key_names(TrainConfig) if not name.startswith(OF_ALL_TRIALS))]
 
 
 def check_search(settings: SearchConfig, space: Space, configs: Sequence[TrainConfig]) -> None:

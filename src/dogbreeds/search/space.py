@@ -29,7 +29,10 @@ from dogbreeds.errors import ConfigError, did_you_mean
 _TAGS = ("linear", "log")
 _ORDERED = "ordered"
 _SPACE = "hpo.space."
-_OF_ALL_TRIALS = ("hpo", "resume", "best_of", "run_dir", "cache.", "trainer", "paths")
+#: What begins like this is no property of a model: where a trial is written, what it shares, how it is watched.
+OF_ALL_TRIALS = (
+    "hpo", "resume", "best_of", "run_dir", "cache.", "trainer", "debugger", "profiler", "paths",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -154,7 +157,7 @@ def _parsed(parser: OverridesParser, text: str, shown: str) -> Override:
 def _check_name(name: str, text: str, known: Collection[str]) -> None:
     if name.startswith(_SPACE):
         raise ConfigError(f"{text}: on the command line write it without {_SPACE}")
-    if name.startswith(_OF_ALL_TRIALS):
+    if name.startswith(OF_ALL_TRIALS):
         raise ConfigError(f"{text}: {name} has one value in a search.")
     if name not in known:
         hint, names = did_you_mean(name, sorted(known)), ", ".join(sorted(known))

@@ -13,7 +13,7 @@ from dogbreeds.report.chart import ACCENT, SERIES, SOFT, WARM, Chart, chart, fig
 from dogbreeds.report.formats import percent, short
 from dogbreeds.report.run import Run
 from dogbreeds.report.sections import Section
-from dogbreeds.report.sections.timeline import Timeline
+from dogbreeds.report.sections.timeline import Timeline, outermost
 
 _GB, _MB = 1e9, 1e6
 _MOST_SAMPLES = 500
@@ -126,7 +126,7 @@ def _gpu_charts(samples: Sequence[Sample], times: Sequence[float], layout: dict[
 def shaded(phases: Sequence[Phase], timeline: Timeline) -> dict[str, Any]:
     """Returns the part of a layout that shades every other phase and names those that are wide enough."""
     shapes, names = [], []
-    for place, phase in enumerate(phases):
+    for place, phase in enumerate(outermost(phases)):
         began, ended = timeline.span(phase)
         shapes.append(
             {

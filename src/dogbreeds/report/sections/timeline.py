@@ -6,9 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dogbreeds.debug.measurements import Measurements, Phase
-
-_START = "start-up"
+from dogbreeds.debug.measurements import START_UP, Measurements, Phase
 
 
 class Timeline:
@@ -24,7 +22,7 @@ class Timeline:
             + [step.at for step in measurements.steps]
             + [time for phase in measurements.phases for time in (phase.began, phase.ended)]
         )
-        starts = sorted(phase.began for phase in measurements.phases if phase.name == _START) or times[:1]
+        starts = sorted(phase.began for phase in measurements.phases if phase.name == START_UP) or times[:1]
         self._clock: list[float] = []
         self._running: list[float] = []
         elapsed = 0.0
@@ -43,3 +41,12 @@ class Timeline:
         """Returns when a phase began and ended, in seconds of running."""
         began, ended = self.of([phase.began, phase.ended])
         return began, ended
+
+
+def outermost(phases: Sequence[Phase]) -> list[Phase]:
+    """Returns the phases that are no part of another one, in their order: validations are part of the training."""
+    found: list[Phase] = []
+    for phase in sorted(phases, key=lambda phase: (phase.began, -phase.ended)):
+        if not found or phase.ended > found[-1].ended:
+            found.append(phase)
+    return found

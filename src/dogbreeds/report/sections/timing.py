@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dogbreeds.debug.measurements import PARTS, Phase, StepTimes
-from dogbreeds.report.chart import ACCENT, WARM, Chart, Table, chart, columns, figure, label
+from dogbreeds.report.chart import ACCENT, WARM, Chart, Table, chart, columns, figure, label, thinned
 from dogbreeds.report.formats import counted, duration, percent
 from dogbreeds.report.run import Run
 from dogbreeds.report.sections import Section
@@ -18,6 +18,7 @@ from dogbreeds.run_directory import TRACE
 # As the rule StepOutlier has it.
 _DEVIATIONS = 3.0
 _BINS = 30
+_MOST_OF_A_PHASE = 200
 _MOST_OUTLIERS, _MOST_OPERATORS = 12, 25
 _WORDS = {
     "data": "waiting for data",
@@ -113,23 +114,29 @@ def outliers(steps: Sequence[StepTimes]) -> list[tuple[StepTimes, str, float]]:
 def phase_chart(phases: Sequence[Phase], timeline: Timeline) -> Chart:
     """Draws when each phase began and how long it took."""
     longest = max(phases, key=lambda phase: phase.seconds)
-    spans = [timeline.span(phase) for phase in phases]
+    names = dict.fromkeys(phase.name for phase in phases)
+    every = {name: [phase for phase in phases if phase.name == name] for name in names}
+    shown = [phase for name in names for phase in thinned(every[name], _MOST_OF_A_PHASE)]
+    spans = [timeline.span(phase) for phase in shown]
+    words = {name: _taken(named) for name, named in every.items()}
+    # A phase that comes again and again has its words beside the last one.
+    last = {name: named[-1] for name, named in every.items()}
     bars = {
         "type": "bar",
         "orientation": "h",
-        "y": [label(phase.name) for phase in phases],
+        "y": [label(phase.name) for phase in shown],
         "x": [ended - began for began, ended in spans],
         "base": [began for began, _ in spans],
         "marker": {"color": ACCENT},
-        "text": [duration(phase.seconds) for phase in phases],
+        "text": [words[phase.name] if phase is last[phase.name] else "" for phase in shown],
+        "customdata": [duration(phase.seconds) for phase in shown],
         "textposition": "auto",
-        "hovertemplate": "<b>%{y}</b>: %{text}<extra></extra>",
+        "hovertemplate": "<b>%{y}</b>: %{customdata}<extra></extra>",
     }
     share = longest.seconds / (timeline.seconds or 1.0)
     again = len(timeline.starts) - 1
     message = f"The longest phase is {longest.name} with {duration(longest.seconds)}, {percent(share, 0)} of the run"
     message += f"; the run was continued {counted(again, 'time')}, and the pauses are left out." if again > 0 else "."
-    names = dict.fromkeys(phase.name for phase in phases)
     layout = {
         # Room for the words beside the last bar.
         "xaxis": {"range": [0, 1.1 * max(ended for _, ended in spans)]},
@@ -142,8 +149,16 @@ def phase_chart(phases: Sequence[Phase], timeline: Timeline) -> Chart:
         message,
         figure([bars], "seconds of the run", "", layout),
         height=100 + 34 * len(names),
-        table=Table(("phase", "seconds"), [(phase.name, f"{phase.seconds:.2f}") for phase in phases]),
+        table=Table(
+            ("phase", "times", "seconds"),
+            [(name, str(len(named)), f"{sum(one.seconds for one in named):.2f}") for name, named in every.items()],
+        ),
     )
+
+
+def _taken(phases: Sequence[Phase]) -> str:
+    seconds = duration(sum(phase.seconds for phase in phases))
+    return seconds if len(phases) == 1 else f"{seconds} in {len(phases)}"
 
 
 def part_chart(steps: Sequence[StepTimes]) -> Chart:
