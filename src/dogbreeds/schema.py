@@ -174,6 +174,8 @@ class SagemakerConfig:
     encrypt_traffic: bool = MISSING
     tags: dict[str, str] = MISSING
     environment: dict[str, str] = MISSING
+    rehearsal_dir: str = MISSING
+    faults: dict[str, Any] = MISSING
 
 
 @dataclass

@@ -1,0 +1,119 @@
+"""Follows a job: its log as it comes, its status as it changes, and its end."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from dogbreeds.errors import UserError
+from dogbreeds.sagemaker.session import Session, message_of
+
+log = logging.getLogger(__name__)
+
+_LOG_GROUP = "/aws/sagemaker/TrainingJobs"
+ENDED = ("Completed", "Failed", "Stopped")
+_SECONDS = {True: 0.2, False: 5.0}
+
+
+def describe(session: Session, job: str) -> dict[str, Any]:
+    """Returns what the service says of a training job.
+
+    Raises:
+        UserError: There is no such job.
+    """
+    from botocore.exceptions import ClientError
+
+    try:
+        return dict(session.sagemaker.describe_training_job(TrainingJobName=job))
+    except ClientError as error:
+        raise UserError(f"There is no training job {job} ({message_of(error)}).") from error
+
+
+def follow(session: Session, job: str) -> dict[str, Any]:
+    """Prints a job's log and its changes of status until it has ended.
+
+    Returns:
+        What the service says of it at its end.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C; the job goes on.
+        UserError: There is no such job.
+    """
+    reader = LogReader(session, job)
+    told = ""
+    while True:
+        described = describe(session, job)
+        status = status_of(described)
+        if status != told:
+            log.info("%s  %s", job, status)
+            told = status
+        for line in reader.new():
+            log.info("  %s", line)
+        if described["TrainingJobStatus"] in ENDED:
+            for line in reader.new():
+                log.info("  %s", line)
+            return described
+        time.sleep(_SECONDS[session.rehearsal])
+
+
+def status_of(described: Mapping[str, Any]) -> str:
+    """Returns the status of a job in words: the phase it is in, and what the service says of it."""
+    transitions = described.get("SecondaryStatusTransitions") or [{}]
+    phase = described.get("SecondaryStatus", "")
+    message = transitions[-1].get("StatusMessage", "")
+    return f"{described['TrainingJobStatus']}{f', {phase}' if phase else ''}{f': {message}' if message else ''}"
+
+
+class LogReader:
+    """Reads the log of a job, each line once, whatever the number of its machines."""
+
+    def __init__(self, session: Session, job: str) -> None:
+        """Begins at the first line."""
+        self._session, self._job = session, job
+        self._tokens: dict[str, str] = {}
+
+    def new(self) -> Iterator[str]:
+        """Yields what was written since the last time."""
+        for stream in self._streams():
+            while True:
+                token = {"nextToken": self._tokens[stream]} if stream in self._tokens else {}
+                page = self._session.logs.get_log_events(
+                    logGroupName=_LOG_GROUP, logStreamName=stream, startFromHead=True, **token
+                )
+                yield from (event["message"].rstrip() for event in page["events"])
+                if page["nextForwardToken"] == self._tokens.get(stream) or not page["events"]:
+                    self._tokens[stream] = page["nextForwardToken"]
+                    break
+                self._tokens[stream] = page["nextForwardToken"]
+
+    def _streams(self) -> list[str]:
+        from botocore.exceptions import ClientError
+
+        try:
+            found = self._session.logs.describe_log_streams(
+                logGroupName=_LOG_GROUP, logStreamNamePrefix=f"{self._job}/"
+            )
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "ResourceNotFoundException":
+                raise
+            # Nothing has been written yet, by no job of this account.
+            return []
+        return [stream["logStreamName"] for stream in found["logStreams"]]
+
+
+def summary(described: Mapping[str, Any]) -> list[str]:
+    """Returns what is worth saying of a job that has ended: its status, rules, time and what spot saved."""
+    lines = [f"status {status_of(described)}"]
+    if described.get("FailureReason"):
+        lines.append(f"reason {described['FailureReason']}")
+    for kind in ("DebugRuleEvaluationStatuses", "ProfilerRuleEvaluationStatuses"):
+        for rule in described.get(kind) or []:
+            details = f" ({rule['StatusDetails']})" if rule.get("StatusDetails") else ""
+            lines.append(f"rule   {rule['RuleConfigurationName']}: {rule['RuleEvaluationStatus']}{details}")
+    trained, billed = described.get("TrainingTimeInSeconds"), described.get("BillableTimeInSeconds")
+    if billed is not None and trained:
+        saved = f", spot saved {100 * (1 - billed / trained):.0f}%" if billed < trained else ""
+        lines.append(f"time   {trained} s, {billed} s billed{saved}")
+    return lines

@@ -1,0 +1,145 @@
+"""Who talks to AWS, where and as whom: clients, region, role and bucket, or the rehearsal that stands in for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dogbreeds.errors import ConfigError, UserError
+from dogbreeds.schema import SagemakerConfig
+
+_ABSENT = ("404", "NoSuchBucket", "NoSuchKey")
+
+
+@dataclass(frozen=True)
+class Session:
+    """An account that is ready to be used.
+
+    Attributes:
+        sagemaker: Client of the SageMaker API.
+        s3: Client of S3.
+        logs: Client of CloudWatch Logs.
+        region: Such as `eu-central-1`.
+        account: Its number.
+        role: ARN of the role that jobs run as.
+        bucket: Where everything lies.
+        rehearsal: All of this is a service on this machine.
+    """
+
+    sagemaker: Any
+    s3: Any
+    logs: Any
+    region: str
+    account: str
+    role: str
+    bucket: str
+    rehearsal: bool
+
+    def uri(self, *parts: str) -> str:
+        """Returns the S3 URI of something in the bucket."""
+        return "/".join((f"s3://{self.bucket}", *parts))
+
+
+@contextmanager
+def opened(settings: SagemakerConfig) -> Iterator[Session]:
+    """Yields a session; a rehearsal's service runs as long as it is open.
+
+    Raises:
+        ConfigError: Credentials, region, role or bucket are missing or cannot be used; the message names the key.
+    """
+    if settings.rehearsal:
+        from dogbreeds.sagemaker.rehearsal import Faults, Rehearsal
+
+        with Rehearsal(Path(settings.rehearsal_dir), Faults(**settings.faults)) as rehearsal:
+            yield _session(rehearsal.client, settings)
+    else:
+        import boto3
+
+        own = boto3.Session(region_name=settings.region)
+        if own.region_name is None:
+            raise ConfigError("sagemaker.region=null: AWS's configuration names none. Give sagemaker.region=<region>.")
+        yield _session(own.client, settings)
+
+
+def _session(client: Any, settings: SagemakerConfig) -> Session:
+    from botocore.exceptions import ClientError, NoCredentialsError, PartialCredentialsError
+
+    s3, sts = client("s3"), client("sts")
+    try:
+        identity = sts.get_caller_identity()
+    except (NoCredentialsError, PartialCredentialsError) as error:
+        raise ConfigError(
+            "There are no AWS credentials: `aws configure`, or AWS_PROFILE, gives them. "
+            "sagemaker=rehearsal needs none."
+        ) from error
+    except ClientError as error:
+        raise ConfigError(f"AWS does not accept these credentials ({message_of(error)}).") from error
+    region = s3.meta.region_name
+    bucket = settings.bucket or f"sagemaker-{region}-{identity['Account']}"
+    _ensure_bucket(s3, bucket, region, own=settings.bucket is None)
+    return Session(
+        sagemaker=client("sagemaker"),
+        s3=s3,
+        logs=client("logs"),
+        region=region,
+        account=identity["Account"],
+        role=_role(client("iam"), settings.role, identity["Arn"]),
+        bucket=bucket,
+        rehearsal=settings.rehearsal,
+    )
+
+
+def _role(iam: Any, role: str | None, caller: str) -> str:
+    """Returns the ARN of the role of jobs: the one that is named, or the one that this notebook runs as."""
+    from botocore.exceptions import ClientError
+
+    if role is not None and role.startswith("arn:"):
+        return role
+    name = role
+    if name is None and ":assumed-role/" in caller:
+        name = caller.split(":assumed-role/")[1].split("/")[0]
+    if name is None:
+        raise ConfigError(
+            "sagemaker.role=null: these credentials are no role that jobs could run as. Give "
+            "sagemaker.role=<name or ARN>; docs/sagemaker.md has its policy."
+        )
+    try:
+        return str(iam.get_role(RoleName=name)["Role"]["Arn"])
+    except ClientError as error:
+        raise ConfigError(f"sagemaker.role={name}: there is no such role ({message_of(error)}).") from error
+
+
+def _ensure_bucket(s3: Any, bucket: str, region: str, *, own: bool) -> None:
+    """Finds the bucket; the one without a name of the user's is made where it is not there yet."""
+    from botocore.exceptions import ClientError
+
+    try:
+        s3.head_bucket(Bucket=bucket)
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in _ABSENT:
+            raise ConfigError(f"sagemaker.bucket={bucket} cannot be used ({message_of(error)}).") from error
+        if not own:
+            raise ConfigError(f"sagemaker.bucket={bucket}: there is no such bucket.") from error
+        # us-east-1 is the one region that must not be named.
+        place = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
+        s3.create_bucket(Bucket=bucket, **place)
+        s3.put_public_access_block(
+            Bucket=bucket,
+            PublicAccessBlockConfiguration=dict.fromkeys(
+                ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), True
+            ),
+        )
+
+
+def message_of(error: Exception) -> str:
+    """Returns what the service said, with its code."""
+    answer = getattr(error, "response", {}).get("Error", {})
+    return f"{answer['Code']}: {answer['Message']}" if answer.get("Message") else str(error)
+
+
+def refused(error: Exception, advice: str) -> UserError:
+    """Returns the error for the person of a request that the service refused."""
+    return UserError(f"AWS refused: {message_of(error)}. {advice}")
