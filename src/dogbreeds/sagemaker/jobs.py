@@ -132,14 +132,16 @@ def _resources(job: Job, sagemaker: SagemakerConfig) -> Request:
 
 
 def _limits(sagemaker: SagemakerConfig) -> Request:
-    limits = {"MaxRuntimeInSeconds": _seconds(sagemaker.hours)}
+    limits = {"MaxRuntimeInSeconds": _seconds("hours", sagemaker.hours)}
     if sagemaker.spot:
         # It counts from the start of the job: the wait for machines and the run together.
-        limits["MaxWaitTimeInSeconds"] = _seconds(sagemaker.hours + sagemaker.wait_hours)
+        limits["MaxWaitTimeInSeconds"] = _seconds("wait_hours", sagemaker.hours + sagemaker.wait_hours)
     return limits
 
 
-def _seconds(hours: float) -> int:
+def _seconds(name: str, hours: float) -> int:
+    if not math.isfinite(hours):
+        raise ConfigError(f"sagemaker.{name}={hours}: must be a finite number of hours.")
     return math.ceil(hours * _SECONDS_PER_HOUR)
 
 
