@@ -74,3 +74,10 @@ def test_limits_of_the_service() -> None:
     with pytest.raises(ConfigError, match=r"^lr: SageMaker's Grid takes choices only"):
         parameter_ranges(space("lr=interval(1, 2)"), "Grid")
     assert parameter_ranges(space("lr=1,2"), "Grid")["CategoricalParameterRanges"]
+
+
+def test_whole_numbers_are_a_choice_in_a_grid_of_the_service() -> None:
+    ranges = parameter_ranges(space("epochs=range(5, 8)"), "Grid")
+    assert ranges["CategoricalParameterRanges"] == [{"Name": "epochs", "Values": ["5", "6", "7"]}]
+    with pytest.raises(ConfigError, match=r"^epochs: SageMaker takes 30 values at most, not 100000000"):
+        parameter_ranges(space("epochs=int(interval(1, 100000000))"), "Grid")

@@ -11,8 +11,8 @@ from dogbreeds.search.space import Choice, Dimension, Interval, Space, Values
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
-#: Strategies of SageMaker's tuning jobs.
-STRATEGIES = ("Bayesian", "Random", "Hyperband", "Grid")
+#: What SageMaker's tuning jobs call the strategies of `hpo.strategy`.
+STRATEGIES = {"bayes": "Bayesian", "random": "Random", "hyperband": "Hyperband", "grid": "Grid"}
 # Limits of the service (CreateHyperParameterTuningJob).
 _MOST_RANGES = 30
 _MOST_VALUES = 30
@@ -68,13 +68,13 @@ def parameter_ranges(space: Space, strategy: str) -> dict[str, list[dict[str, An
 
     Args:
         space: What is searched.
-        strategy: One of `STRATEGIES`.
+        strategy: As the service calls it. Its Grid knows choices only, so whole numbers of an interval become one.
 
     Raises:
         ConfigError: The service would refuse it.
     """
-    if strategy not in STRATEGIES:
-        raise ValueError(f"{strategy!r} is none of {STRATEGIES}")
+    if strategy not in STRATEGIES.values():
+        raise ValueError(f"{strategy!r} is none of {', '.join(STRATEGIES.values())}")
     if len(space.dimensions) > _MOST_RANGES:
         raise ConfigError(f"SageMaker varies {_MOST_RANGES} settings at most, not {len(space.dimensions)}.")
     ranges: dict[str, list[dict[str, Any]]] = {
@@ -82,7 +82,8 @@ def parameter_ranges(space: Space, strategy: str) -> dict[str, list[dict[str, An
         "CategoricalParameterRanges": [],
         "IntegerParameterRanges": [],
     }
-    for name, dimension in space.dimensions.items():
+    for name, searched in space.dimensions.items():
+        dimension = _listed(name, searched) if strategy == "Grid" else searched
         if isinstance(dimension, Choice):
             ranges["CategoricalParameterRanges"].append({"Name": name, "Values": _values(name, dimension)})
             continue
@@ -93,9 +94,21 @@ def parameter_ranges(space: Space, strategy: str) -> dict[str, list[dict[str, An
     return ranges
 
 
+def _listed(name: str, dimension: Dimension) -> Dimension:
+    if isinstance(dimension, Choice) or not dimension.integer:
+        return dimension
+    low, high = int(dimension.low), int(dimension.high)
+    _refuse_many(name, high - low + 1)
+    return Choice(tuple(str(number) for number in range(low, high + 1)), ordered=True)
+
+
+def _refuse_many(name: str, count: int) -> None:
+    if count > _MOST_VALUES:
+        raise ConfigError(f"{name}: SageMaker takes {_MOST_VALUES} values at most, not {count}.")
+
+
 def _values(name: str, choice: Choice) -> list[str]:
-    if len(choice.values) > _MOST_VALUES:
-        raise ConfigError(f"{name}: SageMaker takes {_MOST_VALUES} values at most, not {len(choice.values)}.")
+    _refuse_many(name, len(choice.values))
     long = [value for value in choice.values if len(value) > _LONGEST_VALUE]
     if long:
         raise ConfigError(f"{name}: SageMaker takes values of {_LONGEST_VALUE} characters at most: {long[0][:40]}...")

@@ -1,0 +1,106 @@
+"""Requests are judged here, before anything is sent: what is wrong, and which setting makes it right."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from dogbreeds.errors import ConfigError, did_you_mean
+from dogbreeds.sagemaker.limits import problems_between
+from dogbreeds.sagemaker.service_model import Problem, problems
+
+_DEFINITION = "TrainingJobDefinition."
+_TUNING = "HyperParameterTuningJobConfig."
+_PLACE = "sagemaker.bucket, sagemaker.prefix"
+#: Which setting a member of a request comes from; of nested members the longest path counts.
+SETTINGS: Mapping[str, str] = {
+    "TrainingJobName": "sagemaker.prefix",
+    "HyperParameterTuningJobName": "sagemaker.prefix",
+    "RoleArn": "sagemaker.role",
+    "AlgorithmSpecification.TrainingImage": "sagemaker.image",
+    "InputDataConfig": _PLACE,
+    "OutputDataConfig": _PLACE,
+    "OutputDataConfig.KmsKeyId": "sagemaker.kms_key",
+    "CheckpointConfig": _PLACE,
+    "ResourceConfig.InstanceType": "sagemaker.instance",
+    "ResourceConfig.InstanceCount": "sagemaker.instances",
+    "ResourceConfig.VolumeSizeInGB": "sagemaker.volume_gb",
+    "ResourceConfig.VolumeKmsKeyId": "sagemaker.kms_key",
+    "StoppingCondition.MaxRuntimeInSeconds": "sagemaker.hours",
+    "StoppingCondition.MaxWaitTimeInSeconds": "sagemaker.wait_hours",
+    "RetryStrategy": "sagemaker.retries",
+    "VpcConfig.Subnets": "sagemaker.subnets",
+    "VpcConfig.SecurityGroupIds": "sagemaker.security_groups",
+    "Environment": "sagemaker.environment",
+    "Tags": "sagemaker.tags",
+    "DebugHookConfig.CollectionConfigurations": "debugger.managed.collections",
+    "DebugRuleConfigurations": "debugger.managed.rules",
+    "ProfilerRuleConfigurations": "debugger.managed.profiler_rules",
+    "ProfilerConfig.ProfilingIntervalInMilliseconds": "debugger.managed.system_milliseconds",
+    f"{_TUNING}Strategy": "hpo.strategy",
+    f"{_TUNING}StrategyConfig": "hpo.strategy",
+    f"{_TUNING}StrategyConfig.HyperbandStrategyConfig.MinResource": "hpo.min_epochs",
+    f"{_TUNING}StrategyConfig.HyperbandStrategyConfig.MaxResource": "epochs",
+    f"{_TUNING}HyperParameterTuningJobObjective": "hpo.objective",
+    f"{_TUNING}ResourceLimits.MaxNumberOfTrainingJobs": "hpo.trials",
+    f"{_TUNING}ResourceLimits.MaxParallelTrainingJobs": "hpo.parallel",
+    f"{_TUNING}ParameterRanges": "hpo.space",
+    f"{_TUNING}TrainingJobEarlyStoppingType": "hpo.early_stopping",
+    f"{_TUNING}RandomSeed": "seed",
+    "WarmStartConfig": "hpo.warm_start",
+}
+# What trials of a tuning job take from another setting than a training job.
+_OF_TRIALS = {"ResourceConfig.InstanceType": "sagemaker.trial_instance"}
+_HYPERPARAMETER = re.compile(r"(?:Static)?HyperParameters\[(.+)\]")
+_ONE_OF = re.compile(r"must be one of (?P<names>.+), not '(?P<given>.*)'")
+_LONG_LIST = 20
+
+
+def check_request(operation: str, request: Mapping[str, Any]) -> None:
+    """Refuses a request that the service would refuse, listing everything that is wrong at once.
+
+    Limits between members are looked at once every member is fine by itself.
+
+    Args:
+        operation: What is called, such as `CreateTrainingJob`.
+        request: What it is called with.
+
+    Raises:
+        ConfigError: One line per problem: the setting to change, and what the service says to it.
+    """
+    found = problems(operation, request) or problems_between(operation, request)
+    if found:
+        raise ConfigError("\n".join(_line(operation, problem) for problem in found))
+
+
+def setting_of(path: str) -> str | None:
+    """Returns the setting that a member of a request comes from; None where no setting decides it."""
+    trial = path.startswith(_DEFINITION)
+    own = path.removeprefix(_DEFINITION)
+    hyperparameter = _HYPERPARAMETER.fullmatch(own)
+    if hyperparameter:
+        return None if hyperparameter[1].startswith("sagemaker_") else hyperparameter[1]
+    steps = re.sub(r"\[[^\]]*\]", "", own).split(".")
+    for length in range(len(steps), 0, -1):
+        member = ".".join(steps[:length])
+        if trial and member in _OF_TRIALS:
+            return _OF_TRIALS[member]
+        if member in SETTINGS:
+            return SETTINGS[member]
+    return None
+
+
+def _line(operation: str, problem: Problem) -> str:
+    said = f"{problem.path} {_shortened(problem.message)}."
+    return f"{setting_of(problem.path) or operation}: {said}"
+
+
+def _shortened(message: str) -> str:
+    """Puts the likeliest in the place of a list of names that nobody would read, such as those of all instances."""
+    match = _ONE_OF.fullmatch(message)
+    names = match["names"].split(", ") if match else []
+    if match is None or len(names) <= _LONG_LIST:
+        return message
+    hint = did_you_mean(match["given"], names).strip()
+    return f"is none of the {len(names)} that SageMaker knows, but {match['given']!r}. {hint}".rstrip(" ?.")
