@@ -18,7 +18,7 @@ from dogbreeds.debug.hook_settings import check_smdebug
 from dogbreeds.errors import ConfigError
 from dogbreeds.model.names import BACKBONES
 from dogbreeds.run_directory import RUN_CONFIG
-from dogbreeds.schema import ModelConfig, TrainConfig
+from dogbreeds.schema import ModelConfig, SagemakerConfig, TrainConfig
 
 OPTIMIZERS = ("adam", "adamw", "sgd", "exact")
 SCHEDULES = ("constant", "cosine")
@@ -33,7 +33,7 @@ ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 SEARCH_CONFIG = "search.yaml"
 _LARGEST_SEED = 2**32 - 1
 # What train.py reads and a run does not depend on.
-_OF_THE_COMMAND = ("best_of", "hpo", "hydra")
+_OF_THE_COMMAND = ("best_of", "hpo", "hydra", "attach", "stop", "sagemaker")
 
 
 def load(composed: DictConfig, overrides: list[str]) -> TrainConfig:
@@ -72,6 +72,30 @@ def load(composed: DictConfig, overrides: list[str]) -> TrainConfig:
     config.resume = str(directory)
     config.run_dir = str(directory)
     return config
+
+
+def launch_settings(composed: DictConfig) -> SagemakerConfig:
+    """Returns the checked section `sagemaker` of a composed config.
+
+    Raises:
+        ConfigError: A setting is impossible.
+    """
+    try:
+        settings = OmegaConf.to_object(composed.sagemaker)
+    except OmegaConfBaseException as error:
+        raise ConfigError(str(error).splitlines()[0]) from error
+    assert isinstance(settings, SagemakerConfig)
+    problems = [
+        *_below("sagemaker.instances", settings.instances, 1),
+        *_below("sagemaker.volume_gb", settings.volume_gb, 1),
+        *_below("sagemaker.hours", settings.hours, 0, allow_equal=False),
+        *_below("sagemaker.wait_hours", settings.wait_hours, 0),
+        *_below("sagemaker.retries", settings.retries, 0),
+        *_below("sagemaker.checkpoint_seconds", settings.checkpoint_seconds, 0),
+    ]
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return settings
 
 
 def what_is_prepared(config: TrainConfig) -> str:

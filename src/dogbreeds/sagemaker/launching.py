@@ -16,7 +16,7 @@ from rich.console import Console
 from dogbreeds.data.layout import find_photos
 from dogbreeds.errors import UserError
 from dogbreeds.sagemaker.crossing import FEATURES, PHOTOS, Crossing, outgoing
-from dogbreeds.sagemaker.following import follow, summary
+from dogbreeds.sagemaker.progress import follow, summary
 from dogbreeds.sagemaker.images import training_image
 from dogbreeds.sagemaker.jobs import Job
 from dogbreeds.sagemaker.metrics import metric_definitions

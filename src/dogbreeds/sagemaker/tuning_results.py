@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dogbreeds.sagemaker.following import describe
+from dogbreeds.sagemaker.progress import describe
 from dogbreeds.sagemaker.session import Session
 from dogbreeds.search.leaderboard import FAILED, FINISHED, INTERRUPTED, NAN, PRUNED, Entry
 from dogbreeds.search.settings import Objective

@@ -32,6 +32,7 @@ _SPACE = "hpo.space."
 #: What begins like this is no property of a model: where a trial is written, what it shares, how it is watched.
 OF_ALL_TRIALS = (
     "hpo", "resume", "best_of", "run_dir", "cache.", "trainer", "debugger", "profiler", "paths",
+    "sagemaker", "attach", "stop",
 )  # fmt: skip
 
 

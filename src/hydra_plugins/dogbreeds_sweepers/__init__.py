@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hydra.core.utils import configure_log
 from hydra.plugins.sweeper import Sweeper
@@ -15,6 +16,9 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 from dogbreeds.errors import ConfigError
+
+if TYPE_CHECKING:
+    from dogbreeds.search.plan import Plan
 
 _PACKAGES = ("optuna", "plotly", "scipy", "greenlet")
 
@@ -46,7 +50,9 @@ class LocalSearch(Sweeper):
         else:
             plan = resumed(directory, arguments, compose, loader)
         self._log_to(directory)
+        self._search(plan, directory)
 
+    def _search(self, plan: Plan, directory: Path) -> None:
         from dogbreeds.search.local import search
 
         search(plan, directory)
@@ -59,3 +65,13 @@ class LocalSearch(Sweeper):
         with open_dict(self._config):
             self._config.hydra.runtime.output_dir = str(directory)
         configure_log(self._config.hydra.job_logging, self._config.hydra.verbose)
+
+
+class SagemakerSearch(LocalSearch):
+    """Searches in a tuning job of SageMaker."""
+
+    def _search(self, plan: Plan, directory: Path) -> None:
+        from dogbreeds.config import launch_settings
+        from dogbreeds.sagemaker.commands import search
+
+        print(search(launch_settings(self._config), plan, directory))

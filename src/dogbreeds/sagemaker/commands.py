@@ -1,0 +1,83 @@
+"""What launch_sagemaker.py does: train, search, follow a job again, stop one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dogbreeds.errors import UserError
+from dogbreeds.report.build import build_report
+from dogbreeds.run_directory import METRICS, RUN_CONFIG
+from dogbreeds.sagemaker.launching import Launcher
+from dogbreeds.sagemaker.progress import describe, summary
+from dogbreeds.sagemaker.session import message_of, opened
+from dogbreeds.sagemaker.tuning import tune
+from dogbreeds.schema import SagemakerConfig, TrainConfig
+from dogbreeds.search.plan import Plan
+
+# The checkout that this package lies in: jobs run its code.
+_PROJECT = Path(__file__).resolve().parents[3]
+
+
+def train(settings: SagemakerConfig, config: TrainConfig) -> str:
+    """Trains in a job, and returns what to print at its end.
+
+    Raises:
+        UserError: The job cannot be sent, or it did not come to its end.
+    """
+    with opened(settings) as session:
+        launcher = Launcher.of(session, settings, _PROJECT)
+        return _brought_home(launcher, launcher.train(config), Path(config.run_dir))
+
+
+def search(settings: SagemakerConfig, plan: Plan, directory: Path) -> str:
+    """Searches in a tuning job, and returns what to print at its end.
+
+    Raises:
+        UserError: It cannot be sent, or no trial came to an end.
+    """
+    with opened(settings) as session:
+        board = tune(Launcher.of(session, settings, _PROJECT), plan, directory)
+    return board.outcome(directory)
+
+
+def attach(settings: SagemakerConfig, job: str, run_dir: str) -> str:
+    """Follows a job that is there already, and returns what to print at its end.
+
+    Raises:
+        UserError: There is no such job, or it did not come to its end.
+    """
+    with opened(settings) as session:
+        launcher = Launcher.of(session, settings, _PROJECT)
+        return _brought_home(launcher, launcher.follow(job), Path(run_dir))
+
+
+def stop(settings: SagemakerConfig, job: str) -> str:
+    """Stops a job, and returns what to print.
+
+    Raises:
+        UserError: There is no such job, or it has ended already.
+    """
+    from botocore.exceptions import ClientError
+
+    with opened(settings) as session:
+        described = describe(session, job)
+        if described["TrainingJobStatus"] != "InProgress":
+            return "\n".join(summary(described))
+        try:
+            session.sagemaker.stop_training_job(TrainingJobName=job)
+        except ClientError as error:
+            raise UserError(f"{job} cannot be stopped ({message_of(error)}).") from error
+    return f"{job} is being stopped; what it made so far is kept."
+
+
+def _brought_home(launcher: Launcher, described: Mapping[str, Any], run_dir: Path) -> str:
+    launcher.fetch(described, run_dir)
+    lines = summary(described)
+    if (run_dir / RUN_CONFIG).is_file():
+        lines.append(f"report {build_report(run_dir)}")
+    lines.append(f"run    {run_dir}")
+    if not (run_dir / METRICS).is_file():
+        raise UserError("\n".join(lines))
+    return "\n".join(lines)
