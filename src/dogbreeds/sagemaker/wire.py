@@ -104,8 +104,10 @@ def decode(hyperparameters: Mapping[str, object]) -> list[str]:
 def _override(name: str, value: object) -> str:
     if not _NAME.fullmatch(name):
         raise ConfigError(f"The hyperparameter {name} is no setting.")
+    # A dictionary may have keys that the defaults lack.
+    prefix = "++" if isinstance(value, Mapping) else ""
     try:
-        return f"{name}={hydra_value(value)}"
+        return f"{prefix}{name}={hydra_value(value)}"
     except (TypeError, ValueError) as error:
         raise ConfigError(f"The hyperparameter {name}={value!r} is no value of a setting: {error}.") from error
 
