@@ -1,19 +1,67 @@
-"""Commands as a person can paste them: what a program advises to type must work as it stands."""
+"""Commands as a person can paste them, and values in Hydra's grammar: both must be read as they were meant."""
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 from pathlib import Path
 
+from hydra.core.override_parser.types import Quote, QuotedString
+
 # What neither Hydra's override grammar nor a shell takes for anything else.
 _PLAIN = re.compile(r"[\w./:+-]+")
+# Texts that Hydra reads as themselves, but for the words that it has a meaning for.
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+_WORDS = ("true", "false", "null", "inf", "nan")
+_INTERPOLATION = re.compile(r"(\\*)\$\{")
 
 
 def override(name: str, value: str | Path) -> str:
     """Returns `name=value`, quoted for Hydra and for the shell where the value needs it."""
     text = str(value)
-    if _PLAIN.fullmatch(text):
-        return f"{name}={text}"
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-    return shlex.quote(f"{name}='{escaped}'")
+    return f"{name}={text}" if _PLAIN.fullmatch(text) else shlex.quote(f"{name}={_quoted(text)}")
+
+
+def hydra_value(value: object) -> str:
+    """Returns a value in Hydra's override grammar, which reads the same value, of the same type, from it.
+
+    Args:
+        value: None, a bool, a finite number, a text, or a list or dictionary of such.
+
+    Raises:
+        ValueError: A number is not finite, or Hydra cannot read a key of a dictionary as text.
+        TypeError: It is something else.
+    """
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        if not math.isfinite(value):
+            raise ValueError(f"{value} is no finite number")
+        return repr(value)
+    if isinstance(value, str):
+        return value if is_name(value) else _quoted(value)
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(hydra_value, value))}]"
+    if isinstance(value, dict):
+        return f"{{{','.join(f'{_key(key)}:{hydra_value(one)}' for key, one in value.items())}}}"
+    raise TypeError(f"{value!r} cannot stand in an override")
+
+
+def is_name(text: str) -> bool:
+    """Says whether Hydra reads a text as itself without quotes, which keys cannot have."""
+    return _NAME.fullmatch(text) is not None and text.lower() not in _WORDS
+
+
+def _key(key: object) -> str:
+    if not isinstance(key, str) or not is_name(key):
+        raise ValueError(f"{key!r} is no name, and Hydra takes no other keys")
+    return key
+
+
+def _quoted(text: str) -> str:
+    # Hydra's strings are OmegaConf's, which would look up what stands in ${}.
+    literal = _INTERPOLATION.sub(lambda found: found[1] * 2 + "\\${", text)
+    return QuotedString(literal, Quote.single).with_quotes()

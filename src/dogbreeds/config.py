@@ -16,7 +16,7 @@ from dogbreeds.commands import override
 from dogbreeds.data.layout import find_photos
 from dogbreeds.debug.hook_settings import check_smdebug
 from dogbreeds.errors import ConfigError
-from dogbreeds.model.names import BACKBONES
+from dogbreeds.model.names import BACKBONES, WEIGHTS
 from dogbreeds.run_directory import RUN_CONFIG
 from dogbreeds.schema import ModelConfig, SagemakerConfig, TrainConfig
 
@@ -247,7 +247,7 @@ def _model_problems(model: ModelConfig) -> list[str]:
         problems.append(f"model.hidden={model.hidden}: model.head=mlp needs one or more widths, such as [256].")
     if model.backbone in BACKBONES and model.unfreeze is not None:
         problems += _not_one_of("model.unfreeze", model.unfreeze, BACKBONES[model.backbone])
-    if model.weights not in ("imagenet", "random") and not Path(model.weights).is_file():
+    if model.weights not in WEIGHTS and not Path(model.weights).is_file():
         problems.append(f"model.weights={model.weights}: no such file. It may be imagenet, random or a file.")
     return problems
 

@@ -59,7 +59,7 @@ def entry_point(config_name: str, lists: tuple[str, ...] = ()) -> Callable[[Task
             except (CompactHydraException, OmegaConfBaseException) as error:
                 if user_wants_traceback:
                     raise
-                _leave(_explain(error, primary), UserError.exit_code)
+                _leave(explain(error, primary), UserError.exit_code)
             except ValueError as error:
                 # Hydra's own, of a command line with two commands.
                 if not str(error).startswith("Only one of --"):
@@ -149,8 +149,13 @@ def _config_file(task: Task, name: str) -> Path:
     raise UserError(f"No conf/{name}.yaml beside or above {script}: run the script from a checkout of the project.")
 
 
-def _explain(error: Exception, primary: Path) -> str:
-    """Hydra's message without its advice for programmers, and with the names that exist."""
+def explain(error: Exception, primary: Path) -> str:
+    """Returns Hydra's message without its advice for programmers, and with the names that exist.
+
+    Args:
+        error: Of Hydra or OmegaConf.
+        primary: The primary config that was composed.
+    """
     causes: list[str] = []
     current: BaseException | None = error
     while current is not None:

@@ -66,12 +66,13 @@ class RunResult:
         return f"{found} ({self.rules} rules)"
 
 
-def train(config: TrainConfig, began: float | None = None) -> RunResult:
+def train(config: TrainConfig, began: float | None = None, callbacks: Sequence[Callback] = ()) -> RunResult:
     """Trains, evaluates and packages one classifier.
 
     Args:
         config: A checked config, as `dogbreeds.config.load` returns it.
         began: When the program was started, in seconds since 1970, for the report; None is now.
+        callbacks: Listen to the training beside what the config asks for.
 
     Returns:
         The run directory and its metrics. Under DDP, processes other than the first leave after training.
@@ -93,7 +94,7 @@ def train(config: TrainConfig, began: float | None = None) -> RunResult:
             reference = prepared.reference(config, network.head)
         debugger.know(known_before(config, prepared, reference))
         with phase("training"):
-            history = fit_network(config, prepared, network, watching=debugger.callbacks())
+            history = fit_network(config, prepared, network, watching=[*debugger.callbacks(), *callbacks])
         with phase("test"):
             handler = package(run_dir, config, prepared, network)
             found = answers(handler, prepared.features.inputs)

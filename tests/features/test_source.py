@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from dogbreeds.errors import CacheError, ConfigError, DataError, EngineError
 from dogbreeds.features import source as source_module
-from dogbreeds.features.engines import choose
+from dogbreeds.features.engines import available, candidates, choose
 from dogbreeds.features.engines.reference import TorchEngine
 from dogbreeds.features.source import FeatureSource, Obtained
 from dogbreeds.features.store.array import FeatureArray
@@ -72,10 +72,10 @@ def engines(monkeypatch: pytest.MonkeyPatch) -> Engines:
     engines = Engines()
     monkeypatch.setattr(source_module, "build", engines.build)
 
-    def candidates(requested: str, device: torch.device) -> tuple[str, ...]:
+    def both(requested: str, device: torch.device) -> tuple[str, ...]:
         return BOTH if requested == "auto" else (requested,)
 
-    monkeypatch.setattr(source_module, "candidates", candidates)
+    monkeypatch.setattr(source_module, "candidates", both)
     return engines
 
 
@@ -391,9 +391,37 @@ def test_features_that_do_not_fit_are_refused_before_anything_runs(
 # --- the engine
 
 
-def test_an_engine_that_cannot_run_here_is_refused_at_once(store: FeatureStore) -> None:
+def test_an_engine_that_cannot_run_here_is_refused_before_anything_runs(
+    store: FeatureStore, files: dict[str, Path], engines: Engines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source_module, "candidates", candidates)
     with pytest.raises(ConfigError, match=r"features\.engine=cuda does not run on cpu"):
-        source(store, engine="cuda")
+        obtain(source(store, engine="cuda"), files)
+    assert engines.names == []
+
+
+@pytest.mark.parametrize("engine", ["auto", "cuda"])
+def test_features_of_an_engine_that_cannot_run_here_serve_as_well(
+    store: FeatureStore, files: dict[str, Path], engines: Engines, monkeypatch: pytest.MonkeyPatch, engine: str
+) -> None:
+    """Those that a machine with a GPU computed, for trials on one without."""
+    monkeypatch.setattr(source_module, "available", lambda device: ("cuda", "torch"))
+    obtain(source(store, engine="cuda"), files)
+    monkeypatch.setattr(source_module, "available", available)
+    here = source(store, engine=engine)
+    assert torch.equal(served(obtain(here, files), files), EXPECTED)
+    assert (here.engine, here.computed, engines.names) == ("cuda", 0, ["cuda"])
+
+
+def test_one_missing_photo_has_all_computed_by_what_runs_here(
+    store: FeatureStore, files: dict[str, Path], engines: Engines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source_module, "available", lambda device: ("cuda", "torch"))
+    obtain(source(store, engine="cuda"), dict(list(files.items())[1:]))
+    monkeypatch.setattr(source_module, "available", available)
+    here = source(store, engine="auto")
+    assert torch.equal(served(obtain(here, files), files), EXPECTED)
+    assert here.engine in BOTH and here.computed == COUNT
 
 
 @pytest.mark.parametrize(

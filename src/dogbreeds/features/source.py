@@ -11,7 +11,7 @@ import torch
 
 from dogbreeds.data.images import DECODING
 from dogbreeds.errors import CacheError, EngineError
-from dogbreeds.features.engines import Engine, build, candidates, choose, lanes_of
+from dogbreeds.features.engines import ENGINES, Engine, available, build, candidates, choose, lanes_of
 from dogbreeds.features.extract import fill
 from dogbreeds.features.store.array import FeatureArray
 from dogbreeds.features.store.segments import ArrayKey, Layout, StoredRows
@@ -78,12 +78,11 @@ class FeatureSource:
             batch_size: Images per forward pass; None is what suits the engine.
             workers: Threads that read photos; None is one per core.
             progress: Called as photos are finished.
-
-        Raises:
-            ConfigError: The engine cannot run here.
         """
-        self._store, self._trunk, self._device = store, trunk, device
-        self._candidates = candidates(engine, device)
+        self._store, self._trunk, self._device, self._requested = store, trunk, device, engine
+        # Their features may have come from a machine that has them.
+        self._elsewhere = [name for name in ENGINES if engine in ("auto", name) and name not in available(device)]
+        self._candidates = () if engine in self._elsewhere else candidates(engine, device)
         self._precision, self._batch_size, self._lanes = precision, batch_size, lanes_of(workers)
         self._progress = progress
         self._engine_name: str | None = None
@@ -112,6 +111,7 @@ class FeatureSource:
         Raises:
             DataError: A file has gone or changed.
             CacheError: The features do not fit into the store.
+            ConfigError: Some are missing, and the engine cannot run here.
         """
         unreadable = self._store.files.unreadable(files)
         for _ in range(_ATTEMPTS + len(self._candidates)):
@@ -139,15 +139,25 @@ class FeatureSource:
         )
 
     def _choose(self, wanted: Mapping[int, Sequence[str]]) -> tuple[dict[int, FeatureArray], dict[int, list[str]]]:
-        arrays = {name: {view: self._array(name, view) for view in wanted} for name in self._candidates}
-        missing = {
-            name: {view: array.missing(wanted[view]) for view, array in of_engine.items()}
-            for name, of_engine in arrays.items()
-        }
-        counts = {name: sum(map(len, of_engine.values())) for name, of_engine in missing.items()}
         if self._engine_name is None:
-            self._engine_name = choose(counts, self._trunk.operations)
-        return arrays[self._engine_name], missing[self._engine_name]
+            self._engine_name = self._soonest(wanted)
+        arrays = {view: self._array(self._engine_name, view) for view in wanted}
+        return arrays, {view: array.missing(wanted[view]) for view, array in arrays.items()}
+
+    def _soonest(self, wanted: Mapping[int, Sequence[str]]) -> str:
+        """The engine that has all features soonest: one that cannot run here only where none are missing."""
+
+        def missing(name: str) -> int:
+            return sum(len(self._array(name, view).missing(photos)) for view, photos in wanted.items())
+
+        counts = {name: missing(name) for name in self._candidates}
+        if all(counts.values()):
+            whole = [name for name in self._elsewhere if not missing(name)]
+            if whole:
+                return whole[0]
+        # Of one that was asked for and cannot run here, this says so.
+        self._candidates = self._candidates or candidates(self._requested, self._device)
+        return choose(counts, self._trunk.operations)
 
     def _array(self, engine: str, view: int) -> FeatureArray:
         key = ArrayKey(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+#: What `model.weights` accepts beside a file.
+WEIGHTS = ("imagenet", "random")
 _RESNET = ("layer1", "layer2", "layer3", "layer4")
 _CONVNEXT = ("stage1", "stage2", "stage3", "stage4")
 

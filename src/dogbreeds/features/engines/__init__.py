@@ -73,6 +73,9 @@ _COSTS = {
     "cuda": _Cost(3.0, 3e-4, 1 / 2e13),
 }
 
+#: All engines, whatever this machine has.
+ENGINES = tuple(_COSTS)
+
 
 def available(device: torch.device) -> tuple[str, ...]:
     """Returns the engines that can run on a device of this machine, `torch` always."""

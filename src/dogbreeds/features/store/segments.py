@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-SUFFIX = ".features"
+#: The directory of a store that has the segments, and how their names end.
+SEGMENTS, SUFFIX = "segments", ".features"
 _MAGIC = b"dogbreeds features 1\n"
 _HEADER_BYTES = 4096
 _MAPPED_FROM = 1 << 20

@@ -21,7 +21,15 @@ from dogbreeds.features.store.artefacts import Artefacts
 from dogbreeds.features.store.files import FileDigests
 from dogbreeds.features.store.index import DamagedIndexError, Index, NewerIndexError
 from dogbreeds.features.store.owners import Owners
-from dogbreeds.features.store.segments import SUFFIX, ArrayKey, Layout, Segment, read_header, size_of
+from dogbreeds.features.store.segments import (
+    SEGMENTS,
+    SUFFIX,
+    ArrayKey,
+    Layout,
+    Segment,
+    read_header,
+    size_of,
+)
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +72,7 @@ class FeatureStore:
         """
         directory = directory.expanduser()
         self.directory, self.max_bytes = directory, max_bytes
-        self._segments = directory / "segments"
+        self._segments = directory / SEGMENTS
         try:
             self._segments.mkdir(parents=True, exist_ok=True)
             self._owners = Owners(directory / "owners")
