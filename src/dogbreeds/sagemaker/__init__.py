@@ -1,0 +1,1 @@
+"""Runs of this project on Amazon SageMaker: the same run somewhere else."""

@@ -1,0 +1,195 @@
+"""What requests to SageMaker must look like, as botocore's copy of AWS's own service model says.
+
+Botocore itself looks at types, required members and least lengths before it sends a request. Enums, patterns and
+maxima, which AWS looks at too, are in the same files, so that a request can be judged whole before it leaves.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from botocore.model import ServiceModel, Shape
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    "structure": (Mapping,),
+    "map": (Mapping,),
+    "list": (list, tuple),
+    "string": (str,),
+    "boolean": (bool,),
+    "integer": (int,),
+    "long": (int,),
+    "float": (int, float),
+    "double": (int, float),
+    "timestamp": (datetime, int, float, str),
+    "blob": (bytes, bytearray, str),
+}
+_WORDS = {
+    "structure": "an object",
+    "map": "an object",
+    "list": "a list",
+    "string": "text",
+    "boolean": "true or false",
+    "integer": "a whole number",
+    "long": "a whole number",
+    "float": "a number",
+    "double": "a number",
+    "timestamp": "a time",
+    "blob": "bytes",
+}
+_NUMBERS = ("integer", "long", "float", "double")
+# Patterns are written for Java. What Python's re has no word for is put here in words that it has; \w, which also
+# knows the digits and letters of all scripts, is never narrower than what it stands for.
+_TRANSLATIONS = {
+    r"\p{Alnum}": "a-zA-Z0-9",
+    r"\p{L}": r"\w",
+    r"\p{M}": r"\u0300-\u036F",
+    r"\p{N}": r"\d",
+    r"\p{P}": r"!-/:-@\[-`{-~\u00A1-\u00BF\u2010-\u2027\u2030-\u205E",
+    r"\p{S}": r"$+<=>^`|~\u00A2-\u00A9\u20A0-\u20BF\u2100-\u2BFF",
+    r"\p{Z}": r"\s",
+    # Surrogate pairs, which a Python string has none of, stand for everything beyond the first plane.
+    r"\uD800\uDC00-\uDBFF\uDFFF": "\\U00010000-\\U0010FFFF",
+}
+# As the files have it, a misprint of `{1,128}`: no text can go on after its end.
+_MISPRINT = re.compile(r"\*\)\$\{(\d+),(\d+)\}$")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something in a request that the service would refuse.
+
+    Attributes:
+        path: Where: members by dots, elements by number, keys of maps by name, such as
+            `AlgorithmSpecification.MetricDefinitions[0].Regex` or `HyperParameters[model.name]`; empty for the whole.
+        message: What is wrong; completes a sentence that starts with the path.
+    """
+
+    path: str
+    message: str
+
+
+def problems(operation: str, request: Mapping[str, object]) -> list[Problem]:
+    """Judges a request to SageMaker against the service model.
+
+    Args:
+        operation: Its name in the API, such as `CreateTrainingJob`.
+        request: What boto3 is given, or what came over the wire (times are numbers then).
+
+    Returns:
+        What the service would refuse, in the order of the request; limits between several members are not in the
+        model and not looked at.
+
+    Raises:
+        KeyError: SageMaker has no such operation.
+    """
+    service = _service_model()
+    if operation not in service.operation_names:
+        raise KeyError(f"SageMaker has no operation {operation}")
+    shape = service.operation_model(operation).input_shape
+    return [] if shape is None else list(_walk(shape, request, ""))
+
+
+def response_problems(operation: str, response: Mapping[str, object]) -> list[Problem]:
+    """Judges an answer of SageMaker in the same way."""
+    shape = _service_model().operation_model(operation).output_shape
+    return [] if shape is None else list(_walk(shape, response, ""))
+
+
+def operations() -> Sequence[str]:
+    """Returns the names of all operations of SageMaker."""
+    return list(_service_model().operation_names)
+
+
+@cache
+def _service_model() -> ServiceModel:
+    from botocore.session import Session
+
+    return Session().get_service_model("sagemaker")
+
+
+def _walk(shape: Shape, value: Any, path: str) -> Iterator[Problem]:
+    kind = shape.type_name
+    if not _is_of(kind, value):
+        yield Problem(path, f"must be {_WORDS[kind]}, not {_shown(value)}")
+    elif kind == "structure":
+        yield from _structure(shape, value, path)
+    elif kind == "map":
+        yield from _size(shape, len(value), "entries", path)
+        for key, element in value.items():
+            yield from _walk(shape.key, key, f"{path}[{key}]")
+            yield from _walk(shape.value, element, f"{path}[{key}]")
+    elif kind == "list":
+        yield from _size(shape, len(value), "elements", path)
+        for position, element in enumerate(value):
+            yield from _walk(shape.member, element, f"{path}[{position}]")
+    elif kind == "string":
+        yield from _text(shape, value, path)
+    elif kind in _NUMBERS:
+        yield from _range(shape, value, path)
+
+
+def _is_of(kind: str, value: object) -> bool:
+    return isinstance(value, _TYPES[kind]) and not (kind in _NUMBERS and isinstance(value, bool))
+
+
+def _structure(shape: Shape, value: Mapping[str, Any], path: str) -> Iterator[Problem]:
+    def below(name: str) -> str:
+        return f"{path}.{name}" if path else name
+
+    for name in shape.required_members:
+        if name not in value:
+            yield Problem(below(name), "is missing")
+    if shape.metadata.get("union") and len(value) != 1:
+        yield Problem(path, f"must have exactly one of {', '.join(shape.members)}, has {len(value)}")
+    for name, element in value.items():
+        if name in shape.members:
+            yield from _walk(shape.members[name], element, below(name))
+        else:
+            yield Problem(below(name), "is unknown to the service")
+
+
+def _text(shape: Shape, value: str, path: str) -> Iterator[Problem]:
+    if shape.enum:
+        if value not in shape.enum:
+            yield Problem(path, f"must be one of {', '.join(shape.enum)}, not {_shown(value)}")
+        return
+    wrong_size = list(_size(shape, len(value), "characters", path))
+    yield from wrong_size
+    pattern = shape.metadata.get("pattern")
+    if pattern and not wrong_size and not readable(pattern).fullmatch(value):
+        yield Problem(path, f"must match {pattern}, {_shown(value)} does not")
+
+
+def _size(shape: Shape, size: int, unit: str, path: str) -> Iterator[Problem]:
+    least, most = shape.metadata.get("min"), shape.metadata.get("max")
+    if least is not None and size < least:
+        yield Problem(path, f"must have {least} {unit} at least, has {size}")
+    if most is not None and size > most:
+        yield Problem(path, f"must have {most} {unit} at most, has {size}")
+
+
+def _range(shape: Shape, value: float, path: str) -> Iterator[Problem]:
+    least, most = shape.metadata.get("min"), shape.metadata.get("max")
+    if least is not None and value < least:
+        yield Problem(path, f"must be {least} at least, is {value}")
+    if most is not None and value > most:
+        yield Problem(path, f"must be {most} at most, is {value}")
+
+
+@cache
+def readable(pattern: str) -> re.Pattern[str]:
+    """Returns a pattern of the service model as Python reads it; it is meant for whole texts."""
+    for java, python in _TRANSLATIONS.items():
+        pattern = pattern.replace(java, python)
+    return re.compile(_MISPRINT.sub(r"){\1,\2}", pattern))
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
