@@ -74,43 +74,43 @@ class Problem:
     message: str
 
 
-def problems(operation: str, request: Mapping[str, object]) -> list[Problem]:
-    """Judges a request to SageMaker against the service model.
+def problems(operation: str, request: Mapping[str, object], service: str = "sagemaker") -> list[Problem]:
+    """Judges a request against the service model.
 
     Args:
         operation: Its name in the API, such as `CreateTrainingJob`.
         request: What boto3 is given, or what came over the wire (times are numbers then).
+        service: Whose operation it is, by boto3's name.
 
     Returns:
         What the service would refuse, in the order of the request; limits between several members are not in the
         model and not looked at.
 
     Raises:
-        KeyError: SageMaker has no such operation.
+        KeyError: The service has no such operation.
     """
-    service = _service_model()
-    if operation not in service.operation_names:
-        raise KeyError(f"SageMaker has no operation {operation}")
-    shape = service.operation_model(operation).input_shape
+    if operation not in operations(service):
+        raise KeyError(f"{service} has no operation {operation}")
+    shape = _service_model(service).operation_model(operation).input_shape
     return [] if shape is None else list(_walk(shape, request, ""))
 
 
-def response_problems(operation: str, response: Mapping[str, object]) -> list[Problem]:
-    """Judges an answer of SageMaker in the same way."""
-    shape = _service_model().operation_model(operation).output_shape
+def response_problems(operation: str, response: Mapping[str, object], service: str = "sagemaker") -> list[Problem]:
+    """Judges an answer of a service in the same way."""
+    shape = _service_model(service).operation_model(operation).output_shape
     return [] if shape is None else list(_walk(shape, response, ""))
 
 
-def operations() -> Sequence[str]:
-    """Returns the names of all operations of SageMaker."""
-    return list(_service_model().operation_names)
+def operations(service: str = "sagemaker") -> Sequence[str]:
+    """Returns the names of all operations of a service."""
+    return list(_service_model(service).operation_names)
 
 
 @cache
-def _service_model() -> ServiceModel:
+def _service_model(service: str) -> ServiceModel:
     from botocore.session import Session
 
-    return Session().get_service_model("sagemaker")
+    return Session().get_service_model(service)
 
 
 def _walk(shape: Shape, value: Any, path: str) -> Iterator[Problem]:
