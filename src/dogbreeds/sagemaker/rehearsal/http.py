@@ -1,0 +1,170 @@
+"""The one port of a rehearsal: each request goes to the service that it was signed for."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import socket
+import threading
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast
+
+from moto.moto_server.werkzeug_app import MotoRequestHandler
+from werkzeug.serving import ThreadedWSGIServer
+from werkzeug.wrappers import Request, Response
+
+from dogbreeds.sagemaker import service_model
+from dogbreeds.sagemaker.rehearsal.faults import Faults, ServiceError, invalid
+from dogbreeds.sagemaker.rehearsal.objects import Objects
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+_LOG = logging.getLogger(__name__)
+_SCOPE = re.compile(r"Credential=[^/]+/\d+/(?P<region>[^/]+)/(?P<service>[^/]+)/aws4_request")
+# Moto has these, and nothing else of it is part of a rehearsal.
+_MOTO = ("s3", "iam", "sts")
+_PREFIXES = {"sagemaker": "SageMaker.", "logs": "Logs_20140328."}
+_JSON = "application/x-amz-json-1.1"
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request that has passed the service model.
+
+    Attributes:
+        region: Which region's service was asked.
+        body: Its members.
+    """
+
+    region: str
+    body: Mapping[str, Any]
+
+
+Operation = Callable[[Call], Mapping[str, Any]]
+Application = Callable[["WSGIEnvironment", "StartResponse"], Iterable[bytes]]
+
+
+@dataclass
+class Dispatcher:
+    """Finds out whom a request is for, checks it and answers; a WSGI application.
+
+    Attributes:
+        operations: By service and name, such as `operations["sagemaker"]["CreateTrainingJob"]`.
+        objects: Answers for S3, and for IAM and STS.
+        faults: Whom to tell to come back later.
+    """
+
+    operations: Mapping[str, Mapping[str, Operation]]
+    objects: Objects
+    faults: Faults
+    _calls: dict[str, int] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answers one request."""
+        request = Request(environ)
+        scope = _SCOPE.search(request.headers.get("Authorization", ""))
+        service = scope["service"] if scope else "s3"
+        if service in _MOTO:
+            return self.objects.application(environ, start_response)
+        try:
+            if service not in self.operations or scope is None:
+                raise ServiceError("UnknownOperationException", f"A rehearsal has no service {service}.")
+            answer = self._answer(service, scope["region"], request)
+            response = Response(json.dumps(answer), content_type=_JSON)
+        except ServiceError as error:
+            response = _refusal(error, 400)
+        except Exception:
+            _LOG.exception("The rehearsal failed to answer %s", request.headers.get("X-Amz-Target"))
+            response = _refusal(ServiceError("InternalFailure", "The rehearsal itself failed; see its log."), 500)
+        response.headers["x-amzn-RequestId"] = str(uuid.uuid4())
+        return response(environ, start_response)
+
+    def _answer(self, service: str, region: str, request: Request) -> Mapping[str, Any]:
+        target = request.headers.get("X-Amz-Target", "")
+        name = target.removeprefix(_PREFIXES[service])
+        operation = self.operations[service].get(name)
+        if operation is None:
+            known = name in service_model.operations(service)
+            why = "is not rehearsed: it needs AWS" if known else "is no operation of this service"
+            raise ServiceError("UnknownOperationException", f"{name or 'A request without a target'} {why}.")
+        self._throttle(name)
+        try:
+            body = json.loads(request.get_data() or b"{}")
+        except ValueError as error:
+            raise ServiceError("SerializationException", f"The request is not JSON: {error}") from error
+        problems = service_model.problems(name, body, service)
+        if problems:
+            found = "; ".join(f"Value at '{problem.path}' {problem.message}" for problem in problems)
+            raise invalid(f"{len(problems)} validation error{'s' * (len(problems) > 1)} detected: {found}")
+        return operation(Call(region, body))
+
+    def _throttle(self, name: str) -> None:
+        with self._lock:
+            self._calls[name] = self._calls.get(name, 0) + 1
+            if self._calls[name] <= self.faults.throttled.get(name, 0):
+                raise ServiceError("ThrottlingException", "Rate exceeded")
+
+
+def _refusal(error: ServiceError, status: int) -> Response:
+    body = json.dumps({"__type": error.code, "message": error.message})
+    return Response(body, status, {"x-amzn-errortype": error.code}, content_type=_JSON)
+
+
+def _nobody(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    raise RuntimeError("the server has not been started")
+
+
+class _Handler(MotoRequestHandler):
+    # An answer comes in two packets, and the second one must not wait for the first to be acknowledged.
+    disable_nagle_algorithm = True
+
+    def setup(self) -> None:
+        super().setup()
+        cast(Server, self.server).connections.add(self.connection)
+
+    def finish(self) -> None:
+        cast(Server, self.server).connections.discard(self.connection)
+        super().finish()
+
+    def log(self, type: str, message: str, *args: Any) -> None:
+        _LOG.debug(message, *args)
+
+
+class Server(ThreadedWSGIServer):
+    """Serves a WSGI application on a free port of the loopback device, from threads that end with it."""
+
+    # Those that are joined when the server is closed.
+    daemon_threads = False
+    block_on_close = True
+
+    def __init__(self) -> None:
+        """Takes a port; who comes before `start` has to wait."""
+        self.connections: set[socket.socket] = set()
+        super().__init__("127.0.0.1", 0, _nobody, handler=_Handler)
+        self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, name="rehearsal")
+
+    def start(self, application: Application) -> None:
+        """Begins to serve."""
+        self.app = application
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def close(self) -> None:
+        """Ends, also the connections that clients keep open."""
+        self.shutdown()
+        self._thread.join()
+        for connection in list(self.connections):
+            try:
+                connection.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                _LOG.debug("a client was faster to hang up")
+        self.server_close()

@@ -1,0 +1,154 @@
+"""The instance of a training job, as far as its script can tell: a directory laid out like /opt/ml."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from dogbreeds.sagemaker.rehearsal.objects import Objects, split_uri
+from dogbreeds.sagemaker.rehearsal.source_code import unpack_code
+
+#: Tells the script where checkpoints go, in place of CheckpointConfig.LocalPath, which would lie outside the job.
+CHECKPOINT_VARIABLE = "DOGBREEDS_CHECKPOINT_DIR"
+# The toolkit asks the network for other names, and for up to 15 minutes.
+_HOST = "localhost"
+_GROUP = "homogeneousCluster"
+_THREADS = "2"
+# What of this process's environment belongs to the machine rather than to the person.
+_KEPT = ("PATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "SYSTEMROOT")
+
+
+class Machine:
+    """A job's disk and environment; nothing of it lies outside its directory.
+
+    Attributes:
+        directory: All of it.
+        base: What is /opt/ml on AWS.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        """Takes a directory, which `prepare` empties."""
+        self.directory = directory
+        self.base = directory / "ml"
+        self.checkpoints = self.base / "checkpoints"
+        self.model = self.base / "model"
+        self.output = self.base / "output"
+        self.tensors = self.output / "tensors"
+
+    def prepare(self, job: Mapping[str, Any], objects: Objects) -> None:
+        """Fetches everything that a job needs.
+
+        Args:
+            job: Its description.
+            objects: Where code, channels and checkpoints are.
+
+        Raises:
+            JobFailure: Its code cannot run here.
+        """
+        self.remove()
+        # Where this directory is missing the toolkit begins to send what the script puts there to S3 itself.
+        for path in (self.model, self.output / "data", self.output / "intermediate", self._scratch):
+            path.mkdir(parents=True)
+        for channel in job.get("InputDataConfig", []):
+            target = self.base / "input" / "data" / channel["ChannelName"]
+            target.mkdir(parents=True)
+            download(objects, channel["DataSource"]["S3DataSource"]["S3Uri"], target)
+        if "CheckpointConfig" in job:
+            self.checkpoints.mkdir()
+            download(objects, f"{job['CheckpointConfig']['S3Uri'].rstrip('/')}/", self.checkpoints)
+        unpack_code(job.get("HyperParameters", {}), objects, self.base / "code")
+        self._write_config(job)
+
+    def environment(self, job: Mapping[str, Any], region: str, url: str) -> dict[str, str]:
+        """Returns the variables that the toolkit and the script see."""
+        variables = {name: os.environ[name] for name in _KEPT if name in os.environ}
+        variables |= {
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{variables.get('PATH', os.defpath)}",
+            "HOME": str(self._scratch),
+            "TMPDIR": str(self._scratch),
+            "LANG": "C.UTF-8",
+            "PYTHONUNBUFFERED": "1",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "OMP_NUM_THREADS": _THREADS,
+            "SAGEMAKER_BASE_DIR": str(self.base),
+            "TRAINING_JOB_NAME": job["TrainingJobName"],
+            "TRAINING_JOB_ARN": job["TrainingJobArn"],
+            "AWS_REGION": region,
+            "AWS_DEFAULT_REGION": region,
+            "AWS_ENDPOINT_URL": url,
+            "AWS_ACCESS_KEY_ID": "rehearsal",
+            "AWS_SECRET_ACCESS_KEY": "rehearsal",
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+        if "CheckpointConfig" in job:
+            variables[CHECKPOINT_VARIABLE] = str(self.checkpoints)
+        if "DebugHookConfig" in job:
+            variables["SMDEBUG_CONFIG_FILE_PATH"] = str(self._config / "debughookconfig.json")
+        return {**variables, **job.get("Environment", {})}
+
+    def remove(self) -> None:
+        """Removes all of it, as the end of an instance does."""
+        if self.directory.exists():
+            shutil.rmtree(self.directory)
+
+    @property
+    def _config(self) -> Path:
+        return self.base / "input" / "config"
+
+    @property
+    def _scratch(self) -> Path:
+        return self.directory / "home"
+
+    def _write_config(self, job: Mapping[str, Any]) -> None:
+        kind = job["ResourceConfig"].get("InstanceType", "local")
+        group = {"instance_group_name": _GROUP, "instance_type": kind, "hosts": [_HOST]}
+        files: dict[str, Any] = {
+            "hyperparameters": job.get("HyperParameters", {}),
+            "resourceconfig": {
+                "current_host": _HOST,
+                "current_instance_type": kind,
+                "current_group_name": _GROUP,
+                "hosts": [_HOST],
+                "instance_groups": [group],
+                "network_interface_name": "lo",
+            },
+            "inputdataconfig": {
+                channel["ChannelName"]: {
+                    "TrainingInputMode": "File",
+                    "S3DistributionType": "FullyReplicated",
+                    "RecordWrapperType": "None",
+                    **({"ContentType": channel["ContentType"]} if "ContentType" in channel else {}),
+                }
+                for channel in job.get("InputDataConfig", [])
+            },
+        }
+        if "DebugHookConfig" in job:
+            files["debughookconfig"] = job["DebugHookConfig"] | {"LocalPath": str(self.tensors)}
+        self._config.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            (self._config / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+def download(objects: Objects, uri: str, target: Path) -> None:
+    """Copies the objects under a prefix into a directory, as File mode does.
+
+    A prefix is no directory: `s3://bucket/photos` also means `s3://bucket/photos2/...`. Paths are relative to the
+    prefix where it ends at a slash of the key, otherwise to what stands before its last slash.
+    """
+    _, prefix = split_uri(uri)
+    for found in objects.under(uri):
+        rest = found.key[len(prefix) :]
+        if prefix and not prefix.endswith("/") and not rest.startswith("/"):
+            rest = found.key[prefix.rfind("/") + 1 :]
+        relative = PurePosixPath(rest.lstrip("/"))
+        # Empty objects whose key ends with a slash are what consoles show as folders.
+        if found.key.endswith("/") or ".." in relative.parts:
+            continue
+        path = target / relative
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(found.path, path)

@@ -1,0 +1,81 @@
+"""What comes back from a job's disk to S3: the two archives, checkpoints, tensors."""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from dogbreeds.sagemaker.rehearsal.objects import Objects
+
+# Most of what training makes does not get smaller.
+_COMPRESSION = 1
+
+
+class Synced:
+    """A directory whose files are copied to S3 whenever they have changed; what is removed stays there, as on AWS."""
+
+    def __init__(self, directory: Path, uri: str, objects: Objects, *, restored: bool) -> None:
+        """Takes a directory and the prefix that its files are copied to.
+
+        Args:
+            directory: Where the files are made.
+            uri: Where they go.
+            objects: All buckets.
+            restored: Whether what is in the directory now came from there.
+        """
+        self._directory, self._uri, self._objects = directory, uri.rstrip("/"), objects
+        self._known = {path: _state(path) for path in _files(directory)} if restored else {}
+
+    def update(self) -> None:
+        """Copies what is new.
+
+        Raises:
+            NoBucketError: There is no such bucket.
+        """
+        for path in _files(self._directory):
+            try:
+                state = _state(path)
+                if self._known.get(path) == state:
+                    continue
+                self._objects.put(f"{self._uri}/{path.relative_to(self._directory).as_posix()}", path)
+            except FileNotFoundError:
+                # The script has renamed or removed it since it was listed.
+                continue
+            self._known[path] = state
+
+
+def upload_archive(directory: Path, uri: str, objects: Objects, scratch: Path) -> bool:
+    """Makes an object of a directory's content, a tar archive with gzip.
+
+    Args:
+        directory: Its files become members named relative to it.
+        uri: Where to.
+        objects: All buckets.
+        scratch: A place for the archive.
+
+    Returns:
+        Whether there was anything to upload.
+
+    Raises:
+        NoBucketError: There is no such bucket.
+    """
+    members = sorted(directory.iterdir()) if directory.is_dir() else []
+    if not members:
+        return False
+    archive = scratch / uri.rpartition("/")[2]
+    with tarfile.open(archive, "w:gz", compresslevel=_COMPRESSION) as tar:
+        for path in members:
+            tar.add(path, arcname=path.name)
+    objects.put(uri, archive)
+    archive.unlink()
+    return True
+
+
+def _files(directory: Path) -> Iterator[Path]:
+    return (path for path in sorted(directory.rglob("*")) if path.is_file())
+
+
+def _state(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_mtime_ns, found.st_size

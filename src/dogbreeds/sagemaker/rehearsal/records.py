@@ -1,0 +1,101 @@
+"""What a rehearsal knows of its jobs, in files that are whole at any moment."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dogbreeds.atomic import write_text
+from dogbreeds.sagemaker.rehearsal.faults import ServiceError, invalid
+
+#: Statuses of jobs that have ended.
+ENDED = ("Completed", "Failed", "Stopped")
+
+
+@dataclass
+class Record:
+    """A job.
+
+    Attributes:
+        description: What the Describe operation answers; times are seconds since 1970.
+        tags: Its tags.
+        series: By metric, time and value of all that came.
+        tuned: Of a child of a tuning job, the values that were chosen for it.
+        process: Process id and start time of its toolkit while that runs, to end it should this process be killed.
+    """
+
+    description: dict[str, Any]
+    tags: list[dict[str, str]] = field(default_factory=list)
+    series: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    tuned: dict[str, str] = field(default_factory=dict)
+    process: tuple[int, float] | None = None
+
+
+class Records:
+    """The jobs of one kind, by name."""
+
+    def __init__(self, directory: Path, kind: str, changed: threading.Condition) -> None:
+        """Reads what there is.
+
+        Args:
+            directory: Holds one file per job.
+            kind: `TrainingJob` or `HyperParameterTuningJob`.
+            changed: Guards the records of all kinds, and is notified of each change.
+        """
+        directory.mkdir(parents=True, exist_ok=True)
+        self._directory, self._kind, self._changed = directory, kind, changed
+        self._status = f"{kind}Status"
+        self._records: dict[str, Record] = {}
+        for path in directory.glob("*.json"):
+            self._records[path.stem] = Record(**json.loads(path.read_text(encoding="utf-8")))
+
+    def __iter__(self) -> Iterator[Record]:
+        """Yields all jobs."""
+        with self._changed:
+            return iter(list(self._records.values()))
+
+    def __getitem__(self, name: str) -> Record:
+        """Returns a job.
+
+        Raises:
+            ServiceError: There is none of that name.
+        """
+        with self._changed:
+            if name not in self._records:
+                raise invalid("Requested resource not found.")
+            return self._records[name]
+
+    def with_arn(self, arn: str) -> Record | None:
+        """Returns the job of an ARN, or None."""
+        return next((record for record in self if record.description[f"{self._kind}Arn"] == arn), None)
+
+    def add(self, name: str, record: Record) -> None:
+        """Takes a new job.
+
+        Raises:
+            ServiceError: The name is taken.
+        """
+        with self._changed:
+            # On AWS names are unique whatever the case of their letters.
+            if name.lower() in (known.lower() for known in self._records):
+                arn = self[name].description[f"{self._kind}Arn"] if name in self._records else name
+                raise ServiceError("ResourceInUse", f"Job name must be unique within an account and region: {arn}")
+            self._records[name] = record
+            self.save(record)
+
+    def save(self, record: Record) -> None:
+        """Writes down what has become of a job."""
+        with self._changed:
+            record.description["LastModifiedTime"] = time.time()
+            path = self._directory / f"{record.description[f'{self._kind}Name']}.json"
+            write_text(path, json.dumps(asdict(record), indent=1))
+            self._changed.notify_all()
+
+    def ended(self, record: Record) -> bool:
+        """Tells whether a job is over."""
+        return record.description[self._status] in ENDED

@@ -1,0 +1,113 @@
+"""How a tuning job chooses hyperparameters: Optuna behind the service's ranges and strategies."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.pruners import BasePruner, HyperbandPruner, NopPruner
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.trial import Trial
+
+from dogbreeds.sagemaker.rehearsal.tuning_checks import ranges_of
+
+# Points that are drawn before there is anything to learn from.
+_POINTS_BEFORE_THE_MODEL = 3
+_REVERSE = "ReverseLogarithmic"
+
+
+class Sampler:
+    """Chooses the values of one training job after the other, and learns from what came of them."""
+
+    def __init__(self, config: Mapping[str, Any], seed: int) -> None:
+        """Begins a search.
+
+        Args:
+            config: HyperParameterTuningJobConfig.
+            seed: Decides all points, as far as results come in the same order.
+        """
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._ranges = {each["Name"]: (kind, each) for kind, each in ranges_of(config)}
+        self._distributions = {name: _distribution(kind, each) for name, (kind, each) in self._ranges.items()}
+        objective = config["HyperParameterTuningJobObjective"]["Type"]
+        self._study = optuna.create_study(
+            direction=objective.lower(), sampler=_sampler(config["Strategy"], seed), pruner=_pruner(config)
+        )
+        if config["Strategy"] == "Grid":
+            choices = [each["Values"] for _, each in self._ranges.values()]
+            for values in itertools.product(*choices):
+                self._study.enqueue_trial(dict(zip(self._ranges, values, strict=True)))
+
+    def learn(self, results: Iterable[tuple[Mapping[str, str], float]]) -> None:
+        """Takes what other tuning jobs have found, as far as it lies in these ranges."""
+        for values, objective in results:
+            if values.keys() != self._ranges.keys():
+                continue
+            parameters = {name: self._encode(name, value) for name, value in values.items()}
+            try:
+                trial = optuna.create_trial(params=parameters, distributions=self._distributions, value=objective)
+            except ValueError:
+                # It lies outside.
+                continue
+            self._study.add_trial(trial)
+
+    def ask(self) -> tuple[Trial, dict[str, str]]:
+        """Returns the next point: the trial to tell of it, and its values as the job gets them."""
+        trial = self._study.ask(self._distributions)
+        return trial, {name: self._decode(name, trial.params[name]) for name in self._ranges}
+
+    def falls_behind(self, trial: Trial, series: Iterable[tuple[int, float]]) -> bool:
+        """Takes epoch and objective of a job that goes on, and returns whether Hyperband would end it."""
+        for epoch, value in series:
+            trial.report(value, epoch)
+        return trial.should_prune()
+
+    def tell(self, trial: Trial, objective: float | None) -> None:
+        """Takes what came of a job; None where it failed."""
+        if objective is None:
+            self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
+        else:
+            self._study.tell(trial, objective)
+
+    def _decode(self, name: str, parameter: Any) -> str:
+        _, each = self._ranges[name]
+        return repr(1 - parameter) if each.get("ScalingType") == _REVERSE else str(parameter)
+
+    def _encode(self, name: str, value: str) -> float | int | str:
+        kind, each = self._ranges[name]
+        if kind == "Categorical":
+            return value
+        if kind == "Integer":
+            return int(value)
+        return 1 - float(value) if each.get("ScalingType") == _REVERSE else float(value)
+
+
+def _distribution(kind: str, each: Mapping[str, Any]) -> BaseDistribution:
+    scaling = each.get("ScalingType", "Auto")
+    if kind == "Categorical":
+        return CategoricalDistribution(each["Values"])
+    if kind == "Integer":
+        return IntDistribution(int(each["MinValue"]), int(each["MaxValue"]), log=scaling == "Logarithmic")
+    low, high = float(each["MinValue"]), float(each["MaxValue"])
+    if scaling == _REVERSE:
+        return FloatDistribution(1 - high, 1 - low, log=True)
+    return FloatDistribution(low, high, log=scaling == "Logarithmic")
+
+
+def _sampler(strategy: str, seed: int) -> BaseSampler:
+    if strategy in ("Random", "Grid"):
+        return RandomSampler(seed=seed)
+    # Jobs that still run are taken for bad ones, so that the next is not their twin.
+    return TPESampler(seed=seed, n_startup_trials=_POINTS_BEFORE_THE_MODEL, constant_liar=True)
+
+
+def _pruner(config: Mapping[str, Any]) -> BasePruner:
+    if config["Strategy"] != "Hyperband":
+        return NopPruner()
+    resources = config.get("StrategyConfig", {}).get("HyperbandStrategyConfig", {})
+    return HyperbandPruner(
+        min_resource=resources.get("MinResource", 1), max_resource=resources.get("MaxResource", "auto")
+    )

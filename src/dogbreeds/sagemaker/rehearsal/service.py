@@ -1,0 +1,190 @@
+"""A rehearsal: a service on this machine in place of AWS, for as long as a command runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import threading
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from filelock import FileLock, Timeout
+
+from dogbreeds.errors import UserError
+from dogbreeds.sagemaker.rehearsal.checks import ROLE
+from dogbreeds.sagemaker.rehearsal.faults import Faults, invalid
+
+if TYPE_CHECKING:
+    from boto3 import Session
+
+    from dogbreeds.sagemaker.rehearsal.http import Call, Operation
+    from dogbreeds.sagemaker.rehearsal.records import Record, Records
+
+#: Where clients are unless they say otherwise.
+REGION = "us-east-1"
+_LOCK = "lock"
+_TRUST = {
+    "Version": "2012-10-17",
+    "Statement": [
+        {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"Service": "sagemaker.amazonaws.com"}}
+    ],
+}
+
+
+class Rehearsal:
+    """S3, IAM, STS, CloudWatch Logs and SageMaker on a port of this machine, which keep what they are given.
+
+    A context manager: jobs run from `with` to its end, and what they made is in the directory afterwards. There can
+    be one at a time in a process.
+    """
+
+    def __init__(self, directory: Path, faults: Faults) -> None:
+        """Takes the place of everything that it holds.
+
+        Args:
+            directory: Made where it is missing; a later rehearsal of the same directory knows all that this one did.
+            faults: What is to go wrong.
+        """
+        self._directory, self._faults = directory, faults
+        self._url: str | None = None
+
+    def __enter__(self) -> Self:
+        """Opens the directory and begins to answer.
+
+        Raises:
+            UserError: Another process has it open, or the environment sends requests somewhere else.
+        """
+        with ExitStack() as stack:
+            self._open(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Ends the jobs that still run, which fail by that, and everything else."""
+        self._url = None
+        self._stack.close()
+
+    @property
+    def url(self) -> str:
+        """Where it answers: AWS_ENDPOINT_URL of other programs."""
+        if self._url is None:
+            raise RuntimeError("the rehearsal is not open")
+        return self._url
+
+    def session(self, region: str = REGION) -> Session:
+        """Returns a boto3 session whose clients come here."""
+        import boto3
+        from botocore.session import Session
+
+        config = self._directory / "aws.ini"
+        config.write_text(f"[default]\nendpoint_url = {self.url}\n", encoding="utf-8")
+        core = Session(profile="default")
+        core.set_config_variable("config_file", str(config))
+        core.set_config_variable("region", region)
+        core.set_credentials("rehearsal", "rehearsal")
+        return boto3.Session(botocore_session=core)
+
+    def client(self, service: str) -> Any:
+        """Returns a boto3 client, such as `client("sagemaker")`."""
+        return self.session().client(service)
+
+    def _open(self, stack: ExitStack) -> None:
+        from dogbreeds.sagemaker.rehearsal.http import Dispatcher, Server
+        from dogbreeds.sagemaker.rehearsal.logs import Logs
+        from dogbreeds.sagemaker.rehearsal.objects import Objects
+        from dogbreeds.sagemaker.rehearsal.records import Records
+        from dogbreeds.sagemaker.rehearsal.training_jobs import TrainingJobs
+        from dogbreeds.sagemaker.rehearsal.training_run import Premises
+        from dogbreeds.sagemaker.rehearsal.tuning_jobs import TuningJobs
+
+        _refuse_endpoints()
+        directory = self._directory.resolve()
+        stack.enter_context(_locked(directory))
+        changed = threading.Condition()
+        training = Records(directory / "training_jobs", "TrainingJob", changed)
+        tuning = Records(directory / "tuning_jobs", "HyperParameterTuningJob", changed)
+        objects = Objects(directory / "s3")
+        stack.callback(objects.close)
+        logs = Logs(directory / "logs")
+        stack.callback(logs.close)
+        server = Server()
+        stack.callback(server.server_close)
+        premises = Premises(training, objects, logs, self._faults, directory / "machines", server.url, changed)
+        training_jobs = TrainingJobs(premises)
+        stack.callback(training_jobs.close)
+        tuning_jobs = TuningJobs(tuning, premises, training_jobs)
+        stack.callback(tuning_jobs.close)
+        operations = {
+            "sagemaker": {**training_jobs.operations, **tuning_jobs.operations, **_tags(training, tuning)},
+            "logs": logs.operations,
+        }
+        server.start(Dispatcher(operations, objects, self._faults))
+        # The first to go, so that nothing is accepted any more.
+        stack.callback(server.close)
+        self._url = server.url
+        self.client("iam").create_role(RoleName=ROLE, AssumeRolePolicyDocument=json.dumps(_TRUST))
+
+
+def clear(directory: Path) -> None:
+    """Removes everything that a rehearsal has kept.
+
+    Raises:
+        UserError: It is open, or the directory is none of a rehearsal.
+    """
+    if not directory.exists():
+        return
+    if not (directory / _LOCK).exists():
+        raise UserError(f"{directory} is no directory of a rehearsal: nothing was removed.")
+    with _locked(directory):
+        shutil.rmtree(directory)
+
+
+def _locked(directory: Path) -> ExitStack:
+    """Holds a directory for this process alone until the stack is closed."""
+    directory.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(directory / _LOCK, is_singleton=False, thread_local=False)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        raise UserError(
+            f"Another rehearsal has {directory} open: wait until it ends, or take another directory."
+        ) from error
+    stack = ExitStack()
+    stack.callback(lock.release)
+    return stack
+
+
+def _refuse_endpoints() -> None:
+    found = [name for name in os.environ if name.startswith("AWS_ENDPOINT_URL")]
+    if found:
+        raise UserError(
+            f"{found[0]} sends requests to {os.environ[found[0]]}, past the rehearsal: unset {' '.join(found)}"
+        )
+
+
+def _tags(*kinds: Records) -> Mapping[str, Operation]:
+    """Returns the operations on tags, which jobs of all kinds have."""
+
+    def find(call: Call) -> tuple[Record, Records]:
+        for records in kinds:
+            if (record := records.with_arn(call.body["ResourceArn"])) is not None:
+                return record, records
+        raise invalid("Requested resource not found.")
+
+    def add(call: Call) -> Mapping[str, Any]:
+        record, records = find(call)
+        tags = {tag["Key"]: tag["Value"] for tag in [*record.tags, *call.body["Tags"]]}
+        record.tags = [{"Key": key, "Value": value} for key, value in tags.items()]
+        records.save(record)
+        return {"Tags": record.tags}
+
+    def list_all(call: Call) -> Mapping[str, Any]:
+        return {"Tags": find(call)[0].tags}
+
+    return {"AddTags": add, "ListTags": list_all}

@@ -1,0 +1,89 @@
+"""The code of a job: fetched, unpacked, and its requirements looked up instead of installed."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import shutil
+import tarfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from packaging.requirements import InvalidRequirement, Requirement
+
+from dogbreeds.sagemaker.rehearsal.faults import JobFailure
+from dogbreeds.sagemaker.rehearsal.objects import Objects
+
+#: Hyperparameter that says where the code lies.
+SUBMIT_DIRECTORY = "sagemaker_submit_directory"
+_REQUIREMENTS = "requirements.txt"
+
+
+def unpack_code(hyperparameters: Mapping[str, str], objects: Objects, target: Path) -> None:
+    """Puts a job's code in place.
+
+    The toolkit would fetch it itself, and would then install its requirements into the environment that this very
+    process runs in. It finds the code there already, and no list of requirements.
+
+    Args:
+        hyperparameters: Those of the job.
+        objects: Where the archive is.
+        target: The directory for the code; it may be there already.
+
+    Raises:
+        JobFailure: There is no such archive, it cannot be unpacked, or needs what this machine does not have.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    uri = hyperparameters.get(SUBMIT_DIRECTORY)
+    if uri is None:
+        return
+    uri = _plain(uri)
+    archive = next((found for found in objects.under(uri) if uri.endswith(f"/{found.key}")), None)
+    if archive is None:
+        raise JobFailure(f"ClientError: {SUBMIT_DIRECTORY} is {uri}, and there is no such object.")
+    try:
+        with tarfile.open(archive.path) as tar:
+            tar.extractall(target, filter="data")
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise JobFailure(f"ClientError: {uri} cannot be unpacked: {error}") from error
+    if (target / "setup.py").exists():
+        raise JobFailure(
+            f"ClientError: {uri} has a setup.py, which would be installed: a rehearsal installs nothing."
+        )
+    requirements = target / _REQUIREMENTS
+    if requirements.exists():
+        missing = list(unsatisfied(requirements.read_text(encoding="utf-8")))
+        if missing:
+            raise JobFailure(
+                f"AlgorithmError: InstallRequirementsError: {_REQUIREMENTS} asks for {'; '.join(missing)}. "
+                "A rehearsal installs nothing: install it into the environment that rehearses."
+            )
+        shutil.move(requirements, target.parent / _REQUIREMENTS)
+
+
+def unsatisfied(requirements: str) -> Iterator[str]:
+    """Yields what this environment lacks of a requirements file, one phrase for each line that it does not meet."""
+    for line in requirements.splitlines():
+        text = line.split(" #")[0].strip()
+        # Options for pip say where packages come from.
+        if not text or text.startswith(("#", "-")):
+            continue
+        try:
+            requirement = Requirement(text)
+        except InvalidRequirement as error:
+            yield f"{text}, which cannot be read ({str(error).splitlines()[0]})"
+            continue
+        if requirement.marker is not None and not requirement.marker.evaluate():
+            continue
+        try:
+            version = importlib.metadata.version(requirement.name)
+        except importlib.metadata.PackageNotFoundError:
+            yield f"{text}, which is not installed here"
+            continue
+        if not requirement.specifier.contains(version, prereleases=True):
+            yield f"{text}, and {version} is installed here"
+
+
+def _plain(value: str) -> str:
+    """Returns a hyperparameter without the JSON quotes that some clients put around it."""
+    return str(json.loads(value)) if value.startswith('"') else value

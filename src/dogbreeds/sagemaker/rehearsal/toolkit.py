@@ -1,0 +1,111 @@
+"""AWS's own training toolkit as a process, and everything that it starts."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import psutil
+
+# `train`, whatever the PATH says.
+_COMMAND = (sys.executable, "-m", "sagemaker_training.cli.train")
+_READ_BYTES = 1 << 16
+
+
+class Toolkit:
+    """A running `train`, in a process group of its own; stdout and stderr are read as one."""
+
+    def __init__(self, directory: Path, environment: Mapping[str, str]) -> None:
+        """Starts it.
+
+        Args:
+            directory: Where it is started; the toolkit itself starts the script among its code.
+            environment: All variables that it sees.
+        """
+        self._process = subprocess.Popen(
+            _COMMAND,
+            cwd=directory,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            bufsize=0,
+            start_new_session=True,
+        )
+        assert self._process.stdout is not None
+        self._output = self._process.stdout
+        os.set_blocking(self._output.fileno(), False)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._output, selectors.EVENT_READ)
+        self._rest = b""
+
+    @property
+    def identity(self) -> tuple[int, float]:
+        """Process id and start time, which together are nobody else's."""
+        return self._process.pid, psutil.Process(self._process.pid).create_time()
+
+    @property
+    def running(self) -> bool:
+        """Whether `train` itself still runs; what it started may go on without it."""
+        return self._process.poll() is None
+
+    def lines(self, seconds: float) -> list[str] | None:
+        """Returns the lines that are there, waiting for one a while, or None when all who could write have ended."""
+        if not self._selector.select(seconds):
+            return []
+        chunk = self._output.read(_READ_BYTES)
+        if chunk:
+            *whole, self._rest = (self._rest + chunk).split(b"\n")
+        elif chunk is None:
+            return []
+        elif self._rest:
+            whole, self._rest = [self._rest], b""
+        else:
+            return None
+        return [line.decode("utf-8", "replace").rstrip("\r") for line in whole]
+
+    def terminate(self) -> None:
+        """Asks `train` to end, as the service does; the toolkit tells nobody."""
+        self._process.terminate()
+
+    def kill(self) -> None:
+        """Ends all that it started."""
+        kill_group(self._process.pid)
+
+    def close(self) -> int:
+        """Ends all that is left, and returns the exit code of `train`."""
+        self.kill()
+        code = self._process.wait()
+        self._selector.close()
+        self._output.close()
+        return code
+
+
+def kill_group(leader: int) -> None:
+    """Kills the processes of a group, and those that its leader started elsewhere."""
+    try:
+        strays = psutil.Process(leader).children(recursive=True)
+    except psutil.NoSuchProcess:
+        strays = []
+    try:
+        os.killpg(leader, signal.SIGKILL)
+    except ProcessLookupError:
+        # All of them have ended.
+        return
+    for stray in strays:
+        try:
+            stray.kill()
+        except psutil.NoSuchProcess:
+            continue
+
+
+def kill_left_over(identity: tuple[int, float]) -> None:
+    """Kills a toolkit that a process which was killed has left behind."""
+    pid, started = identity
+    if psutil.pid_exists(pid) and abs(psutil.Process(pid).create_time() - started) < 1:
+        kill_group(pid)

@@ -1,0 +1,173 @@
+"""The operations on training jobs."""
+
+from __future__ import annotations
+
+import copy
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from dogbreeds.sagemaker.rehearsal.checks import check_training_job
+from dogbreeds.sagemaker.rehearsal.faults import invalid
+from dogbreeds.sagemaker.rehearsal.http import Call, Operation
+from dogbreeds.sagemaker.rehearsal.listing import page
+from dogbreeds.sagemaker.rehearsal.objects import ACCOUNT
+from dogbreeds.sagemaker.rehearsal.records import Record
+from dogbreeds.sagemaker.rehearsal.toolkit import kill_left_over
+from dogbreeds.sagemaker.rehearsal.training_run import CLOSED, Premises, TrainingRun
+
+_SUMMARY = (
+    "TrainingJobName",
+    "TrainingJobArn",
+    "CreationTime",
+    "TrainingEndTime",
+    "LastModifiedTime",
+    "TrainingJobStatus",
+    "SecondaryStatus",
+)
+# Members of an answer that a request can leave open.
+_ALWAYS = {
+    "EnableNetworkIsolation": False,
+    "EnableInterContainerTrafficEncryption": False,
+    "EnableManagedSpotTraining": False,
+}
+
+
+class TrainingJobs:
+    """All training jobs, and those of them that run."""
+
+    def __init__(self, premises: Premises) -> None:
+        """Ends what a rehearsal that was killed left behind."""
+        self._premises = premises
+        self._runs: dict[str, TrainingRun] = {}
+        self._capacity_errors = premises.faults.capacity_errors
+        self._lock = threading.Lock()
+        for record in premises.records:
+            if not premises.records.ended(record):
+                if record.process is not None:
+                    kill_left_over(record.process)
+                fail(record.description, "TrainingJob", CLOSED)
+                record.process = None
+                premises.records.save(record)
+
+    @property
+    def operations(self) -> Mapping[str, Operation]:
+        """What can be asked."""
+        return {
+            "CreateTrainingJob": lambda call: self.create(call.body, call.region),
+            "DescribeTrainingJob": self._describe,
+            "ListTrainingJobs": self._list,
+            "StopTrainingJob": self._stop,
+        }
+
+    def create(
+        self,
+        request: Mapping[str, Any],
+        region: str,
+        tuning_job: str | None = None,
+        tuned: Mapping[str, str] | None = None,
+    ) -> Mapping[str, Any]:
+        """Accepts a job and starts it.
+
+        Args:
+            request: The request, which fits the service model.
+            region: Where it is to run.
+            tuning_job: The ARN of the tuning job that it is part of.
+            tuned: The values that were chosen for it.
+
+        Returns:
+            The answer.
+
+        Raises:
+            ServiceError: The job is refused.
+        """
+        check_training_job(request, self._premises.objects, self._premises.faults)
+        name = request["TrainingJobName"]
+        arn = f"arn:aws:sagemaker:{region}:{ACCOUNT}:training-job/{name.lower()}"
+        record = Record(
+            _description(request, arn, tuning_job), list(request.get("Tags", [])), tuned=dict(tuned or {})
+        )
+        self._premises.records.add(name, record)
+        with self._lock:
+            capacity = self._capacity_errors <= 0
+            self._capacity_errors -= 1
+            self._runs[name] = TrainingRun(record, self._premises, region, capacity)
+            self._runs[name].start()
+        return {"TrainingJobArn": arn}
+
+    def stop(self, record: Record) -> None:
+        """Asks a job to end; one that has ended already stays as it is."""
+        with self._premises.changed:
+            if self._premises.records.ended(record):
+                return
+            record.description["TrainingJobStatus"] = "Stopping"
+            self._premises.records.save(record)
+        self._runs[record.description["TrainingJobName"]].stop()
+
+    def close(self) -> None:
+        """Ends all jobs that run."""
+        with self._lock:
+            runs = list(self._runs.values())
+        for run in runs:
+            run.close()
+        for run in runs:
+            run.join()
+
+    def _describe(self, call: Call) -> Mapping[str, Any]:
+        with self._premises.changed:
+            return copy.deepcopy(self._premises.records[call.body["TrainingJobName"]].description)
+
+    def _list(self, call: Call) -> Mapping[str, Any]:
+        with self._premises.changed:
+            descriptions = [record.description for record in self._premises.records]
+            summaries, more = page(call.body, descriptions, "TrainingJob", _SUMMARY, "CreationTime")
+        return {"TrainingJobSummaries": summaries, **more}
+
+    def _stop(self, call: Call) -> Mapping[str, Any]:
+        record = self._premises.records[call.body["TrainingJobName"]]
+        if self._premises.records.ended(record):
+            status = record.description["TrainingJobStatus"]
+            raise invalid(f"The request was rejected because the training job is in status {status}.")
+        self.stop(record)
+        return {}
+
+
+def fail(description: dict[str, Any], kind: str, reason: str) -> None:
+    """Writes into the description of a job that its rehearsal was killed."""
+    description.update({f"{kind}Status": "Failed", "FailureReason": reason})
+    if kind == "TrainingJob":
+        description.update({"SecondaryStatus": "Failed", "TrainingEndTime": time.time()})
+
+
+def _description(request: Mapping[str, Any], arn: str, tuning_job: str | None) -> dict[str, Any]:
+    now = time.time()
+    found: dict[str, Any] = _ALWAYS | {name: value for name, value in request.items() if name != "Tags"}
+    found |= {
+        "TrainingJobArn": arn,
+        "TrainingJobStatus": "InProgress",
+        "SecondaryStatus": "Starting",
+        "SecondaryStatusTransitions": [],
+        "CreationTime": now,
+        "LastModifiedTime": now,
+        "FinalMetricDataList": [],
+        "ProfilingStatus": "Disabled"
+        if request.get("ProfilerConfig", {}).get("DisableProfiler", True)
+        else "Enabled",
+    }
+    if tuning_job is not None:
+        found["TuningJobArn"] = tuning_job
+    for rules, statuses in (
+        ("DebugRuleConfigurations", "DebugRuleEvaluationStatuses"),
+        ("ProfilerRuleConfigurations", "ProfilerRuleEvaluationStatuses"),
+    ):
+        if request.get(rules):
+            found[statuses] = [
+                {
+                    "RuleConfigurationName": rule["RuleConfigurationName"],
+                    "RuleEvaluationStatus": "InProgress",
+                    "LastModifiedTime": now,
+                }
+                for rule in request[rules]
+            ]
+    return found

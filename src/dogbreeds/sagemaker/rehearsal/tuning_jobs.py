@@ -1,0 +1,181 @@
+"""The operations on tuning jobs."""
+
+from __future__ import annotations
+
+import copy
+import threading
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from dogbreeds.sagemaker import service_model
+from dogbreeds.sagemaker.rehearsal.checks import check_training_job, refuse
+from dogbreeds.sagemaker.rehearsal.faults import ServiceError, invalid
+from dogbreeds.sagemaker.rehearsal.http import Call, Operation
+from dogbreeds.sagemaker.rehearsal.listing import page
+from dogbreeds.sagemaker.rehearsal.objects import ACCOUNT
+from dogbreeds.sagemaker.rehearsal.records import Record, Records
+from dogbreeds.sagemaker.rehearsal.training_jobs import TrainingJobs, fail
+from dogbreeds.sagemaker.rehearsal.training_run import CLOSED, Premises
+from dogbreeds.sagemaker.rehearsal.tuning_checks import check_tuning_job, ranges_of
+from dogbreeds.sagemaker.rehearsal.tuning_summaries import child_summary, final_value, update_counters
+
+if TYPE_CHECKING:
+    from dogbreeds.sagemaker.rehearsal.tuning_run import TuningRun
+
+_KIND = "HyperParameterTuningJob"
+_SUMMARY = (
+    "HyperParameterTuningJobName",
+    "HyperParameterTuningJobArn",
+    "HyperParameterTuningJobStatus",
+    "Strategy",
+    "CreationTime",
+    "HyperParameterTuningEndTime",
+    "LastModifiedTime",
+    "TrainingJobStatusCounters",
+    "ObjectiveStatusCounters",
+    "ResourceLimits",
+)
+
+
+class TuningJobs:
+    """All tuning jobs, and those of them that run."""
+
+    def __init__(self, records: Records, premises: Premises, jobs: TrainingJobs) -> None:
+        """Takes over what there is; what a rehearsal that was killed left running has failed.
+
+        Args:
+            records: The tuning jobs.
+            premises: Everything that jobs share.
+            jobs: The training jobs.
+        """
+        self._records, self._premises, self._jobs = records, premises, jobs
+        self._runs: dict[str, TuningRun] = {}
+        self._lock = threading.Lock()
+        for record in records:
+            if not records.ended(record):
+                fail(record.description, _KIND, CLOSED)
+                records.save(record)
+
+    @property
+    def operations(self) -> Mapping[str, Operation]:
+        """What can be asked."""
+        return {
+            "CreateHyperParameterTuningJob": self._create,
+            "DescribeHyperParameterTuningJob": self._describe,
+            "ListHyperParameterTuningJobs": self._list,
+            "ListTrainingJobsForHyperParameterTuningJob": self._children,
+            "StopHyperParameterTuningJob": self._stop,
+        }
+
+    def close(self) -> None:
+        """Ends all jobs that run; their training jobs are not theirs to end."""
+        with self._lock:
+            runs = list(self._runs.values())
+        for run in runs:
+            run.close()
+        for run in runs:
+            run.join()
+
+    def _create(self, call: Call) -> Mapping[str, Any]:
+        from dogbreeds.sagemaker.rehearsal.tuning_run import TuningRun
+
+        request = call.body
+        check_tuning_job(request)
+        self._check_training(request)
+        known = self._parents(request)
+        name = request["HyperParameterTuningJobName"]
+        arn = f"arn:aws:sagemaker:{call.region}:{ACCOUNT}:hyper-parameter-tuning-job/{name.lower()}"
+        now = time.time()
+        description: dict[str, Any] = {key: value for key, value in request.items() if key != "Tags"}
+        description |= {
+            "HyperParameterTuningJobArn": arn,
+            "HyperParameterTuningJobStatus": "InProgress",
+            "CreationTime": now,
+            "LastModifiedTime": now,
+        }
+        update_counters(description, [])
+        record = Record(description, list(request.get("Tags", [])))
+        self._records.add(name, record)
+        with self._lock:
+            self._runs[name] = TuningRun(record, self._records, self._premises, self._jobs, known)
+            self._runs[name].start()
+        return {"HyperParameterTuningJobArn": arn}
+
+    def _check_training(self, request: Mapping[str, Any]) -> None:
+        """Refuses what would be refused of each of its training jobs."""
+        from dogbreeds.sagemaker.rehearsal.tuning_run import training_request
+
+        name = request["HyperParameterTuningJobName"]
+        ends = {each["Name"]: each.get("MinValue", "") for _, each in ranges_of(request[f"{_KIND}Config"])}
+        example = training_request(f"{name}-001-01234567", request, ends)
+        refuse(
+            f"Value at 'TrainingJobDefinition.{problem.path}' {problem.message}."
+            for problem in service_model.problems("CreateTrainingJob", example)
+        )
+        check_training_job(example, self._premises.objects, self._premises.faults)
+
+    def _parents(self, request: Mapping[str, Any]) -> list[Record]:
+        """Returns the training jobs of those tuning jobs that a new one goes on from."""
+        found = []
+        for parent in request.get("WarmStartConfig", {}).get("ParentHyperParameterTuningJobs", []):
+            record = self._records[parent["HyperParameterTuningJobName"]]
+            name = record.description["HyperParameterTuningJobName"]
+            if not self._records.ended(record):
+                raise invalid(f"The parent {name} is still running: a warm start needs tuning jobs that have ended.")
+            objective = "HyperParameterTuningJobObjective"
+            if record.description[f"{_KIND}Config"][objective] != request[f"{_KIND}Config"][objective]:
+                raise invalid(f"The parent {name} has another objective, which a warm start cannot go on from.")
+            found += self._of(record)
+        return found
+
+    def _of(self, record: Record) -> list[Record]:
+        arn = record.description["HyperParameterTuningJobArn"]
+        return [child for child in self._premises.records if child.description.get("TuningJobArn") == arn]
+
+    def _describe(self, call: Call) -> Mapping[str, Any]:
+        with self._premises.changed:
+            return copy.deepcopy(self._record(call).description)
+
+    def _record(self, call: Call) -> Record:
+        return self._records[call.body["HyperParameterTuningJobName"]]
+
+    def _list(self, call: Call) -> Mapping[str, Any]:
+        with self._premises.changed:
+            descriptions = []
+            for record in self._records:
+                config = record.description[f"{_KIND}Config"]
+                chosen = {name: config[name] for name in ("Strategy", "ResourceLimits")}
+                descriptions.append({**record.description, **chosen})
+            summaries, more = page(call.body, descriptions, _KIND, _SUMMARY, "Name")
+        return {"HyperParameterTuningJobSummaries": copy.deepcopy(summaries), **more}
+
+    def _children(self, call: Call) -> Mapping[str, Any]:
+        with self._premises.changed:
+            record = self._record(call)
+            children = [
+                child_summary(child, record.description) | {"LastModifiedTime": child.description["LastModifiedTime"]}
+                for child in self._of(record)
+            ]
+            members = [name for name in (children[0] if children else {}) if name != "LastModifiedTime"]
+            members = sorted({name for child in children for name in child} - {"LastModifiedTime"})
+            summaries, more = page(call.body, children, "TrainingJob", members, "Name", _by_objective)
+        return {"TrainingJobSummaries": copy.deepcopy(summaries), **more}
+
+    def _stop(self, call: Call) -> Mapping[str, Any]:
+        with self._premises.changed:
+            record = self._record(call)
+            if self._records.ended(record):
+                status = record.description["HyperParameterTuningJobStatus"]
+                raise ServiceError(
+                    "ValidationException", f"The tuning job is in status {status} and cannot be stopped."
+                )
+            record.description["HyperParameterTuningJobStatus"] = "Stopping"
+            self._records.save(record)
+        self._runs[record.description["HyperParameterTuningJobName"]].stop()
+        return {}
+
+
+def _by_objective(summary: Mapping[str, Any]) -> tuple[bool, float]:
+    value = final_value(summary)
+    return value is None, value or 0.0

@@ -1,0 +1,235 @@
+"""The life of a tuning job: it starts training jobs, watches their objective, and keeps the best."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import statistics
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from optuna.trial import Trial
+
+from dogbreeds.sagemaker.rehearsal.faults import ServiceError
+from dogbreeds.sagemaker.rehearsal.records import Record, Records
+from dogbreeds.sagemaker.rehearsal.sampling import Sampler
+from dogbreeds.sagemaker.rehearsal.training_jobs import TrainingJobs
+from dogbreeds.sagemaker.rehearsal.training_run import CLOSED, Premises
+from dogbreeds.sagemaker.rehearsal.tuning_checks import OBJECTIVE_KEY, ranges_of
+from dogbreeds.sagemaker.rehearsal.tuning_summaries import best, child_summary, objective_of, update_counters
+
+_LOG = logging.getLogger(__name__)
+_TICK_SECONDS = 0.5
+# Jobs that have to be over before the median of their curves says anything.
+_JOBS_BEFORE_THE_MEDIAN = 2
+
+
+@dataclass
+class Child:
+    """A training job of a tuning job.
+
+    Attributes:
+        record: The training job.
+        trial: What its point is known by.
+        seen: How many values of its objective were looked at.
+        told: Whether the sampler knows what came of it.
+    """
+
+    record: Record
+    trial: Trial
+    seen: int = 0
+    told: bool = False
+
+
+class TuningRun(threading.Thread):
+    """Runs one tuning job."""
+
+    def __init__(
+        self, record: Record, records: Records, premises: Premises, jobs: TrainingJobs, known: Sequence[Record]
+    ) -> None:
+        """Takes a job that was accepted.
+
+        Args:
+            record: The tuning job.
+            records: All tuning jobs.
+            premises: Everything that jobs share.
+            jobs: Starts and stops its training jobs.
+            known: Training jobs of the tuning jobs that it goes on from.
+        """
+        super().__init__(name=record.description["HyperParameterTuningJobName"])
+        self._record, self._job, self._records = record, record.description, records
+        self._premises, self._jobs = premises, jobs
+        self._config: Mapping[str, Any] = self._job["HyperParameterTuningJobConfig"]
+        self._definition: Mapping[str, Any] = self._job["TrainingJobDefinition"]
+        self._objective = self._config["HyperParameterTuningJobObjective"]["MetricName"]
+        self._sign = 1 if self._config["HyperParameterTuningJobObjective"]["Type"] == "Minimize" else -1
+        self._limits = self._config["ResourceLimits"]
+        self._known = known
+        self._children: list[Child] = []
+        self._stopping = self._closing = False
+
+    def stop(self) -> None:
+        """Asks for the end of all its training jobs, and starts no more."""
+        with self._premises.changed:
+            self._stopping = True
+            self._premises.changed.notify_all()
+
+    def close(self) -> None:
+        """Starts no more, since the rehearsal ends; its training jobs are ended by who owns them."""
+        with self._premises.changed:
+            self._closing = True
+            self._premises.changed.notify_all()
+
+    def run(self) -> None:
+        """Lives the job's life."""
+        try:
+            self._live()
+        except ServiceError as error:
+            self._finish("Failed", f"A training job was refused: {error}")
+        except Exception as error:
+            _LOG.exception("The rehearsal failed to run %s", self.name)
+            self._finish("Failed", f"InternalServerError: {type(error).__name__}: {error}")
+
+    def _live(self) -> None:
+        seed = self._config.get("RandomSeed", int.from_bytes(self.name.encode()[-4:], "little"))
+        sampler = Sampler(self._config, seed)
+        sampler.learn((known.tuned, value) for known in self._known if (value := self._value(known)) is not None)
+        count = self._count()
+        with self._premises.changed:
+            while not self._closing:
+                for child in self._children:
+                    self._look(child, sampler)
+                running = [child for child in self._children if not child.told]
+                if self._is_enough():
+                    for child in running:
+                        self._jobs.stop(child.record)
+                    count = len(self._children)
+                while len(running) < self._limits["MaxParallelTrainingJobs"] and len(self._children) < count:
+                    running.append(self._start(sampler))
+                self._summarize()
+                if not running:
+                    break
+                self._premises.changed.wait(_TICK_SECONDS)
+        self._end()
+
+    def _count(self) -> int:
+        if self._config["Strategy"] != "Grid":
+            return int(self._limits["MaxNumberOfTrainingJobs"])
+        count = 1
+        for _, each in ranges_of(self._config):
+            count *= len(each["Values"])
+        return count
+
+    def _start(self, sampler: Sampler) -> Child:
+        trial, values = sampler.ask()
+        number = len(self._children) + 1
+        digest = hashlib.sha256(f"{self._job['HyperParameterTuningJobArn']}/{number}".encode()).hexdigest()
+        name = f"{self.name}-{number:03d}-{digest[:8]}"
+        region = self._job["HyperParameterTuningJobArn"].split(":")[3]
+        request = training_request(name, self._job, values)
+        self._jobs.create(request, region, self._job["HyperParameterTuningJobArn"], values)
+        self._children.append(Child(self._premises.records[name], trial))
+        return self._children[-1]
+
+    def _look(self, child: Child, sampler: Sampler) -> None:
+        """Learns what is new of a training job, and ends it where it falls behind."""
+        if child.told:
+            return
+        if self._premises.records.ended(child.record):
+            child.told = True
+            failed = child.record.description["TrainingJobStatus"] == "Failed"
+            sampler.tell(child.trial, None if failed else self._value(child.record))
+            return
+        series = self._series(child.record)
+        if len(series) == child.seen:
+            return
+        if self._config["Strategy"] == "Hyperband":
+            new = [(epoch, series[epoch - 1]) for epoch in range(child.seen + 1, len(series) + 1)]
+            behind = sampler.falls_behind(child.trial, new)
+        else:
+            behind = self._config.get("TrainingJobEarlyStoppingType") == "Auto" and self._is_below_median(series)
+        child.seen = len(series)
+        if behind:
+            self._jobs.stop(child.record)
+
+    def _is_below_median(self, series: Sequence[float]) -> bool:
+        """Compares a job with the median of the running averages that the jobs before it had after as many epochs."""
+        epoch = len(series)
+        others = [self._series(child.record) for child in self._children if child.told]
+        averages = [self._sign * statistics.mean(other[:epoch]) for other in others if len(other) >= epoch]
+        if len(averages) < _JOBS_BEFORE_THE_MEDIAN:
+            return False
+        return self._sign * series[-1] > statistics.median(averages)
+
+    def _is_enough(self) -> bool:
+        """Tells whether the whole job is to end: it was stopped, took too long, or has what it was to find."""
+        seconds = time.time() - self._job["CreationTime"]
+        if self._stopping or seconds > self._limits.get("MaxRuntimeInSeconds", float("inf")):
+            return True
+        values = [
+            self._sign * value for child in self._children if child.told and (value := self._value(child.record))
+        ]
+        criteria = self._config.get("TuningJobCompletionCriteria", {})
+        target = criteria.get("TargetObjectiveMetricValue")
+        if target is not None and any(value <= self._sign * target for value in values):
+            return True
+        patience = criteria.get("BestObjectiveNotImproving", {}).get("MaxNumberOfTrainingJobsNotImproving")
+        return patience is not None and bool(values) and len(values) - 1 - values.index(min(values)) >= patience
+
+    def _series(self, record: Record) -> list[float]:
+        return [value for _, value in record.series.get(self._objective, [])]
+
+    def _value(self, record: Record) -> float | None:
+        return objective_of(record, self._objective)
+
+    def _summarize(self) -> None:
+        before = str({**self._job, "LastModifiedTime": None})
+        summaries = [child_summary(child.record, self._job) for child in self._children]
+        update_counters(self._job, summaries)
+        if (winner := best(summaries, self._sign)) is not None:
+            self._job["BestTrainingJob"] = winner
+        if str({**self._job, "LastModifiedTime": None}) != before:
+            self._records.save(self._record)
+
+    def _end(self) -> None:
+        if self._closing:
+            self._finish("Failed", CLOSED)
+        elif self._stopping:
+            self._finish("Stopped", None)
+        elif all(child.record.description["TrainingJobStatus"] == "Failed" for child in self._children):
+            self._finish("Failed", "All training jobs failed. See their failure reasons.")
+        else:
+            self._finish("Completed", None)
+
+    def _finish(self, status: str, reason: str | None) -> None:
+        with self._premises.changed:
+            self._summarize()
+            self._job["HyperParameterTuningJobStatus"] = status
+            self._job["HyperParameterTuningEndTime"] = time.time()
+            if reason is not None:
+                self._job["FailureReason"] = reason
+            self._records.save(self._record)
+
+
+def training_request(name: str, tuning_job: Mapping[str, Any], values: Mapping[str, str]) -> dict[str, Any]:
+    """Returns the request of a training job of a tuning job.
+
+    Args:
+        name: The training job's.
+        tuning_job: CreateHyperParameterTuningJob's request, or what Describe answers.
+        values: What was chosen for it.
+    """
+    definition = tuning_job["TrainingJobDefinition"]
+    config = tuning_job["HyperParameterTuningJobConfig"]
+    objective = {OBJECTIVE_KEY: config["HyperParameterTuningJobObjective"]["MetricName"]}
+    others = {
+        key: value for key, value in definition.items() if key not in ("DefinitionName", "StaticHyperParameters")
+    }
+    return {
+        **others,
+        "TrainingJobName": name,
+        "HyperParameters": {**definition.get("StaticHyperParameters", {}), **values, **objective},
+    }

@@ -1,0 +1,78 @@
+"""What a tuning job tells of its training jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dogbreeds.sagemaker.rehearsal.records import ENDED, Record
+
+_COPIED = (
+    "TrainingJobName",
+    "TrainingJobArn",
+    "CreationTime",
+    "TrainingStartTime",
+    "TrainingEndTime",
+    "TrainingJobStatus",
+    "FailureReason",
+)
+_FINAL = "FinalHyperParameterTuningJobObjectiveMetric"
+
+
+def objective_of(record: Record, metric: str) -> float | None:
+    """Returns the last value that a training job had of a metric, or None."""
+    series = record.series.get(metric)
+    return series[-1][1] if series else None
+
+
+def child_summary(record: Record, tuning_job: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a HyperParameterTrainingJobSummary."""
+    description = record.description
+    objective = tuning_job["HyperParameterTuningJobConfig"]["HyperParameterTuningJobObjective"]
+    found = {name: description[name] for name in _COPIED if name in description}
+    found["TunedHyperParameters"] = record.tuned
+    definition = tuning_job["TrainingJobDefinition"]
+    if "DefinitionName" in definition:
+        found["TrainingJobDefinitionName"] = definition["DefinitionName"]
+    value = objective_of(record, objective["MetricName"])
+    status = description["TrainingJobStatus"]
+    if status not in ENDED:
+        found["ObjectiveStatus"] = "Pending"
+    elif status == "Failed" or value is None:
+        found["ObjectiveStatus"] = "Failed"
+    else:
+        found["ObjectiveStatus"] = "Succeeded"
+        found[_FINAL] = {"Type": objective["Type"], "MetricName": objective["MetricName"], "Value": value}
+    return found
+
+
+def final_value(summary: Mapping[str, Any]) -> float | None:
+    """Returns the objective that a training job ended with, or None."""
+    return summary[_FINAL]["Value"] if _FINAL in summary else None
+
+
+def best(summaries: Sequence[Mapping[str, Any]], sign: int) -> Mapping[str, Any] | None:
+    """Returns the training job with the best objective, or None.
+
+    Args:
+        summaries: All of them.
+        sign: 1 where less is better, otherwise -1.
+    """
+    known = [summary for summary in summaries if final_value(summary) is not None]
+    return min(known, key=lambda summary: sign * summary[_FINAL]["Value"], default=None)
+
+
+def update_counters(tuning_job: dict[str, Any], summaries: Sequence[Mapping[str, Any]]) -> None:
+    """Counts the training jobs of a tuning job by status and by what came of their objective."""
+    statuses = [summary["TrainingJobStatus"] for summary in summaries]
+    outcomes = [summary["ObjectiveStatus"] for summary in summaries]
+    tuning_job["TrainingJobStatusCounters"] = {
+        "Completed": statuses.count("Completed"),
+        "InProgress": sum(status not in ENDED for status in statuses),
+        "RetryableError": 0,
+        "NonRetryableError": statuses.count("Failed"),
+        "Stopped": statuses.count("Stopped"),
+    }
+    tuning_job["ObjectiveStatusCounters"] = {
+        name: outcomes.count(name) for name in ("Succeeded", "Pending", "Failed")
+    }

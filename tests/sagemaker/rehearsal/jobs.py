@@ -1,0 +1,103 @@
+"""Requests, scripts and waiting, for the tests of the rehearsal."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import time
+from typing import Any
+
+BUCKET = "photos-and-jobs"
+ROLE = "arn:aws:iam::123456789012:role/dogbreeds"
+# A job takes the toolkit's start, some 2 s on a free machine; this is what a busy one may take.
+PATIENCE_SECONDS = 120
+
+
+def upload_code(s3: Any, script: str, **files: str) -> str:
+    """Puts an archive with train.py, and other files named by stem, into S3, and returns its URI."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        for name, text in {"train.py": script, **{f"{stem}.txt": text for stem, text in files.items()}}.items():
+            content = text.encode()
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    key = f"code/{abs(hash((script, *files.items())))}/sourcedir.tar.gz"
+    s3.put_object(Bucket=BUCKET, Key=key, Body=buffer.getvalue())
+    return f"s3://{BUCKET}/{key}"
+
+
+def training_job(name: str, code: str, **members: Any) -> dict[str, Any]:
+    """Returns the request of a training job that runs train.py of an archive."""
+    hyperparameters = members.pop("HyperParameters", {})
+    return {
+        "TrainingJobName": name,
+        "RoleArn": ROLE,
+        "AlgorithmSpecification": {
+            "TrainingImage": "image",
+            "TrainingInputMode": "File",
+            "MetricDefinitions": [{"Name": "val/loss", "Regex": "val/loss=([0-9.e+-]+|nan)"}],
+        },
+        "HyperParameters": {
+            "sagemaker_program": "train.py",
+            "sagemaker_submit_directory": code,
+            **hyperparameters,
+        },
+        "OutputDataConfig": {"S3OutputPath": f"s3://{BUCKET}/jobs"},
+        "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 30},
+        "StoppingCondition": {"MaxRuntimeInSeconds": 3600},
+        **members,
+    }
+
+
+def tuning_job(name: str, code: str, config: dict[str, Any], **members: Any) -> dict[str, Any]:
+    """Returns the request of a tuning job over train.py of an archive."""
+    definition = training_job("unused", code)
+    del definition["TrainingJobName"]
+    definition["StaticHyperParameters"] = definition.pop("HyperParameters")
+    return {
+        "HyperParameterTuningJobName": name,
+        "HyperParameterTuningJobConfig": {
+            "Strategy": "Random",
+            "HyperParameterTuningJobObjective": {"Type": "Minimize", "MetricName": "val/loss"},
+            "ResourceLimits": {"MaxNumberOfTrainingJobs": 4, "MaxParallelTrainingJobs": 2},
+            "ParameterRanges": {"ContinuousParameterRanges": [{"Name": "lr", "MinValue": "0.1", "MaxValue": "1"}]},
+            **config,
+        },
+        "TrainingJobDefinition": {**definition, **members},
+    }
+
+
+def wait_for(sagemaker: Any, name: str, *, secondary: str | None = None) -> dict[str, Any]:
+    """Returns a training job's description once it has ended, or once it has got to a secondary status."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        found: dict[str, Any] = sagemaker.describe_training_job(TrainingJobName=name)
+        if found["SecondaryStatus"] == secondary or found["TrainingJobStatus"] in ("Completed", "Failed", "Stopped"):
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"{name} is still {found['SecondaryStatus']}")
+
+
+def wait_for_tuning(sagemaker: Any, name: str) -> dict[str, Any]:
+    """Returns a tuning job's description once it has ended."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        found: dict[str, Any] = sagemaker.describe_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
+        if found["HyperParameterTuningJobStatus"] in ("Completed", "Failed", "Stopped"):
+            return found
+        time.sleep(0.1)
+    raise AssertionError(f"{name} is still {found['HyperParameterTuningJobStatus']}")
+
+
+def log_lines(logs: Any, name: str) -> list[str]:
+    """Returns what a job has written."""
+    group = "/aws/sagemaker/TrainingJobs"
+    streams = logs.describe_log_streams(logGroupName=group, logStreamNamePrefix=f"{name}/")["logStreams"]
+    return [
+        event["message"]
+        for stream in streams
+        for event in logs.get_log_events(
+            logGroupName=group, logStreamName=stream["logStreamName"], startFromHead=True
+        )["events"]
+    ]
