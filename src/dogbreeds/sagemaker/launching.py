@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import logging
 import secrets
 import time
@@ -21,7 +22,7 @@ from dogbreeds.sagemaker.images import training_image
 from dogbreeds.sagemaker.jobs import Job
 from dogbreeds.sagemaker.metrics import metric_definitions
 from dogbreeds.sagemaker.session import Session, message_of
-from dogbreeds.sagemaker.storage import Storage
+from dogbreeds.sagemaker.storage import Storage, split_uri
 from dogbreeds.sagemaker.tasks import TRAIN, Task
 from dogbreeds.sagemaker.training_job import training_request
 from dogbreeds.sagemaker.validation import check_request
@@ -163,6 +164,17 @@ class Launcher:
         if checkpoints:
             self.storage.download_folder(checkpoints, run_dir / "checkpoints")
 
+    def read(self, uri: str) -> dict[str, str]:
+        """Returns what `write` wrote."""
+        bucket, key = split_uri(uri)
+        found: dict[str, str] = json.loads(self.session.s3.get_object(Bucket=bucket, Key=key)["Body"].read())
+        return found
+
+    def write(self, uri: str, content: Mapping[str, str]) -> None:
+        """Writes a small object, such as where something else lies."""
+        bucket, key = split_uri(uri)
+        self.session.s3.put_object(Bucket=bucket, Key=key, Body=json.dumps(content).encode())
+
     def _without_smdebug(self, config: TrainConfig) -> TrainConfig:
         """A rehearsal installs nothing, so smdebug is there where this machine has it."""
         if not (config.debugger.smdebug and self.session.rehearsal and importlib.util.find_spec("smdebug") is None):
@@ -184,7 +196,7 @@ class Launcher:
             f"image   {training_image(settings, settings.instance)}",
             f"uploads {photos:,} photos of {config.data.dir}, as far as they are not there"
             + (f"; {', '.join(files)}" if files else ""),
-            f"to      {self.storage.uri()}",
+            f"to      {self.session.uri(settings.prefix)}",
         ]
         for line in lines:
             log.info(line)

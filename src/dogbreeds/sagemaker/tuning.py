@@ -18,7 +18,7 @@ from dogbreeds.report.search import build_search_page
 from dogbreeds.sagemaker.crossing import FEATURES, PHOTOS, outgoing
 from dogbreeds.sagemaker.launching import LONGEST_JOB, LONGEST_TUNING_JOB, Launcher, Left, job_name
 from dogbreeds.sagemaker.metrics import metric_definitions
-from dogbreeds.sagemaker.progress import ENDED
+from dogbreeds.sagemaker.progress import ENDED, describe
 from dogbreeds.sagemaker.tasks import FEATURES as FEATURES_TASK
 from dogbreeds.sagemaker.tasks import TRIAL, Task
 from dogbreeds.sagemaker.training_job import training_request
@@ -80,7 +80,7 @@ def _features(launcher: Launcher, plan: Plan, directory: Path) -> str:
     place = launcher.storage.uri("prepared", f"{key}.json")
     if launcher.storage.exists(place):
         log.info("features are in S3 already")
-        return str(launcher.storage.read(place)["features"])
+        return launcher.read(place)["features"]
     name = job_name(launcher.settings.prefix, LONGEST_JOB)
     log.info("features by job %s on %s", name, launcher.settings.features_instance)
     task = Task(FEATURES_TASK, launcher.settings.checkpoint_seconds)
@@ -92,7 +92,7 @@ def _features(launcher: Launcher, plan: Plan, directory: Path) -> str:
     if described["TrainingJobStatus"] != "Completed":
         raise UserError(f"The features could not be computed: {described.get('FailureReason', 'the job was stopped')}")
     found = f"{job.output}/{name}/output/output.tar.gz"
-    launcher.storage.write(place, {"features": found})
+    launcher.write(place, {"features": found})
     return found
 
 
@@ -132,7 +132,7 @@ def _results(launcher: Launcher, name: str, plan: Plan, objective: Objective, di
         reason = f" Trial {failed.number}: {failed.message}" if failed else ""
         raise UserError(f"No trial of {name} came to an end ({board.summary()}).{reason}")
     for number, trial in enumerate(job_names(launcher.session, name)):
-        launcher.fetch(launcher.session.sagemaker.describe_training_job(TrainingJobName=trial), directory / str(number))
+        launcher.fetch(describe(launcher.session, trial), directory / str(number))
     save_best(directory / BEST, board.best, objective, plan.overrides(board.best.values))
     build_search_page(directory, board, plan.space, debug=plan.debug)
     return board
