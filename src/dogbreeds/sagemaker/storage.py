@@ -32,9 +32,11 @@ from dogbreeds.sagemaker.source_code import ARCHIVE, pack_code
 from dogbreeds.sagemaker.transfers import (
     MissingObjectError,
     StorageError,
+    Stored,
     Transfers,
     split_uri,
     storage_errors,
+    stored_under,
     transfers,
 )
 from dogbreeds.sagemaker.unpacking import unpack
@@ -118,9 +120,10 @@ class Storage:
         """
         with storage_errors(uri):
             bucket, key = split_uri(uri)
-            size = self._client.head_object(Bucket=bucket, Key=key)["ContentLength"]
-            with self._transfers(f"Fetching {uri}", size) as transfer:
-                transfer.download(bucket, key, path, size).result()
+            head = self._client.head_object(Bucket=bucket, Key=key)
+            found = Stored(key, head["ContentLength"], head["ETag"], head["LastModified"])
+            with self._transfers(f"Fetching {uri}", found.size) as transfer:
+                transfer.download(bucket, found, path).result()
 
     def download_folder(self, uri: str, directory: Path) -> list[Path]:
         """Fetches all that lies in a folder of S3, and returns the files.
@@ -130,10 +133,12 @@ class Storage:
         """
         with storage_errors(uri):
             bucket, key = split_uri(uri.rstrip("/") + "/")
-            found = {name: size for name, (size, _) in self._objects(bucket, key).items() if not name.endswith("/")}
+            objects = stored_under(self._client, bucket, key)
+            found = {name: one for name, one in objects.items() if not name.endswith("/")}
             places = {name: _inside(directory, name.removeprefix(key)) for name in found}
-            with self._transfers(f"Fetching {len(found):,} files of {uri}", sum(found.values())) as transfer:
-                for future in [transfer.download(bucket, name, places[name], size) for name, size in found.items()]:
+            size = sum(one.size for one in found.values())
+            with self._transfers(f"Fetching {len(found):,} files of {uri}", size) as transfer:
+                for future in [transfer.download(bucket, one, places[name]) for name, one in found.items()]:
                     future.result()
         return list(places.values())
 
@@ -192,31 +197,22 @@ class Storage:
     def _complete(self, kind: str, digest: str, files: Mapping[str, Content]) -> None:
         """Brings those files of a folder to S3 that an earlier try, which was stopped, did not."""
         folder = self._key(kind, digest) + "/"
-        present = self._objects(self._bucket, folder)
-        missing = {name: file for name, file in files.items() if folder + name not in present}
+        present = stored_under(self._client, self._bucket, folder)
+        missing = {folder + name: file for name, file in files.items() if folder + name not in present}
         elsewhere = self._elsewhere(kind, {file.digest for file in missing.values()})
         new = sum(1 for file in missing.values() if file.digest not in elsewhere)
         title = f"Uploading {new:,} of {len(files):,} files of {kind}"
-        with self._transfers(title, sum(file.size for file in files.values())) as transfer:
-            transfer.skip(sum(file.size for file in files.values()) - sum(file.size for file in missing.values()))
-            self._transfer(transfer, {folder + name: file for name, file in missing.items()}, elsewhere)
-
-    def _transfer(self, transfer: Transfers, files: Mapping[str, Content], elsewhere: Mapping[str, str]) -> None:
-        copies, uploads = [], []
-        for key, file in files.items():
-            if file.digest in elsewhere:
-                copies.append((key, file, transfer.copy(elsewhere[file.digest], self._bucket, key, file.size)))
-            else:
-                uploads.append(transfer.upload(file.path, self._bucket, key))
-        for key, file, copy in copies:
-            try:
-                with storage_errors(key):
-                    copy.result()
-            except MissingObjectError:
-                # Somebody has removed it since its listing was written.
-                uploads.append(transfer.upload(file.path, self._bucket, key))
-        for upload in uploads:
-            upload.result()
+        total, lacking = (sum(file.size for file in some.values()) for some in (files, missing))
+        with self._transfers(title, total) as transfer:
+            transfer.skip(total - lacking)
+            begun = [
+                transfer.copy(elsewhere[file.digest], self._bucket, key)
+                if file.digest in elsewhere
+                else transfer.upload(file.path, self._bucket, key)
+                for key, file in missing.items()
+            ]
+            for future in begun:
+                future.result()
 
     def _refuse_changed(self, files: Mapping[str, Content]) -> None:
         """Takes back what may not be what its name says."""
@@ -226,30 +222,22 @@ class Storage:
         for file in changed.values():
             raise DataError(f"{file.path} has changed while it was uploaded. Run the same command again.")
 
-    def _elsewhere(self, kind: str, wanted: set[str]) -> dict[str, str]:
-        """Returns keys of objects with the content that is wanted, by its digest."""
-        found: dict[str, str] = {}
-        listings = self._objects(self._bucket, self._key(kind) + "/", delimiter="/") if wanted else {}
-        latest = sorted((name for name in listings if name.endswith(".json")), key=lambda name: listings[name][1])
-        for key in itertools.islice(reversed(latest), _MOST_LISTINGS):
-            listing = json.loads(self._client.get_object(Bucket=self._bucket, Key=key)["Body"].read())
-            folder = key.removesuffix(".json")
+    def _elsewhere(self, kind: str, wanted: set[str]) -> dict[str, Stored]:
+        """Returns objects of earlier folders that have the content that is wanted, by its digest."""
+        found: dict[str, Stored] = {}
+        folders = stored_under(self._client, self._bucket, self._key(kind) + "/", "/") if wanted else {}
+        listings = sorted((one for one in folders.values() if one.key.endswith(".json")), key=lambda one: one.written)
+        for listing in itertools.islice(reversed(listings), _MOST_LISTINGS):
             lacking = wanted - found.keys()
-            found |= {digest: f"{folder}/{name}" for name, digest in listing.items() if digest in lacking}
-            if len(found) == len(wanted):
+            if not lacking:
                 break
+            body = self._client.get_object(Bucket=self._bucket, Key=listing.key)["Body"]
+            folder = listing.key.removesuffix(".json") + "/"
+            digests = {folder + name: digest for name, digest in json.loads(body.read()).items() if digest in lacking}
+            # Somebody may have removed some.
+            there = stored_under(self._client, self._bucket, folder) if digests else {}
+            found |= {digest: there[key] for key, digest in digests.items() if key in there}
         return found
-
-    def _objects(self, bucket: str, prefix: str, delimiter: str = "") -> dict[str, tuple[int, Any]]:
-        """Returns size and time of all objects whose keys begin with something, by their keys."""
-        pages = self._client.get_paginator("list_objects_v2").paginate(
-            Bucket=bucket, Prefix=prefix, Delimiter=delimiter
-        )
-        return {
-            found["Key"]: (found["Size"], found["LastModified"])
-            for page in pages
-            for found in page.get("Contents", [])
-        }
 
     def _transfers(self, title: str, size: int) -> AbstractContextManager[Transfers]:
         return transfers(self._client, self._encryption, self._console, title, size)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,23 @@ def split_uri(uri: str) -> tuple[str, str]:
     return bucket, key
 
 
+@dataclass(frozen=True)
+class Stored:
+    """An object: its key, size in bytes, entity tag, and when it was last written."""
+
+    key: str
+    size: int
+    etag: str
+    written: datetime
+
+
+def stored_under(client: Any, bucket: str, prefix: str, delimiter: str = "") -> dict[str, Stored]:
+    """Returns all objects whose keys begin with something, by their keys; in one folder alone with delimiter `/`."""
+    pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, Delimiter=delimiter)
+    listed = [found for page in pages for found in page.get("Contents", [])]
+    return {one["Key"]: Stored(one["Key"], one["Size"], one["ETag"], one["LastModified"]) for one in listed}
+
+
 class Transfers:
     """Uploads and copies of one step, as many at a time as the client has connections."""
 
@@ -54,15 +73,15 @@ class Transfers:
         """Begins to upload a file; `result()` of what it returns waits for its end."""
         return self._manager.upload(str(path), bucket, key, self._encryption, [self._bar()])
 
-    def copy(self, source: str, bucket: str, key: str, size: int) -> TransferFuture:
-        """Begins to copy an object of `size` bytes inside a bucket."""
-        place = {"Bucket": bucket, "Key": source}
-        return self._manager.copy(place, bucket, key, self._encryption, [_Size(size), self._bar()])
+    def copy(self, source: Stored, bucket: str, key: str) -> TransferFuture:
+        """Begins to copy an object inside a bucket."""
+        place = {"Bucket": bucket, "Key": source.key}
+        return self._manager.copy(place, bucket, key, self._encryption, [_Known(source), self._bar()])
 
-    def download(self, bucket: str, key: str, path: Path, size: int) -> TransferFuture:
-        """Begins to download an object of `size` bytes; the file appears when it is whole."""
+    def download(self, bucket: str, source: Stored, path: Path) -> TransferFuture:
+        """Begins to download an object; the file appears when it is whole."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        return self._manager.download(bucket, key, str(path), None, [_Size(size), self._bar()])
+        return self._manager.download(bucket, source.key, str(path), None, [_Known(source), self._bar()])
 
     def skip(self, size: int) -> None:
         """Counts bytes that are there already."""
@@ -82,14 +101,15 @@ class _Bar(BaseSubscriber):  # type: ignore[misc]
         self._progress.advance(self._task, bytes_transferred)
 
 
-class _Size(BaseSubscriber):  # type: ignore[misc]
-    """Says how large an object is, which S3 would be asked for otherwise."""
+class _Known(BaseSubscriber):  # type: ignore[misc]
+    """Says what is known of an object, which S3 would be asked for otherwise."""
 
-    def __init__(self, size: int) -> None:
-        self._size = size
+    def __init__(self, stored: Stored) -> None:
+        self._stored = stored
 
     def on_queued(self, future: TransferFuture, **_: Any) -> None:
-        future.meta.provide_transfer_size(self._size)
+        future.meta.provide_transfer_size(self._stored.size)
+        future.meta.provide_object_etag(self._stored.etag)
 
 
 @contextmanager
