@@ -87,7 +87,7 @@ def test_a_training_job_as_a_whole(launch: Launch, make_job: MakeJob) -> None:
             "batch_size": "256",
             "epochs": "7",
             "seed": "3",
-            "sagemaker_program": '"sagemaker_program.py"',
+            "sagemaker_program": '"src/dogbreeds/sagemaker/script.py"',
             "sagemaker_submit_directory": '"s3://bucket/dogbreeds/code/4567/sourcedir.tar.gz"',
             "sagemaker_region": '"us-east-1"',
             "sagemaker_container_log_level": "20",
@@ -226,18 +226,12 @@ def test_strategies(launch: Launch, make_job: MakeJob) -> None:
         assert found["StrategyConfig"] == {"HyperbandStrategyConfig": {"MinResource": 3, "MaxResource": most}}
 
 
-@pytest.mark.parametrize(
-    ("override", "said"),
-    [
-        ("model=resnet18,resnet50", r"Write model\.backbone="),
-        ("experiment=resnet50_udacity,vgg16_stanford", r"hpo\.one_job=true"),
-    ],
-)
-def test_config_groups_are_not_searched_by_a_tuning_job(
-    launch: Launch, make_job: MakeJob, override: str, said: str
-) -> None:
-    with pytest.raises(ConfigError, match=said):
-        tuning(launch("hpo=bayes"), make_job, override)
+def test_config_groups_are_searched_by_name(launch: Launch, make_job: MakeJob) -> None:
+    found = tuning(launch("hpo=bayes"), make_job, "model=resnet18,resnet50")["HyperParameterTuningJobConfig"]
+    assert found["ParameterRanges"]["CategoricalParameterRanges"][-1] == {
+        "Name": "model",
+        "Values": ["resnet18", "resnet50"],
+    }
 
 
 def test_images_of_aws(launch: Launch) -> None:

@@ -163,7 +163,7 @@ def check_archive(archive: Path, folder: str) -> int:
     Raises:
         BadArchiveError: Damaged, of another kind, without that folder, or with a member that leads outside.
     """
-    with _damage_as_bad_archive():
+    with damage_as_bad_archive():
         if zipfile.is_zipfile(archive):
             sizes = _check_zip(archive, folder)
         elif tarfile.is_tarfile(archive):
@@ -220,7 +220,7 @@ def _workspace(target: Path) -> Iterator[Path]:
 
 
 def _unpack(archive: Path, folder: str, destination: Path) -> None:
-    with _damage_as_bad_archive():
+    with damage_as_bad_archive():
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as zip_file:
                 names = [name for name in zip_file.namelist() if _is_wanted(name, folder)]
@@ -232,7 +232,8 @@ def _unpack(archive: Path, folder: str, destination: Path) -> None:
 
 
 @contextmanager
-def _damage_as_bad_archive() -> Iterator[None]:
+def damage_as_bad_archive() -> Iterator[None]:
+    """Turns what the standard library raises at a damaged archive into a `BadArchiveError`."""
     try:
         yield
     except _DAMAGE as error:
@@ -256,7 +257,7 @@ def _check_tar(archive: Path, folder: str) -> list[int]:
     sizes = []
     with tarfile.open(archive) as tar_file:
         for member in tar_file:
-            _refuse_unsafe_tar_member(member, archive.parent)
+            refuse_unsafe_tar_member(member, archive.parent)
             if content := tar_file.extractfile(member) if member.isreg() else None:
                 with content:
                     while content.read(CHUNK_BYTES):
@@ -269,7 +270,12 @@ def _check_tar(archive: Path, folder: str) -> list[int]:
     return sizes
 
 
-def _refuse_unsafe_tar_member(member: tarfile.TarInfo, destination: Path) -> None:
+def refuse_unsafe_tar_member(member: tarfile.TarInfo, destination: Path) -> None:
+    """Refuses a member that leads outside the folder that it is unpacked into, or is a symbolic link or a device.
+
+    Raises:
+        BadArchiveError: It is one.
+    """
     _refuse_unsafe_name(member.name)
     if member.issym():
         raise BadArchiveError(f"is not safe to unpack: its member {member.name!r} is a link")

@@ -6,10 +6,8 @@ torch, torchvision, safetensors and Pillow, and nothing that only training uses.
 
 from __future__ import annotations
 
-import gzip
 import json
 import shutil
-import tarfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -28,6 +26,7 @@ from dogbreeds.data.images import Transform
 from dogbreeds.errors import PackageError
 from dogbreeds.model.backbones import architecture, cut
 from dogbreeds.model.head import Head, HeadShape
+from dogbreeds.tarballs import pack
 
 FORMAT = 2
 DESCRIPTION = "model.json"
@@ -39,6 +38,7 @@ CODE = (
     "__init__.py",
     "atomic.py",
     "errors.py",
+    "tarballs.py",
     "data/__init__.py",
     "data/images.py",
     "features/__init__.py",
@@ -204,23 +204,7 @@ def _read_description(directory: Path) -> Description:
 def save_archive(package: Path, archive: Path) -> None:
     """Packs a package as SageMaker expects it: its content at the top of a .tar.gz.
 
-    Weights do not compress, so nothing is compressed; members have no owner and no time, so that the same
-    package gives the same archive.
+    Weights do not compress, so nothing is compressed.
     """
-    with (
-        replacing(archive) as temporary,
-        temporary.open("wb") as raw,
-        gzip.GzipFile(filename="", fileobj=raw, mode="wb", compresslevel=0, mtime=0) as packed,
-        tarfile.open(fileobj=packed, mode="w") as tar,
-    ):
-        for path in sorted(package.rglob("*")):
-            if path.is_file() and "__pycache__" not in path.parts:
-                tar.add(path, arcname=str(path.relative_to(package)), filter=_anonymous)
-
-
-def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
-    member.uid = member.gid = 0
-    member.uname = member.gname = ""
-    member.mtime = 0
-    member.mode = 0o644
-    return member
+    paths = [path for path in package.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    pack(archive, {path.relative_to(package).as_posix(): path for path in paths}, level=0)

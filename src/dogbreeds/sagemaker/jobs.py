@@ -14,7 +14,7 @@ from dogbreeds.sagemaker.images import region_of
 from dogbreeds.schema import SagemakerConfig
 
 #: The script of the code archive that AWS's toolkit starts.
-PROGRAM = "sagemaker_program.py"
+PROGRAM = "src/dogbreeds/sagemaker/script.py"
 #: The channel that brings the code where a job has no network to fetch it.
 CODE_CHANNEL = "code"
 

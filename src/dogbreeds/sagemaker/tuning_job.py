@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-from dogbreeds.errors import ConfigError
 from dogbreeds.sagemaker.jobs import Job, Request, definition, script_mode, tags
 from dogbreeds.schema import SagemakerConfig, SearchConfig
 from dogbreeds.search.rendering import STRATEGIES, parameter_ranges
-from dogbreeds.search.settings import GROUPS, Objective
+from dogbreeds.search.settings import Objective
 from dogbreeds.search.space import Interval, Space
 
 
@@ -26,7 +25,8 @@ def tuning_request(
     The service takes nothing of Debugger's in a tuning job. `best_of=` runs the best trial again under it.
 
     Args:
-        job: What each trial is; settings that are searched are left out of its hyperparameters here.
+        job: What each trial is. What a searched config group decides must not be among its hyperparameters; the
+            searched settings themselves are left out here.
         sagemaker: On what terms; its region must be known.
         hpo: How it is searched.
         space: What is varied.
@@ -36,7 +36,6 @@ def tuning_request(
     Raises:
         ConfigError: The service cannot search that; the message names the settings.
     """
-    _refuse_groups(space)
     strategy = STRATEGIES[hpo.strategy]
     static = {name: value for name, value in job.hyperparameters.items() if name not in space.dimensions}
     tuning: Request = {
@@ -76,20 +75,6 @@ def _limits(hpo: SearchConfig) -> dict[str, int]:
     """A grid ends by itself, and is refused with another number than that of its combinations."""
     most = {} if hpo.trials is None else {"MaxNumberOfTrainingJobs": hpo.trials}
     return {**most, "MaxParallelTrainingJobs": hpo.parallel}
-
-
-def _refuse_groups(space: Space) -> None:
-    groups = [name for name in GROUPS if name in space.dimensions]
-    if "model" in groups:
-        raise ConfigError(
-            "model=...: a tuning job varies single settings, not groups of them. Write model.backbone=..., or search "
-            "inside one job with hpo.one_job=true."
-        )
-    if groups:
-        raise ConfigError(
-            f"{groups[0]}=...: a tuning job varies single settings, not groups of them. Search inside one job with "
-            "hpo.one_job=true."
-        )
 
 
 def _most_epochs(static: Mapping[str, str], space: Space) -> int:
