@@ -126,9 +126,10 @@ class Job:
             master = self._composed([])
 
             def composed(overrides: Sequence[str]) -> DictConfig:
-                return loader.load_sweep_config(master, list(overrides))
+                # The places of this machine are no part of what the search writes down of itself.
+                return loader.load_sweep_config(master, [*overrides, *here])
 
-            plan = Plan([*self.task.arguments, *here], composed, loader)
+            plan = Plan(self.task.arguments, composed, loader)
             with saving(self.snapshots, self._seconds):
                 board = search(plan, self.around.work)
         assert board.best is not None
@@ -176,7 +177,10 @@ def main() -> None:
     """Does the work of a job, and leaves the reason where the service looks for it if it fails."""
     began = time.time()
     parent = Parent()
-    around = Surroundings.of(os.environ)
+    try:
+        around = Surroundings.of(os.environ)
+    except UserError as error:
+        sys.exit(str(error))
     try:
         Job(around, Task.decode(around.hyperparameters), around.snapshots(), began, parent).run()
     except Orphaned as error:

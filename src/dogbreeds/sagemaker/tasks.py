@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dogbreeds.errors import ConfigError
-from dogbreeds.sagemaker.wire import LONGEST_VALUE, PREFIX
+from dogbreeds.sagemaker.wire import LONGEST_VALUE, PREFIX, crosses
 
 #: A training run; one trial of a tuning job; the features alone; a whole search in one job.
 TRAIN, TRIAL, FEATURES, SEARCH = TASKS = ("train", "trial", "features", "search")
@@ -45,6 +45,8 @@ class Task:
     def decode(cls, hyperparameters: Mapping[str, object]) -> Task:
         """Returns what hyperparameters say, with the types that they have in `SM_HPS`.
 
+        Of a command line, what concerns the place of a run is left out.
+
         Raises:
             ConfigError: They say nothing that a job can do.
         """
@@ -56,4 +58,10 @@ class Task:
             raise ConfigError(f"The hyperparameter {_SECONDS}={seconds} must be a number of seconds.")
         if not isinstance(arguments, list) or not all(isinstance(one, str) for one in arguments):
             raise ConfigError(f"The hyperparameter {_ARGUMENTS}={arguments} must be a list of overrides.")
-        return cls(str(kind), float(seconds), tuple(arguments))
+        return cls(str(kind), float(seconds), tuple(one for one in arguments if _of_a_search(one)))
+
+
+def _of_a_search(argument: str) -> bool:
+    """Says whether an override concerns the search itself, and not where it is written or launched."""
+    name = argument.split("=")[0].lstrip("+~")
+    return crosses(name) or name.split(".")[0] == "hpo"
