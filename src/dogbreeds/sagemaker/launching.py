@@ -6,6 +6,8 @@ import importlib.util
 import json
 import logging
 import secrets
+import shutil
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,11 +18,12 @@ from rich.console import Console
 
 from dogbreeds.data.layout import find_photos
 from dogbreeds.errors import UserError
+from dogbreeds.sagemaker.checkpoints import Snapshots
 from dogbreeds.sagemaker.crossing import FEATURES, PHOTOS, Crossing, outgoing
-from dogbreeds.sagemaker.progress import follow, summary
 from dogbreeds.sagemaker.images import training_image
 from dogbreeds.sagemaker.jobs import Job
 from dogbreeds.sagemaker.metrics import metric_definitions
+from dogbreeds.sagemaker.progress import follow, summary
 from dogbreeds.sagemaker.session import Session, message_of
 from dogbreeds.sagemaker.storage import Storage, split_uri
 from dogbreeds.sagemaker.tasks import TRAIN, Task
@@ -35,6 +38,7 @@ log = logging.getLogger(__name__)
 LONGEST_JOB, LONGEST_TUNING_JOB = 63, 32
 _TOKEN = 2
 _NOWHERE = "0" * 64
+_CHECKPOINTS = "checkpoints"
 
 
 @dataclass(frozen=True)
@@ -160,9 +164,17 @@ class Launcher:
                 self.storage.download_archive(f"{output}/{archive}", place)
         if self.storage.exists(f"{output}/model.tar.gz"):
             self.storage.download(f"{output}/model.tar.gz", run_dir / "model.tar.gz")
-        checkpoints = described.get("CheckpointConfig", {}).get("S3Uri")
-        if checkpoints:
-            self.storage.download_folder(checkpoints, run_dir / "checkpoints")
+        followed = described.get("CheckpointConfig", {}).get("S3Uri")
+        if followed:
+            self._fetch_checkpoints(followed, run_dir)
+
+    def _fetch_checkpoints(self, followed: str, run_dir: Path) -> None:
+        """Takes the checkpoints out of the newest snapshot of a job's work, if it has left one."""
+        with tempfile.TemporaryDirectory(prefix="dogbreeds-snapshots-") as scratch:
+            found = self.storage.download_folder(followed, Path(scratch) / "kept")
+            work = Path(scratch) / "work"
+            if found and Snapshots(found[0].parent, work).restore() and (work / _CHECKPOINTS).is_dir():
+                shutil.copytree(work / _CHECKPOINTS, run_dir / _CHECKPOINTS, dirs_exist_ok=True)
 
     def read(self, uri: str) -> dict[str, str]:
         """Returns what `write` wrote."""

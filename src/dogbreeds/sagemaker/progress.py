@@ -114,6 +114,7 @@ def summary(described: Mapping[str, Any]) -> list[str]:
             lines.append(f"rule   {rule['RuleConfigurationName']}: {rule['RuleEvaluationStatus']}{details}")
     trained, billed = described.get("TrainingTimeInSeconds"), described.get("BillableTimeInSeconds")
     if billed is not None and trained:
-        saved = f", spot saved {100 * (1 - billed / trained):.0f}%" if billed < trained else ""
+        spot = described.get("EnableManagedSpotTraining")
+        saved = f", spot saved {100 * (1 - billed / trained):.0f}%" if spot else ""
         lines.append(f"time   {trained} s, {billed} s billed{saved}")
     return lines

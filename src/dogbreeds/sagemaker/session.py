@@ -60,7 +60,9 @@ def opened(settings: SagemakerConfig) -> Iterator[Session]:
 
         own = boto3.Session(region_name=settings.region)
         if own.region_name is None:
-            raise ConfigError("sagemaker.region=null: AWS's configuration names none. Give sagemaker.region=<region>.")
+            raise ConfigError(
+                "sagemaker.region=null: AWS's configuration names none. Give sagemaker.region=<region>."
+            )
         yield _session(own.client, settings)
 
 

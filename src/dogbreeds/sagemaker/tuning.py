@@ -90,7 +90,9 @@ def _features(launcher: Launcher, plan: Plan, directory: Path) -> str:
     launcher.create("CreateTrainingJob", training_request(job, launcher.settings, off, metric_definitions()))
     described = launcher.follow(name)
     if described["TrainingJobStatus"] != "Completed":
-        raise UserError(f"The features could not be computed: {described.get('FailureReason', 'the job was stopped')}")
+        raise UserError(
+            f"The features could not be computed: {described.get('FailureReason', 'the job was stopped')}"
+        )
     found = f"{job.output}/{name}/output/output.tar.gz"
     launcher.write(place, {"features": found})
     return found

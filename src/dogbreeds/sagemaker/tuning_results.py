@@ -25,9 +25,7 @@ def entries(session: Session, tuning_job: str, space: Space, objective: Objectiv
     return [_entry(number, session, summary, space, objective) for number, summary in enumerate(summaries)]
 
 
-def _entry(
-    number: int, session: Session, summary: Mapping[str, Any], space: Space, objective: Objective
-) -> Entry:
+def _entry(number: int, session: Session, summary: Mapping[str, Any], space: Space, objective: Objective) -> Entry:
     job = describe(session, summary["TrainingJobName"])
     metrics = {one["MetricName"]: float(one["Value"]) for one in job.get("FinalMetricDataList", [])}
     value = metrics.get(objective.name)
