@@ -25,9 +25,10 @@ from dogbreeds.sagemaker.jobs import Job
 from dogbreeds.sagemaker.metrics import metric_definitions
 from dogbreeds.sagemaker.progress import follow, summary
 from dogbreeds.sagemaker.session import Session, message_of
-from dogbreeds.sagemaker.storage import Storage, split_uri
+from dogbreeds.sagemaker.storage import Storage
 from dogbreeds.sagemaker.tasks import TRAIN, Task
 from dogbreeds.sagemaker.training_job import training_request
+from dogbreeds.sagemaker.transfers import split_uri
 from dogbreeds.sagemaker.validation import check_request
 from dogbreeds.sagemaker.wire import encode
 from dogbreeds.schema import SagemakerConfig, TrainConfig

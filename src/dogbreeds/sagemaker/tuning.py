@@ -72,7 +72,7 @@ def tune(launcher: Launcher, plan: Plan, directory: Path) -> Leaderboard:
 
 
 def _features(launcher: Launcher, plan: Plan, directory: Path) -> str:
-    """Returns where in S3 the features of all trials are, having had them computed by one job unless they are there."""
+    """Returns where in S3 the features of all trials are; one job computes them unless they are there."""
     config = plan.first(directory)
     crossing = outgoing(config)
     channels = launcher.upload(crossing)
