@@ -7,6 +7,9 @@ import tarfile
 import time
 from typing import Any
 
+import pytest
+from botocore.exceptions import ClientError
+
 BUCKET = "photos-and-jobs"
 ROLE = "arn:aws:iam::123456789012:role/dogbreeds"
 # A job takes the toolkit's start, some 2 s on a free machine; this is what a busy one may take.
@@ -101,3 +104,11 @@ def log_lines(logs: Any, name: str) -> list[str]:
             logGroupName=group, logStreamName=stream["logStreamName"], startFromHead=True
         )["events"]
     ]
+
+
+def refusal(call: Any, **request: Any) -> tuple[str, str]:
+    """Returns code and message of the error that a call ends with."""
+    with pytest.raises(ClientError) as caught:
+        call(**request)
+    error = caught.value.response["Error"]
+    return error["Code"], error["Message"]

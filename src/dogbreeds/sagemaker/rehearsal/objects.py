@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+from dogbreeds.errors import UserError
+
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse
     from moto.s3.models import FakeBucket, FakeKey, S3Backend
@@ -28,6 +30,8 @@ CREATE TABLE IF NOT EXISTS objects (
     modified REAL NOT NULL, details TEXT NOT NULL, PRIMARY KEY (bucket, key)
 ) STRICT, WITHOUT ROWID;
 """
+# Held by who has moto's state.
+_MOTO = threading.Lock()
 # What else of an object has to come back; `metadata` are its headers.
 _DETAILS = ("encryption", "kms_key_id", "checksum_algorithm", "checksum_value", "checksum_type", "checksum_parts")
 
@@ -69,14 +73,20 @@ class Objects:
     """
 
     def __init__(self, directory: Path) -> None:
-        """Opens what the directory holds; moto's state belongs to the process, so there is one of these at a time."""
+        """Opens what the directory holds.
+
+        Raises:
+            UserError: There is another one in this process, and moto has one state for all.
+        """
+        if not _MOTO.acquire(blocking=False):
+            raise UserError("Another rehearsal is open in this process: close it first.")
         from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
         from moto.s3.models import s3_backends
 
         self._files = directory / "objects"
         self._files.mkdir(parents=True, exist_ok=True)
         self._backend: S3Backend = s3_backends[ACCOUNT]["aws"]
-        self._backend.reset()
+        _reset_moto()
         self._application = DomainDispatcherApplication(create_backend_app)
         self._lock = threading.RLock()
         self._index = sqlite3.connect(directory / "index.sqlite", check_same_thread=False)
@@ -88,8 +98,9 @@ class Objects:
     def close(self) -> None:
         """Frees what moto holds; the files stay."""
         with self._lock:
-            self._backend.reset()
+            _reset_moto()
             self._index.close()
+        _MOTO.release()
 
     def application(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """Answers a request to S3, IAM or STS, as a WSGI application."""
@@ -200,6 +211,14 @@ class Objects:
 
     def _path(self, file: str) -> Path:
         return self._files / file[:2] / file
+
+
+def _reset_moto() -> None:
+    from moto.iam.models import iam_backends
+    from moto.s3.models import s3_backends
+
+    for backends in (iam_backends, s3_backends):
+        backends[ACCOUNT]["aws"].reset()
 
 
 def split_uri(uri: str) -> tuple[str, str]:

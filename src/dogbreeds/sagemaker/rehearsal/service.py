@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 #: Where clients are unless they say otherwise.
 REGION = "us-east-1"
 _LOCK = "lock"
+# The one way to give all clients of a session an endpoint without the environment.
+_CONFIG = "aws.ini"
 _TRUST = {
     "Version": "2012-10-17",
     "Statement": [
@@ -49,7 +51,7 @@ class Rehearsal:
             directory: Made where it is missing; a later rehearsal of the same directory knows all that this one did.
             faults: What is to go wrong.
         """
-        self._directory, self._faults = directory, faults
+        self._directory, self._faults = directory.resolve(), faults
         self._url: str | None = None
 
     def __enter__(self) -> Self:
@@ -82,10 +84,8 @@ class Rehearsal:
         import boto3
         from botocore.session import Session
 
-        config = self._directory / "aws.ini"
-        config.write_text(f"[default]\nendpoint_url = {self.url}\n", encoding="utf-8")
         core = Session(profile="default")
-        core.set_config_variable("config_file", str(config))
+        core.set_config_variable("config_file", str(self._directory / _CONFIG))
         core.set_config_variable("region", region)
         core.set_credentials("rehearsal", "rehearsal")
         return boto3.Session(botocore_session=core)
@@ -104,7 +104,7 @@ class Rehearsal:
         from dogbreeds.sagemaker.rehearsal.tuning_jobs import TuningJobs
 
         _refuse_endpoints()
-        directory = self._directory.resolve()
+        directory = self._directory
         stack.enter_context(_locked(directory))
         changed = threading.Condition()
         training = Records(directory / "training_jobs", "TrainingJob", changed)
@@ -128,6 +128,7 @@ class Rehearsal:
         # The first to go, so that nothing is accepted any more.
         stack.callback(server.close)
         self._url = server.url
+        (directory / _CONFIG).write_text(f"[default]\nendpoint_url = {server.url}\n", encoding="utf-8")
         self.client("iam").create_role(RoleName=ROLE, AssumeRolePolicyDocument=json.dumps(_TRUST))
 
 

@@ -54,6 +54,11 @@ def ranges_of(config: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any
             yield kind, each
 
 
+def combinations(config: Mapping[str, Any]) -> int:
+    """Returns the number of points of a Grid."""
+    return prod(len(each.get("Values", ())) for _, each in ranges_of(config))
+
+
 def _not_rehearsed(request: Mapping[str, Any]) -> Iterator[str]:
     config, definition = request["HyperParameterTuningJobConfig"], request["TrainingJobDefinition"]
     if "Autotune" in request or config.get("ParameterRanges", {}).get("AutoParameters"):
@@ -78,10 +83,10 @@ def _counts(config: Mapping[str, Any]) -> Iterator[str]:
     limits, strategy = config["ResourceLimits"], config["Strategy"]
     count = limits.get("MaxNumberOfTrainingJobs")
     if strategy == "Grid":
-        combinations = prod(len(each.get("Values", ())) for _, each in ranges_of(config))
-        if count is not None and count != combinations:
-            yield f"MaxNumberOfTrainingJobs ({count}) must be the number of combinations of a Grid ({combinations})."
-        count = combinations
+        points = combinations(config)
+        if count is not None and count != points:
+            yield f"MaxNumberOfTrainingJobs ({count}) must be the number of combinations of a Grid ({points})."
+        count = points
     elif count is None:
         yield f"ResourceLimits.MaxNumberOfTrainingJobs is missing, which the strategy {strategy} needs."
         return

@@ -157,7 +157,6 @@ class TuningJobs:
                 child_summary(child, record.description) | {"LastModifiedTime": child.description["LastModifiedTime"]}
                 for child in self._of(record)
             ]
-            members = [name for name in (children[0] if children else {}) if name != "LastModifiedTime"]
             members = sorted({name for child in children for name in child} - {"LastModifiedTime"})
             summaries, more = page(call.body, children, "TrainingJob", members, "Name", _by_objective)
         return {"TrainingJobSummaries": copy.deepcopy(summaries), **more}

@@ -7,6 +7,7 @@ import logging
 import statistics
 import threading
 import time
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ from dogbreeds.sagemaker.rehearsal.records import Record, Records
 from dogbreeds.sagemaker.rehearsal.sampling import Sampler
 from dogbreeds.sagemaker.rehearsal.training_jobs import TrainingJobs
 from dogbreeds.sagemaker.rehearsal.training_run import CLOSED, Premises
-from dogbreeds.sagemaker.rehearsal.tuning_checks import OBJECTIVE_KEY, ranges_of
+from dogbreeds.sagemaker.rehearsal.tuning_checks import OBJECTIVE_KEY, combinations
 from dogbreeds.sagemaker.rehearsal.tuning_summaries import best, child_summary, objective_of, update_counters
 
 _LOG = logging.getLogger(__name__)
@@ -94,7 +95,7 @@ class TuningRun(threading.Thread):
             self._finish("Failed", f"InternalServerError: {type(error).__name__}: {error}")
 
     def _live(self) -> None:
-        seed = self._config.get("RandomSeed", int.from_bytes(self.name.encode()[-4:], "little"))
+        seed = self._config.get("RandomSeed", zlib.crc32(self.name.encode()))
         sampler = Sampler(self._config, seed)
         sampler.learn((known.tuned, value) for known in self._known if (value := self._value(known)) is not None)
         count = self._count()
@@ -116,12 +117,9 @@ class TuningRun(threading.Thread):
         self._end()
 
     def _count(self) -> int:
-        if self._config["Strategy"] != "Grid":
-            return int(self._limits["MaxNumberOfTrainingJobs"])
-        count = 1
-        for _, each in ranges_of(self._config):
-            count *= len(each["Values"])
-        return count
+        if self._config["Strategy"] == "Grid":
+            return combinations(self._config)
+        return int(self._limits["MaxNumberOfTrainingJobs"])
 
     def _start(self, sampler: Sampler) -> Child:
         trial, values = sampler.ask()
@@ -169,9 +167,8 @@ class TuningRun(threading.Thread):
         seconds = time.time() - self._job["CreationTime"]
         if self._stopping or seconds > self._limits.get("MaxRuntimeInSeconds", float("inf")):
             return True
-        values = [
-            self._sign * value for child in self._children if child.told and (value := self._value(child.record))
-        ]
+        known = [self._value(child.record) for child in self._children if child.told]
+        values = [self._sign * value for value in known if value is not None]
         criteria = self._config.get("TuningJobCompletionCriteria", {})
         target = criteria.get("TargetObjectiveMetricValue")
         if target is not None and any(value <= self._sign * target for value in values):

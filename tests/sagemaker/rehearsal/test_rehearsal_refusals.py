@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import requests
+from botocore.config import Config
+
+from dogbreeds.sagemaker.rehearsal import Rehearsal
+from tests.sagemaker.rehearsal.conftest import NO_FAULTS
+from tests.sagemaker.rehearsal.jobs import BUCKET, refusal, training_job, tuning_job
+
+CODE = f"s3://{BUCKET}/code/sourcedir.tar.gz"
+RANGE = {"Name": "lr", "MinValue": "0.1", "MaxValue": "1"}
+HOOK = {"DebugHookConfig": {"S3OutputPath": f"s3://{BUCKET}/jobs"}}
+
+
+@pytest.fixture(scope="module")
+def refusing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsal]:
+    """A rehearsal for requests that leave nothing behind."""
+    with Rehearsal(tmp_path_factory.mktemp("refusing"), NO_FAULTS) as rehearsal:
+        rehearsal.client("s3").create_bucket(Bucket=BUCKET)
+        yield rehearsal
+
+
+@pytest.fixture(scope="module")
+def unchecked(refusing: Rehearsal) -> Any:
+    """A client that sends what its own checks would keep back."""
+    return refusing.session().client("sagemaker", config=Config(parameter_validation=False))
+
+
+def post(rehearsal: Rehearsal, operation: str, body: Any) -> tuple[str, str]:
+    """Sends what boto3 cannot send, and returns code and message of the refusal."""
+    scope = "Credential=rehearsal/20260101/us-east-1/sagemaker/aws4_request"
+    headers = {"X-Amz-Target": f"SageMaker.{operation}", "Authorization": f"AWS4-HMAC-SHA256 {scope}, Signature=0"}
+    answer = requests.post(rehearsal.url, json=body, headers=headers, timeout=30)
+    assert answer.status_code == 400
+    return answer.json()["__type"], answer.json()["message"]
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ({"TrainingJobName": "bad_name!"}, "TrainingJobName' must match"),
+        ({"TrainingJobName": "a" * 64}, "63 characters at most, has 64"),
+        ({"ResourceConfig": {"InstanceType": "ml.bogus", "InstanceCount": 1, "VolumeSizeInGB": 1}}, "InstanceType"),
+        ({"ResourceConfig": {"InstanceCount": 1, "VolumeSizeInGB": 1}}, "ResourceConfig.InstanceType is missing"),
+        ({"HyperParameters": {str(number): "" for number in range(101)}}, "100 entries at most, has 101"),
+        ({"EnableManagedSpotTraining": True}, "MaxWaitTimeInSeconds is missing"),
+        (
+            {
+                "EnableManagedSpotTraining": True,
+                "StoppingCondition": {"MaxRuntimeInSeconds": 20, "MaxWaitTimeInSeconds": 10},
+            },
+            r"MaxWaitTimeInSeconds \(10\) must be at least",
+        ),
+        ({"StoppingCondition": {"MaxWaitTimeInSeconds": 10}}, "only for jobs with EnableManagedSpotTraining"),
+        ({"RoleArn": "arn:aws:iam::123456789012:role/nobody"}, "Could not assume role"),
+        ({"Tags": [{"Key": "a", "Value": "1"}, {"Key": "a", "Value": "2"}]}, "Two tags"),
+        (
+            {"ProfilerConfig": {"S3OutputPath": "s3://a/b", "ProfilingIntervalInMilliseconds": 300}},
+            "ProfilingIntervalInMilliseconds must be one of",
+        ),
+        (
+            {"AlgorithmSpecification": {"TrainingImage": "i", "TrainingInputMode": "Pipe"}},
+            "Input modes other than File are not rehearsed",
+        ),
+        (
+            {
+                "AlgorithmSpecification": {
+                    "TrainingImage": "i",
+                    "TrainingInputMode": "File",
+                    "MetricDefinitions": [{"Name": "a", "Regex": "a=(.*"}, {"Name": "b", "Regex": "b=.*"}],
+                }
+            },
+            "metric a cannot be read.*metric b has no group",
+        ),
+        (
+            {
+                "InputDataConfig": [
+                    {
+                        "ChannelName": "photos",
+                        "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": f"s3://{BUCKET}/none"}},
+                    }
+                ]
+            },
+            "No S3 objects found under S3 URL",
+        ),
+    ],
+)
+def test_training_jobs_that_cannot_run_are_refused(unchecked: Any, members: dict[str, Any], message: str) -> None:
+    code, said = refusal(unchecked.create_training_job, **{**training_job("job", CODE), **members})
+    assert code == "ValidationException"
+    assert re.search(message, said), said
+    assert unchecked.list_training_jobs()["TrainingJobSummaries"] == []
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (
+            {"Strategy": "Hyperband", "TrainingJobEarlyStoppingType": "Auto"},
+            "must be Off with the strategy Hyperband",
+        ),
+        (
+            {"ResourceLimits": {"MaxNumberOfTrainingJobs": 1, "MaxParallelTrainingJobs": 2}},
+            r"MaxParallelTrainingJobs \(2\) must not exceed",
+        ),
+        ({"ResourceLimits": {"MaxParallelTrainingJobs": 1}}, "MaxNumberOfTrainingJobs is missing"),
+        (
+            {"HyperParameterTuningJobObjective": {"Type": "Minimize", "MetricName": "loss"}},
+            "must be among the metric definitions: val/loss",
+        ),
+        (
+            {
+                "ParameterRanges": {
+                    "CategoricalParameterRanges": [{"Name": "n", "Values": [str(value) for value in range(31)]}]
+                }
+            },
+            "30 elements at most, has 31",
+        ),
+        ({"Strategy": "Grid"}, "the strategy Grid takes categorical ranges only"),
+        ({"ParameterRanges": {"ContinuousParameterRanges": [RANGE, RANGE]}}, "Two ranges have the name lr"),
+        (
+            {"ParameterRanges": {"ContinuousParameterRanges": [{**RANGE, "MinValue": "2"}]}},
+            "must not exceed MaxValue",
+        ),
+        (
+            {
+                "ParameterRanges": {
+                    "ContinuousParameterRanges": [{**RANGE, "MinValue": "0", "ScalingType": "Logarithmic"}]
+                }
+            },
+            "needs a MinValue above 0",
+        ),
+        (
+            {"ParameterRanges": {"ContinuousParameterRanges": [{**RANGE, "ScalingType": "ReverseLogarithmic"}]}},
+            "from 0 to below 1",
+        ),
+        (
+            {"ParameterRanges": {"ContinuousParameterRanges": [{**RANGE, "Name": "sagemaker_program"}]}},
+            "both static and tuned",
+        ),
+    ],
+)
+def test_tuning_jobs_that_cannot_run_are_refused(unchecked: Any, config: dict[str, Any], message: str) -> None:
+    code, said = refusal(unchecked.create_hyper_parameter_tuning_job, **tuning_job("search", CODE, config))
+    assert code == "ValidationException"
+    assert re.search(message, said), said
+    assert unchecked.list_hyper_parameter_tuning_jobs()["HyperParameterTuningJobSummaries"] == []
+
+
+def test_names_of_tuning_jobs_are_short(unchecked: Any) -> None:
+    request = tuning_job("s" * 33, CODE, {})
+    assert "32 characters at most, has 33" in refusal(unchecked.create_hyper_parameter_tuning_job, **request)[1]
+
+
+def test_members_that_the_service_does_not_know_are_refused(refusing: Rehearsal) -> None:
+    code, said = post(refusing, "CreateTrainingJob", training_job("job", CODE, Flavour="vanilla"))
+    assert code == "ValidationException" and "'Flavour' is unknown" in said
+    _, said = post(refusing, "CreateHyperParameterTuningJob", tuning_job("search", CODE, {}, **HOOK))
+    assert "'TrainingJobDefinition.DebugHookConfig' is unknown" in said
+    assert post(refusing, "CreateTrainingJobs", {})[0] == "UnknownOperationException"
+    assert post(refusing, "DescribeTrainingJob", ["a list"])[0] == "ValidationException"
+
+
+def test_what_does_not_exist_is_said_to(refusing: Rehearsal) -> None:
+    sagemaker = refusing.client("sagemaker")
+    expected = ("ValidationException", "Requested resource not found.")
+    assert refusal(sagemaker.describe_training_job, TrainingJobName="none") == expected
+    assert refusal(sagemaker.stop_training_job, TrainingJobName="none") == expected
+    describe = sagemaker.describe_hyper_parameter_tuning_job
+    assert refusal(describe, HyperParameterTuningJobName="none") == expected
+    streams = refusing.client("logs").describe_log_streams
+    assert refusal(streams, logGroupName="/aws/sagemaker/TrainingJobs")[0] == "ResourceNotFoundException"
+
+
+def test_what_is_not_rehearsed_is_said_to(refusing: Rehearsal) -> None:
+    code, said = refusal(refusing.client("sagemaker").list_domains)
+    assert code == "UnknownOperationException" and "ListDomains is not rehearsed" in said
+    code, said = refusal(refusing.client("dynamodb").list_tables)
+    assert code == "UnknownOperationException" and "no service dynamodb" in said
