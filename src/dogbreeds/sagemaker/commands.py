@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dogbreeds.commands import override
 from dogbreeds.errors import UserError
 from dogbreeds.report.build import build_report
 from dogbreeds.run_directory import METRICS, RUN_CONFIG
@@ -14,6 +15,7 @@ from dogbreeds.sagemaker.progress import describe, summary
 from dogbreeds.sagemaker.session import message_of, opened
 from dogbreeds.sagemaker.tuning import tune
 from dogbreeds.schema import SagemakerConfig, TrainConfig
+from dogbreeds.search.leaderboard import LEADERBOARD
 from dogbreeds.search.plan import Plan
 
 # The checkout that this package lies in: jobs run its code.
@@ -39,7 +41,15 @@ def search(settings: SagemakerConfig, plan: Plan, directory: Path) -> str:
     """
     with opened(settings) as session:
         board = tune(Launcher.of(session, settings, _PROJECT), plan, directory)
-    return board.outcome(directory)
+    return "\n".join(
+        [
+            "",
+            board.headline(),
+            f"trials {directory / LEADERBOARD}",
+            f"charts {directory / 'search.html'}",
+            f"again  python launch_sagemaker.py {override('best_of', directory)}",
+        ]
+    )
 
 
 def attach(settings: SagemakerConfig, job: str, run_dir: str) -> str:

@@ -24,7 +24,7 @@ from dogbreeds.sagemaker.tasks import TRIAL, Task
 from dogbreeds.sagemaker.training_job import training_request
 from dogbreeds.sagemaker.tuning_job import tuning_request
 from dogbreeds.sagemaker.tuning_results import entries, job_names
-from dogbreeds.search.leaderboard import BEST, LEADERBOARD, Leaderboard, save_best
+from dogbreeds.search.leaderboard import BEST, LEADERBOARD, Leaderboard, remember, save_best
 from dogbreeds.search.plan import Plan
 from dogbreeds.search.settings import Objective
 
@@ -136,5 +136,6 @@ def _results(launcher: Launcher, name: str, plan: Plan, objective: Objective, di
     for number, trial in enumerate(job_names(launcher.session, name)):
         launcher.fetch(describe(launcher.session, trial), directory / str(number))
     save_best(directory / BEST, board.best, objective, plan.overrides(board.best.values))
+    remember(name, directory / BEST)
     build_search_page(directory, board, plan.space, debug=plan.debug)
     return board

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import platformdirs
 from omegaconf import OmegaConf
 
 from dogbreeds.atomic import replacing, write_text
@@ -82,15 +83,21 @@ class Leaderboard:
         states = [entry.state for entry in self.entries]
         return ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
 
+    def headline(self) -> str:
+        """Returns how the trials ended, and which is the best."""
+        best = self.best
+        assert best is not None
+        values = " ".join(f"{name}={value}" for name, value in best.values.items())
+        return f"{self.summary()}; best: trial {best.number} with {self.objective.name} {best.value:.4f}, {values}"
+
     def outcome(self, directory: Path) -> str:
         """Returns what the command prints at its end."""
         best = self.best
         assert best is not None
-        values = " ".join(f"{name}={value}" for name, value in best.values.items())
         return "\n".join(
             [
                 "",
-                f"{self.summary()}; best: trial {best.number} with {self.objective.name} {best.value:.4f}, {values}",
+                self.headline(),
                 f"trials {directory / LEADERBOARD}",
                 f"charts {directory / 'search.html'}",
                 f"again  python train.py {override('best_of', directory)}",
@@ -153,19 +160,35 @@ def best_overrides(place: Path) -> list[str]:
     """Returns the overrides of best.yaml.
 
     Args:
-        place: The file, or the multirun directory that it lies in.
+        place: The file, the multirun directory that it lies in, or the name of a tuning job.
 
     Raises:
         ConfigError: There is no such file, or something else is in it.
     """
     path = place / BEST if place.is_dir() else place
+    if not path.exists():
+        path = _of_tuning_job(str(place))
     if not path.is_file():
-        raise ConfigError(f"best_of={place}: there is no {BEST}. It may be the directory of a search, or its {BEST}.")
+        raise ConfigError(
+            f"best_of={place}: there is no {BEST}. It may be the directory of a search, its {BEST}, or a tuning job "
+            "that this machine has followed to its end."
+        )
     content = read_yaml(path)
     overrides = content.get("overrides") if isinstance(content, dict) and "trial" in content else None
     if not isinstance(overrides, list) or not all(_harmless(one) for one in overrides):
         raise ConfigError(f"best_of={place}: {path} is not the {BEST} of a search.")
     return overrides
+
+
+def remember(tuning_job: str, best: Path) -> None:
+    """Keeps best.yaml under the name of the tuning job that it is of, for `best_of=<tuning job>`."""
+    path = _of_tuning_job(tuning_job)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, best.read_text(encoding="utf-8"))
+
+
+def _of_tuning_job(name: str) -> Path:
+    return Path(platformdirs.user_data_dir("dogbreeds")) / "tuning_jobs" / f"{name}.yaml"
 
 
 def _harmless(one: object) -> bool:
