@@ -20,7 +20,7 @@ def main(cfg: DictConfig) -> None:
     elif cfg.attach is not None:
         print(commands.attach(settings, cfg.attach, cfg.run_dir))
     else:
-        print(commands.train(settings, load(cfg, list(HydraConfig.get().overrides.task))))
+        print(commands.train(settings, load(cfg, list(HydraConfig.get().overrides.task), here=False)))
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ _LARGEST_SEED = 2**32 - 1
 _OF_THE_COMMAND = ("best_of", "hpo", "hydra", "attach", "stop", "sagemaker")
 
 
-def load(composed: DictConfig, overrides: list[str]) -> TrainConfig:
+def load(composed: DictConfig, overrides: list[str], *, here: bool = True) -> TrainConfig:
     """Turns a composed config into a checked `TrainConfig`.
 
     With `resume=<run directory>` the run continues with the config it was started with, so that its result
@@ -45,6 +45,7 @@ def load(composed: DictConfig, overrides: list[str]) -> TrainConfig:
     Args:
         composed: What Hydra composed from conf/ and the command line.
         overrides: The command line's own overrides, to tell a change from a default.
+        here: The run will be on this machine, which must have what it needs.
 
     Raises:
         ConfigError: A setting is impossible, or `resume` does not name a run directory.
@@ -55,7 +56,10 @@ def load(composed: DictConfig, overrides: list[str]) -> TrainConfig:
     if own:
         raise ConfigError(f"{' '.join(own)} is for a search, which -m begins: python train.py -m {' '.join(own)}")
     if composed.resume is None:
-        return check(_typed(composed))
+        config = check(_typed(composed))
+        if here and config.debugger.smdebug:
+            check_smdebug()
+        return config
     directory = Path(composed.resume)
     others = [other for other in overrides if not other.startswith("resume=")]
     if others:
@@ -236,8 +240,6 @@ def check_settings(config: TrainConfig) -> TrainConfig:
         problems.append(f"model.dropout={model.dropout}: must be at least 0 and below 1.")
     if problems:
         raise ConfigError("\n".join(problems))
-    if config.debugger.smdebug:
-        check_smdebug()
     return config
 
 
