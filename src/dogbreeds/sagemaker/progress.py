@@ -42,13 +42,13 @@ def follow(session: Session, job: str) -> dict[str, Any]:
         UserError: There is no such job.
     """
     reader = LogReader(session, job)
-    told = ""
+    told = 0
     while True:
         described = describe(session, job)
-        status = status_of(described)
-        if status != told:
-            log.info("%s  %s", job, status)
-            told = status
+        transitions = described.get("SecondaryStatusTransitions") or []
+        for transition in transitions[told:]:
+            log.info("%s  %s  %s", job, transition["Status"], transition.get("StatusMessage", ""))
+        told = len(transitions)
         for line in reader.new():
             log.info("  %s", line)
         if described["TrainingJobStatus"] in ENDED:

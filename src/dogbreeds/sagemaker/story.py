@@ -1,0 +1,79 @@
+"""The whole story of a search on SageMaker, rehearsed command by command as a person would type them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from dogbreeds.commands import override
+
+_PROJECT = Path(__file__).resolve().parents[3]
+_LAST_LINES = 3
+
+
+@dataclass(frozen=True)
+class Step:
+    """A command of the story.
+
+    Attributes:
+        title: What it does.
+        arguments: What is typed after `python`.
+    """
+
+    title: str
+    arguments: Sequence[str]
+
+
+def story(settings: Sequence[str], directory: Path, rehearsal_dir: Path) -> list[Step]:
+    """Returns the commands: a training job, a tuning job, the winner under AWS's debugger, and its report."""
+    place = ["sagemaker=rehearsal", override("sagemaker.rehearsal_dir", rehearsal_dir)]
+    launch = ["launch_sagemaker.py", *settings, *place]
+    tuned, best = directory / "tuned", directory / "best"
+    return [
+        Step("train", [*launch, override("hydra.run.dir", directory / "trained")]),
+        Step("tune", [*launch, "-m", "hpo=bayes", override("hydra.sweep.dir", tuned)]),
+        Step(
+            "train the winner, with AWS's debugger",
+            [
+                "launch_sagemaker.py",
+                *place,
+                override("best_of", tuned),
+                "debugger=aws",
+                override("hydra.run.dir", best),
+            ],
+        ),
+        Step("report", ["scripts/report.py", override("run", best)]),
+    ]
+
+
+def play(settings: Sequence[str], directory: Path, rehearsal_dir: Path) -> bool:
+    """Plays the story and prints what happened; says whether all went well.
+
+    Args:
+        settings: Overrides of all commands.
+        directory: Where the runs are fetched to.
+        rehearsal_dir: Where the rehearsal keeps what it holds.
+    """
+    directory, console = directory.resolve(), Console()
+    table = Table("step", "seconds", "what came of it", title="A rehearsal")
+    for step in story(settings, directory, rehearsal_dir.resolve()):
+        console.print(f"$ python {' '.join(step.arguments)}", style="bold", highlight=False)
+        began = time.monotonic()
+        ended = subprocess.run(
+            [sys.executable, *step.arguments], cwd=_PROJECT, capture_output=True, text=True, check=False
+        )
+        lines = [line for line in (ended.stdout + ended.stderr).splitlines() if line.strip()]
+        table.add_row(step.title, f"{time.monotonic() - began:.0f}", "\n".join(lines[-_LAST_LINES:]))
+        if ended.returncode:
+            table.add_row("", "", f"[red]ended with {ended.returncode}; the rest was not played[/red]")
+            console.print(table)
+            return False
+    console.print(table)
+    return True
