@@ -6,6 +6,7 @@ import gzip
 import json
 import logging
 import os
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -177,6 +178,8 @@ def test_what_is_done_again_and_again_takes_a_share_of_the_time(monkeypatch: pyt
 
 @pytest.mark.parametrize("stop", [False, True])
 def test_a_run_that_hangs_is_told_from_outside(stop: bool, caplog: pytest.LogCaptureFixture) -> None:
+    # A process in the background may have been told to ignore what Ctrl-C sends.
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
     record = Record([Row(TRAIN, 7, 1, time.time())])
     stalls = StallWatch(StalledTrainingRule(threshold=0.2), record, stop=stop)
     stalls.start()
@@ -187,6 +190,7 @@ def test_a_run_that_hangs_is_told_from_outside(stop: bool, caplog: pytest.LogCap
     except KeyboardInterrupt:
         interrupted = True
     stalls.end()
+    signal.signal(signal.SIGINT, usual)
     assert interrupted is stop
     assert "StalledTrainingRule: no step for 0 s after step 7" in caplog.text
 

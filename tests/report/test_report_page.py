@@ -226,7 +226,7 @@ def test_a_browser_draws_all_charts_without_an_error(dark: bool, width: int, dra
             "--disable-background-networking",
         ),
         *("--disable-component-update", "--disable-sync", "--host-resolver-rules=MAP * ~NOTFOUND"),
-        *("--enable-logging=stderr", f"--window-size={width},20000", "--virtual-time-budget=8000", "--dump-dom"),
+        *("--enable-logging=stderr", f"--window-size={width},20000", "--virtual-time-budget=20000", "--dump-dom"),
         *(f"--user-data-dir={tmp_path / 'profile'}", f"--blink-settings=preferredColorScheme={0 if dark else 1}"),
         target.as_uri(),
     ]

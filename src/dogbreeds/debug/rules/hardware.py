@@ -84,14 +84,11 @@ class CPUBottleneck:
         usage = Usage(record)
         if lack := usage.lack(self.patience):
             return too_little(lack)
-        waiting = (usage.cpu > self.cpu_threshold) & (usage.busiest_gpu < self.gpu_threshold)
-        share = 100 * float(waiting.mean())
-        message = (
-            f"for {share:.0f}% of the time up to step {usage.step(-1)} the processor was above "
-            f"{self.cpu_threshold:g}% and every GPU below {self.gpu_threshold:g}%"
-        )
-        return verdict(
-            [(usage.step(-1), message)] if share > self.threshold else [],
+        return _waiting(
+            usage,
+            (usage.cpu > self.cpu_threshold) & (usage.busiest_gpu < self.gpu_threshold),
+            self.threshold,
+            f"the processor was above {self.cpu_threshold:g}% and every GPU below {self.gpu_threshold:g}%",
             "features.engine=cuda decodes photos on the GPU. Try data.workers of no more than the cores, and nothing "
             "else on this machine. The features are kept: a second run does not need the photos.",
         )
@@ -121,17 +118,22 @@ class IOBottleneck:
         usage = Usage(record)
         if lack := usage.lack(self.patience):
             return too_little(lack)
-        waiting = (usage.io_wait > self.io_threshold) & (usage.busiest_gpu < self.gpu_threshold)
-        share = 100 * float(waiting.mean())
-        message = (
-            f"for {share:.0f}% of the time up to step {usage.step(-1)} more than {self.io_threshold:g}% of the "
-            f"processor waited for disks and every GPU was below {self.gpu_threshold:g}%"
-        )
-        return verdict(
-            [(usage.step(-1), message)] if share > self.threshold else [],
+        return _waiting(
+            usage,
+            (usage.io_wait > self.io_threshold) & (usage.busiest_gpu < self.gpu_threshold),
+            self.threshold,
+            f"more than {self.io_threshold:g}% of the processor waited for disks and every GPU was below "
+            f"{self.gpu_threshold:g}%",
             "Try data.dir and cache.dir on a local disk rather than a network one; with model.unfreeze a later "
             "stage, whose activations are smaller.",
         )
+
+
+def _waiting(usage: Usage, waiting: NDArray[np.bool_], threshold: float, what: str, advice: str) -> Verdict:
+    """Returns the verdict on GPUs that wait: an issue where they do so for more than a share of the data points."""
+    share = 100 * float(waiting.mean())
+    found = (usage.step(-1), f"for {share:.0f}% of the time up to step {usage.step(-1)} {what}")
+    return verdict([found] if share > threshold else [], advice)
 
 
 @dataclass(frozen=True)

@@ -173,16 +173,15 @@ class UnchangedTensor:
 
     def judge(self, record: Record) -> Verdict:
         """Holds the updates against the weights."""
-        weights, updates = record.tensors(WEIGHT), record.tensors(UPDATE)
+        updates = _updates(record)
         if not updates:
             return too_little("no updates recorded")
         found = []
         for name, series in updates.items():
-            sizes = {step: weight.mean_absolute for step, weight in weights.get(name, [])}
             still = 0
-            for step, update in series:
+            for step, update, size in series:
                 largest = max(abs(update.minimum), abs(update.maximum))
-                still = still + 1 if largest <= self.atol + self.rtol * sizes.get(step, 0.0) else 0
+                still = still + 1 if largest <= self.atol + self.rtol * size else 0
                 if still >= self.num_steps:
                     found.append((step, f"{name} has not changed for {still} recorded steps"))
         return verdict(sorted(found), "Is it frozen by mistake? Is the learning rate zero?")
@@ -204,18 +203,15 @@ class WeightUpdateRatio:
 
     def judge(self, record: Record) -> Verdict:
         """Compares the mean sizes of update and weight."""
-        weights, updates = record.tensors(WEIGHT), record.tensors(UPDATE)
+        updates = _updates(record)
         if not updates:
             return too_little("no updates recorded")
         found = []
         for name, series in updates.items():
-            sizes = {step: weight.mean_absolute for step, weight in weights.get(name, [])}
-            for step, update in series:
+            for step, update, size in series:
+                ratio = update.mean_absolute / (size + self.epsilon)
                 # A layer that starts at zero has no size to compare with.
-                if not sizes.get(step):
-                    continue
-                ratio = update.mean_absolute / (sizes[step] + self.epsilon)
-                if not self.small_threshold <= ratio <= self.large_threshold:
+                if size and not self.small_threshold <= ratio <= self.large_threshold:
                     found.append((step, f"the updates of {name} are {ratio:.3g} times the size of its weights"))
         return verdict(sorted(found), "Try a smaller learning rate where it is large, a larger one where small.")
 
@@ -237,6 +233,19 @@ class AllZero:
             return f"{found.zeros:.0%} of {name} are zero" if 100 * found.zeros >= self.threshold else None
 
         return _each(record, (GRADIENT, ACTIVATION), zero, "Try a smaller learning rate or another initialisation.")
+
+
+def _updates(record: Record) -> dict[str, list[tuple[int, Statistics, float]]]:
+    """Returns for each weight the steps, the updates and the mean sizes of what they changed."""
+    sizes = {
+        (name, step): weight.mean_absolute
+        for name, series in record.tensors(WEIGHT).items()
+        for step, weight in series
+    }
+    return {
+        name: [(step, update, sizes.get((name, step), 0.0)) for step, update in series]
+        for name, series in record.tensors(UPDATE).items()
+    }
 
 
 def _each(

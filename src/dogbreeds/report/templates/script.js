@@ -108,6 +108,16 @@
     select?.addEventListener("change", () => show(select.value));
   }
 
+  // Charts that nobody has scrolled to are drawn one by one once the page is there, so that scrolling meets them ready.
+  const drawNext = () => {
+    const next = charts.find((chart) => !chart.drawn);
+    if (!next) return;
+    seen.unobserve(next.plot);
+    draw(next);
+    setTimeout(drawNext);
+  };
+  addEventListener("load", () => setTimeout(drawNext, 300));
+
   // Paper is light and of one width, and has room for charts that nobody scrolled to.
   addEventListener("beforeprint", () => {
     before = root.dataset.theme ?? "";
