@@ -11,8 +11,9 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from dogbreeds.sagemaker.tasks import PROGRAM
+
 ROOT = Path(__file__).parents[2]
-PROGRAM = "src/dogbreeds/sagemaker/script.py"
 _HOST = "localhost"
 
 

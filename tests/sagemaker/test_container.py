@@ -6,13 +6,14 @@ import json
 import os
 import re
 import signal
-import sys
 import tarfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+import torch
 from omegaconf import OmegaConf
+from torchvision.models import squeezenet1_1
 
 from dogbreeds.errors import ConfigError, UserError
 from dogbreeds.history import read_history
@@ -48,9 +49,9 @@ class Jobs:
         crossing = outgoing(config)
         self._made += 1
         hyperparameters = encode({**crossing.overrides, **settings}) | task.encode()
-        return OptMl(
-            self._directory / "jobs" / str(self._made), hyperparameters, {**crossing.channels(), **(channels or {})}
-        )
+        given = {**crossing.channels(), **(channels or {})}
+        self.last = OptMl(self._directory / "jobs" / str(self._made), hyperparameters, given)
+        return self.last
 
     def end(self) -> None:
         for group in self.running:
@@ -74,14 +75,17 @@ def epochs(output: str) -> list[int]:
 
 
 @pytest.mark.slow
-def test_a_training_job_is_the_run_that_it_would_be_here(config: Compose, jobs: Jobs) -> None:
-    local = train(config())
-    job = jobs.of(config(), Task(TRAIN, 60.0))
+def test_a_training_job_is_the_run_that_it_would_be_here(config: Compose, jobs: Jobs, tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    torch.save(squeezenet1_1().state_dict(), tmp_path / "own.pth")
+    sent = config(f"model.weights={tmp_path / 'own.pth'}")
+    local = train(sent)
+    job = jobs.of(sent, Task(TRAIN, 60.0))
     code, output = job.run()
     assert code == 0, output
     assert scores(job.data / "metrics.json") == scores(local.metrics)
     assert epochs(output) == [1, 2, 3]
-    assert f"test/accuracy={local.metrics['test/accuracy']!r}" in output.splitlines()[-3:][0] + output
+    assert f"test/accuracy={local.metrics['test/accuracy']!r}" in output
     assert "\r" not in output
 
     def files(directory: Path) -> set[str]:
@@ -132,7 +136,8 @@ def test_a_job_whose_toolkit_was_stopped_does_not_go_on(config: Compose, jobs: J
             break
     process.send_signal(signal.SIGTERM)
     # The script has the other end of the pipe, which closes when it ends.
-    rest = process.stdout.read()
+    with process.stdout:
+        rest = process.stdout.read()
     process.wait()
     assert "The job was stopped." in rest
     assert not (job.base / "output/failure").exists()
@@ -143,8 +148,11 @@ def test_a_job_whose_toolkit_was_stopped_does_not_go_on(config: Compose, jobs: J
 @pytest.mark.slow
 def test_a_wrong_setting_is_the_reason_of_the_failure(config: Compose, jobs: Jobs) -> None:
     job = jobs.of(config(), Task(TRAIN, 60.0), lr=-1.0)
+    package = job.base / "code/src/dogbreeds/__init__.py"
+    package.write_text(f"{package.read_text()}print('the code of the job')\n")
     code, output = job.run()
     assert code == 1
+    assert "the code of the job" in output
     assert job.failure == "lr=-1.0: must be above 0 and finite."
     assert "Traceback" not in output
 
@@ -180,8 +188,11 @@ def test_a_whole_search_in_one_job(config: Compose, jobs: Jobs) -> None:
     assert f"val/loss={best.value!r}" in output
     assert not [one for one in best.overrides if one.startswith(("data.dir", "cache.dir", "run_dir", "hydra"))]
     assert (job.model / "model.json").is_file() and (job.data / "search.html").is_file()
-    again = OptMl(job.base.parent / "again", Task(SEARCH, 60.0, typed).encode(), {"photos": Path(config().data.dir)})
-    assert list(again.checkpoints.iterdir()), "the directory that both share"
+    # Started again, it has nothing left to do.
+    code, output = jobs.of(config(), Task(SEARCH, 60.0, typed)).run()
+    assert code == 0 and "Going on from the last checkpoint." in output
+    assert OmegaConf.load(jobs.last.data / "best.yaml") == best
+    assert (jobs.last.model / "model.json").is_file()
 
 
 # --- without a job
@@ -339,7 +350,3 @@ def test_a_command_line_that_is_too_long() -> None:
 def test_a_task_that_is_none(told: Mapping[str, object]) -> None:
     with pytest.raises(ConfigError, match="The hyperparameter dogbreeds_"):
         Task.decode(told)
-
-
-def test_the_script_finds_the_packages_beside_it() -> None:
-    assert sys.path[0] != str(Path(container.__file__).parent)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from dogbreeds.errors import ConfigError
 from dogbreeds.sagemaker.wire import LONGEST_VALUE, PREFIX, crosses
 
+#: What the toolkit starts, in the code of a job: the hyperparameter `sagemaker_program`.
+PROGRAM = "src/dogbreeds/sagemaker/script.py"
 #: A training run; one trial of a tuning job; the features alone; a whole search in one job.
 TRAIN, TRIAL, FEATURES, SEARCH = TASKS = ("train", "trial", "features", "search")
 _TASK, _SECONDS, _ARGUMENTS = (f"{PREFIX}{name}" for name in ("task", "checkpoint_seconds", "arguments"))
