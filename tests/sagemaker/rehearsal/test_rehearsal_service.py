@@ -15,7 +15,7 @@ import pytest
 from dogbreeds.errors import UserError
 from dogbreeds.sagemaker.rehearsal import Rehearsal, clear
 from tests.sagemaker.rehearsal.conftest import NO_FAULTS, Begin
-from tests.sagemaker.rehearsal.jobs import BUCKET, log_lines, training_job, upload_code, wait_for
+from tests.sagemaker.rehearsal.jobs import BUCKET, log_lines, refusal, training_job, upload_code, wait_for
 
 WAITING = "import os, time; print('waiting', os.getpid(), flush=True); time.sleep(300)"
 
@@ -201,3 +201,22 @@ def test_logs_come_in_pages_both_ways(begin: Begin) -> None:
     assert [event["message"] for event in last["events"]] == whole[-5:]
     before = logs.get_log_events(**place, limit=5, nextToken=last["nextBackwardToken"])
     assert [event["message"] for event in before["events"]] == whole[-10:-5]
+
+
+def test_parts_of_objects_are_those_parts(begin: Begin) -> None:
+    s3 = begin().client("s3")
+    s3.put_object(Bucket=BUCKET, Key="dog", Body=b"0123456789", Metadata={"breed": "pug"}, ContentType="text/plain")
+
+    def part(asked: str) -> tuple[bytes, str]:
+        found = s3.get_object(Bucket=BUCKET, Key="dog", Range=asked)
+        assert found["Metadata"] == {"breed": "pug"} and found["ContentType"] == "text/plain"
+        return found["Body"].read(), found["ContentRange"]
+
+    assert part("bytes=2-4") == (b"234", "bytes 2-4/10")
+    assert part("bytes=7-") == (b"789", "bytes 7-9/10")
+    assert part("bytes=-2") == (b"89", "bytes 8-9/10")
+    assert refusal(s3.get_object, Bucket=BUCKET, Key="dog", Range="bytes=20-")[0] in ("InvalidRange", "416")
+    whole = s3.get_object(Bucket=BUCKET, Key="dog")
+    assert (whole["Body"].read(), whole["ContentLength"]) == (b"0123456789", 10)
+    assert refusal(s3.get_object, Bucket=BUCKET, Key="cat")[0] == "NoSuchKey"
+    assert refusal(s3.get_object, Bucket=BUCKET, Key="dog", IfMatch='"other"')[0] in ("PreconditionFailed", "412")

@@ -174,6 +174,18 @@ def test_code_that_is_not_there_fails_the_job(begin: Begin) -> None:
     assert "nowhere/sourcedir.tar.gz, and there is no such object" in wait_for(sagemaker, "codeless")["FailureReason"]
 
 
+def test_an_isolated_job_finds_its_code_in_a_channel(begin: Begin) -> None:
+    rehearsal = begin()
+    sagemaker = rehearsal.client("sagemaker")
+    uri = upload_code(rehearsal.client("s3"), "print('val/loss=2')")
+    far = training_job("far", uri, EnableNetworkIsolation=True)
+    near = training_job("near", "/opt/ml/input/data/code/sourcedir.tar.gz", EnableNetworkIsolation=True)
+    sagemaker.create_training_job(**far)
+    sagemaker.create_training_job(**near, InputDataConfig=[channel(uri.removeprefix(f"s3://{BUCKET}/"), "code")])
+    assert "without a network" in wait_for(sagemaker, "far")["FailureReason"]
+    assert wait_for(sagemaker, "near")["TrainingJobStatus"] == "Completed"
+
+
 def test_a_stopped_job_keeps_its_outputs_and_leaves_no_process(begin: Begin) -> None:
     rehearsal = begin(grace_seconds=0.5)
     sagemaker = rehearsal.client("sagemaker")

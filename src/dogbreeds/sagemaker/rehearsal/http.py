@@ -18,15 +18,13 @@ from werkzeug.wrappers import Request, Response
 
 from dogbreeds.sagemaker import service_model
 from dogbreeds.sagemaker.rehearsal.faults import Faults, ServiceError, invalid
-from dogbreeds.sagemaker.rehearsal.objects import Objects
+from dogbreeds.sagemaker.rehearsal.moto_services import SERVICES, MotoServices
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 _LOG = logging.getLogger(__name__)
 _SCOPE = re.compile(r"Credential=[^/]+/\d+/(?P<region>[^/]+)/(?P<service>[^/]+)/aws4_request")
-# Moto has these, and nothing else of it is part of a rehearsal.
-_MOTO = ("s3", "iam", "sts")
 _PREFIXES = {"sagemaker": "SageMaker.", "logs": "Logs_20140328."}
 _JSON = "application/x-amz-json-1.1"
 
@@ -54,12 +52,12 @@ class Dispatcher:
 
     Attributes:
         operations: By service and name, such as `operations["sagemaker"]["CreateTrainingJob"]`.
-        objects: Answers for S3, and for IAM and STS.
+        moto: Answers for S3, IAM and STS.
         faults: Whom to tell to come back later.
     """
 
     operations: Mapping[str, Mapping[str, Operation]]
-    objects: Objects
+    moto: MotoServices
     faults: Faults
     _calls: dict[str, int] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -69,8 +67,8 @@ class Dispatcher:
         request = Request(environ)
         scope = _SCOPE.search(request.headers.get("Authorization", ""))
         service = scope["service"] if scope else "s3"
-        if service in _MOTO:
-            return self.objects.application(environ, start_response)
+        if service in SERVICES:
+            return self.moto.answer(service, environ, start_response)
         try:
             if service not in self.operations or scope is None:
                 raise ServiceError("UnknownOperationException", f"A rehearsal has no service {service}.")

@@ -61,7 +61,7 @@ class Machine:
         if "CheckpointConfig" in job:
             self.checkpoints.mkdir()
             download(objects, f"{job['CheckpointConfig']['S3Uri'].rstrip('/')}/", self.checkpoints)
-        unpack_code(job.get("HyperParameters", {}), objects, self.base / "code")
+        unpack_code(job, objects, self.base)
         self._write_config(job)
 
     def environment(self, job: Mapping[str, Any], region: str, url: str) -> dict[str, str]:

@@ -12,13 +12,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
+from typing import TYPE_CHECKING
 
 from dogbreeds.errors import UserError
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse
     from moto.s3.models import FakeBucket, FakeKey, S3Backend
 
 #: The account of all rehearsals, which is moto's own.
@@ -80,14 +78,12 @@ class Objects:
         """
         if not _MOTO.acquire(blocking=False):
             raise UserError("Another rehearsal is open in this process: close it first.")
-        from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
         from moto.s3.models import s3_backends
 
         self._files = directory / "objects"
         self._files.mkdir(parents=True, exist_ok=True)
         self._backend: S3Backend = s3_backends[ACCOUNT]["aws"]
         _reset_moto()
-        self._application = DomainDispatcherApplication(create_backend_app)
         self._lock = threading.RLock()
         self._index = sqlite3.connect(directory / "index.sqlite", check_same_thread=False)
         self._index.execute("PRAGMA journal_mode=WAL")
@@ -102,14 +98,13 @@ class Objects:
             self._index.close()
         _MOTO.release()
 
-    def application(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
-        """Answers a request to S3, IAM or STS, as a WSGI application."""
-        answer = self._application(environ, start_response)
-        if environ["REQUEST_METHOD"] in ("PUT", "POST", "DELETE"):
-            path = unquote(urlsplit(environ.get("RAW_URI") or environ["PATH_INFO"]).path)
-            bucket, _, key = path.removeprefix("/").partition("/")
-            self._keep(bucket, key)
-        return answer  # type: ignore[no-any-return]
+    def find(self, bucket: str, key: str) -> Path | None:
+        """Returns the file of an object, or None where there is none."""
+        with self._lock:
+            row = self._index.execute(
+                "SELECT file FROM objects WHERE bucket = ? AND key = ?", (bucket, key)
+            ).fetchone()
+        return self._path(row[0]) if row else None
 
     def has_bucket(self, bucket: str) -> bool:
         """Tells whether there is such a bucket."""
@@ -147,26 +142,8 @@ class Objects:
             self._write(name, key, file)
             self._index.commit()
 
-    def _load(self) -> None:
-        from moto.s3.models import FakeKey
-
-        for name, region in self._index.execute("SELECT name, region FROM buckets").fetchall():
-            self._backend.create_bucket(name, region)
-        columns = "bucket, key, file, etag, modified, details"
-        for name, key_name, file, etag, modified, details in self._index.execute(f"SELECT {columns} FROM objects"):
-            bucket = self._backend.get_bucket(name)
-            key = FakeKey(key_name, b"", ACCOUNT, bucket.region_name, etag=etag, bucket_name=name)
-            known = json.loads(details)
-            key.set_metadata(known.pop("metadata"))
-            for attribute, value in known.items():
-                setattr(key, attribute, value)
-            # Moto's times are in UTC without saying so.
-            key.last_modified = datetime.fromtimestamp(modified, UTC).replace(tzinfo=None)
-            _show(key, self._path(file))
-            bucket.keys.setlist(key_name, [key])
-
-    def _keep(self, name: str, key_name: str) -> None:
-        """Writes down what a request has made of an object; of the whole bucket where it named none."""
+    def keep(self, name: str, key_name: str) -> None:
+        """Writes down what a request to moto has made of an object; of the whole bucket where it named none."""
         with self._lock:
             bucket = self._backend.buckets.get(name)
             if bucket is None:
@@ -179,6 +156,24 @@ class Objects:
                 for each in {*self._known(name), *bucket.keys}:
                     self._keep_object(bucket, each)
             self._index.commit()
+
+    def _load(self) -> None:
+        from moto.s3.models import FakeKey
+
+        for name, region in self._index.execute("SELECT name, region FROM buckets").fetchall():
+            self._backend.create_bucket(name, region)
+        rows = self._index.execute("SELECT bucket, key, file, etag, modified, details FROM objects")
+        for name, key_name, file, etag, modified, details in rows:
+            bucket = self._backend.get_bucket(name)
+            key = FakeKey(key_name, b"", ACCOUNT, bucket.region_name, etag=etag, bucket_name=name)
+            known = json.loads(details)
+            key.set_metadata(known.pop("metadata"))
+            for attribute, value in known.items():
+                setattr(key, attribute, value)
+            # Moto's times are in UTC without saying so.
+            key.last_modified = datetime.fromtimestamp(modified, UTC).replace(tzinfo=None)
+            _show(key, self._path(file))
+            bucket.keys.setlist(key_name, [key])
 
     def _known(self, bucket: str) -> list[str]:
         return [key for (key,) in self._index.execute("SELECT key FROM objects WHERE bucket = ?", (bucket,))]

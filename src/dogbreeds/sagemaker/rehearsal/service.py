@@ -97,10 +97,11 @@ class Rehearsal:
     def _open(self, stack: ExitStack) -> None:
         from dogbreeds.sagemaker.rehearsal.http import Dispatcher, Server
         from dogbreeds.sagemaker.rehearsal.logs import Logs
+        from dogbreeds.sagemaker.rehearsal.moto_services import MotoServices
         from dogbreeds.sagemaker.rehearsal.objects import Objects
+        from dogbreeds.sagemaker.rehearsal.premises import Premises
         from dogbreeds.sagemaker.rehearsal.records import Records
         from dogbreeds.sagemaker.rehearsal.training_jobs import TrainingJobs
-        from dogbreeds.sagemaker.rehearsal.training_run import Premises
         from dogbreeds.sagemaker.rehearsal.tuning_jobs import TuningJobs
 
         _refuse_endpoints()
@@ -124,7 +125,7 @@ class Rehearsal:
             "sagemaker": {**training_jobs.operations, **tuning_jobs.operations, **_tags(training, tuning)},
             "logs": logs.operations,
         }
-        server.start(Dispatcher(operations, objects, self._faults))
+        server.start(Dispatcher(operations, MotoServices(objects), self._faults))
         # The first to go, so that nothing is accepted any more.
         stack.callback(server.close)
         self._url = server.url

@@ -8,41 +8,49 @@ import shutil
 import tarfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from packaging.requirements import InvalidRequirement, Requirement
 
 from dogbreeds.sagemaker.rehearsal.faults import JobFailure
-from dogbreeds.sagemaker.rehearsal.objects import Objects
+from dogbreeds.sagemaker.rehearsal.objects import Objects, split_uri
 
 #: Hyperparameter that says where the code lies.
 SUBMIT_DIRECTORY = "sagemaker_submit_directory"
 _REQUIREMENTS = "requirements.txt"
+_ROOT = "/opt/ml/"
 
 
-def unpack_code(hyperparameters: Mapping[str, str], objects: Objects, target: Path) -> None:
+def unpack_code(job: Mapping[str, Any], objects: Objects, base: Path) -> None:
     """Puts a job's code in place.
 
     The toolkit would fetch it itself, and would then install its requirements into the environment that this very
     process runs in. It finds the code there already, and no list of requirements.
 
     Args:
-        hyperparameters: Those of the job.
-        objects: Where the archive is.
-        target: The directory for the code; it may be there already.
+        job: Its description.
+        objects: Where the archive is, unless a channel has brought it.
+        base: What is /opt/ml on AWS; its channels are there already.
 
     Raises:
         JobFailure: There is no such archive, it cannot be unpacked, or needs what this machine does not have.
     """
+    target = base / "code"
     target.mkdir(parents=True, exist_ok=True)
-    uri = hyperparameters.get(SUBMIT_DIRECTORY)
+    uri = job.get("HyperParameters", {}).get(SUBMIT_DIRECTORY)
     if uri is None:
         return
     uri = _plain(uri)
-    archive = next((found for found in objects.under(uri) if uri.endswith(f"/{found.key}")), None)
-    if archive is None:
+    if uri.startswith(_ROOT):
+        archive: Path | None = base / uri.removeprefix(_ROOT)
+    elif job["EnableNetworkIsolation"]:
+        raise JobFailure(f"ClientError: without a network a job cannot fetch {uri}: bring it by a channel.")
+    else:
+        archive = objects.find(*split_uri(uri))
+    if archive is None or not archive.is_file():
         raise JobFailure(f"ClientError: {SUBMIT_DIRECTORY} is {uri}, and there is no such object.")
     try:
-        with tarfile.open(archive.path) as tar:
+        with tarfile.open(archive) as tar:
             tar.extractall(target, filter="data")
     except (tarfile.TarError, OSError, EOFError) as error:
         raise JobFailure(f"ClientError: {uri} cannot be unpacked: {error}") from error
@@ -58,7 +66,7 @@ def unpack_code(hyperparameters: Mapping[str, str], objects: Objects, target: Pa
                 f"AlgorithmError: InstallRequirementsError: {_REQUIREMENTS} asks for {'; '.join(missing)}. "
                 "A rehearsal installs nothing: install it into the environment that rehearses."
             )
-        shutil.move(requirements, target.parent / _REQUIREMENTS)
+        shutil.move(requirements, base / _REQUIREMENTS)
 
 
 def unsatisfied(requirements: str) -> Iterator[str]:

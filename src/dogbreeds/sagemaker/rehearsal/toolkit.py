@@ -42,7 +42,7 @@ class Toolkit:
         os.set_blocking(self._output.fileno(), False)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._output, selectors.EVENT_READ)
-        self._rest = b""
+        self._rest, self._killed = b"", False
 
     @property
     def identity(self) -> tuple[int, float]:
@@ -57,7 +57,8 @@ class Toolkit:
     def lines(self, seconds: float) -> list[str] | None:
         """Returns the lines that are there, waiting for one a while, or None when all who could write have ended."""
         if not self._selector.select(seconds):
-            return []
+            # Of those that were killed nothing more comes, even if somebody else still holds their end.
+            return None if self._killed else []
         chunk = self._output.read(_READ_BYTES)
         if chunk:
             *whole, self._rest = (self._rest + chunk).split(b"\n")
@@ -75,6 +76,7 @@ class Toolkit:
 
     def kill(self) -> None:
         """Ends all that it started."""
+        self._killed = True
         kill_group(self._process.pid)
 
     def close(self) -> int:

@@ -13,9 +13,10 @@ from dogbreeds.sagemaker.rehearsal.faults import invalid
 from dogbreeds.sagemaker.rehearsal.http import Call, Operation
 from dogbreeds.sagemaker.rehearsal.listing import page
 from dogbreeds.sagemaker.rehearsal.objects import ACCOUNT
+from dogbreeds.sagemaker.rehearsal.premises import CLOSED, Premises
 from dogbreeds.sagemaker.rehearsal.records import Record
 from dogbreeds.sagemaker.rehearsal.toolkit import kill_left_over
-from dogbreeds.sagemaker.rehearsal.training_run import CLOSED, Premises, TrainingRun
+from dogbreeds.sagemaker.rehearsal.training_run import TrainingRun
 
 _SUMMARY = (
     "TrainingJobName",

@@ -14,9 +14,9 @@ from dogbreeds.sagemaker.rehearsal.faults import ServiceError, invalid
 from dogbreeds.sagemaker.rehearsal.http import Call, Operation
 from dogbreeds.sagemaker.rehearsal.listing import page
 from dogbreeds.sagemaker.rehearsal.objects import ACCOUNT
+from dogbreeds.sagemaker.rehearsal.premises import CLOSED, Premises
 from dogbreeds.sagemaker.rehearsal.records import Record, Records
 from dogbreeds.sagemaker.rehearsal.training_jobs import TrainingJobs, fail
-from dogbreeds.sagemaker.rehearsal.training_run import CLOSED, Premises
 from dogbreeds.sagemaker.rehearsal.tuning_checks import check_tuning_job, ranges_of
 from dogbreeds.sagemaker.rehearsal.tuning_summaries import child_summary, final_value, update_counters
 

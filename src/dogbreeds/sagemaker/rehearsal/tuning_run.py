@@ -15,10 +15,10 @@ from typing import Any
 from optuna.trial import Trial
 
 from dogbreeds.sagemaker.rehearsal.faults import ServiceError
+from dogbreeds.sagemaker.rehearsal.premises import CLOSED, Premises
 from dogbreeds.sagemaker.rehearsal.records import Record, Records
 from dogbreeds.sagemaker.rehearsal.sampling import Sampler
 from dogbreeds.sagemaker.rehearsal.training_jobs import TrainingJobs
-from dogbreeds.sagemaker.rehearsal.training_run import CLOSED, Premises
 from dogbreeds.sagemaker.rehearsal.tuning_checks import OBJECTIVE_KEY, combinations
 from dogbreeds.sagemaker.rehearsal.tuning_summaries import best, child_summary, objective_of, update_counters
 

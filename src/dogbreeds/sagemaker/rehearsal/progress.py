@@ -1,0 +1,128 @@
+"""How far a training job is, as its record tells."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Sequence
+from enum import Enum
+from typing import Any
+
+from dogbreeds.sagemaker.rehearsal.premises import Premises
+from dogbreeds.sagemaker.rehearsal.records import Record
+
+#: What FailureReason has room for.
+LONGEST_REASON = 1024
+# What spare machines cost, of the full price: about what AWS shows.
+_SPOT_PRICE = 0.3
+_NO_EVALUATOR = "Not evaluated: a rehearsal has none of the rules that AWS manages."
+
+
+class End(Enum):
+    """Why training is over, by the secondary status that tells it."""
+
+    COMPLETED = "Completed"
+    FAILED = "Failed"
+    STOPPED = "Stopped"
+    MAX_RUNTIME = "MaxRuntimeExceeded"
+    MAX_WAIT = "MaxWaitTimeExceeded"
+    INTERRUPTED = "Interrupted"
+    CLOSED = "closed"
+
+
+class Progress:
+    """Writes down what becomes of a job; all of it is seen at once or not at all."""
+
+    def __init__(self, record: Record, premises: Premises) -> None:
+        """Takes a job that was accepted."""
+        self._record, self._job, self._premises = record, record.description, premises
+        definitions = self._job["AlgorithmSpecification"].get("MetricDefinitions", [])
+        self._metrics = [(each["Name"], re.compile(each["Regex"])) for each in definitions]
+
+    def begin(self, process: tuple[int, float]) -> None:
+        """Says that training has begun, for the first time or again, and in which process."""
+        with self._premises.changed:
+            self._record.process = process
+            self._job.setdefault("TrainingStartTime", time.time())
+            self.save()
+
+    def note_model(self, uri: str) -> None:
+        """Says where the model is."""
+        with self._premises.changed:
+            self._job["ModelArtifacts"] = {"S3ModelArtifacts": uri}
+
+    def read(self, lines: Sequence[str]) -> None:
+        """Takes lines of the log, and keeps the metrics that are in them."""
+        found = [
+            (name, value)
+            for line in lines
+            for name, pattern in self._metrics
+            if (match := pattern.search(line)) and (value := _number(match[1])) is not None
+        ]
+        if found:
+            with self._premises.changed:
+                for name, value in found:
+                    self._record.series.setdefault(name, []).append((time.time(), value))
+                self.save()
+
+    def enter(self, secondary: str, message: str) -> None:
+        """Begins the next stage.
+
+        Args:
+            secondary: Its secondary status.
+            message: What it says of it.
+        """
+        with self._premises.changed:
+            transitions: list[dict[str, Any]] = self._job["SecondaryStatusTransitions"]
+            now = time.time()
+            if transitions:
+                transitions[-1]["EndTime"] = now
+            transitions.append({"Status": secondary, "StartTime": now, "StatusMessage": message})
+            self._job["SecondaryStatus"] = secondary
+            self.save()
+
+    def finish(self, end: End, reason: str | None, trained: float) -> None:
+        """Ends the job.
+
+        Args:
+            end: How.
+            reason: Why it failed.
+            trained: Seconds on machines.
+        """
+        with self._premises.changed:
+            job, self._record.process = self._job, None
+            job["TrainingEndTime"] = time.time()
+            if trained:
+                job["TrainingTimeInSeconds"] = max(1, math.ceil(trained))
+                price = _SPOT_PRICE if job["EnableManagedSpotTraining"] else 1.0
+                job["BillableTimeInSeconds"] = max(1, int(price * trained))
+            if reason is not None:
+                job["FailureReason"] = reason[:LONGEST_REASON]
+            for name in ("DebugRuleEvaluationStatuses", "ProfilerRuleEvaluationStatuses"):
+                for status in job.get(name, []):
+                    status |= {"RuleEvaluationStatus": "NoIssuesFound", "StatusDetails": _NO_EVALUATOR}
+                    status["LastModifiedTime"] = time.time()
+            status = {End.COMPLETED: "Completed", End.FAILED: "Failed"}.get(end, "Stopped")
+            self.enter(end.value, reason[:LONGEST_REASON] if reason else f"Training job {status.lower()}")
+            job["SecondaryStatusTransitions"][-1]["EndTime"] = time.time()
+            job["TrainingJobStatus"] = status
+            self.save()
+
+    def save(self) -> None:
+        """Writes the record."""
+        with self._premises.changed:
+            self._job["FinalMetricDataList"] = [
+                {"MetricName": name, "Value": series[-1][1], "Timestamp": series[-1][0]}
+                for name, series in self._record.series.items()
+            ]
+            self._premises.records.save(self._record)
+
+
+def _number(text: str | None) -> float | None:
+    """Returns what a metric's group has found; None for what the service takes no notice of."""
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
