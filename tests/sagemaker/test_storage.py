@@ -118,6 +118,7 @@ def test_of_a_changed_folder_only_what_is_new_goes_up(
 ) -> None:
     before = storage.upload_photos(photos)
     kept = keys(client, before)
+    client.put_object(Bucket="bucket", Key="dogs/photos/note.txt", Body=b"not ours")
     done(requests)
     breed = photos / "train" / "001.Affenpinscher"
     (breed / "0.jpg").write_bytes(b"changed")
@@ -315,6 +316,10 @@ def test_the_code_archive_is_the_same_wherever_it_is_packed(tmp_path: Path) -> N
             shutil.copytree(ROOT / folder, tmp_path / name / folder)
         for file in ("train.py", "pyproject.toml"):
             shutil.copyfile(ROOT / file, tmp_path / name / file)
+        # What Python, pip and editors leave behind is no code.
+        for left in (f"src/__pycache__/{name}.pyc", f"src/dogbreeds.egg-info/{name}", f"conf/.{name}.swp"):
+            (tmp_path / name / left).parent.mkdir(exist_ok=True)
+            (tmp_path / name / left).write_text(name)
         pack_code(tmp_path / name, tmp_path / f"{name}.tar.gz", ())
     assert (tmp_path / "one.tar.gz").read_bytes() == (tmp_path / "two.tar.gz").read_bytes()
     (tmp_path / "two" / "conf" / "train.yaml").unlink()
