@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from dogbreeds.commands import override
+from dogbreeds.config import load_saved, save
 from dogbreeds.errors import UserError
 from dogbreeds.report.build import build_report
 from dogbreeds.run_directory import METRICS, RUN_CONFIG
@@ -30,7 +32,10 @@ def train(settings: SagemakerConfig, config: TrainConfig) -> str:
     """
     with opened(settings) as session:
         launcher = Launcher.of(session, settings, _PROJECT)
-        return _brought_home(launcher, launcher.train(config), Path(config.run_dir))
+        described = launcher.train(config)
+        launcher.fetch(described, Path(config.run_dir))
+        _relocate(config)
+        return _ended(described, Path(config.run_dir))
 
 
 def search(settings: SagemakerConfig, plan: Plan, directory: Path) -> str:
@@ -60,7 +65,9 @@ def attach(settings: SagemakerConfig, job: str, run_dir: str) -> str:
     """
     with opened(settings) as session:
         launcher = Launcher.of(session, settings, _PROJECT)
-        return _brought_home(launcher, launcher.follow(job), Path(run_dir))
+        described = launcher.follow(job)
+        launcher.fetch(described, Path(run_dir))
+        return _ended(described, Path(run_dir))
 
 
 def stop(settings: SagemakerConfig, job: str) -> str:
@@ -82,8 +89,30 @@ def stop(settings: SagemakerConfig, job: str) -> str:
     return f"{job} is being stopped; what it made so far is kept."
 
 
-def _brought_home(launcher: Launcher, described: Mapping[str, Any], run_dir: Path) -> str:
-    launcher.fetch(described, run_dir)
+def _relocate(config: TrainConfig) -> None:
+    """Puts the places of this machine into the config of a fetched run: the job's own are gone."""
+    path = Path(config.run_dir) / RUN_CONFIG
+    if not path.is_file():
+        return
+    fetched = load_saved(path)
+    save(
+        replace(
+            fetched,
+            run_dir=config.run_dir,
+            data=replace(fetched.data, dir=config.data.dir),
+            cache=config.cache,
+            model=replace(fetched.model, weights=config.model.weights),
+        ),
+        path,
+    )
+
+
+def _ended(described: Mapping[str, Any], run_dir: Path) -> str:
+    """Returns what to print of a job that has ended and whose files are here.
+
+    Raises:
+        UserError: It did not come to its end.
+    """
     lines = summary(described)
     if (run_dir / RUN_CONFIG).is_file():
         lines.append(f"report {build_report(run_dir)}")
