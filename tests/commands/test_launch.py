@@ -1,0 +1,96 @@
+"""launch_sagemaker.py, rehearsed: the same results as here, and messages that say what to do."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from dogbreeds.run_directory import METRICS, PREDICTIONS, REPORT, RULES, RUN_CONFIG
+from tests.commands.test_commands import SMALL, metrics_of, run, succeeded
+
+FULL = {RUN_CONFIG, METRICS, PREDICTIONS, REPORT, RULES, "history.csv", "checkpoints", "model", "model.tar.gz"}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a rehearsal keeps, for all commands."""
+    return tmp_path_factory.mktemp("rehearsal")
+
+
+def test_help_imports_nothing_of_aws() -> None:
+    answer = run("-X", "importtime", "launch_sagemaker.py", "--help")
+    assert answer.returncode == 0
+    for name in ("attach", "stop", "sagemaker", "debugger=aws", "sagemaker=rehearsal"):
+        assert name in answer.stdout
+    imported = {line.split("|")[-1].strip().split(".")[0] for line in answer.stderr.splitlines() if "|" in line}
+    assert not imported & {"boto3", "botocore", "sagemaker", "moto", "torch", "pytorch_lightning"}
+
+
+@pytest.mark.slow
+def test_a_training_job_is_the_run_of_this_machine(sample: Path, place: Path, tmp_path: Path) -> None:
+    here = [f"data.dir={sample}", *SMALL, f"cache.dir={tmp_path / 'cache'}"]
+    succeeded("train.py", *here, f"hydra.run.dir={tmp_path / 'local'}")
+    there = ["sagemaker=rehearsal", f"sagemaker.rehearsal_dir={place}", f"hydra.run.dir={tmp_path / 'job'}"]
+    said = succeeded("launch_sagemaker.py", *here, *there)
+    fetched = tmp_path / "job"
+    assert {path.name for path in fetched.iterdir()} >= FULL
+    assert (fetched / "checkpoints" / "best.ckpt").is_file()
+    found = [metrics_of(tmp_path / name) for name in ("local", "job")]
+    for metrics in found:
+        del metrics["seconds"], metrics["features"]
+    assert found[0] == found[1]
+    assert f"report {fetched / REPORT}" in said
+    assert str(sample) in (fetched / RUN_CONFIG).read_text()
+    assert "/input/data/" not in (fetched / RUN_CONFIG).read_text()
+    # It can be followed once more, by whoever knows its name.
+    name = re.search(r"^job +(\S+?),", said, re.MULTILINE)
+    assert name is not None
+    again = [f"attach={name[1]}", *there[:2], f"hydra.run.dir={tmp_path / 'again'}"]
+    assert "Completed" in succeeded("launch_sagemaker.py", *again)
+    assert (tmp_path / "again" / METRICS).is_file()
+    assert "Completed" in succeeded("launch_sagemaker.py", f"stop={name[1]}", *there[:2])
+
+
+@pytest.mark.slow
+def test_a_tuning_job_ends_with_what_a_search_leaves(sample: Path, place: Path, tmp_path: Path) -> None:
+    there = ["sagemaker=rehearsal", f"sagemaker.rehearsal_dir={place}"]
+    searched = tmp_path / "search"
+    here = [f"data.dir={sample}", *SMALL]
+    said = succeeded(
+        "launch_sagemaker.py", "-m", "hpo=random", "hpo.trials=2", "hpo.parallel=2", *here, *there,
+        f"hydra.sweep.dir={searched}",
+    )  # fmt: skip
+    assert "2 finished; best: trial" in said
+    for name in ("leaderboard.csv", "best.yaml", "search.html", "0/history.csv", "1/metrics.json"):
+        assert (searched / name).is_file(), name
+    # All trials took the features of one job.
+    assert {metrics_of(searched / number)["features"]["computed"] for number in ("0", "1")} == {0}
+    job = json.loads((searched / "tuning_job.json").read_text())["tuning_job"]
+    best = [f"best_of={job}", *there, "debugger=aws", f"hydra.run.dir={tmp_path / 'best'}"]
+    said = succeeded("launch_sagemaker.py", *best)
+    assert "rule   LossNotDecreasing" in said
+    assert {path.name for path in (tmp_path / "best").iterdir()} >= FULL
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["sagemaker.hours=0"], ["sagemaker.hours=0", "above 0"]),
+        (["sagemaker.hour=3"], ["'sagemaker.hour'", "sagemaker.hours"]),
+        (["sagemaker=azure"], ["azure", "aws", "rehearsal"]),
+        (["attach=nobody", "sagemaker=rehearsal"], ["There is no training job nobody"]),
+        (["sagemaker=rehearsal", "data.dir=nowhere"], ["nowhere", "no such directory"]),
+        (["-m", "sagemaker.spot=true,false", "hpo=bayes"], ["sagemaker.spot has one value in a search"]),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_wrong_inputs_of_the_launcher(arguments: list[str], said: list[str], place: Path) -> None:
+    there = [f"sagemaker.rehearsal_dir={place}"] if "sagemaker=rehearsal" in arguments else []
+    answer = run("launch_sagemaker.py", *arguments, *there)
+    assert answer.returncode == 2, answer.stderr
+    for words in said:
+        assert words in answer.stderr
+    assert "Traceback" not in answer.stderr
