@@ -193,7 +193,7 @@ def test_features(client: Any, storage: Storage, tmp_path: Path) -> None:
         (store / name).write_bytes(name.encode())
     uri = storage.upload_features(store)
     assert uri.startswith("s3://bucket/dogs/features/")
-    assert set(keys(client, uri)) == {"segments/a.features", "artefacts/network.xml"}
+    assert set(keys(client, uri)) == {"segments/a.features"}
     with pytest.raises(DataError, match="has no files"):
         storage.upload_features(tmp_path / "empty")
 

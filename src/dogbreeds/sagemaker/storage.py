@@ -43,8 +43,8 @@ from dogbreeds.sagemaker.unpacking import unpack
 
 # Earlier folders that are looked through for photos; each listing is some megabytes at most.
 _MOST_LISTINGS = 8
-#: What a feature store is made of; its index is made anew from them.
-FEATURE_FOLDERS = ("segments", "artefacts")
+# Of a feature store: its index is made anew from them.
+_SEGMENTS = "segments/*.features"
 
 
 class Storage:
@@ -78,14 +78,14 @@ class Storage:
         return self._upload_folder("photos", root, paths)
 
     def upload_features(self, store: Path) -> str:
-        """Brings the files of a feature store to S3 and returns the folder that has them.
+        """Brings the features of a feature store to S3 and returns the folder that has them.
 
         Raises:
+            DataError: There are none, or another process was adding to them.
             StorageError: S3 does not take them.
         """
         store = store.expanduser()
-        found = [path for folder in FEATURE_FOLDERS for path in sorted((store / folder).glob("*"))]
-        return self._upload_folder("features", store, [path for path in found if path.suffix != ".partial"])
+        return self._upload_folder("features", store, sorted(store.glob(_SEGMENTS)))
 
     def upload(self, path: Path) -> str:
         """Brings a file, or a directory with all that is in it, to S3 and returns its address there.
