@@ -7,6 +7,7 @@ import tarfile
 import time
 from typing import Any
 
+import psutil
 import pytest
 from botocore.exceptions import ClientError
 
@@ -112,3 +113,24 @@ def refusal(call: Any, **request: Any) -> tuple[str, str]:
         call(**request)
     error = caught.value.response["Error"]
     return error["Code"], error["Message"]
+
+
+def script_pid(logs: Any, name: str) -> int:
+    """Waits until a job's script says that it is waiting, and returns its process id, which it says too."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        said = [line for line in log_lines(logs, name) if line.startswith("waiting")]
+        if said:
+            return int(said[0].split()[1])
+        time.sleep(0.05)
+    raise AssertionError(f"{name} never started")
+
+
+def is_gone(pid: int) -> bool:
+    """Tells whether a process has ended, or does so within some seconds."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+            return True
+        time.sleep(0.05)
+    return False

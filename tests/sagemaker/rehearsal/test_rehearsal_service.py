@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import psutil
@@ -15,7 +14,16 @@ import pytest
 from dogbreeds.errors import UserError
 from dogbreeds.sagemaker.rehearsal import Rehearsal, clear
 from tests.sagemaker.rehearsal.conftest import NO_FAULTS, Begin
-from tests.sagemaker.rehearsal.jobs import BUCKET, log_lines, refusal, training_job, upload_code, wait_for
+from tests.sagemaker.rehearsal.jobs import (
+    BUCKET,
+    is_gone,
+    log_lines,
+    refusal,
+    script_pid,
+    training_job,
+    upload_code,
+    wait_for,
+)
 
 WAITING = "import os, time; print('waiting', os.getpid(), flush=True); time.sleep(300)"
 
@@ -24,22 +32,7 @@ def started(rehearsal: Rehearsal, name: str) -> int:
     """Runs a job that waits, and returns the process id of its script."""
     code = upload_code(rehearsal.client("s3"), WAITING)
     rehearsal.client("sagemaker").create_training_job(**training_job(name, code))
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        for line in log_lines(rehearsal.client("logs"), name):
-            if line.startswith("waiting"):
-                return int(line.split()[1])
-        time.sleep(0.05)
-    raise AssertionError("the job never started")
-
-
-def is_gone(pid: int) -> bool:
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
-            return True
-        time.sleep(0.05)
-    return False
+    return script_pid(rehearsal.client("logs"), name)
 
 
 def test_objects_jobs_and_logs_outlive_the_rehearsal(tmp_path: Path) -> None:
@@ -96,6 +89,7 @@ def test_nothing_runs_after_the_end(tmp_path: Path) -> None:
         assert "the rehearsal ended" in job["FailureReason"]
 
 
+@pytest.mark.slow
 def test_a_rehearsal_that_was_killed_is_taken_over(tmp_path: Path) -> None:
     script = f"""
 import sys, time

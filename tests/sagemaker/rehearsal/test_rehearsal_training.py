@@ -8,14 +8,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from botocore.exceptions import ClientError
 
 from dogbreeds.sagemaker.rehearsal import Rehearsal
 from dogbreeds.sagemaker.service_model import response_problems
 from tests.sagemaker.rehearsal.conftest import Begin
-from tests.sagemaker.rehearsal.jobs import BUCKET, log_lines, training_job, upload_code, wait_for
+from tests.sagemaker.rehearsal.jobs import BUCKET, is_gone, log_lines, script_pid, training_job, upload_code, wait_for
 
 SCRIPT = """
 import json, os, sys
@@ -61,26 +60,6 @@ def archive(rehearsal: Rehearsal, key: str) -> dict[str, bytes]:
 
 def statuses(job: dict[str, Any]) -> list[str]:
     return [transition["Status"] for transition in job["SecondaryStatusTransitions"]]
-
-
-def script_pid(rehearsal: Rehearsal, name: str) -> int:
-    """Waits until a script says so, and returns its process id."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        said = [line for line in log_lines(rehearsal.client("logs"), name) if line.startswith("waiting")]
-        if said:
-            return int(said[0].split()[1])
-        time.sleep(0.05)
-    raise AssertionError(f"{name} never started")
-
-
-def is_gone(pid: int) -> bool:
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
-            return True
-        time.sleep(0.05)
-    return False
 
 
 def test_a_job_runs_and_its_outputs_are_in_s3(begin: Begin) -> None:
@@ -190,7 +169,7 @@ def test_a_stopped_job_keeps_its_outputs_and_leaves_no_process(begin: Begin) -> 
     rehearsal = begin(grace_seconds=0.5)
     sagemaker = rehearsal.client("sagemaker")
     create(rehearsal, "stopped", WAITING)
-    pid = script_pid(rehearsal, "stopped")
+    pid = script_pid(rehearsal.client("logs"), "stopped")
     sagemaker.stop_training_job(TrainingJobName="stopped")
     job = wait_for(sagemaker, "stopped")
     assert (job["TrainingJobStatus"], job["SecondaryStatus"]) == ("Stopped", "Stopped")
@@ -216,12 +195,13 @@ while os.getppid() == parent:
 Path(os.environ["SM_OUTPUT_DATA_DIR"], "farewell").write_text("in peace")
 """,
     )
-    script_pid(rehearsal, "orphan")
+    script_pid(rehearsal.client("logs"), "orphan")
     rehearsal.client("sagemaker").stop_training_job(TrainingJobName="orphan")
     assert wait_for(rehearsal.client("sagemaker"), "orphan")["TrainingJobStatus"] == "Stopped"
     assert archive(rehearsal, "jobs/orphan/output/output.tar.gz") == {"farewell": b"in peace"}
 
 
+@pytest.mark.slow
 def test_a_job_ends_at_its_longest_runtime(begin: Begin) -> None:
     rehearsal = begin(grace_seconds=0.1)
     create(rehearsal, "long", WAITING, StoppingCondition={"MaxRuntimeInSeconds": 1})
@@ -229,6 +209,7 @@ def test_a_job_ends_at_its_longest_runtime(begin: Begin) -> None:
     assert (job["TrainingJobStatus"], job["SecondaryStatus"]) == ("Stopped", "MaxRuntimeExceeded")
 
 
+@pytest.mark.slow
 def test_an_interrupted_job_goes_on_from_its_checkpoint(begin: Begin) -> None:
     rehearsal = begin(interrupt_after=4.0)
     create(

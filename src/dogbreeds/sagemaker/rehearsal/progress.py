@@ -94,9 +94,9 @@ class Progress:
             job, self._record.process = self._job, None
             job["TrainingEndTime"] = time.time()
             if trained:
-                job["TrainingTimeInSeconds"] = max(1, math.ceil(trained))
+                seconds = math.ceil(trained)
                 price = _SPOT_PRICE if job["EnableManagedSpotTraining"] else 1.0
-                job["BillableTimeInSeconds"] = max(1, int(price * trained))
+                job["TrainingTimeInSeconds"], job["BillableTimeInSeconds"] = seconds, max(1, int(price * seconds))
             if reason is not None:
                 job["FailureReason"] = reason[:LONGEST_REASON]
             for name in ("DebugRuleEvaluationStatuses", "ProfilerRuleEvaluationStatuses"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import threading
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -43,7 +42,6 @@ class TrainingJobs:
         self._premises = premises
         self._runs: dict[str, TrainingRun] = {}
         self._capacity_errors = premises.faults.capacity_errors
-        self._lock = threading.Lock()
         for record in premises.records:
             if not premises.records.ended(record):
                 if record.process is not None:
@@ -89,8 +87,8 @@ class TrainingJobs:
         record = Record(
             _description(request, arn, tuning_job), list(request.get("Tags", [])), tuned=dict(tuned or {})
         )
-        self._premises.records.add(name, record)
-        with self._lock:
+        with self._premises.changed:
+            self._premises.records.add(name, record)
             capacity = self._capacity_errors <= 0
             self._capacity_errors -= 1
             self._runs[name] = TrainingRun(record, self._premises, region, capacity)
@@ -104,11 +102,11 @@ class TrainingJobs:
                 return
             record.description["TrainingJobStatus"] = "Stopping"
             self._premises.records.save(record)
-        self._runs[record.description["TrainingJobName"]].stop()
+            self._runs[record.description["TrainingJobName"]].stop()
 
     def close(self) -> None:
         """Ends all jobs that run."""
-        with self._lock:
+        with self._premises.changed:
             runs = list(self._runs.values())
         for run in runs:
             run.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import threading
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -51,7 +50,6 @@ class TuningJobs:
         """
         self._records, self._premises, self._jobs = records, premises, jobs
         self._runs: dict[str, TuningRun] = {}
-        self._lock = threading.Lock()
         for record in records:
             if not records.ended(record):
                 fail(record.description, _KIND, CLOSED)
@@ -70,7 +68,7 @@ class TuningJobs:
 
     def close(self) -> None:
         """Ends all jobs that run; their training jobs are not theirs to end."""
-        with self._lock:
+        with self._premises.changed:
             runs = list(self._runs.values())
         for run in runs:
             run.close()
@@ -96,8 +94,8 @@ class TuningJobs:
         }
         update_counters(description, [])
         record = Record(description, list(request.get("Tags", [])))
-        self._records.add(name, record)
-        with self._lock:
+        with self._premises.changed:
+            self._records.add(name, record)
             self._runs[name] = TuningRun(record, self._records, self._premises, self._jobs, known)
             self._runs[name].start()
         return {"HyperParameterTuningJobArn": arn}
@@ -171,7 +169,7 @@ class TuningJobs:
                 )
             record.description["HyperParameterTuningJobStatus"] = "Stopping"
             self._records.save(record)
-        self._runs[record.description["HyperParameterTuningJobName"]].stop()
+            self._runs[record.description["HyperParameterTuningJobName"]].stop()
         return {}
 
 
