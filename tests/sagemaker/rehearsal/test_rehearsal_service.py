@@ -121,6 +121,7 @@ with Rehearsal(Path({str(tmp_path / "killed")!r}), NO_FAULTS) as rehearsal:
     assert psutil.pid_exists(pid)
     with Rehearsal(tmp_path / "killed", NO_FAULTS) as rehearsal:
         assert is_gone(pid)
+        assert not (tmp_path / "killed" / "machines").exists()
         job = rehearsal.client("sagemaker").describe_training_job(TrainingJobName="orphan")
         assert job["TrainingJobStatus"] == "Failed"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -49,6 +50,8 @@ class TrainingJobs:
                 fail(record.description, "TrainingJob", CLOSED)
                 record.process = None
                 premises.records.save(record)
+        if premises.machines.exists():
+            shutil.rmtree(premises.machines)
 
     @property
     def operations(self) -> Mapping[str, Operation]:
