@@ -23,7 +23,7 @@ from omegaconf import OmegaConf
 from torchvision import models
 
 from dogbreeds import entry
-from dogbreeds.schema import SCHEMAS, TrainCommandConfig, key_names
+from dogbreeds.schema import SCHEMAS, LaunchCommandConfig, TrainCommandConfig, key_names
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -73,6 +73,15 @@ def test_every_shipped_config_composes(group: str) -> None:
         assert not missing, (group, choice)
 
 
+def test_every_place_of_jobs_composes() -> None:
+    entry.register()
+    for choice in choices("sagemaker"):
+        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+            composed = compose("launch", [f"sagemaker={choice}", "debugger=aws", "run_dir=somewhere"])
+        missing = [name for name in key_names(LaunchCommandConfig) if _lookup(composed, name) == "???"]
+        assert not missing, choice
+
+
 @pytest.mark.parametrize(
     "path",
     [*sorted((ROOT / "conf").glob("*.yaml")), *sorted((ROOT / "conf" / "scripts").glob("*.yaml"))],
@@ -81,8 +90,11 @@ def test_every_shipped_config_composes(group: str) -> None:
 def test_every_command_has_a_config_that_composes(path: Path) -> None:
     entry.register()
     with initialize_config_dir(str(path.parent), version_base="1.3"):
-        composed = compose(path.stem, ["run_dir=somewhere"] if SCHEMAS.get(path.stem) is TrainCommandConfig else [])
-    script = ROOT / "train.py" if path.stem == "train" else ROOT / "scripts" / f"{path.stem}.py"
+        composed = compose(
+            path.stem, ["run_dir=somewhere"] if issubclass(SCHEMAS.get(path.stem, int), TrainCommandConfig) else []
+        )
+    entries = {"train": ROOT / "train.py", "launch": ROOT / "launch_sagemaker.py"}
+    script = entries.get(path.stem, ROOT / "scripts" / f"{path.stem}.py")
     assert re.search(rf'@entry_point\("{path.stem}"[,)]', script.read_text())
     schema = SCHEMAS.get(path.stem)
     assert not [name for name in (key_names(schema) if schema else []) if _lookup(composed, name) == "???"]
@@ -163,6 +175,7 @@ def test_the_readme_commands_run(sample: Path, tmp_path: Path) -> None:
         "scripts/cache.py action=prune",
         "scripts/report.py run=",
         "scripts/report.py runs=",
+        "launch_sagemaker.py -m hpo=bayes",
     ):
         assert any(command.startswith(f"python {promised}") for command in commands)
     trained = tmp_path / "run"
@@ -188,6 +201,10 @@ def test_the_readme_commands_run(sample: Path, tmp_path: Path) -> None:
             answer = run(script, runs, f"out={tmp_path / 'comparison.html'}")
         elif script == "scripts/cache.py":
             answer = run(*words)
+        elif script in ("launch_sagemaker.py", "scripts/rehearse.py"):
+            # What they do is rehearsed in tests of its own.
+            kept = [word for word in words if word != "-m" and not word.startswith("best_of=")]
+            answer = run(*kept, "--cfg", "job")
         elif script == "scripts/bench.py":
             # Measuring takes minutes.
             answer = run(*words, "--cfg", "job")
