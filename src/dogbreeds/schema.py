@@ -159,7 +159,7 @@ class SagemakerConfig:
     framework_version: str = MISSING
     instance: str = MISSING
     instances: int = MISSING
-    features_instance: str = MISSING
+    features_instance: str | None = MISSING
     trial_instance: str = MISSING
     volume_gb: int = MISSING
     hours: float = MISSING

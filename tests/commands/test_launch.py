@@ -94,3 +94,52 @@ def test_wrong_inputs_of_the_launcher(arguments: list[str], said: list[str], pla
     for words in said:
         assert words in answer.stderr
     assert "Traceback" not in answer.stderr
+
+
+@pytest.mark.slow
+def test_a_search_inside_one_job_leaves_the_same_too(sample: Path, place: Path, tmp_path: Path) -> None:
+    searched = tmp_path / "search"
+    said = succeeded(
+        "launch_sagemaker.py", "-m", "lr=0.1,0.01", "hpo.one_job=true", f"data.dir={sample}", *SMALL,
+        "sagemaker=rehearsal", f"sagemaker.rehearsal_dir={place}", f"hydra.sweep.dir={searched}",
+    )  # fmt: skip
+    number = re.search(r"best: trial (\d)", said)
+    assert number is not None
+    assert (searched / number[1] / "model" / "model.json").is_file()
+    for name in ("leaderboard.csv", "best.yaml", "search.html", "0/metrics.json", "1/metrics.json"):
+        assert (searched / name).is_file(), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["sagemaker.faults.capacity_errors=1"], ["CapacityError", "another sagemaker.instance"]),
+        (["debugger=aws", "sagemaker.faults.debugger_closed=true"], ["AWS refused", "Leave debugger=aws out"]),
+        (["sagemaker.hours=0.0005", "epochs=5000", "patience=5000"], ["MaxRuntimeExceeded", "raise sagemaker.hours"]),
+        (["optimizer=sgd", "lr=1e38", "model.head=mlp"], ["validation loss was never finite", "The log above"]),
+        (["sagemaker.role=stranger"], ["sagemaker.role=stranger"]),
+        (["sagemaker.retries=31"], ["sagemaker.retries", "30"]),
+        (["sagemaker.instance=ml.g5.tiny"], ["sagemaker.instance", "ml.g5"]),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_what_goes_wrong_there_is_said_with_what_to_do(
+    arguments: list[str], said: list[str], sample: Path, place: Path, tmp_path: Path
+) -> None:
+    there = ["sagemaker=rehearsal", f"sagemaker.rehearsal_dir={place}", f"hydra.run.dir={tmp_path / 'job'}"]
+    given = {argument.split("=")[0] for argument in arguments}
+    small = [setting for setting in SMALL if setting.split("=")[0] not in given]
+    answer = run("launch_sagemaker.py", f"data.dir={sample}", *small, *there, *arguments)
+    assert answer.returncode == 2, answer.stderr
+    for words in said:
+        assert words in answer.stderr + answer.stdout
+    assert "Traceback" not in answer.stderr
+
+
+@pytest.mark.slow
+def test_a_service_that_is_busy_is_asked_again(sample: Path, place: Path, tmp_path: Path) -> None:
+    there = ["sagemaker=rehearsal", f"sagemaker.rehearsal_dir={place}", f"hydra.run.dir={tmp_path / 'job'}"]
+    throttled = "+sagemaker.faults.throttled.CreateTrainingJob=2"
+    succeeded("launch_sagemaker.py", f"data.dir={sample}", *SMALL, *there, throttled)
+    assert (tmp_path / "job" / METRICS).is_file()

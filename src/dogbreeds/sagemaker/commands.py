@@ -13,6 +13,7 @@ from dogbreeds.errors import UserError
 from dogbreeds.report.build import build_report
 from dogbreeds.run_directory import METRICS, RUN_CONFIG
 from dogbreeds.sagemaker.launching import Launcher
+from dogbreeds.sagemaker.one_job import search_in_one_job
 from dogbreeds.sagemaker.progress import describe, summary
 from dogbreeds.sagemaker.session import message_of, opened
 from dogbreeds.sagemaker.tuning import tune
@@ -45,11 +46,15 @@ def search(settings: SagemakerConfig, plan: Plan, directory: Path) -> str:
         UserError: It cannot be sent, or no trial came to an end.
     """
     with opened(settings) as session:
-        board = tune(Launcher.of(session, settings, _PROJECT), plan, directory)
+        launcher = Launcher.of(session, settings, _PROJECT)
+        if plan.settings.one_job:
+            found = search_in_one_job(launcher, plan, directory)
+        else:
+            found = tune(launcher, plan, directory).headline()
     return "\n".join(
         [
             "",
-            board.headline(),
+            found,
             f"trials {directory / LEADERBOARD}",
             f"charts {directory / 'search.html'}",
             f"again  python launch_sagemaker.py {override('best_of', directory)}",

@@ -9,7 +9,7 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from dogbreeds.sagemaker.crossing import FEATURES, PHOTOS, Crossing, outgoing
 from dogbreeds.sagemaker.images import training_image
 from dogbreeds.sagemaker.jobs import Job
 from dogbreeds.sagemaker.metrics import metric_definitions
-from dogbreeds.sagemaker.progress import follow, summary
+from dogbreeds.sagemaker.progress import advice, follow
 from dogbreeds.sagemaker.session import Session, message_of
 from dogbreeds.sagemaker.storage import Storage
 from dogbreeds.sagemaker.tasks import TRAIN, Task
@@ -138,8 +138,8 @@ class Launcher:
             getattr(self.session.sagemaker, xform_name(operation))(**request)
         except ClientError as error:
             raise UserError(
-                f"AWS refused the job: {message_of(error)}. What was uploaded stays where it is, so trying again "
-                "uploads nothing twice."
+                f"AWS refused the job: {message_of(error)}. {advice(message_of(error))}"
+                "What was uploaded stays where it is: trying again uploads nothing twice."
             ) from error
 
     def follow(self, name: str) -> dict[str, Any]:
@@ -151,7 +151,7 @@ class Launcher:
         try:
             return follow(self.session, name)
         except KeyboardInterrupt:
-            raise Left(name, self.session.rehearsal) from None
+            raise Left(f"attach={name}", self.session.rehearsal) from None
 
     def fetch(self, described: Mapping[str, Any], run_dir: Path) -> None:
         """Brings what a job made into a run directory that looks like one of this machine.
@@ -165,6 +165,9 @@ class Launcher:
                 self.storage.download_archive(f"{output}/{archive}", place)
         if self.storage.exists(f"{output}/model.tar.gz"):
             self.storage.download(f"{output}/model.tar.gz", run_dir / "model.tar.gz")
+        if described.get("ProfilerRuleConfigurations"):
+            made = f"{described['OutputDataConfig']['S3OutputPath']}/{described['TrainingJobName']}/rule-output"
+            self.storage.download_folder(made, run_dir / "rule-output")
         followed = described.get("CheckpointConfig", {}).get("S3Uri")
         if followed:
             self._fetch_checkpoints(followed, run_dir)
@@ -220,21 +223,20 @@ class Left(UserError):
 
     exit_code = 130
 
-    def __init__(self, name: str, rehearsal: bool) -> None:
-        """Says how to come back."""
-        where = " sagemaker=rehearsal" if rehearsal else ""
-        super().__init__(
-            f"\nThe job goes on. Follow it with: python launch_sagemaker.py attach={name}{where}\n"
-            f"Stop it with: python launch_sagemaker.py stop={name}{where}"
-        )
+    def __init__(self, again: str, rehearsal: bool) -> None:
+        """Says how to come back.
+
+        Args:
+            again: What to type for it after the command.
+            rehearsal: The job is one on this machine, and ends with the command.
+        """
+        if rehearsal:
+            super().__init__("\nStopped, and with it the rehearsal: its job ended too.")
+        else:
+            super().__init__(f"\nThe job goes on. Follow it again with: python launch_sagemaker.py {again}")
 
 
 def job_name(prefix: str, longest: int) -> str:
     """Returns a new name of a job, cut to what the service takes."""
     tail = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(_TOKEN)}"
     return f"{prefix[: longest - len(tail) - 1].rstrip('-')}-{tail}"
-
-
-def report_lines(described: Mapping[str, Any], run_dir: Path) -> Sequence[str]:
-    """Returns what the command prints at its end."""
-    return [*summary(described), f"run    {run_dir}", f"report {run_dir / 'report.html'}"]

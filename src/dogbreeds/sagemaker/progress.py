@@ -103,11 +103,32 @@ class LogReader:
         return [stream["logStreamName"] for stream in found["logStreams"]]
 
 
+#: What to do about what the service says, by words of it.
+_ADVICE = {
+    "CapacityError": "There are no such machines at the moment: try another sagemaker.instance or region, or later.",
+    "MaxRuntimeExceeded": "The job reached its time limit: raise sagemaker.hours.",
+    "MaxWaitTimeExceeded": "No spare machines came in time: raise sagemaker.wait_hours, or leave sagemaker.spot out.",
+    "ResourceLimitExceeded": "Ask AWS for a higher quota, or take another sagemaker.instance.",
+    "AccessDenied": "docs/sagemaker.md has the rights that are needed.",
+    "ThrottlingException": "AWS gets too many requests from this account: try again in a minute.",
+    "Debugger": "Leave debugger=aws out: our own debugger runs in every job.",
+    "AlgorithmError": "The log above says more; python train.py with the same settings shows it on this machine.",
+}
+
+
+def advice(said: str) -> str:
+    """Returns what to do about what the service says, with a space behind it; nothing where nothing is known."""
+    return next((f"{words} " for name, words in _ADVICE.items() if name in said), "")
+
+
 def summary(described: Mapping[str, Any]) -> list[str]:
     """Returns what is worth saying of a job that has ended: its status, rules, time and what spot saved."""
     lines = [f"status {status_of(described)}"]
     if described.get("FailureReason"):
         lines.append(f"reason {described['FailureReason']}")
+    found = advice(f"{described.get('FailureReason', '')} {described.get('SecondaryStatus', '')}").strip()
+    if found and described["TrainingJobStatus"] != "Completed":
+        lines.append(f"try    {found}")
     for kind in ("DebugRuleEvaluationStatuses", "ProfilerRuleEvaluationStatuses"):
         for rule in described.get(kind) or []:
             details = f" ({rule['StatusDetails']})" if rule.get("StatusDetails") else ""

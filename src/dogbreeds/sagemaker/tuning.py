@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,21 +13,25 @@ from pathlib import Path
 from typing import Any
 
 from dogbreeds.atomic import write_text
+from dogbreeds.commands import override
 from dogbreeds.config import what_is_prepared
 from dogbreeds.errors import ConfigError, UserError
 from dogbreeds.report.search import build_search_page
-from dogbreeds.sagemaker.crossing import FEATURES, PHOTOS, outgoing
+from dogbreeds.sagemaker.crossing import FEATURES, PHOTOS, Crossing, outgoing
 from dogbreeds.sagemaker.launching import LONGEST_JOB, LONGEST_TUNING_JOB, Launcher, Left, job_name
 from dogbreeds.sagemaker.metrics import metric_definitions
-from dogbreeds.sagemaker.progress import ENDED, describe
+from dogbreeds.sagemaker.progress import ENDED, describe, summary
 from dogbreeds.sagemaker.tasks import FEATURES as FEATURES_TASK
 from dogbreeds.sagemaker.tasks import TRIAL, Task
 from dogbreeds.sagemaker.training_job import training_request
 from dogbreeds.sagemaker.tuning_job import tuning_request
 from dogbreeds.sagemaker.tuning_results import entries, job_names
+from dogbreeds.schema import TrainConfig
 from dogbreeds.search.leaderboard import BEST, LEADERBOARD, Leaderboard, remember, save_best
 from dogbreeds.search.plan import Plan
+from dogbreeds.search.resuming import save_plan
 from dogbreeds.search.settings import Objective
+from dogbreeds.training import prepare_features
 
 log = logging.getLogger(__name__)
 
@@ -46,34 +51,47 @@ def tune(launcher: Launcher, plan: Plan, directory: Path) -> Leaderboard:
     Raises:
         UserError: It cannot be sent, or no trial came to an end.
     """
+    objective = Objective(plan.settings.objective)
+    begun = directory / TUNING_JOB
+    if begun.is_file():
+        name = str(json.loads(begun.read_text(encoding="utf-8"))["tuning_job"])
+    else:
+        name = _begin(launcher, plan, directory, objective)
+        save_plan(plan, directory)
+        write_text(begun, json.dumps({"tuning_job": name}) + "\n")
+    _follow(launcher, name, directory)
+    return _results(launcher, name, plan, objective, directory)
+
+
+def _begin(launcher: Launcher, plan: Plan, directory: Path, objective: Objective) -> str:
+    """Sends the tuning job, and returns its name."""
     if not plan.prepares_once:
         raise ConfigError(
             "The trials differ in photos, backbone or features, and a tuning job gives all the same: search inside "
             "one job with hpo.one_job=true."
         )
-    config = plan.first(directory)
+    settings, config = launcher.settings, plan.first(directory)
     crossing = outgoing(config, plan.corners, list(plan.space.dimensions))
-    features = _features(launcher, plan, directory)
-    name = job_name(launcher.settings.prefix, LONGEST_TUNING_JOB)
-    channels = {**launcher.upload(crossing), FEATURES: features}
-    task = Task(TRIAL, launcher.settings.checkpoint_seconds)
-    settings = launcher.settings
+    channels = {**launcher.upload(crossing), FEATURES: _features(launcher, config)}
+    name = job_name(settings.prefix, LONGEST_TUNING_JOB)
+    task = Task(TRIAL, settings.checkpoint_seconds)
     job = launcher.job(name, crossing, task, channels, launcher.upload_code(config), settings.trial_instance, 1)
-    objective = Objective(plan.settings.objective)
     request = tuning_request(
-        replace(job, checkpoints=None), settings, plan.settings, plan.space, objective, metric_definitions()
+        # Trials are short, and whether the service keeps their checkpoints apart is not documented.
+        replace(job, checkpoints=None),
+        settings,
+        plan.settings,
+        plan.space,
+        objective,
+        metric_definitions(),
     )
     log.info("tuning job %s: trials on %s, %d at a time", name, settings.trial_instance, plan.settings.parallel)
     launcher.create("CreateHyperParameterTuningJob", request)
-    directory.mkdir(parents=True, exist_ok=True)
-    write_text(directory / TUNING_JOB, json.dumps({"tuning_job": name}) + "\n")
-    _follow(launcher, name)
-    return _results(launcher, name, plan, objective, directory)
+    return name
 
 
-def _features(launcher: Launcher, plan: Plan, directory: Path) -> str:
-    """Returns where in S3 the features of all trials are; one job computes them unless they are there."""
-    config = plan.first(directory)
+def _features(launcher: Launcher, config: TrainConfig) -> str:
+    """Returns where in S3 the features of all trials are; they are computed once, by a job or on this machine."""
     crossing = outgoing(config)
     channels = launcher.upload(crossing)
     key = hashlib.sha256(f"{what_is_prepared(config)} {channels[PHOTOS]}".encode()).hexdigest()
@@ -81,24 +99,37 @@ def _features(launcher: Launcher, plan: Plan, directory: Path) -> str:
     if launcher.storage.exists(place):
         log.info("features are in S3 already")
         return launcher.read(place)["features"]
+    if launcher.settings.features_instance is None:
+        found = _computed_here(launcher, config)
+    else:
+        found = _computed_by_job(launcher, config, crossing, channels, launcher.settings.features_instance)
+    launcher.write(place, {"features": found})
+    return found
+
+
+def _computed_here(launcher: Launcher, config: TrainConfig) -> str:
+    """Computes features in a store of their own: what other runs keep in the usual one is nothing to the trials."""
+    with tempfile.TemporaryDirectory(prefix="dogbreeds-features-") as store:
+        prepare_features(replace(config, cache=replace(config.cache, dir=store)))
+        return launcher.storage.upload_features(Path(store))
+
+
+def _computed_by_job(
+    launcher: Launcher, config: TrainConfig, crossing: Crossing, channels: Mapping[str, str], instance: str
+) -> str:
     name = job_name(launcher.settings.prefix, LONGEST_JOB)
-    log.info("features by job %s on %s", name, launcher.settings.features_instance)
+    log.info("features by job %s on %s", name, instance)
     task = Task(FEATURES_TASK, launcher.settings.checkpoint_seconds)
-    instance = launcher.settings.features_instance
     job = launcher.job(name, crossing, task, channels, launcher.upload_code(config), instance, 1)
     off = replace(config.debugger, managed=None)
     launcher.create("CreateTrainingJob", training_request(job, launcher.settings, off, metric_definitions()))
     described = launcher.follow(name)
     if described["TrainingJobStatus"] != "Completed":
-        raise UserError(
-            f"The features could not be computed: {described.get('FailureReason', 'the job was stopped')}"
-        )
-    found = f"{job.output}/{name}/output/output.tar.gz"
-    launcher.write(place, {"features": found})
-    return found
+        raise UserError("\n".join(["The features could not be computed.", *summary(described)]))
+    return f"{job.output}/{name}/output/output.tar.gz"
 
 
-def _follow(launcher: Launcher, name: str) -> None:
+def _follow(launcher: Launcher, name: str, directory: Path) -> None:
     """Says how a tuning job gets on, until it has ended."""
     told = ""
     try:
@@ -114,7 +145,7 @@ def _follow(launcher: Launcher, name: str) -> None:
                 return
             time.sleep(_SECONDS[launcher.session.rehearsal])
     except KeyboardInterrupt:
-        raise Left(name, launcher.session.rehearsal) from None
+        raise Left(f"-m {override('resume', directory)}", launcher.session.rehearsal) from None
 
 
 def _status(described: Mapping[str, Any]) -> str:

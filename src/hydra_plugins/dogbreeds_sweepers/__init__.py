@@ -74,4 +74,6 @@ class SagemakerSearch(LocalSearch):
         from dogbreeds.config import launch_settings
         from dogbreeds.sagemaker.commands import search
 
-        print(search(launch_settings(self._config), plan, directory))
+        # A search that is continued runs where it was begun, whatever is typed now.
+        composed = self._loader.load_sweep_config(self._config, list(plan.space.fixed))
+        print(search(launch_settings(composed), plan, directory))

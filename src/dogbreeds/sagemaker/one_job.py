@@ -1,0 +1,57 @@
+"""A whole search inside one training job: hpo.one_job=true, where starting machines would outlast all trials."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from dogbreeds.config import read_yaml
+from dogbreeds.errors import UserError
+from dogbreeds.sagemaker.crossing import Crossing, outgoing
+from dogbreeds.sagemaker.launching import LONGEST_JOB, Launcher, job_name
+from dogbreeds.sagemaker.metrics import metric_definitions
+from dogbreeds.sagemaker.progress import summary
+from dogbreeds.sagemaker.tasks import SEARCH, Task
+from dogbreeds.sagemaker.training_job import training_request
+from dogbreeds.search.leaderboard import BEST, remember
+from dogbreeds.search.plan import Plan
+
+# What says where a search is launched from, and not what it is.
+_NOT_SENT = ("sagemaker", "hydra", "data=", "cache.", "run_dir", "paths", "debugger", "hpo.one_job")
+
+
+def search_in_one_job(launcher: Launcher, plan: Plan, directory: Path) -> str:
+    """Runs the search of this machine inside a training job, and fetches the multirun directory that it leaves.
+
+    Returns:
+        What the best trial is.
+
+    Raises:
+        UserError: It cannot be sent, or did not come to its end.
+    """
+    config, settings = plan.first(directory), launcher.settings
+    crossing = outgoing(config)
+    arguments = tuple(one for one in plan.arguments if _is_sent(one, crossing))
+    name = job_name(settings.prefix, LONGEST_JOB)
+    code = launcher.storage.upload_code(launcher.project, ["search"])
+    task = Task(SEARCH, settings.checkpoint_seconds, arguments)
+    job = launcher.job(name, crossing, task, launcher.upload(crossing), code, settings.instance, 1)
+    off = replace(config.debugger, managed=None)
+    launcher.create("CreateTrainingJob", training_request(job, settings, off, metric_definitions()))
+    described = launcher.follow(name)
+    launcher.fetch(described, directory)
+    if not (directory / BEST).is_file():
+        raise UserError("\n".join(summary(described)))
+    best = read_yaml(directory / BEST)
+    for made in ("model", "model.tar.gz"):
+        if (directory / made).exists():
+            shutil.move(directory / made, directory / str(best["trial"]) / made)
+    remember(name, directory / BEST)
+    values = " ".join(f"{setting}={value}" for setting, value in best["values"].items())
+    return f"best: trial {best['trial']} with {best['objective']} {best['value']:.4f}, {values}"
+
+
+def _is_sent(argument: str, crossing: Crossing) -> bool:
+    name = argument.split("=")[0].lstrip("+~")
+    return name not in crossing.files and not argument.lstrip("+~").startswith(_NOT_SENT)
