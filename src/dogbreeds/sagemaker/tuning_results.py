@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from dogbreeds.sagemaker.progress import describe
@@ -18,11 +17,20 @@ _STATES = {"Completed": FINISHED, "Failed": FAILED, "Stopped": PRUNED}
 
 def entries(session: Session, tuning_job: str, space: Space, objective: Objective) -> list[Entry]:
     """Returns the trials of a tuning job, in the order in which it made them."""
+    summaries = _summaries(session, tuning_job)
+    return [_entry(number, session, summary, space, objective) for number, summary in enumerate(summaries)]
+
+
+def job_names(session: Session, tuning_job: str) -> list[str]:
+    """Returns the training jobs of a tuning job, in the order in which it made them."""
+    return [summary["TrainingJobName"] for summary in _summaries(session, tuning_job)]
+
+
+def _summaries(session: Session, tuning_job: str) -> list[dict[str, Any]]:
     pages = session.sagemaker.get_paginator("list_training_jobs_for_hyper_parameter_tuning_job").paginate(
         HyperParameterTuningJobName=tuning_job, SortBy="CreationTime", SortOrder="Ascending"
     )
-    summaries = [summary for page in pages for summary in page["TrainingJobSummaries"]]
-    return [_entry(number, session, summary, space, objective) for number, summary in enumerate(summaries)]
+    return [summary for page in pages for summary in page["TrainingJobSummaries"]]
 
 
 def _entry(number: int, session: Session, summary: Mapping[str, Any], space: Space, objective: Objective) -> Entry:
@@ -50,16 +58,3 @@ def _value(dimension: Dimension, text: str) -> float | str:
     if isinstance(dimension, Choice):
         return text if text in dimension.values else str(json.loads(text))
     return int(float(text)) if dimension.integer else float(text)
-
-
-def job_names(session: Session, tuning_job: str) -> list[str]:
-    """Returns the training jobs of a tuning job, in the order in which it made them."""
-    pages = session.sagemaker.get_paginator("list_training_jobs_for_hyper_parameter_tuning_job").paginate(
-        HyperParameterTuningJobName=tuning_job, SortBy="CreationTime", SortOrder="Ascending"
-    )
-    return [summary["TrainingJobName"] for page in pages for summary in page["TrainingJobSummaries"]]
-
-
-def trial_directories(directory: Path, count: int) -> list[Path]:
-    """Returns where the trials of a tuning job are fetched to."""
-    return [directory / str(number) for number in range(count)]
