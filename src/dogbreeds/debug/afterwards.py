@@ -25,7 +25,10 @@ def report_again(run_dir: Path) -> str:
     saved = run_dir / RUN_CONFIG
     if not saved.is_file():
         raise ConfigError(f"run={run_dir}: no {RUN_CONFIG} there, so it is not a run directory of train.py.")
-    rules = rules_of(load_saved(saved).debugger.rules)
+    debugger = load_saved(saved).debugger
+    if not debugger.record:
+        return f"rules  none: debugger=off\nreport {build_report(run_dir)}"
+    rules = rules_of(debugger.rules)
     judgements = Judge(run_dir, read_record(run_dir), rules).look(running=False)
     found = issues(judgements)
     verdict = f"issues found by {', '.join(one.name for one in found)}" if found else "no issues found"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from torch import Tensor, nn
-from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
@@ -98,18 +99,18 @@ class Recorder(pl.Callback):
             return
         assert isinstance(pl_module, BreedClassifier)
         tensors = dict(self._activations)
-        gradients = []
+        norms = []
         for name, parameter in _trained(pl_module).items():
             tensors[f"{WEIGHT}/{name}"] = describe(parameter)
             self._before[name] = sample(parameter.detach()).clone()
             if parameter.grad is not None:
                 tensors[f"{GRADIENT}/{name}"] = describe(parameter.grad)
-                gradients.append(parameter.grad)
+                norms.append(float(torch.linalg.vector_norm(parameter.grad)))
 
         scalars = {
             "loss": float(pl_module.step_loss),
             "lr": float(optimizer.param_groups[0]["lr"]),
-            "gradient_norm": float(get_total_norm(gradients)),
+            "gradient_norm": math.hypot(*norms),
         }
         self._pending = self._row(TRAIN, trainer, scalars, tensors)
 

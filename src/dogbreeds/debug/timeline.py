@@ -13,7 +13,7 @@ import torch
 from torch.optim import Optimizer
 
 from dogbreeds.debug.measurements import PARTS, Phase, StepTimes
-from dogbreeds.lines import Appender
+from dogbreeds.lines import Appender, whole_lines
 from dogbreeds.model.classifier import BreedClassifier
 from dogbreeds.run_directory import PHASES, STEPS
 
@@ -26,8 +26,10 @@ class Phases:
     """The phases of a run, in memory and, with a run directory, in a file."""
 
     def __init__(self, run_dir: Path | None = None) -> None:
-        """Begins without any."""
-        self.ended: list[Phase] = []
+        """Begins with those of a run that is continued."""
+        lines = whole_lines(run_dir / PHASES) if run_dir is not None else ()
+        self.ended = [Phase.parsed(line) for line in lines]
+        self._before = len(self.ended)
         self._file = None if run_dir is None else Appender(run_dir / PHASES, every=1)
 
     @contextmanager
@@ -46,8 +48,8 @@ class Phases:
             self._file.add(phase.line())
 
     def seconds(self, *names: str) -> float:
-        """Returns how long the phases of these names took together."""
-        return sum(phase.seconds for phase in self.ended if phase.name in names)
+        """Returns how long the phases of these names took together, since the program began."""
+        return sum(phase.seconds for phase in self.ended[self._before :] if phase.name in names)
 
     def close(self) -> None:
         """Closes the file."""

@@ -81,7 +81,7 @@ class StallWatch:
     def _watch(self) -> None:
         while not self._over.wait(self._rule.threshold * _STALL_CHECKS):
             rows = self._record.rows[-1:]
-            found = self._rule.judge(Record(rows, now=time.time()))
+            found = self._rule.judge(Record(rows, measurements=self._record.measurements, now=time.time()))
             if found.status == ISSUES:
                 log.warning("%s: %s. %s", type(self._rule).__name__, found.message, found.advice)
                 if self._stop:
@@ -141,8 +141,13 @@ class Watch(pl.Callback):
             self._stalls.end()
 
     def _look(self, trainer: pl.Trainer) -> None:
-        if not trainer.is_global_zero or trainer.should_stop:
-            return
+        if trainer.is_global_zero and not trainer.should_stop:
+            self._judge_and_report(trainer)
+        if self._stop and trainer.world_size > 1:
+            # All processes must leave the loop at the same step, or they would wait for each other for ever.
+            trainer.should_stop = trainer.strategy.reduce_boolean_decision(trainer.should_stop, all=False)
+
+    def _judge_and_report(self, trainer: pl.Trainer) -> None:
         if self._judging.due:
             with self._judging.doing():
                 found = issues(self._judge.look(running=True))

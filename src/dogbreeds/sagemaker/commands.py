@@ -9,12 +9,12 @@ from typing import Any
 
 from dogbreeds.commands import override
 from dogbreeds.config import load_saved, save
-from dogbreeds.errors import UserError
+from dogbreeds.errors import ConfigError, UserError
 from dogbreeds.report.build import build_report
 from dogbreeds.run_directory import METRICS, RUN_CONFIG
 from dogbreeds.sagemaker.launching import Launcher
 from dogbreeds.sagemaker.one_job import search_in_one_job
-from dogbreeds.sagemaker.progress import describe, summary
+from dogbreeds.sagemaker.progress import describe, is_tuning_job, summary
 from dogbreeds.sagemaker.session import message_of, opened
 from dogbreeds.sagemaker.tuning import tune
 from dogbreeds.schema import SagemakerConfig, TrainConfig
@@ -31,6 +31,11 @@ def train(settings: SagemakerConfig, config: TrainConfig) -> str:
     Raises:
         UserError: The job cannot be sent, or it did not come to its end.
     """
+    if config.resume is not None:
+        raise ConfigError(
+            f"resume continues a run on this machine: python train.py {override('resume', config.resume)}. A job "
+            "that was interrupted goes on by itself (sagemaker.spot)."
+        )
     with opened(settings) as session:
         launcher = Launcher.of(session, settings, _PROJECT)
         described = launcher.train(config)
@@ -62,8 +67,13 @@ def search(settings: SagemakerConfig, plan: Plan, directory: Path) -> str:
     )
 
 
-def attach(settings: SagemakerConfig, job: str, run_dir: str) -> str:
-    """Follows a job that is there already, and returns what to print at its end.
+def attach(settings: SagemakerConfig, job: str, here: TrainConfig) -> str:
+    """Follows a training job that is there already, and returns what to print at its end.
+
+    Args:
+        settings: Where it is.
+        job: Its name.
+        here: What is typed now: where photos and features are on this machine, and where the run is written.
 
     Raises:
         UserError: There is no such job, or it did not come to its end.
@@ -71,12 +81,13 @@ def attach(settings: SagemakerConfig, job: str, run_dir: str) -> str:
     with opened(settings) as session:
         launcher = Launcher.of(session, settings, _PROJECT)
         described = launcher.follow(job)
-        launcher.fetch(described, Path(run_dir))
-        return _ended(described, Path(run_dir))
+        launcher.fetch(described, Path(here.run_dir))
+        _relocate(here)
+        return _ended(described, Path(here.run_dir))
 
 
 def stop(settings: SagemakerConfig, job: str) -> str:
-    """Stops a job, and returns what to print.
+    """Stops a training job or a tuning job, and returns what to print.
 
     Raises:
         UserError: There is no such job, or it has ended already.
@@ -84,6 +95,9 @@ def stop(settings: SagemakerConfig, job: str) -> str:
     from botocore.exceptions import ClientError
 
     with opened(settings) as session:
+        if is_tuning_job(session, job):
+            session.sagemaker.stop_hyper_parameter_tuning_job(HyperParameterTuningJobName=job)
+            return f"{job} is being stopped; what its trials made so far is kept."
         described = describe(session, job)
         if described["TrainingJobStatus"] != "InProgress":
             return "\n".join(summary(described))

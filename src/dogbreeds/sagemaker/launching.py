@@ -9,7 +9,7 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -81,13 +81,22 @@ class Launcher:
             job = self.job(name, crossing, task, channels, code, self.settings.instance, self.settings.instances)
             return training_request(job, self.settings, config.debugger, metric_definitions())
 
-        # Once before anything goes up, with addresses that nothing lies at.
-        planned = {channel: self.storage.uri(PHOTOS, _NOWHERE) for channel in crossing.channels()}
-        check_request("CreateTrainingJob", request(planned, self.storage.uri("code", _NOWHERE, "sourcedir.tar.gz")))
+        self.check("CreateTrainingJob", request, list(crossing.channels()))
         self._announce(name, config, crossing)
         sent = request(self.upload(crossing), self.upload_code(config))
         self.create("CreateTrainingJob", sent)
         return self.follow(name)
+
+    def check(
+        self, operation: str, request: Callable[[Mapping[str, str], str], dict[str, Any]], channels: Sequence[str]
+    ) -> None:
+        """Judges a request before anything goes up, with addresses that nothing lies at.
+
+        Raises:
+            ConfigError: The service would refuse it; the message names the settings.
+        """
+        planned = {channel: self.storage.uri(PHOTOS, _NOWHERE) for channel in channels}
+        check_request(operation, request(planned, self.storage.uri("code", _NOWHERE, "sourcedir.tar.gz")))
 
     def job(
         self,

@@ -7,15 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from dogbreeds.config import read_yaml
-from dogbreeds.errors import UserError
+from dogbreeds.errors import ConfigError, UserError
 from dogbreeds.sagemaker.crossing import Crossing, outgoing
 from dogbreeds.sagemaker.launching import LONGEST_JOB, Launcher, job_name
 from dogbreeds.sagemaker.metrics import metric_definitions
 from dogbreeds.sagemaker.progress import summary
 from dogbreeds.sagemaker.tasks import SEARCH, Task
 from dogbreeds.sagemaker.training_job import training_request
-from dogbreeds.search.leaderboard import BEST, remember
+from dogbreeds.search.leaderboard import BEST, FINISHED, Entry, remember, save_best
 from dogbreeds.search.plan import Plan
+from dogbreeds.search.settings import Objective
 
 # What says where a search is launched from, and not what it is.
 _NOT_SENT = ("sagemaker", "hydra", "data=", "cache.", "run_dir", "paths", "debugger", "hpo.one_job")
@@ -31,7 +32,10 @@ def search_in_one_job(launcher: Launcher, plan: Plan, directory: Path) -> str:
         UserError: It cannot be sent, or did not come to its end.
     """
     config, settings = plan.first(directory), launcher.settings
-    crossing = outgoing(config)
+    if "data" in plan.space.dimensions:
+        raise ConfigError("data=...: a job is given the photos of one folder. Search each by a command of its own.")
+    # Refuses to vary which files a job is given; what is varied comes with the command line.
+    crossing = outgoing(config, plan.corners, list(plan.space.dimensions))
     arguments = tuple(one for one in plan.arguments if _is_sent(one, crossing))
     name = job_name(settings.prefix, LONGEST_JOB)
     code = launcher.storage.upload_code(launcher.project, ["search"])
@@ -47,6 +51,9 @@ def search_in_one_job(launcher: Launcher, plan: Plan, directory: Path) -> str:
     for made in ("model", "model.tar.gz"):
         if (directory / made).exists():
             shutil.move(directory / made, directory / str(best["trial"]) / made)
+    objective = Objective(best["objective"])
+    entry = Entry(best["trial"], FINISHED, best["values"], best["value"])
+    save_best(directory / BEST, entry, objective, plan.overrides(best["values"]))
     remember(name, directory / BEST)
     values = " ".join(f"{setting}={value}" for setting, value in best["values"].items())
     return f"best: trial {best['trial']} with {best['objective']} {best['value']:.4f}, {values}"

@@ -21,14 +21,37 @@ def describe(session: Session, job: str) -> dict[str, Any]:
     """Returns what the service says of a training job.
 
     Raises:
-        UserError: There is no such job.
+        UserError: There is no such job, or the service cannot be asked.
     """
-    from botocore.exceptions import ClientError
+    from botocore.exceptions import BotoCoreError, ClientError
 
     try:
         return dict(session.sagemaker.describe_training_job(TrainingJobName=job))
+    except (ClientError, BotoCoreError) as error:
+        if _is_unknown(error):
+            raise UserError(f"There is no training job {job} ({message_of(error)}).") from error
+        raise UserError(
+            f"{job} cannot be asked about ({message_of(error)}). If it runs, it goes on: follow it again with "
+            f"python launch_sagemaker.py attach={job}"
+        ) from error
+
+
+def is_tuning_job(session: Session, job: str) -> bool:
+    """Says whether a name is one of a tuning job."""
+    from botocore.exceptions import ClientError
+
+    try:
+        session.sagemaker.describe_hyper_parameter_tuning_job(HyperParameterTuningJobName=job)
     except ClientError as error:
-        raise UserError(f"There is no training job {job} ({message_of(error)}).") from error
+        if _is_unknown(error):
+            return False
+        raise UserError(f"{job} cannot be asked about ({message_of(error)}).") from error
+    return True
+
+
+def _is_unknown(error: Exception) -> bool:
+    code = getattr(error, "response", {}).get("Error", {}).get("Code", "")
+    return code in ("ValidationException", "ResourceNotFound")
 
 
 def follow(session: Session, job: str) -> dict[str, Any]:

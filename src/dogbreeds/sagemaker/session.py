@@ -57,17 +57,19 @@ def opened(settings: SagemakerConfig) -> Iterator[Session]:
             yield _session(rehearsal.client, settings)
     else:
         import boto3
+        from botocore.exceptions import BotoCoreError
 
-        own = boto3.Session(region_name=settings.region)
+        try:
+            own = boto3.Session(region_name=settings.region)
+        except BotoCoreError as error:
+            raise ConfigError(f"AWS's configuration cannot be used: {error}") from error
         if own.region_name is None:
-            raise ConfigError(
-                "sagemaker.region=null: AWS's configuration names none. Give sagemaker.region=<region>."
-            )
+            raise ConfigError("sagemaker.region: AWS's configuration names none. Give sagemaker.region=<region>.")
         yield _session(own.client, settings)
 
 
 def _session(client: Any, settings: SagemakerConfig) -> Session:
-    from botocore.exceptions import ClientError, NoCredentialsError, PartialCredentialsError
+    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
 
     s3, sts = client("s3"), client("sts")
     try:
@@ -79,6 +81,8 @@ def _session(client: Any, settings: SagemakerConfig) -> Session:
         ) from error
     except ClientError as error:
         raise ConfigError(f"AWS does not accept these credentials ({message_of(error)}).") from error
+    except BotoCoreError as error:
+        raise ConfigError(f"AWS cannot be reached: {error}") from error
     region = s3.meta.region_name
     bucket = settings.bucket or f"sagemaker-{region}-{identity['Account']}"
     _ensure_bucket(s3, bucket, region, own=settings.bucket is None)
@@ -111,7 +115,11 @@ def _role(iam: Any, role: str | None, caller: str) -> str:
     try:
         return str(iam.get_role(RoleName=name)["Role"]["Arn"])
     except ClientError as error:
-        raise ConfigError(f"sagemaker.role={name}: there is no such role ({message_of(error)}).") from error
+        if error.response["Error"]["Code"] == "NoSuchEntity":
+            raise ConfigError(f"sagemaker.role={name}: there is no such role ({message_of(error)}).") from error
+        raise ConfigError(
+            f"sagemaker.role={name} cannot be looked up ({message_of(error)}): give its ARN instead."
+        ) from error
 
 
 def _ensure_bucket(s3: Any, bucket: str, region: str, *, own: bool) -> None:
@@ -127,13 +135,16 @@ def _ensure_bucket(s3: Any, bucket: str, region: str, *, own: bool) -> None:
             raise ConfigError(f"sagemaker.bucket={bucket}: there is no such bucket.") from error
         # us-east-1 is the one region that must not be named.
         place = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
-        s3.create_bucket(Bucket=bucket, **place)
-        s3.put_public_access_block(
-            Bucket=bucket,
-            PublicAccessBlockConfiguration=dict.fromkeys(
-                ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), True
-            ),
+        closed = dict.fromkeys(
+            ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), True
         )
+        try:
+            s3.create_bucket(Bucket=bucket, **place)
+            s3.put_public_access_block(Bucket=bucket, PublicAccessBlockConfiguration=closed)
+        except ClientError as refusal:
+            raise ConfigError(
+                f"The bucket {bucket} cannot be made ({message_of(refusal)}): name one, sagemaker.bucket=<bucket>."
+            ) from refusal
 
 
 def message_of(error: Exception) -> str:

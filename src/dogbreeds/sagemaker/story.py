@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 import time
@@ -10,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from dogbreeds.commands import override
+from dogbreeds.commands import hydra_value
 
 _PROJECT = Path(__file__).resolve().parents[3]
 _LAST_LINES = 3
@@ -33,24 +35,28 @@ class Step:
 
 def story(settings: Sequence[str], directory: Path, rehearsal_dir: Path) -> list[Step]:
     """Returns the commands: a training job, a tuning job, the winner under AWS's debugger, and its report."""
-    place = ["sagemaker=rehearsal", override("sagemaker.rehearsal_dir", rehearsal_dir)]
+    place = ["sagemaker=rehearsal", _at("sagemaker.rehearsal_dir", rehearsal_dir)]
     launch = ["launch_sagemaker.py", *settings, *place]
     tuned, best = directory / "tuned", directory / "best"
     return [
-        Step("train", [*launch, override("hydra.run.dir", directory / "trained")]),
-        Step("tune", [*launch, "-m", "hpo=bayes", override("hydra.sweep.dir", tuned)]),
+        Step("train", [*launch, _at("hydra.run.dir", directory / "trained")]),
+        Step("tune", [*launch, "-m", "hpo=bayes", _at("hydra.sweep.dir", tuned)]),
         Step(
             "train the winner, with AWS's debugger",
             [
                 "launch_sagemaker.py",
                 *place,
-                override("best_of", tuned),
+                _at("best_of", tuned),
                 "debugger=aws",
-                override("hydra.run.dir", best),
+                _at("hydra.run.dir", best),
             ],
         ),
-        Step("report", ["scripts/report.py", override("run", best)]),
+        Step("report", ["scripts/report.py", _at("run", best)]),
     ]
+
+
+def _at(name: str, place: Path) -> str:
+    return f"{name}={hydra_value(str(place))}"
 
 
 def play(settings: Sequence[str], directory: Path, rehearsal_dir: Path) -> bool:
@@ -61,16 +67,17 @@ def play(settings: Sequence[str], directory: Path, rehearsal_dir: Path) -> bool:
         directory: Where the runs are fetched to.
         rehearsal_dir: Where the rehearsal keeps what it holds.
     """
-    directory, console = directory.resolve(), Console()
+    # A story of its own each time: a search is not begun where another one is.
+    directory, console = directory.resolve() / time.strftime("%Y-%m-%d-%H-%M-%S"), Console()
     table = Table("step", "seconds", "what came of it", title="A rehearsal")
     for step in story(settings, directory, rehearsal_dir.resolve()):
-        console.print(f"$ python {' '.join(step.arguments)}", style="bold", highlight=False)
+        console.print(escape(f"$ python {shlex.join(step.arguments)}"), style="bold", highlight=False)
         began = time.monotonic()
         ended = subprocess.run(
             [sys.executable, *step.arguments], cwd=_PROJECT, capture_output=True, text=True, check=False
         )
         lines = [line for line in (ended.stdout + ended.stderr).splitlines() if line.strip()]
-        table.add_row(step.title, f"{time.monotonic() - began:.0f}", "\n".join(lines[-_LAST_LINES:]))
+        table.add_row(step.title, f"{time.monotonic() - began:.0f}", escape("\n".join(lines[-_LAST_LINES:])))
         if ended.returncode:
             table.add_row("", "", f"[red]ended with {ended.returncode}; the rest was not played[/red]")
             console.print(table)

@@ -14,10 +14,10 @@ from typing import Any
 
 from dogbreeds.atomic import write_text
 from dogbreeds.commands import override
-from dogbreeds.config import what_is_prepared
+from dogbreeds.config import SEARCH_CONFIG, TUNING_JOB, what_is_prepared
 from dogbreeds.errors import ConfigError, UserError
 from dogbreeds.report.search import build_search_page
-from dogbreeds.sagemaker.crossing import FEATURES, PHOTOS, Crossing, outgoing
+from dogbreeds.sagemaker.crossing import FEATURES, Crossing, outgoing
 from dogbreeds.sagemaker.launching import LONGEST_JOB, LONGEST_TUNING_JOB, Launcher, Left, job_name
 from dogbreeds.sagemaker.metrics import metric_definitions
 from dogbreeds.sagemaker.progress import ENDED, describe, summary
@@ -35,8 +35,6 @@ from dogbreeds.training import prepare_features
 
 log = logging.getLogger(__name__)
 
-#: Names the tuning job of a multirun directory.
-TUNING_JOB = "tuning_job.json"
 _SECONDS = {True: 0.5, False: 15.0}
 
 
@@ -54,11 +52,21 @@ def tune(launcher: Launcher, plan: Plan, directory: Path) -> Leaderboard:
     objective = Objective(plan.settings.objective)
     begun = directory / TUNING_JOB
     if begun.is_file():
-        name = str(json.loads(begun.read_text(encoding="utf-8"))["tuning_job"])
+        content = json.loads(begun.read_text(encoding="utf-8"))
+        name = str(content["tuning_job"])
+        if content["trials"] != plan.settings.trials:
+            raise ConfigError(
+                f"{name} has {content['trials']} trials, and a tuning job takes no more. Begin another one that "
+                f"knows them: hpo.warm_start=[{name}]."
+            )
+    elif (directory / SEARCH_CONFIG).is_file():
+        raise ConfigError(
+            f"{directory} is a search of this machine: python train.py -m {override('resume', directory)}"
+        )
     else:
         name = _begin(launcher, plan, directory, objective)
+        write_text(begun, json.dumps({"tuning_job": name, "trials": plan.settings.trials}) + "\n")
         save_plan(plan, directory)
-        write_text(begun, json.dumps({"tuning_job": name}) + "\n")
     _follow(launcher, name, directory)
     return _results(launcher, name, plan, objective, directory)
 
@@ -67,26 +75,25 @@ def _begin(launcher: Launcher, plan: Plan, directory: Path, objective: Objective
     """Sends the tuning job, and returns its name."""
     if not plan.prepares_once:
         raise ConfigError(
-            "The trials differ in photos, backbone or features, and a tuning job gives all the same: search inside "
+            "The trials differ in backbone or features, and a tuning job gives all the same: search inside "
             "one job with hpo.one_job=true."
         )
     settings, config = launcher.settings, plan.first(directory)
     crossing = outgoing(config, plan.corners, list(plan.space.dimensions))
-    channels = {**launcher.upload(crossing), FEATURES: _features(launcher, config)}
     name = job_name(settings.prefix, LONGEST_TUNING_JOB)
     task = Task(TRIAL, settings.checkpoint_seconds)
-    job = launcher.job(name, crossing, task, channels, launcher.upload_code(config), settings.trial_instance, 1)
-    request = tuning_request(
+
+    def request(channels: Mapping[str, str], code: str) -> dict[str, Any]:
+        job = launcher.job(name, crossing, task, channels, code, settings.trial_instance, 1)
         # Trials are short, and whether the service keeps their checkpoints apart is not documented.
-        replace(job, checkpoints=None),
-        settings,
-        plan.settings,
-        plan.space,
-        objective,
-        metric_definitions(),
-    )
+        job = replace(job, checkpoints=None)
+        return tuning_request(job, settings, plan.settings, plan.space, objective, metric_definitions())
+
+    launcher.check("CreateHyperParameterTuningJob", request, [*crossing.channels(), FEATURES])
+    channels = {**launcher.upload(crossing), FEATURES: _features(launcher, config)}
+    sent = request(channels, launcher.upload_code(config))
     log.info("tuning job %s: trials on %s, %d at a time", name, settings.trial_instance, plan.settings.parallel)
-    launcher.create("CreateHyperParameterTuningJob", request)
+    launcher.create("CreateHyperParameterTuningJob", sent)
     return name
 
 
@@ -94,11 +101,13 @@ def _features(launcher: Launcher, config: TrainConfig) -> str:
     """Returns where in S3 the features of all trials are; they are computed once, by a job or on this machine."""
     crossing = outgoing(config)
     channels = launcher.upload(crossing)
-    key = hashlib.sha256(f"{what_is_prepared(config)} {channels[PHOTOS]}".encode()).hexdigest()
+    key = hashlib.sha256(f"{what_is_prepared(config)} {sorted(channels.items())}".encode()).hexdigest()
     place = launcher.storage.uri("prepared", f"{key}.json")
     if launcher.storage.exists(place):
-        log.info("features are in S3 already")
-        return launcher.read(place)["features"]
+        known = launcher.read(place)["features"]
+        if known.endswith("/") or launcher.storage.exists(known):
+            log.info("features are in S3 already")
+            return known
     if launcher.settings.features_instance is None:
         found = _computed_here(launcher, config)
     else:

@@ -124,7 +124,9 @@ class Plan:
 
     def overrides(self, values: Values) -> list[str]:
         """Returns the command line of a trial as a single run."""
-        own = [override for override in self.space.fixed if not override.startswith(("hpo.", "best_of="))]
+        own = [
+            override for override in self.space.fixed if not override.startswith(("hpo.", "best_of=", "sagemaker"))
+        ]
         return [*own, *self.space.overrides(values)]
 
     def _valid_points(self) -> tuple[Values, list[Values]]:

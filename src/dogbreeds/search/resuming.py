@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from dogbreeds.atomic import write_text
 from dogbreeds.commands import override
-from dogbreeds.config import SEARCH_CONFIG, read_yaml
+from dogbreeds.config import SEARCH_CONFIG, TUNING_JOB, read_yaml
 from dogbreeds.errors import ConfigError
 from dogbreeds.search.plan import Compose, Plan
 
@@ -27,8 +27,9 @@ def check_unused(directory: Path) -> None:
         ConfigError: The message says how to continue a search that is there.
     """
     if (directory / SEARCH_CONFIG).is_file():
+        command = "launch_sagemaker.py" if (directory / TUNING_JOB).is_file() else "train.py"
         raise ConfigError(
-            f"{directory} holds a search already. Continue it with python train.py -m "
+            f"{directory} holds a search already. Continue it with python {command} -m "
             f"{override('resume', directory)}, or choose another hydra.sweep.dir."
         )
     if directory.is_dir() and any(re.fullmatch(r"\d+", path.name) for path in directory.iterdir()):

@@ -53,8 +53,13 @@ class LocalSearch(Sweeper):
         self._search(plan, directory)
 
     def _search(self, plan: Plan, directory: Path) -> None:
+        from dogbreeds.commands import override
+        from dogbreeds.config import TUNING_JOB
         from dogbreeds.search.local import search
 
+        if (directory / TUNING_JOB).is_file():
+            again = f"python launch_sagemaker.py -m {override('resume', directory)}"
+            raise ConfigError(f"{directory} is of a tuning job. Follow it again with: {again}")
         search(plan, directory)
 
     def _log_to(self, directory: Path) -> None:
