@@ -21,6 +21,7 @@ from hydra.errors import CompactHydraException, HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from dogbreeds.commands import hydra_value
 from dogbreeds.errors import ConfigError, UserError, did_you_mean
 from dogbreeds.schema import SCHEMAS, key_names
 
@@ -77,7 +78,9 @@ def entry_point(config_name: str, lists: tuple[str, ...] = ()) -> Callable[[Task
 
 def _bracketed(argument: str, lists: tuple[str, ...]) -> str:
     name, _, value = argument.partition("=")
-    return f"{name}=[{value}]" if name in lists and not value.startswith("[") else argument
+    if name not in lists or value.startswith("["):
+        return argument
+    return f"{name}=[{','.join(hydra_value(one) for one in value.split(','))}]"
 
 
 def _arranged(arguments: list[str]) -> list[str]:

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from dogbreeds.commands import hydra_value
+from dogbreeds.commands import override
 
 _PROJECT = Path(__file__).resolve().parents[3]
 _LAST_LINES = 3
@@ -56,7 +56,9 @@ def story(settings: Sequence[str], directory: Path, rehearsal_dir: Path) -> list
 
 
 def _at(name: str, place: Path) -> str:
-    return f"{name}={hydra_value(str(place))}"
+    # As a shell would hand it on.
+    (argument,) = shlex.split(override(name, place))
+    return argument
 
 
 def play(settings: Sequence[str], directory: Path, rehearsal_dir: Path) -> bool:
