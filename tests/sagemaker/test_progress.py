@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from dogbreeds.sagemaker.launching import LONGEST_JOB, LONGEST_TUNING_JOB, job_name
+import pytest
+from botocore.exceptions import EndpointConnectionError
+
+from dogbreeds.errors import UserError
+from dogbreeds.sagemaker.launching import LONGEST_JOB, LONGEST_TUNING_JOB, job_name, leaving
 from dogbreeds.sagemaker.progress import status_of, summary
+from dogbreeds.sagemaker.session import Session
 
 
 def test_names_of_jobs_fit() -> None:
@@ -43,3 +48,17 @@ def test_the_end_of_a_job_says_why_what_rules_found_and_what_was_billed() -> Non
         "time   100 s, 30 s billed, spot saved 70%",
     ]
     assert summary({**described, "EnableManagedSpotTraining": False})[-1] == "time   100 s, 30 s billed"
+
+
+@pytest.mark.parametrize(
+    ("happened", "said"),
+    [
+        (KeyboardInterrupt(), "The job goes on. Follow it again with: python launch_sagemaker.py attach=job"),
+        (EndpointConnectionError(endpoint_url="https://x"), "AWS does not answer any more .*attach=job"),
+    ],
+    ids=["left", "lost"],
+)
+def test_whoever_leaves_a_job_is_told_how_to_come_back(happened: BaseException, said: str) -> None:
+    session = Session(None, None, None, "eu-central-1", "123456789012", "role", "bucket", rehearsal=False)
+    with pytest.raises(UserError, match=said), leaving("attach=job", session):
+        raise happened

@@ -38,10 +38,7 @@ def train(settings: SagemakerConfig, config: TrainConfig) -> str:
         )
     with opened(settings) as session:
         launcher = Launcher.of(session, settings, _PROJECT)
-        described = launcher.train(config)
-        launcher.fetch(described, Path(config.run_dir))
-        _relocate(config)
-        return _ended(described, Path(config.run_dir))
+        return _brought_home(launcher, launcher.train(config), config)
 
 
 def search(settings: SagemakerConfig, plan: Plan, directory: Path) -> str:
@@ -80,10 +77,7 @@ def attach(settings: SagemakerConfig, job: str, here: TrainConfig) -> str:
     """
     with opened(settings) as session:
         launcher = Launcher.of(session, settings, _PROJECT)
-        described = launcher.follow(job)
-        launcher.fetch(described, Path(here.run_dir))
-        _relocate(here)
-        return _ended(described, Path(here.run_dir))
+        return _brought_home(launcher, launcher.follow(job), here)
 
 
 def stop(settings: SagemakerConfig, job: str) -> str:
@@ -106,6 +100,13 @@ def stop(settings: SagemakerConfig, job: str) -> str:
         except ClientError as error:
             raise UserError(f"{job} cannot be stopped ({message_of(error)}).") from error
     return f"{job} is being stopped; what it made so far is kept."
+
+
+def _brought_home(launcher: Launcher, described: Mapping[str, Any], here: TrainConfig) -> str:
+    run_dir = Path(here.run_dir)
+    launcher.fetch(described, run_dir)
+    _relocate(here)
+    return _ended(described, run_dir)
 
 
 def _relocate(config: TrainConfig) -> None:

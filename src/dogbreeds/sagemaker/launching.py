@@ -9,7 +9,8 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -157,10 +158,8 @@ class Launcher:
         Raises:
             UserError: Ctrl-C; the job goes on.
         """
-        try:
+        with leaving(f"attach={name}", self.session):
             return follow(self.session, name)
-        except KeyboardInterrupt:
-            raise Left(f"attach={name}", self.session.rehearsal) from None
 
     def fetch(self, described: Mapping[str, Any], run_dir: Path) -> None:
         """Brings what a job made into a run directory that looks like one of this machine.
@@ -225,6 +224,30 @@ class Launcher:
         ]
         for line in lines:
             log.info(line)
+
+
+@contextmanager
+def leaving(again: str, session: Session) -> Iterator[None]:
+    """Says how to come back to a job that goes on, when the person leaves it or the connection is lost.
+
+    Args:
+        again: What to type for it after the command.
+        session: Where it runs.
+
+    Raises:
+        UserError: One of the two happened.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Left(again, session.rehearsal) from None
+    except (BotoCoreError, ClientError) as error:
+        raise UserError(
+            f"AWS does not answer any more ({message_of(error)}). The job goes on: follow it again with "
+            f"python launch_sagemaker.py {again}"
+        ) from error
 
 
 class Left(UserError):

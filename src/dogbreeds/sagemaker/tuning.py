@@ -18,7 +18,7 @@ from dogbreeds.config import SEARCH_CONFIG, TUNING_JOB, what_is_prepared
 from dogbreeds.errors import ConfigError, UserError
 from dogbreeds.report.search import build_search_page
 from dogbreeds.sagemaker.crossing import FEATURES, Crossing, outgoing
-from dogbreeds.sagemaker.launching import LONGEST_JOB, LONGEST_TUNING_JOB, Launcher, Left, job_name
+from dogbreeds.sagemaker.launching import LONGEST_JOB, LONGEST_TUNING_JOB, Launcher, job_name, leaving
 from dogbreeds.sagemaker.metrics import metric_definitions
 from dogbreeds.sagemaker.progress import ENDED, describe, summary
 from dogbreeds.sagemaker.tasks import FEATURES as FEATURES_TASK
@@ -141,7 +141,7 @@ def _computed_by_job(
 def _follow(launcher: Launcher, name: str, directory: Path) -> None:
     """Says how a tuning job gets on, until it has ended."""
     told = ""
-    try:
+    with leaving(f"-m {override('resume', directory)}", launcher.session):
         while True:
             described = launcher.session.sagemaker.describe_hyper_parameter_tuning_job(
                 HyperParameterTuningJobName=name
@@ -153,8 +153,6 @@ def _follow(launcher: Launcher, name: str, directory: Path) -> None:
             if described["HyperParameterTuningJobStatus"] in ENDED:
                 return
             time.sleep(_SECONDS[launcher.session.rehearsal])
-    except KeyboardInterrupt:
-        raise Left(f"-m {override('resume', directory)}", launcher.session.rehearsal) from None
 
 
 def _status(described: Mapping[str, Any]) -> str:
