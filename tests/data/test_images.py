@@ -247,7 +247,7 @@ def test_damage_is_never_another_exception(kind: str) -> None:
 
 
 def test_error_without_a_message_gets_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(file: object) -> None:
+    def fail(file: object, formats: object) -> None:
         raise EOFError
 
     monkeypatch.setattr(Image, "open", fail)
@@ -368,7 +368,7 @@ def test_what_is_plainly_no_photo(content: bytes, reason: str) -> None:
 
 
 def test_looking_at_the_beginning_needs_no_message(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(file: object) -> None:
+    def fail(file: object, formats: object) -> None:
         raise EOFError
 
     monkeypatch.setattr(Image, "open", fail)
@@ -451,3 +451,11 @@ def test_transform_survives_json(transform: Transform) -> None:
     assert again == transform
     # The cache key is made of the text.
     assert repr(again) == repr(transform)
+
+
+def test_kinds_of_images_that_nobody_asked_for_are_refused() -> None:
+    for kind in ("TIFF", "PPM", "ICO"):
+        file = io.BytesIO()
+        Image.new("RGB", (8, 8)).save(file, kind)
+        with pytest.raises(UnreadableImageError, match="not an image"):
+            decode(file.getvalue())

@@ -20,7 +20,8 @@ from dogbreeds.model.head import Head, HeadShape
 from dogbreeds.model.package import Description, Network, load_package, save_package, write_description
 from dogbreeds.serve import handler as handler_module
 from dogbreeds.serve.batch import find_images, json_lines
-from dogbreeds.serve.handler import Handler, Ranked, display_name
+from dogbreeds.serve.handler import Handler, display_name, input_fn, model_fn, output_fn, predict_fn
+from dogbreeds.serve.messages import Ranked, Refused, as_json
 
 CPU = torch.device("cpu")
 FOUR = ["001.German_shepherd", "002.Pug", "003.Shih-Tzu", "West_Highland_white_terrier"]
@@ -239,7 +240,7 @@ def test_the_engine_of_the_training_answers(package: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("name", ["openvino", "cuda"])
-def test_an_engine_that_this_machine_lacks_is_replaced_by_torch(
+def test_where_a_machine_has_no_other_engine_torch_answers(
     name: str, package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
@@ -254,7 +255,7 @@ def test_a_package_of_a_processor_answers_on_a_gpu(package: Path, tmp_path: Path
         pytest.skip("there is no CUDA device")
     batch = pixels(5, seed=1)
     expected = Handler.load(package, CPU).logits(batch)
-    for trained, served in (("openvino", "torch"), ("cuda", "cuda")):
+    for trained, served in (("openvino", "cuda"), ("torch", "torch"), ("cuda", "cuda")):
         handler = Handler.load(with_engine(package, trained, tmp_path / trained))
         assert handler.device.type == "cuda"
         assert handler.engine.name == served
@@ -388,3 +389,35 @@ def test_lines_without_a_place_for_the_cache(package: Path, tmp_path: Path) -> N
     path = tmp_path / "a.png"
     path.write_bytes(photo(0))
     assert list(json_lines(str(package), [path], tmp_path / "file" / "cache"))
+
+
+# The four functions of classic containers
+
+
+def test_the_four_functions(package: Path, handler: Handler) -> None:
+    photo = io.BytesIO()
+    Image.new("RGB", (90, 80), (200, 120, 40)).save(photo, "PNG")
+    question = input_fn(photo.getvalue(), "image/png")
+    body, kind = output_fn(predict_fn(question, model_fn(str(package))), "application/json")
+    assert kind == "application/json"
+    assert json.loads(body) == as_json(handler.predict([photo.getvalue()])[0])
+    with pytest.raises(Refused, match="cannot be read"):
+        predict_fn(input_fn(b"no photo", "image/png"), handler)
+
+
+def test_a_bad_photo_does_not_keep_the_others_from_being_answered(handler: Handler) -> None:
+    photo = io.BytesIO()
+    Image.new("RGB", (90, 80), (20, 120, 240)).save(photo, "WEBP")
+    first, second, third = handler.answers([photo.getvalue(), b"no photo", photo.getvalue()])
+    assert isinstance(second, UnreadableImageError)
+    assert not isinstance(first, UnreadableImageError)
+    assert first == third
+    # torch rounds differently in batches of other sizes.
+    assert first[0].probability == pytest.approx(handler.predict([photo.getvalue()])[0][0].probability, abs=1e-4)
+
+
+def test_where_there_are_many_photos_the_engine_takes_its_own_batches(package: Path, tmp_path: Path) -> None:
+    compiled = with_engine(package, "openvino", tmp_path / "model")
+    one_by_one, many = Handler.load(compiled, CPU), Handler.load(compiled, CPU, one_by_one=False)
+    assert (one_by_one.engine.batch_size, many.engine.batch_size) == (1, 8)
+    assert torch.equal(one_by_one.logits(pixels(5)), many.logits(pixels(5)))

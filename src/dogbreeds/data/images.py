@@ -18,6 +18,9 @@ DECODING = 1
 
 # Decoded at twice the size that it is resized to, a photo looks as it does from all its pixels.
 _SPARE = 2
+#: The kinds of images that are read, whatever a file is called. Pillow knows many more, some of which start other
+#: programs or are seldom looked after.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 _WHITE = (255, 255, 255, 255)
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -51,7 +54,7 @@ def decode(content: bytes, enough: int | None = None) -> Image.Image:
     if not content:
         raise UnreadableImageError("the file is empty")
     try:
-        image = Image.open(io.BytesIO(content))
+        image = Image.open(io.BytesIO(content), formats=FORMATS)
         if has_too_many_pixels(image):
             raise Image.DecompressionBombError
         if enough is not None:
@@ -115,7 +118,7 @@ def check_header(content: bytes) -> None:
     if not content:
         raise UnreadableImageError("the file is empty")
     try:
-        Image.open(io.BytesIO(content)).close()
+        Image.open(io.BytesIO(content), formats=FORMATS).close()
     except UnidentifiedImageError as error:
         raise UnreadableImageError("not an image") from error
     except Exception as error:

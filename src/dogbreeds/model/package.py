@@ -53,6 +53,7 @@ CODE = (
     "model/package.py",
     "serve/__init__.py",
     "serve/handler.py",
+    "serve/messages.py",
 )
 
 

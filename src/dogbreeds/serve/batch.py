@@ -17,7 +17,8 @@ from dogbreeds.data.images import UnreadableImageError
 from dogbreeds.data.layout import EXTENSIONS
 from dogbreeds.errors import DataError
 from dogbreeds.features.store.artefacts import Artefacts
-from dogbreeds.serve.handler import Handler, Ranked
+from dogbreeds.serve.handler import Handler
+from dogbreeds.serve.messages import Ranked
 
 _BATCH_SIZE = 32
 

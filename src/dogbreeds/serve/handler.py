@@ -6,7 +6,6 @@ import logging
 import re
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -17,20 +16,12 @@ from dogbreeds.errors import EngineError
 from dogbreeds.features.engines import Engine, Keeper, available, batch_when_serving, build, lanes_of
 from dogbreeds.model.backbones import fingerprint
 from dogbreeds.model.package import Description, Network, load_package
+from dogbreeds.serve.messages import Question, Ranked, answer_to, question_of
 
 log = logging.getLogger(__name__)
 
 TOP = 5
 _BATCH_SIZE = 32
-
-
-@dataclass(frozen=True)
-class Ranked:
-    """One breed of an answer: its name as people read it, its class index, its calibrated probability."""
-
-    breed: str
-    index: int
-    probability: float
 
 
 def display_name(folder: str) -> str:
@@ -42,41 +33,57 @@ class Handler:
     """A loaded package that answers."""
 
     def __init__(
-        self, description: Description, network: Network, device: torch.device, keeper: Keeper | None = None
+        self,
+        description: Description,
+        network: Network,
+        device: torch.device,
+        keeper: Keeper | None = None,
+        *,
+        one_by_one: bool = True,
     ) -> None:
         """Puts the network on a device; `Handler.load` is the usual way here."""
         self.description = description
         self.network = network
         self.device = device
         self._keeper = keeper
+        self._one_by_one = one_by_one
         self._engine: Engine | None = None
         self._starting = threading.Lock()
         network.tail.to(device)
         network.head.to(device)
 
     @classmethod
-    def load(cls, package: Path, device: torch.device | None = None, keeper: Keeper | None = None) -> Handler:
+    def load(
+        cls,
+        package: Path,
+        device: torch.device | None = None,
+        keeper: Keeper | None = None,
+        *,
+        one_by_one: bool = True,
+    ) -> Handler:
         """Loads a package onto a device, the GPU where there is one.
 
         Args:
             package: Its directory.
             device: Where it runs.
             keeper: Keeps what is dear to make again when the engine starts.
+            one_by_one: Photos come as people send them, and none waits for another; False where there are many,
+                which is faster and gives the same answers.
 
         Raises:
             PackageError: There is no package, or it is damaged.
         """
         description, network = load_package(package)
         chosen = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        return cls(description, network, chosen, keeper)
+        return cls(description, network, chosen, keeper, one_by_one=one_by_one)
 
     @property
     def engine(self) -> Engine:
-        """The engine that the model was trained with, or the plain torch module where that cannot run."""
+        """The engine that the model was trained with, or the fastest of this machine where that cannot run."""
         with self._starting:
             if self._engine is None:
-                wanted = self.description.engine
-                self._engine = self._start(wanted if wanted in available(self.device) else "torch")
+                wanted, found = self.description.engine, available(self.device)
+                self._engine = self._start(wanted if wanted in found else found[0])
             return self._engine
 
     def _start(self, name: str) -> Engine:
@@ -88,7 +95,7 @@ class Handler:
                 self.description.transform,
                 device=self.device,
                 precision=self.description.precision,
-                batch_size=batch_when_serving(name),
+                batch_size=batch_when_serving(name) if self._one_by_one else None,
                 lanes=lanes_of(None),
                 keeper=self._keeper,
             )
@@ -130,10 +137,57 @@ class Handler:
             for indices, values in zip(best.indices.tolist(), best.values.tolist(), strict=True)
         ]
 
+    def answers(self, contents: Sequence[bytes]) -> list[list[Ranked] | UnreadableImageError]:
+        """Answers for the bytes of photos, or says why one is none; the others are answered all the same."""
+        read = self.engine.read(contents, self.description.transform)
+        images = [image for image in read if isinstance(image, Tensor)]
+        ranked = iter(self.rank(self.logits(torch.stack(images))) if images else [])
+        return [next(ranked) if isinstance(image, Tensor) else image for image in read]
+
     def predict(self, contents: Sequence[bytes]) -> list[list[Ranked]]:
         """Answers for the bytes of one or more photos.
 
         Raises:
             UnreadableImageError: One of them is no image.
         """
-        return self.rank(self.logits(torch.stack([self.pixels(content) for content in contents])))
+        ranked = []
+        for answer in self.answers(contents):
+            if isinstance(answer, UnreadableImageError):
+                raise answer
+            ranked.append(answer)
+        return ranked
+
+
+def model_fn(model_dir: str) -> Handler:
+    """Loads a package, as containers of the classic contract ask for it."""
+    return Handler.load(Path(model_dir))
+
+
+def input_fn(body: bytes, content_type: str) -> Question:
+    """Reads a request.
+
+    Raises:
+        Refused: It is none that can be answered.
+    """
+    return question_of(body, content_type, most_photos=None)
+
+
+def predict_fn(question: Question, handler: Handler) -> list[list[Ranked]]:
+    """Answers a request.
+
+    Raises:
+        Refused: A photo of it cannot be read.
+    """
+    return question.ranked(handler.answers(question.photos))
+
+
+def output_fn(ranked: Sequence[Sequence[Ranked]], accept: str) -> tuple[bytes, str]:
+    """Writes an answer.
+
+    Returns:
+        Its body, and the content type of that.
+
+    Raises:
+        Refused: It is wanted in no form that there is.
+    """
+    return answer_to(ranked, accept, many=len(ranked) > 1)
