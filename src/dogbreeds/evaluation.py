@@ -15,6 +15,7 @@ from dogbreeds.atomic import replacing
 from dogbreeds.data.datamodule import Features
 from dogbreeds.data.folders import BreedFolders
 from dogbreeds.debug.record import Facts, Searched
+from dogbreeds.fitting import steps_of
 from dogbreeds.history import History
 from dogbreeds.machine import machine, versions
 from dogbreeds.model.metrics import evaluate, fit_temperature
@@ -153,7 +154,7 @@ def known_before(
         pretrained=prepared.backbone.pretrained,
         debug=config.trainer.one_batch,
         epochs=config.epochs,
-        steps=config.epochs * -(-sum(counts) // config.batch_size),
+        steps=steps_of(config, sum(counts)),
         searched=searched or {},
         reference=reference,
         versions=versions(),

@@ -33,7 +33,7 @@ from dogbreeds.model.classifier import BreedClassifier
 from dogbreeds.model.exact import ExactPath
 from dogbreeds.model.metrics import evaluate
 from dogbreeds.model.package import Network
-from dogbreeds.run_directory import HISTORY
+from dogbreeds.run_directory import CHECKPOINTS, HISTORY
 from dogbreeds.schema import TrainConfig
 from dogbreeds.threads import compute_threads
 
@@ -88,6 +88,11 @@ def threads_of(config: TrainConfig) -> int:
     return 1 if config.model.unfreeze is None else torch.get_num_threads()
 
 
+def steps_of(config: TrainConfig, photos: int) -> int:
+    """Returns how many optimizer steps all epochs of a run take over so many training photos."""
+    return config.epochs * -(-photos // config.batch_size)
+
+
 class NeverFiniteError(UserError):
     """A run whose validation loss was never a number."""
 
@@ -121,7 +126,7 @@ def fit(
         NeverFiniteError: The validation loss was never a number.
     """
     run_dir = Path(config.run_dir)
-    checkpoints = run_dir / "checkpoints"
+    checkpoints = run_dir / CHECKPOINTS
     history = History(run_dir / HISTORY)
     model = _classifier(config, data, network, precision, class_weights)
     callbacks: list[Callback] = [
@@ -221,7 +226,7 @@ def _classifier(
         schedule=config.schedule,
         class_weights=class_weights,
         trunk_precision=precision,
-        steps=config.epochs * -(-len(data.inputs["train"].labels) // config.batch_size),
+        steps=steps_of(config, len(data.inputs["train"].labels)),
         seed=config.seed,
     )
 

@@ -8,6 +8,7 @@ HISTORY = "history.csv"
 PREDICTIONS = "predictions.csv"
 RULES = "rules.json"
 REPORT = "report.html"
+CHECKPOINTS = "checkpoints"
 
 RECORD = "debugger/record.jsonl"
 FACTS = "debugger/facts.json"

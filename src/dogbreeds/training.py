@@ -13,7 +13,7 @@ from pytorch_lightning.callbacks import Callback
 
 from dogbreeds.atomic import write_text
 from dogbreeds.config import save
-from dogbreeds.debug.catalogue import Judgement, issues
+from dogbreeds.debug.catalogue import Judgement, issues, verdict_of
 from dogbreeds.debug.debugger import Debugger
 from dogbreeds.debug.timeline import Phases
 from dogbreeds.evaluation import answers, describe, facts, known_before, save_predictions
@@ -23,7 +23,7 @@ from dogbreeds.history import History
 from dogbreeds.model.package import Network, save_archive, save_package, write_description
 from dogbreeds.preparation import Prepared, prepare
 from dogbreeds.report.build import build_report
-from dogbreeds.run_directory import METRICS, PREDICTIONS, RUN_CONFIG
+from dogbreeds.run_directory import METRICS, PREDICTIONS, REPORT, RUN_CONFIG
 from dogbreeds.schema import TrainConfig
 from dogbreeds.serve.handler import Handler
 
@@ -35,14 +35,17 @@ class RunResult:
     Attributes:
         directory: The run directory.
         metrics: The content of metrics.json.
-        issues: The rules that found something.
-        rules: How many were asked.
+        judgements: What the rules said; none where none were asked.
     """
 
     directory: Path
     metrics: dict[str, Any]
-    issues: tuple[str, ...]
-    rules: int
+    judgements: tuple[Judgement, ...]
+
+    @property
+    def issues(self) -> tuple[str, ...]:
+        """The rules that found something."""
+        return tuple(one.name for one in issues(self.judgements))
 
     def summary(self) -> str:
         """Returns the lines that the command prints at its end."""
@@ -52,18 +55,14 @@ class RunResult:
             f"test accuracy {metrics['test/accuracy']:.4f}   top-5 {metrics['test/top5_accuracy']:.4f}   "
             f"macro F1 {metrics['test/macro_f1']:.4f}   (exact linear reference "
             f"{metrics['reference/test_accuracy']:.4f})",
-            *([f"rules  {self._verdict()}"] if self.rules else []),
+            *([f"rules  {verdict_of(self.judgements)}"] if self.judgements else []),
             f"run    {self.directory}",
-            f"report {self.directory / 'report.html'}",
+            f"report {self.directory / REPORT}",
             f"ask it python scripts/predict.py model={self.directory / 'model'} images=<photo, folder or glob>",
         ]
         if metrics["debug"]:
             lines.append("This was a debugging run on one batch: its numbers mean nothing.")
         return "\n".join(lines)
-
-    def _verdict(self) -> str:
-        found = f"issues found by {', '.join(self.issues)}: see the report" if self.issues else "no issues found"
-        return f"{found} ({self.rules} rules)"
 
 
 def train(config: TrainConfig, began: float | None = None, callbacks: Sequence[Callback] = ()) -> RunResult:
@@ -156,7 +155,7 @@ def complete(run_dir: Path, metrics: dict[str, Any], judgements: Sequence[Judgem
     """Writes metrics.json, which says that a run is through, and its report."""
     write_json(run_dir / METRICS, metrics)
     build_report(run_dir)
-    return RunResult(run_dir, metrics, tuple(one.name for one in issues(judgements)), len(judgements))
+    return RunResult(run_dir, metrics, tuple(judgements))
 
 
 def prepare_features(config: TrainConfig) -> dict[str, int | str]:

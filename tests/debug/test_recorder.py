@@ -13,9 +13,9 @@ from torch import nn
 from dogbreeds.bench.plain_loop import Size, module, vectors
 from dogbreeds.debug.record import EVAL, TRAIN, Record, read_record
 from dogbreeds.debug.recorder import Recorder
-from dogbreeds.model.classifier import BreedClassifier
 from dogbreeds.model.head import Head, HeadShape
 from dogbreeds.model.package import Network
+from tests.classifiers import small_classifier
 from tests.conftest import Compose
 
 SIZE = Size(train=60, valid=20, width=8, classes=3)
@@ -27,18 +27,12 @@ def trained(config: Compose, directory: Path, *, epochs: int, kind: str = "linea
     torch.manual_seed(0)
     head = Head(HeadShape(kind, SIZE.width, SIZE.classes, hidden=(6,) if kind == "mlp" else ()))
     head.initialise(splits["train"].tensor)
-    model = BreedClassifier(
+    model = small_classifier(
         Network(nn.Sequential(), nn.Sequential(), head),
         classes=SIZE.classes,
         learning_rate=0.001,
         tail_learning_rate=0.0,
-        optimizer="adam",
-        weight_decay=0.0,
-        schedule="constant",
-        class_weights=None,
-        trunk_precision="fp32",
         steps=6 * epochs,
-        seed=0,
     )
     recorder = Recorder(directory, Record(), train_every=every, eval_every=1, flush_every=5)
     trainer = pl.Trainer(

@@ -10,23 +10,18 @@ from dogbreeds.model.backbones import cut, load_backbone
 from dogbreeds.model.classifier import BreedClassifier
 from dogbreeds.model.head import Head, HeadShape
 from dogbreeds.model.package import Network
+from tests.classifiers import small_classifier
 
 
 def classifier(tail: nn.Sequential, width: int, dropout: float = 0.0) -> BreedClassifier:
     kind, hidden = ("mlp", (8,)) if dropout else ("linear", ())
     head = Head(HeadShape(kind, width, 3, hidden, dropout))
-    return BreedClassifier(
+    return small_classifier(
         Network(nn.Sequential(), tail, head),
         classes=3,
         learning_rate=0.1,
         tail_learning_rate=0.01,
-        optimizer="adam",
-        weight_decay=0.0,
-        schedule="constant",
-        class_weights=None,
-        trunk_precision="fp32",
         steps=10,
-        seed=0,
     )
 
 

@@ -59,6 +59,8 @@ def test_the_end_of_a_job_says_why_what_rules_found_and_what_was_billed() -> Non
     ids=["left", "lost"],
 )
 def test_whoever_leaves_a_job_is_told_how_to_come_back(happened: BaseException, said: str) -> None:
-    session = Session(None, None, None, "eu-central-1", "123456789012", "role", "bucket", rehearsal=False)
+    session = Session(
+        None, None, None, "eu-central-1", "role", "bucket", "on AWS", 5.0, jobs_outlive=True, jobs_install=True
+    )
     with pytest.raises(UserError, match=said), leaving("attach=job", session):
         raise happened

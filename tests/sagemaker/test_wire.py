@@ -26,7 +26,9 @@ texts = st.sampled_from(LOOKALIKES) | st.text(st.characters(codec="utf-8", exclu
 names = st.from_regex(r"[A-Za-z_][A-Za-z0-9_.-]{0,8}", fullmatch=True).filter(is_name)
 numbers = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
 simple = st.none() | st.booleans() | numbers | texts
-values = st.recursive(simple, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=3))
+values = st.recursive(
+    simple, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=3)
+).filter(lambda value: len(json.dumps(value)) <= wire.LONGEST_VALUE)
 
 
 def read(override: str) -> Any:

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 
 from dogbreeds.model.classifier import BreedClassifier
 from dogbreeds.model.head import Head, HeadShape
+from tests.classifiers import small_classifier
 
 WIDTH, CLASSES, BATCH = 8, 3, 10
 #: Optimizer steps of an epoch, in two groups; validation batches of an epoch.
@@ -71,18 +72,12 @@ def classifier(kind: str = "mlp", *, tail: bool = False) -> BreedClassifier:
         head=head,
         draws=False,
     )
-    return BreedClassifier(
+    return small_classifier(
         network,
         classes=CLASSES,
         learning_rate=0.01,
         tail_learning_rate=0.001,
-        optimizer="adam",
-        weight_decay=0.0,
-        schedule="constant",
-        class_weights=None,
-        trunk_precision="fp32",
         steps=100,
-        seed=0,
     )
 
 

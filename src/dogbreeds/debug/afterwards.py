@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dogbreeds.config import load_saved
-from dogbreeds.debug.catalogue import issues, rules_of
+from dogbreeds.debug.catalogue import verdict_of, watching_rules
 from dogbreeds.debug.record import read_record
 from dogbreeds.debug.watch import Judge
 from dogbreeds.errors import ConfigError
@@ -25,11 +25,6 @@ def report_again(run_dir: Path) -> str:
     saved = run_dir / RUN_CONFIG
     if not saved.is_file():
         raise ConfigError(f"run={run_dir}: no {RUN_CONFIG} there, so it is not a run directory of train.py.")
-    debugger = load_saved(saved).debugger
-    if not debugger.record:
-        return f"rules  none: debugger=off\nreport {build_report(run_dir)}"
-    rules = rules_of(debugger.rules)
+    rules = watching_rules(load_saved(saved).debugger)
     judgements = Judge(run_dir, read_record(run_dir), rules).look(running=False)
-    found = issues(judgements)
-    verdict = f"issues found by {', '.join(one.name for one in found)}" if found else "no issues found"
-    return f"rules  {verdict} ({len(judgements)} rules)\nreport {build_report(run_dir)}"
+    return f"rules  {verdict_of(judgements)}\nreport {build_report(run_dir)}"

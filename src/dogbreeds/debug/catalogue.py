@@ -36,6 +36,7 @@ from dogbreeds.debug.rules.tensors import (
 from dogbreeds.debug.rules.verdict import ERROR, ISSUES, Rule, Verdict
 from dogbreeds.errors import did_you_mean
 from dogbreeds.run_directory import RULES as RULES_FILE
+from dogbreeds.schema import DebuggerConfig
 
 log = logging.getLogger(__name__)
 
@@ -135,6 +136,11 @@ def _unknown(place: str, name: str, names: list[str], what: str) -> str:
     return f"{place}: there is no such {what}. {did_you_mean(name, names, most=1)}There are: {', '.join(names)}."
 
 
+def watching_rules(debugger: DebuggerConfig) -> dict[str, Rule]:
+    """Returns the rules that watch a run; none where nothing is recorded."""
+    return rules_of(debugger.rules) if debugger.record else {}
+
+
 def judge(rules: Mapping[str, Rule], record: Record) -> list[Judgement]:
     """Returns what each rule says of a record; one that breaks says that, and the others speak all the same."""
     found = []
@@ -151,6 +157,15 @@ def judge(rules: Mapping[str, Rule], record: Record) -> list[Judgement]:
 def issues(judgements: Sequence[Judgement]) -> list[Judgement]:
     """Returns those that found something."""
     return [one for one in judgements if one.verdict.status == ISSUES]
+
+
+def verdict_of(judgements: Sequence[Judgement]) -> str:
+    """Returns in a line what the rules found together."""
+    if not judgements:
+        return "none: debugger=off"
+    names = ", ".join(one.name for one in issues(judgements))
+    found = f"issues found by {names}: see the report" if names else "no issues found"
+    return f"{found} ({len(judgements)} rules)"
 
 
 def save_judgements(run_dir: Path, judgements: Sequence[Judgement]) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from pytorch_lightning.callbacks import Callback
 
-from dogbreeds.debug.catalogue import Judgement, rules_of
+from dogbreeds.debug.catalogue import Judgement, watching_rules
 from dogbreeds.debug.hook import SmdebugHook
 from dogbreeds.debug.measurements import START_UP, Measurements, Phase
 from dogbreeds.debug.record import Facts, Record
@@ -48,7 +48,7 @@ class Debugger:
         self._run_dir = Path(config.run_dir)
         self._watched = ExitStack()
         self.phases = Phases(self._run_dir if first else None)
-        self._rules = rules_of(config.debugger.rules) if config.debugger.record and first else {}
+        self._rules = watching_rules(config.debugger) if first else {}
         self._record = Record(measurements=Measurements(phases=self.phases.ended))
         self._judge = Judge(self._run_dir, self._record, self._rules)
 

@@ -59,6 +59,7 @@ class Recorder(pl.Callback):
         self._train_every, self._eval_every, self._flush_every = train_every, eval_every, flush_every
         self._writer: Appender | None = None
         self._handles: list[RemovableHandle] = []
+        self._trained: dict[str, nn.Parameter] = {}
         self._pending: Row | None = None
         self._before: dict[str, Tensor] = {}
         self._activations: dict[str, Statistics] = {}
@@ -71,6 +72,8 @@ class Recorder(pl.Callback):
         # A continued run goes on with what was recorded up to where it continues.
         self.record.rows = [row for row in read_rows(self._run_dir) if _is_before(row, trainer.global_step)]
         self._writer = Appender(self._run_dir / RECORD, self._flush_every)
+        named = pl_module.named_parameters()
+        self._trained = {name: parameter for name, parameter in named if parameter.requires_grad}
         if pl_module.steps < _SHORT_RUN:
             self._train_every = 1
         for name, module in pl_module.named_modules():
@@ -94,19 +97,18 @@ class Recorder(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
     ) -> None:
         """Records a step whose gradients are there; called before every optimizer step."""
-        self._complete(pl_module)
+        self._complete()
         if self._writer is None or not self._is_due(trainer):
             return
         assert isinstance(pl_module, BreedClassifier)
         tensors = dict(self._activations)
         norms = []
-        for name, parameter in _trained(pl_module).items():
+        for name, parameter in self._trained.items():
             tensors[f"{WEIGHT}/{name}"] = describe(parameter)
             self._before[name] = sample(parameter.detach()).clone()
             if parameter.grad is not None:
                 tensors[f"{GRADIENT}/{name}"] = describe(parameter.grad)
                 norms.append(float(torch.linalg.vector_norm(parameter.grad)))
-
         scalars = {
             "loss": float(pl_module.step_loss),
             "lr": float(optimizer.param_groups[0]["lr"]),
@@ -114,13 +116,13 @@ class Recorder(pl.Callback):
         }
         self._pending = self._row(TRAIN, trainer, scalars, tensors)
 
-    def _complete(self, pl_module: pl.LightningModule) -> None:
+    def _complete(self) -> None:
         """Adds what the last recorded step changed, and writes its row."""
         if self._pending is None:
             return
         updates = {
             f"{UPDATE}/{name}": describe(sample(parameter.detach()) - self._before[name])
-            for name, parameter in _trained(pl_module).items()
+            for name, parameter in self._trained.items()
         }
         pending, self._pending = self._pending, None
         self._before.clear()
@@ -137,18 +139,18 @@ class Recorder(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Records the loss of a validation batch."""
-        self._complete(pl_module)
+        self._complete()
         if self._writer is not None and batch_idx % self._eval_every == 0:
             self._write(self._row(EVAL, trainer, {"loss": float(outputs)}, {}))
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Writes the rest."""
-        self._complete(pl_module)
+        self._complete()
         self._close()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Writes what there is when a run is stopped."""
-        self._complete(pl_module)
+        self._complete()
         self._close()
 
     def _close(self) -> None:
@@ -171,7 +173,3 @@ class Recorder(pl.Callback):
 
 def _is_before(row: Row, step: int) -> bool:
     return row.step < step or (row.mode == EVAL and row.step == step)
-
-
-def _trained(module: pl.LightningModule) -> dict[str, nn.Parameter]:
-    return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}

@@ -90,11 +90,7 @@ class StallWatch:
 
 
 class Watch(pl.Callback):
-    """Has a run judged again and again, and its report written, without taking a noticeable part of its time.
-
-    Attributes:
-        stopped_by: The rules that ended the run; empty for one that came to its own end.
-    """
+    """Has a run judged again and again, and its report written, without taking a noticeable part of its time."""
 
     def __init__(self, judge: Judge, report: Callable[[], Any], stalls: StallWatch | None, *, stop: bool) -> None:
         """Takes what to do.
@@ -109,7 +105,6 @@ class Watch(pl.Callback):
         self._judge, self._report, self._stop = judge, report, stop
         self._judging = Pace(_STOPPING if stop else _TELLING)
         self._reporting = Pace(_REPORTING, _SECONDS_BETWEEN_REPORTS)
-        self.stopped_by: list[str] = []
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Starts the clocks: the first report is worth its time after a while only."""
@@ -152,10 +147,8 @@ class Watch(pl.Callback):
             with self._judging.doing():
                 found = issues(self._judge.look(running=True))
             if found and self._stop:
-                self.stopped_by = [one.name for one in found]
-                log.warning(
-                    "debugger.on_issue=stop: training ends here because of %s.", " and ".join(self.stopped_by)
-                )
+                names = " and ".join(one.name for one in found)
+                log.warning("debugger.on_issue=stop: training ends here because of %s.", names)
                 trainer.should_stop = True
         if self._reporting.due:
             with self._reporting.doing():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import logging
 import secrets
 import shutil
@@ -11,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,9 @@ from rich.console import Console
 
 from dogbreeds.data.layout import find_photos
 from dogbreeds.errors import UserError
+from dogbreeds.run_directory import CHECKPOINTS
 from dogbreeds.sagemaker.checkpoints import Snapshots
-from dogbreeds.sagemaker.crossing import FEATURES, PHOTOS, Crossing, outgoing
+from dogbreeds.sagemaker.crossing import PHOTOS, Crossing, outgoing
 from dogbreeds.sagemaker.images import training_image
 from dogbreeds.sagemaker.jobs import Job
 from dogbreeds.sagemaker.metrics import metric_definitions
@@ -29,10 +29,10 @@ from dogbreeds.sagemaker.session import Session, message_of
 from dogbreeds.sagemaker.storage import Storage
 from dogbreeds.sagemaker.tasks import TRAIN, Task
 from dogbreeds.sagemaker.training_job import training_request
-from dogbreeds.sagemaker.transfers import split_uri
+from dogbreeds.sagemaker.unpacking import unpack
 from dogbreeds.sagemaker.validation import check_request
 from dogbreeds.sagemaker.wire import encode
-from dogbreeds.schema import SagemakerConfig, TrainConfig
+from dogbreeds.schema import DebuggerConfig, SagemakerConfig, TrainConfig
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,6 @@ log = logging.getLogger(__name__)
 LONGEST_JOB, LONGEST_TUNING_JOB = 63, 32
 _TOKEN = 2
 _NOWHERE = "0" * 64
-_CHECKPOINTS = "checkpoints"
 
 
 @dataclass(frozen=True)
@@ -58,6 +57,7 @@ class Launcher:
     settings: SagemakerConfig
     project: Path
     storage: Storage
+    _uploaded: dict[Path, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, session: Session, settings: SagemakerConfig, project: Path) -> Launcher:
@@ -74,18 +74,46 @@ class Launcher:
         Raises:
             UserError: It cannot be sent; nothing has been begun then.
         """
-        config = self._without_smdebug(config)
-        crossing, task = outgoing(config), Task(TRAIN, self.settings.checkpoint_seconds)
+        config, settings = self._without_smdebug(config), self.settings
+        task = Task(TRAIN, settings.checkpoint_seconds)
+        extras = ["smdebug"] if config.debugger.smdebug else []
+        return self.run(outgoing(config), task, config.debugger, settings.instance, settings.instances, extras)
+
+    def run(
+        self,
+        crossing: Crossing,
+        task: Task,
+        debugger: DebuggerConfig,
+        instance: str,
+        instances: int,
+        extras: Sequence[str],
+    ) -> dict[str, Any]:
+        """Runs a training job of any task to its end.
+
+        Args:
+            crossing: What it is told and given.
+            task: What it does.
+            debugger: What is asked of SageMaker Debugger, if anything.
+            instance: The type of its machines.
+            instances: How many of them.
+            extras: Optional dependencies that it needs.
+
+        Returns:
+            What the service says of it.
+
+        Raises:
+            UserError: It cannot be sent; nothing has been begun then.
+        """
         name = job_name(self.settings.prefix, LONGEST_JOB)
 
         def request(channels: Mapping[str, str], code: str) -> dict[str, Any]:
-            job = self.job(name, crossing, task, channels, code, self.settings.instance, self.settings.instances)
-            return training_request(job, self.settings, config.debugger, metric_definitions())
+            job = self.job(name, crossing, task, channels, code, instance, instances)
+            return training_request(job, self.settings, debugger, metric_definitions())
 
         self.check("CreateTrainingJob", request, list(crossing.channels()))
-        self._announce(name, config, crossing)
-        sent = request(self.upload(crossing), self.upload_code(config))
-        self.create("CreateTrainingJob", sent)
+        self._announce(name, crossing, task, instance, instances)
+        code = self.storage.upload_code(self.project, extras)
+        self.create("CreateTrainingJob", request(self.upload(crossing), code))
         return self.follow(name)
 
     def check(
@@ -124,15 +152,15 @@ class Launcher:
         )
 
     def upload(self, crossing: Crossing) -> dict[str, str]:
-        """Brings the files of a run to S3, and returns the channels that have them."""
-        return {
-            name: self.storage.upload_photos(path) if name == PHOTOS else self.storage.upload(path)
-            for name, path in crossing.channels().items()
-        }
+        """Brings the files of a run to S3, and returns the channels that have them.
 
-    def upload_code(self, config: TrainConfig) -> str:
-        """Brings the code to S3."""
-        return self.storage.upload_code(self.project, ["smdebug"] if config.debugger.smdebug else [])
+        All jobs of a command get the same, so that a folder is read once.
+        """
+        for name, path in crossing.channels().items():
+            if path not in self._uploaded:
+                upload = self.storage.upload_photos if name == PHOTOS else self.storage.upload
+                self._uploaded[path] = upload(path)
+        return {name: self._uploaded[path] for name, path in crossing.channels().items()}
 
     def create(self, operation: str, request: Mapping[str, Any]) -> None:
         """Sends a request that has been checked.
@@ -167,15 +195,14 @@ class Launcher:
         Raises:
             UserError: The job made nothing, or it cannot be fetched.
         """
-        output = f"{described['OutputDataConfig']['S3OutputPath']}/{described['TrainingJobName']}/output"
-        for archive, place in (("output.tar.gz", run_dir), ("model.tar.gz", run_dir / "model")):
-            if self.storage.exists(f"{output}/{archive}"):
-                self.storage.download_archive(f"{output}/{archive}", place)
-        if self.storage.exists(f"{output}/model.tar.gz"):
-            self.storage.download(f"{output}/model.tar.gz", run_dir / "model.tar.gz")
+        job = f"{described['OutputDataConfig']['S3OutputPath']}/{described['TrainingJobName']}"
+        if self.storage.exists(f"{job}/output/output.tar.gz"):
+            self.storage.download_archive(f"{job}/output/output.tar.gz", run_dir)
+        if self.storage.exists(f"{job}/output/model.tar.gz"):
+            self.storage.download(f"{job}/output/model.tar.gz", run_dir / "model.tar.gz")
+            unpack(run_dir / "model.tar.gz", run_dir / "model")
         if described.get("ProfilerRuleConfigurations"):
-            made = f"{described['OutputDataConfig']['S3OutputPath']}/{described['TrainingJobName']}/rule-output"
-            self.storage.download_folder(made, run_dir / "rule-output")
+            self.storage.download_folder(f"{job}/rule-output", run_dir / "rule-output")
         followed = described.get("CheckpointConfig", {}).get("S3Uri")
         if followed:
             self._fetch_checkpoints(followed, run_dir)
@@ -185,23 +212,13 @@ class Launcher:
         with tempfile.TemporaryDirectory(prefix="dogbreeds-snapshots-") as scratch:
             found = self.storage.download_folder(followed, Path(scratch) / "kept")
             work = Path(scratch) / "work"
-            if found and Snapshots(found[0].parent, work).restore() and (work / _CHECKPOINTS).is_dir():
-                shutil.copytree(work / _CHECKPOINTS, run_dir / _CHECKPOINTS, dirs_exist_ok=True)
-
-    def read(self, uri: str) -> dict[str, str]:
-        """Returns what `write` wrote."""
-        bucket, key = split_uri(uri)
-        found: dict[str, str] = json.loads(self.session.s3.get_object(Bucket=bucket, Key=key)["Body"].read())
-        return found
-
-    def write(self, uri: str, content: Mapping[str, str]) -> None:
-        """Writes a small object, such as where something else lies."""
-        bucket, key = split_uri(uri)
-        self.session.s3.put_object(Bucket=bucket, Key=key, Body=json.dumps(content).encode())
+            if found and Snapshots(found[0].parent, work).restore() and (work / CHECKPOINTS).is_dir():
+                shutil.copytree(work / CHECKPOINTS, run_dir / CHECKPOINTS, dirs_exist_ok=True)
 
     def _without_smdebug(self, config: TrainConfig) -> TrainConfig:
-        """A rehearsal installs nothing, so smdebug is there where this machine has it."""
-        if not (config.debugger.smdebug and self.session.rehearsal and importlib.util.find_spec("smdebug") is None):
+        """Where jobs install nothing, smdebug is there if this machine has it."""
+        needs = config.debugger.smdebug and not self.session.jobs_install
+        if not needs or importlib.util.find_spec("smdebug") is not None:
             return config
         log.warning(
             "smdebug is not installed here, and a rehearsal installs nothing: AWS's rules would have no tensors to "
@@ -209,21 +226,28 @@ class Launcher:
         )
         return replace(config, debugger=replace(config.debugger, smdebug=False))
 
-    def _announce(self, name: str, config: TrainConfig, crossing: Crossing) -> None:
+    def _announce(self, name: str, crossing: Crossing, task: Task, instance: str, instances: int) -> None:
         settings = self.settings
-        machines = f"{settings.instances} x {settings.instance}{' (spot)' if settings.spot else ''}"
-        photos = sum(len(paths) for paths in find_photos(Path(config.data.dir)).values())
-        files = [str(path) for channel, path in crossing.channels().items() if channel not in (PHOTOS, FEATURES)]
+        channels = crossing.channels()
+        photos = sum(len(paths) for paths in find_photos(channels[PHOTOS]).values())
+        files = [str(path) for channel, path in channels.items() if channel != PHOTOS]
+        machines = f"{instances} x {instance}{' (spot)' if settings.spot else ''}"
         lines = [
-            f"job     {name}{', a rehearsal on this machine' if self.session.rehearsal else ''}",
+            f"job     {name}, {self.session.place}",
+            f"does    {task.kind}",
             f"on      {machines}, for {settings.hours:g} hours at most",
-            f"image   {training_image(settings, settings.instance)}",
-            f"uploads {photos:,} photos of {config.data.dir}, as far as they are not there"
+            f"image   {training_image(settings, instance)}",
+            f"uploads {photos:,} photos of {channels[PHOTOS]}, as far as they are not there"
             + (f"; {', '.join(files)}" if files else ""),
             f"to      {self.session.uri(settings.prefix)}",
         ]
         for line in lines:
             log.info(line)
+
+
+def unmanaged(config: TrainConfig) -> TrainConfig:
+    """Returns a config for a job that SageMaker Debugger has no part in: a trial, features, a whole search."""
+    return replace(config, debugger=replace(config.debugger, managed=None, smdebug=False))
 
 
 @contextmanager
@@ -242,7 +266,7 @@ def leaving(again: str, session: Session) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        raise Left(again, session.rehearsal) from None
+        raise Left(again, goes_on=session.jobs_outlive) from None
     except (BotoCoreError, ClientError) as error:
         raise UserError(
             f"AWS does not answer any more ({message_of(error)}). The job goes on: follow it again with "
@@ -251,21 +275,21 @@ def leaving(again: str, session: Session) -> Iterator[None]:
 
 
 class Left(UserError):
-    """The person left a job that goes on."""
+    """The person left a job."""
 
     exit_code = 130
 
-    def __init__(self, again: str, rehearsal: bool) -> None:
+    def __init__(self, again: str, *, goes_on: bool) -> None:
         """Says how to come back.
 
         Args:
             again: What to type for it after the command.
-            rehearsal: The job is one on this machine, and ends with the command.
+            goes_on: It does; a rehearsed job ends with the command.
         """
-        if rehearsal:
-            super().__init__("\nStopped, and with it the rehearsal: its job ended too.")
-        else:
+        if goes_on:
             super().__init__(f"\nThe job goes on. Follow it again with: python launch_sagemaker.py {again}")
+        else:
+            super().__init__("\nStopped, and with it the rehearsal: its job ended too.")
 
 
 def job_name(prefix: str, longest: int) -> str:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 from dogbreeds.config import read_yaml
 from dogbreeds.errors import ConfigError, UserError
 from dogbreeds.sagemaker.crossing import Crossing, outgoing
-from dogbreeds.sagemaker.launching import LONGEST_JOB, Launcher, job_name
-from dogbreeds.sagemaker.metrics import metric_definitions
+from dogbreeds.sagemaker.launching import Launcher, unmanaged
 from dogbreeds.sagemaker.progress import summary
 from dogbreeds.sagemaker.tasks import SEARCH, Task
-from dogbreeds.sagemaker.training_job import training_request
 from dogbreeds.search.leaderboard import BEST, FINISHED, Entry, remember, save_best
 from dogbreeds.search.plan import Plan
 from dogbreeds.search.settings import Objective
@@ -31,19 +28,14 @@ def search_in_one_job(launcher: Launcher, plan: Plan, directory: Path) -> str:
     Raises:
         UserError: It cannot be sent, or did not come to its end.
     """
-    config, settings = plan.first(directory), launcher.settings
     if "data" in plan.space.dimensions:
         raise ConfigError("data=...: a job is given the photos of one folder. Search each by a command of its own.")
+    settings, config = launcher.settings, unmanaged(plan.first(directory))
     # Refuses to vary which files a job is given; what is varied comes with the command line.
-    crossing = outgoing(config, plan.corners, list(plan.space.dimensions))
+    crossing = outgoing(config, [unmanaged(corner) for corner in plan.corners], list(plan.space.dimensions))
     arguments = tuple(one for one in plan.arguments if _is_sent(one, crossing))
-    name = job_name(settings.prefix, LONGEST_JOB)
-    code = launcher.storage.upload_code(launcher.project, ["search"])
     task = Task(SEARCH, settings.checkpoint_seconds, arguments)
-    job = launcher.job(name, crossing, task, launcher.upload(crossing), code, settings.instance, 1)
-    off = replace(config.debugger, managed=None)
-    launcher.create("CreateTrainingJob", training_request(job, settings, off, metric_definitions()))
-    described = launcher.follow(name)
+    described = launcher.run(crossing, task, config.debugger, settings.instance, 1, extras=["search"])
     launcher.fetch(described, directory)
     if not (directory / BEST).is_file():
         raise UserError("\n".join(summary(described)))
@@ -54,7 +46,7 @@ def search_in_one_job(launcher: Launcher, plan: Plan, directory: Path) -> str:
     objective = Objective(best["objective"])
     entry = Entry(best["trial"], FINISHED, best["values"], best["value"])
     save_best(directory / BEST, entry, objective, plan.overrides(best["values"]))
-    remember(name, directory / BEST)
+    remember(described["TrainingJobName"], directory / BEST)
     values = " ".join(f"{setting}={value}" for setting, value in best["values"].items())
     return f"best: trial {best['trial']} with {best['objective']} {best['value']:.4f}, {values}"
 

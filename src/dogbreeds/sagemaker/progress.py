@@ -14,7 +14,6 @@ log = logging.getLogger(__name__)
 
 _LOG_GROUP = "/aws/sagemaker/TrainingJobs"
 ENDED = ("Completed", "Failed", "Stopped")
-_SECONDS = {True: 0.2, False: 5.0}
 
 
 def describe(session: Session, job: str) -> dict[str, Any]:
@@ -75,10 +74,8 @@ def follow(session: Session, job: str) -> dict[str, Any]:
         for line in reader.new():
             log.info("  %s", line)
         if described["TrainingJobStatus"] in ENDED:
-            for line in reader.new():
-                log.info("  %s", line)
             return described
-        time.sleep(_SECONDS[session.rehearsal])
+        time.sleep(session.between_looks)
 
 
 def status_of(described: Mapping[str, Any]) -> str:

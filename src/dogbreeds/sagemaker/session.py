@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dogbreeds.errors import ConfigError, UserError
+from dogbreeds.errors import ConfigError
 from dogbreeds.schema import SagemakerConfig
 
 _ABSENT = ("404", "NoSuchBucket", "NoSuchKey")
@@ -23,20 +23,24 @@ class Session:
         s3: Client of S3.
         logs: Client of CloudWatch Logs.
         region: Such as `eu-central-1`.
-        account: Its number.
         role: ARN of the role that jobs run as.
         bucket: Where everything lies.
-        rehearsal: All of this is a service on this machine.
+        place: Where jobs run, for the person.
+        between_looks: Seconds from one look at a job to the next.
+        jobs_outlive: Jobs go on when the command that began them ends.
+        jobs_install: Jobs install what they need, whatever this machine has.
     """
 
     sagemaker: Any
     s3: Any
     logs: Any
     region: str
-    account: str
     role: str
     bucket: str
-    rehearsal: bool
+    place: str
+    between_looks: float
+    jobs_outlive: bool
+    jobs_install: bool
 
     def uri(self, *parts: str) -> str:
         """Returns the S3 URI of something in the bucket."""
@@ -91,10 +95,12 @@ def _session(client: Any, settings: SagemakerConfig) -> Session:
         s3=s3,
         logs=client("logs"),
         region=region,
-        account=identity["Account"],
         role=_role(client("iam"), settings.role, identity["Arn"]),
         bucket=bucket,
-        rehearsal=settings.rehearsal,
+        place="a rehearsal on this machine" if settings.rehearsal else f"on AWS in {region}",
+        between_looks=0.2 if settings.rehearsal else 5.0,
+        jobs_outlive=not settings.rehearsal,
+        jobs_install=not settings.rehearsal,
     )
 
 
@@ -151,8 +157,3 @@ def message_of(error: Exception) -> str:
     """Returns what the service said, with its code."""
     answer = getattr(error, "response", {}).get("Error", {})
     return f"{answer['Code']}: {answer['Message']}" if answer.get("Message") else str(error)
-
-
-def refused(error: Exception, advice: str) -> UserError:
-    """Returns the error for the person of a request that the service refused."""
-    return UserError(f"AWS refused: {message_of(error)}. {advice}")

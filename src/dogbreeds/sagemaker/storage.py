@@ -155,6 +155,27 @@ class Storage:
             self.download(uri, archive)
             unpack(archive, directory)
 
+    def read_json(self, uri: str) -> dict[str, str]:
+        """Returns what `write_json` wrote.
+
+        Raises:
+            StorageError: There is no such object, or S3 does not give it.
+        """
+        bucket, key = split_uri(uri)
+        with storage_errors(uri):
+            found: dict[str, str] = json.loads(self._client.get_object(Bucket=bucket, Key=key)["Body"].read())
+        return found
+
+    def write_json(self, uri: str, content: Mapping[str, str]) -> None:
+        """Writes a small object, such as where something else lies.
+
+        Raises:
+            StorageError: S3 does not take it.
+        """
+        bucket, key = split_uri(uri)
+        with storage_errors(uri):
+            self._client.put_object(Bucket=bucket, Key=key, Body=json.dumps(content).encode(), **self._encryption)
+
     def exists(self, uri: str) -> bool:
         """Tells whether there is such an object.
 

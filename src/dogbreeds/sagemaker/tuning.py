@@ -18,14 +18,13 @@ from dogbreeds.config import SEARCH_CONFIG, TUNING_JOB, what_is_prepared
 from dogbreeds.errors import ConfigError, UserError
 from dogbreeds.report.search import build_search_page
 from dogbreeds.sagemaker.crossing import FEATURES, Crossing, outgoing
-from dogbreeds.sagemaker.launching import LONGEST_JOB, LONGEST_TUNING_JOB, Launcher, job_name, leaving
+from dogbreeds.sagemaker.launching import LONGEST_TUNING_JOB, Launcher, job_name, leaving, unmanaged
 from dogbreeds.sagemaker.metrics import metric_definitions
-from dogbreeds.sagemaker.progress import ENDED, describe, summary
+from dogbreeds.sagemaker.progress import ENDED, summary
 from dogbreeds.sagemaker.tasks import FEATURES as FEATURES_TASK
 from dogbreeds.sagemaker.tasks import TRIAL, Task
-from dogbreeds.sagemaker.training_job import training_request
 from dogbreeds.sagemaker.tuning_job import tuning_request
-from dogbreeds.sagemaker.tuning_results import entries, job_names
+from dogbreeds.sagemaker.tuning_results import entry, trials_of
 from dogbreeds.schema import TrainConfig
 from dogbreeds.search.leaderboard import BEST, LEADERBOARD, Leaderboard, remember, save_best
 from dogbreeds.search.plan import Plan
@@ -34,8 +33,6 @@ from dogbreeds.search.settings import Objective
 from dogbreeds.training import prepare_features
 
 log = logging.getLogger(__name__)
-
-_SECONDS = {True: 0.5, False: 15.0}
 
 
 def tune(launcher: Launcher, plan: Plan, directory: Path) -> Leaderboard:
@@ -78,8 +75,8 @@ def _begin(launcher: Launcher, plan: Plan, directory: Path, objective: Objective
             "The trials differ in backbone or features, and a tuning job gives all the same: search inside "
             "one job with hpo.one_job=true."
         )
-    settings, config = launcher.settings, plan.first(directory)
-    crossing = outgoing(config, plan.corners, list(plan.space.dimensions))
+    settings, config = launcher.settings, unmanaged(plan.first(directory))
+    crossing = outgoing(config, [unmanaged(corner) for corner in plan.corners], list(plan.space.dimensions))
     name = job_name(settings.prefix, LONGEST_TUNING_JOB)
     task = Task(TRIAL, settings.checkpoint_seconds)
 
@@ -91,7 +88,7 @@ def _begin(launcher: Launcher, plan: Plan, directory: Path, objective: Objective
 
     launcher.check("CreateHyperParameterTuningJob", request, [*crossing.channels(), FEATURES])
     channels = {**launcher.upload(crossing), FEATURES: _features(launcher, config)}
-    sent = request(channels, launcher.upload_code(config))
+    sent = request(channels, launcher.storage.upload_code(launcher.project, []))
     log.info("tuning job %s: trials on %s, %d at a time", name, settings.trial_instance, plan.settings.parallel)
     launcher.create("CreateHyperParameterTuningJob", sent)
     return name
@@ -104,15 +101,15 @@ def _features(launcher: Launcher, config: TrainConfig) -> str:
     key = hashlib.sha256(f"{what_is_prepared(config)} {sorted(channels.items())}".encode()).hexdigest()
     place = launcher.storage.uri("prepared", f"{key}.json")
     if launcher.storage.exists(place):
-        known = launcher.read(place)["features"]
+        known = launcher.storage.read_json(place)["features"]
         if known.endswith("/") or launcher.storage.exists(known):
             log.info("features are in S3 already")
             return known
     if launcher.settings.features_instance is None:
         found = _computed_here(launcher, config)
     else:
-        found = _computed_by_job(launcher, config, crossing, channels, launcher.settings.features_instance)
-    launcher.write(place, {"features": found})
+        found = _computed_by_job(launcher, config, crossing, launcher.settings.features_instance)
+    launcher.storage.write_json(place, {"features": found})
     return found
 
 
@@ -123,19 +120,12 @@ def _computed_here(launcher: Launcher, config: TrainConfig) -> str:
         return launcher.storage.upload_features(Path(store))
 
 
-def _computed_by_job(
-    launcher: Launcher, config: TrainConfig, crossing: Crossing, channels: Mapping[str, str], instance: str
-) -> str:
-    name = job_name(launcher.settings.prefix, LONGEST_JOB)
-    log.info("features by job %s on %s", name, instance)
+def _computed_by_job(launcher: Launcher, config: TrainConfig, crossing: Crossing, instance: str) -> str:
     task = Task(FEATURES_TASK, launcher.settings.checkpoint_seconds)
-    job = launcher.job(name, crossing, task, channels, launcher.upload_code(config), instance, 1)
-    off = replace(config.debugger, managed=None)
-    launcher.create("CreateTrainingJob", training_request(job, launcher.settings, off, metric_definitions()))
-    described = launcher.follow(name)
+    described = launcher.run(crossing, task, config.debugger, instance, 1, extras=[])
     if described["TrainingJobStatus"] != "Completed":
         raise UserError("\n".join(["The features could not be computed.", *summary(described)]))
-    return f"{job.output}/{name}/output/output.tar.gz"
+    return f"{described['OutputDataConfig']['S3OutputPath']}/{described['TrainingJobName']}/output/output.tar.gz"
 
 
 def _follow(launcher: Launcher, name: str, directory: Path) -> None:
@@ -152,7 +142,7 @@ def _follow(launcher: Launcher, name: str, directory: Path) -> None:
                 told = status
             if described["HyperParameterTuningJobStatus"] in ENDED:
                 return
-            time.sleep(_SECONDS[launcher.session.rehearsal])
+            time.sleep(launcher.session.between_looks)
 
 
 def _status(described: Mapping[str, Any]) -> str:
@@ -165,14 +155,16 @@ def _status(described: Mapping[str, Any]) -> str:
 
 def _results(launcher: Launcher, name: str, plan: Plan, objective: Objective, directory: Path) -> Leaderboard:
     """Writes what a search on this machine would have written."""
-    board = Leaderboard.of(objective, entries(launcher.session, name, plan.space, objective))
+    trials = trials_of(launcher.session, name)
+    found = [entry(number, trial, plan.space, objective) for number, trial in enumerate(trials)]
+    board = Leaderboard.of(objective, found)
     board.save(directory / LEADERBOARD)
     if board.best is None:
         failed = next((entry for entry in board.entries if entry.message), None)
         reason = f" Trial {failed.number}: {failed.message}" if failed else ""
         raise UserError(f"No trial of {name} came to an end ({board.summary()}).{reason}")
-    for number, trial in enumerate(job_names(launcher.session, name)):
-        launcher.fetch(describe(launcher.session, trial), directory / str(number))
+    for number, trial in enumerate(trials):
+        launcher.fetch(trial.job, directory / str(number))
     save_best(directory / BEST, board.best, objective, plan.overrides(board.best.values))
     remember(name, directory / BEST)
     build_search_page(directory, board, plan.space, debug=plan.debug)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from dogbreeds.sagemaker.progress import describe
@@ -15,36 +16,40 @@ from dogbreeds.search.space import Choice, Dimension, Space
 _STATES = {"Completed": FINISHED, "Failed": FAILED, "Stopped": PRUNED}
 
 
-def entries(session: Session, tuning_job: str, space: Space, objective: Objective) -> list[Entry]:
+@dataclass(frozen=True)
+class Trial:
+    """A training job of a tuning job, as the service describes it.
+
+    Attributes:
+        tuned: The settings that were chosen for it, as strings.
+        job: All else.
+    """
+
+    tuned: Mapping[str, str]
+    job: Mapping[str, Any]
+
+
+def trials_of(session: Session, tuning_job: str) -> list[Trial]:
     """Returns the trials of a tuning job, in the order in which it made them."""
-    summaries = _summaries(session, tuning_job)
-    return [_entry(number, session, summary, space, objective) for number, summary in enumerate(summaries)]
-
-
-def job_names(session: Session, tuning_job: str) -> list[str]:
-    """Returns the training jobs of a tuning job, in the order in which it made them."""
-    return [summary["TrainingJobName"] for summary in _summaries(session, tuning_job)]
-
-
-def _summaries(session: Session, tuning_job: str) -> list[dict[str, Any]]:
     pages = session.sagemaker.get_paginator("list_training_jobs_for_hyper_parameter_tuning_job").paginate(
         HyperParameterTuningJobName=tuning_job, SortBy="CreationTime", SortOrder="Ascending"
     )
-    return [summary for page in pages for summary in page["TrainingJobSummaries"]]
+    summaries = [summary for page in pages for summary in page["TrainingJobSummaries"]]
+    return [Trial(one["TunedHyperParameters"], describe(session, one["TrainingJobName"])) for one in summaries]
 
 
-def _entry(number: int, session: Session, summary: Mapping[str, Any], space: Space, objective: Objective) -> Entry:
-    job = describe(session, summary["TrainingJobName"])
+def entry(number: int, trial: Trial, space: Space, objective: Objective) -> Entry:
+    """Returns a trial as an entry of a leaderboard."""
+    job = trial.job
     metrics = {one["MetricName"]: float(one["Value"]) for one in job.get("FinalMetricDataList", [])}
     value = metrics.get(objective.name)
-    state = _STATES.get(summary["TrainingJobStatus"], INTERRUPTED)
+    state = _STATES.get(job["TrainingJobStatus"], INTERRUPTED)
     if state == FINISHED and value is None:
         state = NAN
-    tuned = summary["TunedHyperParameters"]
     return Entry(
         number=number,
         state=state,
-        values={name: _value(dimension, tuned[name]) for name, dimension in space.dimensions.items()},
+        values={name: _value(dimension, trial.tuned[name]) for name, dimension in space.dimensions.items()},
         value=value,
         metrics=metrics,
         epochs=int(metrics.get("epoch", 0)),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dogbreeds.config import load_saved, save
-from dogbreeds.debug.catalogue import rules_of
+from dogbreeds.debug.catalogue import watching_rules
 from dogbreeds.debug.record import Record, Searched
 from dogbreeds.debug.watch import Judge
 from dogbreeds.evaluation import answers, describe, facts, known_before, save_predictions
@@ -99,8 +99,8 @@ def package_trial(directory: Path, preparations: Preparations, space: Space, val
     reference = {name: value for name, value in metrics.items() if name.startswith("reference/")}
     known = known_before(config, prepared, reference, _searched(space, values))
     known.save(directory)
-    rules = rules_of(config.debugger.rules) if config.debugger.record else {}
-    judgements = Judge(directory, Record(facts=known, metrics=metrics), rules).look(running=False)
+    record = Record(facts=known, metrics=metrics)
+    judgements = Judge(directory, record, watching_rules(config.debugger)).look(running=False)
     complete(directory, metrics, judgements)
 
 

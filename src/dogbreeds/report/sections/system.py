@@ -9,7 +9,7 @@ import numpy as np
 
 from dogbreeds.debug.measurements import Phase, Sample
 from dogbreeds.debug.system import statistics_of
-from dogbreeds.report.chart import ACCENT, SERIES, SOFT, WARM, Chart, chart, figure, label, line, thinned
+from dogbreeds.report.chart import ACCENT, SERIES, SOFT, WARM, Chart, Trace, chart, figure, label, line, thinned
 from dogbreeds.report.formats import percent, short
 from dogbreeds.report.run import Run
 from dogbreeds.report.sections import Section
@@ -18,6 +18,8 @@ from dogbreeds.report.sections.timeline import Timeline, outermost
 _GB, _MB = 1e9, 1e6
 _MOST_SAMPLES = 500
 _HEIGHT = 280
+_PERCENTS = {"yaxis": {"range": [0, 102], "ticksuffix": "%"}}
+_FROM_ZERO = {"yaxis": {"rangemode": "tozero"}}
 
 
 def system(run: Run) -> Section:
@@ -62,28 +64,23 @@ def over_time(samples: Sequence[Sample], phases: Sequence[Phase], timeline: Time
         for place, (name, read) in enumerate(flows)
     ]
     busiest = max(sample.read + sample.written for sample in samples) / _MB
-    percents = {"yaxis": {"range": [0, 102], "ticksuffix": "%"}}
     found = [
-        chart(
+        _panel(
             "cpu",
             "Processor",
             f"The run kept {percent(float(own) / 100, 0)} of {cores} cores busy on average.",
-            figure(cpu, "seconds of the run", "of all cores", layout | percents),
-            height=_HEIGHT,
+            cpu,
+            "of all cores",
+            layout | _PERCENTS,
         ),
-        chart(
-            "memory",
-            "Memory",
-            f"The run held {most:.2f} GB at most.",
-            figure(memory, "seconds of the run", "GB", layout | {"yaxis": {"rangemode": "tozero"}}),
-            height=_HEIGHT,
-        ),
-        chart(
+        _panel("memory", "Memory", f"The run held {most:.2f} GB at most.", memory, "GB", layout | _FROM_ZERO),
+        _panel(
             "traffic",
             "Disks and network",
             f"At the busiest moment {short(busiest)} MB went to and from the disks in a second.",
-            figure(traffic, "seconds of the run", "MB/s", layout | {"yaxis": {"rangemode": "tozero"}}),
-            height=_HEIGHT,
+            traffic,
+            "MB/s",
+            layout | _FROM_ZERO,
         ),
     ]
     return [*found, *_gpu_charts(kept, times, layout)]
@@ -102,25 +99,18 @@ def _gpu_charts(samples: Sequence[Sample], times: Sequence[float], layout: dict[
     mean = float(np.mean([gpu.utilization for sample in samples for gpu in sample.gpus]))
     total = samples[0].gpus[0].memory_total / _GB
     top = max(gpu.memory_used for sample in samples for gpu in sample.gpus) / _GB
-    percents = {"yaxis": {"range": [0, 102], "ticksuffix": "%"}, "showlegend": True}
+    named = layout | {"showlegend": True}
+    used = f"A kernel ran {mean:.0f}% of the time on average."
+    filled = f"{top:.1f} GB of {total:.0f} GB were in use at most."
     return [
-        chart(
-            "gpu",
-            "GPU use",
-            f"A kernel ran {mean:.0f}% of the time on average.",
-            figure(use, "seconds of the run", "of the time", layout | percents),
-            height=_HEIGHT,
-        ),
-        chart(
-            "gpu-memory",
-            "GPU memory",
-            f"{top:.1f} GB of {total:.0f} GB were in use at most.",
-            figure(
-                memory, "seconds of the run", "GB", layout | {"yaxis": {"rangemode": "tozero"}, "showlegend": True}
-            ),
-            height=_HEIGHT,
-        ),
+        _panel("gpu", "GPU use", used, use, "of the time", named | _PERCENTS),
+        _panel("gpu-memory", "GPU memory", filled, memory, "GB", named | _FROM_ZERO),
     ]
+
+
+def _panel(name: str, title: str, message: str, traces: list[Trace], unit: str, layout: dict[str, Any]) -> Chart:
+    """Draws something over the time of the run."""
+    return chart(name, title, message, figure(traces, "seconds of the run", unit, layout), height=_HEIGHT)
 
 
 def shaded(phases: Sequence[Phase], timeline: Timeline) -> dict[str, Any]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from dogbreeds.sagemaker.rehearsal.faults import Faults
 from dogbreeds.sagemaker.rehearsal.logs import Logs
@@ -13,6 +15,16 @@ from dogbreeds.sagemaker.rehearsal.records import Records
 
 #: FailureReason of jobs that were running when their rehearsal ended.
 CLOSED = "InternalServerError: the rehearsal ended while this job was running."
+
+
+class Run(Protocol):
+    """A job at work, in a thread of its own."""
+
+    def close(self) -> None:
+        """Asks it to end."""
+
+    def join(self) -> None:
+        """Waits until it has ended."""
 
 
 @dataclass(frozen=True)
@@ -36,3 +48,12 @@ class Premises:
     machines: Path
     url: str
     changed: threading.Condition
+
+    def end(self, runs: Mapping[str, Run]) -> None:
+        """Ends all jobs that run: asks each one, and then waits for each."""
+        with self.changed:
+            running = list(runs.values())
+        for run in running:
+            run.close()
+        for run in running:
+            run.join()

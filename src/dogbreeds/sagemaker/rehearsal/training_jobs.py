@@ -109,12 +109,7 @@ class TrainingJobs:
 
     def close(self) -> None:
         """Ends all jobs that run."""
-        with self._premises.changed:
-            runs = list(self._runs.values())
-        for run in runs:
-            run.close()
-        for run in runs:
-            run.join()
+        self._premises.end(self._runs)
 
     def _describe(self, call: Call) -> Mapping[str, Any]:
         with self._premises.changed:

@@ -68,12 +68,7 @@ class TuningJobs:
 
     def close(self) -> None:
         """Ends all jobs that run; their training jobs are not theirs to end."""
-        with self._premises.changed:
-            runs = list(self._runs.values())
-        for run in runs:
-            run.close()
-        for run in runs:
-            run.join()
+        self._premises.end(self._runs)
 
     def _create(self, call: Call) -> Mapping[str, Any]:
         from dogbreeds.sagemaker.rehearsal.tuning_run import TuningRun
