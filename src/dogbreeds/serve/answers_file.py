@@ -114,8 +114,8 @@ def _flat(row: Row) -> Row:
 
 @contextmanager
 def _parquet(path: Path) -> Iterator[_Write]:
-    import pyarrow  # type: ignore[import-untyped]
-    from pyarrow.parquet import ParquetWriter  # type: ignore[import-untyped]
+    import pyarrow
+    from pyarrow.parquet import ParquetWriter
 
     answer = [("breed", pyarrow.string()), ("index", pyarrow.int32()), ("probability", pyarrow.float64())]
     schema = pyarrow.schema(
