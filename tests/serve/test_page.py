@@ -168,13 +168,13 @@ def test_the_page_from_the_first_look_to_the_last_photo(page: Any, server: Serve
     (answer,) = server.handler.predict([drawn(3)])
     assert page.inner_text(".name") == answer[0].breed
     assert page.locator("#bars .breed").all_inner_texts() == [one.breed for one in answer]
-    assert page.locator("#bars .share").first.inner_text() == f"{100 * answer[0].probability:.1f} %"
+    assert page.locator("#bars .share").first.inner_text() == f"{100 * answer[0].probability:.1f}\u00a0%"
     assert "7.5 ms of it on the server" in page.inner_text("#timing")
     assert answer[0].breed in page.inner_text("#spoken")
 
     page.wait_for_selector("#card:not([hidden])")
     scores = server.handler.description.metrics
-    assert f"{100 * scores['test/accuracy']:.1f} %" in page.inner_text("#tiles")
+    assert f"{100 * scores['test/accuracy']:.1f}\u00a0%" in page.inner_text("#tiles")
     breeds = [one["breed"] for one in card(server.handler.description)["classes"]]
     assert page.locator("#classes .breed").all_inner_texts() == breeds
     page.fill("#filter", breeds[1].upper())
@@ -193,7 +193,7 @@ def test_the_page_from_the_first_look_to_the_last_photo(page: Any, server: Serve
     assert names == ["0.png", "1.png", "2.png", "dog.png"]
     said = page.locator("#gallery li:not(.bad) .said").all_inner_texts()
     expected = [ranked[0] for ranked in server.handler.predict([drawn(seed) for seed in (0, 1, 2, 3)])]
-    assert said == [f"{best.breed} {100 * best.probability:.0f} %" for best in expected]
+    assert said == [f"{best.breed} {100 * best.probability:.0f}\u00a0%" for best in expected]
     page.click("#clear")
     assert page.inner_text(".name") == "Waiting for a photo"
     assert page.evaluate("document.documentElement.scrollWidth") <= 390

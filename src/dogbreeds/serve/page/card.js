@@ -35,7 +35,7 @@ function showBreeds(classes) {
     item.querySelector(".index").textContent = one.index;
     item.querySelector(".breed").textContent = one.breed;
     item.querySelector(".share").textContent = percent(one.accuracy);
-    item.querySelector("i").style.width = percent(one.accuracy ?? 0).replace(/[<> ]/g, "");
+    item.querySelector("i").style.width = `${100 * (one.accuracy ?? 0)}%`;
     return [item, one.breed.toLowerCase()];
   });
   byId("classes").replaceChildren(...items.map(([item]) => item));

@@ -9,9 +9,9 @@ export const copyOf = (id) => byId(id).content.firstElementChild.cloneNode(true)
 export function percent(share, digits = 0) {
   if (share === null || share === undefined) return "–";
   const text = (100 * share).toFixed(digits);
-  if (share < 1 && Number(text) === 100) return `> ${(100 - 10 ** -digits).toFixed(digits)} %`;
-  if (share > 0 && Number(text) === 0) return `< ${(10 ** -digits).toFixed(digits)} %`;
-  return `${text} %`;
+  if (share < 1 && Number(text) === 100) return `> ${(100 - 10 ** -digits).toFixed(digits)}\u00a0%`;
+  if (share > 0 && Number(text) === 0) return `< ${(10 ** -digits).toFixed(digits)}\u00a0%`;
+  return `${text}\u00a0%`;
 }
 
 export const counted = (number, one, many = `${one}s`) => `${number.toLocaleString("en")} ${number === 1 ? one : many}`;
