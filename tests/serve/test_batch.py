@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from dogbreeds.serve import batch
+from dogbreeds.serve.batch import rows
+from dogbreeds.serve.examples import DIRECTORY, load_examples
+from dogbreeds.training import train
+from tests.conftest import ROOT, Compose
+
+
+@pytest.fixture
+def package(config: Compose) -> Path:
+    return train(config("epochs=1", "features.engine=openvino")).directory / "model"
+
+
+def test_few_photos_are_under_way_however_many_there_are(
+    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+    original = batch._content
+
+    def counted(path: Path) -> bytes | OSError:
+        read.append(path)
+        return original(path)
+
+    monkeypatch.setattr(batch, "_content", counted)
+    photo = package / DIRECTORY / load_examples(package)[0].file
+    before = threading.enumerate()
+    answers = rows(str(package), [photo] * 2000, tmp_path / "cache")
+    first, _ = next(answers)
+    assert first["path"] == str(photo)
+    assert 0 < len(read) < 1000
+    # Who has seen enough leaves nothing running.
+    answers.close()
+    assert len(read) < 1000
+    assert not [thread for thread in threading.enumerate() if thread not in before and "Executor" in thread.name]
+
+
+def test_examples_get_the_answers_that_the_package_lists(package: Path, tmp_path: Path) -> None:
+    examples = load_examples(package)
+    paths = [package / DIRECTORY / example.file for example in examples]
+    for example, (row, readable) in zip(examples, rows(str(package), paths, tmp_path / "cache"), strict=True):
+        assert readable
+        assert row["index"] == example.answer["prediction"]
+        # One by one or in a batch, the answer is the same.
+        assert row["probability"] == pytest.approx(example.answer["probability"], abs=1e-3)
+
+
+def said(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=240, check=False
+    )
+
+
+@pytest.mark.slow
+def test_the_commands_write_what_they_are_asked_for(package: Path, tmp_path: Path) -> None:
+    examples = package / DIRECTORY
+    (examples / "broken.png").write_bytes(b"no photo")
+    asked = said("scripts/predict.py", f"model={package}", f"images={examples}", f"out={tmp_path / 'answers.csv'}")
+    assert (asked.returncode, asked.stdout) == (1, "")
+    assert "1 files could not be read" in asked.stderr
+    with (tmp_path / "answers.csv").open(encoding="utf-8") as file:
+        answers = {Path(row["path"]).name: row for row in csv.DictReader(file)}
+    assert answers["broken.png"]["error"] == "not an image"
+    assert answers["1.jpg"]["breed"] == load_examples(package)[0].answer["breed"]
+
+    wrong = said("scripts/predict.py", f"model={package}", f"images={examples}", "out=answers.xls")
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert "must end in .csv, .jsonl, .parquet" in wrong.stderr
+
+    exported = said("scripts/export.py", f"model={package}", "format=torchscript", f"out={tmp_path / 'dogs.pt'}")
+    assert exported.returncode == 0, exported.stderr
+    assert "what the package says" in exported.stdout
+    assert 'torch.jit.load("dogs.pt")' in exported.stdout
+
+    (examples / "examples.json").write_text(json.dumps([]))
+    without = said("scripts/export.py", f"model={package}", "format=torchscript", f"out={tmp_path / 'dogs.pt'}")
+    assert without.returncode == 2
+    assert "add images=<some photos>" in without.stderr
