@@ -12,9 +12,9 @@ def main(cfg: DictConfig) -> None:
     from pathlib import Path
 
     from dogbreeds.errors import ConfigError
-    from dogbreeds.model.export import check_out, export, usage
     from dogbreeds.serve.batch import find_images
     from dogbreeds.serve.examples import DIRECTORY, load_examples
+    from dogbreeds.serve.export import check_out, export, usage
 
     out, package = check_out(cfg.format, cfg.out), Path(cfg.model)
     if cfg.images is None:

@@ -194,6 +194,16 @@ def test_the_page_from_the_first_look_to_the_last_photo(page: Any, server: Serve
     said = page.locator("#gallery li:not(.bad) .said").all_inner_texts()
     expected = [ranked[0] for ranked in server.handler.predict([drawn(seed) for seed in (0, 1, 2, 3)])]
     assert said == [f"{best.breed} {100 * best.probability:.0f}\u00a0%" for best in expected]
+
+    # Of a server that is gone the page says so, and takes up again when it is back.
+    page.route("**/invocations", lambda route: route.abort())
+    page.route("**/ping", lambda route: route.abort())
+    page.set_input_files("#files", sent(4, "lost.png"))
+    page.wait_for_selector("#standing.lost")
+    assert "does not answer" in page.inner_text("#trouble")
+    page.unroute("**/invocations")
+    page.unroute("**/ping")
+    page.wait_for_selector("#standing.ready")
     page.click("#clear")
     assert page.inner_text(".name") == "Waiting for a photo"
     assert page.evaluate("document.documentElement.scrollWidth") <= 390

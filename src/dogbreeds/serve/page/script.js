@@ -49,6 +49,7 @@ async function answer(entry) {
     entry.found = await ask(await prepared(entry.file));
   } catch (error) {
     entry.trouble = error instanceof Refusal ? error : new Refusal("No answer", String(error));
+    if (entry.trouble.lost) ready = untilReady(standing);
   }
   label(entry);
   if (entry === current) show(entry);

@@ -4,11 +4,12 @@ const POLL_MS = 1000;
 const MOST_TRIES = 5;
 const LONGEST_WAIT_S = 10;
 
-/** A question that got no answer; the message is the server's own where there is one. */
+/** A question that got no answer; the message is the server's own where there is one. `lost`: it is gone. */
 export class Refusal extends Error {
-  constructor(title, message) {
+  constructor(title, message, lost = false) {
     super(message);
     this.title = title;
+    this.lost = lost;
   }
 }
 
@@ -59,7 +60,7 @@ export async function ask(photo) {
         headers: { "Content-Type": typeOf(photo), Accept: "application/json" },
       });
     } catch {
-      throw new Refusal("No answer", "The server does not answer. Is it still running?");
+      throw new Refusal("No answer", "The server does not answer. Is it still running?", true);
     }
     if (response.ok) {
       const answer = await response.json();

@@ -14,12 +14,12 @@ from torch import nn
 from dogbreeds.data.images import Transform
 from dogbreeds.errors import ConfigError, DataError, UserError
 from dogbreeds.features.engines.cpu import import_openvino
-from dogbreeds.model import export as export_module
 from dogbreeds.model.backbones import cut, load_backbone, transform_of
-from dogbreeds.model.export import check_out, compare, export, usage
-from dogbreeds.model.export_formats import FORMATS
 from dogbreeds.model.head import Head, HeadShape
 from dogbreeds.model.package import Description, Network, save_package
+from dogbreeds.serve import export as export_module
+from dogbreeds.serve.export import check_out, compare, export, usage
+from dogbreeds.serve.export_formats import FORMATS
 from dogbreeds.serve.handler import Handler
 
 CLASSES = ["001.Pug", "002.Épagneul_breton", "Samoyed"]

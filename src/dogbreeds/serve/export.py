@@ -22,8 +22,8 @@ import dogbreeds
 from dogbreeds.data.images import UnreadableImageError
 from dogbreeds.errors import ConfigError, DataError, UserError
 from dogbreeds.features.engines.reference import as_stored
-from dogbreeds.model.export_formats import FORMATS, INPUT, OUTPUT, Array, Run
 from dogbreeds.model.package import Description, Network, load_package
+from dogbreeds.serve.export_formats import FORMATS, INPUT, OUTPUT, Array, Run
 from dogbreeds.serve.handler import Handler, display_name
 
 #: How far a probability may be from the package's own, in fp32. Trunks that feed a trained tail round their
