@@ -26,6 +26,7 @@ from dogbreeds.search.optuna_engine import STORAGE
 from dogbreeds.search.plan import Plan
 from dogbreeds.search.resuming import resumed, save_plan
 from dogbreeds.search.trial import HEAD, run_trial
+from dogbreeds.serve.examples import load_examples
 from dogbreeds.training import train
 from tests.conftest import Compose
 from tests.search.conftest import MakePlan, composed
@@ -77,6 +78,7 @@ def test_a_search_leaves_leaderboard_best_values_and_page(plan: MakePlan, tmp_pa
     description, _ = load_package(best / "model")
     assert description.metrics["val/loss"] == board.best.value
     assert description.temperature == metrics_of(best)["temperature"] != 1
+    assert len(load_examples(best / "model")) == 6
     assert f"{board.best.value:.4f}" in board.outcome(tmp_path)
     assert (tmp_path / "search.html").stat().st_size > 1_000_000
 
