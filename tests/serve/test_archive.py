@@ -97,7 +97,7 @@ def test_what_ray_reserves_is_what_the_machine_has(saved: Path, tmp_path: Path) 
 @pytest.mark.filterwarnings("ignore:Using extra keyword arguments on `Field`:DeprecationWarning")
 def test_the_settings_are_the_documented_ones(saved: Path) -> None:
     pytest.importorskip("ray.serve", reason="Ray Serve is not installed")
-    from dogbreeds.serve.ray_app import Limits
+    from dogbreeds.serve.ray_answers import Limits
 
     found = deployment(saved)
     assert Limits(**found["user_config"]) == Limits()

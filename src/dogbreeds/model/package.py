@@ -55,6 +55,7 @@ CODE = (
     "serve/__init__.py",
     "serve/handler.py",
     "serve/messages.py",
+    "serve/ray_answers.py",
     "serve/ray_app.py",
 )
 

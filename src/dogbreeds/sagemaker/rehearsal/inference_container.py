@@ -21,13 +21,13 @@ import psutil
 import yaml
 
 from dogbreeds.errors import UserError
-from dogbreeds.sagemaker.rehearsal import ray_serving
 from dogbreeds.sagemaker.rehearsal.faults import JobFailure
 from dogbreeds.sagemaker.rehearsal.machine import bare_environment
 from dogbreeds.sagemaker.unpacking import unpack
 
 #: What is served where an archive has no config.yaml, as `module:application`.
 APPLICATION_VARIABLE = "SM_RAYSERVE_APP"
+_SERVING = Path(__file__).with_name("ray_serving.py")
 _TIMEOUT_VARIABLE, _TIMEOUT_SECONDS = "RAYSERVE_BACKEND_TIMEOUT", 300.0
 _PING_SECONDS = 5.0
 _JSON = "application/json"
@@ -63,6 +63,7 @@ class InferenceContainer:
         self._model = directory / "ml" / "model"
         # Paths of sockets have 107 bytes at most, so this is not below the directory.
         self._scratch = Path(tempfile.mkdtemp(prefix="ray-"))
+        self._running = self._scratch / "running"
         self._port = _free_port()
         self._timeout = float(environment.get(_TIMEOUT_VARIABLE, _TIMEOUT_SECONDS))
         self._last: deque[str] = deque(maxlen=_REMEMBERED_LINES)
@@ -78,13 +79,15 @@ class InferenceContainer:
         self._thread.start()
 
     def ready(self) -> bool:
-        """Says whether it answers.
+        """Says whether it answers. AWS takes it for ready a little sooner, before its replicas have loaded.
 
         Raises:
             JobFailure: It has ended.
         """
         if self._failure is not None:
             raise JobFailure(self._failure)
+        if not self._running.exists():
+            return False
         try:
             return self._ask("GET", "/-/healthz", b"", {}, _PING_SECONDS)[0] == http.client.OK
         except OSError:
@@ -164,8 +167,8 @@ class InferenceContainer:
             self._say(
                 f"config.yaml asks for {gpus} GPUs and this machine has {there}: the processor does their work."
             )
-        command = [sys.executable, "-P", ray_serving.__file__, application]
-        command += [f"--port={self._port}", f"--directory={self._scratch}"]
+        command = [sys.executable, "-P", str(_SERVING), application]
+        command += [f"--port={self._port}", f"--directory={self._scratch}", f"--running={self._running}"]
         return [*command, f"--gpus={gpus}"] if gpus > there else command
 
     def _launch(self, command: list[str]) -> subprocess.Popen[bytes]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import select
 import sys
 from argparse import ArgumentParser, Namespace
+from pathlib import Path
 
 import ray
 from ray import serve
@@ -37,6 +38,7 @@ def main(arguments: Namespace) -> int:
                 print(f"ERROR: Ray Serve could not deploy {name}: {application.message}", flush=True)
                 return 1
             if application.status == ApplicationStatus.RUNNING:
+                arguments.running.touch()
                 sys.stdin.read()
                 return 0
     return 0
@@ -52,6 +54,7 @@ if __name__ == "__main__":
     parser.add_argument("application", help="config.yaml, or module:application")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--directory", required=True, help="where Ray puts its sockets and logs")
+    parser.add_argument("--running", type=Path, required=True, help="a file that is made when all replicas are there")
     parser.add_argument("--gpus", type=int, help="that many, whatever the machine has")
     code = main(parser.parse_args())
     ray.shutdown()
