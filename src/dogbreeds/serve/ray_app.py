@@ -31,7 +31,7 @@ class Replica:
 
         self._answers = Answers(self.package)
 
-    def reconfigure(self, user_config: dict[str, Any]) -> None:
+    async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Takes the limits that stand in config.yaml, at the start and whenever they change there.
 
         Raises:
@@ -41,7 +41,7 @@ class Replica:
 
         self._answers.limit(Limits(**user_config))
 
-    def check_health(self) -> None:
+    async def check_health(self) -> None:
         """Lets Ray replace a replica that is stuck.
 
         Raises:

@@ -6,6 +6,7 @@ It sees the code of an archive in place of this project's, so it imports nothing
 from __future__ import annotations
 
 import select
+import shutil
 import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -56,6 +57,9 @@ if __name__ == "__main__":
     parser.add_argument("--directory", required=True, help="where Ray puts its sockets and logs")
     parser.add_argument("--running", type=Path, required=True, help="a file that is made when all replicas are there")
     parser.add_argument("--gpus", type=int, help="that many, whatever the machine has")
-    code = main(parser.parse_args())
+    given = parser.parse_args()
+    code = main(given)
     ray.shutdown()
+    # Nobody else is left to do it, where whoever started this was killed.
+    shutil.rmtree(given.directory, ignore_errors=True)
     sys.exit(code)
