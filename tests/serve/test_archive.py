@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -10,6 +13,7 @@ import pytest
 import torch
 import yaml
 
+import dogbreeds
 from dogbreeds.data.images import Transform
 from dogbreeds.errors import PackageError
 from dogbreeds.model.backbones import cut, load_backbone
@@ -93,12 +97,8 @@ def test_what_ray_reserves_is_what_the_machine_has(saved: Path, tmp_path: Path) 
     assert found == {0: (1, 0), 1: (1, 1), 4: (4, 1)}
 
 
-# Of Ray's own settings.
-@pytest.mark.filterwarnings("ignore:Using extra keyword arguments on `Field`:DeprecationWarning")
 def test_the_settings_are_the_documented_ones(saved: Path) -> None:
-    pytest.importorskip("ray.serve", reason="Ray Serve is not installed")
-    from dogbreeds.serve.ray_answers import Limits
-
+    Limits = pytest.importorskip("dogbreeds.serve.ray_answers", reason="Ray Serve is not installed").Limits
     found = deployment(saved)
     assert Limits(**found["user_config"]) == Limits()
     assert set(found["user_config"]) == set(vars(Limits()))
@@ -146,6 +146,22 @@ def test_an_older_package_gets_todays_code_and_keeps_the_rest(package: Path, tmp
     assert all(torch.equal(before[name], tensor) for name, tensor in after.items())
     # The package itself stays as it was.
     assert (package / "code" / "dogbreeds" / "dropped.py").exists()
+
+
+def test_the_code_of_an_archive_wins_over_what_is_installed(saved: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray.serve", reason="Ray Serve is not installed")
+    program = "import deployment, dogbreeds; print(dogbreeds.__file__, deployment.Classifier.package)"
+    source = str(Path(dogbreeds.__file__).parents[1])
+    said = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program],
+        # As `serve run` puts this directory first.
+        cwd=saved,
+        env={**os.environ, "PYTHONPATH": source, "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert said.stdout.split() == [str(saved / "code" / "dogbreeds" / "__init__.py"), str(saved)]
 
 
 def test_no_archive_is_made_of_what_is_no_package(package: Path, tmp_path: Path) -> None:

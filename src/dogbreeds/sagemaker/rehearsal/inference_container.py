@@ -6,7 +6,6 @@ import http.client
 import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -17,12 +16,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import psutil
 import yaml
 
 from dogbreeds.errors import UserError
 from dogbreeds.sagemaker.rehearsal.faults import JobFailure
 from dogbreeds.sagemaker.rehearsal.machine import bare_environment
+from dogbreeds.sagemaker.rehearsal.ray_serving import kill_session
 from dogbreeds.sagemaker.unpacking import unpack
 
 #: What is served where an archive has no config.yaml, as `module:application`.
@@ -120,7 +119,7 @@ class InferenceContainer:
         with self._lock:
             self._closed = True
             if self._process is not None:
-                _kill_session(self._process.pid)
+                kill_session(self._process.pid)
         if self._thread.ident is not None:
             self._thread.join()
         for directory in (self._scratch, self._directory):
@@ -138,7 +137,7 @@ class InferenceContainer:
                 self._say(line.decode("utf-8", "replace").rstrip())
             # What it leaves behind would answer for a container that is gone; until it is waited for its id stays.
             os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-            _kill_session(process.pid)
+            kill_session(process.pid)
             code = process.wait()
         reason = next((line for line in reversed(self._last) if line.startswith("ERROR: ")), f"exit code {code}")
         self._fail(f"The container ended ({reason.removeprefix('ERROR: ')}).")
@@ -236,30 +235,6 @@ def _gpus(config: Path) -> int:
 def _free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
-
-
-def _kill_session(leader: int) -> None:
-    """Kills the processes of a session until there are none: those that are starting others, and what they start."""
-    while found := [process for process in psutil.pids() if _session(process) == leader and _lives(process)]:
-        for process in found:
-            try:
-                os.kill(process, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-
-
-def _session(process: int) -> int | None:
-    try:
-        return os.getsid(process)
-    except OSError:
-        return None
-
-
-def _lives(process: int) -> bool:
-    try:
-        return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def _error(status: int, message: str) -> tuple[int, bytes, str]:

@@ -5,61 +5,95 @@ It sees the code of an archive in place of this project's, so it imports nothing
 
 from __future__ import annotations
 
-import select
+import os
 import shutil
+import signal
 import sys
+import threading
+import time
+import traceback
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-import ray
-from ray import serve
-from ray.serve.schema import ApplicationStatus
-from ray.serve.scripts import run
+import psutil
 
 # Ray takes a third of the memory otherwise; photos and answers pass through it only where they are large.
 _OBJECT_STORE_BYTES = 128 << 20
 _LOOK_SECONDS = 0.25
 
 
-def main(arguments: Namespace) -> int:
-    """Serves until nobody holds the other end of standard input, and returns the exit code."""
+def main(arguments: Namespace) -> None:
+    """Serves until nobody holds the other end of standard input, or the application turns out to be broken."""
+    watcher = threading.Thread(target=_end_with_input, args=(arguments.directory,), daemon=True)
+    watcher.start()
+    # Takes seconds, which the process that starts this one does not have.
+    import ray
+    from ray import serve
+    from ray.serve.scripts import run
+
     ray.init(
         num_gpus=arguments.gpus,
         include_dashboard=False,
         namespace="serve",
         object_store_memory=_OBJECT_STORE_BYTES,
-        _temp_dir=arguments.directory,
+        _temp_dir=str(arguments.directory),
         _node_ip_address="127.0.0.1",
     )
-    serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": arguments.port})
-    run.main([arguments.application, "--non-blocking"], standalone_mode=False)
-    while not _abandoned():
-        for name, application in serve.status().applications.items():
+    try:
+        serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": arguments.port})
+        run.main([arguments.application, "--non-blocking"], standalone_mode=False)
+        _wait_until_running()
+    except Exception as error:
+        traceback.print_exc()
+        sys.exit(f"ERROR: {arguments.application} cannot be served: {error!r}")
+    arguments.running.touch()
+    watcher.join()
+
+
+def kill_session(leader: int) -> None:
+    """Kills the processes of a session but this one, until those are gone that were just being started."""
+    while found := [process for process in psutil.pids() if process != os.getpid() and _lives_in(leader, process)]:
+        for process in found:
+            try:
+                os.kill(process, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+
+
+def _lives_in(session: int, process: int) -> bool:
+    try:
+        return os.getsid(process) == session and psutil.Process(process).status() != psutil.STATUS_ZOMBIE
+    except (OSError, psutil.NoSuchProcess):
+        return False
+
+
+def _wait_until_running() -> None:
+    from ray import serve
+    from ray.serve.schema import ApplicationStatus
+
+    while True:
+        applications = serve.status().applications
+        for name, application in applications.items():
             if application.status == ApplicationStatus.DEPLOY_FAILED:
-                print(f"ERROR: Ray Serve could not deploy {name}: {application.message}", flush=True)
-                return 1
-            if application.status == ApplicationStatus.RUNNING:
-                arguments.running.touch()
-                sys.stdin.read()
-                return 0
-    return 0
+                raise RuntimeError(f"{name}: {application.message}")
+        if applications and all(one.status == ApplicationStatus.RUNNING for one in applications.values()):
+            return
+        time.sleep(_LOOK_SECONDS)
 
 
-def _abandoned() -> bool:
-    readable, _, _ = select.select([sys.stdin], [], [], _LOOK_SECONDS)
-    return bool(readable)
+def _end_with_input(directory: Path) -> None:
+    sys.stdin.read()
+    # Whoever started this was killed, so nobody else is left to do it.
+    kill_session(os.getsid(0))
+    shutil.rmtree(directory, ignore_errors=True)
+    os._exit(0)
 
 
 if __name__ == "__main__":
     parser = ArgumentParser()
     parser.add_argument("application", help="config.yaml, or module:application")
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--directory", required=True, help="where Ray puts its sockets and logs")
+    parser.add_argument("--directory", type=Path, required=True, help="where Ray puts its sockets and logs")
     parser.add_argument("--running", type=Path, required=True, help="a file that is made when all replicas are there")
     parser.add_argument("--gpus", type=int, help="that many, whatever the machine has")
-    given = parser.parse_args()
-    code = main(given)
-    ray.shutdown()
-    # Nobody else is left to do it, where whoever started this was killed.
-    shutil.rmtree(given.directory, ignore_errors=True)
-    sys.exit(code)
+    main(parser.parse_args())
