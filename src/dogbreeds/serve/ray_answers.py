@@ -166,6 +166,7 @@ class Answers:
 
 
 def _refusal(refused: Refused) -> Response:
+    # Seconds in which a replica answers about as many photos as it takes.
     again = {"Retry-After": "1"} if refused.status == 503 else {}
     return Response(refused.body(), refused.status, again, media_type=JSON)
 

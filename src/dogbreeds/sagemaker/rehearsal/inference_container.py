@@ -64,7 +64,7 @@ class InferenceContainer:
         self._scratch = Path(tempfile.mkdtemp(prefix="ray-"))
         self._running = self._scratch / "running"
         self._port = _free_port()
-        self._timeout = float(environment.get(_TIMEOUT_VARIABLE, _TIMEOUT_SECONDS))
+        self._timeout = _TIMEOUT_SECONDS
         self._last: deque[str] = deque(maxlen=_REMEMBERED_LINES)
         # Guards the process and whether it may still be started.
         self._lock = threading.Lock()
@@ -146,8 +146,9 @@ class InferenceContainer:
         """Unpacks the archive, and returns what serves it.
 
         Raises:
-            UserError: The archive is damaged, or says nowhere what is to be served.
+            UserError: The archive is damaged, or says nowhere what is to be served; or a variable is wrong.
         """
+        self._timeout = _seconds(self._given)
         unpack(self._archive, self._model)
         if (self._model / "code" / "requirements.txt").exists():
             self._say("A rehearsal does not install code/requirements.txt: what it names must be installed already.")
@@ -176,9 +177,9 @@ class InferenceContainer:
         environment = {
             **bare_environment(home),
             **_ENVIRONMENT,
+            **self._given,
             # As the container sets it.
             "PYTHONPATH": f"{self._model}{os.pathsep}{self._model / 'code'}",
-            **self._given,
         }
         with self._lock:
             if self._closed:
@@ -230,6 +231,20 @@ def _gpus(config: Path) -> int:
         )
     except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(f"{config.name} is no configuration of Ray Serve ({error!r}).") from error
+
+
+def _seconds(environment: Mapping[str, str]) -> float:
+    """Returns how long an answer may take.
+
+    Raises:
+        UserError: The variable for it is no positive number.
+    """
+    given = environment.get(_TIMEOUT_VARIABLE)
+    if given is None:
+        return _TIMEOUT_SECONDS
+    if not given.isdecimal() or int(given) == 0:
+        raise UserError(f"{_TIMEOUT_VARIABLE}={given}: must be a number of seconds, more than 0.")
+    return float(given)
 
 
 def _free_port() -> int:

@@ -20,6 +20,8 @@ import psutil
 # Ray takes a third of the memory otherwise; photos and answers pass through it only where they are large.
 _OBJECT_STORE_BYTES = 128 << 20
 _LOOK_SECONDS = 0.25
+# Given in place of an application.
+_END = "end"
 
 
 def main(arguments: Namespace) -> None:
@@ -83,13 +85,19 @@ def _wait_until_running() -> None:
 
 def _end_with_input(directory: Path) -> None:
     sys.stdin.read()
-    # Whoever started this was killed, so nobody else is left to do it.
+    # Whoever started this was killed. Threads of Ray would end this process before it has tidied up: they go first.
+    os.execv(sys.executable, [sys.executable, "-P", __file__, _END, str(directory)])
+
+
+def _end(directory: Path) -> None:
     kill_session(os.getsid(0))
-    shutil.rmtree(directory, ignore_errors=True)
-    os._exit(0)
+    shutil.rmtree(directory)
 
 
 if __name__ == "__main__":
+    if sys.argv[1] == _END:
+        _end(Path(sys.argv[2]))
+        sys.exit()
     parser = ArgumentParser()
     parser.add_argument("application", help="config.yaml, or module:application")
     parser.add_argument("--port", type=int, required=True)
