@@ -42,6 +42,7 @@ CLASSES = ["001.German_shepherd", "002.Épagneul_breton", "003.Pug"]
 REFUSED = [
     *("pytorch_lightning", "lightning", "hydra", "omegaconf", "sagemaker"),
     *("torchmetrics", "optuna", "ray", "matplotlib", "rich", "filelock", "platformdirs", "openvino"),
+    *("smdebug", "starlette", "plotly", "psutil", "requests", "tensorboard", "yaml"),
 ]
 
 # Predicts with what a package carries, on a machine that lacks what only training uses.
@@ -56,14 +57,17 @@ find = PathFinder.find_spec
 PathFinder.find_spec = lambda name, *rest: None if name.partition(".")[0] in refused else find(name, *rest)
 
 import torch
-from dogbreeds.serve.handler import Handler
+from inference import input_fn, model_fn, output_fn, predict_fn
 
 torch.set_num_threads(1)
-handler = Handler.load(Path(package), torch.device("cpu"))
+handler = model_fn(package)
 content = Path(photo).read_bytes()
 files = [module.__file__ for name, module in sys.modules.items() if name.partition(".")[0] == "dogbreeds"]
 logits = handler.logits(handler.pixels(content)[None])
-answer = [[one.breed, one.index, one.probability] for one in handler.predict([content])[0]]
+ranked = predict_fn(input_fn(content, "image/png"), handler)
+body, kind = output_fn(ranked, "text/csv")
+assert (body.decode().partition(",")[0], kind) == (str(ranked[0][0].index), "text/csv; charset=utf-8")
+answer = [[one.breed, one.index, one.probability] for one in ranked[0]]
 print(json.dumps({"files": files, "engine": handler.engine.name, "logits": logits.tolist(), "answer": answer}))
 """
 
@@ -176,7 +180,8 @@ def test_a_loaded_network_is_ready_to_serve(saved: Path) -> None:
 
 def test_what_a_package_holds(saved: Path) -> None:
     files = {str(path.relative_to(saved)) for path in saved.rglob("*") if path.is_file()}
-    assert files == {DESCRIPTION, WEIGHTS, *(f"code/dogbreeds/{name}" for name in CODE)}
+    served = {"config.yaml", "deployment.py", "code/inference.py"}
+    assert files == {DESCRIPTION, WEIGHTS, *served, *(f"code/dogbreeds/{name}" for name in CODE)}
     said = json.loads((saved / DESCRIPTION).read_text(encoding="utf-8"))
     assert said["format"] == FORMAT
     assert said["classes"] == CLASSES

@@ -1,7 +1,8 @@
 """The model package: a directory that holds all that serving needs, and the same as model.tar.gz.
 
-`model.json` describes it, `model.safetensors` holds the weights, `code/` the modules that read both. It needs
-torch, torchvision, safetensors and Pillow, and nothing that only training uses.
+`model.json` describes it, `model.safetensors` holds the weights, `code/` the modules that read both; with
+`config.yaml` and `deployment.py` Ray Serve serves it. It needs torch, torchvision, safetensors and Pillow, and
+nothing that only training uses.
 """
 
 from __future__ import annotations
@@ -54,6 +55,8 @@ CODE = (
     "serve/__init__.py",
     "serve/handler.py",
     "serve/messages.py",
+    "serve/ray_answers.py",
+    "serve/ray_app.py",
 )
 
 
@@ -135,11 +138,16 @@ def save_package(directory: Path, description: Description, network: Network) ->
     }
     save_state(partial / WEIGHTS, network, PARTS)
     write_description(partial, description)
-    source = Path(dogbreeds.__file__).parent
-    for name in CODE:
-        target = partial / "code" / "dogbreeds" / name
+    # Not among the code of a package, which need not make others.
+    from dogbreeds.serve.archive import serving_files
+
+    for name, content in serving_files(description, gpus=0, requirements=True).items():
+        target = partial / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source / name, target)
+        if isinstance(content, Path):
+            shutil.copyfile(content, target)
+        else:
+            target.write_bytes(content)
     shutil.rmtree(directory, ignore_errors=True)
     partial.rename(directory)
 
@@ -178,7 +186,7 @@ def load_package(directory: Path) -> tuple[Description, Network]:
     Raises:
         PackageError: There is no package, it is damaged, or a newer version made it.
     """
-    description = _read_description(directory)
+    description = read_description(directory)
     trunk, tail = cut(architecture(description.backbone), description.transform, description.unfreeze)
     network = Network(trunk, tail, Head(description.head))
     try:
@@ -191,7 +199,12 @@ def load_package(directory: Path) -> tuple[Description, Network]:
     return description, network
 
 
-def _read_description(directory: Path) -> Description:
+def read_description(directory: Path) -> Description:
+    """Reads what a package says of itself, and none of its weights.
+
+    Raises:
+        PackageError: There is no package, it is damaged, or a newer version made it.
+    """
     path = directory / DESCRIPTION
     if not path.is_file():
         nested = directory / "model" / DESCRIPTION
@@ -211,5 +224,10 @@ def save_archive(package: Path, archive: Path) -> None:
 
     Weights do not compress, so nothing is compressed.
     """
+    pack(archive, files_of(package), level=0)
+
+
+def files_of(package: Path) -> dict[str, Path]:
+    """Returns the files of a package by their paths in it."""
     paths = [path for path in package.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
-    pack(archive, {path.relative_to(package).as_posix(): path for path in paths}, level=0)
+    return {path.relative_to(package).as_posix(): path for path in paths}

@@ -66,14 +66,8 @@ class Machine:
 
     def environment(self, job: Mapping[str, Any], region: str, url: str) -> dict[str, str]:
         """Returns the variables that the toolkit and the script see."""
-        variables = {name: os.environ[name] for name in _KEPT if name in os.environ}
-        variables |= {
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{variables.get('PATH', os.defpath)}",
-            "HOME": str(self._scratch),
-            "TMPDIR": str(self._scratch),
-            "LANG": "C.UTF-8",
-            "PYTHONUNBUFFERED": "1",
-            "PYTHONDONTWRITEBYTECODE": "1",
+        variables = {
+            **bare_environment(self._scratch),
             "OMP_NUM_THREADS": _THREADS,
             "SAGEMAKER_BASE_DIR": str(self.base),
             "TRAINING_JOB_NAME": job["TrainingJobName"],
@@ -132,6 +126,24 @@ class Machine:
         self._config.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
             (self._config / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+def bare_environment(home: Path) -> dict[str, str]:
+    """Returns the variables that a container sees whatever runs in it.
+
+    Args:
+        home: Its home directory, and where its temporary files go.
+    """
+    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    return {
+        **kept,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', os.defpath)}",
+        "HOME": str(home),
+        "TMPDIR": str(home),
+        "LANG": "C.UTF-8",
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
 
 
 def download(objects: Objects, uri: str, target: Path) -> None:
