@@ -12,7 +12,7 @@ from dogbreeds.schema import DeployCommandConfig
 @entry_point("deploy")
 def main(cfg: DictConfig) -> None:
     config = command_settings(cfg, DeployCommandConfig)
-    check_launch(config.sagemaker)
+    check_launch(config.sagemaker, serves=config.action == "deploy")
 
     from dogbreeds.sagemaker import endpoint_commands
 

@@ -96,15 +96,19 @@ def launch_settings(composed: DictConfig) -> SagemakerConfig:
     return check_launch(settings)
 
 
-def check_launch(settings: SagemakerConfig) -> SagemakerConfig:
+def check_launch(settings: SagemakerConfig, *, serves: bool = False) -> SagemakerConfig:
     """Refuses settings of SageMaker that are impossible, or that need more packages than there are.
+
+    Args:
+        settings: The section `sagemaker`.
+        serves: Endpoints are started or asked, whose container a rehearsal has to run.
 
     Raises:
         ConfigError: One line per setting.
     """
     needed = {"boto3": "sagemaker", "sagemaker": "sagemaker"}
     if settings.rehearsal:
-        needed |= {"moto": "rehearsal", "sagemaker_training": "rehearsal"}
+        needed |= {"moto": "rehearsal", "sagemaker_training": "rehearsal"} | ({"ray": "serve"} if serves else {})
     missing = {extra for package, extra in needed.items() if find_spec(package) is None}
     if missing:
         raise ConfigError(f"This needs more packages: pip install 'dogbreeds[{','.join(sorted(missing))}]'.")

@@ -43,6 +43,6 @@ def asked(config: PredictCommandConfig) -> Iterator[Ask]:
     elif endpoint is not None:
         from dogbreeds.sagemaker.endpoint_client import asker_of
 
-        settings = check_launch(config.sagemaker)
+        settings = check_launch(config.sagemaker, serves=True)
         with asker_of(settings, endpoint, config.at_once, config.patience_seconds) as asker:
             yield lambda paths: client.rows(asker, paths, config.at_once, config.patience_seconds)
