@@ -16,9 +16,10 @@ from dogbreeds import entry
 from dogbreeds.errors import ConfigError, PackageError, UserError
 from dogbreeds.sagemaker import endpoint_commands
 from dogbreeds.sagemaker.endpoint_account import Account
+from dogbreeds.sagemaker.endpoint_following import follow
 from dogbreeds.sagemaker.rehearsal import serving
 from dogbreeds.sagemaker.session import connected
-from dogbreeds.schema import DeployCommandConfig
+from dogbreeds.schema import DeployCommandConfig, SagemakerConfig
 from tests.conftest import ROOT
 from tests.sagemaker.rehearsal.serving import FakeContainer
 
@@ -180,6 +181,34 @@ def test_what_is_refused_leaves_nothing(deploy: Deploy, settings: Callable[..., 
 
 def test_an_asynchronous_endpoint_is_tried_through_s3(deploy: Deploy) -> None:
     assert "answer   Pug" in deploy("variant=asynchronous")
+
+
+def test_whoever_leaves_is_told_how_to_look(
+    deploy: Deploy, settings: Callable[..., DeployCommandConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def leave(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dogbreeds.sagemaker.deploying.follow", leave)
+    with pytest.raises(UserError, match=r"action=status endpoint=dogs") as caught:
+        deploy()
+    assert caught.value.exit_code == 130
+    configs, models = names(settings)
+    assert len(configs) == len(models) == 1
+
+
+def test_an_update_may_not_be_seen_at_once() -> None:
+    seen = [("InService", "old"), ("InService", "old"), ("Updating", "old"), ("InService", "new")]
+
+    class Slow(Account):
+        between_looks = 0.0
+
+        def describe(self, endpoint: str) -> dict[str, Any]:
+            status, config = seen.pop(0)
+            return {"EndpointName": endpoint, "EndpointStatus": status, "EndpointConfigName": config}
+
+    account = Slow(lambda service: None, SagemakerConfig())
+    assert follow(account, "dogs", "new")["EndpointConfigName"] == "new"
 
 
 def test_a_search_means_its_best_trial(settings: Callable[..., DeployCommandConfig], package: Path) -> None:

@@ -220,7 +220,7 @@ class Deployer:
             raise _Left(f"\n{state}{self.account.command('status', endpoint)}") from None
 
     def _awaited(self, deployment: Deployment) -> None:
-        described = follow(self.account, deployment.endpoint)
+        described = follow(self.account, deployment.endpoint, deployment.name)
         if described["EndpointStatus"] == "InService" and described.get("EndpointConfigName") == deployment.name:
             return
         kept = described["EndpointStatus"] == "InService"

@@ -15,10 +15,16 @@ log = logging.getLogger(__name__)
 _GROUP = "/aws/sagemaker/Endpoints/"
 _BUSY = ("Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting")
 _LAST_LINES = 20
+_FIRST_LOOKS = 6
 
 
-def follow(account: Account, endpoint: str) -> dict[str, Any]:
+def follow(account: Account, endpoint: str, config: str) -> dict[str, Any]:
     """Waits until nothing happens to an endpoint any more, and tells each status.
+
+    Args:
+        account: Where it is.
+        endpoint: Its name.
+        config: The configuration that it is to have; that an update has begun may not be seen at once.
 
     Returns:
         What the service says of it.
@@ -26,14 +32,16 @@ def follow(account: Account, endpoint: str) -> dict[str, Any]:
     Raises:
         UserError: It is gone, or cannot be asked about.
     """
-    told, began = "", time.monotonic()
+    told, began, unseen = "", time.monotonic(), _FIRST_LOOKS
     while True:
         described = account.describe(endpoint)
         status = described["EndpointStatus"]
+        begun = status != "InService" or described.get("EndpointConfigName") == config or "FailureReason" in described
+        unseen = 0 if begun else unseen - 1
         if status != told:
             log.info("%s  %s  after %.0f s", endpoint, status, time.monotonic() - began)
             told = status
-        if status not in _BUSY:
+        if status not in _BUSY and unseen <= 0:
             return described
         time.sleep(account.between_looks)
 
