@@ -1,25 +1,33 @@
-"""Ask a trained model for breeds: python scripts/predict.py model=<run>/model images=<photo, folder or glob>."""
+"""Ask a model, a server or an endpoint for breeds: python scripts/predict.py model=<run>/model images=<photos>."""
 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 from omegaconf import DictConfig
 
+from dogbreeds.config import command_settings
 from dogbreeds.entry import entry_point
+from dogbreeds.errors import ConfigError
+from dogbreeds.schema import PredictCommandConfig
 
 
 @entry_point("predict")
 def main(cfg: DictConfig) -> None:
-    from dogbreeds.serve.answers_file import check_out, write_rows
-    from dogbreeds.serve.batch import find_images, rows
+    config = command_settings(cfg, PredictCommandConfig)
 
-    out = check_out(cfg.out)
-    paths = find_images(cfg.images)
-    unreadable = write_rows(rows(cfg.model, paths, Path(cfg.cache.dir)), out, len(paths))
-    if unreadable:
-        sys.exit(f"{unreadable} files could not be read as images; their lines say why.")
+    from dogbreeds.serve.answers_file import check_out, write_rows
+    from dogbreeds.serve.asking import asked
+    from dogbreeds.serve.batch import find_images
+
+    out = check_out(config.out)
+    if config.images is None:
+        raise ConfigError("images=null: name a photo, a folder, or a glob in quotes, images=<photos>.")
+    with asked(config) as ask:
+        paths = find_images(config.images)
+        unanswered = write_rows(ask(paths), out, len(paths))
+    if unanswered:
+        sys.exit(f"{unanswered} photos have no answer; their lines say why.")
 
 
 if __name__ == "__main__":

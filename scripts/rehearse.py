@@ -1,4 +1,4 @@
-"""Play the whole story of a search on SageMaker without an account: python scripts/rehearse.py."""
+"""Play the whole story of a model on SageMaker without an account: python scripts/rehearse.py."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -21,6 +21,7 @@ from dogbreeds.model.names import BACKBONES, WEIGHTS
 from dogbreeds.run_directory import RUN_CONFIG
 from dogbreeds.schema import ModelConfig, SagemakerConfig, TrainConfig
 
+Settings = TypeVar("Settings")
 OPTIMIZERS = ("adam", "adamw", "sgd", "exact")
 SCHEDULES = ("constant", "cosine")
 HEADS = ("linear", "mlp")
@@ -92,9 +93,22 @@ def launch_settings(composed: DictConfig) -> SagemakerConfig:
     except OmegaConfBaseException as error:
         raise ConfigError(str(error).splitlines()[0]) from error
     assert isinstance(settings, SagemakerConfig)
+    return check_launch(settings)
+
+
+def check_launch(settings: SagemakerConfig, *, serves: bool = False) -> SagemakerConfig:
+    """Refuses settings of SageMaker that are impossible, or that need more packages than there are.
+
+    Args:
+        settings: The section `sagemaker`.
+        serves: Endpoints are started or asked, whose container a rehearsal has to run.
+
+    Raises:
+        ConfigError: One line per setting.
+    """
     needed = {"boto3": "sagemaker", "sagemaker": "sagemaker"}
     if settings.rehearsal:
-        needed |= {"moto": "rehearsal", "sagemaker_training": "rehearsal"}
+        needed |= {"moto": "rehearsal", "sagemaker_training": "rehearsal"} | ({"ray": "serve"} if serves else {})
     missing = {extra for package, extra in needed.items() if find_spec(package) is None}
     if missing:
         raise ConfigError(f"This needs more packages: pip install 'dogbreeds[{','.join(sorted(missing))}]'.")
@@ -108,6 +122,20 @@ def launch_settings(composed: DictConfig) -> SagemakerConfig:
     ]
     if problems:
         raise ConfigError("\n".join(problems))
+    return settings
+
+
+def command_settings(composed: DictConfig, schema: type[Settings]) -> Settings:
+    """Returns all settings of a command that has a section `sagemaker`, which is not looked at.
+
+    Raises:
+        ConfigError: A setting is missing or cannot be read.
+    """
+    try:
+        settings = OmegaConf.to_object(composed)
+    except OmegaConfBaseException as error:
+        raise ConfigError(str(error).splitlines()[0]) from error
+    assert isinstance(settings, schema)
     return settings
 
 

@@ -189,6 +189,63 @@ class LaunchCommandConfig(TrainCommandConfig):
 
 
 @dataclass
+class VariantConfig:
+    """What serves an endpoint (conf/variant)."""
+
+    kind: str = MISSING
+    image: str | None = MISSING
+    serving_version: str = MISSING
+    instance: str | None = MISSING
+    instances: int | None = MISSING
+    min_instances: int | None = MISSING
+    max_instances: int | None = MISSING
+    target: float = MISSING
+    scale_in_seconds: int = MISSING
+    scale_out_seconds: int = MISSING
+    capture_percent: int = MISSING
+    volume_gb: int | None = MISSING
+    download_seconds: int | None = MISSING
+    startup_seconds: int | None = MISSING
+    memory_mb: int | None = MISSING
+    concurrency: int | None = MISSING
+    output: str | None = MISSING
+
+
+@dataclass
+class DeployCommandConfig:
+    """What scripts/deploy.py reads (conf/deploy.yaml)."""
+
+    action: str = MISSING
+    model: str | None = MISSING
+    endpoint: str | None = MISSING
+    yes: bool = MISSING
+    sagemaker: SagemakerConfig = MISSING
+    variant: VariantConfig = MISSING
+
+
+@dataclass
+class CachePlaceConfig:
+    """Where computed features are kept, for a command that adds none."""
+
+    dir: str = MISSING
+
+
+@dataclass
+class PredictCommandConfig:
+    """What scripts/predict.py reads (conf/predict.yaml)."""
+
+    model: str | None = MISSING
+    endpoint: str | None = MISSING
+    url: str | None = MISSING
+    images: str | None = MISSING
+    out: str | None = MISSING
+    at_once: int = MISSING
+    patience_seconds: float = MISSING
+    cache: CachePlaceConfig = MISSING
+    sagemaker: SagemakerConfig = MISSING
+
+
+@dataclass
 class CacheCommandConfig:
     """What scripts/cache.py reads (conf/scripts/cache.yaml)."""
 
@@ -201,6 +258,8 @@ SCHEMAS: dict[str, type] = {
     "train": TrainCommandConfig,
     "prepare_features": TrainCommandConfig,
     "launch": LaunchCommandConfig,
+    "deploy": DeployCommandConfig,
+    "predict": PredictCommandConfig,
     "cache": CacheCommandConfig,
 }
 

@@ -60,7 +60,17 @@ def test_the_end_of_a_job_says_why_what_rules_found_and_what_was_billed() -> Non
 )
 def test_whoever_leaves_a_job_is_told_how_to_come_back(happened: BaseException, said: str) -> None:
     session = Session(
-        None, None, None, "eu-central-1", "role", "bucket", "on AWS", 5.0, jobs_outlive=True, jobs_install=True
+        None,
+        None,
+        None,
+        "eu-central-1",
+        "role",
+        "bucket",
+        "on AWS",
+        5.0,
+        jobs_outlive=True,
+        jobs_install=True,
+        client=lambda service: None,
     )
     with pytest.raises(UserError, match=said), leaving("attach=job", session):
         raise happened

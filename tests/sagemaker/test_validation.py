@@ -19,7 +19,7 @@ from dogbreeds.sagemaker.service_model import problems
 from dogbreeds.sagemaker.training_job import training_request
 from dogbreeds.sagemaker.tuning_job import tuning_request
 from dogbreeds.sagemaker.validation import SETTINGS, check_request, setting_of
-from dogbreeds.schema import LaunchCommandConfig, key_names
+from dogbreeds.schema import DeployCommandConfig, LaunchCommandConfig, key_names
 from dogbreeds.search.settings import Objective, searchable
 from dogbreeds.search.space import parse
 from tests.sagemaker.conftest import Launch, MakeJob
@@ -213,7 +213,9 @@ def test_everything_is_listed_at_once(training: Callable[..., Request]) -> None:
 
 
 def test_settings_that_there_are() -> None:
-    known = set(key_names(LaunchCommandConfig)) | {f"debugger.managed.{name}" for name in MANAGED}
+    known = {*key_names(LaunchCommandConfig), *key_names(DeployCommandConfig)} | {
+        f"debugger.managed.{name}" for name in MANAGED
+    }
     named = {setting for settings in SETTINGS.values() for setting in settings.split(", ")}
     assert named <= known
     assert setting_of("HyperParameters[sagemaker_program]") is None

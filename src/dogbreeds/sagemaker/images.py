@@ -7,7 +7,8 @@ import re
 from packaging.version import Version
 
 from dogbreeds.errors import ConfigError
-from dogbreeds.schema import SagemakerConfig
+from dogbreeds.sagemaker.instances import why_not_served
+from dogbreeds.schema import SagemakerConfig, VariantConfig
 
 #: AWS's two lines of PyTorch images: the newer has 2.11 and later, the older up to 2.10.
 FRAMEWORKS = ("pytorch-amzn2023", "pytorch")
@@ -60,6 +61,34 @@ def training_image(sagemaker: SagemakerConfig, instance: str) -> str:
     asked = f"sagemaker.framework={framework} sagemaker.framework_version={version} on {instance}"
     return _retrieve(
         asked, framework, region_of(sagemaker), version=version, instance_type=instance, image_scope="training"
+    )
+
+
+def serving_image(variant: VariantConfig, region: str) -> str:
+    """Returns the image that an endpoint runs in: one's own, or AWS's of Ray Serve.
+
+    Args:
+        variant: Which one, and on which instance: with a GPU the image has CUDA.
+        region: Where.
+
+    Raises:
+        ConfigError: AWS has no such image, or it cannot run there.
+    """
+    if variant.image is not None:
+        return variant.image
+    # Serverless endpoints have the processors of this one.
+    instance = variant.instance or "ml.m5.xlarge"
+    why = why_not_served(instance)
+    if why is not None:
+        raise ConfigError(f"variant.instance={instance} {why}: take ml.m5.xlarge, or ml.g5.xlarge for a GPU.")
+    asked = f"variant.serving_version={variant.serving_version} on variant.instance={instance}"
+    return _retrieve(
+        asked,
+        "ray-serve",
+        region,
+        version=variant.serving_version,
+        instance_type=instance,
+        image_scope="inference",
     )
 
 

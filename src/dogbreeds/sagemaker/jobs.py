@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from dogbreeds.errors import ConfigError
 from dogbreeds.sagemaker.images import region_of
+from dogbreeds.sagemaker.instances import has_local_disks
 from dogbreeds.schema import SagemakerConfig
 
 #: The script of the code archive that AWS's toolkit starts.
@@ -21,8 +21,6 @@ CODE_CHANNEL = "code"
 _ARCHIVE = f"/opt/ml/input/data/{CODE_CHANNEL}/sourcedir.tar.gz"
 _INFO = 20
 _SECONDS_PER_HOUR = 3600
-# Instances with disks of their own. Those are encrypted by the hardware, and the service refuses a key for them.
-_LOCAL_DISKS = re.compile(r"ml\.(g\d|p[4-9]|trn\d|[a-z]+\d[a-z]*d)")
 
 Request = dict[str, Any]
 
@@ -122,7 +120,7 @@ def _channel(name: str, uri: str) -> Request:
 
 
 def _resources(job: Job, sagemaker: SagemakerConfig) -> Request:
-    key = None if _LOCAL_DISKS.match(job.instance) else sagemaker.kms_key
+    key = None if has_local_disks(job.instance) else sagemaker.kms_key
     return {
         "InstanceType": job.instance,
         "InstanceCount": job.instances,

@@ -1,7 +1,7 @@
 """Limits between several members of a request, which the service model has no words for.
 
 They are those of AWS's documentation of CreateTrainingJob, CreateHyperParameterTuningJob and of the limits of
-automatic model tuning.
+automatic model tuning; those of endpoints are in `endpoint_limits`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from dogbreeds.sagemaker.endpoint_limits import endpoint_config_problems, scaling_problems
 from dogbreeds.sagemaker.service_model import Problem
 
 #: The hyperparameter that the service adds to the trials of a tuning job.
@@ -32,7 +33,11 @@ Request = Mapping[str, Any]
 
 def problems_between(operation: str, request: Request) -> list[Problem]:
     """Returns what the service refuses of a request whose every member is fine by itself."""
+    if operation == "RegisterScalableTarget":
+        return list(scaling_problems(request))
     found = list(_tags(request))
+    if operation == "CreateEndpointConfig":
+        found += endpoint_config_problems(request)
     if operation == "CreateTrainingJob":
         found += [*_job(request), *_profiler(request)]
     if operation == "CreateHyperParameterTuningJob":

@@ -51,6 +51,11 @@ _TRANSLATIONS = {
     r"\p{M}": r"\u0300-\u036F",
     r"\p{N}": r"\d",
     r"\p{P}": r"!-/:-@\[-`{-~\u00A1-\u00BF\u2010-\u2027\u2030-\u205E",
+    # Stands in a set of characters, or alone.
+    r"[\p{Print}]": r"[\x20-\x7E]",
+    r"\p{Print}": r"[\x20-\x7E]",
+    r"\p{ASCII}": r"[\x00-\x7F]",
+    r"\z": r"\Z",
     r"\p{S}": r"$+<=>^`|~\u00A2-\u00A9\u20A0-\u20BF\u2100-\u2BFF",
     r"\p{Z}": r"\s",
     # Surrogate pairs, which a Python string has none of, stand for everything beyond the first plane.

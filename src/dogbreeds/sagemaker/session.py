@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,10 @@ from dogbreeds.errors import ConfigError
 from dogbreeds.schema import SagemakerConfig
 
 _ABSENT = ("404", "NoSuchBucket", "NoSuchKey")
+
+
+#: Makes a client: given the name of a service and, as `config`, how often it tries and how long it waits.
+Clients = Callable[..., Any]
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,7 @@ class Session:
         between_looks: Seconds from one look at a job to the next.
         jobs_outlive: Jobs go on when the command that began them ends.
         jobs_install: Jobs install what they need, whatever this machine has.
+        client: Makes further clients, by boto3's names.
     """
 
     sagemaker: Any
@@ -41,6 +46,7 @@ class Session:
     between_looks: float
     jobs_outlive: bool
     jobs_install: bool
+    client: Clients
 
     def uri(self, *parts: str) -> str:
         """Returns the S3 URI of something in the bucket."""
@@ -54,11 +60,22 @@ def opened(settings: SagemakerConfig) -> Iterator[Session]:
     Raises:
         ConfigError: Credentials, region, role or bucket are missing or cannot be used; the message names the key.
     """
+    with connected(settings) as client:
+        yield _session(client, settings)
+
+
+@contextmanager
+def connected(settings: SagemakerConfig) -> Iterator[Clients]:
+    """Yields what makes clients, for who needs neither role nor bucket; a rehearsal runs as long as it is open.
+
+    Raises:
+        ConfigError: The region is missing, or AWS's configuration cannot be used.
+    """
     if settings.rehearsal:
         from dogbreeds.sagemaker.rehearsal import Faults, Rehearsal
 
         with Rehearsal(Path(settings.rehearsal_dir), Faults(**settings.faults)) as rehearsal:
-            yield _session(rehearsal.client, settings)
+            yield rehearsal.session().client
     else:
         import boto3
         from botocore.exceptions import BotoCoreError
@@ -69,10 +86,10 @@ def opened(settings: SagemakerConfig) -> Iterator[Session]:
             raise ConfigError(f"AWS's configuration cannot be used: {error}") from error
         if own.region_name is None:
             raise ConfigError("sagemaker.region: AWS's configuration names none. Give sagemaker.region=<region>.")
-        yield _session(own.client, settings)
+        yield own.client
 
 
-def _session(client: Any, settings: SagemakerConfig) -> Session:
+def _session(client: Clients, settings: SagemakerConfig) -> Session:
     from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
 
     s3, sts = client("s3"), client("sts")
@@ -98,10 +115,16 @@ def _session(client: Any, settings: SagemakerConfig) -> Session:
         role=_role(client("iam"), settings.role, identity["Arn"]),
         bucket=bucket,
         place="a rehearsal on this machine" if settings.rehearsal else f"on AWS in {region}",
-        between_looks=0.2 if settings.rehearsal else 5.0,
+        between_looks=between_looks(settings),
         jobs_outlive=not settings.rehearsal,
         jobs_install=not settings.rehearsal,
+        client=client,
     )
+
+
+def between_looks(settings: SagemakerConfig) -> float:
+    """Returns the seconds from one look at something that is waited for to the next."""
+    return 0.2 if settings.rehearsal else 5.0
 
 
 def _role(iam: Any, role: str | None, caller: str) -> str:

@@ -1,4 +1,4 @@
-"""The whole story of a search on SageMaker, rehearsed command by command as a person would type them."""
+"""The whole story of a model on SageMaker, rehearsed command by command as a person would type them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from dogbreeds.commands import override
+from dogbreeds.sagemaker.endpoint_commands import NOTHING
 
 _PROJECT = Path(__file__).resolve().parents[3]
 _LAST_LINES = 3
+_LONGEST_LINE = 100
+_EXAMPLES = "examples"
 
 
 @dataclass(frozen=True)
@@ -27,17 +30,24 @@ class Step:
     Attributes:
         title: What it does.
         arguments: What is typed after `python`.
+        expected: What it must say.
     """
 
     title: str
     arguments: Sequence[str]
+    expected: str = ""
 
 
 def story(settings: Sequence[str], directory: Path, rehearsal_dir: Path) -> list[Step]:
-    """Returns the commands: a training job, a tuning job, the winner under AWS's debugger, and its report."""
+    """Returns the commands.
+
+    A training job, a tuning job, the winner under AWS's debugger and its report; then the winner as an endpoint, that
+    is asked about the example photos of its package and removed. At the end nothing may be left running.
+    """
     place = ["sagemaker=rehearsal", _at("sagemaker.rehearsal_dir", rehearsal_dir)]
     launch = ["launch_sagemaker.py", *settings, *place]
     tuned, best = directory / "tuned", directory / "best"
+    deploy, endpoint = ["scripts/deploy.py", *place], "endpoint=dogs"
     return [
         Step("train", [*launch, _at("hydra.run.dir", directory / "trained")]),
         Step("tune", [*launch, "-m", "hpo=bayes", _at("hydra.sweep.dir", tuned)]),
@@ -52,6 +62,15 @@ def story(settings: Sequence[str], directory: Path, rehearsal_dir: Path) -> list
             ],
         ),
         Step("report", ["scripts/report.py", _at("run", best)]),
+        Step("deploy the winner", [*deploy, endpoint, _at("model", best)], "answer "),
+        Step(
+            "ask it",
+            ["scripts/predict.py", *place, endpoint, _at("images", best / "model" / _EXAMPLES)],
+            '"probability"',
+        ),
+        Step("see what is running", [*deploy, "action=list"], "InService"),
+        Step("remove the endpoint", [*deploy, endpoint, "action=delete", "yes=true"], "removed  endpoint dogs"),
+        Step("see that nothing is", [*deploy, "action=list"], NOTHING),
     ]
 
 
@@ -78,11 +97,18 @@ def play(settings: Sequence[str], directory: Path, rehearsal_dir: Path) -> bool:
         ended = subprocess.run(
             [sys.executable, *step.arguments], cwd=_PROJECT, capture_output=True, text=True, check=False
         )
-        lines = [line for line in (ended.stdout + ended.stderr).splitlines() if line.strip()]
+        lines = [line[:_LONGEST_LINE] for line in (ended.stdout + ended.stderr).splitlines() if line.strip()]
         table.add_row(step.title, f"{time.monotonic() - began:.0f}", escape("\n".join(lines[-_LAST_LINES:])))
-        if ended.returncode:
-            table.add_row("", "", f"[red]ended with {ended.returncode}; the rest was not played[/red]")
+        problem = _problem(step, ended)
+        if problem is not None:
+            table.add_row("", "", f"[red]{escape(problem)}; the rest was not played[/red]")
             console.print(table)
             return False
     console.print(table)
     return True
+
+
+def _problem(step: Step, ended: subprocess.CompletedProcess[str]) -> str | None:
+    if ended.returncode:
+        return f"ended with {ended.returncode}"
+    return None if step.expected in ended.stdout else f"did not say: {step.expected}"

@@ -12,6 +12,7 @@ from dogbreeds.sagemaker.service_model import Problem, problems
 
 _DEFINITION = "TrainingJobDefinition."
 _TUNING = "HyperParameterTuningJobConfig."
+_VARIANT = "ProductionVariants."
 _PLACE = "sagemaker.bucket, sagemaker.prefix"
 #: Which setting a member of a request comes from; of nested members the longest path counts.
 SETTINGS: Mapping[str, str] = {
@@ -49,6 +50,29 @@ SETTINGS: Mapping[str, str] = {
     f"{_TUNING}TrainingJobEarlyStoppingType": "hpo.early_stopping",
     f"{_TUNING}RandomSeed": "seed",
     "WarmStartConfig": "hpo.warm_start",
+    "ModelName": "endpoint",
+    "EndpointConfigName": "endpoint",
+    "EndpointName": "endpoint",
+    "ExecutionRoleArn": "sagemaker.role",
+    "PrimaryContainer.Image": "variant.image",
+    "PrimaryContainer.ModelDataUrl": _PLACE,
+    "PrimaryContainer.Environment": "sagemaker.environment",
+    f"{_VARIANT}InstanceType": "variant.instance",
+    f"{_VARIANT}InitialInstanceCount": "variant.instances",
+    f"{_VARIANT}VolumeSizeInGB": "variant.volume_gb",
+    f"{_VARIANT}ModelDataDownloadTimeoutInSeconds": "variant.download_seconds",
+    f"{_VARIANT}ContainerStartupHealthCheckTimeoutInSeconds": "variant.startup_seconds",
+    f"{_VARIANT}ServerlessConfig.MemorySizeInMB": "variant.memory_mb",
+    f"{_VARIANT}ServerlessConfig.MaxConcurrency": "variant.concurrency",
+    "DataCaptureConfig": "variant.capture_percent",
+    "DataCaptureConfig.DestinationS3Uri": _PLACE,
+    "KmsKeyId": "sagemaker.kms_key",
+    "AsyncInferenceConfig.ClientConfig": "variant.concurrency",
+    "AsyncInferenceConfig.OutputConfig": "variant.output",
+    "AsyncInferenceConfig.OutputConfig.KmsKeyId": "sagemaker.kms_key",
+    "MinCapacity": "variant.min_instances",
+    "MaxCapacity": "variant.max_instances",
+    "TargetTrackingScalingPolicyConfiguration.TargetValue": "variant.target",
 }
 # What trials of a tuning job take from another setting than a training job.
 _OF_TRIALS = {"ResourceConfig.InstanceType": "sagemaker.trial_instance"}
@@ -57,7 +81,7 @@ _ONE_OF = re.compile(r"must be one of (?P<names>.+), not '(?P<given>.*)'")
 _LONG_LIST = 20
 
 
-def check_request(operation: str, request: Mapping[str, Any]) -> None:
+def check_request(operation: str, request: Mapping[str, Any], service: str = "sagemaker") -> None:
     """Refuses a request that the service would refuse, listing everything that is wrong at once.
 
     Limits between members are looked at once every member is fine by itself.
@@ -65,11 +89,12 @@ def check_request(operation: str, request: Mapping[str, Any]) -> None:
     Args:
         operation: What is called, such as `CreateTrainingJob`.
         request: What it is called with.
+        service: Whose operation it is, by boto3's name.
 
     Raises:
         ConfigError: One line per problem: the setting to change, and what the service says to it.
     """
-    found = problems(operation, request) or problems_between(operation, request)
+    found = problems(operation, request, service) or problems_between(operation, request)
     if found:
         raise ConfigError("\n".join(_line(operation, problem) for problem in found))
 

@@ -31,7 +31,7 @@ def check_training_job(request: Mapping[str, Any], objects: Objects, faults: Fau
         *_not_rehearsed(request),
         *_algorithm(request.get("AlgorithmSpecification", {})),
         *_stopping(request),
-        *_role(request["RoleArn"]),
+        *role_problems(request["RoleArn"]),
         *_debugger(request, faults),
         *_tags(request.get("Tags", [])),
         *_inputs(request, objects),
@@ -105,7 +105,8 @@ def _stopping(request: Mapping[str, Any]) -> Iterator[str]:
         yield f"MaxWaitTimeInSeconds ({wait}) must be at least MaxRuntimeInSeconds ({runtime})."
 
 
-def _role(arn: str) -> Iterator[str]:
+def role_problems(arn: str) -> Iterator[str]:
+    """Yields what is wrong with the role that the service is to take on."""
     if not arn.endswith(f":role/{ROLE}"):
         yield (
             f"Could not assume role {arn}: it does not exist, or does not allow the principal "

@@ -32,12 +32,16 @@ class ServiceError(Exception):
     Attributes:
         code: One of AWS's error codes, such as ValidationException.
         message: What is wrong with it.
+        status: Of HTTP.
+        details: Further members of the answer.
     """
 
-    def __init__(self, code: str, message: str) -> None:
-        """Takes the code, and what is wrong."""
+    def __init__(
+        self, code: str, message: str, status: int = 400, details: Mapping[str, object] | None = None
+    ) -> None:
+        """Takes the code, what is wrong, and what else the answer says."""
         super().__init__(f"{code}: {message}")
-        self.code, self.message = code, message
+        self.code, self.message, self.status, self.details = code, message, status, dict(details or {})
 
 
 def invalid(message: str) -> ServiceError:

@@ -25,7 +25,13 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _SCOPE = re.compile(r"Credential=[^/]+/\d+/(?P<region>[^/]+)/(?P<service>[^/]+)/aws4_request")
-_PREFIXES = {"sagemaker": "SageMaker.", "logs": "Logs_20140328."}
+_PREFIXES = {
+    "sagemaker": "SageMaker.",
+    "logs": "Logs_20140328.",
+    "application-autoscaling": "AnyScaleFrontendService.",
+}
+# Invocations are signed as the rest of SageMaker is; only the path tells them from it.
+_INVOCATION = re.compile(r"/endpoints/(?P<endpoint>[^/]+)/(?P<way>async-invocations|invocations)")
 _JSON = "application/x-amz-json-1.1"
 
 
@@ -43,6 +49,8 @@ class Call:
 
 
 Operation = Callable[[Call], Mapping[str, Any]]
+#: Answers an invocation: given the name of the endpoint, whether it is asynchronous, and the request.
+Invoke = Callable[[str, bool, Request], Response]
 Application = Callable[["WSGIEnvironment", "StartResponse"], Iterable[bytes]]
 
 
@@ -52,11 +60,13 @@ class Dispatcher:
 
     Attributes:
         operations: By service and name, such as `operations["sagemaker"]["CreateTrainingJob"]`.
+        invoke: Answers what endpoints are asked.
         moto: Answers for S3, IAM and STS.
         faults: Whom to tell to come back later.
     """
 
     operations: Mapping[str, Mapping[str, Operation]]
+    invoke: Invoke
     moto: MotoServices
     faults: Faults
     _calls: dict[str, int] = field(default_factory=dict)
@@ -72,15 +82,23 @@ class Dispatcher:
         try:
             if service not in self.operations or scope is None:
                 raise ServiceError("UnknownOperationException", f"A rehearsal has no service {service}.")
-            answer = self._answer(service, scope["region"], request)
-            response = Response(json.dumps(answer), content_type=_JSON)
+            invocation = _INVOCATION.fullmatch(request.path)
+            if service == "sagemaker" and invocation:
+                response = self._invoke(invocation["endpoint"], invocation["way"] != "invocations", request)
+            else:
+                answer = self._answer(service, scope["region"], request)
+                response = Response(json.dumps(answer), content_type=_JSON)
         except ServiceError as error:
-            response = _refusal(error, 400)
+            response = _refusal(error)
         except Exception:
-            _LOG.exception("The rehearsal failed to answer %s", request.headers.get("X-Amz-Target"))
-            response = _refusal(ServiceError("InternalFailure", "The rehearsal itself failed; see its log."), 500)
+            _LOG.exception("The rehearsal failed to answer %s", request.headers.get("X-Amz-Target", request.path))
+            response = _refusal(ServiceError("InternalFailure", "The rehearsal itself failed; see its log.", 500))
         response.headers["x-amzn-RequestId"] = str(uuid.uuid4())
         return response(environ, start_response)
+
+    def _invoke(self, endpoint: str, later: bool, request: Request) -> Response:
+        self._throttle("InvokeEndpointAsync" if later else "InvokeEndpoint")
+        return self.invoke(endpoint, later, request)
 
     def _answer(self, service: str, region: str, request: Request) -> Mapping[str, Any]:
         target = request.headers.get("X-Amz-Target", "")
@@ -108,9 +126,9 @@ class Dispatcher:
                 raise ServiceError("ThrottlingException", "Rate exceeded")
 
 
-def _refusal(error: ServiceError, status: int) -> Response:
-    body = json.dumps({"__type": error.code, "message": error.message})
-    return Response(body, status, {"x-amzn-errortype": error.code}, content_type=_JSON)
+def _refusal(error: ServiceError) -> Response:
+    body = json.dumps({"__type": error.code, "message": error.message, **error.details})
+    return Response(body, error.status, {"x-amzn-errortype": error.code}, content_type=_JSON)
 
 
 def _nobody(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:

@@ -24,8 +24,8 @@ def page(
     Args:
         request: What was asked: NameContains, StatusEquals, CreationTimeAfter, ..., SortBy, SortOrder, MaxResults,
             NextToken.
-        descriptions: All jobs.
-        kind: `TrainingJob` or `HyperParameterTuningJob`.
+        descriptions: All of that kind.
+        kind: Such as `TrainingJob` or `Endpoint`.
         members: What of a description belongs to the summary.
         sort_by: What to sort by unless it is said.
         key: What to sort by where no member of that name says it.
@@ -49,9 +49,10 @@ def page(
 
 
 def _is_chosen(request: Mapping[str, Any], each: Mapping[str, Any], kind: str) -> bool:
+    status = each.get(f"{kind}Status")
     return (
         request.get("NameContains", "").lower() in each[f"{kind}Name"].lower()
-        and request.get("StatusEquals", each[f"{kind}Status"]) == each[f"{kind}Status"]
+        and request.get("StatusEquals", status) == status
         and request.get("CreationTimeAfter", 0) <= each["CreationTime"] <= request.get("CreationTimeBefore", 1e12)
         and request.get("LastModifiedTimeAfter", 0)
         <= each["LastModifiedTime"]

@@ -1,4 +1,4 @@
-"""CloudWatch Logs: what jobs wrote to stdout and stderr, line by line."""
+"""CloudWatch Logs: what jobs and containers of endpoints wrote to stdout and stderr, line by line."""
 
 from __future__ import annotations
 
@@ -16,8 +16,11 @@ from dogbreeds.sagemaker.rehearsal.objects import ACCOUNT
 
 #: Where SageMaker puts the lines of training jobs.
 GROUP = "/aws/sagemaker/TrainingJobs"
+#: Of endpoints, each of which has a group of its own.
+ENDPOINTS = "/aws/sagemaker/Endpoints/"
 # Events of one answer and bytes of one event, unless less is asked for: limits of the service.
 _MOST_EVENTS = 10_000
+_FOLDER = "endpoints"
 _LONGEST_EVENT = 262_118
 
 
@@ -31,6 +34,11 @@ class Stream:
         self.created = self.events[0][0] if self.events else int(time.time() * 1000)
         self._path = path
         self._file: Appender | None = None
+
+    @property
+    def latest(self) -> int:
+        """When the last line came, or else when it was begun, in milliseconds since 1970."""
+        return self.events[-1][0] if self.events else self.created
 
     def add(self, message: str) -> None:
         """Appends a line, with the time."""
@@ -48,27 +56,39 @@ class Stream:
 
 
 class Logs:
-    """All streams, by name `<job>/algo-1-<time>`."""
+    """All streams by group and name: `<job>/algo-1-<time>` of a job, `<variant>/<instance>` of an endpoint."""
 
     def __init__(self, directory: Path) -> None:
         """Finds what the directory holds."""
         self._directory = directory
         self._lock = threading.Lock()
-        self._streams = {stream.name: stream for path in sorted(directory.glob("*.jsonl")) if (stream := _read(path))}
+        self._groups = {GROUP: _streams_in(directory)}
+        for folder in sorted((directory / _FOLDER).glob("*/")):
+            self._groups[ENDPOINTS + folder.name] = _streams_in(folder)
 
     def open(self, job: str) -> Stream:
         """Begins the stream of a job's first host, or goes on with it."""
         with self._lock:
-            known = next((name for name in self._streams if name.startswith(f"{job}/")), None)
-            name = known or f"{job}/algo-1-{int(time.time())}"
-            if name not in self._streams:
-                self._streams[name] = Stream(self._directory / f"{name.replace('/', '~')}.jsonl", name)
-            return self._streams[name]
+            streams = self._groups[GROUP]
+            known = next((name for name in streams if name.startswith(f"{job}/")), None)
+            return _opened(streams, self._directory, known or f"{job}/algo-1-{int(time.time())}")
+
+    def open_endpoint(self, endpoint: str, stream: str) -> Stream:
+        """Begins a stream of an endpoint, or goes on with it.
+
+        Args:
+            endpoint: Its name.
+            stream: Such as `AllTraffic/i-0123456789abcdef0`.
+        """
+        with self._lock:
+            streams = self._groups.setdefault(ENDPOINTS + endpoint, {})
+            return _opened(streams, self._directory / _FOLDER / endpoint, stream)
 
     def close(self) -> None:
         """Closes all files."""
-        for stream in self._streams.values():
-            stream.close()
+        for streams in self._groups.values():
+            for stream in streams.values():
+                stream.close()
 
     @property
     def operations(self) -> Mapping[str, Operation]:
@@ -76,21 +96,25 @@ class Logs:
         return {"DescribeLogStreams": self._describe, "GetLogEvents": self._get}
 
     def _describe(self, call: Call) -> Mapping[str, Any]:
-        self._check_group(call.body)
+        group = call.body.get("logGroupName", "")
         prefix = call.body.get("logStreamNamePrefix", "")
-        with self._lock:
-            streams = [stream for name, stream in sorted(self._streams.items()) if name.startswith(prefix)]
+        by_time = call.body.get("orderBy") == "LastEventTime"
+        if by_time and prefix:
+            raise ServiceError("InvalidParameterException", "Cannot order by LastEventTime with a prefix.")
+        streams = [stream for stream in self._of(group) if stream.name.startswith(prefix)]
+        streams.sort(
+            key=lambda each: (each.latest if by_time else 0, each.name), reverse=call.body.get("descending", False)
+        )
         start = int(call.body.get("nextToken", "0"))
         end = start + call.body.get("limit", 50)
-        arn = f"arn:aws:logs:{call.region}:{ACCOUNT}:log-group:{GROUP}:log-stream:"
+        arn = f"arn:aws:logs:{call.region}:{ACCOUNT}:log-group:{group}:log-stream:"
         more = {"nextToken": str(end)} if end < len(streams) else {}
         return {"logStreams": [_summary(stream, arn) for stream in streams[start:end]], **more}
 
     def _get(self, call: Call) -> Mapping[str, Any]:
         body = call.body
-        self._check_group(body)
-        with self._lock:
-            stream = self._streams.get(body["logStreamName"])
+        streams = self._of(body.get("logGroupName", ""))
+        stream = next((one for one in streams if one.name == body["logStreamName"]), None)
         if stream is None:
             raise ServiceError("ResourceNotFoundException", "The specified log stream does not exist.")
         count, limit = len(stream.events), body.get("limit", _MOST_EVENTS)
@@ -111,9 +135,22 @@ class Logs:
         ]
         return {"events": chosen, "nextForwardToken": f"f/{end}", "nextBackwardToken": f"b/{start}"}
 
-    def _check_group(self, body: Mapping[str, Any]) -> None:
-        if body.get("logGroupName") != GROUP or not self._streams:
+    def _of(self, group: str) -> list[Stream]:
+        with self._lock:
+            streams = list(self._groups.get(group, {}).values())
+        if not streams:
             raise ServiceError("ResourceNotFoundException", "The specified log group does not exist.")
+        return streams
+
+
+def _streams_in(folder: Path) -> dict[str, Stream]:
+    return {stream.name: stream for path in sorted(folder.glob("*.jsonl")) if (stream := _read(path))}
+
+
+def _opened(streams: dict[str, Stream], folder: Path, name: str) -> Stream:
+    if name not in streams:
+        streams[name] = Stream(folder / f"{name.replace('/', '~')}.jsonl", name)
+    return streams[name]
 
 
 def _read(path: Path) -> Stream:

@@ -8,7 +8,7 @@ import shutil
 import sqlite3
 import threading
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -127,6 +127,17 @@ class Objects:
         Raises:
             NoBucketError: There is no such bucket.
         """
+        self._add(uri, lambda file: shutil.copyfile(source, file))
+
+    def put_bytes(self, uri: str, content: bytes) -> None:
+        """Makes an object of some bytes.
+
+        Raises:
+            NoBucketError: There is no such bucket.
+        """
+        self._add(uri, lambda file: file.write_bytes(content))
+
+    def _add(self, uri: str, write: Callable[[Path], object]) -> None:
         from moto.s3.models import FakeKey
 
         name, key_name = split_uri(uri)
@@ -134,7 +145,7 @@ class Objects:
             raise NoBucketError(f"there is no bucket {name}")
         file = self._path(uuid.uuid4().hex)
         file.parent.mkdir(exist_ok=True)
-        shutil.copyfile(source, file)
+        write(file)
         key = FakeKey(key_name, b"", ACCOUNT, self._backend.region_name, etag=_md5(file), bucket_name=name)
         with self._lock:
             _show(key, file)

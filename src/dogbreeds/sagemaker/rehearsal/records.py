@@ -1,4 +1,4 @@
-"""What a rehearsal knows of its jobs, in files that are whole at any moment."""
+"""What a rehearsal knows of its jobs and endpoints, in files that are whole at any moment."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Records:
 
         Args:
             directory: Holds one file per job.
-            kind: `TrainingJob` or `HyperParameterTuningJob`.
+            kind: Such as `TrainingJob` or `Endpoint`.
             changed: Guards the records of all kinds, and is notified of each change.
         """
         directory.mkdir(parents=True, exist_ok=True)
@@ -67,8 +67,17 @@ class Records:
         """
         with self._changed:
             if name not in self._records:
-                raise invalid("Requested resource not found.")
+                raise self.unknown(name)
             return self._records[name]
+
+    def unknown(self, name: str) -> ServiceError:
+        """Returns what the service says where there is none of a name."""
+        return invalid("Requested resource not found.")
+
+    def taken(self, name: str) -> ServiceError:
+        """Returns what the service says where there is one of that name already."""
+        arn = self[name].description[f"{self._kind}Arn"] if name in self._records else name
+        return ServiceError("ResourceInUse", f"Job name must be unique within an account and region: {arn}")
 
     def with_arn(self, arn: str) -> Record | None:
         """Returns the job of an ARN, or None."""
@@ -83,19 +92,33 @@ class Records:
         with self._changed:
             # On AWS names are unique whatever the case of their letters.
             if name.lower() in (known.lower() for known in self._records):
-                arn = self[name].description[f"{self._kind}Arn"] if name in self._records else name
-                raise ServiceError("ResourceInUse", f"Job name must be unique within an account and region: {arn}")
+                raise self.taken(name)
             self._records[name] = record
             self.save(record)
+
+    def remove(self, name: str) -> None:
+        """Forgets one."""
+        with self._changed:
+            del self._records[name]
+            self._path(name).unlink()
+            self._changed.notify_all()
+
+    def __contains__(self, name: str) -> bool:
+        """Tells whether there is one of that name."""
+        with self._changed:
+            return name in self._records
 
     def save(self, record: Record) -> None:
         """Writes down what has become of a job."""
         with self._changed:
             record.description["LastModifiedTime"] = time.time()
-            path = self._directory / f"{record.description[f'{self._kind}Name']}.json"
+            path = self._path(record.description[f"{self._kind}Name"])
             write_text(path, json.dumps(asdict(record), indent=1))
             self._changed.notify_all()
 
     def ended(self, record: Record) -> bool:
         """Tells whether a job is over."""
         return record.description[self._status] in ENDED
+
+    def _path(self, name: str) -> Path:
+        return self._directory / f"{name}.json"

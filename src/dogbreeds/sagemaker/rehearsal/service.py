@@ -21,6 +21,7 @@ from dogbreeds.sagemaker.rehearsal.faults import Faults, invalid
 if TYPE_CHECKING:
     from boto3 import Session
 
+    from dogbreeds.sagemaker.rehearsal.containers import MakeContainer
     from dogbreeds.sagemaker.rehearsal.http import Call, Operation
     from dogbreeds.sagemaker.rehearsal.records import Record, Records
 
@@ -38,20 +39,22 @@ _TRUST = {
 
 
 class Rehearsal:
-    """S3, IAM, STS, CloudWatch Logs and SageMaker on a port of this machine, which keep what they are given.
+    """S3, IAM, STS, CloudWatch Logs, SageMaker and its autoscaling on a port of this machine; all is kept.
 
-    A context manager: jobs run from `with` to its end, and what they made is in the directory afterwards. There can
-    be one at a time in a process.
+    A context manager: jobs run from `with` to its end, and what they made is in the directory afterwards. Endpoints
+    that are in service stay that; their containers end with it, and are started again when somebody asks them. There
+    can be one at a time in a process.
     """
 
-    def __init__(self, directory: Path, faults: Faults) -> None:
+    def __init__(self, directory: Path, faults: Faults, container: MakeContainer | None = None) -> None:
         """Takes the place of everything that it holds.
 
         Args:
             directory: Made where it is missing; a later rehearsal of the same directory knows all that this one did.
             faults: What is to go wrong.
+            container: Makes the containers of endpoints; None takes that of AWS's serving image.
         """
-        self._directory, self._faults = directory.resolve(), faults
+        self._directory, self._faults, self._container = directory.resolve(), faults, container
         self._url: str | None = None
 
     def __enter__(self) -> Self:
@@ -90,9 +93,14 @@ class Rehearsal:
         core.set_credentials("rehearsal", "rehearsal")
         return boto3.Session(botocore_session=core)
 
-    def client(self, service: str) -> Any:
-        """Returns a boto3 client, such as `client("sagemaker")`."""
-        return self.session().client(service)
+    def client(self, service: str, config: Any = None) -> Any:
+        """Returns a boto3 client, such as `client("sagemaker")`.
+
+        Args:
+            service: By boto3's name.
+            config: How often it tries and how long it waits, a botocore Config.
+        """
+        return self.session().client(service, config=config)
 
     def _open(self, stack: ExitStack) -> None:
         from dogbreeds.sagemaker.rehearsal.http import Dispatcher, Server
@@ -101,6 +109,7 @@ class Rehearsal:
         from dogbreeds.sagemaker.rehearsal.objects import Objects
         from dogbreeds.sagemaker.rehearsal.premises import Premises
         from dogbreeds.sagemaker.rehearsal.records import Records
+        from dogbreeds.sagemaker.rehearsal.serving import Serving
         from dogbreeds.sagemaker.rehearsal.training_jobs import TrainingJobs
         from dogbreeds.sagemaker.rehearsal.tuning_jobs import TuningJobs
 
@@ -121,11 +130,19 @@ class Rehearsal:
         stack.callback(training_jobs.close)
         tuning_jobs = TuningJobs(tuning, premises, training_jobs)
         stack.callback(tuning_jobs.close)
+        serving = Serving(directory, premises, self._container)
+        stack.callback(serving.close)
         operations = {
-            "sagemaker": {**training_jobs.operations, **tuning_jobs.operations, **_tags(training, tuning)},
+            "sagemaker": {
+                **training_jobs.operations,
+                **tuning_jobs.operations,
+                **serving.operations,
+                **_tags(training, tuning, *serving.kinds),
+            },
+            "application-autoscaling": serving.scaling,
             "logs": logs.operations,
         }
-        server.start(Dispatcher(operations, MotoServices(objects), self._faults))
+        server.start(Dispatcher(operations, serving.invoke, MotoServices(objects), self._faults))
         # The first to go, so that nothing is accepted any more.
         stack.callback(server.close)
         self._url = server.url

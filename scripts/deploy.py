@@ -1,0 +1,23 @@
+"""Serve a model on SageMaker: python scripts/deploy.py model=<run>/model endpoint=<name>."""
+
+from __future__ import annotations
+
+from omegaconf import DictConfig
+
+from dogbreeds.config import check_launch, command_settings
+from dogbreeds.entry import entry_point
+from dogbreeds.schema import DeployCommandConfig
+
+
+@entry_point("deploy")
+def main(cfg: DictConfig) -> None:
+    config = command_settings(cfg, DeployCommandConfig)
+    check_launch(config.sagemaker, serves=config.action == "deploy")
+
+    from dogbreeds.sagemaker import endpoint_commands
+
+    print(endpoint_commands.run(config))
+
+
+if __name__ == "__main__":
+    main()

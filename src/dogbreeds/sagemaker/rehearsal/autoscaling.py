@@ -1,0 +1,132 @@
+"""Application Auto Scaling, as far as endpoints go: what was registered is kept, and nothing scales."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from dogbreeds.atomic import write_text
+from dogbreeds.sagemaker.limits import problems_between
+from dogbreeds.sagemaker.rehearsal.checks import refuse
+from dogbreeds.sagemaker.rehearsal.faults import ServiceError, invalid
+from dogbreeds.sagemaker.rehearsal.http import Call, Operation
+from dogbreeds.sagemaker.rehearsal.objects import ACCOUNT
+
+_DIMENSION = "sagemaker:variant:DesiredInstanceCount"
+_SERVICE_ROLE = (
+    f"arn:aws:iam::{ACCOUNT}:role/aws-service-role/sagemaker.application-autoscaling.amazonaws.com/"
+    "AWSServiceRoleForApplicationAutoScaling_SageMakerEndpoint"
+)
+
+#: Says of a resource such as `endpoint/dogs/variant/AllTraffic` why it cannot be scaled; None where it can.
+WhyNot = Callable[[str], str | None]
+
+
+class Autoscaling:
+    """All scalable targets and their policies, by resource."""
+
+    def __init__(self, path: Path, changed: threading.Condition) -> None:
+        """Reads what there is.
+
+        Args:
+            path: The file that it is kept in.
+            changed: Guards all that is known.
+        """
+        self._path, self._changed = path, changed
+        kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"targets": {}, "policies": {}}
+        self._targets: dict[str, dict[str, Any]] = kept["targets"]
+        self._policies: dict[str, dict[str, dict[str, Any]]] = kept["policies"]
+
+    def operations(self, why_not: WhyNot) -> Mapping[str, Operation]:
+        """Returns what can be asked.
+
+        Args:
+            why_not: Judges resources.
+        """
+        return {
+            "RegisterScalableTarget": lambda call: self._register(call, why_not),
+            "DescribeScalableTargets": self._describe_targets,
+            "DeregisterScalableTarget": self._deregister,
+            "PutScalingPolicy": self._put_policy,
+            "DescribeScalingPolicies": self._describe_policies,
+            "DeleteScalingPolicy": self._delete_policy,
+        }
+
+    def scales(self, resource: str) -> bool:
+        """Says whether a resource is registered."""
+        with self._changed:
+            return resource in self._targets
+
+    def _register(self, call: Call, why_not: WhyNot) -> Mapping[str, Any]:
+        resource = _resource(call)
+        refuse(f"{one.path} {one.message}." for one in problems_between("RegisterScalableTarget", call.body))
+        with self._changed:
+            if (why := why_not(resource)) is not None:
+                raise invalid(why)
+            known = self._targets.get(resource, {"CreationTime": time.time(), "RoleARN": _SERVICE_ROLE})
+            given = {name: value for name, value in call.body.items() if name != "Tags"}
+            self._targets[resource] = {**known, **given}
+            self._save()
+        return {"ScalableTargetARN": f"arn:aws:application-autoscaling:{call.region}:{ACCOUNT}:scalable-target/0"}
+
+    def _deregister(self, call: Call) -> Mapping[str, Any]:
+        resource = _resource(call)
+        with self._changed:
+            self._target(resource)
+            del self._targets[resource]
+            self._policies.pop(resource, None)
+            self._save()
+        return {}
+
+    def _put_policy(self, call: Call) -> Mapping[str, Any]:
+        resource, name = _resource(call), call.body["PolicyName"]
+        if "TargetTrackingScalingPolicyConfiguration" not in call.body:
+            raise invalid("Policies other than TargetTrackingScaling are not rehearsed: they need AWS.")
+        with self._changed:
+            self._target(resource)
+            arn = f"arn:aws:autoscaling:{call.region}:{ACCOUNT}:scalingPolicy:0:resource/sagemaker/{resource}:{name}"
+            policy = {**call.body, "PolicyARN": arn, "CreationTime": time.time(), "Alarms": []}
+            self._policies.setdefault(resource, {})[name] = policy
+            self._save()
+        return {"PolicyARN": arn, "Alarms": []}
+
+    def _delete_policy(self, call: Call) -> Mapping[str, Any]:
+        resource, name = _resource(call), call.body["PolicyName"]
+        with self._changed:
+            if name not in self._policies.get(resource, {}):
+                raise _not_found(f"No scaling policy {name} found for {resource}")
+            del self._policies[resource][name]
+            self._save()
+        return {}
+
+    def _describe_targets(self, call: Call) -> Mapping[str, Any]:
+        wanted = call.body.get("ResourceIds", list(self._targets))
+        with self._changed:
+            return {"ScalableTargets": [self._targets[name] for name in wanted if name in self._targets]}
+
+    def _describe_policies(self, call: Call) -> Mapping[str, Any]:
+        with self._changed:
+            wanted = [call.body["ResourceId"]] if "ResourceId" in call.body else list(self._policies)
+            return {"ScalingPolicies": [one for name in wanted for one in self._policies.get(name, {}).values()]}
+
+    def _target(self, resource: str) -> None:
+        if resource not in self._targets:
+            raise _not_found(f"No scalable target found for service namespace: sagemaker, resource ID: {resource}")
+
+    def _save(self) -> None:
+        write_text(self._path, json.dumps({"targets": self._targets, "policies": self._policies}, indent=1))
+
+
+def _resource(call: Call) -> str:
+    body = call.body
+    if (body["ServiceNamespace"], body["ScalableDimension"]) != ("sagemaker", _DIMENSION):
+        raise invalid(f"Dimensions other than {_DIMENSION} are not rehearsed: they need AWS.")
+    return str(body["ResourceId"])
+
+
+def _not_found(message: str) -> ServiceError:
+    return ServiceError("ObjectNotFoundException", message)

@@ -1,0 +1,67 @@
+"""Data capture: what was asked and answered, as lines of JSON in S3, laid out as the service does."""
+
+from __future__ import annotations
+
+import base64
+import json
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One request and its answer.
+
+    Attributes:
+        asked: The body of the request.
+        asked_as: Its content type.
+        answered: The body of the answer.
+        answered_as: Its content type.
+        inference: The InferenceId that the client gave it.
+    """
+
+    asked: bytes
+    asked_as: str
+    answered: bytes
+    answered_as: str
+    inference: str | None
+
+
+def capture(config: Mapping[str, Any], endpoint: str, variant: str, exchange: Exchange) -> tuple[str, bytes]:
+    """Returns where an exchange is written to, and the line.
+
+    The service gathers several exchanges in a file; here each has one of its own.
+
+    Args:
+        config: The DataCaptureConfig of the endpoint configuration.
+        endpoint: The endpoint's name.
+        variant: The name of the variant that answered.
+        exchange: What is captured.
+    """
+    now, event = datetime.now(UTC), str(uuid.uuid4())
+    modes = {option["CaptureMode"] for option in config["CaptureOptions"]}
+    headers = config.get("CaptureContentTypeHeader", {})
+    captured: dict[str, Any] = {}
+    if modes & {"Input", "InputAndOutput"}:
+        captured["endpointInput"] = _side("INPUT", exchange.asked, exchange.asked_as, headers)
+    if modes & {"Output", "InputAndOutput"}:
+        captured["endpointOutput"] = _side("OUTPUT", exchange.answered, exchange.answered_as, headers)
+    metadata = {"eventId": event, "inferenceTime": now.strftime("%Y-%m-%dT%H:%M:%SZ")}
+    if exchange.inference is not None:
+        metadata["inferenceId"] = exchange.inference
+    line = {"captureData": captured, "eventMetadata": metadata, "eventVersion": "0"}
+    place = f"{config['DestinationS3Uri'].rstrip('/')}/{endpoint}/{variant}/{now:%Y/%m/%d/%H}"
+    name = f"{now:%M-%S}-{now.microsecond // 1000:03}-{event}.jsonl"
+    return f"{place}/{name}", json.dumps(line).encode() + b"\n"
+
+
+def _side(mode: str, body: bytes, content_type: str, headers: Mapping[str, Any]) -> dict[str, str]:
+    kind = content_type.partition(";")[0].strip()
+    found = {"observedContentType": content_type, "mode": mode}
+    for name, encoding in (("CsvContentTypes", "CSV"), ("JsonContentTypes", "JSON")):
+        if kind in headers.get(name, []):
+            return {**found, "data": body.decode("utf-8", "replace"), "encoding": encoding}
+    return {**found, "data": base64.b64encode(body).decode(), "encoding": "BASE64"}

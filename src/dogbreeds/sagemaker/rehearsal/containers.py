@@ -1,0 +1,195 @@
+"""The container of an endpoint: what a rehearsal wants of it, and when it is started and ended."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, Protocol
+
+from dogbreeds.sagemaker.rehearsal.faults import JobFailure
+from dogbreeds.sagemaker.rehearsal.objects import split_uri
+from dogbreeds.sagemaker.rehearsal.premises import Premises
+
+#: Seconds that a container has for its first answer to /ping, unless the request says: what AWS leaves it.
+STARTUP_SECONDS = 600
+_TICK_SECONDS = 0.1
+# For the answers that are under way when a container ends.
+_DRAIN_SECONDS = 60
+
+
+class Container(Protocol):
+    """A server with a model, in processes of its own."""
+
+    def start(self) -> None:
+        """Begins to start, and returns at once."""
+
+    def ready(self) -> bool:
+        """Tells whether it answers; raises JobFailure once it has died."""
+
+    def invoke(self, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes, str]:
+        """Hands a request on, and returns the status, the body and the content type of the answer."""
+
+    def close(self) -> None:
+        """Ends all that it started."""
+
+
+#: Makes a container of a model archive, a directory of its own, its variables, and what takes lines of its log.
+MakeContainer = Callable[[Path, Path, Mapping[str, str], Callable[[str], None]], Container]
+
+
+def inference_container(
+    archive: Path, directory: Path, environment: Mapping[str, str], log: Callable[[str], None]
+) -> Container:
+    """Makes the container that runs on AWS, as far as this machine can."""
+    from dogbreeds.sagemaker.rehearsal.inference_container import InferenceContainer
+
+    return InferenceContainer(archive, directory, environment, log)
+
+
+class Unready(Exception):
+    """A container that has not been started in the time that an invocation may take."""
+
+
+class Served:
+    """The one variant of an endpoint configuration: its container is there from the first need to the end."""
+
+    def __init__(
+        self,
+        endpoint: str,
+        variant: Mapping[str, Any],
+        model: Mapping[str, Any],
+        premises: Premises,
+        make: MakeContainer,
+    ) -> None:
+        """Takes what is to be served.
+
+        Args:
+            endpoint: The endpoint's name.
+            variant: The production variant.
+            model: The description of its model.
+            premises: What all share.
+            make: Makes the container.
+        """
+        self.variant, self._model = variant, model
+        self._premises, self._make = premises, make
+        self._instance = f"i-{uuid.uuid4().hex[:17]}"
+        self._directory = premises.machines / f"{endpoint}-{self._instance}"
+        self._stream = premises.logs.open_endpoint(endpoint, f"{variant['VariantName']}/{self._instance}")
+        self._starting: Future[Container] | None = None
+        self._lock = threading.Lock()
+        self._closing = threading.Event()
+        self._idle = threading.Condition()
+        self._invocations = 0
+
+    @property
+    def stream(self) -> str:
+        """The name of its log stream."""
+        return self._stream.name
+
+    @property
+    def image(self) -> str:
+        """The container image that AWS would run."""
+        return str(self._model["PrimaryContainer"]["Image"])
+
+    @property
+    def invocations(self) -> int:
+        """How many are under way."""
+        return self._invocations
+
+    def start(self) -> None:
+        """Starts the container, and waits until it answers.
+
+        Raises:
+            JobFailure: It does not.
+        """
+        self._begun().result()
+
+    def invoke(self, body: bytes, headers: Mapping[str, str], patience: float) -> tuple[int, bytes, str]:
+        """Hands a request on; a container that a former command left is started first.
+
+        Args:
+            body: What is asked.
+            headers: Of HTTP, without those of the transport.
+            patience: Seconds to wait for the container.
+
+        Raises:
+            Unready: It is still being started.
+            JobFailure: It cannot be started.
+        """
+        with self._idle:
+            self._invocations += 1
+        try:
+            container = self._begun().result(patience)
+            return container.invoke(body, headers)
+        except TimeoutError as error:
+            raise Unready from error
+        finally:
+            with self._idle:
+                self._invocations -= 1
+                self._idle.notify_all()
+
+    def drain(self) -> None:
+        """Waits for the answers that are under way."""
+        with self._idle:
+            self._idle.wait_for(lambda: self._invocations == 0, _DRAIN_SECONDS)
+
+    def close(self) -> None:
+        """Ends the container, started or not."""
+        self._closing.set()
+        with self._lock:
+            starting = self._starting
+        if starting is not None and starting.exception() is None:
+            starting.result().close()
+        self._stream.close()
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def _begun(self) -> Future[Container]:
+        with self._lock:
+            if self._starting is None:
+                self._starting = Future()
+                threading.Thread(target=self._start, args=(self._starting,), name="container").start()
+            return self._starting
+
+    def _start(self, starting: Future[Container]) -> None:
+        try:
+            starting.set_result(self._started())
+        except Exception as error:
+            starting.set_exception(error)
+
+    def _started(self) -> Container:
+        container = self._model["PrimaryContainer"]
+        archive = self._premises.objects.find(*split_uri(container["ModelDataUrl"]))
+        if archive is None:
+            raise JobFailure(f"Failed to download model data: there is no object {container['ModelDataUrl']}.")
+        self._directory.mkdir(parents=True, exist_ok=True)
+        made = self._make(archive, self._directory, container.get("Environment", {}), self._stream.add)
+        made.start()
+        try:
+            self._await(made)
+        except BaseException:
+            made.close()
+            raise
+        return made
+
+    def _await(self, container: Container) -> None:
+        seconds = self.variant.get("ContainerStartupHealthCheckTimeoutInSeconds", STARTUP_SECONDS)
+        deadline = time.monotonic() + seconds
+        name = self.variant["VariantName"]
+        unhealthy = f"The primary container for production variant {name} did not pass the ping health check."
+        while not self._healthy(container, unhealthy):
+            if self._closing.wait(_TICK_SECONDS):
+                raise JobFailure("The endpoint ended while its container was starting.")
+            if time.monotonic() > deadline:
+                raise JobFailure(f"{unhealthy} It had {seconds} s. The CloudWatch logs of this endpoint say more.")
+
+    @staticmethod
+    def _healthy(container: Container, unhealthy: str) -> bool:
+        try:
+            return container.ready()
+        except JobFailure as failure:
+            raise JobFailure(f"{unhealthy} {failure}") from failure

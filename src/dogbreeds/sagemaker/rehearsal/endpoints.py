@@ -1,0 +1,277 @@
+"""The operations on endpoints, and what becomes of each: creating, in service, updating, deleting."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import re
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from dogbreeds.sagemaker.rehearsal.containers import MakeContainer, Served
+from dogbreeds.sagemaker.rehearsal.faults import JobFailure, invalid
+from dogbreeds.sagemaker.rehearsal.http import Call, Operation
+from dogbreeds.sagemaker.rehearsal.models import Catalogue
+from dogbreeds.sagemaker.rehearsal.premises import Premises
+from dogbreeds.sagemaker.rehearsal.progress import LONGEST_REASON
+from dogbreeds.sagemaker.rehearsal.records import Record
+from dogbreeds.sagemaker.rehearsal.variants import capture_of, counted, described_variants
+
+_LOG = logging.getLogger(__name__)
+_RESOURCE = re.compile(r"endpoint/(?P<endpoint>[^/]+)/variant/(?P<variant>[^/]+)")
+_CLOSED = "The rehearsal ended before the endpoint was in service."
+_NOT_DELETED = ("Creating", "Updating", "Deleting")
+
+
+class Endpoints:
+    """All endpoints. A container runs from its first need to the end of the rehearsal at most."""
+
+    def __init__(
+        self,
+        endpoints: Catalogue,
+        configs: Catalogue,
+        models: Catalogue,
+        premises: Premises,
+        make: MakeContainer,
+        scales: Callable[[str], bool],
+    ) -> None:
+        """Takes over what there is; what was coming up when its rehearsal ended has failed, or is what it was.
+
+        Args:
+            endpoints: The endpoints.
+            configs: The endpoint configurations.
+            models: The models.
+            premises: What all share.
+            make: Makes containers.
+            scales: Says whether a resource is registered with Application Auto Scaling.
+        """
+        self._endpoints, self._configs, self._models = endpoints, configs, models
+        self._premises, self._make, self._scales = premises, make, scales
+        self._served: dict[str, Served] = {}
+        self._coming: dict[str, Served] = {}
+        self._threads: list[threading.Thread] = []
+        for record in list(endpoints):
+            self._take_over(record)
+
+    @property
+    def operations(self) -> Mapping[str, Operation]:
+        """What can be asked."""
+        return {
+            "CreateEndpoint": self._create,
+            "DescribeEndpoint": self._describe,
+            "ListEndpoints": lambda call: self._endpoints.listed(
+                call, "Endpoints", ("LastModifiedTime", "EndpointStatus")
+            ),
+            "UpdateEndpoint": self._update,
+            "UpdateEndpointWeightsAndCapacities": self._resize,
+            "DeleteEndpoint": self._delete,
+        }
+
+    def uses(self, config: str) -> bool:
+        """Says whether an endpoint has, or gets, a configuration."""
+        with self._premises.changed:
+            return any(
+                config in (record.description["EndpointConfigName"], _pending(record)) for record in self._endpoints
+            )
+
+    def find(self, name: str) -> tuple[dict[str, Any], Served] | None:
+        """Returns the description of an endpoint that answers, and what does; None where there is none."""
+        with self._premises.changed:
+            if name not in self._endpoints:
+                return None
+            description = self._endpoints[name].description
+            if description["EndpointStatus"] not in ("InService", "Updating"):
+                return None
+            if name not in self._served:
+                self._served[name] = self._serving(name, description["EndpointConfigName"])
+            return copy.deepcopy(description), self._served[name]
+
+    def captured(self, config: str) -> Mapping[str, Any]:
+        """Returns what a configuration says of data capture."""
+        found: Mapping[str, Any] = self._configs[config].description["DataCaptureConfig"]
+        return found
+
+    def why_not_scaled(self, resource: str) -> str | None:
+        """Says why a resource of Application Auto Scaling cannot be scaled; None where it can."""
+        found = _RESOURCE.fullmatch(resource)
+        if found is None or found["endpoint"] not in self._endpoints:
+            return f"SageMaker endpoint not found: {resource}"
+        description = self._endpoints[found["endpoint"]].description
+        variant = next(
+            (one for one in description["ProductionVariants"] if one["VariantName"] == found["variant"]), None
+        )
+        if variant is None or "CurrentInstanceCount" not in variant:
+            return f"{resource} has no instances to be scaled."
+        if description["EndpointStatus"] != "InService":
+            return f"{resource} must be in service, and is {description['EndpointStatus']}."
+        return None
+
+    def close(self) -> None:
+        """Ends all containers."""
+        with self._premises.changed:
+            served, threads = [*self._coming.values(), *self._served.values()], list(self._threads)
+        for one in served:
+            one.close()
+        for thread in threads:
+            thread.join()
+
+    def _create(self, call: Call) -> Mapping[str, Any]:
+        name, config = call.body["EndpointName"], call.body["EndpointConfigName"]
+        _refuse_deployment(call)
+        with self._premises.changed:
+            chosen = self._configs[config].description
+            served = self._serving(name, config)
+            record = self._endpoints.create(
+                call,
+                {
+                    "EndpointName": name,
+                    "EndpointConfigName": config,
+                    "ProductionVariants": described_variants(chosen, served),
+                    "EndpointStatus": "Creating",
+                    **capture_of(chosen),
+                },
+            )
+            self._bring_up(record, served, config)
+        return {"EndpointArn": record.description["EndpointArn"]}
+
+    def _describe(self, call: Call) -> Mapping[str, Any]:
+        with self._premises.changed:
+            return copy.deepcopy(self._endpoints[call.body["EndpointName"]].description)
+
+    def _update(self, call: Call) -> Mapping[str, Any]:
+        name, config = call.body["EndpointName"], call.body["EndpointConfigName"]
+        _refuse_deployment(call)
+        with self._premises.changed:
+            record = self._changeable(name)
+            chosen = self._configs[config].description
+            if config == record.description["EndpointConfigName"]:
+                raise invalid(f'The endpoint has the configuration "{config}" already.')
+            self._refuse_scaled(record, chosen)
+            served = self._serving(name, config)
+            record.description["EndpointStatus"] = "Updating"
+            record.description["PendingDeploymentSummary"] = {"EndpointConfigName": config}
+            record.description.pop("FailureReason", None)
+            self._endpoints.save(record)
+            self._bring_up(record, served, config, retained=call.body.get("RetainAllVariantProperties", False))
+        return {"EndpointArn": record.description["EndpointArn"]}
+
+    def _resize(self, call: Call) -> Mapping[str, Any]:
+        with self._premises.changed:
+            record = self._changeable(call.body["EndpointName"])
+            wanted = {one["VariantName"]: one for one in call.body["DesiredWeightsAndCapacities"]}
+            for variant in record.description["ProductionVariants"]:
+                counted(variant, wanted.pop(variant["VariantName"], {}).get("DesiredInstanceCount"))
+            if wanted:
+                raise invalid(f"The endpoint has no variant {', '.join(wanted)}.")
+            self._endpoints.save(record)
+        return {"EndpointArn": record.description["EndpointArn"]}
+
+    def _delete(self, call: Call) -> Mapping[str, Any]:
+        name = call.body["EndpointName"]
+        with self._premises.changed:
+            record = self._endpoints[name]
+            if record.description["EndpointStatus"] in _NOT_DELETED:
+                raise invalid(f'Cannot update in-progress endpoint "{name}".')
+            record.description["EndpointStatus"] = "Deleting"
+            self._endpoints.save(record)
+            served = self._served.pop(name, None)
+            self._begin(lambda: self._end(name, served))
+        return {}
+
+    def _end(self, name: str, served: Served | None) -> None:
+        if served is not None:
+            served.drain()
+            served.close()
+        self._endpoints.remove(name)
+
+    def _bring_up(self, record: Record, served: Served, config: str, *, retained: bool = False) -> None:
+        """Starts what is to answer in a thread of its own; what answered before does until then."""
+        name = record.description["EndpointName"]
+        self._coming[name] = served
+        self._begin(lambda: self._come_up(record, served, config, retained=retained))
+
+    def _come_up(self, record: Record, served: Served, config: str, *, retained: bool) -> None:
+        name, reason, former = record.description["EndpointName"], None, None
+        try:
+            served.start()
+        except JobFailure as failure:
+            reason = str(failure)
+        except Exception as error:
+            _LOG.exception("The rehearsal failed to bring up %s", name)
+            reason = f"InternalServerError: {type(error).__name__}: {error}"
+        with self._premises.changed:
+            description = record.description
+            updating = description.pop("PendingDeploymentSummary", None) is not None
+            del self._coming[name]
+            if reason is None:
+                former = self._served.pop(name, None)
+                self._served[name] = served
+                chosen, old = self._configs[config].description, description["ProductionVariants"]
+                for member in ("DataCaptureConfig", "AsyncInferenceConfig"):
+                    description.pop(member, None)
+                description |= {
+                    "EndpointConfigName": config,
+                    "ProductionVariants": described_variants(chosen, served, old if retained else ()),
+                    **capture_of(chosen),
+                }
+            else:
+                description["FailureReason"] = reason[:LONGEST_REASON]
+            description["EndpointStatus"] = "Failed" if reason is not None and not updating else "InService"
+            self._endpoints.save(record)
+        if reason is not None:
+            served.close()
+        elif former is not None:
+            former.drain()
+            former.close()
+
+    def _begin(self, work: Callable[[], None]) -> None:
+        thread = threading.Thread(target=work, name="endpoint")
+        self._threads.append(thread)
+        thread.start()
+
+    def _serving(self, name: str, config: str) -> Served:
+        variant = self._configs[config].description["ProductionVariants"][0]
+        model = self._models[variant["ModelName"]].description
+        return Served(name, variant, model, self._premises, self._make)
+
+    def _changeable(self, name: str) -> Record:
+        record = self._endpoints[name]
+        status = record.description["EndpointStatus"]
+        if status == "Failed":
+            raise invalid(f'Cannot update endpoint "{name}", which has failed: delete it.')
+        if status != "InService":
+            raise invalid(f'Cannot update in-progress endpoint "{name}".')
+        return record
+
+    def _refuse_scaled(self, record: Record, chosen: Mapping[str, Any]) -> None:
+        name = record.description["EndpointName"]
+        now = self._configs[record.description["EndpointConfigName"]].description["ProductionVariants"][0]
+        new = chosen["ProductionVariants"][0]
+        same = (now["VariantName"], now.get("InstanceType")) == (new["VariantName"], new.get("InstanceType"))
+        if not same and self._scales(f"endpoint/{name}/variant/{now['VariantName']}"):
+            raise invalid(
+                f'The variant(s) "{now["VariantName"]}" must be deregistered as scalable targets with AWS Auto '
+                "Scaling before they can be removed or have their instance type updated."
+            )
+
+    def _take_over(self, record: Record) -> None:
+        description = record.description
+        status = description["EndpointStatus"]
+        if status == "Deleting":
+            self._endpoints.remove(description["EndpointName"])
+        elif status in ("Creating", "Updating"):
+            description.pop("PendingDeploymentSummary", None)
+            description["EndpointStatus"] = "Failed" if status == "Creating" else "InService"
+            description["FailureReason"] = _CLOSED
+            self._endpoints.save(record)
+
+
+def _pending(record: Record) -> str | None:
+    found: str | None = record.description.get("PendingDeploymentSummary", {}).get("EndpointConfigName")
+    return found
+
+
+def _refuse_deployment(call: Call) -> None:
+    if "DeploymentConfig" in call.body:
+        raise invalid("DeploymentConfig is not rehearsed: it needs AWS.")

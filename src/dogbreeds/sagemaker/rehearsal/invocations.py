@@ -1,0 +1,185 @@
+"""What endpoints are asked: at once, or by an object in S3 that is answered by another one."""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from werkzeug.wrappers import Request, Response
+
+from dogbreeds.sagemaker import service_model
+from dogbreeds.sagemaker.rehearsal.capture import Exchange, capture
+from dogbreeds.sagemaker.rehearsal.containers import Served, Unready
+from dogbreeds.sagemaker.rehearsal.endpoints import Endpoints
+from dogbreeds.sagemaker.rehearsal.faults import JobFailure, ServiceError
+from dogbreeds.sagemaker.rehearsal.logs import ENDPOINTS
+from dogbreeds.sagemaker.rehearsal.objects import ACCOUNT, NoBucketError, Objects, split_uri
+
+#: Bytes of a request, to an endpoint on instances and to a serverless one.
+MOST_BYTES, MOST_BYTES_SERVERLESS = 6_291_456, 4_194_304
+_MOST_INLINE_BYTES = 128_000
+# An invocation takes 60 s at most.
+_PATIENCE_SECONDS = 50.0
+_PATIENCE_ASYNC_SECONDS = 900.0
+_MARK = "X-Amzn-SageMaker-"
+_ASYNC_HEADERS = ("Content-Type", "Accept")
+_INPUT = f"{_MARK}InputLocation"
+
+
+class Invocations:
+    """Hands requests to the containers of endpoints."""
+
+    def __init__(self, endpoints: Endpoints, objects: Objects) -> None:
+        """Takes the endpoints, and the buckets that requests and answers lie in."""
+        self._endpoints, self._objects = endpoints, objects
+        self._threads: list[threading.Thread] = []
+
+    def invoke(self, name: str, later: bool, request: Request) -> Response:
+        """Answers a request.
+
+        Args:
+            name: The endpoint's name.
+            later: It is asked by InvokeEndpointAsync.
+            request: As it came.
+
+        Raises:
+            ServiceError: It is refused, or the container's answer is an error.
+        """
+        found = self._endpoints.find(name)
+        if found is None:
+            raise ServiceError("ValidationError", f"Endpoint {name} of account {ACCOUNT} not found.")
+        description, served = found
+        if later != ("AsyncInferenceConfig" in description):
+            other = "InvokeEndpoint" if later else "InvokeEndpointAsync"
+            raise ServiceError("ValidationError", f"Endpoint {name} is not of this kind: call {other}.")
+        return self._later(description, served, request) if later else self._now(description, served, request)
+
+    def close(self) -> None:
+        """Waits for what was asked asynchronously."""
+        for thread in self._threads:
+            thread.join()
+
+    def _now(self, description: Mapping[str, Any], served: Served, request: Request) -> Response:
+        name, body = description["EndpointName"], request.get_data()
+        serverless = served.variant.get("ServerlessConfig")
+        most = MOST_BYTES if serverless is None else MOST_BYTES_SERVERLESS
+        if len(body) > most:
+            raise ServiceError("ValidationError", f"The body must have {most} bytes at most, has {len(body)}.")
+        if serverless is not None and served.invocations >= serverless["MaxConcurrency"]:
+            raise ServiceError("ThrottlingException", f"{name} has its maximum of concurrent invocations.", 429)
+        variant = request.headers.get(f"{_MARK}Target-Variant", served.variant["VariantName"])
+        if variant != served.variant["VariantName"]:
+            raise ServiceError("ValidationError", f"Endpoint {name} has no variant {variant}.")
+        headers = {key: value for key, value in request.headers.items() if _is_handed_on(key)}
+        status, answer, kind = self._ask(name, served, body, headers, _PATIENCE_SECONDS)
+        if status >= 400:
+            raise _model_error(description, served, status, answer)
+        inference = request.headers.get(f"{_MARK}Inference-Id")
+        self._capture(description, served, Exchange(body, headers.get("Content-Type", ""), answer, kind, inference))
+        response = Response(answer, content_type=kind)
+        response.headers["x-Amzn-Invoked-Production-Variant"] = served.variant["VariantName"]
+        return response
+
+    def _ask(
+        self, name: str, served: Served, body: bytes, headers: Mapping[str, str], patience: float
+    ) -> tuple[int, bytes, str]:
+        try:
+            return served.invoke(body, headers, patience)
+        except Unready as error:
+            raise ServiceError("ModelNotReadyException", f"The model of {name} is not ready yet.", 429) from error
+        except (JobFailure, OSError) as error:
+            raise ServiceError("ServiceUnavailable", f"{name} does not answer: {error}", 503) from error
+
+    def _later(self, description: Mapping[str, Any], served: Served, request: Request) -> Response:
+        members = {"InputLocation": request.headers[_INPUT]} if _INPUT in request.headers else {}
+        problems = service_model.problems(
+            "InvokeEndpointAsync", {"EndpointName": description["EndpointName"], **members}, "sagemaker-runtime"
+        )
+        body = request.get_data()
+        if problems:
+            raise ServiceError("ValidationError", "; ".join(f"{one.path} {one.message}" for one in problems))
+        if bool(members) == bool(body):
+            raise ServiceError("ValidationError", "Exactly one of InputLocation and Body must be given.")
+        if len(body) > _MOST_INLINE_BYTES:
+            raise ServiceError("ValidationError", f"A Body must have {_MOST_INLINE_BYTES} bytes at most.")
+        output = description["AsyncInferenceConfig"]["OutputConfig"]
+        place, name = output["S3OutputPath"].rstrip("/"), str(uuid.uuid4())
+        done = f"{place}/{name}.out"
+        failed = f"{output.get('S3FailurePath', place).rstrip('/')}/{name}-error.out"
+        headers = {key: value for key in _ASYNC_HEADERS if (value := request.headers.get(f"{_MARK}{key}"))}
+        given = members.get("InputLocation")
+        work = threading.Thread(
+            target=self._answer_later,
+            args=(description, served, given, body, headers, done, failed),
+            name="invocation",
+        )
+        self._threads.append(work)
+        work.start()
+        answer = json.dumps({"InferenceId": request.headers.get(f"{_MARK}Inference-Id", str(uuid.uuid4()))})
+        response = Response(answer, 202, content_type="application/json")
+        response.headers[f"{_MARK}OutputLocation"], response.headers[f"{_MARK}FailureLocation"] = done, failed
+        return response
+
+    def _answer_later(
+        self,
+        description: Mapping[str, Any],
+        served: Served,
+        given: str | None,
+        body: bytes,
+        headers: Mapping[str, str],
+        done: str,
+        failed: str,
+    ) -> None:
+        name = description["EndpointName"]
+        try:
+            if given is not None:
+                path = self._objects.find(*split_uri(given))
+                if path is None:
+                    raise ServiceError("ClientError", f"There is no object {given}.")
+                body = path.read_bytes()
+            status, answer, kind = self._ask(name, served, body, headers, _PATIENCE_ASYNC_SECONDS)
+            if status >= 400:
+                said = answer.decode("utf-8", "replace")
+                raise ServiceError("ModelError", f"Received server error ({status}) from model: {said}")
+        except ServiceError as error:
+            self._write(failed, str(error).encode())
+        else:
+            self._capture(description, served, Exchange(body, headers.get("Content-Type", ""), answer, kind, None))
+            self._write(done, answer)
+
+    def _write(self, uri: str, content: bytes) -> None:
+        try:
+            self._objects.put_bytes(uri, content)
+        except NoBucketError as error:
+            raise RuntimeError(f"{uri} cannot be written: {error}") from error
+
+    def _capture(self, description: Mapping[str, Any], served: Served, exchange: Exchange) -> None:
+        config = description.get("DataCaptureConfig", {})
+        if config.get("EnableCapture") and random.random() * 100 < config["CurrentSamplingPercentage"]:
+            captured = self._endpoints.captured(description["EndpointConfigName"])
+            uri, line = capture(captured, description["EndpointName"], served.variant["VariantName"], exchange)
+            self._write(uri, line)
+
+
+def _is_handed_on(header: str) -> bool:
+    name = header.lower()
+    return name in ("content-type", "accept") or name.startswith("x-amzn-sagemaker-custom")
+
+
+def _model_error(description: Mapping[str, Any], served: Served, status: int, answer: bytes) -> ServiceError:
+    said = answer.decode("utf-8", "replace")
+    region, group = description["EndpointArn"].split(":")[3], ENDPOINTS + description["EndpointName"]
+    arn = f"arn:aws:logs:{region}:{ACCOUNT}:log-group:{group}:log-stream:{served.stream}"
+    message = (
+        f"Received {'client' if status < 500 else 'server'} error ({status}) from primary with message {said!r}."
+    )
+    details = {
+        "OriginalStatusCode": status,
+        "OriginalMessage": said,
+        "LogStreamArn": arn,
+    }
+    return ServiceError("ModelError", message, 424, details)

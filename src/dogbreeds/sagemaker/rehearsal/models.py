@@ -1,0 +1,128 @@
+"""The operations on models and endpoint configurations, which nothing happens to by themselves."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from dogbreeds.sagemaker.rehearsal.faults import ServiceError, invalid
+from dogbreeds.sagemaker.rehearsal.http import Call, Operation
+from dogbreeds.sagemaker.rehearsal.listing import page
+from dogbreeds.sagemaker.rehearsal.objects import ACCOUNT, Objects
+from dogbreeds.sagemaker.rehearsal.records import Record, Records
+from dogbreeds.sagemaker.rehearsal.serving_checks import check_endpoint_config, check_model
+
+_DISPLAYED = {"Model": "model", "EndpointConfig": "endpoint configuration", "Endpoint": "endpoint"}
+_RESOURCES = {"Model": "model", "EndpointConfig": "endpoint-config", "Endpoint": "endpoint"}
+
+
+class Catalogue(Records):
+    """What serving is made of, one kind by name; the service words its refusals otherwise than those of jobs."""
+
+    def unknown(self, name: str) -> ServiceError:
+        """Returns what the service says where there is none of a name."""
+        return invalid(f'Could not find {_DISPLAYED[self._kind]} "{name}".')
+
+    def taken(self, name: str) -> ServiceError:
+        """Returns what the service says where there is one of that name already."""
+        return invalid(f'Cannot create already existing {_DISPLAYED[self._kind]} "{name}".')
+
+    def create(self, call: Call, description: Mapping[str, Any]) -> Record:
+        """Takes a new one.
+
+        Args:
+            call: The request.
+            description: What of it is described later.
+
+        Returns:
+            Its record, whose description has its ARN.
+
+        Raises:
+            ServiceError: The name is taken.
+        """
+        name, now = call.body[f"{self._kind}Name"], time.time()
+        arn = f"arn:aws:sagemaker:{call.region}:{ACCOUNT}:{_RESOURCES[self._kind]}/{name.lower()}"
+        made = {**description, f"{self._kind}Arn": arn, "CreationTime": now, "LastModifiedTime": now}
+        record = Record(made, list(call.body.get("Tags", [])))
+        self.add(name, record)
+        return record
+
+    def listed(self, call: Call, members: str, more: tuple[str, ...] = ()) -> Mapping[str, Any]:
+        """Returns a page of summaries under a name."""
+        descriptions = [record.description for record in self]
+        chosen = (f"{self._kind}Name", f"{self._kind}Arn", "CreationTime", *more)
+        summaries, token = page(
+            {"SortOrder": "Descending", **call.body}, descriptions, self._kind, chosen, "CreationTime"
+        )
+        return {members: summaries, **token}
+
+
+class Models:
+    """All models and endpoint configurations."""
+
+    def __init__(
+        self, models: Catalogue, configs: Catalogue, objects: Objects, in_use: Callable[[str], bool]
+    ) -> None:
+        """Takes over what there is.
+
+        Args:
+            models: The models.
+            configs: The endpoint configurations.
+            objects: All buckets.
+            in_use: Tells whether an endpoint has, or gets, the configuration of a name.
+        """
+        self._models, self._configs, self._objects, self._in_use = models, configs, objects, in_use
+
+    @property
+    def operations(self) -> Mapping[str, Operation]:
+        """What can be asked."""
+        return {
+            "CreateModel": self._create_model,
+            "DescribeModel": lambda call: _described(self._models[call.body["ModelName"]]),
+            "ListModels": lambda call: self._models.listed(call, "Models"),
+            "DeleteModel": self._delete_model,
+            "CreateEndpointConfig": self._create_config,
+            "DescribeEndpointConfig": lambda call: _described(self._configs[call.body["EndpointConfigName"]]),
+            "ListEndpointConfigs": lambda call: self._configs.listed(call, "EndpointConfigs"),
+            "DeleteEndpointConfig": self._delete_config,
+        }
+
+    def _create_model(self, call: Call) -> Mapping[str, Any]:
+        check_model(call.body, self._objects, call.region)
+        kept = {"EnableNetworkIsolation": False, **_without_tags(call.body)}
+        return {"ModelArn": self._models.create(call, kept).description["ModelArn"]}
+
+    def _create_config(self, call: Call) -> Mapping[str, Any]:
+        wanted = call.body["ProductionVariants"][0].get("ModelName", "")
+        model = self._models[wanted].description if wanted in self._models else None
+        check_endpoint_config(call.body, model, self._objects)
+        record = self._configs.create(call, _without_tags(call.body))
+        return {"EndpointConfigArn": record.description["EndpointConfigArn"]}
+
+    def _delete_model(self, call: Call) -> Mapping[str, Any]:
+        name = call.body["ModelName"]
+        self._models[name]
+        for config in self._configs:
+            used = [variant["ModelName"] for variant in config.description["ProductionVariants"]]
+            if name in used and self._in_use(config.description["EndpointConfigName"]):
+                raise invalid(f'Cannot delete model "{name}": an endpoint serves it.')
+        self._models.remove(name)
+        return {}
+
+    def _delete_config(self, call: Call) -> Mapping[str, Any]:
+        name = call.body["EndpointConfigName"]
+        self._configs[name]
+        if self._in_use(name):
+            raise invalid(f'Cannot delete endpoint configuration "{name}": an endpoint uses it.')
+        self._configs.remove(name)
+        return {}
+
+
+def _described(record: Record) -> Mapping[str, Any]:
+    return {name: copy.deepcopy(value) for name, value in record.description.items() if name != "LastModifiedTime"}
+
+
+def _without_tags(request: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in request.items() if name != "Tags"}

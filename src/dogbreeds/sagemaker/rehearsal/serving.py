@@ -1,0 +1,63 @@
+"""All of serving: models, endpoint configurations, endpoints, what they are asked, and their autoscaling."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from werkzeug.wrappers import Request, Response
+
+from dogbreeds.sagemaker.rehearsal.autoscaling import Autoscaling
+from dogbreeds.sagemaker.rehearsal.containers import MakeContainer, inference_container
+from dogbreeds.sagemaker.rehearsal.endpoints import Endpoints
+from dogbreeds.sagemaker.rehearsal.http import Operation
+from dogbreeds.sagemaker.rehearsal.invocations import Invocations
+from dogbreeds.sagemaker.rehearsal.models import Catalogue, Models
+from dogbreeds.sagemaker.rehearsal.premises import Premises
+from dogbreeds.sagemaker.rehearsal.records import Records
+
+_FOLDERS = (("models", "Model"), ("endpoint_configs", "EndpointConfig"), ("endpoints", "Endpoint"))
+
+
+class Serving:
+    """The part of a rehearsal that endpoints are in."""
+
+    def __init__(self, directory: Path, premises: Premises, container: MakeContainer | None) -> None:
+        """Takes over what the directory holds.
+
+        Args:
+            directory: Of the rehearsal.
+            premises: What all share.
+            container: Makes the containers; None takes that of AWS's serving image.
+        """
+        models, configs, endpoints = (
+            Catalogue(directory / folder, kind, premises.changed)
+            for folder, kind in (
+                ("models", "Model"),
+                ("endpoint_configs", "EndpointConfig"),
+                ("endpoints", "Endpoint"),
+            )
+        )
+        autoscaling = Autoscaling(directory / "autoscaling.json", premises.changed)
+        make = container or inference_container
+        self._endpoints = Endpoints(endpoints, configs, models, premises, make, autoscaling.scales)
+        self._invocations = Invocations(self._endpoints, premises.objects)
+        self._models = Models(models, configs, premises.objects, self._endpoints.uses)
+        #: What has tags.
+        self.kinds: Sequence[Records] = (models, configs, endpoints)
+        #: What Application Auto Scaling can be asked.
+        self.scaling = autoscaling.operations(self._endpoints.why_not_scaled)
+
+    @property
+    def operations(self) -> Mapping[str, Operation]:
+        """What SageMaker can be asked."""
+        return {**self._models.operations, **self._endpoints.operations}
+
+    def invoke(self, endpoint: str, later: bool, request: Request) -> Response:
+        """Answers what an endpoint is asked."""
+        return self._invocations.invoke(endpoint, later, request)
+
+    def close(self) -> None:
+        """Waits for what was asked asynchronously, and ends all containers."""
+        self._invocations.close()
+        self._endpoints.close()

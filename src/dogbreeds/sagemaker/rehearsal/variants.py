@@ -1,0 +1,58 @@
+"""What DescribeEndpoint says of a configuration in use."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dogbreeds.sagemaker.rehearsal.containers import Served
+
+
+def described_variants(
+    config: Mapping[str, Any], served: Served, former: Sequence[Mapping[str, Any]] = ()
+) -> list[dict[str, Any]]:
+    """Returns the variants of a configuration as they are described once they are in use.
+
+    Args:
+        config: The description of the configuration.
+        served: What serves it.
+        former: Variants whose numbers of instances are kept.
+    """
+    variant = config["ProductionVariants"][0]
+    weight = variant.get("InitialVariantWeight", 1.0)
+    image = {"SpecifiedImage": served.image, "ResolvedImage": served.image, "ResolutionTime": time.time()}
+    found: dict[str, Any] = {
+        "VariantName": variant["VariantName"],
+        "DeployedImages": [image],
+        "CurrentWeight": weight,
+        "DesiredWeight": weight,
+    }
+    if "ServerlessConfig" in variant:
+        found |= {f"{when}ServerlessConfig": variant["ServerlessConfig"] for when in ("Current", "Desired")}
+    else:
+        kept = [one.get("DesiredInstanceCount") for one in former if one["VariantName"] == variant["VariantName"]]
+        counted(found, next(iter(kept), None) or variant["InitialInstanceCount"])
+    return [found]
+
+
+def counted(variant: dict[str, Any], instances: int | None) -> None:
+    """Writes a number of instances into the description of a variant; None leaves it."""
+    if instances is not None:
+        variant |= {"CurrentInstanceCount": instances, "DesiredInstanceCount": instances}
+
+
+def capture_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns those members of a configuration that are members of the endpoint too."""
+    found = {name: config[name] for name in ("AsyncInferenceConfig",) if name in config}
+    capture = config.get("DataCaptureConfig")
+    if capture is not None:
+        enabled = capture.get("EnableCapture", True)
+        found["DataCaptureConfig"] = {
+            "EnableCapture": enabled,
+            "CaptureStatus": "Started" if enabled else "Stopped",
+            "CurrentSamplingPercentage": capture["InitialSamplingPercentage"],
+            "DestinationS3Uri": capture["DestinationS3Uri"],
+            "KmsKeyId": capture.get("KmsKeyId", ""),
+        }
+    return found

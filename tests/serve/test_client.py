@@ -1,0 +1,307 @@
+"""Asking servers and endpoints about many photos: in order, again where they have no time, and not for ever."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError, ConnectionClosedError, NoCredentialsError
+
+from dogbreeds.errors import ConfigError, UserError
+from dogbreeds.sagemaker.endpoint_client import Endpoint, asker
+from dogbreeds.schema import PredictCommandConfig
+from dogbreeds.serve.asking import asked
+from dogbreeds.serve.client import Busy, NoAnswer, Server, again, rows
+
+Respond = Callable[[bytes, int], tuple[int, dict[str, str], bytes] | None]
+
+
+def answer(name: str) -> bytes:
+    top = [{"breed": name, "index": 3, "probability": 0.75}]
+    return json.dumps({"prediction": 3, "breed": name, "probability": 0.75, "top": top}).encode()
+
+
+def refusal(message: str) -> bytes:
+    return json.dumps({"error": {"code": "word", "message": message}}).encode()
+
+
+@contextmanager
+def serving(respond: Respond) -> Iterator[str]:
+    """A server; `respond` is given a photo and how often it was asked about, and None hangs up."""
+    times: dict[bytes, int] = {}
+    lock = threading.Lock()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self._send(200, {}, b"{}")
+
+        def do_POST(self) -> None:
+            photo = self.rfile.read(int(self.headers["Content-Length"]))
+            with lock:
+                times[photo] = times.get(photo, 0) + 1
+            response = respond(photo, times[photo])
+            if response is None:
+                self.close_connection = True
+                self.connection.close()
+            else:
+                self._send(*response)
+
+        def _send(self, status: int, headers: dict[str, str], body: bytes) -> None:
+            self.send_response(status)
+            for name, value in {**headers, "Content-Length": str(len(body))}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def finish(self) -> None:
+            if not self.wfile.closed and self.connection.fileno() >= 0:
+                super().finish()
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Callable[..., list[Path]]:
+    def written(*names: str) -> list[Path]:
+        for name in names:
+            (tmp_path / name).write_bytes(name.encode())
+        return [tmp_path / name for name in names]
+
+    return written
+
+
+def answered(url: str, paths: list[Path], sleep: Callable[[float], None], **settings: Any) -> list[dict[str, object]]:
+    server = Server(url, 4)
+    try:
+        found = list(rows(server, paths, **{"at_once": 4, "patience": 60.0, "sleep": sleep, **settings}))
+    finally:
+        server.close()
+    assert all(("error" not in row) == fine for row, fine in found)
+    return [row for row, _ in found]
+
+
+def no_pause(seconds: float) -> None:
+    """Waits no time."""
+
+
+def test_rows_come_in_order_whoever_is_answered_first(files: Callable[..., list[Path]]) -> None:
+    names = [f"{number}.jpg" for number in range(20)]
+
+    def respond(photo: bytes, _times: int) -> tuple[int, dict[str, str], bytes]:
+        time.sleep(0.05 if photo == b"0.jpg" else 0)
+        return 200, {}, answer(photo.decode())
+
+    paths = files(*names)
+    with serving(respond) as url:
+        found = answered(url, paths, no_pause)
+    assert [row["breed"] for row in found] == names
+    assert found[0] == {
+        "path": str(paths[0]),
+        "breed": "0.jpg",
+        "index": 3,
+        "probability": 0.75,
+        "top": [{"breed": "0.jpg", "index": 3, "probability": 0.75}],
+    }
+
+
+def test_it_is_asked_again_where_there_is_no_time(files: Callable[..., list[Path]]) -> None:
+    pauses: list[float] = []
+
+    def respond(photo: bytes, times: int) -> tuple[int, dict[str, str], bytes] | None:
+        if photo == b"busy" and times < 4:
+            return 503, {"Retry-After": "31"}, refusal("busy")
+        if photo == b"many" and times < 3:
+            return 429, {}, refusal("too many")
+        if photo == b"reset" and times < 3:
+            return None
+        return 200, {}, answer(photo.decode())
+
+    with serving(respond) as url:
+        found = answered(url, files("busy", "many", "reset"), pauses.append, at_once=1)
+    assert [row["breed"] for row in found] == ["busy", "many", "reset"]
+    assert pauses.count(31.0) == 3
+    assert len(pauses) >= 7
+
+
+def test_a_photo_without_an_answer_has_a_row(files: Callable[..., list[Path]]) -> None:
+    def respond(photo: bytes, _times: int) -> tuple[int, dict[str, str], bytes]:
+        refused = {b"bad": (422, "The photo cannot be read."), b"big": (413, "The photo is too large.")}
+        if photo in refused:
+            return refused[photo][0], {}, refusal(refused[photo][1])
+        return 200, {}, answer(photo.decode())
+
+    paths = files("bad", "pug", "big")
+    with serving(respond) as url:
+        found = answered(url, [*paths, paths[0].with_name("gone")], no_pause)
+    assert found[0] == {"path": str(paths[0]), "error": "The photo cannot be read."}
+    assert found[1]["breed"] == "pug"
+    assert found[2]["error"] == "The photo is too large."
+    assert "No such file" in str(found[3]["error"])
+
+
+@pytest.mark.parametrize(
+    ("response", "said"),
+    [
+        ((404, {}, b"Not Found"), "answers with status 404 Not Found: is it a server of dogbreeds"),
+        ((200, {}, b"<html>"), "none of dogbreeds: b'<html>'"),
+        ((200, {}, b'{"score": 1}'), "none of dogbreeds"),
+        ((302, {"Location": "/login"}, b""), "answers with status 302"),
+    ],
+)
+def test_a_server_of_somebody_else(
+    files: Callable[..., list[Path]], response: tuple[int, dict[str, str], bytes], said: str
+) -> None:
+    with serving(lambda photo, times: response) as url, pytest.raises(UserError, match=said):
+        answered(url, files("pug"), no_pause)
+
+
+def test_rows_before_the_end_are_kept(files: Callable[..., list[Path]]) -> None:
+    def respond(photo: bytes, _times: int) -> tuple[int, dict[str, str], bytes]:
+        return (200, {}, answer("pug")) if photo in (b"1", b"2") else (404, {}, b"")
+
+    found = []
+    with serving(respond) as url:
+        server = Server(url, 2)
+        with pytest.raises(UserError):
+            for row, _ in rows(server, files("1", "2", "3", "4", "5", "6", "7", "8"), 2, 60.0, no_pause):
+                found.append(row)
+        server.close()
+    assert len(found) == 2
+
+
+def test_nobody_waits_for_what_nobody_takes(files: Callable[..., list[Path]]) -> None:
+    def respond(photo: bytes, _times: int) -> tuple[int, dict[str, str], bytes]:
+        return (200, {}, answer("pug")) if photo == b"1" else (503, {"Retry-After": "3000"}, refusal("busy"))
+
+    with serving(respond) as url:
+        server = Server(url, 2)
+        taken: Any = rows(server, files("1", "2"), 2, 1e6)
+        assert next(taken)[1]
+        # The second photo is waiting for its time, and ends with whoever took rows.
+        taken.close()
+        server.close()
+
+
+def test_nobody_is_there() -> None:
+    with pytest.raises(UserError, match=r"url=http://127\.0\.0\.1:9: nobody answers there \(.*refused"):
+        Server("http://127.0.0.1:9", 1)
+    with pytest.raises(ConfigError, match="must begin with http://"):
+        Server("localhost:8080", 1)
+
+
+def test_patience_ends() -> None:
+    def busy() -> None:
+        raise Busy("throttled")
+
+    with pytest.raises(UserError, match=r"No answer in 0 s \(throttled\)\. .*patience_seconds="):
+        again(busy, 0.0, no_pause)
+
+
+def client_error(code: str, message: str, **members: Any) -> ClientError:
+    return ClientError({"Error": {"Code": code, "Message": message}, **members}, "InvokeEndpoint")
+
+
+class Runtime:
+    """Answers with what it was given, in turn; exceptions are raised."""
+
+    def __init__(self, *answers: Exception | bytes) -> None:
+        self._answers = list(answers)
+
+    def invoke_endpoint(self, **asked: Any) -> dict[str, Any]:
+        assert asked["EndpointName"] == "dogs" and asked["ContentType"] == "application/octet-stream"
+        found = self._answers.pop(0)
+        if isinstance(found, Exception):
+            raise found
+
+        class Body:
+            def read(self) -> bytes:
+                assert isinstance(found, bytes)
+                return found
+
+        return {"Body": Body()}
+
+
+def model_error(status: int, body: bytes) -> ClientError:
+    return client_error("ModelError", "Received error", OriginalStatusCode=status, OriginalMessage=body.decode())
+
+
+def test_endpoints_are_asked_again_too(files: Callable[..., list[Path]]) -> None:
+    runtime = Runtime(
+        client_error("ThrottlingException", "Rate exceeded"),
+        client_error("ModelNotReadyException", "not ready"),
+        model_error(503, refusal("busy")),
+        model_error(429, refusal("too many")),
+        ConnectionClosedError(endpoint_url="https://x"),
+        answer("pug"),
+        model_error(422, refusal("The photo cannot be read.")),
+    )
+    found = list(rows(Endpoint(runtime, "dogs", 10), files("one", "two", "much too large"), 1, 60.0, no_pause))
+    assert [fine for _, fine in found] == [True, False, False]
+    assert found[0][0]["breed"] == "pug"
+    assert found[1][0]["error"] == "The photo cannot be read."
+    assert "14 bytes, and at most 10" in str(found[2][0]["error"])
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (client_error("ValidationError", "Endpoint dogs of account 1 not found."), "there is no such endpoint"),
+        (client_error("AccessDeniedException", "not authorized"), "may not ask it"),
+        (client_error("ExpiredTokenException", "The token has expired"), "cannot be asked .*expired"),
+        (NoCredentialsError(), "There are no AWS credentials"),
+    ],
+)
+def test_endpoints_that_never_answer(error: Exception, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        Endpoint(Runtime(error), "dogs", 10).ask(b"photo")
+
+
+def test_a_failing_container_is_no_reason_to_ask_again() -> None:
+    with pytest.raises(NoAnswer, match="status 500 Traceback"):
+        Endpoint(Runtime(model_error(500, b"Traceback")), "dogs", 10).ask(b"photo")
+
+
+def test_who_may_not_look_may_ask() -> None:
+    class Blind:
+        def describe_endpoint(self, **asked: Any) -> None:
+            raise client_error("AccessDeniedException", "not authorized to perform: sagemaker:DescribeEndpoint")
+
+    def clients(service: str, config: Any = None) -> Any:
+        return Blind() if service == "sagemaker" else Runtime(answer("pug"))
+
+    assert asker(clients, "dogs", 1, 60.0).ask(b"photo")["breed"] == "pug"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, "One of model=<run>/model, endpoint=<name>, url=<server>, not none of them"),
+        ({"model": "m", "url": "u"}, "not model=m url=u"),
+        ({"model": "m", "at_once": 0}, "at_once=0: must be 1"),
+        ({"model": "m", "patience_seconds": float("inf")}, "patience_seconds=inf"),
+    ],
+)
+def test_one_is_asked(changes: dict[str, Any], said: str) -> None:
+    nobody: dict[str, Any] = {"model": None, "endpoint": None, "url": None, "at_once": 1, "patience_seconds": 1.0}
+    with pytest.raises(ConfigError, match=said), asked(PredictCommandConfig(**nobody | changes)):
+        pass
