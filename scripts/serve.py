@@ -20,9 +20,12 @@ def main(cfg: DictConfig) -> None:
         raise ConfigError(f"This needs {' and '.join(missing)}: pip install 'dogbreeds[serve]', or make install.")
 
     from dogbreeds.serve.limits import limits_of
+
+    limits = limits_of(cfg.limits)
+
     from dogbreeds.serve.run import serve
 
-    serve(Path(cfg.model), limits_of(cfg.limits), host=cfg.host, port=cfg.port, cache=Path(cfg.cache.dir))
+    serve(Path(cfg.model), limits, host=cfg.host, port=cfg.port, cache=Path(cfg.cache.dir))
 
 
 if __name__ == "__main__":
