@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from dogbreeds.serve.edge import LINGER_SECONDS
@@ -55,6 +55,7 @@ class LimitedProtocol(HttpToolsProtocol):
         # Of the headers that are being read: bytes that were understood, and bytes that came.
         self._read, self._came = 0, 0
         self._begun = self._over = self._stopping = False
+        self._open: list[RequestResponseCycle] = []
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begins to wait for headers."""
@@ -65,8 +66,11 @@ class LimitedProtocol(HttpToolsProtocol):
         self._wait_for_headers()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Ends the connection."""
+        """Tells all requests that are open; uvicorn tells the last of those that were sent at once."""
         self._stop_waiting()
+        for cycle in self._open:
+            cycle.disconnected = True
+            cycle.message_event.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -103,6 +107,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._stop_waiting()
         self._begun, self._came = False, 0
         super().on_headers_complete()
+        self._open = [cycle for cycle in (*self._open, self.cycle) if not cycle.response_complete]
         if self._stopping:
             self.cycle.keep_alive = False
 

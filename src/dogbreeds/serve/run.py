@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 _KEEP_ALIVE_SECONDS = 75
 # Python's own 5 ms are most of what a photo takes, and the event loop would wait that long for a busy lane.
 _SWITCH_SECONDS = 0.0005
+_LAST_PORT = 65_535
+# Connections that wait to be taken; systems have lower limits of their own.
+_BACKLOG = 2048
 
 
 class _Server(uvicorn.Server):
@@ -72,6 +75,7 @@ def serve(package: Path, limits: Limits, *, host: str, port: int, cache: Path) -
             http=functools.partial(LimitedProtocol, limits, application.on_refusal),  # type: ignore[arg-type]
             ws="none",
             lifespan="on",
+            backlog=_BACKLOG,
             log_config=None,
             log_level=logging.ERROR,
             access_log=False,
@@ -90,22 +94,23 @@ def serve(package: Path, limits: Limits, *, host: str, port: int, cache: Path) -
 
 
 def _listening(host: str, port: int) -> socket.socket:
-    """Returns a socket that is bound; uvicorn listens on it.
+    """Returns a socket that listens: clients may come, and wait until uvicorn takes them.
 
     Raises:
         ConfigError: That is not possible.
     """
+    if not 0 <= port <= _LAST_PORT:
+        raise ConfigError(f"port={port}: must be between 0 and {_LAST_PORT}.")
     try:
         family, kind, number, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, number)
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(address)
+            listener.listen(_BACKLOG)
         except BaseException:
             listener.close()
             raise
-    except OverflowError as error:
-        raise ConfigError(f"port={port}: must be between 0 and 65535.") from error
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise ConfigError(f"port={port} is taken: choose another one, or port=0 for any that is free.") from error
