@@ -66,6 +66,17 @@ class Served:
             send(connection, data)
             return read_reply(connection)
 
+    def metrics(self) -> dict[str, float]:
+        lines = self.get("/metrics").body.decode().splitlines()
+        return {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in lines if not line.startswith("#")}
+
+    def until_held(self, size: int) -> None:
+        """Waits until the server holds bodies of this many bytes."""
+        ended = time.monotonic() + PATIENCE
+        while (held := self.metrics()["dogbreeds_held_bytes"]) != size:
+            assert time.monotonic() < ended, f"the server holds {held} bytes"
+            time.sleep(0.01)
+
     def until_ready(self) -> None:
         ended = time.monotonic() + PATIENCE
         while self.get("/ping").status != 200:

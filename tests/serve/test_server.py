@@ -114,18 +114,13 @@ def test_what_surrounds_the_answers(server: Served) -> None:
     assert server.get("/nothing").headers["x-content-type-options"] == "nosniff"
 
 
-def counted(server: Served) -> dict[str, float]:
-    lines = server.get("/metrics").body.decode().splitlines()
-    return {line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in lines if not line.startswith("#")}
-
-
 def test_metrics_count(server: Served) -> None:
-    before = counted(server)
+    before = server.metrics()
     server.ask(photo(1), "image/png")
     server.ask(b"no photo")
     server.get("/nothing/at/all")
     server.send(b"garbage\r\n\r\n")
-    after = counted(server)
+    after = server.metrics()
 
     def grown(name: str) -> float:
         return after.get(name, 0) - before.get(name, 0)

@@ -55,8 +55,10 @@ class Application:
         )
         self.metrics.gauge("waiting_photos", "Photos that wait for a lane.", lambda: self.batcher.waiting)
         self.metrics.gauge("busy_lanes", "Lanes that compute.", lambda: self.batcher.busy)
+        intake = Intake(limits)
+        self.metrics.gauge("held_bytes", "Bytes of the bodies of open requests.", lambda: intake.held)
         routes = [
-            Route(INVOCATIONS, _Invocations(self.batcher, self.metrics, limits), methods=["POST"]),
+            Route(INVOCATIONS, _Invocations(self.batcher, intake, self.metrics, limits), methods=["POST"]),
             Route("/ping", self._ping),
             Route("/metrics", self._metrics),
             Route("/card", _json(lambda: _card(handler, self.batcher))),
@@ -101,9 +103,8 @@ class Application:
 class _Invocations:
     """`POST /invocations`, as plain ASGI: most of a busy server's requests are here."""
 
-    def __init__(self, batcher: Batcher, metrics: Metrics, limits: Limits) -> None:
-        self._batcher, self._metrics, self._limits = batcher, metrics, limits
-        self._intake = Intake(limits)
+    def __init__(self, batcher: Batcher, intake: Intake, metrics: Metrics, limits: Limits) -> None:
+        self._batcher, self._intake, self._metrics, self._limits = batcher, intake, metrics, limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}

@@ -18,13 +18,17 @@ class ClientGoneError(Exception):
 
 
 class Intake:
-    """Knows what all open requests hold, and receives each within its limits."""
+    """Knows what all open requests hold, and receives each within its limits.
+
+    Attributes:
+        held: Bytes of the bodies of all requests that are open.
+    """
 
     def __init__(self, limits: Limits) -> None:
         """Begins with no request."""
         self._limits = limits
         self._open: Counter[str] = Counter()
-        self._held = 0
+        self.held = 0
 
     @contextmanager
     def request(self, client: str) -> Iterator[Body]:
@@ -46,7 +50,7 @@ class Intake:
         try:
             yield body
         finally:
-            self._held -= body.size
+            self.held -= body.size
             self._open[client] -= 1
             if not self._open[client]:
                 del self._open[client]
@@ -57,9 +61,9 @@ class Intake:
         Raises:
             Refused: 503, where all requests together would hold too many.
         """
-        if self._held + size > self._limits.held_bytes:
+        if self.held + size > self._limits.held_bytes:
             raise Refused(503, "busy", "Other requests fill the memory for photos: try again later.")
-        self._held += size
+        self.held += size
 
 
 class Body:

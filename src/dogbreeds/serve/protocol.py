@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import httptools
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
@@ -81,11 +82,28 @@ class LimitedProtocol(HttpToolsProtocol):
             self._wait_for_headers()
             self._begun = True
         in_headers = self._begun
-        super().data_received(data)
+        self._feed(data)
         if in_headers and self._begun and not self._over:
             self._came += len(data)
             if self._came > self._limits.header_bytes:
                 self._refuse(self._headers_too_large())
+
+    def _feed(self, data: bytes) -> None:
+        """Reads on as uvicorn does, which loses the body of a request that asks for another protocol."""
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            if self.parser.get_method() == b"CONNECT":
+                self.send_400_response(_NO_HTTP)
+                return
+            # Read once more as a request that does not ask for it.
+            lines = [b"%s %s HTTP/1.1" % (self.parser.get_method(), self.url), b"connection: close"]
+            lines += [b"%s: %s" % header for header in self.headers if header[0] not in (b"connection", b"upgrade")]
+            self.parser = httptools.HttpRequestParser(self)
+            self._feed(b"\r\n".join([*lines, b"\r\n"]) + data[upgrade.args[0] :])
+        except httptools.HttpParserError:
+            self.send_400_response(_NO_HTTP)
 
     def on_message_begin(self) -> None:
         """Begins to count."""
@@ -104,12 +122,19 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Stops waiting, and hands the request to the application."""
+        if self.parser.should_upgrade():
+            return
         self._stop_waiting()
         self._begun, self._came = False, 0
         super().on_headers_complete()
         self._open = [cycle for cycle in (*self._open, self.cycle) if not cycle.response_complete]
         if self._stopping:
             self.cycle.keep_alive = False
+
+    def on_message_complete(self) -> None:
+        """Ends a request, but one that will be read once more."""
+        if not self.parser.should_upgrade():
+            super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
         """Refuses what is no HTTP, but not before what came before it is answered."""
