@@ -70,6 +70,8 @@ class Application:
             exception_handlers={HTTPException: _http_error, Refused: self._refused, Exception: _internal_error},
             lifespan=self._lifespan,
         )
+        # /ping/ is no route, and a redirect has no JSON.
+        inner.router.redirect_slashes = False
         self._app = Edge(inner, self.metrics, frozenset(route.path for route in routes))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

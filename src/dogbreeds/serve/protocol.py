@@ -16,7 +16,7 @@ from dogbreeds.serve.limits import Limits
 from dogbreeds.serve.messages import Refused
 
 # A request may be on its way when the server begins to stop; who is then idle is given this many seconds.
-_LAST_CHANCE_SECONDS = 0.2
+_LAST_CHANCE_SECONDS = 0.5
 _NO_HTTP = "This is no HTTP/1.1 request."
 
 
