@@ -230,6 +230,7 @@ def check_settings(config: TrainConfig) -> TrainConfig:
         *_below("patience", config.patience, 1),
         *_below("features.batch_size", 1 if features.batch_size is None else features.batch_size, 1),
         *_below("data.views", data.views, 0),
+        *_below("model.examples", model.examples, 0),
         *_below("cache.max_gb", config.cache.max_gb, 0, allow_equal=False),
         *_below("data.workers", 0 if data.workers is None else data.workers, 0),
         *_below("model.unfreeze_lr_scale", model.unfreeze_lr_scale, 0, allow_equal=False),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,8 @@ def describe(config: TrainConfig, prepared: Prepared, network: Network) -> Descr
         engine=prepared.features.engine,
         precision=prepared.features.precision,
         temperature=1.0,
+        photos=prepared.data.folders.counts(),
+        made=datetime.now(UTC).date().isoformat(),
     )
 
 

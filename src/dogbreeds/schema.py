@@ -35,6 +35,7 @@ class ModelConfig:
     hidden: list[int] = MISSING
     dropout: float = MISSING
     class_weights: str = MISSING
+    examples: int = MISSING
 
 
 @dataclass

@@ -17,6 +17,7 @@ from dogbreeds.debug.catalogue import Judgement, issues, verdict_of
 from dogbreeds.debug.debugger import Debugger
 from dogbreeds.debug.timeline import Phases
 from dogbreeds.evaluation import answers, describe, facts, known_before, save_predictions
+from dogbreeds.features.store.artefacts import Artefacts
 from dogbreeds.features.store.store import FeatureStore
 from dogbreeds.fitting import Report, fit, fit_exactly, fit_trial, local_rank, quieten
 from dogbreeds.history import History
@@ -25,6 +26,7 @@ from dogbreeds.preparation import Prepared, prepare
 from dogbreeds.report.build import build_report
 from dogbreeds.run_directory import METRICS, PREDICTIONS, REPORT, RUN_CONFIG
 from dogbreeds.schema import TrainConfig
+from dogbreeds.serve.examples import choose, save_examples
 from dogbreeds.serve.handler import Handler
 
 
@@ -101,6 +103,7 @@ def train(config: TrainConfig, began: float | None = None, callbacks: Sequence[C
         describe_scores(run_dir, metrics, handler)
         save_predictions(run_dir / PREDICTIONS, prepared.data.folders, found.probabilities)
         with phase("package"):
+            add_examples(run_dir, config, prepared, handler)
             save_archive(run_dir / "model", run_dir / "model.tar.gz")
         metrics["seconds"] = seconds(debugger.phases, began)
         judgements = debugger.finish(metrics)
@@ -142,13 +145,19 @@ def fit_network(
 def package(run_dir: Path, config: TrainConfig, prepared: Prepared, network: Network) -> Handler:
     """Writes the model package of a run and loads it back, so that its scores are those of what is handed on."""
     save_package(run_dir / "model", describe(config, prepared, network), network)
-    return Handler.load(run_dir / "model", prepared.device)
+    return Handler.load(run_dir / "model", prepared.device, Artefacts.of(Path(config.cache.dir)))
 
 
 def describe_scores(run_dir: Path, metrics: dict[str, Any], handler: Handler) -> None:
     """Writes the scores and the temperature of a handler into the package that it was loaded from."""
     handler.description.metrics = {name: value for name, value in metrics.items() if "/" in name}
     write_description(run_dir / "model", handler.description)
+
+
+def add_examples(run_dir: Path, config: TrainConfig, prepared: Prepared, handler: Handler) -> None:
+    """Puts example photos into the package that a handler was loaded from; its temperature must be set."""
+    if config.model.examples:
+        save_examples(run_dir / "model", choose(prepared.data.folders, config.model.examples), handler)
 
 
 def complete(run_dir: Path, metrics: dict[str, Any], judgements: Sequence[Judgement]) -> RunResult:

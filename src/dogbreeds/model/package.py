@@ -73,6 +73,8 @@ class Description:
         temperature: Divides the logits, so that probabilities are calibrated.
         metrics: The scalars of the run's metrics.json.
         versions: Of this project, torch and torchvision when the package was made.
+        photos: How many the run had in each split; empty where that is not known.
+        made: The day of the run, as 2026-11-22, in UTC; empty where that is not known.
     """
 
     classes: list[str]
@@ -86,6 +88,8 @@ class Description:
     temperature: float
     metrics: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    photos: dict[str, int] = field(default_factory=dict)
+    made: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Returns what model.json holds."""

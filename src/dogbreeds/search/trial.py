@@ -20,7 +20,7 @@ from dogbreeds.schema import TrainConfig
 from dogbreeds.search.space import Interval, Space, Values
 from dogbreeds.serve.handler import Handler
 from dogbreeds.threads import compute_threads
-from dogbreeds.training import complete, describe_scores, fit_network, package, write_json
+from dogbreeds.training import add_examples, complete, describe_scores, fit_network, package, write_json
 
 HEAD = "head.safetensors"
 _TRAINED = ("tail", "head")
@@ -96,6 +96,7 @@ def package_trial(directory: Path, preparations: Preparations, space: Space, val
     save_predictions(directory / PREDICTIONS, prepared.data.folders, probabilities)
     metrics = json.loads((directory / METRICS).read_text(encoding="utf-8"))
     describe_scores(directory, metrics, handler)
+    add_examples(directory, config, prepared, handler)
     reference = {name: value for name, value in metrics.items() if name.startswith("reference/")}
     known = known_before(config, prepared, reference, _searched(space, values))
     known.save(directory)

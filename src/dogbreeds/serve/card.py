@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
 from dogbreeds.model.package import Description
+from dogbreeds.serve.handler import display_name
+
+_SCORES = ("accuracy", "top5_accuracy", "macro_f1", "loss", "calibration_error", "calibration_error_uncalibrated")
 
 
 def card(description: Description, engine: str | None = None) -> dict[str, Any]:
@@ -13,10 +18,39 @@ def card(description: Description, engine: str | None = None) -> dict[str, Any]:
     Args:
         description: Of its package.
         engine: What runs the trunk here; None is what ran it in training.
+
+    Returns:
+        `scores` are of the test photos, `classes` are in the order of their index, each with the share of its test
+        photos that were answered rightly. Numbers that a package does not know are None.
     """
+    metrics = description.metrics
     return {
         "backbone": description.backbone,
-        "classes": list(description.classes),
+        "pretrained": description.pretrained,
+        "unfreeze": description.unfreeze,
+        "head": {"kind": description.head.kind, "hidden": list(description.head.hidden)},
+        "image": {"resize": description.transform.resize, "crop": description.transform.crop},
+        "classes": [
+            {"index": index, "breed": display_name(folder), "accuracy": accuracy}
+            for index, (folder, accuracy) in enumerate(
+                zip(description.classes, _per_class(metrics, len(description.classes)), strict=True)
+            )
+        ],
+        "scores": {name: _number(metrics.get(f"test/{name}")) for name in _SCORES},
+        "photos": dict(description.photos),
+        "temperature": description.temperature,
         "engine": engine or description.engine,
         "precision": description.precision,
+        "made": description.made,
+        "versions": dict(description.versions),
     }
+
+
+def _per_class(metrics: Mapping[str, Any], classes: int) -> list[float | None]:
+    known = metrics.get("test/per_class_accuracy", ())
+    return [_number(value) for value in known] if len(known) == classes else [None] * classes
+
+
+def _number(value: object) -> float | None:
+    """A number that JSON has: NaN and infinities, which classes without test photos give, it has not."""
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
