@@ -12,12 +12,12 @@ from dogbreeds.entry import entry_point
 
 @entry_point("predict")
 def main(cfg: DictConfig) -> None:
-    from dogbreeds.serve.batch import find_images, json_lines
+    from dogbreeds.serve.answers_file import check_out, write_rows
+    from dogbreeds.serve.batch import find_images, rows
 
-    unreadable = 0
-    for line, readable in json_lines(cfg.model, find_images(cfg.images), Path(cfg.cache.dir)):
-        print(line, flush=True)
-        unreadable += not readable
+    out = check_out(cfg.out)
+    paths = find_images(cfg.images)
+    unreadable = write_rows(rows(cfg.model, paths, Path(cfg.cache.dir)), out, len(paths))
     if unreadable:
         sys.exit(f"{unreadable} files could not be read as images; their lines say why.")
 

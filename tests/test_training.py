@@ -26,7 +26,7 @@ from dogbreeds.model.backbones import fingerprint, load_backbone
 from dogbreeds.model.classifier import BreedClassifier
 from dogbreeds.model.package import load_package
 from dogbreeds.run_directory import RUN_CONFIG
-from dogbreeds.serve.batch import json_lines
+from dogbreeds.serve.batch import rows
 from dogbreeds.training import RunResult, prepare_features, train
 from tests.conftest import Compose
 
@@ -64,8 +64,7 @@ def truncate(path: Path) -> Path:
 def accuracy_of_answers(result: RunResult, sample: Path, tmp_path: Path) -> float:
     """The share of right answers of the packaged model on the test photos."""
     paths = find_photos(sample)["test"]
-    lines = json_lines(str(result.directory / "model"), paths, tmp_path / "cache of the package")
-    answers = [json.loads(line) for line, _ in lines]
+    answers = [row for row, _ in rows(str(result.directory / "model"), paths, tmp_path / "cache of the package")]
     classes = result.metrics["classes"]
     right = [classes[answer["index"]] == Path(answer["path"]).parent.name for answer in answers]
     return sum(right) / len(right)

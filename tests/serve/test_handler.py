@@ -19,7 +19,7 @@ from dogbreeds.model.backbones import cut, load_backbone
 from dogbreeds.model.head import Head, HeadShape
 from dogbreeds.model.package import Description, Network, load_package, save_package, write_description
 from dogbreeds.serve import handler as handler_module
-from dogbreeds.serve.batch import find_images, json_lines
+from dogbreeds.serve.batch import find_images, rows
 from dogbreeds.serve.handler import Handler, display_name, input_fn, model_fn, output_fn, predict_fn
 from dogbreeds.serve.messages import Ranked, Refused, as_json
 
@@ -273,7 +273,17 @@ def test_bytes_that_are_no_photo(handler: Handler) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    for name in ("b.jpg", "a.PNG", "deep/er/c.jpeg", "deep/d.webp", "notes.txt", ".hidden.jpg", "deep/e.gif"):
+    for name in (
+        "b.jpg",
+        "a.PNG",
+        "deep/er/c.jpeg",
+        "deep/d.webp",
+        "notes.txt",
+        ".hidden.jpg",
+        "deep/e.gif",
+        ".git/f.jpg",
+        "deep/.cache/g.jpg",
+    ):
         path = tmp_path / "photos" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
@@ -307,7 +317,9 @@ def test_names_that_look_like_globs(folder: Path, tmp_path: Path) -> None:
     assert found(strange / "b.jpg", strange) == ["b.jpg"]
 
 
-@pytest.mark.parametrize("pattern", ["missing", "missing/*.jpg", "*.tiff", "deep/er/*.png", "folder.jpg"])
+@pytest.mark.parametrize(
+    "pattern", ["missing", "missing/*.jpg", "*.tiff", "deep/er/*.png", "folder.jpg", ".git/*.png"]
+)
 def test_naming_no_photo(pattern: str, folder: Path) -> None:
     with pytest.raises(DataError) as caught:
         find_images(f"{folder}/{pattern}")
@@ -315,10 +327,10 @@ def test_naming_no_photo(pattern: str, folder: Path) -> None:
     assert "Give a file, a folder, or a glob in quotes." in str(caught.value)
 
 
-# JSON lines
+# Rows
 
 
-def test_lines_keep_the_order_and_report_what_cannot_be_read(handler: Handler, package: Path, tmp_path: Path) -> None:
+def test_rows_keep_the_order_and_report_what_cannot_be_read(handler: Handler, package: Path, tmp_path: Path) -> None:
     unreadable = {
         "1.png": b"no photo",
         "3.png": b"",
@@ -336,12 +348,9 @@ def test_lines_keep_the_order_and_report_what_cannot_be_read(handler: Handler, p
     paths.append(paths.pop(0).rename(tmp_path / "Épagneul.png"))
     contents["Épagneul.png"] = contents.pop("0.png")
 
-    lines = list(json_lines(str(package), paths, tmp_path / "cache"))
-    said = [json.loads(line) for line, _ in lines]
-    assert [entry["path"] for entry in said] == [str(path) for path in paths]
-    assert not any("\n" in line for line, _ in lines)
-    assert "Épagneul" in lines[-1][0]
-    for path, entry, (_, readable) in zip(paths, said, lines, strict=True):
+    said = list(rows(str(package), paths, tmp_path / "cache"))
+    assert [entry["path"] for entry, _ in said] == [str(path) for path in paths]
+    for path, (entry, readable) in zip(paths, said, strict=True):
         assert readable is not (path.name in unreadable or path.name == "missing.png")
         if not readable:
             assert entry.keys() == {"path", "error"}
@@ -353,22 +362,22 @@ def test_lines_keep_the_order_and_report_what_cannot_be_read(handler: Handler, p
         assert entry["probability"] == pytest.approx(answer[0].probability, abs=1e-4)
         assert [one["index"] for one in entry["top"]] == [one.index for one in answer]
         assert entry["top"][0] == {key: entry[key] for key in ("breed", "index", "probability")}
-    assert len({tuple(one["probability"] for one in entry.get("top", ())) for entry in said}) > 3
+    assert len({tuple(one["probability"] for one in entry.get("top", ())) for entry, _ in said}) > 3
 
 
-def test_lines_of_a_package_that_is_none(tmp_path: Path) -> None:
+def test_rows_of_a_package_that_is_none(tmp_path: Path) -> None:
     with pytest.raises(PackageError):
-        list(json_lines(str(tmp_path), [tmp_path / "a.jpg"], tmp_path / "cache"))
+        list(rows(str(tmp_path), [tmp_path / "a.jpg"], tmp_path / "cache"))
 
 
-def test_lines_keep_the_converted_network(
+def test_rows_keep_the_converted_network(
     package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     compiled = with_engine(package, "openvino", tmp_path / "model")
     paths = [tmp_path / f"{number}.png" for number in range(3)]
     for number, path in enumerate(paths):
         path.write_bytes(photo(number))
-    first = list(json_lines(str(compiled), paths, tmp_path / "cache"))
+    first = list(rows(str(compiled), paths, tmp_path / "cache"))
 
     import openvino
 
@@ -376,19 +385,19 @@ def test_lines_keep_the_converted_network(
         raise AssertionError("the trunk was converted again")
 
     monkeypatch.setattr(openvino, "convert_model", never)
-    assert list(json_lines(str(compiled), paths, tmp_path / "cache")) == first
+    assert list(rows(str(compiled), paths, tmp_path / "cache")) == first
     assert not caplog.records
     # An engine that does not start is replaced by the one that always does.
-    answered = list(json_lines(str(compiled), paths, tmp_path / "another"))
+    answered = list(rows(str(compiled), paths, tmp_path / "another"))
     assert "converted again). Use features.engine=torch. Going on with torch." in caplog.text
-    assert [json.loads(line)["index"] for line, _ in answered] == [json.loads(line)["index"] for line, _ in first]
+    assert [row["index"] for row, _ in answered] == [row["index"] for row, _ in first]
 
 
-def test_lines_without_a_place_for_the_cache(package: Path, tmp_path: Path) -> None:
+def test_rows_without_a_place_for_the_cache(package: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     path = tmp_path / "a.png"
     path.write_bytes(photo(0))
-    assert list(json_lines(str(package), [path], tmp_path / "file" / "cache"))
+    assert list(rows(str(package), [path], tmp_path / "file" / "cache"))
 
 
 # The four functions of classic containers

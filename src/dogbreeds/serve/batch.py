@@ -1,30 +1,31 @@
-"""Many photos at once, from the command line: find them, ask the handler, write JSON lines."""
+"""Many photos at once, from the command line: find them, and ask a package about all of them."""
 
 from __future__ import annotations
 
 import glob
-import json
 import os
+from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
-from dogbreeds.data.images import UnreadableImageError
 from dogbreeds.data.layout import EXTENSIONS
 from dogbreeds.errors import DataError
 from dogbreeds.features.store.artefacts import Artefacts
+from dogbreeds.serve.answers_file import Row
 from dogbreeds.serve.handler import Handler
 from dogbreeds.serve.messages import Ranked
 
-_BATCH_SIZE = 32
+# Batches of each lane that are read ahead of the one whose rows are taken: enough that a slow one holds nobody up.
+_AHEAD = 4
+_DIGITS = 6
 
 
 def find_images(pattern: str) -> list[Path]:
     """Returns the photos that a path, a folder or a glob names, sorted.
+
+    A folder is searched to its depth; what is hidden in it, such as `.git`, is left out.
 
     Raises:
         DataError: It names none.
@@ -33,11 +34,11 @@ def find_images(pattern: str) -> list[Path]:
     if path.is_file():
         return [path]
     # pathlib globs below a given folder only, a pattern of the shell may start anywhere.
-    candidates = path.rglob("*") if path.is_dir() else map(Path, glob.glob(pattern, recursive=True))  # noqa: PTH207
+    candidates = _below(path) if path.is_dir() else map(Path, glob.glob(pattern, recursive=True))  # noqa: PTH207
     found = sorted(
         candidate
         for candidate in candidates
-        if candidate.is_file() and candidate.suffix.lower() in EXTENSIONS and not candidate.name.startswith(".")
+        if candidate.suffix.lower() in EXTENSIONS and not candidate.name.startswith(".") and candidate.is_file()
     )
     if not found:
         raise DataError(
@@ -46,42 +47,65 @@ def find_images(pattern: str) -> list[Path]:
     return found
 
 
-def json_lines(package: str, paths: Sequence[Path], cache: Path) -> Iterator[tuple[str, bool]]:
-    """Yields one JSON line per photo, in order, and whether the photo could be read.
+def rows(package: str, paths: Sequence[Path], cache: Path) -> Iterator[tuple[Row, bool]]:
+    """Yields what a package says of each photo, in order, and whether the photo could be read.
+
+    As in the feature pass, each lane reads a batch and computes it, so reading overlaps with computing. Only a few
+    batches are under way at a time, whatever the number of photos.
 
     Args:
         package: A model package.
         paths: The photos.
         cache: The directory of the feature store, which keeps the converted network too.
 
+    Yields:
+        The row: `path`, `breed`, `index`, `probability` and `top`, or `path` and `error`; see `Row`.
+
     Raises:
         PackageError: `package` is no usable model package.
     """
-    handler = Handler.load(Path(package), keeper=Artefacts.of(cache))
-    size = _BATCH_SIZE
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for start in range(0, len(paths), size):
-            batch = paths[start : start + size]
-            read = list(pool.map(lambda path: _read(handler, path), batch))
-            images = [image for image, _ in read if image is not None]
-            answers = iter(handler.rank(handler.logits(torch.stack(images))) if images else [])
-            for path, (image, reason) in zip(batch, read, strict=True):
-                line = {"error": reason} if image is None else _answer(next(answers))
-                yield json.dumps({"path": str(path), **line}, ensure_ascii=False), image is not None
-
-
-def _read(handler: Handler, path: Path) -> tuple[Tensor | None, str]:
+    handler = Handler.load(Path(package), keeper=Artefacts.of(cache), one_by_one=False)
+    engine = handler.engine
+    under_way: deque[Future[list[tuple[Row, bool]]]] = deque()
+    pool = ThreadPoolExecutor(engine.lanes)
     try:
-        return handler.pixels(path.read_bytes()), ""
-    except (UnreadableImageError, OSError) as error:
-        return None, str(error)
+        for start in range(0, len(paths), engine.batch_size):
+            under_way.append(pool.submit(_batch, handler, paths[start : start + engine.batch_size]))
+            if len(under_way) == _AHEAD * engine.lanes:
+                yield from under_way.popleft().result()
+        while under_way:
+            yield from under_way.popleft().result()
+    finally:
+        # Whoever takes rows may stop at any of them.
+        pool.shutdown(cancel_futures=True)
 
 
-def _answer(ranked: list[Ranked]) -> dict[str, object]:
-    best = ranked[0]
-    return {
-        "breed": best.breed,
-        "index": best.index,
-        "probability": round(best.probability, 6),
-        "top": [{**asdict(one), "probability": round(one.probability, 6)} for one in ranked],
-    }
+def as_row(path: Path, ranked: Sequence[Ranked]) -> Row:
+    """Returns the row of a photo that was answered."""
+    top = [{**asdict(one), "probability": round(one.probability, _DIGITS)} for one in ranked]
+    return {"path": str(path), **top[0], "top": top}
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    for directory, inner, files in os.walk(folder):
+        inner[:] = [name for name in inner if not name.startswith(".")]
+        yield from (Path(directory, name) for name in files)
+
+
+def _batch(handler: Handler, paths: Sequence[Path]) -> list[tuple[Row, bool]]:
+    read = [_content(path) for path in paths]
+    contents = [content for content in read if isinstance(content, bytes)]
+    answers = iter(handler.answers(contents) if contents else [])
+    # What is no file has no answer, and its own reason.
+    found = [next(answers) if isinstance(content, bytes) else content for content in read]
+    return [
+        ({"path": str(path), "error": str(one)}, False) if isinstance(one, Exception) else (as_row(path, one), True)
+        for path, one in zip(paths, found, strict=True)
+    ]
+
+
+def _content(path: Path) -> bytes | OSError:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        return error

@@ -58,7 +58,7 @@ class OpenVinoEngine:
             keeper: Keeps the converted network between runs.
         """
         self.precision, self.batch_size, self.lanes = precision, batch_size or _BATCH_SIZE, lanes
-        openvino = _openvino()
+        openvino = import_openvino()
         core = openvino.Core()
         self._shape = (self.batch_size, 3, transform.crop, transform.crop)
         network = _network(openvino, core, trunk, fingerprint, transform, keeper)
@@ -101,8 +101,9 @@ class OpenVinoEngine:
             self._idle.put(request)
 
 
-def _openvino() -> Any:
-    # Without this package OpenVINO reports nothing to its makers; with it, importing alone sends a message.
+def import_openvino() -> Any:
+    """Returns the module `openvino`, which reports nothing to its makers when it is imported here."""
+    # Without this package it cannot; with it, importing alone sends a message.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino
 

@@ -1,0 +1,123 @@
+"""The formats that a graph is written in: how each is written, read back and asked."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from dogbreeds.features.engines.cpu import import_openvino
+
+INPUT, OUTPUT = "images", "probabilities"
+
+Array = NDArray[np.float32]
+#: Takes uint8 images (N, 3, H, W), gives probabilities (N, classes).
+Run = Callable[[NDArray[np.uint8]], Array]
+
+
+@dataclass(frozen=True)
+class Format:
+    """How one format is written and read back.
+
+    Attributes:
+        ending: Of its file.
+        needs: Packages that must be there.
+        write: Takes the graph, the side of its images, what the file says of itself, and the path.
+        load: Takes the path.
+        usage: Lines of Python that ask it; `{name}` is the file.
+    """
+
+    ending: str
+    needs: tuple[str, ...]
+    write: Callable[[nn.Module, int, dict[str, str], Path], None]
+    load: Callable[[Path], Run]
+    usage: str
+
+
+def _example(side: int) -> Tensor:
+    # Of one image some exporters take the batch for a constant.
+    return torch.zeros(2, 3, side, side, dtype=torch.uint8)
+
+
+def _write_onnx(graph: nn.Module, side: int, about: dict[str, str], path: Path) -> None:
+    # It tells what it does on the log, and of operators of packages that are not there.
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    program = torch.onnx.export(
+        graph,
+        (_example(side),),
+        input_names=[INPUT],
+        output_names=[OUTPUT],
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
+        dynamo=True,
+        verbose=False,
+    )
+    assert program is not None
+    program.model.metadata_props.update(about)
+    program.save(path)
+
+
+def _load_onnx(path: Path) -> Run:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return lambda images: session.run([OUTPUT], {INPUT: images})[0]
+
+
+def _write_torchscript(graph: nn.Module, side: int, about: dict[str, str], path: Path) -> None:
+    traced = torch.jit.trace(graph, (_example(side),), check_trace=False)
+    torch.jit.save(traced, path, _extra_files=dict(about))
+
+
+def _load_torchscript(path: Path) -> Run:
+    module = torch.jit.load(path, map_location="cpu")
+    return lambda images: module(torch.from_numpy(images)).numpy()
+
+
+def _write_openvino(graph: nn.Module, side: int, about: dict[str, str], path: Path) -> None:
+    openvino = import_openvino()
+    model = openvino.convert_model(graph, example_input=_example(side), input=[-1, 3, side, side])
+    model.inputs[0].get_tensor().set_names({INPUT})
+    model.outputs[0].get_tensor().set_names({OUTPUT})
+    for name, text in about.items():
+        model.set_rt_info(text, ["dogbreeds", name])
+    openvino.save_model(model, path, compress_to_fp16=False)
+
+
+def _load_openvino(path: Path) -> Run:
+    compiled = import_openvino().Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return lambda images: compiled({INPUT: images})[OUTPUT]
+
+
+#: By the name that the setting `format` takes.
+FORMATS = {
+    "onnx": Format(
+        ".onnx",
+        ("onnx", "onnxscript", "onnxruntime"),
+        _write_onnx,
+        _load_onnx,
+        'import onnxruntime\nsession = onnxruntime.InferenceSession("{name}")\n'
+        'probabilities = session.run(None, {{"images": images}})[0]',
+    ),
+    "torchscript": Format(
+        ".pt",
+        (),
+        _write_torchscript,
+        _load_torchscript,
+        'import torch\nmodel = torch.jit.load("{name}")\nprobabilities = model(torch.from_numpy(images)).numpy()',
+    ),
+    "openvino": Format(
+        ".xml",
+        ("openvino",),
+        _write_openvino,
+        _load_openvino,
+        'import openvino\nsettings = {{"INFERENCE_PRECISION_HINT": "f32"}}\n'
+        'model = openvino.Core().compile_model("{name}", "CPU", settings)\n'
+        'probabilities = model({{"images": images}})["probabilities"]',
+    ),
+}

@@ -1,0 +1,145 @@
+"""Where answers to many photos go: JSON lines on stdout, or a file of them as CSV, JSON lines or Parquet."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from dogbreeds.atomic import replacing
+from dogbreeds.errors import ConfigError
+from dogbreeds.serve.handler import TOP
+
+#: `path`, `breed`, `index`, `probability`, and `top`: the best breeds as dictionaries of the latter three. Of a photo
+#: without an answer: `path` and `error`.
+Row = dict[str, Any]
+
+_Write = Callable[[Row], object]
+#: Rows of a group, which is what Parquet keeps in memory.
+_GROUP = 10_000
+_OTHERS = range(2, TOP + 1)
+_COLUMNS = (
+    *("path", "breed", "index", "probability"),
+    *(f"{name}_{place}" for place in _OTHERS for name in ("breed", "probability")),
+    "error",
+)
+
+
+def check_out(out: str | None) -> Path | None:
+    """Returns where answers are to be written, None for stdout, before anything is asked.
+
+    Raises:
+        ConfigError: It cannot be written, or its ending is none of those known.
+    """
+    if out is None:
+        return None
+    path = Path(out).expanduser()
+    if path.suffix.lower() not in _FORMATS:
+        raise ConfigError(f"out={out}: the name must end in {', '.join(_FORMATS)}, which says how it is written.")
+    if path.is_dir() or not path.parent.is_dir():
+        raise ConfigError(f"out={out}: {'that is a folder' if path.is_dir() else f'there is no {path.parent}'}.")
+    if path.suffix.lower() == ".parquet" and find_spec("pyarrow") is None:
+        raise ConfigError(f"out={out} needs one more package: pip install pyarrow.")
+    return path
+
+
+def write_rows(rows: Iterable[tuple[Row, bool]], out: Path | None, total: int) -> int:
+    """Writes rows as they come, and shows on a terminal how far they are.
+
+    A file appears when it is whole; lines on stdout appear one by one.
+
+    Args:
+        rows: Each with whether its photo was answered.
+        out: As `check_out` returns it.
+        total: How many there will be.
+
+    Returns:
+        How many photos were not answered; their rows say why.
+    """
+    if out is None:
+        return sum(_printed(row, answered) for row, answered in rows)
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    console = Console(stderr=True)
+    with (
+        replacing(out) as temporary,
+        _FORMATS[out.suffix.lower()](temporary) as write,
+        Progress(*columns, transient=True, console=console, disable=not console.is_terminal) as bar,
+    ):
+        task = bar.add_task("Photos", total=total)
+        unanswered = 0
+        for row, answered in rows:
+            write(row)
+            unanswered += not answered
+            bar.advance(task)
+    return unanswered
+
+
+def _printed(row: Row, answered: bool) -> bool:
+    print(_line(row), flush=True)
+    return not answered
+
+
+def _line(row: Row) -> str:
+    return json.dumps(row, ensure_ascii=False)
+
+
+@contextmanager
+def _json_lines(path: Path) -> Iterator[_Write]:
+    with path.open("w", encoding="utf-8") as file:
+        yield lambda row: file.write(f"{_line(row)}\n")
+
+
+@contextmanager
+def _csv(path: Path) -> Iterator[_Write]:
+    """A column for each place of the answer, since a table has no lists; empty where there is nothing."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, _COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        yield lambda row: writer.writerow(_flat(row))
+
+
+def _flat(row: Row) -> Row:
+    others = zip(_OTHERS, islice(row.get("top", ()), 1, None), strict=False)
+    places = {f"{name}_{place}": one[name] for place, one in others for name in ("breed", "probability")}
+    return {name: value for name, value in row.items() if name != "top"} | places
+
+
+@contextmanager
+def _parquet(path: Path) -> Iterator[_Write]:
+    import pyarrow
+    from pyarrow.parquet import ParquetWriter
+
+    answer = [("breed", pyarrow.string()), ("index", pyarrow.int32()), ("probability", pyarrow.float64())]
+    schema = pyarrow.schema(
+        [
+            ("path", pyarrow.string()),
+            *answer,
+            ("top", pyarrow.list_(pyarrow.struct(answer))),
+            ("error", pyarrow.string()),
+        ]
+    )
+    group: list[Row] = []
+    with ParquetWriter(path, schema, compression="zstd") as writer:
+
+        def flush() -> None:
+            writer.write_table(pyarrow.Table.from_pylist(group, schema))
+            group.clear()
+
+        def write(row: Row) -> None:
+            group.append(row)
+            if len(group) == _GROUP:
+                flush()
+
+        yield write
+        flush()
+
+
+_FORMATS = {".csv": _csv, ".jsonl": _json_lines, ".parquet": _parquet}

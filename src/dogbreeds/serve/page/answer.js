@@ -1,0 +1,137 @@
+// One photo and what the model says of it.
+
+import { byId, copyOf, milliseconds, percent } from "./words.js";
+
+const SURE = 0.5;
+const GHOSTS = [0.82, 0.46, 0.3, 0.2, 0.12];
+let eye = null;
+
+/** Takes the model's view of photos, `{resize, crop}`, which is a square in their middle. */
+export function setEye(image) {
+  eye = image;
+  outline();
+}
+
+/** Shows bars without numbers, for a page without a photo. */
+export function showNothing() {
+  byId("verdict").replaceChildren(named("Waiting for a photo"));
+  byId("meaning").textContent =
+    "The five most probable breeds will stand here, with percentages that can be taken at their word.";
+  byId("bars").classList.add("empty");
+  byId("bars").setAttribute("aria-hidden", "true");
+  byId("bars").replaceChildren(...GHOSTS.map((share) => bar({ breed: "", index: "", probability: share }, "")));
+  byId("timing").textContent = "";
+  byId("answer").className = "waiting";
+  byId("answer").hidden = false;
+  byId("trouble").hidden = true;
+  byId("stage").classList.remove("filled");
+  byId("asking").classList.remove("busy");
+  byId("photo").hidden = byId("crop").hidden = true;
+}
+
+/** Puts a photo on the stage. */
+export function showPhoto(url, name) {
+  const image = byId("image");
+  image.onload = outline;
+  image.onerror = () => {
+    // Kinds that this browser cannot show, and files that are no photos.
+    byId("stage").classList.remove("filled");
+    byId("photo").hidden = byId("crop").hidden = true;
+  };
+  image.src = url;
+  image.alt = `The photo ${name}`;
+  byId("photo").hidden = byId("crop").hidden = false;
+  byId("stage").classList.add("filled");
+}
+
+/** Shows that an answer is on its way. */
+export function showBusy(busy, words = "Looking") {
+  byId("asking").classList.toggle("busy", busy);
+  if (busy) byId("spoken").textContent = words;
+}
+
+/** Shows an answer: `{answer, total, server}`. */
+export function showAnswer({ answer, total, server }) {
+  const [best, second] = answer.top;
+  const unsure = best.probability < SURE;
+  byId("answer").hidden = false;
+  byId("trouble").hidden = true;
+  byId("answer").className = unsure ? "unsure" : "";
+  const share = document.createElement("span");
+  share.className = "percent";
+  share.textContent = percent(best.probability);
+  byId("verdict").replaceChildren(named(best.breed), share);
+  byId("meaning").textContent = meaning(best, second);
+  const bars = byId("bars");
+  if (bars.classList.contains("empty") || bars.children.length !== answer.top.length) {
+    bars.replaceChildren(...answer.top.map((one) => bar(one, percent(one.probability, 1))));
+    bars.classList.remove("empty");
+    bars.removeAttribute("aria-hidden");
+  } else {
+    answer.top.forEach((one, place) => fill(bars.children[place], one, percent(one.probability, 1)));
+  }
+  const times = [`${milliseconds(total)} in all`];
+  if (server !== null) times.push(`${milliseconds(server)} of it on the server`);
+  byId("timing").textContent = `Answered in ${times.join(", ")}.`;
+  byId("spoken").textContent = `${best.breed}, ${percent(best.probability)}. ${byId("meaning").textContent}`;
+}
+
+/** Shows why there is no answer. */
+export function showTrouble(title, message) {
+  const heading = document.createElement("b");
+  heading.textContent = title;
+  byId("trouble").replaceChildren(heading, message);
+  byId("trouble").hidden = false;
+  byId("answer").hidden = true;
+  byId("spoken").textContent = "";
+}
+
+/** Draws, or hides, the square that the model sees. */
+export function outline(toggle = false) {
+  const button = byId("crop");
+  const on = (button.getAttribute("aria-pressed") === "true") !== (toggle === true);
+  button.setAttribute("aria-pressed", String(on));
+  const { naturalWidth: width, naturalHeight: height } = byId("image");
+  if (width) byId("frame").style.setProperty("--ratio", width / height);
+  const seen = byId("seen");
+  seen.hidden = !on || !eye || !width;
+  if (seen.hidden) return;
+  const side = Math.min(width, height) * Math.min(1, eye.crop / eye.resize);
+  seen.style.width = `${(100 * side) / width}%`;
+  seen.style.height = `${(100 * side) / height}%`;
+  seen.style.left = `${(50 * (width - side)) / width}%`;
+  seen.style.top = `${(50 * (height - side)) / height}%`;
+}
+
+function meaning(best, second) {
+  const right = Math.round(100 * best.probability);
+  if (right >= 100) return "As sure as it gets: of such answers hardly one in a hundred is wrong.";
+  const share = `Of 100 answers as sure as this one, about ${right} are right.`;
+  return best.probability < SURE && second ? `Not sure: it may also be ${second.breed}. ${share}` : share;
+}
+
+function named(text) {
+  const name = document.createElement("span");
+  name.className = "name";
+  name.textContent = text;
+  return name;
+}
+
+function bar(one, text) {
+  const element = copyOf("bar");
+  fill(element, { ...one, probability: 0 }, text);
+  // From nothing to its length, once it is there to be animated.
+  requestAnimationFrame(() => requestAnimationFrame(() => length(element, one.probability)));
+  return element;
+}
+
+function fill(element, one, text) {
+  element.querySelector(".breed").textContent = one.breed;
+  element.querySelector(".index").textContent = one.index === "" ? "" : `class ${one.index}`;
+  element.querySelector(".share").textContent = text;
+  length(element, one.probability);
+}
+
+function length(element, share) {
+  element.querySelector("i").style.width = `${100 * share}%`;
+}

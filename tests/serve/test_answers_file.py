@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dogbreeds.errors import ConfigError
+from dogbreeds.serve import answers_file
+from dogbreeds.serve.answers_file import Row, check_out, write_rows
+
+
+def answered(path: str, *breeds: str) -> tuple[Row, bool]:
+    top = [{"breed": breed, "index": index, "probability": 1 / (index + 2)} for index, breed in enumerate(breeds)]
+    return {"path": path, **top[0], "top": top}, True
+
+
+ROWS = [
+    answered("a, b.jpg", "Pug", "Épagneul", "Beagle"),
+    ({"path": "c.jpg", "error": "not an image"}, False),
+    answered("d.jpg", "Beagle", "Pug", "Shih-Tzu", "Samoyed", "Dingo"),
+]
+
+
+def written(path: Path) -> str:
+    assert write_rows(ROWS, path, len(ROWS)) == 1
+    assert [one.name for one in path.parent.iterdir()] == [path.name]
+    return path.read_text(encoding="utf-8")
+
+
+def test_json_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = written(tmp_path / "answers.jsonl")
+    assert [json.loads(line) for line in lines.splitlines()] == [row for row, _ in ROWS]
+    assert "Épagneul" in lines
+    assert capsys.readouterr().out == ""
+    assert write_rows(ROWS, None, len(ROWS)) == 1
+    assert capsys.readouterr().out == lines
+
+
+def test_csv(tmp_path: Path) -> None:
+    rows = list(csv.DictReader(io.StringIO(written(tmp_path / "answers.CSV"))))
+    assert [row["path"] for row in rows] == ["a, b.jpg", "c.jpg", "d.jpg"]
+    first, unreadable, last = rows
+    assert (first["breed"], first["index"], first["probability"]) == ("Pug", "0", "0.5")
+    assert (first["breed_2"], first["breed_3"], first["breed_4"]) == ("Épagneul", "Beagle", "")
+    assert float(first["probability_3"]) == 1 / 4
+    assert {name for name, value in unreadable.items() if value} == {"path", "error"}
+    assert (last["breed_5"], last["error"]) == ("Dingo", "")
+
+
+def test_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    monkeypatch.setattr(answers_file, "_GROUP", 2)
+    path = tmp_path / "answers.parquet"
+    assert write_rows(ROWS, path, len(ROWS)) == 1
+    table = parquet.read_table(path)
+    nothing = dict.fromkeys(("breed", "index", "probability", "top", "error"))
+    assert table.to_pylist() == [nothing | row for row, _ in ROWS]
+    assert parquet.ParquetFile(path).metadata.num_row_groups == 2
+    write_rows([], path, 0)
+    assert parquet.read_table(path).schema == table.schema
+
+
+@pytest.mark.parametrize("name", ["answers.csv", "answers.jsonl", "answers.parquet"])
+def test_what_was_there_stays_until_all_is_written(name: str, tmp_path: Path) -> None:
+    def interrupted() -> Iterator[tuple[Row, bool]]:
+        yield ROWS[0]
+        raise KeyboardInterrupt
+
+    path = tmp_path / name
+    path.write_text("before")
+    with pytest.raises(KeyboardInterrupt):
+        write_rows(interrupted(), path, 2)
+    assert [one.name for one in tmp_path.iterdir()] == [name]
+    assert path.read_text() == "before"
+
+
+def test_where_answers_go(tmp_path: Path) -> None:
+    assert check_out(None) is None
+    assert check_out(str(tmp_path / "answers.csv")) == tmp_path / "answers.csv"
+    for out in ("answers", "answers.xlsx", "answers.csv.gz"):
+        with pytest.raises(ConfigError, match=r"must end in \.csv, \.jsonl, \.parquet"):
+            check_out(str(tmp_path / out))
+    with pytest.raises(ConfigError, match="there is no"):
+        check_out(str(tmp_path / "missing" / "answers.csv"))
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(ConfigError, match="that is a folder"):
+        check_out(str(tmp_path / "folder.csv"))
+
+
+def test_parquet_without_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def without(name: str, *_: Any) -> None:
+        assert name == "pyarrow"
+
+    monkeypatch.setattr(answers_file, "find_spec", without)
+    with pytest.raises(ConfigError, match="pip install pyarrow"):
+        check_out(str(tmp_path / "answers.parquet"))
+    assert check_out(str(tmp_path / "answers.csv"))

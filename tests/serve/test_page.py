@@ -1,0 +1,232 @@
+from __future__ import annotations
+
+import base64
+import io
+import json
+import shutil
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import dogbreeds
+from dogbreeds.data.folders import Photo
+from dogbreeds.serve.card import card
+from dogbreeds.serve.examples import DIRECTORY, load_examples, save_examples
+from dogbreeds.serve.handler import Handler
+from dogbreeds.serve.messages import JSON, Refused, answer_to, question_of
+from dogbreeds.training import train
+from tests.conftest import Compose
+
+pytestmark = pytest.mark.slow
+
+playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
+PAGE = Path(dogbreeds.__file__).parent / "serve" / "page"
+TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+POLICY = "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; form-action 'self'"
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync"]
+PATIENCE_MS = 15_000
+
+
+class Server(ThreadingHTTPServer):
+    """The contract that the page is written against, and what was asked of it."""
+
+    def __init__(self, handler: Handler, package: Path) -> None:
+        super().__init__(("127.0.0.1", 0), Requests)
+        self.handler, self.package = handler, package
+        self.loading = False
+        self.asked: list[tuple[str, bytes]] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class Requests(BaseHTTPRequestHandler):
+    server: Server
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        package, handler = self.server.package, self.server.handler
+        examples = load_examples(package)
+        known = {
+            "/ping": lambda: {},
+            "/card": lambda: card(handler.description),
+            "/examples": lambda: [{"name": one.file, "breed": one.breed} for one in examples],
+        }
+        file = PAGE / (self.path.lstrip("/") or "index.html")
+        if self.path == "/ping" and self.server.loading:
+            self._refuse(Refused(503, "loading", "The model is being loaded."))
+        elif self.path in known:
+            self._answer(200, json.dumps(known[self.path]()).encode(), JSON)
+        elif self.path.startswith(f"/{DIRECTORY}/"):
+            self._answer(200, (package / self.path.lstrip("/")).read_bytes(), "image/jpeg")
+        else:
+            self._answer(200, file.read_bytes(), TYPES[file.suffix])
+
+    def do_POST(self) -> None:
+        body, kind = self.rfile.read(int(self.headers["content-length"])), self.headers["content-type"]
+        self.server.asked.append((kind, body))
+        try:
+            question = question_of(body, kind, most_photos=1)
+            ranked = question.ranked(self.server.handler.answers(question.photos))
+        except Refused as refused:
+            self._refuse(refused)
+        else:
+            self._answer(200, *answer_to(ranked, "", many=question.many))
+
+    def _refuse(self, refused: Refused) -> None:
+        self._answer(refused.status, refused.body(), JSON)
+
+    def _answer(self, status: int, body: bytes, kind: str) -> None:
+        self.send_response(status)
+        for name, value in {
+            "content-type": kind,
+            "content-security-policy": POLICY,
+            "server-timing": "app;dur=7.5",
+        }.items():
+            self.send_header(name, value)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+def drawn(seed: int, side: int = 96, form: str = "PNG") -> bytes:
+    values = np.random.default_rng(seed).integers(0, 30 * (seed + 1), (side, side, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(values).save(buffer, form)
+    return buffer.getvalue()
+
+
+def sent(seed: int, name: str = "dog.png") -> dict[str, Any]:
+    return {"name": name, "mimeType": "image/png", "buffer": drawn(seed)}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def server(config: Compose) -> Iterator[Server]:
+    package = train(config("epochs=1", "model.examples=0")).directory / "model"
+    handler = Handler.load(package)
+    photos = []
+    for label in range(2):
+        path = package.parent / f"{label}.png"
+        path.write_bytes(drawn(label))
+        photos.append(Photo(path, label, str(label)))
+    save_examples(package, photos, handler)
+    with Server(handler, package) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def page(browser: Any, server: Server) -> Iterator[Any]:
+    context = browser.new_context(viewport={"width": 390, "height": 844})
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE_MS)
+    requests: list[str] = []
+    troubles: list[str] = []
+    page.on("request", lambda request: requests.append(request.url))
+    page.on("pageerror", lambda error: troubles.append(str(error)))
+    # A refused photo is logged by the browser too; a violated policy is what matters.
+    page.on("console", lambda said: troubles.append(said.text) if "Content Security Policy" in said.text else None)
+    yield page
+    assert requests
+    assert not [url for url in requests if not url.startswith((server.url, "blob:", "data:"))]
+    assert not troubles
+    context.close()
+
+
+def test_the_page_from_the_first_look_to_the_last_photo(page: Any, server: Server) -> None:
+    server.loading = True
+    page.goto(server.url)
+    page.wait_for_selector("#standing.loading")
+    page.set_input_files("#files", sent(3))
+    page.wait_for_selector("#asking.busy")
+    assert not server.asked
+    server.loading = False
+    page.wait_for_selector("#answer .percent")
+    (answer,) = server.handler.predict([drawn(3)])
+    assert page.inner_text(".name") == answer[0].breed
+    assert page.locator("#bars .breed").all_inner_texts() == [one.breed for one in answer]
+    assert page.locator("#bars .share").first.inner_text() == f"{100 * answer[0].probability:.1f}\u00a0%"
+    assert "7.5 ms of it on the server" in page.inner_text("#timing")
+    assert answer[0].breed in page.inner_text("#spoken")
+
+    page.wait_for_selector("#card:not([hidden])")
+    scores = server.handler.description.metrics
+    assert f"{100 * scores['test/accuracy']:.1f}\u00a0%" in page.inner_text("#tiles")
+    breeds = [one["breed"] for one in card(server.handler.description)["classes"]]
+    assert page.locator("#classes .breed").all_inner_texts() == breeds
+    page.fill("#filter", breeds[1].upper())
+    assert page.locator("#classes li:visible .breed").all_inner_texts() == [breeds[1]]
+
+    page.set_input_files("#files", {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"no photo"})
+    page.wait_for_selector("#trouble:visible")
+    assert "cannot be read (not an image)" in page.inner_text("#trouble")
+    assert not page.locator("#answer").is_visible()
+    page.click("#gallery li:last-child button")
+    page.wait_for_selector("#answer:visible")
+
+    page.set_input_files("#files", [sent(seed, f"{seed}.png") for seed in range(3)])
+    page.locator("#gallery b").nth(3).wait_for()
+    names = page.locator("#gallery li:not(.bad) .file").all_inner_texts()
+    assert names == ["0.png", "1.png", "2.png", "dog.png"]
+    said = page.locator("#gallery li:not(.bad) .said").all_inner_texts()
+    expected = [ranked[0] for ranked in server.handler.predict([drawn(seed) for seed in (0, 1, 2, 3)])]
+    assert said == [f"{best.breed} {100 * best.probability:.0f}\u00a0%" for best in expected]
+    page.click("#clear")
+    assert page.inner_text(".name") == "Waiting for a photo"
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_examples_and_photos_that_are_dropped_or_large(page: Any, server: Server) -> None:
+    page.goto(server.url)
+    examples = load_examples(server.package)
+    page.wait_for_selector("#thumbs button")
+    assert page.locator("#thumbs button").all_inner_texts() == [one.breed for one in examples]
+    page.click("#thumbs li:nth-child(2) button")
+    page.wait_for_selector("#answer .percent")
+    assert page.inner_text(".name") == examples[1].answer["breed"]
+    assert server.asked[-1][1] == (server.package / DIRECTORY / examples[1].file).read_bytes()
+
+    encoded = base64.b64encode(drawn(5)).decode()
+    page.evaluate(
+        """async (encoded) => {
+            const bytes = Uint8Array.from(atob(encoded), (letter) => letter.charCodeAt(0));
+            const transfer = new DataTransfer();
+            transfer.items.add(new File([bytes], "dropped.png", { type: "image/png" }));
+            document.body.dispatchEvent(new DragEvent("drop", { dataTransfer: transfer, bubbles: true }));
+        }""",
+        encoded,
+    )
+    page.locator("#gallery li", has_text="dropped.png").locator("b").wait_for()
+    assert server.asked[-1] == ("image/png", drawn(5))
+
+    large = drawn(7, side=1400)
+    assert len(large) > 1_500_000
+    page.set_input_files("#files", {"name": "large.png", "mimeType": "image/png", "buffer": large})
+    page.locator("#gallery li", has_text="large.png").locator("b").wait_for()
+    kind, body = server.asked[-1]
+    assert kind == "image/jpeg"
+    assert len(body) < len(large) / 2
+    assert Image.open(io.BytesIO(body)).size == (1024, 1024)
