@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,7 +31,8 @@ def tiny_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_package(directory, described(FOUR), network(described(FOUR)))
     (directory / "examples").mkdir()
     (directory / "examples" / "pug.png").write_bytes(photo(3))
-    (directory / "examples" / "notes.txt").write_text("no photo")
+    listed = [{"file": "pug.png", "label": "002.Pug", "breed": "Pug", "answer": {}}]
+    (directory / "examples" / "examples.json").write_text(json.dumps(listed))
     return directory
 
 

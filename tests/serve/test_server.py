@@ -48,6 +48,7 @@ def test_the_bytes_of_a_photo(server: Served, tiny_handler: Handler, form: str, 
     reply = server.ask(content, kind)
     assert (reply.status, reply.headers["content-type"]) == (200, "application/json")
     assert same(reply.json, expected(tiny_handler, content))
+    assert 0 < float(reply.headers["server-timing"].removeprefix("total;dur=")) < 1000 * PATIENCE
     assert reply.json["breed"] == reply.json["top"][0]["breed"]
 
 
@@ -103,11 +104,15 @@ def test_bodies_in_chunks_and_with_permission(server: Served, tiny_handler: Hand
 def test_what_surrounds_the_answers(server: Served) -> None:
     assert server.get("/ping").json == {"status": "ready"}
     assert server.get("/card").json["backbone"] == "squeezenet1_1"
-    assert server.get("/examples").json == ["pug.png"]
+    assert server.get("/examples").json == [{"name": "pug.png", "breed": "Pug"}]
     example = server.get("/examples/pug.png")
     assert (example.headers["content-type"], example.body) == ("image/png", photo(3))
-    for path in ("/examples/notes.txt", "/examples/../model.json", "/examples/%2e%2e/model.json", "/model.json"):
+    for path in ("/examples/examples.json", "/examples/../model.json", "/examples/%2e%2e/model.json", "/model.json"):
         assert (server.get(path).status, server.get(path).code) == (404, "not_found")
+    page = server.get("/")
+    assert (page.status, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert page.body == server.get("/index.html").body
+    assert server.get("/style.css").headers["content-type"] == "text/css; charset=utf-8"
     policy = server.get("/ping").headers["content-security-policy"]
     assert "default-src 'self'" in policy
     assert "unsafe" not in policy

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,11 +15,11 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from dogbreeds.data.layout import EXTENSIONS
 from dogbreeds.serve import metrics as measured
 from dogbreeds.serve.batching import Answer, Batcher
 from dogbreeds.serve.card import card
 from dogbreeds.serve.edge import INVOCATIONS, Edge
+from dogbreeds.serve.examples import DIRECTORY, load_examples
 from dogbreeds.serve.handler import Handler
 from dogbreeds.serve.intake import ClientGoneError, Intake
 from dogbreeds.serve.limits import Limits
@@ -26,7 +27,6 @@ from dogbreeds.serve.messages import JSON, Refused, answer_to, check_accept, que
 from dogbreeds.serve.metrics import Metrics
 
 _PAGE = Path(__file__).parent / "page"
-_EXAMPLES = "examples"
 _WORDS = {404: ("not_found", "There is nothing at {path}."), 405: ("wrong_method", "{path} does not take {method}.")}
 
 
@@ -45,6 +45,9 @@ class Application:
             handler: Answers for photos.
             package: Its directory, which may hold example photos.
             limits: What is taken from clients.
+
+        Raises:
+            PackageError: The list of example photos is damaged.
         """
         self.metrics = Metrics(handler.description)
         self.batcher = Batcher(
@@ -62,7 +65,7 @@ class Application:
             Route("/ping", self._ping),
             Route("/metrics", self._metrics),
             Route("/card", _json(lambda: _card(handler, self.batcher))),
-            *_examples(package / _EXAMPLES),
+            *_examples(package),
             *_page(),
         ]
         inner = Starlette(
@@ -109,6 +112,7 @@ class _Invocations:
         self._batcher, self._intake, self._metrics, self._limits = batcher, intake, metrics, limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        began = time.perf_counter()
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         client = scope["client"][0] if scope["client"] else ""
         accept = headers.get(b"accept", "")
@@ -128,7 +132,11 @@ class _Invocations:
         except Refused as refused:
             await _answer(refused, self._batcher.retry_after)(scope, receive, send)
             return
-        head = [(b"content-type", kind.encode()), (b"content-length", str(len(content)).encode())]
+        head = [
+            (b"content-type", kind.encode()),
+            (b"content-length", b"%d" % len(content)),
+            (b"server-timing", b"total;dur=%.1f" % (1000 * (time.perf_counter() - began))),
+        ]
         await send({"type": "http.response.start", "status": 200, "headers": head})
         await send({"type": "http.response.body", "body": content})
 
@@ -196,18 +204,21 @@ def _file(path: Path) -> Callable[[Request], object]:
     return endpoint
 
 
-def _examples(directory: Path) -> list[Route]:
-    """The photos that a package carries, each at its name, and the list of their names."""
-    paths = sorted(directory.iterdir()) if directory.is_dir() else []
-    photos = [path for path in paths if path.suffix.lower() in EXTENSIONS]
-    names = [path.name for path in photos]
+def _examples(package: Path) -> list[Route]:
+    """The photos that a package carries, each at its name, and the list of them.
+
+    Raises:
+        PackageError: Their list is damaged.
+    """
+    examples = load_examples(package)
+    listed = [{"name": example.file, "breed": example.breed} for example in examples]
+    files = {example.file: package / DIRECTORY / example.file for example in examples}
     return [
-        Route("/examples", _json(lambda: names)),
-        *(Route(f"/examples/{path.name}", _file(path)) for path in photos),
+        Route("/examples", _json(lambda: listed)),
+        *(Route(f"/examples/{name}", _file(path)) for name, path in files.items()),
     ]
 
 
 def _page() -> list[Route]:
     files = {path.relative_to(_PAGE).as_posix(): path for path in _PAGE.rglob("*") if path.is_file()}
-    routes = [Route(f"/{name}", _file(path)) for name, path in files.items()]
-    return [Route("/", _file(files["index.html"])), *routes] if routes else []
+    return [Route("/", _file(files["index.html"])), *(Route(f"/{name}", _file(path)) for name, path in files.items())]
