@@ -49,6 +49,8 @@ def claims_and_bombs() -> Iterator[bytes]:
     # Both are what they say they are.
     yield png(10_000, 10_000, zeros)
     yield png(1, 10_000_000, zlib.compress(bytes(20_000_000), 9))
+    # Few pixels, until the shorter side is brought to what a backbone wants.
+    yield png(4, 200_000, zlib.compress(bytes(400_000), 9))
     # More pixels, and more text, than there should be.
     yield png(32, 32, zeros)
     yield png(32, 32, zlib.compress(bytes(160)), (b"zTXt", b"Comment\0\0" + zlib.compress(bytes(50_000_000), 9)))

@@ -14,6 +14,8 @@ from tests.serve.conftest import SMALL_LIMITS
 from tests.serve.served import Reply, Served, invocation, is_closed, read_reply, send, served
 from tests.serve.test_handler import photo
 
+pytestmark = pytest.mark.slow
+
 GOOD = invocation(photo(4), "image/png")
 
 

@@ -11,6 +11,7 @@ import math
 import signal
 import socket
 import sys
+import warnings
 from collections.abc import Generator
 from pathlib import Path
 
@@ -67,6 +68,8 @@ def serve(package: Path, limits: Limits, *, host: str, port: int, cache: Path) -
     directory = nested if (nested / DESCRIPTION).is_file() and not (package / DESCRIPTION).is_file() else package
     handler = Handler.load(directory, keeper=Artefacts.of(cache))
     Image.MAX_IMAGE_PIXELS = limits.pixels
+    # Such photos are refused, and that is all there is to say.
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     application = Application(handler, directory, limits)
     with _listening(host, port) as listener:
         sys.setswitchinterval(_SWITCH_SECONDS)
