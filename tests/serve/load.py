@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import random
+import select
 import signal
+import socket
 import statistics
 import sys
 import threading
@@ -80,6 +82,10 @@ def load(
                     continue
                 with lock:
                     seen.hostile[reply.status] += 1
+            if ending.is_set() and _is_closed(connection):
+                # It was idle when the server ended.
+                connection.close()
+                return
             content = chance.choice(contents)
             began = time.perf_counter()
             send(connection, invocation(content, "image/jpeg"))
@@ -105,6 +111,11 @@ def load(
         for one in running:
             one.result()
     return seen
+
+
+def _is_closed(connection: socket.socket) -> bool:
+    readable, _, _ = select.select([connection], [], [], 0)
+    return bool(readable)
 
 
 def _judge(seen: Load, reply: Reply, wanted: Any, tolerance: float) -> None:

@@ -194,6 +194,8 @@ def test_a_signal_ends_it_when_all_is_answered(tiny_package: Path, tiny_handler:
     # A run directory will do.
     with served(tiny_package.parent) as server:
         whole = [server.connect() for _ in range(12)]
+        asking = server.connect()
+        send(asking, b"GET /ping HT")
         begun = [server.connect() for _ in range(3)]
         idle = [server.connect() for _ in range(3)]
         request = invocation(photo(4), "image/png")
@@ -211,6 +213,8 @@ def test_a_signal_ends_it_when_all_is_answered(tiny_package: Path, tiny_handler:
         ending.start()
         while accepts(server):
             time.sleep(0.02)
+        send(asking, b"TP/1.1\r\n\r\n")
+        assert read_reply(asking).code == "draining"
         for place, connection in zip((10, 100, len(request) - 10), begun, strict=True):
             send(connection, request[place:])
         for connection in (*whole, *begun):
@@ -220,7 +224,7 @@ def test_a_signal_ends_it_when_all_is_answered(tiny_package: Path, tiny_handler:
             assert is_closed(connection)
         ending.join(PATIENCE)
         assert ended == [0]
-        for connection in (*whole, *begun, *idle):
+        for connection in (*whole, *begun, *idle, asking):
             connection.close()
 
 

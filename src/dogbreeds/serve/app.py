@@ -36,6 +36,7 @@ class Application:
     Attributes:
         metrics: What is counted.
         batcher: What computes.
+        stopping: Whether the server ends when what is open is answered, of which `/ping` tells.
     """
 
     def __init__(self, handler: Handler, package: Path, limits: Limits) -> None:
@@ -49,6 +50,7 @@ class Application:
         Raises:
             PackageError: The list of example photos is damaged.
         """
+        self.stopping = False
         self.metrics = Metrics(handler.description)
         self.batcher = Batcher(
             handler,
@@ -92,7 +94,7 @@ class Application:
         await asyncio.to_thread(self.batcher.close)
 
     async def _ping(self, _: Request) -> Response:
-        refused = self.batcher.condition
+        refused = Refused(503, "draining", "The server is stopping.") if self.stopping else self.batcher.condition
         if refused is not None:
             raise refused
         return JSONResponse({"status": "ready"})

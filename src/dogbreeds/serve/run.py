@@ -14,6 +14,7 @@ import sys
 import warnings
 from collections.abc import Generator
 from pathlib import Path
+from types import FrameType
 
 import uvicorn
 from PIL import Image
@@ -39,6 +40,14 @@ _BACKLOG = 2048
 
 class _Server(uvicorn.Server):
     """uvicorn's server, which after a signal has done its work: it does not send the signal to itself again."""
+
+    def __init__(self, config: uvicorn.Config, application: Application) -> None:
+        super().__init__(config)
+        self._application = application
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._application.stopping = True
+        super().handle_exit(sig, frame)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -93,7 +102,7 @@ def serve(package: Path, limits: Limits, *, host: str, port: int, cache: Path) -
         print(f"Serving {directory} at http://{shown}:{bound} (Ctrl+C ends it).", flush=True)
         if not ipaddress.ip_address(address).is_loopback:
             log.warning("host=%s: whoever reaches this machine can ask. There is no authentication.", host)
-        _Server(config).run(sockets=[listener])
+        _Server(config, application).run(sockets=[listener])
 
 
 def _listening(host: str, port: int) -> socket.socket:
