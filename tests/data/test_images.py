@@ -255,6 +255,18 @@ def test_error_without_a_message_gets_one(monkeypatch: pytest.MonkeyPatch) -> No
         decode(b"anything")
 
 
+@pytest.mark.parametrize("size", [(1, 251), (501, 2), (1, 1_000_000)])
+def test_lines_of_pixels_are_no_photos(size: tuple[int, int]) -> None:
+    """Their shorter side would be brought to hundreds of pixels."""
+    file = io.BytesIO()
+    Image.new("L", size).save(file, "PNG")
+    with pytest.raises(UnreadableImageError, match="too many pixels"):
+        decode(file.getvalue())
+    file = io.BytesIO()
+    Image.new("L", (250, 1)).save(file, "PNG")
+    assert decode(file.getvalue()).size == (250, 1)
+
+
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("side", [40, 64])
 def test_decompression_bomb(monkeypatch: pytest.MonkeyPatch, side: int) -> None:

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+from dogbreeds.bench.asking import Asked
 from dogbreeds.bench.pixel_loop import LoopTimes
 from dogbreeds.errors import UserError
 
@@ -26,6 +27,12 @@ def run(*arguments: str) -> float:
 def pixel_loop(folder: Path, photos: int) -> LoopTimes:
     """Times the loop of the replaced systems on a sample of a folder's photos."""
     return LoopTimes(**json.loads(_output("-m", "dogbreeds.bench.pixel_loop", str(folder), str(photos))))
+
+
+def asking(port: int, clients: int, requests: int, folder: Path) -> Asked:
+    """Has clients ask the server at a port for the photos of a folder."""
+    numbers = (str(number) for number in (port, clients, requests))
+    return Asked(**json.loads(_output("-m", "dogbreeds.bench.asking", *numbers, str(folder))))
 
 
 def _output(*arguments: str) -> str:

@@ -13,7 +13,7 @@ from dogbreeds.bench.table import write
 from dogbreeds.config import load
 from dogbreeds.errors import ConfigError
 
-CASES = ("trunk", "store", "head", "trials", "search", "watching", "equivalence")
+CASES = ("trunk", "store", "head", "trials", "search", "watching", "serve", "equivalence")
 
 
 def run(config: DictConfig) -> None:

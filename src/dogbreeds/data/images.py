@@ -18,6 +18,8 @@ DECODING = 1
 
 # Decoded at twice the size that it is resized to, a photo looks as it does from all its pixels.
 _SPARE = 2
+# Longer by shorter side. A line of ten million pixels, a few kilobytes of PNG, would be resized to a terabyte.
+_MOST_SLENDER = 250
 #: The kinds of images that are read, whatever a file is called. Pillow knows many more, some of which start other
 #: programs or are seldom looked after.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
@@ -105,7 +107,12 @@ def _from_wide(image: Image.Image) -> Image.Image:
 
 
 def has_too_many_pixels(image: Image.Image) -> bool:
-    """Says whether an image would fill memory; Pillow only warns up to twice its limit, and warnings can be off."""
+    """Says whether an image would fill memory, as it is or resized to the shorter side that a backbone wants.
+
+    Pillow only warns up to twice its limit, and warnings can be off.
+    """
+    if max(image.size) > _MOST_SLENDER * min(image.size):
+        return True
     return Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS
 
 

@@ -1,0 +1,32 @@
+"""Let a trained model answer over HTTP: python scripts/serve.py model=<run directory> port=8080."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from dogbreeds.entry import entry_point
+from dogbreeds.errors import ConfigError
+
+_PACKAGES = ("starlette", "uvicorn", "httptools", "prometheus_client")
+
+
+@entry_point("serve")
+def main(cfg: DictConfig) -> None:
+    missing = [name for name in _PACKAGES if find_spec(name) is None]
+    if missing:
+        raise ConfigError(f"This needs {' and '.join(missing)}: pip install 'dogbreeds[serve]', or make install.")
+
+    from dogbreeds.serve.limits import limits_of
+
+    limits = limits_of(cfg.limits)
+
+    from dogbreeds.serve.run import serve
+
+    serve(Path(cfg.model), limits, host=cfg.host, port=cfg.port, cache=Path(cfg.cache.dir))
+
+
+if __name__ == "__main__":
+    main()

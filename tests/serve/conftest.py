@@ -1,0 +1,47 @@
+"""A tiny package, and a server of it that several tests ask."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from dogbreeds.model.package import save_package
+from dogbreeds.serve.handler import Handler
+from tests.serve.served import Served, served
+from tests.serve.test_handler import FOUR, described, network, photo
+
+#: Small enough to be reached by a test, large enough for a busy machine.
+SMALL_LIMITS = (
+    "limits.body_bytes=300_000",
+    "limits.held_bytes=20_000_000",
+    "limits.header_bytes=8_192",
+    "limits.pixels=1_000_000",
+    "limits.photos=8",
+    "limits.receive_seconds=2.5",
+)
+
+
+@pytest.fixture(scope="session")
+def tiny_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("served") / "model"
+    save_package(directory, described(FOUR), network(described(FOUR)))
+    (directory / "examples").mkdir()
+    (directory / "examples" / "pug.png").write_bytes(photo(3))
+    listed = [{"file": "pug.png", "label": "002.Pug", "breed": "Pug", "answer": {}}]
+    (directory / "examples" / "examples.json").write_text(json.dumps(listed))
+    return directory
+
+
+@pytest.fixture(scope="session")
+def tiny_handler(tiny_package: Path) -> Handler:
+    return Handler.load(tiny_package, torch.device("cpu"))
+
+
+@pytest.fixture(scope="session")
+def server(tiny_package: Path) -> Iterator[Served]:
+    with served(tiny_package, *SMALL_LIMITS) as running:
+        yield running

@@ -1,0 +1,319 @@
+"""The queue before the lanes: what is together in a batch, what is refused, and what nobody waits for any more."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+import pytest
+
+from dogbreeds.data.images import UnreadableImageError
+from dogbreeds.serve.batching import Answer, Batcher
+from dogbreeds.serve.handler import Handler
+from dogbreeds.serve.messages import Ranked, Refused
+
+PATIENCE = 20.0
+
+
+@dataclass
+class Engine:
+    name: str = "torch"
+    batch_size: int = 4
+    lanes: int = 1
+
+
+class Gated:
+    """A handler that answers each photo with its own text, as soon as the gate is open."""
+
+    def __init__(self, batch_size: int = 4, lanes: int = 1) -> None:
+        self.engine = Engine(batch_size=batch_size, lanes=lanes)
+        self.batches: list[list[bytes]] = []
+        self.gate = threading.Event()
+        self.taken = threading.Semaphore(0)
+
+    def answers(self, contents: Sequence[bytes]) -> list[Answer]:
+        if contents[0].startswith(b"\x89PNG"):
+            # The one that warms the engine.
+            return [[]]
+        self.batches.append(list(contents))
+        self.taken.release()
+        assert self.gate.wait(PATIENCE)
+        if b"poison" in contents:
+            raise ValueError("a photo that nothing was prepared for")
+        return [UnreadableImageError("no photo") if one == b"bad" else answer(one) for one in contents]
+
+
+def answer(photo: bytes) -> list[Ranked]:
+    return [Ranked(photo.decode(), 0, 1.0)]
+
+
+@asynccontextmanager
+async def started(
+    handler: Any, most_waiting: int = 8, patience: float = PATIENCE, on_batch: Callable[[int], object] = id
+) -> AsyncIterator[Batcher]:
+    batcher = Batcher(cast(Handler, handler), most_waiting=most_waiting, patience=patience, on_batch=on_batch)
+    batcher.start()
+    try:
+        await until(lambda: batcher.condition is None)
+        yield batcher
+    finally:
+        handler.gate.set()
+        await asyncio.to_thread(batcher.close)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+async def taken(handler: Gated) -> None:
+    assert await asyncio.to_thread(handler.taken.acquire, timeout=PATIENCE)
+
+
+def test_a_busy_lane_makes_batches_and_an_idle_one_takes_what_is_there() -> None:
+    handler, sizes = Gated(), []
+
+    async def scenario() -> None:
+        async with started(handler, on_batch=sizes.append) as batcher:
+            futures = [batcher.submit([b"0"])]
+            await taken(handler)
+            assert (batcher.busy, batcher.waiting) == (1, 0)
+            futures += [batcher.submit([str(number).encode()]) for number in range(1, 7)]
+            assert batcher.waiting == 6
+            handler.gate.set()
+            assert [found for (found,) in await asyncio.gather(*futures)] == [
+                answer(str(number).encode()) for number in range(7)
+            ]
+            assert (batcher.busy, batcher.waiting) == (0, 0)
+
+    asyncio.run(scenario())
+    assert handler.batches == [[b"0"], [b"1", b"2", b"3", b"4"], [b"5", b"6"]]
+    assert sizes == [1, 4, 2]
+
+
+def test_photos_of_a_request_are_shared_by_lanes_and_answered_in_order() -> None:
+    handler = Gated(batch_size=1, lanes=3)
+
+    async def scenario() -> None:
+        async with started(handler) as batcher:
+            future = batcher.submit([b"a", b"b", b"c", b"d", b"e"])
+            for _ in range(3):
+                await taken(handler)
+            assert (batcher.busy, batcher.waiting) == (3, 2)
+            handler.gate.set()
+            assert await future == [answer(photo) for photo in (b"a", b"b", b"c", b"d", b"e")]
+
+    asyncio.run(scenario())
+
+
+def test_photos_that_do_not_fit_are_refused_together() -> None:
+    handler = Gated()
+
+    async def scenario() -> None:
+        async with started(handler, most_waiting=5) as batcher:
+            first = batcher.submit([b"0"])
+            await taken(handler)
+            assert batcher.retry_after == 1
+            second = batcher.submit([b"1", b"2", b"3"])
+            with pytest.raises(Refused, match="3 photos are waiting") as caught:
+                batcher.submit([b"4", b"5", b"6"])
+            assert (caught.value.status, caught.value.code) == (503, "busy")
+            assert batcher.waiting == 3
+            third = batcher.submit([b"7", b"8"])
+            handler.gate.set()
+            assert await first == [answer(b"0")]
+            assert len(await second) == 3
+            assert len(await third) == 2
+
+    asyncio.run(scenario())
+    assert [photo for batch in handler.batches for photo in batch] == [b"0", b"1", b"2", b"3", b"7", b"8"]
+
+
+def test_a_bad_photo_harms_no_other() -> None:
+    handler = Gated()
+
+    async def scenario() -> None:
+        async with started(handler) as batcher:
+            futures = [batcher.submit([b"0"])]
+            await taken(handler)
+            futures += [batcher.submit([b"good"]), batcher.submit([b"bad"]), batcher.submit([b"fine"])]
+            handler.gate.set()
+            answers = await asyncio.gather(*futures)
+            assert answers[1:4:2] == [[answer(b"good")], [answer(b"fine")]]
+            assert isinstance(answers[2][0], UnreadableImageError)
+
+    asyncio.run(scenario())
+    assert handler.batches[1] == [b"good", b"bad", b"fine"]
+
+
+def test_a_failing_batch_is_told_to_its_requests_and_the_lane_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    handler = Gated(batch_size=2)
+
+    async def scenario() -> None:
+        async with started(handler) as batcher:
+            first = batcher.submit([b"0"])
+            await taken(handler)
+            # The second request is computed in two batches, of which one fails.
+            futures = [batcher.submit([b"1"]), batcher.submit([b"poison", b"2", b"3"]), batcher.submit([b"4"])]
+            handler.gate.set()
+            assert await first == [answer(b"0")]
+            for future in futures[:2]:
+                with pytest.raises(Refused) as caught:
+                    await future
+                assert (caught.value.status, caught.value.code) == (500, "failed")
+            assert await futures[2] == [answer(b"4")]
+            assert await batcher.submit([b"5"]) == [answer(b"5")]
+            assert batcher.condition is None
+
+    asyncio.run(scenario())
+    assert "a photo that nothing was prepared for" in caplog.text
+    assert "Traceback" in caplog.text
+
+
+@pytest.mark.parametrize("end", ["cancelled", "refused"])
+def test_what_nobody_waits_for_is_not_computed(end: str) -> None:
+    handler = Gated()
+
+    async def scenario() -> None:
+        async with started(handler, most_waiting=4) as batcher:
+            first = batcher.submit([b"0"])
+            await taken(handler)
+            gone = batcher.submit([b"gone", b"gone too"])
+            last = batcher.submit([b"1", b"2"])
+            if end == "cancelled":
+                gone.cancel()
+            else:
+                gone.set_exception(Refused(503, "busy", "There was no answer."))
+                with pytest.raises(Refused):
+                    await gone
+            await until(lambda: batcher.waiting == 2)
+            # There is room again.
+            newest = batcher.submit([b"3", b"4"])
+            handler.gate.set()
+            await asyncio.gather(first, last, newest)
+
+    asyncio.run(scenario())
+    assert handler.batches == [[b"0"], [b"1", b"2", b"3", b"4"]]
+
+
+def test_an_answer_that_comes_too_late_is_thrown_away() -> None:
+    handler = Gated()
+
+    async def scenario() -> None:
+        async with started(handler) as batcher:
+            gone = batcher.submit([b"0"])
+            await taken(handler)
+            gone.cancel()
+            handler.gate.set()
+            assert await batcher.submit([b"1"]) == [answer(b"1")]
+
+    asyncio.run(scenario())
+
+
+def test_before_the_engine_runs_nothing_is_taken() -> None:
+    class Slow(Gated):
+        def answers(self, contents: Sequence[bytes]) -> list[Answer]:
+            assert self.gate.wait(PATIENCE)
+            return super().answers(contents)
+
+    handler = Slow()
+
+    async def scenario() -> None:
+        batcher = Batcher(cast(Handler, handler), most_waiting=8, patience=PATIENCE, on_batch=id)
+        batcher.start()
+        with pytest.raises(Refused) as caught:
+            batcher.submit([b"0"])
+        assert (caught.value.status, caught.value.code) == (503, "loading")
+        handler.gate.set()
+        await until(lambda: batcher.condition is None)
+        assert await batcher.submit([b"0"]) == [answer(b"0")]
+        await asyncio.to_thread(batcher.close)
+
+    asyncio.run(scenario())
+
+
+def test_an_engine_that_does_not_start_is_dead(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(Gated):
+        def answers(self, contents: Sequence[bytes]) -> list[Answer]:
+            raise RuntimeError("no memory on the device")
+
+    async def scenario() -> None:
+        batcher = Batcher(cast(Handler, Broken()), most_waiting=8, patience=PATIENCE, on_batch=id)
+        batcher.start()
+        await until(lambda: batcher.condition is not None and batcher.condition.code == "dead")
+        with pytest.raises(Refused) as caught:
+            batcher.submit([b"0"])
+        assert caught.value.status == 500
+        await asyncio.to_thread(batcher.close)
+
+    asyncio.run(scenario())
+    assert "no memory on the device" in caplog.text
+
+
+def test_a_stuck_lane_is_dead() -> None:
+    handler = Gated()
+
+    async def scenario() -> None:
+        async with started(handler, patience=0.05) as batcher:
+            future = batcher.submit([b"0"])
+            await until(lambda: batcher.condition is not None)
+            assert batcher.condition is not None
+            assert (batcher.condition.status, batcher.condition.code) == (500, "dead")
+            handler.gate.set()
+            await future
+            await until(lambda: batcher.condition is None)
+
+    asyncio.run(scenario())
+
+
+def test_closing_answers_what_was_taken_and_refuses_the_rest() -> None:
+    handler = Gated(batch_size=1)
+
+    async def scenario() -> None:
+        async with started(handler) as batcher:
+            futures = [batcher.submit([str(number).encode()]) for number in range(4)]
+            await taken(handler)
+            closing = asyncio.ensure_future(asyncio.to_thread(batcher.close))
+            await until(lambda: batcher.condition is not None)
+            with pytest.raises(Refused) as caught:
+                batcher.submit([b"late"])
+            assert (caught.value.status, caught.value.code) == (503, "draining")
+            handler.gate.set()
+            assert len(await asyncio.gather(*futures)) == 4
+            await closing
+
+    asyncio.run(scenario())
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("lane-")]
+
+
+def test_the_wait_is_estimated_from_the_speed() -> None:
+    class Measured(Gated):
+        def answers(self, contents: Sequence[bytes]) -> list[Answer]:
+            if contents == [b"slow"]:
+                # Five photos per second, at most.
+                time.sleep(0.2)
+            return super().answers(contents)
+
+    handler = Measured(batch_size=1)
+    handler.gate.set()
+
+    async def scenario() -> None:
+        async with started(handler, most_waiting=1000) as batcher:
+            await batcher.submit([b"slow"])
+            handler.gate.clear()
+            waiting = batcher.submit([b"0"])
+            await until(lambda: batcher.busy == 1)
+            many = batcher.submit([b"1"] * 500)
+            # 100 seconds, but nobody is asked to wait longer than a minute.
+            assert batcher.retry_after == 60
+            many.cancel()
+            handler.gate.set()
+            await waiting
+
+    asyncio.run(scenario())

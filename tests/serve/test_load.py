@@ -1,0 +1,40 @@
+"""Clients that never stop, some hostile, and a signal in the middle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dogbreeds.serve.handler import Handler
+from dogbreeds.serve.messages import as_json
+from tests.serve.conftest import SMALL_LIMITS
+from tests.serve.load import hostile_requests, load
+from tests.serve.served import served
+from tests.serve.test_handler import photo
+
+pytestmark = pytest.mark.slow
+
+
+def test_many_clients_and_a_signal(tiny_package: Path, tiny_handler: Handler) -> None:
+    contents = [photo(seed, size=(80, 70), form="JPEG") for seed in range(9)]
+    photos = {content: as_json(tiny_handler.predict([content])[0]) for content in contents}
+    with served(tiny_package, *SMALL_LIMITS) as server:
+        seen = load(server, photos, hostile_requests(), seconds=4, clients=16, tolerance=2e-3)
+    assert seen.wrong == []
+    assert seen.unanswered == 0
+    assert seen.exit_status == 0
+    assert seen.statuses.keys() == {200}
+    assert seen.statuses[200] > 100
+    assert all(status < 500 for status in seen.hostile)
+    assert seen.hostile[422] > 0
+
+
+def test_a_queue_that_is_full_refuses_and_answers_the_rest(tiny_package: Path, tiny_handler: Handler) -> None:
+    content = photo(4, form="JPEG")
+    photos = {content: as_json(tiny_handler.predict([content])[0])}
+    with served(tiny_package, "limits.photos=1", "limits.waiting=1") as server:
+        seen = load(server, photos, hostile_requests(), seconds=2, clients=16, tolerance=2e-3)
+    assert seen.wrong == []
+    assert (seen.unanswered, seen.exit_status) == (0, 0)
+    assert seen.statuses.keys() == {200, 503}

@@ -1,0 +1,236 @@
+"""What the server answers, over a real connection, and how it starts and ends."""
+
+from __future__ import annotations
+
+import base64
+import json
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+from PIL import Image
+
+from dogbreeds.errors import ConfigError, UserError
+from dogbreeds.serve.handler import Handler
+from dogbreeds.serve.limits import limits_of
+from dogbreeds.serve.messages import as_json
+from dogbreeds.serve.run import serve
+from tests.conftest import ROOT
+from tests.serve.served import PATIENCE, Served, invocation, is_closed, read_reply, send, served
+from tests.serve.test_handler import FOUR, photo
+
+
+def in_base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+def expected(handler: Handler, content: bytes) -> Any:
+    return as_json(handler.predict([content])[0])
+
+
+def same(answer: Any, wanted: Any) -> bool:
+    """Whether two answers are the same but for the last digits, which a batch may change."""
+    return [one["index"] for one in answer["top"]] == [one["index"] for one in wanted["top"]] and answer[
+        "probability"
+    ] == pytest.approx(wanted["probability"], abs=2e-3)
+
+
+# Answers
+
+
+@pytest.mark.parametrize(("form", "kind"), [("JPEG", "image/jpeg"), ("PNG", "application/octet-stream; a=b")])
+def test_the_bytes_of_a_photo(server: Served, tiny_handler: Handler, form: str, kind: str) -> None:
+    content = photo(4, form=form)
+    reply = server.ask(content, kind)
+    assert (reply.status, reply.headers["content-type"]) == (200, "application/json")
+    assert same(reply.json, expected(tiny_handler, content))
+    assert 0 < float(reply.headers["server-timing"].removeprefix("total;dur=")) < 1000 * PATIENCE
+    assert reply.json["breed"] == reply.json["top"][0]["breed"]
+
+
+def test_photos_in_json(server: Served, tiny_handler: Handler) -> None:
+    contents = [photo(seed) for seed in range(5)]
+    one = server.ask(json.dumps({"image": in_base64(contents[0])}).encode(), "application/json")
+    assert same(one.json, expected(tiny_handler, contents[0]))
+    instances = [{"image": in_base64(content)} for content in contents]
+    many = server.ask(json.dumps({"instances": instances}).encode(), "application/json; charset=utf-8")
+    answers = many.json["predictions"]
+    assert len(answers) == 5
+    for answer, content in zip(answers, contents, strict=True):
+        assert same(answer, expected(tiny_handler, content))
+    (alone,) = server.ask(json.dumps({"instances": instances[:1]}).encode(), "application/json").json["predictions"]
+    assert same(alone, expected(tiny_handler, contents[0]))
+
+
+def test_an_answer_as_a_table(server: Served) -> None:
+    reply = server.ask(photo(4), "image/png", "Accept: text/csv")
+    index, breed, probability = reply.body.decode().strip().split(",")
+    assert (reply.status, reply.headers["content-type"]) == (200, "text/csv; charset=utf-8")
+    assert FOUR[int(index)].endswith(breed.replace(" ", "_"))
+    assert 0 < float(probability) <= 1
+
+
+def test_a_connection_is_kept_for_many_requests(server: Served, tiny_handler: Handler) -> None:
+    with server.connect() as connection:
+        for seed in range(6):
+            send(connection, invocation(photo(seed), "image/png"))
+            assert same(read_reply(connection).json, expected(tiny_handler, photo(seed)))
+        # All at once: they are answered in order.
+        send(connection, b"".join(invocation(photo(seed), "image/png") for seed in range(6)))
+        for seed in range(6):
+            assert same(read_reply(connection).json, expected(tiny_handler, photo(seed)))
+
+
+def test_bodies_in_chunks_and_with_permission(server: Served, tiny_handler: Handler) -> None:
+    content = photo(4)
+    chunks = b"".join(
+        b"%x\r\n%s\r\n" % (len(content[start : start + 700]), content[start : start + 700])
+        for start in range(0, len(content), 700)
+    )
+    head = b"POST /invocations HTTP/1.1\r\nHost: here\r\nContent-Type: image/png\r\n"
+    reply = server.send(head + b"Transfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n")
+    assert same(reply.json, expected(tiny_handler, content))
+    with server.connect() as connection:
+        send(connection, invocation(content, "image/png", "Expect: 100-continue")[: -len(content)])
+        assert connection.recv(25) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        send(connection, content)
+        assert same(read_reply(connection).json, expected(tiny_handler, content))
+
+
+def test_what_surrounds_the_answers(server: Served) -> None:
+    assert server.get("/ping").json == {"status": "ready"}
+    assert server.get("/card").json["backbone"] == "squeezenet1_1"
+    assert server.get("/examples").json == [{"name": "pug.png", "breed": "Pug"}]
+    example = server.get("/examples/pug.png")
+    assert (example.headers["content-type"], example.body) == ("image/png", photo(3))
+    for path in ("/examples/examples.json", "/examples/../model.json", "/examples/%2e%2e/model.json", "/model.json"):
+        assert (server.get(path).status, server.get(path).code) == (404, "not_found")
+    page = server.get("/")
+    assert (page.status, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert page.body == server.get("/index.html").body
+    assert server.get("/style.css").headers["content-type"] == "text/css; charset=utf-8"
+    policy = server.get("/ping").headers["content-security-policy"]
+    assert "default-src 'self'" in policy
+    assert "unsafe" not in policy
+    assert server.get("/nothing").headers["x-content-type-options"] == "nosniff"
+
+
+def test_metrics_count(server: Served) -> None:
+    before = server.metrics()
+    server.ask(photo(1), "image/png")
+    server.ask(b"no photo")
+    server.get("/nothing/at/all")
+    server.send(b"garbage\r\n\r\n")
+    after = server.metrics()
+
+    def grown(name: str) -> float:
+        return after.get(name, 0) - before.get(name, 0)
+
+    assert grown('dogbreeds_requests_total{route="/invocations",status="200"}') == 1
+    assert grown('dogbreeds_requests_total{route="/invocations",status="422"}') == 1
+    assert grown('dogbreeds_requests_total{route="other",status="404"}') == 1
+    assert grown('dogbreeds_requests_total{route="none",status="400"}') == 1
+    assert grown("dogbreeds_photos_total") == 1
+    assert grown("dogbreeds_batch_photos_count") == 2
+    assert grown("dogbreeds_request_seconds_count") == 2
+    assert after["dogbreeds_waiting_photos"] == after["dogbreeds_busy_lanes"] == 0
+    (model,) = [name for name in after if name.startswith("dogbreeds_model{")]
+    assert 'backbone="squeezenet1_1"' in model
+    assert 'classes="4"' in model
+
+
+# Start
+
+
+def test_limits_that_are_none() -> None:
+    section = OmegaConf.load(ROOT / "conf/scripts/serve.yaml").limits
+    assert limits_of(section).body_bytes == 6 * 2**20
+    for setting, message in (
+        ("pixels=0", "limits.pixels=0: must be more than 0"),
+        ("per_client=-1", "limits.per_client=-1: must be more than 0"),
+        ("waiting=10", "limits.waiting=10 has no room for one request of limits.photos=64"),
+        ("held_bytes=10", "limits.held_bytes=10 has no room for one request of limits.body_bytes=6291456"),
+        ("photos=many", "limits.photos: Value 'many'"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            limits_of(OmegaConf.merge(section, OmegaConf.from_dotlist([setting])))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"package": Path("nowhere")}, "model=nowhere is no model package"),
+        ({"port": 70_000}, "port=70000: must be between 0 and 65535"),
+        ({"host": "192.0.2.1"}, "host=192.0.2.1 port=0 cannot be listened on: "),
+        ({"host": "no such host"}, "host=no such host port=0 cannot be listened on: "),
+    ],
+)
+def test_what_cannot_be_served(
+    settings: dict[str, Any], message: str, tiny_package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+    limits = limits_of(OmegaConf.load(ROOT / "conf/scripts/serve.yaml").limits)
+    usual = {"package": tiny_package, "host": "127.0.0.1", "port": 0}
+    with pytest.raises(UserError, match=message):
+        serve(**{**usual, **settings}, limits=limits, cache=tmp_path)
+
+
+def test_a_port_that_is_taken(
+    server: Served, tiny_package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+    limits = limits_of(OmegaConf.load(ROOT / "conf/scripts/serve.yaml").limits)
+    with pytest.raises(UserError, match=f"port={server.port} is taken: choose another one"):
+        serve(tiny_package, limits, host="127.0.0.1", port=server.port, cache=tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_when_all_is_answered(tiny_package: Path, tiny_handler: Handler, number: int) -> None:
+    # A run directory will do.
+    with served(tiny_package.parent) as server:
+        whole = [server.connect() for _ in range(12)]
+        asking = server.connect()
+        send(asking, b"GET /ping HT")
+        begun = [server.connect() for _ in range(3)]
+        idle = [server.connect() for _ in range(3)]
+        request = invocation(photo(4), "image/png")
+        for connection in idle:
+            send(connection, request)
+            assert read_reply(connection).status == 200
+        for place, connection in zip((10, 100, len(request) - 10), begun, strict=True):
+            send(connection, request[:place])
+        for connection in whole:
+            send(connection, request)
+        # The beginnings are there before the signal is.
+        time.sleep(0.2)
+        ended: list[int] = []
+        ending = threading.Thread(target=lambda: ended.append(server.end(number)))
+        ending.start()
+        while accepts(server):
+            time.sleep(0.02)
+        send(asking, b"TP/1.1\r\n\r\n")
+        assert read_reply(asking).code == "draining"
+        for place, connection in zip((10, 100, len(request) - 10), begun, strict=True):
+            send(connection, request[place:])
+        for connection in (*whole, *begun):
+            reply = read_reply(connection)
+            assert same(reply.json, expected(tiny_handler, photo(4)))
+        for connection in (*begun, *idle):
+            assert is_closed(connection)
+        ending.join(PATIENCE)
+        assert ended == [0]
+        for connection in (*whole, *begun, *idle, asking):
+            connection.close()
+
+
+def accepts(server: Served) -> bool:
+    try:
+        server.connect().close()
+    except ConnectionRefusedError:
+        return False
+    return True
