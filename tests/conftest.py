@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import tempfile
 
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
 
 from dogbreeds import entry
 from dogbreeds.config import load
@@ -30,6 +32,15 @@ Compose = Callable[..., TrainConfig]
 
 def pytest_unconfigure() -> None:
     _CACHE.cleanup()
+
+
+@pytest.fixture
+def shared_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets configs of scripts choose from groups of conf/, in one test alone: Hydra would warn in all others."""
+    store = ConfigStore.instance()
+    entry.register()
+    monkeypatch.setattr(store, "repo", copy.deepcopy(store.repo))
+    entry.share_groups(ROOT / "conf")
 
 
 @pytest.fixture(scope="session")

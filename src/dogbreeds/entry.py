@@ -30,6 +30,11 @@ BEGAN = time.time()
 
 Task = Callable[[DictConfig], None]
 
+# Groups of conf/ that the scripts choose from as well. Beside the group conf/model, Hydra would look there for what
+# `model=<package>` names, so that their own configs are in a folder of their own.
+_SHARED_GROUPS = ("sagemaker", "hydra/job_logging")
+_SCRIPTS = "scripts"
+
 _UNKNOWN_KEY = re.compile(r"[Kk]ey '(?P<key>[^']+)' (?:is )?not in")
 
 
@@ -53,6 +58,8 @@ def entry_point(config_name: str, lists: tuple[str, ...] = ()) -> Callable[[Task
             try:
                 sys.argv[1:] = _arranged([_bracketed(argument, lists) for argument in sys.argv[1:]])
                 primary = _config_file(task, config_name)
+                if primary.parent.name == _SCRIPTS:
+                    share_groups(primary.parents[1])
                 run = hydra.main(version_base="1.3", config_path=str(primary.parent), config_name=config_name)
                 run(_guard(task))()
             except UserError as error:
@@ -142,11 +149,19 @@ def register() -> None:
         OmegaConf.register_new_resolver("user_cache", lambda: platformdirs.user_cache_dir("dogbreeds"))
 
 
+def share_groups(conf: Path) -> None:
+    """Lets the configs in a folder of their own choose from groups of conf/ too."""
+    store = ConfigStore.instance()
+    for group in _SHARED_GROUPS:
+        for file in (conf / group).glob("*.yaml"):
+            store.store(group=group, name=file.stem, node=OmegaConf.load(file))
+
+
 def _config_file(task: Task, name: str) -> Path:
     """The primary config in the nearest folder conf, or conf/scripts, at or above the script of the task."""
     script = Path(task.__code__.co_filename).resolve()
     for parent in script.parents:
-        for file in (parent / "conf" / f"{name}.yaml", parent / "conf" / "scripts" / f"{name}.yaml"):
+        for file in (parent / "conf" / f"{name}.yaml", parent / "conf" / _SCRIPTS / f"{name}.yaml"):
             if file.is_file():
                 return file
     raise UserError(f"No conf/{name}.yaml beside or above {script}: run the script from a checkout of the project.")

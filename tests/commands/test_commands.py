@@ -87,8 +87,8 @@ def test_every_place_of_jobs_composes() -> None:
     [*sorted((ROOT / "conf").glob("*.yaml")), *sorted((ROOT / "conf" / "scripts").glob("*.yaml"))],
     ids=lambda path: path.stem,
 )
+@pytest.mark.usefixtures("shared_groups")
 def test_every_command_has_a_config_that_composes(path: Path) -> None:
-    entry.register()
     with initialize_config_dir(str(path.parent), version_base="1.3"):
         composed = compose(
             path.stem, ["run_dir=somewhere"] if issubclass(SCHEMAS.get(path.stem, int), TrainCommandConfig) else []
@@ -175,6 +175,9 @@ def test_the_readme_commands_run(sample: Path, tmp_path: Path) -> None:
         "scripts/cache.py action=prune",
         "scripts/report.py run=",
         "scripts/report.py runs=",
+        "scripts/serve.py model=",
+        "scripts/export.py model=",
+        "scripts/deploy.py model=",
         "launch_sagemaker.py -m hpo=bayes",
     ):
         assert any(command.startswith(f"python {promised}") for command in commands)
@@ -192,16 +195,27 @@ def test_the_readme_commands_run(sample: Path, tmp_path: Path) -> None:
             answer = run(*words, "--cfg", "job")
         elif script == "scripts/make_sample.py":
             answer = run(*words, f"dir={tmp_path / 'drawn'}", "train=1", "valid=1", "test=1", "pixels=64")
-        elif script == "scripts/predict.py":
+        elif script == "scripts/predict.py" and any(word.startswith("model=") for word in words):
             filled = [re.sub(r"^model=.*", f"model={trained / 'model'}", word) for word in words]
+            filled = [re.sub(r"^out=", f"out={tmp_path}/", word) for word in filled]
             answer = run(*[re.sub(r"^images=.*", f"images={photo}", word) for word in filled])
-            assert json.loads(answer.stdout)["path"] == str(photo)
+            assert any(word.startswith("out=") for word in words) or json.loads(answer.stdout)["path"] == str(photo)
+        elif script == "scripts/export.py":
+            filled = [re.sub(r"^model=.*", f"model={trained / 'model'}", word) for word in words]
+            answer = run(*[re.sub(r"^out=", f"out={tmp_path}/", word) for word in filled])
+            assert (tmp_path / "dogs.onnx").is_file()
         elif script == "scripts/report.py":
             runs = f"run={trained}" if words[1].startswith("run=") else f"runs={trained},{tmp_path / 'other'}"
             answer = run(script, runs, f"out={tmp_path / 'comparison.html'}")
         elif script == "scripts/cache.py":
             answer = run(*words)
-        elif script in ("launch_sagemaker.py", "scripts/rehearse.py"):
+        elif script in (
+            "launch_sagemaker.py",
+            "scripts/rehearse.py",
+            "scripts/deploy.py",
+            "scripts/serve.py",
+            "scripts/predict.py",
+        ):
             # What they do is rehearsed in tests of its own.
             kept = [word for word in words if word != "-m" and not word.startswith("best_of=")]
             answer = run(*kept, "--cfg", "job")

@@ -12,7 +12,6 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from dogbreeds import entry
 from dogbreeds.errors import ConfigError, PackageError, UserError
 from dogbreeds.sagemaker import endpoint_commands
 from dogbreeds.sagemaker.endpoint_account import Account
@@ -37,7 +36,9 @@ def package(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., DeployCommandConfig]]:
+def settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared_groups: None
+) -> Iterator[Callable[..., DeployCommandConfig]]:
     """Composes what scripts/deploy.py reads, for a rehearsal with containers that cost nothing."""
     FakeContainer.made.clear()
     FakeContainer.release.set()
@@ -45,7 +46,6 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callab
     monkeypatch.setattr("dogbreeds.sagemaker.deploying.archive_for", _archive)
 
     def composed(*overrides: str) -> DeployCommandConfig:
-        entry.register()
         place = f"sagemaker.rehearsal_dir={tmp_path / 'rehearsal'}"
         with initialize_config_dir(str(ROOT / "conf" / "scripts"), version_base="1.3"):
             config = OmegaConf.to_object(compose("deploy", ["sagemaker=rehearsal", place, *overrides]))

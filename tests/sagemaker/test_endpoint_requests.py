@@ -10,7 +10,6 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from dogbreeds import entry
 from dogbreeds.errors import ConfigError
 from dogbreeds.sagemaker.endpoint import (
     Deployment,
@@ -42,11 +41,10 @@ TAGS = [{"Key": "dogbreeds:endpoint", "Value": "dogs"}]
 
 
 @pytest.fixture
-def settings() -> Compose:
+def settings(shared_groups: None) -> Compose:
     """Composes what scripts/deploy.py reads."""
 
     def composed(*overrides: str) -> DeployCommandConfig:
-        entry.register()
         with initialize_config_dir(str(ROOT / "conf" / "scripts"), version_base="1.3"):
             config = OmegaConf.to_object(compose("deploy", list(overrides)))
         assert isinstance(config, DeployCommandConfig)
