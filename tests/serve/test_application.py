@@ -78,12 +78,14 @@ async def ended(application: Application, handler: Gated) -> None:
 
 
 def test_patience_ends_and_the_photo_is_not_computed(tmp_path: Path) -> None:
-    handler = Described(batch_size=1)
+    handler = Described()
 
     async def scenario() -> None:
         application = await started(handler, tmp_path, "answer_seconds=0.2")
         first, second = Client(b"first"), Client(b"second")
-        asked = [asyncio.ensure_future(application(SCOPE, one.receive, one.send)) for one in (first, second)]
+        asked = [asyncio.ensure_future(application(SCOPE, first.receive, first.send))]
+        await taken(handler)
+        asked.append(asyncio.ensure_future(application(SCOPE, second.receive, second.send)))
         await asyncio.gather(*asked)
         assert first.error == second.error == (503, "busy")
         assert dict(first.sent[0]["headers"])[b"retry-after"] == b"1"

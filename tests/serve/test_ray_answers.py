@@ -21,7 +21,16 @@ from tests.serve.test_handler import FOUR, described, network, photo
 
 starlette = pytest.importorskip("starlette.requests")
 ray_answers = pytest.importorskip("dogbreeds.serve.ray_answers", reason="Ray Serve is not installed")
-Answers, Limits = ray_answers.Answers, ray_answers.Limits
+Answers = ray_answers.Answers
+LIMITS = ray_answers.ReplicaLimits(
+    body_bytes=1_000_000,
+    photos=4,
+    pixels=1_000_000,
+    open_photos=8,
+    receive_seconds=20.0,
+    answer_seconds=50.0,
+    batch_wait_seconds=0.01,
+)
 Asked = tuple[Any, AsyncIterator[dict[str, Any]]]
 
 
@@ -51,7 +60,9 @@ def answers(package: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.setattr(ray_answers.serve, "batch", lambda **_: Alone)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
     threads = torch.get_num_threads()
-    yield Answers(package)
+    answering = Answers(package)
+    answering.limit(LIMITS)
+    yield answering
     torch.set_num_threads(threads)
 
 
@@ -107,8 +118,8 @@ def test_it_says_that_it_is_ready(path: str, answers: Any) -> None:
     ("body", "how", "status", "code"),
     [
         (b"", {"path": "/photos"}, 404, "not_found"),
-        (b"", {"method": "DELETE"}, 405, "method_not_allowed"),
-        (b"", {"method": "GET", "path": "/invocations"}, 405, "method_not_allowed"),
+        (b"", {"method": "DELETE"}, 405, "wrong_method"),
+        (b"", {"method": "GET", "path": "/invocations"}, 405, "wrong_method"),
         (b"{", {"content_type": "application/json"}, 400, "broken_json"),
         (b"{}", {"content_type": "application/json"}, 400, "no_photo"),
         (b'{"image": "%"}', {"content_type": "application/json"}, 400, "broken_base64"),
@@ -131,7 +142,7 @@ def test_a_refusal_names_the_photo(answers: Any) -> None:
 
 
 def test_a_large_request_is_refused_before_it_is_read(answers: Any) -> None:
-    answers.limit(replace(Limits(), body_bytes=100))
+    answers.limit(replace(LIMITS, body_bytes=100))
     asked, messages = request(b"x" * 60, content_type="image/png", content_length="101")
     assert refusal(asyncio.run(answers(asked)))[:2] == (413, "too_large")
     # Nobody has asked for the first piece.
@@ -139,22 +150,22 @@ def test_a_large_request_is_refused_before_it_is_read(answers: Any) -> None:
 
 
 def test_a_large_request_that_does_not_say_so_is_cut_off(answers: Any) -> None:
-    answers.limit(replace(Limits(), body_bytes=100))
+    answers.limit(replace(LIMITS, body_bytes=100))
     assert refusal(ask(answers, b"x" * 60, b"x" * 60, content_type="image/png"))[:2] == (413, "too_large")
 
 
 def test_a_slow_request_is_given_up(answers: Any) -> None:
-    answers.limit(replace(Limits(), receive_seconds=0.05))
+    answers.limit(replace(LIMITS, receive_seconds=0.05))
     assert refusal(ask(answers, b"x", then=60, content_type="image/png"))[:2] == (408, "too_slow")
 
 
 def test_the_limit_of_pixels_holds(answers: Any) -> None:
-    answers.limit(replace(Limits(), pixels=50))
+    answers.limit(replace(LIMITS, pixels=50))
     assert "too many pixels" in refusal(ask(answers, photo(1), content_type="image/png"))[2]
 
 
 def test_more_photos_than_may_be_open_are_refused_as_a_whole(answers: Any) -> None:
-    answers.limit(replace(Limits(), open_photos=1))
+    answers.limit(replace(LIMITS, open_photos=1))
     response = ask(answers, instances(photo(1), photo(2)), content_type="application/json")
     assert refusal(response)[:2] == (503, "busy")
     assert int(response.headers["retry-after"]) > 0
@@ -171,7 +182,7 @@ def test_a_stuck_batch_is_seen(answers: Any, monkeypatch: pytest.MonkeyPatch) ->
         return []
 
     answers.check_health()
-    answers.limit(replace(Limits(), answer_seconds=0.05))
+    answers.limit(replace(LIMITS, answer_seconds=0.05))
     with monkeypatch.context() as patched:
         patched.setattr(Handler, "answers", lambda _, contents: stuck(contents))
         response = ask(answers, photo(1), content_type="image/png")

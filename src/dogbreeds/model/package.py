@@ -57,6 +57,7 @@ CODE = (
     "serve/messages.py",
     "serve/ray_answers.py",
     "serve/ray_app.py",
+    "serve/receiving.py",
 )
 
 

@@ -21,10 +21,11 @@ from dogbreeds.serve.card import card
 from dogbreeds.serve.edge import INVOCATIONS, Edge
 from dogbreeds.serve.examples import DIRECTORY, load_examples
 from dogbreeds.serve.handler import Handler
-from dogbreeds.serve.intake import ClientGoneError, Intake
+from dogbreeds.serve.intake import Intake
 from dogbreeds.serve.limits import Limits
 from dogbreeds.serve.messages import JSON, Refused, answer_to, check_accept, question_of
 from dogbreeds.serve.metrics import Metrics
+from dogbreeds.serve.receiving import ClientGoneError
 
 _PAGE = Path(__file__).parent / "page"
 _WORDS = {404: ("not_found", "There is nothing at {path}."), 405: ("wrong_method", "{path} does not take {method}.")}

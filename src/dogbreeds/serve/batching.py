@@ -1,14 +1,13 @@
 """A bounded queue of photos in front of the lanes of an engine.
 
-There are no timers: a lane that is free takes what waits, as much as its engine computes at once. An idle server
-adds no wait, and a busy one makes batches by itself.
+There are no timers: a lane that is free takes what waits, up to a batch. An idle server adds no wait, and a busy one
+makes batches by itself.
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
-import io
 import logging
 import math
 import threading
@@ -17,7 +16,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 import torch
-from PIL import Image
 
 from dogbreeds.data.images import UnreadableImageError
 from dogbreeds.serve.handler import Handler
@@ -30,6 +28,8 @@ Answer = list[Ranked] | UnreadableImageError
 # Weight of the newest batch in the measured speed.
 _NEWEST = 0.1
 _LONGEST_RETRY = 60
+# Photos that a lane takes at once where the engine computes them one by one: what they cost beside it is shared.
+_AT_ONCE = 8
 
 
 class _Ticket:
@@ -73,7 +73,8 @@ class Batcher:
         self._changed = threading.Condition()
         self._condition: Refused | None = Refused(503, "loading", "The model is being loaded.")
         self._closed = False
-        self._batch_size = 1
+        self._one_by_one = False
+        self._batch_size = self._lanes = 1
         self._began: dict[int, float] = {}
         self._photos_per_second = 0.0
         self._threads: list[threading.Thread] = []
@@ -148,8 +149,7 @@ class Batcher:
             if engine.name != "torch":
                 # The lanes are the threads. Plain torch computes in one lane at a time, with all cores.
                 torch.set_num_threads(1)
-            # What is made at first use would be part of somebody's wait.
-            self._handler.answers([_blank()])
+            self._handler.warm_up()
         except Exception:
             log.exception("The engine does not start.")
             with self._changed:
@@ -158,9 +158,12 @@ class Batcher:
         with self._changed:
             if self._closed:
                 return
-            self._batch_size = engine.batch_size
+            self._one_by_one = engine.batch_size == 1
+            self._batch_size = _AT_ONCE if self._one_by_one else engine.batch_size
+            # One lane more than the engine has streams decodes while the others wait for theirs.
+            self._lanes = engine.lanes + self._one_by_one
             self._condition = None
-        for number in range(engine.lanes):
+        for number in range(self._lanes):
             self._spawn(functools.partial(self._lane, number), f"lane-{number}")
 
     def _spawn(self, target: Callable[[], None], name: str) -> None:
@@ -187,7 +190,13 @@ class Batcher:
         with self._changed:
             while not self._queue and not self._closed:
                 self._changed.wait()
-            batch = [self._queue.popleft() for _ in range(min(self._batch_size, len(self._queue)))]
+            # Where photos need not be together, lanes that are idle get their share.
+            share = (
+                math.ceil(len(self._queue) / (self._lanes - len(self._began)))
+                if self._one_by_one
+                else len(self._queue)
+            )
+            batch = [self._queue.popleft() for _ in range(min(self._batch_size, share))]
             if batch:
                 self._began[number] = time.monotonic()
             return batch
@@ -222,9 +231,3 @@ class Batcher:
                 kept = [entry for entry in self._queue if entry[0] is not ticket]
                 self._queue.clear()
                 self._queue.extend(kept)
-
-
-def _blank() -> bytes:
-    file = io.BytesIO()
-    Image.new("RGB", (64, 64)).save(file, "PNG")
-    return file.getvalue()

@@ -86,6 +86,11 @@ class Handler:
                 self._engine = self._start(wanted if wanted in found else found[0])
             return self._engine
 
+    def warm_up(self) -> None:
+        """Starts the engine and computes something, so that nobody waits for what is made at first use."""
+        side = self.description.transform.crop
+        self.logits(torch.zeros(1, 3, side, side, dtype=torch.uint8))
+
     def _start(self, name: str) -> Engine:
         try:
             return build(

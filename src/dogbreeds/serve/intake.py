@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,10 +10,7 @@ from starlette.types import Receive
 
 from dogbreeds.serve.limits import Limits
 from dogbreeds.serve.messages import Refused
-
-
-class ClientGoneError(Exception):
-    """Nobody is there any more who could be answered."""
+from dogbreeds.serve.receiving import received
 
 
 class Intake:
@@ -86,33 +82,11 @@ class Body:
             receive: The application's.
 
         Raises:
-            Refused: 413 when it is too large, even if only announced; 408 when it comes too slowly; 503 when
-                the server holds too much already.
+            Refused: As `received` refuses, or 503 when the server holds too much already.
             ClientGoneError: The connection broke.
         """
-        self._check(announced)
-        chunks = []
-        try:
-            async with asyncio.timeout(self._limits.receive_seconds):
-                more = True
-                while more:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        raise ClientGoneError
-                    chunk: bytes = message.get("body", b"")
-                    self._check(self.size + len(chunk))
-                    self._intake.hold(len(chunk))
-                    self.size += len(chunk)
-                    chunks.append(chunk)
-                    more = message.get("more_body", False)
-        except TimeoutError as error:
-            raise Refused(
-                408,
-                "too_slow",
-                f"{self.size} bytes came in {self._limits.receive_seconds:g} seconds, and the body is not whole.",
-            ) from error
-        return b"".join(chunks)
+        return await received(announced, receive, self._limits.body_bytes, self._limits.receive_seconds, self._hold)
 
-    def _check(self, size: int) -> None:
-        if size > self._limits.body_bytes:
-            raise Refused(413, "too_large", f"The body has more than {self._limits.body_bytes} bytes: send less.")
+    def _hold(self, size: int) -> None:
+        self._intake.hold(size)
+        self.size += size

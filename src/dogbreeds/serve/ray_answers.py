@@ -6,7 +6,6 @@ It listens at / and, as other servers of a package do, at /invocations and /ping
 from __future__ import annotations
 
 import asyncio
-import io
 import logging
 import math
 import threading
@@ -25,6 +24,7 @@ from starlette.responses import Response
 from dogbreeds.data.images import UnreadableImageError
 from dogbreeds.serve.handler import Handler
 from dogbreeds.serve.messages import JSON, Ranked, Refused, answer_to, check_accept, question_of
+from dogbreeds.serve.receiving import ClientGoneError, received
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +35,8 @@ _READY = b'{"status":"ready"}'
 
 
 @dataclass(frozen=True)
-class Limits:
-    """The `user_config` of the deployment; it can change while replicas run.
+class ReplicaLimits:
+    """The `user_config` of the deployment, where their defaults are; it can change while replicas run.
 
     Attributes:
         body_bytes: Of one request; what SageMaker lets through.
@@ -48,13 +48,13 @@ class Limits:
         batch_wait_seconds: How long a photo waits for others where the engine computes several at once.
     """
 
-    body_bytes: int = 6_291_456
-    photos: int = 64
-    pixels: int = 50_000_000
-    open_photos: int = 128
-    receive_seconds: float = 20.0
-    answer_seconds: float = 50.0
-    batch_wait_seconds: float = 0.01
+    body_bytes: int
+    photos: int
+    pixels: int
+    open_photos: int
+    receive_seconds: float
+    answer_seconds: float
+    batch_wait_seconds: float
 
 
 class Answers:
@@ -70,28 +70,29 @@ class Answers:
         engine = self._handler.engine
         # Lanes are threads that compute side by side; in plain torch they take turns, each with all cores.
         torch.set_num_threads(engine.lanes if engine.name == "torch" else 1)
-        self._handler.answers([_blank()])
+        self._handler.warm_up()
         self._threads = ThreadPoolExecutor(engine.lanes, "lane")
         batched = serve.batch(max_batch_size=engine.batch_size, max_concurrent_batches=engine.lanes)
         self._batched: Any = batched(self._in_a_lane)
         self._open_photos = 0
         self._began: dict[int, float] = {}
-        self._limits = Limits()
-        self.limit(self._limits)
+        self._limits: ReplicaLimits | None = None
 
-    def limit(self, limits: Limits) -> None:
+    def limit(self, limits: ReplicaLimits) -> None:
         """Takes other limits, which hold for requests to come."""
         self._limits = limits
-        Image.MAX_IMAGE_PIXELS = self._limits.pixels
+        Image.MAX_IMAGE_PIXELS = limits.pixels
         alone = self._handler.engine.batch_size == 1
-        self._batched.set_batch_wait_timeout_s(0.0 if alone else self._limits.batch_wait_seconds)
+        self._batched.set_batch_wait_timeout_s(0.0 if alone else limits.batch_wait_seconds)
 
     def check_health(self) -> None:
-        """Says when a lane is stuck.
+        """Says when a lane is stuck, or nobody has set limits.
 
         Raises:
-            RuntimeError: A batch takes longer than any answer may.
+            RuntimeError: A batch takes longer than any answer may, or config.yaml has no user_config.
         """
+        if self._limits is None:
+            raise RuntimeError("config.yaml gives this deployment no user_config.")
         oldest = min(list(self._began.values()), default=math.inf)
         if time.monotonic() - oldest > self._limits.answer_seconds:
             raise RuntimeError(f"A batch has taken more than {self._limits.answer_seconds:g} seconds.")
@@ -102,6 +103,8 @@ class Answers:
             return await self._respond(request)
         except Refused as refused:
             return _refusal(refused)
+        except ClientGoneError:
+            return Response(status_code=400)
         except Exception:
             # Ray would send the traceback.
             log.exception("A request failed.")
@@ -112,43 +115,31 @@ class Answers:
         if path not in _METHODS:
             raise Refused(404, "not_found", f"There is nothing at {path}: POST a photo to /invocations.")
         if request.method not in _METHODS[path].split(", "):
-            raise Refused(405, "method_not_allowed", f"{path} takes {_METHODS[path]}.")
+            raise Refused(405, "wrong_method", f"{path} takes {_METHODS[path]}.")
         if request.method != "POST":
             return Response(_READY, media_type=JSON)
         accept = request.headers.get("accept", "")
         check_accept(accept)
-        body = await self._body(request)
-        question = question_of(body, request.headers.get("content-type", ""), self._limits.photos)
-        answers = await self._answers(question.photos)
+        limits = self._limits
+        if limits is None:
+            raise Refused(503, "loading", "There are no limits yet: config.yaml has them as user_config.")
+        said = request.headers.get("content-length", "")
+        announced = int(said) if said.isdecimal() else 0
+        body = await received(announced, request.receive, limits.body_bytes, limits.receive_seconds)
+        question = question_of(body, request.headers.get("content-type", ""), limits.photos)
+        answers = await self._answers(question.photos, limits)
         content, kind = answer_to(question.ranked(answers), accept, many=question.many)
         return Response(content, headers={"Content-Type": kind})
 
-    async def _body(self, request: Request) -> bytes:
-        most = self._limits.body_bytes
-        too_large = Refused(413, "too_large", f"The request has more than {most} bytes.")
-        said = request.headers.get("content-length", "")
-        if said.isdecimal() and int(said) > most:
-            raise too_large
-        body = bytearray()
-        try:
-            async with asyncio.timeout(self._limits.receive_seconds):
-                async for chunk in request.stream():
-                    body += chunk
-                    if len(body) > most:
-                        raise too_large
-        except TimeoutError as error:
-            raise Refused(408, "too_slow", f"Nothing whole came in {self._limits.receive_seconds:g} s.") from error
-        return bytes(body)
-
-    async def _answers(self, photos: tuple[bytes, ...]) -> list[Answer]:
-        if self._open_photos + len(photos) > self._limits.open_photos:
+    async def _answers(self, photos: tuple[bytes, ...], limits: ReplicaLimits) -> list[Answer]:
+        if self._open_photos + len(photos) > limits.open_photos:
             raise Refused(503, "busy", f"{self._open_photos} photos are being answered: try again later.")
         self._open_photos += len(photos)
         try:
-            async with asyncio.timeout(self._limits.answer_seconds):
+            async with asyncio.timeout(limits.answer_seconds):
                 return list(await asyncio.gather(*map(self._batched, photos)))
         except TimeoutError as error:
-            message = f"There was no answer in {self._limits.answer_seconds:g} s: try again later."
+            message = f"There was no answer in {limits.answer_seconds:g} s: try again later."
             raise Refused(503, "busy", message) from error
         finally:
             self._open_photos -= len(photos)
@@ -169,9 +160,3 @@ def _refusal(refused: Refused) -> Response:
     # Seconds in which a replica answers about as many photos as it takes.
     again = {"Retry-After": "1"} if refused.status == 503 else {}
     return Response(refused.body(), refused.status, again, media_type=JSON)
-
-
-def _blank() -> bytes:
-    file = io.BytesIO()
-    Image.new("RGB", (64, 64)).save(file, "PNG")
-    return file.getvalue()

@@ -35,11 +35,11 @@ class Replica:
         """Takes the limits that stand in config.yaml, at the start and whenever they change there.
 
         Raises:
-            TypeError: There is no limit of such a name.
+            TypeError: There is no limit of such a name, or one is missing.
         """
-        from dogbreeds.serve.ray_answers import Limits
+        from dogbreeds.serve.ray_answers import ReplicaLimits
 
-        self._answers.limit(Limits(**user_config))
+        self._answers.limit(ReplicaLimits(**user_config))
 
     async def check_health(self) -> None:
         """Lets Ray replace a replica that is stuck.
