@@ -97,13 +97,14 @@ def test_patience_ends_and_the_photo_is_not_computed(tmp_path: Path) -> None:
 
 
 def test_who_has_gone_is_not_answered(tmp_path: Path) -> None:
-    handler = Described(batch_size=1)
+    handler = Described()
 
     async def scenario() -> None:
         application = await started(handler, tmp_path)
         first, second, third = Client(b"first"), Client(b"second"), Client(b"third")
-        asked = [asyncio.ensure_future(application(SCOPE, one.receive, one.send)) for one in (first, second, third)]
+        asked = [asyncio.ensure_future(application(SCOPE, first.receive, first.send))]
         await taken(handler)
+        asked += [asyncio.ensure_future(application(SCOPE, one.receive, one.send)) for one in (second, third)]
         await until(lambda: application.batcher.waiting == 2)
         second.gone.set()
         await until(lambda: application.batcher.waiting == 1)

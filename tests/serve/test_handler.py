@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import importlib.util
 import io
 import json
@@ -410,6 +411,9 @@ def test_the_four_functions(package: Path, handler: Handler) -> None:
     body, kind = output_fn(predict_fn(question, model_fn(str(package))), "application/json")
     assert kind == "application/json"
     assert json.loads(body) == as_json(handler.predict([photo.getvalue()])[0])
+    alone = json.dumps({"instances": [{"image": base64.b64encode(photo.getvalue()).decode()}]}).encode()
+    body, _ = output_fn(predict_fn(input_fn(alone, "application/json"), handler), "")
+    assert json.loads(body) == {"predictions": [as_json(handler.predict([photo.getvalue()])[0])]}
     with pytest.raises(Refused, match="cannot be read"):
         predict_fn(input_fn(b"no photo", "image/png"), handler)
 

@@ -23,6 +23,7 @@ _MOST_SLENDER = 250
 #: The kinds of images that are read, whatever a file is called. Pillow knows many more, some of which start other
 #: programs or are seldom looked after.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
+_ROWS = 256
 _WHITE = (255, 255, 255, 255)
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -99,11 +100,25 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 def _from_wide(image: Image.Image) -> Image.Image:
     """Scales 16-bit, 32-bit and float grayscale to 8 bits; Pillow's own conversion would clip at 255."""
-    values = np.asarray(image, dtype=np.float64)
-    largest = float(values.max(initial=0.0))
+    values = np.asarray(image)
+    largest = float(values.max(initial=0))
     full_scale = 1.0 if largest <= 1.0 and image.mode == "F" else 255.0 if largest <= 255 else 65535.0
-    scaled = np.clip(values / full_scale * 255.0, 0, 255).astype(np.uint8)
+    scaled = np.empty(values.shape, np.uint8)
+    # A few rows at a time: the whole in float64 would be eight times as large as what comes of it.
+    for start in range(0, len(values), _ROWS):
+        rows = values[start : start + _ROWS].astype(np.float64)
+        scaled[start : start + _ROWS] = np.clip(rows / full_scale * 255.0, 0, 255)
     return Image.fromarray(scaled).convert("RGB")
+
+
+def pixels_of(content: bytes) -> int:
+    """Returns how many pixels a photo says that it has, without decoding it; 0 where that cannot be read."""
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            return image.width * image.height
+    except Exception:
+        # What is wrong with it, decoding will say.
+        return 0
 
 
 def has_too_many_pixels(image: Image.Image) -> bool:

@@ -6,6 +6,7 @@ import logging
 import re
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -27,6 +28,14 @@ _BATCH_SIZE = 32
 def display_name(folder: str) -> str:
     """Returns a class folder's name as people read it: `001.German_shepherd` becomes `German shepherd`."""
     return re.sub(r"^\d+\.", "", folder).replace("_", " ")
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The answer to a request: for each photo its breeds, and whether the photos came as a list."""
+
+    photos: list[list[Ranked]]
+    many: bool
 
 
 class Handler:
@@ -177,16 +186,16 @@ def input_fn(body: bytes, content_type: str) -> Question:
     return question_of(body, content_type, most_photos=None)
 
 
-def predict_fn(question: Question, handler: Handler) -> list[list[Ranked]]:
+def predict_fn(question: Question, handler: Handler) -> Ranking:
     """Answers a request.
 
     Raises:
         Refused: A photo of it cannot be read.
     """
-    return question.ranked(handler.answers(question.photos))
+    return Ranking(question.ranked(handler.answers(question.photos)), question.many)
 
 
-def output_fn(ranked: Sequence[Sequence[Ranked]], accept: str) -> tuple[bytes, str]:
+def output_fn(ranking: Ranking, accept: str) -> tuple[bytes, str]:
     """Writes an answer.
 
     Returns:
@@ -195,4 +204,4 @@ def output_fn(ranked: Sequence[Sequence[Ranked]], accept: str) -> tuple[bytes, s
     Raises:
         Refused: It is wanted in no form that there is.
     """
-    return answer_to(ranked, accept, many=len(ranked) > 1)
+    return answer_to(ranking.photos, accept, many=ranking.many)

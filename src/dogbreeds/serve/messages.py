@@ -15,7 +15,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from dogbreeds.data.images import FORMATS, UnreadableImageError
+from PIL import Image
+
+from dogbreeds.data.images import FORMATS, UnreadableImageError, pixels_of
 
 #: Digits of probabilities.
 _DIGITS = 6
@@ -91,7 +93,8 @@ def question_of(body: bytes, content_type: str, most_photos: int | None) -> Ques
         most_photos: In one request; None is no limit.
 
     Raises:
-        Refused: 400 for JSON that is broken or has no photos, 413 for too many, 415 for another content type.
+        Refused: 400 for JSON that is broken or has no photos, 413 for too many or too large ones, 415 for another
+            content type.
     """
     kind = content_type.partition(";")[0].strip().lower()
     if kind == BYTES or kind.startswith("image/"):
@@ -178,6 +181,12 @@ def _several(instances: list[Any], most_photos: int | None) -> Question:
         if not (isinstance(one, dict) and set(one) == {"image"}):
             raise Refused(400, "no_photo", f"{place} has no photo. {_FORMS}.")
         photos.append(_photo(one["image"], f"{place}.image"))
+    # A few bytes can be many pixels: together they may be no more than one photo, or others would wait for them.
+    most_pixels = Image.MAX_IMAGE_PIXELS
+    if most_pixels is not None and len(photos) > 1 and sum(map(pixels_of, photos)) > most_pixels:
+        raise Refused(
+            413, "too_many_pixels", f"The photos have more than {most_pixels:,} pixels together: send fewer."
+        )
     return Question(tuple(photos), many=True)
 
 
