@@ -20,7 +20,7 @@ def main(cfg: DictConfig) -> None:
     elif cfg.action == "play":
         from dogbreeds.sagemaker.story import play
 
-        sys.exit(not play(list(cfg.settings), Path(cfg.dir), Path(cfg.rehearsal_dir)))
+        sys.exit(not play(list(cfg.settings), Path(cfg.dir)))
     else:
         raise ConfigError(f"action={cfg.action}: must be one of play, clear.")
 

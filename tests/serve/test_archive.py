@@ -93,7 +93,7 @@ def test_what_ray_reserves_is_what_the_machine_has(saved: Path, tmp_path: Path) 
     for gpus in (0, 1, 4):
         archive_for(saved, tmp_path / f"{gpus}.tar.gz", gpus=gpus, requirements=True)
         one = deployment(opened(tmp_path / f"{gpus}.tar.gz"))
-        found[gpus] = (one["num_replicas"], one["ray_actor_options"]["num_gpus"])
+        found[gpus] = (one["autoscaling_config"]["min_replicas"], one["ray_actor_options"]["num_gpus"])
     assert found == {0: (1, 0), 1: (1, 1), 4: (4, 1)}
 
 

@@ -38,13 +38,14 @@ class Step:
     expected: str = ""
 
 
-def story(settings: Sequence[str], directory: Path, rehearsal_dir: Path) -> list[Step]:
+def story(settings: Sequence[str], directory: Path) -> list[Step]:
     """Returns the commands.
 
     A training job, a tuning job, the winner under AWS's debugger and its report; then the winner as an endpoint, that
     is asked about the example photos of its package and removed. At the end nothing may be left running.
     """
-    place = ["sagemaker=rehearsal", _at("sagemaker.rehearsal_dir", rehearsal_dir)]
+    # A rehearsal of its own: it shall find nothing of others running, and end nothing of theirs.
+    place = ["sagemaker=rehearsal", _at("sagemaker.rehearsal_dir", directory / "rehearsal")]
     launch = ["launch_sagemaker.py", *settings, *place]
     tuned, best = directory / "tuned", directory / "best"
     deploy, endpoint = ["scripts/deploy.py", *place], "endpoint=dogs"
@@ -80,18 +81,17 @@ def _at(name: str, place: Path) -> str:
     return argument
 
 
-def play(settings: Sequence[str], directory: Path, rehearsal_dir: Path) -> bool:
+def play(settings: Sequence[str], directory: Path) -> bool:
     """Plays the story and prints what happened; says whether all went well.
 
     Args:
         settings: Overrides of all commands.
-        directory: Where the runs are fetched to.
-        rehearsal_dir: Where the rehearsal keeps what it holds.
+        directory: Where the runs are fetched to, and what the rehearsal holds.
     """
     # A story of its own each time: a search is not begun where another one is.
     directory, console = directory.resolve() / time.strftime("%Y-%m-%d-%H-%M-%S"), Console()
     table = Table("step", "seconds", "what came of it", title="A rehearsal")
-    for step in story(settings, directory, rehearsal_dir.resolve()):
+    for step in story(settings, directory):
         console.print(escape(f"$ python {shlex.join(step.arguments)}"), style="bold", highlight=False)
         began = time.monotonic()
         ended = subprocess.run(

@@ -137,8 +137,11 @@ class InferenceContainer:
                 self._say(line.decode("utf-8", "replace").rstrip())
             # What it leaves behind would answer for a container that is gone; until it is waited for its id stays.
             os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-            kill_session(process.pid)
-            code = process.wait()
+            with self._lock:
+                kill_session(process.pid)
+                code = process.wait()
+                # From here on another process may have that id.
+                self._process = None
         reason = next((line for line in reversed(self._last) if line.startswith("ERROR: ")), f"exit code {code}")
         self._fail(f"The container ended ({reason.removeprefix('ERROR: ')}).")
 
@@ -225,12 +228,15 @@ def _gpus(config: Path) -> int:
     try:
         found: Any = yaml.safe_load(config.read_text(encoding="utf-8"))
         deployments = [one for application in found["applications"] for one in application.get("deployments", [])]
-        return sum(
-            int(one.get("num_replicas", 1)) * int(one.get("ray_actor_options", {}).get("num_gpus", 0))
-            for one in deployments
-        )
+        return sum(_replicas(one) * int(one.get("ray_actor_options", {}).get("num_gpus", 0)) for one in deployments)
     except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(f"{config.name} is no configuration of Ray Serve ({error!r}).") from error
+
+
+def _replicas(deployment: Mapping[str, Any]) -> int:
+    """Returns how many replicas a deployment begins with."""
+    scaled = deployment.get("autoscaling_config", {})
+    return int(scaled.get("min_replicas", 1) if scaled else deployment.get("num_replicas", 1))
 
 
 def _seconds(environment: Mapping[str, str]) -> float:
