@@ -174,7 +174,8 @@ def test_a_serverless_endpoint(settings: Compose) -> None:
 
 
 def test_an_asynchronous_endpoint(settings: Compose) -> None:
-    found = requests(settings("variant=asynchronous", "variant.max_instances=3", "sagemaker.kms_key=key-1"))
+    scaled = ("variant.min_instances=0", "variant.max_instances=3")
+    found = requests(settings("variant=asynchronous", *scaled, "sagemaker.kms_key=key-1"))
     assert found["CreateEndpointConfig"]["AsyncInferenceConfig"] == {
         "ClientConfig": {"MaxConcurrentInvocationsPerInstance": 4},
         "OutputConfig": {
