@@ -20,7 +20,7 @@ from dogbreeds.sagemaker.rehearsal import serving
 from dogbreeds.sagemaker.session import connected
 from dogbreeds.schema import DeployCommandConfig, SagemakerConfig
 from tests.conftest import ROOT
-from tests.sagemaker.rehearsal.serving import FakeContainer
+from tests.sagemaker.rehearsal.serving import FakeContainer, settled
 
 Deploy = Callable[..., str]
 
@@ -170,6 +170,25 @@ def test_an_update_that_does_not_come_up(
     assert names(settings) == before
     with pytest.raises(UserError, match="dogs is realtime, and variant=serverless would make it another kind"):
         deploy("variant=serverless")
+
+
+def test_an_endpoint_of_somebody_else_is_left_alone(
+    deploy: Deploy, settings: Callable[..., DeployCommandConfig]
+) -> None:
+    deploy()
+    (config,), _ = names(settings)
+
+    def make(one: Account) -> dict[str, Any]:
+        one.sagemaker.create_endpoint(EndpointName="cats", EndpointConfigName=config)
+        return settled(one.sagemaker, "cats")
+
+    account(settings, make)
+    with pytest.raises(UserError, match="cats was not made by this project"):
+        deploy("endpoint=cats")
+    with pytest.raises(UserError, match="cats was not made by this project"):
+        endpoint_commands.run(settings("action=delete", "endpoint=cats", "yes=true"))
+    kept = account(settings, lambda one: one.describe("cats"))
+    assert (kept["EndpointStatus"], kept["EndpointConfigName"]) == ("InService", config)
 
 
 def test_what_is_refused_leaves_nothing(deploy: Deploy, settings: Callable[..., DeployCommandConfig]) -> None:

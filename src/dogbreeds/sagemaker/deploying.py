@@ -127,6 +127,7 @@ class Deployer:
             check_request(operation, request, _SCALING)
 
     def _refuse_former(self, former: Mapping[str, Any]) -> None:
+        self.account.refuse_foreign(former)
         endpoint, status = former["EndpointName"], former["EndpointStatus"]
         if status in ("Failed", "OutOfService", "UpdateRollbackFailed"):
             raise UserError(

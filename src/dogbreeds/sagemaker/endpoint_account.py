@@ -95,6 +95,21 @@ class Account:
             for page in self.sagemaker.get_paginator("list_endpoints").paginate():
                 yield from (one for one in page["Endpoints"] if self._is_of(one["EndpointArn"], one["EndpointName"]))
 
+    def refuse_foreign(self, described: Mapping[str, Any]) -> None:
+        """Refuses to touch an endpoint that this project has not made.
+
+        Raises:
+            UserError: It has not, or the service cannot be asked.
+        """
+        endpoint = described["EndpointName"]
+        with asking("endpoints"):
+            ours = self._is_of(described["EndpointArn"], endpoint)
+        if not ours:
+            raise UserError(
+                f"{endpoint} was not made by this project, whose endpoints have the tag {ENDPOINT_TAG} that you may "
+                f"read (sagemaker:ListTags). It is left alone: take another name. See which there are: {self._list()}"
+            )
+
     def parts(self, endpoint: str) -> tuple[list[str], list[str]]:
         """Returns the names of all endpoint configurations and of all models that were made for an endpoint.
 
