@@ -249,7 +249,7 @@ class Deployer:
             f"delete   {self.account.command('delete', endpoint)}",
         ]
         try:
-            asking_it = asker(self.session.client, endpoint, 1, _PATIENCE_SECONDS)
+            asking_it = asker(self.session.client, endpoint, 1, self.sagemaker.kms_key)
             answer = again(lambda: asking_it.ask(trial.photo), _PATIENCE_SECONDS)
         except (NoAnswer, UserError) as error:
             raise UserError(
