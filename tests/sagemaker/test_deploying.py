@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
@@ -189,6 +190,23 @@ def test_an_endpoint_of_somebody_else_is_left_alone(
         endpoint_commands.run(settings("action=delete", "endpoint=cats", "yes=true"))
     kept = account(settings, lambda one: one.describe("cats"))
     assert (kept["EndpointStatus"], kept["EndpointConfigName"]) == ("InService", config)
+
+
+def test_tags_that_may_not_be_read_are_not_ours() -> None:
+    class Service:
+        def get_paginator(self, operation: str) -> Service:
+            return self
+
+        def paginate(self) -> list[dict[str, Any]]:
+            return [{"Endpoints": [{"EndpointName": name, "EndpointArn": name} for name in ("cats", "dogs")]}]
+
+        def list_tags(self, ResourceArn: str) -> dict[str, Any]:
+            if ResourceArn == "cats":
+                raise ClientError({"Error": {"Code": "AccessDeniedException", "Message": "no"}}, "ListTags")
+            return {"Tags": [{"Key": "dogbreeds:endpoint", "Value": "dogs"}]}
+
+    found = Account(lambda service: Service(), SagemakerConfig()).ours()
+    assert [one["EndpointName"] for one in found] == ["dogs"]
 
 
 def test_what_is_refused_leaves_nothing(deploy: Deploy, settings: Callable[..., DeployCommandConfig]) -> None:

@@ -18,6 +18,7 @@ from dogbreeds.schema import SagemakerConfig
 
 # What `launching.job_name` puts behind an endpoint's name to name a model or a configuration of it.
 _TAIL = re.compile(r"-\d{8}-\d{6}-[0-9a-f]{4}")
+_FORBIDDEN = ("AccessDenied", "AccessDeniedException")
 _UNKNOWN = ("ObjectNotFoundException", "ValidationException")
 
 
@@ -234,7 +235,15 @@ class Account:
         ]
 
     def _is_of(self, arn: str, endpoint: str) -> bool:
-        tags = self.sagemaker.list_tags(ResourceArn=arn)["Tags"]
+        from botocore.exceptions import ClientError
+
+        try:
+            tags = self.sagemaker.list_tags(ResourceArn=arn)["Tags"]
+        except ClientError as error:
+            # Who may not read somebody else's tags may still list what is their own.
+            if error.response["Error"]["Code"] not in _FORBIDDEN:
+                raise
+            return False
         return {"Key": ENDPOINT_TAG, "Value": endpoint} in tags
 
     def _list(self) -> str:
