@@ -77,6 +77,15 @@ def account(settings: Callable[..., DeployCommandConfig], look: Callable[[Accoun
         return look(Account(client, config.sagemaker))
 
 
+def scaling(one: Account) -> tuple[tuple[int, int], dict[str, Any]]:
+    """The limits of a scaled endpoint, and the aims of its policies."""
+    target = one.target("dogs")
+    assert target is not None
+    policies = one.scaling.describe_scaling_policies(ServiceNamespace="sagemaker")["ScalingPolicies"]
+    aims = {policy["PolicyName"]: policy["TargetTrackingScalingPolicyConfiguration"] for policy in policies}
+    return (target["MinCapacity"], target["MaxCapacity"]), aims
+
+
 def names(settings: Callable[..., DeployCommandConfig]) -> tuple[list[str], list[str]]:
     found: tuple[list[str], list[str]] = account(settings, lambda one: one.parts("dogs"))
     return found
@@ -163,12 +172,17 @@ def test_a_model_that_does_not_come_up(
 def test_an_update_that_does_not_come_up(
     deploy: Deploy, settings: Callable[..., DeployCommandConfig], package: Path
 ) -> None:
-    deploy()
-    before = names(settings)
+    deploy("variant.max_instances=3", "variant.target=120")
+    before, scaled = names(settings), account(settings, scaling)
     (package.parent / "content").write_text("dies")
     with pytest.raises(UserError, match="dogs has not been updated; it answers as before"):
         deploy()
+    with pytest.raises(UserError, match="Rate exceeded"):
+        deploy("+sagemaker.faults.throttled.UpdateEndpoint=99")
     assert names(settings) == before
+    # It ended for an update to no autoscaling, twice.
+    assert account(settings, scaling) == scaled
+    assert scaled[0] == (1, 3) and scaled[1]["dogbreeds"]["TargetValue"] == 120.0
     with pytest.raises(UserError, match="dogs is realtime, and variant=serverless would make it another kind"):
         deploy("variant=serverless")
 
@@ -236,16 +250,18 @@ def test_whoever_leaves_is_told_how_to_look(
 
 def test_an_update_may_not_be_seen_at_once() -> None:
     seen = [("InService", "old"), ("InService", "old"), ("Updating", "old"), ("InService", "new")]
+    # It has failed before, which says nothing of this update.
+    failed = {"FailureReason": "no capacity", "LastModifiedTime": 1}
 
     class Slow(Account):
         between_looks = 0.0
 
         def describe(self, endpoint: str) -> dict[str, Any]:
             status, config = seen.pop(0)
-            return {"EndpointName": endpoint, "EndpointStatus": status, "EndpointConfigName": config}
+            return {"EndpointName": endpoint, "EndpointStatus": status, "EndpointConfigName": config, **failed}
 
     account = Slow(lambda service: None, SagemakerConfig())
-    assert follow(account, "dogs", "new")["EndpointConfigName"] == "new"
+    assert follow(account, "dogs", "new", failed)["EndpointConfigName"] == "new"
 
 
 def test_a_search_means_its_best_trial(settings: Callable[..., DeployCommandConfig], package: Path) -> None:
