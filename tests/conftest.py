@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
 
 from dogbreeds import entry
 from dogbreeds.config import load
@@ -37,6 +38,8 @@ def pytest_unconfigure() -> None:
 @pytest.fixture
 def shared_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets configs of scripts choose from groups of conf/, in one test alone: Hydra would warn in all others."""
+    # Plugins put their configs into the store once, which must not be the copy.
+    Plugins.instance()
     store = ConfigStore.instance()
     entry.register()
     monkeypatch.setattr(store, "repo", copy.deepcopy(store.repo))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
@@ -20,7 +21,7 @@ from dogbreeds.sagemaker.rehearsal import serving
 from dogbreeds.sagemaker.session import connected
 from dogbreeds.schema import DeployCommandConfig, SagemakerConfig
 from tests.conftest import ROOT
-from tests.sagemaker.rehearsal.serving import FakeContainer
+from tests.sagemaker.rehearsal.serving import FakeContainer, settled
 
 Deploy = Callable[..., str]
 
@@ -74,6 +75,15 @@ def account(settings: Callable[..., DeployCommandConfig], look: Callable[[Accoun
     config = settings()
     with connected(config.sagemaker) as client:
         return look(Account(client, config.sagemaker))
+
+
+def scaling(one: Account) -> tuple[tuple[int, int], dict[str, Any]]:
+    """The limits of a scaled endpoint, and the aims of its policies."""
+    target = one.target("dogs")
+    assert target is not None
+    policies = one.scaling.describe_scaling_policies(ServiceNamespace="sagemaker")["ScalingPolicies"]
+    aims = {policy["PolicyName"]: policy["TargetTrackingScalingPolicyConfiguration"] for policy in policies}
+    return (target["MinCapacity"], target["MaxCapacity"]), aims
 
 
 def names(settings: Callable[..., DeployCommandConfig]) -> tuple[list[str], list[str]]:
@@ -162,14 +172,55 @@ def test_a_model_that_does_not_come_up(
 def test_an_update_that_does_not_come_up(
     deploy: Deploy, settings: Callable[..., DeployCommandConfig], package: Path
 ) -> None:
-    deploy()
-    before = names(settings)
+    deploy("variant.max_instances=3", "variant.target=120")
+    before, scaled = names(settings), account(settings, scaling)
     (package.parent / "content").write_text("dies")
     with pytest.raises(UserError, match="dogs has not been updated; it answers as before"):
         deploy()
+    with pytest.raises(UserError, match="Rate exceeded"):
+        deploy("+sagemaker.faults.throttled.UpdateEndpoint=99")
     assert names(settings) == before
+    # It ended for an update to no autoscaling, twice.
+    assert account(settings, scaling) == scaled
+    assert scaled[0] == (1, 3) and scaled[1]["dogbreeds"]["TargetValue"] == 120.0
     with pytest.raises(UserError, match="dogs is realtime, and variant=serverless would make it another kind"):
         deploy("variant=serverless")
+
+
+def test_an_endpoint_of_somebody_else_is_left_alone(
+    deploy: Deploy, settings: Callable[..., DeployCommandConfig]
+) -> None:
+    deploy()
+    (config,), _ = names(settings)
+
+    def make(one: Account) -> dict[str, Any]:
+        one.sagemaker.create_endpoint(EndpointName="cats", EndpointConfigName=config)
+        return settled(one.sagemaker, "cats")
+
+    account(settings, make)
+    with pytest.raises(UserError, match="cats was not made by this project"):
+        deploy("endpoint=cats")
+    with pytest.raises(UserError, match="cats was not made by this project"):
+        endpoint_commands.run(settings("action=delete", "endpoint=cats", "yes=true"))
+    kept = account(settings, lambda one: one.describe("cats"))
+    assert (kept["EndpointStatus"], kept["EndpointConfigName"]) == ("InService", config)
+
+
+def test_tags_that_may_not_be_read_are_not_ours() -> None:
+    class Service:
+        def get_paginator(self, operation: str) -> Service:
+            return self
+
+        def paginate(self) -> list[dict[str, Any]]:
+            return [{"Endpoints": [{"EndpointName": name, "EndpointArn": name} for name in ("cats", "dogs")]}]
+
+        def list_tags(self, ResourceArn: str) -> dict[str, Any]:
+            if ResourceArn == "cats":
+                raise ClientError({"Error": {"Code": "AccessDeniedException", "Message": "no"}}, "ListTags")
+            return {"Tags": [{"Key": "dogbreeds:endpoint", "Value": "dogs"}]}
+
+    found = Account(lambda service: Service(), SagemakerConfig()).ours()
+    assert [one["EndpointName"] for one in found] == ["dogs"]
 
 
 def test_what_is_refused_leaves_nothing(deploy: Deploy, settings: Callable[..., DeployCommandConfig]) -> None:
@@ -199,16 +250,18 @@ def test_whoever_leaves_is_told_how_to_look(
 
 def test_an_update_may_not_be_seen_at_once() -> None:
     seen = [("InService", "old"), ("InService", "old"), ("Updating", "old"), ("InService", "new")]
+    # It has failed before, which says nothing of this update.
+    failed = {"FailureReason": "no capacity", "LastModifiedTime": 1}
 
     class Slow(Account):
         between_looks = 0.0
 
         def describe(self, endpoint: str) -> dict[str, Any]:
             status, config = seen.pop(0)
-            return {"EndpointName": endpoint, "EndpointStatus": status, "EndpointConfigName": config}
+            return {"EndpointName": endpoint, "EndpointStatus": status, "EndpointConfigName": config, **failed}
 
     account = Slow(lambda service: None, SagemakerConfig())
-    assert follow(account, "dogs", "new")["EndpointConfigName"] == "new"
+    assert follow(account, "dogs", "new", failed)["EndpointConfigName"] == "new"
 
 
 def test_a_search_means_its_best_trial(settings: Callable[..., DeployCommandConfig], package: Path) -> None:

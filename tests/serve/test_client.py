@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import threading
 import time
@@ -12,7 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError, ConnectionClosedError, NoCredentialsError
+from botocore.exceptions import (
+    ClientError,
+    ConnectionClosedError,
+    EndpointConnectionError,
+    InvalidRegionError,
+    NoCredentialsError,
+)
 
 from dogbreeds.errors import ConfigError, UserError
 from dogbreeds.sagemaker.endpoint_client import Endpoint, asker
@@ -289,7 +296,69 @@ def test_who_may_not_look_may_ask() -> None:
     def clients(service: str, config: Any = None) -> Any:
         return Blind() if service == "sagemaker" else Runtime(answer("pug"))
 
-    assert asker(clients, "dogs", 1, 60.0).ask(b"photo")["breed"] == "pug"
+    assert asker(clients, "dogs", 1, None).ask(b"photo")["breed"] == "pug"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (client_error("ThrottlingException", "Rate exceeded"), "cannot be asked for the moment .*Rate exceeded"),
+        (EndpointConnectionError(endpoint_url="https://x"), "cannot be asked for the moment .*https://x"),
+        (InvalidRegionError(region_name="bad region"), "endpoint=dogs cannot be asked: .*bad region"),
+        (NoCredentialsError(), "There are no AWS credentials"),
+    ],
+)
+def test_nobody_can_be_asked_about_an_endpoint(error: Exception, said: str) -> None:
+    def clients(service: str, config: Any = None) -> Any:
+        raise error
+
+    with pytest.raises(UserError, match=said):
+        asker(clients, "dogs", 1, None)
+
+
+class Queue:
+    """S3, the runtime and the service of an asynchronous endpoint; every second look finds an answer."""
+
+    def __init__(self) -> None:
+        self.put: list[dict[str, Any]] = []
+        self.looks = self.invoked = 0
+        self.configs: dict[str, Any] = {}
+
+    def __call__(self, service: str, config: Any = None) -> Queue:
+        self.configs[service] = config
+        return self
+
+    def describe_endpoint(self, **asked: Any) -> dict[str, Any]:
+        return {"AsyncInferenceConfig": {"OutputConfig": {"S3OutputPath": "s3://bucket/answers/"}}}
+
+    def put_object(self, **asked: Any) -> None:
+        self.put.append(asked)
+
+    def invoke_endpoint_async(self, **asked: Any) -> dict[str, Any]:
+        self.invoked += 1
+        return {"OutputLocation": "s3://bucket/answers/1.out", "FailureLocation": "s3://bucket/failures/1.out"}
+
+    def get_object(self, **asked: Any) -> dict[str, Any]:
+        self.looks += 1
+        if self.looks < 3:
+            raise ClientError({"Error": {"Code": "NoSuchKey", "Message": "nothing"}}, "GetObject")
+        return {"Body": io.BytesIO(answer("pug"))}
+
+
+def test_an_answer_through_s3_is_looked_for_again(files: Callable[..., list[Path]]) -> None:
+    queue = Queue()
+    asked_one = asker(queue, "dogs", 1, "key-1")
+    with pytest.raises(Busy, match=r"answers/1\.out is not there yet"):
+        asked_one.ask(b"one")
+    ((row, fine),) = rows(asked_one, files("one"), 1, 60.0, no_pause)
+    assert fine and row["breed"] == "pug"
+    # Asked once, however often its answer was looked for.
+    (put,) = queue.put
+    assert queue.invoked == 1
+    assert (put["ServerSideEncryption"], put["SSEKMSKeyId"]) == ("aws:kms", "key-1")
+    # S3 is asked again by its client, which nobody else would do.
+    assert queue.configs["s3"].retries is None
+    assert queue.configs["sagemaker-runtime"].retries == {"total_max_attempts": 1}
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ from dogbreeds.sagemaker.endpoint import (
 from dogbreeds.sagemaker.endpoint_account import Account, asking
 from dogbreeds.sagemaker.endpoint_client import asker
 from dogbreeds.sagemaker.endpoint_following import failure, follow, last_lines
+from dogbreeds.sagemaker.endpoint_scaling import Scaling, ended_scaling
 from dogbreeds.sagemaker.images import serving_image
 from dogbreeds.sagemaker.instances import gpus
 from dogbreeds.sagemaker.launching import LONGEST_JOB, job_name
@@ -108,9 +109,9 @@ class Deployer:
         trial = trial_of(package)
         deployment = replace(deployment, archive=self._upload(package))
         with self._undone_unless_begun(deployment):
-            self._create(deployment, former)
+            ended = self._create(deployment, former)
         with self._leaving(endpoint):
-            self._awaited(deployment)
+            self._awaited(deployment, former, ended)
             self._scale(endpoint)
             for gone in self.account.remove_parts(endpoint, kept=deployment.name) if former is not None else []:
                 log.info("removed %s", gone)
@@ -127,6 +128,7 @@ class Deployer:
             check_request(operation, request, _SCALING)
 
     def _refuse_former(self, former: Mapping[str, Any]) -> None:
+        self.account.refuse_foreign(former)
         endpoint, status = former["EndpointName"], former["EndpointStatus"]
         if status in ("Failed", "OutOfService", "UpdateRollbackFailed"):
             raise UserError(
@@ -171,23 +173,31 @@ class Deployer:
             archive_for(package, archive, gpus=gpus(variant.instance or ""), requirements=not self.sagemaker.isolated)
             return self.storage.upload(archive)
 
-    def _create(self, deployment: Deployment, former: Mapping[str, Any] | None) -> None:
+    def _create(self, deployment: Deployment, former: Mapping[str, Any] | None) -> Scaling | None:
+        """Begins, and returns the autoscaling that had to end for it."""
         client = self.session.sagemaker
         with asking("models, configurations and endpoints"):
             client.create_model(**model_request(deployment, self.sagemaker))
             client.create_endpoint_config(**config_request(deployment, self.variant, self.sagemaker))
             if former is None:
                 client.create_endpoint(**endpoint_request(deployment, self.sagemaker))
-                return
+                return None
         scaled = self.account.target(deployment.endpoint) is not None
         same = self.account.variant(former).get("InstanceType") == self.variant.instance
+        ended = None
         # AWS changes the instances of nothing that scales, and scaling itself would choose their number.
         if scaled and not (same and self.variant.max_instances is not None):
-            self.account.stop_scaling(deployment.endpoint)
+            ended = ended_scaling(self.account, deployment.endpoint)
             log.warning("autoscaling ended; it begins again, where it is asked for, once the new instances answer")
             scaled = False
-        with asking("endpoints"):
-            client.update_endpoint(**update_request(deployment, scaled=scaled))
+        try:
+            with asking("endpoints"):
+                client.update_endpoint(**update_request(deployment, scaled=scaled))
+        except BaseException:
+            if ended is not None and not self._has_begun(deployment):
+                ended.put_back(self.account)
+            raise
+        return ended
 
     @contextmanager
     def _undone_unless_begun(self, deployment: Deployment) -> Iterator[None]:
@@ -195,10 +205,7 @@ class Deployer:
         try:
             yield
         except BaseException:
-            # The answer may have been lost on its way, and not the request.
-            found = self.account.find(deployment.endpoint) or {}
-            pending = found.get("PendingDeploymentSummary", {}).get("EndpointConfigName")
-            if deployment.name in (found.get("EndpointConfigName"), pending):
+            if self._has_begun(deployment):
                 log.warning(
                     "%s is coming up all the same: %s",
                     deployment.endpoint,
@@ -207,6 +214,12 @@ class Deployer:
             else:
                 self.account.discard(deployment.name)
             raise
+
+    def _has_begun(self, deployment: Deployment) -> bool:
+        """Says so also where the answer was lost on its way, and not the request."""
+        found = self.account.find(deployment.endpoint) or {}
+        pending = found.get("PendingDeploymentSummary", {}).get("EndpointConfigName")
+        return deployment.name in (found.get("EndpointConfigName"), pending)
 
     @contextmanager
     def _leaving(self, endpoint: str) -> Iterator[None]:
@@ -219,13 +232,15 @@ class Deployer:
                 state = "Stopped, and with it the rehearsal. What has become of it: "
             raise _Left(f"\n{state}{self.account.command('status', endpoint)}") from None
 
-    def _awaited(self, deployment: Deployment) -> None:
-        described = follow(self.account, deployment.endpoint, deployment.name)
+    def _awaited(self, deployment: Deployment, former: Mapping[str, Any] | None, ended: Scaling | None) -> None:
+        described = follow(self.account, deployment.endpoint, deployment.name, former)
         if described["EndpointStatus"] == "InService" and described.get("EndpointConfigName") == deployment.name:
             return
         kept = described["EndpointStatus"] == "InService"
         error = failure(self.account, described, last_lines(self.account, deployment.endpoint), kept=kept)
         if kept:
+            if ended is not None:
+                ended.put_back(self.account)
             self.account.discard(deployment.name)
         raise error
 
@@ -248,7 +263,7 @@ class Deployer:
             f"delete   {self.account.command('delete', endpoint)}",
         ]
         try:
-            asking_it = asker(self.session.client, endpoint, 1, _PATIENCE_SECONDS)
+            asking_it = asker(self.session.client, endpoint, 1, self.sagemaker.kms_key)
             answer = again(lambda: asking_it.ask(trial.photo), _PATIENCE_SECONDS)
         except (NoAnswer, UserError) as error:
             raise UserError(

@@ -18,6 +18,7 @@ from dogbreeds.schema import SagemakerConfig
 
 # What `launching.job_name` puts behind an endpoint's name to name a model or a configuration of it.
 _TAIL = re.compile(r"-\d{8}-\d{6}-[0-9a-f]{4}")
+_FORBIDDEN = ("AccessDenied", "AccessDeniedException")
 _UNKNOWN = ("ObjectNotFoundException", "ValidationException")
 
 
@@ -94,6 +95,21 @@ class Account:
         with asking("endpoints"):
             for page in self.sagemaker.get_paginator("list_endpoints").paginate():
                 yield from (one for one in page["Endpoints"] if self._is_of(one["EndpointArn"], one["EndpointName"]))
+
+    def refuse_foreign(self, described: Mapping[str, Any]) -> None:
+        """Refuses to touch an endpoint that this project has not made.
+
+        Raises:
+            UserError: It has not, or the service cannot be asked.
+        """
+        endpoint = described["EndpointName"]
+        with asking("endpoints"):
+            ours = self._is_of(described["EndpointArn"], endpoint)
+        if not ours:
+            raise UserError(
+                f"{endpoint} was not made by this project, whose endpoints have the tag {ENDPOINT_TAG} that you may "
+                f"read (sagemaker:ListTags). It is left alone: take another name. See which there are: {self._list()}"
+            )
 
     def parts(self, endpoint: str) -> tuple[list[str], list[str]]:
         """Returns the names of all endpoint configurations and of all models that were made for an endpoint.
@@ -219,7 +235,15 @@ class Account:
         ]
 
     def _is_of(self, arn: str, endpoint: str) -> bool:
-        tags = self.sagemaker.list_tags(ResourceArn=arn)["Tags"]
+        from botocore.exceptions import ClientError
+
+        try:
+            tags = self.sagemaker.list_tags(ResourceArn=arn)["Tags"]
+        except ClientError as error:
+            # Who may not read somebody else's tags may still list what is their own.
+            if error.response["Error"]["Code"] not in _FORBIDDEN:
+                raise
+            return False
         return {"Key": ENDPOINT_TAG, "Value": endpoint} in tags
 
     def _list(self) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -32,53 +31,52 @@ _BUSY = (
     "InternalDependencyException",
 )
 _BUSY_CONTAINER = (408, 429, 502, 503, 504)
-_BETWEEN_LOOKS_SECONDS, _LONGEST_LOOK_SECONDS = 0.2, 5.0
 _NOT_FOUND = "not found"
 
 
 @contextmanager
-def asker_of(settings: SagemakerConfig, endpoint: str, at_once: int, patience: float) -> Iterator[Asker]:
+def asker_of(settings: SagemakerConfig, endpoint: str, at_once: int) -> Iterator[Asker]:
     """Yields what asks an endpoint.
 
     Args:
         settings: Where it is.
         endpoint: Its name.
         at_once: How many threads ask.
-        patience: Seconds that an answer may take that comes through S3.
 
     Raises:
-        UserError: There is no such endpoint, or nobody may ask it with these credentials.
+        UserError: There is no such endpoint, nobody may ask it with these credentials, or AWS does not answer.
     """
     with connected(settings) as clients:
-        yield asker(clients, endpoint, at_once, patience)
+        yield asker(clients, endpoint, at_once, settings.kms_key)
 
 
-def asker(clients: Clients, endpoint: str, at_once: int, patience: float) -> Asker:
+def asker(clients: Clients, endpoint: str, at_once: int, kms_key: str | None) -> Asker:
     """Returns what asks an endpoint, the way that the service says it must be asked.
 
     Args:
         clients: Makes clients of the service.
         endpoint: Its name.
         at_once: How many threads ask.
-        patience: Seconds that an answer may take that comes through S3.
+        kms_key: The key that encrypts photos that go through S3; None leaves it to the bucket.
 
     Raises:
-        UserError: There is no such endpoint, or nobody may ask it with these credentials.
+        UserError: There is no such endpoint, nobody may ask it with these credentials, or AWS does not answer.
     """
     from botocore.config import Config
 
-    config = Config(
-        max_pool_connections=at_once,
-        connect_timeout=_CONNECT_SECONDS,
-        read_timeout=_READ_SECONDS,
-        # Trying again is the caller's, who shows patience.
-        retries={"total_max_attempts": 1},
-    )
-    runtime = clients("sagemaker-runtime", config=config)
-    described = _described(clients, endpoint)
-    output = described.get("AsyncInferenceConfig", {}).get("OutputConfig")
-    if output is not None:
-        return QueuedEndpoint(runtime, clients("s3", config=config), endpoint, output["S3OutputPath"], patience)
+    storage = Config(max_pool_connections=at_once, connect_timeout=_CONNECT_SECONDS, read_timeout=_READ_SECONDS)
+    # Asking again is the caller's, who shows patience.
+    once = storage.merge(Config(retries={"total_max_attempts": 1}))
+    try:
+        with _invoking(endpoint):
+            described = _described(clients, endpoint)
+            runtime = clients("sagemaker-runtime", config=once)
+            output = described.get("AsyncInferenceConfig", {}).get("OutputConfig")
+            if output is not None:
+                s3 = clients("s3", config=storage)
+                return QueuedEndpoint(runtime, s3, endpoint, output["S3OutputPath"], kms_key)
+    except Busy as error:
+        raise UserError(f"endpoint={endpoint} cannot be asked for the moment ({error}): try again.") from error
     variants = described.get("ProductionVariants") or [{}]
     serverless = "CurrentServerlessConfig" in variants[0]
     return Endpoint(runtime, endpoint, MOST_BYTES_SERVERLESS if serverless else MOST_BYTES)
@@ -105,42 +103,49 @@ class Endpoint:
 class QueuedEndpoint:
     """An asynchronous endpoint: photos and answers lie in S3.
 
-    Photos are named by their content below `<answers>/photos/`, so that none goes up twice.
+    Photos are named by their content below `<answers>/photos/`. An answer that is not there yet is `Busy`: the same
+    question later looks for it again, and puts nothing up anew.
     """
 
     most_bytes: int | None = None
 
-    def __init__(self, runtime: Any, s3: Any, endpoint: str, answers: str, patience: float) -> None:
-        """Takes clients of the runtime API and of S3, a name, and the folder that the endpoint writes to."""
-        self._runtime, self._s3, self._endpoint = runtime, s3, endpoint
-        self._answers, self._patience = answers.rstrip("/"), patience
+    def __init__(self, runtime: Any, s3: Any, endpoint: str, answers: str, kms_key: str | None) -> None:
+        """Takes what it asks with.
+
+        Args:
+            runtime: A client of the runtime API.
+            s3: A client of S3.
+            endpoint: The endpoint's name.
+            answers: The folder that the endpoint writes to.
+            kms_key: The key that encrypts photos; None leaves it to the bucket.
+        """
+        self._runtime, self._s3, self._endpoint, self._answers = runtime, s3, endpoint, answers.rstrip("/")
+        self._encryption = {} if kms_key is None else {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key}
+        self._begun: dict[str, tuple[str, str | None]] = {}
 
     def ask(self, photo: bytes) -> dict[str, Any]:
-        """Asks about one photo, and waits for the answer."""
-        place = f"{self._answers}/photos/{hashlib.sha256(photo).hexdigest()}"
+        """Asks about one photo, or looks for the answer to what was asked before."""
+        digest = hashlib.sha256(photo).hexdigest()
+        output, failure = self._begun.get(digest) or self._begin(digest, photo)
+        if (answer := self._read(output)) is not None:
+            self._begun.pop(digest, None)
+            return answer_of(answer)
+        if failure is not None and (reason := self._read(failure)) is not None:
+            self._begun.pop(digest, None)
+            raise NoAnswer(reason.decode("utf-8", "replace"))
+        raise Busy(f"{output} is not there yet, and instances may still be starting")
+
+    def _begin(self, digest: str, photo: bytes) -> tuple[str, str | None]:
+        place = f"{self._answers}/photos/{digest}"
         bucket, key = split_uri(place)
         with storage_errors(place):
-            self._s3.put_object(Bucket=bucket, Key=key, Body=photo)
+            self._s3.put_object(Bucket=bucket, Key=key, Body=photo, **self._encryption)
         with _invoking(self._endpoint):
             response = self._runtime.invoke_endpoint_async(
                 EndpointName=self._endpoint, InputLocation=place, ContentType=BYTES, Accept=JSON
             )
-        return answer_of(self._awaited(response["OutputLocation"], response.get("FailureLocation")))
-
-    def _awaited(self, output: str, failure: str | None) -> bytes:
-        deadline, pause = time.monotonic() + self._patience, _BETWEEN_LOOKS_SECONDS
-        while True:
-            if (answer := self._read(output)) is not None:
-                return answer
-            if failure is not None and (reason := self._read(failure)) is not None:
-                raise NoAnswer(reason.decode("utf-8", "replace"))
-            if time.monotonic() > deadline:
-                raise UserError(
-                    f"{output}: no answer in {self._patience:g} s. Its instances may still be starting: wait longer "
-                    f"(patience_seconds={10 * self._patience:g})."
-                )
-            time.sleep(pause)
-            pause = min(2 * pause, _LONGEST_LOOK_SECONDS)
+        begun = self._begun[digest] = (response["OutputLocation"], response.get("FailureLocation"))
+        return begun
 
     def _read(self, uri: str) -> bytes | None:
         bucket, key = split_uri(uri)
@@ -156,12 +161,11 @@ def _described(clients: Clients, endpoint: str) -> dict[str, Any]:
     """Returns what the service says of an endpoint; nothing to who may ask it and not look at it."""
     from botocore.exceptions import ClientError
 
-    with _invoking(endpoint):
-        try:
-            return dict(clients("sagemaker").describe_endpoint(EndpointName=endpoint))
-        except ClientError as error:
-            if error.response["Error"]["Code"] not in _ACCESS:
-                raise
+    try:
+        return dict(clients("sagemaker").describe_endpoint(EndpointName=endpoint))
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in _ACCESS:
+            raise
     return {}
 
 

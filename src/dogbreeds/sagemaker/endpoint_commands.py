@@ -105,9 +105,11 @@ def delete(account: Account, endpoint: str, *, yes: bool, ask: Ask) -> str:
         What is gone.
 
     Raises:
-        UserError: Nobody agrees, there is nothing, or the service refuses it.
+        UserError: Nobody agrees, there is nothing, it is not of this project, or the service refuses it.
     """
     described = account.find(endpoint)
+    if described is not None:
+        account.refuse_foreign(described)
     configs, models = account.parts(endpoint)
     if described is None and not configs and not models:
         account.describe(endpoint)

@@ -18,13 +18,14 @@ _LAST_LINES = 20
 _FIRST_LOOKS = 6
 
 
-def follow(account: Account, endpoint: str, config: str) -> dict[str, Any]:
+def follow(account: Account, endpoint: str, config: str, former: Mapping[str, Any] | None) -> dict[str, Any]:
     """Waits until nothing happens to an endpoint any more, and tells each status.
 
     Args:
         account: Where it is.
         endpoint: Its name.
         config: The configuration that it is to have; that an update has begun may not be seen at once.
+        former: What the service said of it before it was updated; None for a new one.
 
     Returns:
         What the service says of it.
@@ -36,7 +37,9 @@ def follow(account: Account, endpoint: str, config: str) -> dict[str, Any]:
     while True:
         described = account.describe(endpoint)
         status = described["EndpointStatus"]
-        begun = status != "InService" or described.get("EndpointConfigName") == config or "FailureReason" in described
+        # An update may fail between two looks; the reason of an older failure says nothing of this one.
+        failed = "FailureReason" in described and _failure_of(described) != _failure_of(former or {})
+        begun = status != "InService" or described.get("EndpointConfigName") == config or failed
         unseen = 0 if begun else unseen - 1
         if status != told:
             log.info("%s  %s  after %.0f s", endpoint, status, time.monotonic() - began)
@@ -44,6 +47,10 @@ def follow(account: Account, endpoint: str, config: str) -> dict[str, Any]:
         if status not in _BUSY and unseen <= 0:
             return described
         time.sleep(account.between_looks)
+
+
+def _failure_of(described: Mapping[str, Any]) -> tuple[Any, Any]:
+    return described.get("FailureReason"), described.get("LastModifiedTime")
 
 
 def await_end(account: Account, endpoint: str) -> None:

@@ -44,5 +44,5 @@ def asked(config: PredictCommandConfig) -> Iterator[Ask]:
         from dogbreeds.sagemaker.endpoint_client import asker_of
 
         settings = check_launch(config.sagemaker, serves=True)
-        with asker_of(settings, endpoint, config.at_once, config.patience_seconds) as asker:
+        with asker_of(settings, endpoint, config.at_once) as asker:
             yield lambda paths: client.rows(asker, paths, config.at_once, config.patience_seconds)

@@ -109,8 +109,19 @@ class Served:
         """
         self._begun().result()
 
+    def enter(self) -> None:
+        """Counts a request that is under way, before its body has arrived; `leave` ends it."""
+        with self._idle:
+            self._invocations += 1
+
+    def leave(self) -> None:
+        """Ends what `enter` has begun."""
+        with self._idle:
+            self._invocations -= 1
+            self._idle.notify_all()
+
     def invoke(self, body: bytes, headers: Mapping[str, str], patience: float) -> tuple[int, bytes, str]:
-        """Hands a request on; a container that a former command left is started first.
+        """Hands a request on that has entered; a container that a former command left is started first.
 
         Args:
             body: What is asked.
@@ -121,17 +132,11 @@ class Served:
             Unready: It is still being started.
             JobFailure: It cannot be started.
         """
-        with self._idle:
-            self._invocations += 1
         try:
             container = self._begun().result(patience)
             return container.invoke(body, headers)
         except TimeoutError as error:
             raise Unready from error
-        finally:
-            with self._idle:
-                self._invocations -= 1
-                self._idle.notify_all()
 
     def drain(self) -> None:
         """Waits for the answers that are under way."""

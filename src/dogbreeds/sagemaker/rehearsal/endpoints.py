@@ -76,7 +76,10 @@ class Endpoints:
             )
 
     def find(self, name: str) -> tuple[dict[str, Any], Served] | None:
-        """Returns the description of an endpoint that answers, and what does; None where there is none."""
+        """Returns the description of an endpoint that answers, and what does; None where there is none.
+
+        A request has entered what answers, which no update ends before the caller has called `leave`.
+        """
         with self._premises.changed:
             if name not in self._endpoints:
                 return None
@@ -85,6 +88,7 @@ class Endpoints:
                 return None
             if name not in self._served:
                 self._served[name] = self._serving(name, description["EndpointConfigName"])
+            self._served[name].enter()
             return copy.deepcopy(description), self._served[name]
 
     def captured(self, config: str) -> Mapping[str, Any]:

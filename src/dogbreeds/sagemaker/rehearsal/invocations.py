@@ -53,10 +53,13 @@ class Invocations:
         if found is None:
             raise ServiceError("ValidationError", f"Endpoint {name} of account {ACCOUNT} not found.")
         description, served = found
-        if later != ("AsyncInferenceConfig" in description):
-            other = "InvokeEndpoint" if later else "InvokeEndpointAsync"
-            raise ServiceError("ValidationError", f"Endpoint {name} is not of this kind: call {other}.")
-        return self._later(description, served, request) if later else self._now(description, served, request)
+        try:
+            if later != ("AsyncInferenceConfig" in description):
+                other = "InvokeEndpoint" if later else "InvokeEndpointAsync"
+                raise ServiceError("ValidationError", f"Endpoint {name} is not of this kind: call {other}.")
+            return self._later(description, served, request) if later else self._now(description, served, request)
+        finally:
+            served.leave()
 
     def close(self) -> None:
         """Waits for what was asked asynchronously."""
@@ -69,7 +72,7 @@ class Invocations:
         most = MOST_BYTES if serverless is None else MOST_BYTES_SERVERLESS
         if len(body) > most:
             raise ServiceError("ValidationError", f"The body must have {most} bytes at most, has {len(body)}.")
-        if serverless is not None and served.invocations >= serverless["MaxConcurrency"]:
+        if serverless is not None and served.invocations > serverless["MaxConcurrency"]:
             raise ServiceError("ThrottlingException", f"{name} has its maximum of concurrent invocations.", 429)
         variant = request.headers.get(f"{_MARK}Target-Variant", served.variant["VariantName"])
         if variant != served.variant["VariantName"]:
@@ -118,6 +121,7 @@ class Invocations:
             name="invocation",
         )
         self._threads.append(work)
+        served.enter()
         work.start()
         answer = json.dumps({"InferenceId": request.headers.get(f"{_MARK}Inference-Id", str(uuid.uuid4()))})
         response = Response(answer, 202, content_type="application/json")
@@ -150,6 +154,8 @@ class Invocations:
         else:
             self._capture(description, served, Exchange(body, headers.get("Content-Type", ""), answer, kind, None))
             self._write(done, answer)
+        finally:
+            served.leave()
 
     def _write(self, uri: str, content: bytes) -> None:
         try:
