@@ -224,6 +224,8 @@ def test_nobody_is_there() -> None:
         Server("http://127.0.0.1:9", 1)
     with pytest.raises(ConfigError, match="must begin with http://"):
         Server("localhost:8080", 1)
+    with pytest.raises(ConfigError, match=r"url=http://\[::1 is none"):
+        Server("http://[::1", 1)
 
 
 def test_patience_ends() -> None:

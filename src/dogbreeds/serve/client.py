@@ -204,7 +204,11 @@ class Server:
             ConfigError: `url` is none.
             UserError: Nobody answers there.
         """
-        if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:
+        try:
+            parts = urlsplit(url)
+        except ValueError as error:
+            raise ConfigError(f"url={url} is none ({error}): such as url=http://127.0.0.1:8080.") from error
+        if parts.scheme not in ("http", "https") or not parts.netloc:
             raise ConfigError(f"url={url}: must begin with http:// or https://, such as url=http://127.0.0.1:8080.")
         self._url = url.rstrip("/")
         self._session = requests.Session()
