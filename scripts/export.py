@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
+from dogbreeds.config import command_settings
 from dogbreeds.entry import entry_point
+from dogbreeds.schema import ExportCommandConfig
 
 
 @entry_point("export")
 def main(cfg: DictConfig) -> None:
+    config = command_settings(cfg, ExportCommandConfig)
+
     from pathlib import Path
 
     from dogbreeds.errors import ConfigError
@@ -16,16 +20,16 @@ def main(cfg: DictConfig) -> None:
     from dogbreeds.serve.examples import DIRECTORY, load_examples
     from dogbreeds.serve.export import check_out, export, usage
 
-    out, package = check_out(cfg.format, cfg.out), Path(cfg.model)
-    if cfg.images is None:
+    out, package = check_out(config.format, config.out), Path(config.model)
+    if config.images is None:
         photos = [package / DIRECTORY / example.file for example in load_examples(package)]
     else:
-        photos = find_images(cfg.images)
+        photos = find_images(config.images)
     if not photos:
         raise ConfigError(f"model={package} carries no example photos to compare on: add images=<some photos>.")
-    found = export(package, cfg.format, out, photos)
+    found = export(package, config.format, out, photos)
     print(f"{out} says of {found.photos} photos what the package says, within {found.difference:.1g}. Ask it:\n")
-    print(usage(cfg.format, out))
+    print(usage(config.format, out))
     print("\nimages is uint8 RGB (N, 3, side, side), resized and cropped as its metadata say.")
 
 

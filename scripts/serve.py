@@ -7,25 +7,24 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from dogbreeds.config import command_settings
 from dogbreeds.entry import entry_point
 from dogbreeds.errors import ConfigError
+from dogbreeds.schema import ServeCommandConfig
 
 _PACKAGES = ("starlette", "uvicorn", "httptools", "prometheus_client")
 
 
 @entry_point("serve")
 def main(cfg: DictConfig) -> None:
+    config = command_settings(cfg, ServeCommandConfig)
     missing = [name for name in _PACKAGES if find_spec(name) is None]
     if missing:
         raise ConfigError(f"This needs {' and '.join(missing)}: pip install 'dogbreeds[serve]', or make install.")
 
-    from dogbreeds.serve.limits import limits_of
-
-    limits = limits_of(cfg.limits)
-
     from dogbreeds.serve.run import serve
 
-    serve(Path(cfg.model), limits, host=cfg.host, port=cfg.port, cache=Path(cfg.cache.dir))
+    serve(Path(config.model), config.limits, host=config.host, port=config.port, cache=Path(config.cache.dir))
 
 
 if __name__ == "__main__":

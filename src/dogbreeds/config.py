@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
 from dogbreeds.atomic import replacing
@@ -126,13 +126,16 @@ def check_launch(settings: SagemakerConfig, *, serves: bool = False) -> Sagemake
 
 
 def command_settings(composed: DictConfig, schema: type[Settings]) -> Settings:
-    """Returns all settings of a command that has a section `sagemaker`, which is not looked at.
+    """Returns all settings of a command; a section `sagemaker` is not looked at.
 
     Raises:
         ConfigError: A setting is missing or cannot be read.
     """
     try:
         settings = OmegaConf.to_object(composed)
+    except MissingMandatoryValue as error:
+        missing = ", ".join(f"{name}=<value>" for name in sorted(OmegaConf.missing_keys(composed)))
+        raise ConfigError(f"Add {missing}: there is no default.") from error
     except OmegaConfBaseException as error:
         raise ConfigError(str(error).splitlines()[0]) from error
     assert isinstance(settings, schema)

@@ -11,6 +11,8 @@ from typing import Any, get_type_hints
 
 from omegaconf import MISSING
 
+from dogbreeds.serve.limits import Limits
+
 
 @dataclass
 class DataConfig:
@@ -190,7 +192,7 @@ class LaunchCommandConfig(TrainCommandConfig):
 
 @dataclass
 class VariantConfig:
-    """What serves an endpoint (conf/variant)."""
+    """What serves an endpoint (conf/scripts/variant)."""
 
     kind: str = MISSING
     image: str | None = MISSING
@@ -213,7 +215,7 @@ class VariantConfig:
 
 @dataclass
 class DeployCommandConfig:
-    """What scripts/deploy.py reads (conf/deploy.yaml)."""
+    """What scripts/deploy.py reads (conf/scripts/deploy.yaml)."""
 
     action: str = MISSING
     model: str | None = MISSING
@@ -232,7 +234,7 @@ class CachePlaceConfig:
 
 @dataclass
 class PredictCommandConfig:
-    """What scripts/predict.py reads (conf/predict.yaml)."""
+    """What scripts/predict.py reads (conf/scripts/predict.yaml)."""
 
     model: str | None = MISSING
     endpoint: str | None = MISSING
@@ -243,6 +245,27 @@ class PredictCommandConfig:
     patience_seconds: float = MISSING
     cache: CachePlaceConfig = MISSING
     sagemaker: SagemakerConfig = MISSING
+
+
+@dataclass
+class ServeCommandConfig:
+    """What scripts/serve.py reads (conf/scripts/serve.yaml)."""
+
+    model: str = MISSING
+    host: str = MISSING
+    port: int = MISSING
+    cache: CachePlaceConfig = MISSING
+    limits: Limits = MISSING
+
+
+@dataclass
+class ExportCommandConfig:
+    """What scripts/export.py reads (conf/scripts/export.yaml)."""
+
+    model: str = MISSING
+    format: str = MISSING
+    out: str = MISSING
+    images: str | None = MISSING
 
 
 @dataclass
@@ -260,6 +283,8 @@ SCHEMAS: dict[str, type] = {
     "launch": LaunchCommandConfig,
     "deploy": DeployCommandConfig,
     "predict": PredictCommandConfig,
+    "serve": ServeCommandConfig,
+    "export": ExportCommandConfig,
     "cache": CacheCommandConfig,
 }
 

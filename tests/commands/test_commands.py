@@ -82,6 +82,32 @@ def test_every_place_of_jobs_composes() -> None:
         assert not missing, choice
 
 
+# What has no default.
+NEEDED = {"serve": ["model=m"], "export": ["model=m", "format=onnx", "out=m.onnx"]}
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("serve model=m port=abc", "Value 'abc'"),
+        ("serve model=m prot=1", "Did you mean port"),
+        ("serve model=m limits.photo=1", "Did you mean limits.photos"),
+        ("serve model=m limits.photos=many", "Value 'many'"),
+        ("serve", "Add model=<value>: there is no default"),
+        ("export model=3", "Add format=<value>, out=<value>: there is no default"),
+        ("export model=3 form=onnx", "Did you mean format"),
+    ],
+)
+def test_settings_of_serving_that_cannot_be(command: str, said: str) -> None:
+    script, *settings = command.split()
+    done = subprocess.run(
+        [sys.executable, ROOT / "scripts" / f"{script}.py", *settings], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize(
     "path",
     [*sorted((ROOT / "conf").glob("*.yaml")), *sorted((ROOT / "conf" / "scripts").glob("*.yaml"))],
@@ -90,9 +116,8 @@ def test_every_place_of_jobs_composes() -> None:
 @pytest.mark.usefixtures("shared_groups")
 def test_every_command_has_a_config_that_composes(path: Path) -> None:
     with initialize_config_dir(str(path.parent), version_base="1.3"):
-        composed = compose(
-            path.stem, ["run_dir=somewhere"] if issubclass(SCHEMAS.get(path.stem, int), TrainCommandConfig) else []
-        )
+        trains = issubclass(SCHEMAS.get(path.stem, int), TrainCommandConfig)
+        composed = compose(path.stem, ["run_dir=somewhere"] if trains else NEEDED.get(path.stem, []))
     entries = {"train": ROOT / "train.py", "launch": ROOT / "launch_sagemaker.py"}
     script = entries.get(path.stem, ROOT / "scripts" / f"{path.stem}.py")
     assert re.search(rf'@entry_point\("{path.stem}"[,)]', script.read_text())

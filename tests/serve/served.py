@@ -15,10 +15,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from omegaconf import DictConfig, OmegaConf
+
+from dogbreeds.serve.limits import Limits
 from tests.conftest import ROOT
 
 #: Seconds after which a test gives up on a server, however slow the machine.
 PATIENCE = 90.0
+
+
+def limits_of(section: DictConfig) -> Limits:
+    """Returns the section `limits` of conf/scripts/serve.yaml."""
+    limits = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Limits), section))
+    assert isinstance(limits, Limits)
+    return limits
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dogbreeds.errors import ConfigError
+from dogbreeds.errors import ConfigError, UserError
 from dogbreeds.serve import answers_file
 from dogbreeds.serve.answers_file import Row, check_out, write_rows
 
@@ -66,17 +66,42 @@ def test_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", ["answers.csv", "answers.jsonl", "answers.parquet"])
-def test_what_was_there_stays_until_all_is_written(name: str, tmp_path: Path) -> None:
-    def interrupted() -> Iterator[tuple[Row, bool]]:
-        yield ROWS[0]
-        raise KeyboardInterrupt
+@pytest.mark.parametrize("ending", [KeyboardInterrupt(), UserError("401")])
+def test_an_end_too_early_keeps_what_was_answered_and_what_was_there(
+    name: str, ending: BaseException, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+
+    def ended() -> Iterator[tuple[Row, bool]]:
+        yield from ROWS[:2]
+        raise ending
 
     path = tmp_path / name
+    kept = tmp_path / f"answers.partial{path.suffix}"
     path.write_text("before")
-    with pytest.raises(KeyboardInterrupt):
-        write_rows(interrupted(), path, 2)
-    assert [one.name for one in tmp_path.iterdir()] == [name]
+    with pytest.raises(type(ending)):
+        write_rows(ended(), path, 3)
     assert path.read_text() == "before"
+    assert {one.name for one in tmp_path.iterdir()} == {name, kept.name}
+    assert f"{kept} has the rows so far, of 2 photos." in capsys.readouterr().err
+    if path.suffix == ".parquet":
+        rows = parquet.read_table(kept).to_pylist()
+    else:
+        text = kept.read_text(encoding="utf-8")
+        rows = (
+            list(csv.DictReader(io.StringIO(text))) if path.suffix == ".csv" else map(json.loads, text.splitlines())
+        )
+    assert [row["path"] for row in rows] == ["a, b.jpg", "c.jpg"]
+
+
+def test_an_end_before_the_first_answer_leaves_nothing(tmp_path: Path) -> None:
+    def ended() -> Iterator[tuple[Row, bool]]:
+        raise UserError("401")
+        yield ROWS[0]
+
+    with pytest.raises(UserError, match="401"):
+        write_rows(ended(), tmp_path / "answers.csv", 3)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_where_answers_go(tmp_path: Path) -> None:

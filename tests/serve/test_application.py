@@ -13,8 +13,9 @@ from starlette.types import Message
 
 from dogbreeds.serve import app as app_module
 from dogbreeds.serve.app import Application
-from dogbreeds.serve.limits import Limits, limits_of
+from dogbreeds.serve.limits import Limits
 from tests.conftest import ROOT
+from tests.serve.served import limits_of
 from tests.serve.test_batching import Gated, taken, until
 from tests.serve.test_handler import FOUR, described
 

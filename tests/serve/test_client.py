@@ -152,18 +152,23 @@ def test_it_is_asked_again_where_there_is_no_time(files: Callable[..., list[Path
 
 def test_a_photo_without_an_answer_has_a_row(files: Callable[..., list[Path]]) -> None:
     def respond(photo: bytes, _times: int) -> tuple[int, dict[str, str], bytes]:
-        refused = {b"bad": (422, "The photo cannot be read."), b"big": (413, "The photo is too large.")}
+        refused = {
+            b"bad": (422, "The photo cannot be read."),
+            b"big": (413, "The photo is too large."),
+            b"odd": (500, "Something failed."),
+        }
         if photo in refused:
             return refused[photo][0], {}, refusal(refused[photo][1])
         return 200, {}, answer(photo.decode())
 
-    paths = files("bad", "pug", "big")
+    paths = files("bad", "pug", "big", "odd")
     with serving(respond) as url:
         found = answered(url, [*paths, paths[0].with_name("gone")], no_pause)
     assert found[0] == {"path": str(paths[0]), "error": "The photo cannot be read."}
     assert found[1]["breed"] == "pug"
     assert found[2]["error"] == "The photo is too large."
-    assert "No such file" in str(found[3]["error"])
+    assert found[3]["error"] == "Something failed."
+    assert "No such file" in str(found[4]["error"])
 
 
 @pytest.mark.parametrize(
@@ -196,6 +201,18 @@ def test_rows_before_the_end_are_kept(files: Callable[..., list[Path]]) -> None:
     assert len(found) == 2
 
 
+def test_a_photo_in_vain_has_a_row_and_many_are_the_end(files: Callable[..., list[Path]]) -> None:
+    def respond(photo: bytes, _times: int) -> tuple[int, dict[str, str], bytes]:
+        return (200, {}, answer("pug")) if photo.startswith(b"good") else (503, {}, refusal("busy"))
+
+    with serving(respond) as url:
+        found = answered(url, files("1", "good", "2", "3", "4", "good too"), no_pause, at_once=1, patience=0.0)
+        assert ["error" in row for row in found] == [True, False, True, True, True, False]
+        assert "No answer in 0 s (busy)" in str(found[0]["error"])
+        with pytest.raises(UserError, match="No answer in 0 s"):
+            answered(url, files("1", "2", "3", "4", "good"), no_pause, at_once=1, patience=0.0)
+
+
 def test_nobody_waits_for_what_nobody_takes(files: Callable[..., list[Path]]) -> None:
     def respond(photo: bytes, _times: int) -> tuple[int, dict[str, str], bytes]:
         return (200, {}, answer("pug")) if photo == b"1" else (503, {"Retry-After": "3000"}, refusal("busy"))
@@ -214,6 +231,8 @@ def test_nobody_is_there() -> None:
         Server("http://127.0.0.1:9", 1)
     with pytest.raises(ConfigError, match="must begin with http://"):
         Server("localhost:8080", 1)
+    with pytest.raises(ConfigError, match=r"url=http://\[::1 is none"):
+        Server("http://[::1", 1)
 
 
 def test_patience_ends() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -15,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from dogbreeds.atomic import replacing
-from dogbreeds.errors import ConfigError
+from dogbreeds.errors import ConfigError, UserError
 from dogbreeds.serve.handler import TOP
 
 #: `path`, `breed`, `index`, `probability`, and `top`: the best breeds as dictionaries of the latter three. Of a photo
@@ -54,7 +55,8 @@ def check_out(out: str | None) -> Path | None:
 def write_rows(rows: Iterable[tuple[Row, bool]], out: Path | None, total: int) -> int:
     """Writes rows as they come, and shows on a terminal how far they are.
 
-    A file appears when it is whole; lines on stdout appear one by one.
+    A file appears when it is whole; lines on stdout appear one by one. Where the answers end too early, those so far
+    are kept beside it, as `<name>.partial.<ending>`: a whole file too, which stderr names.
 
     Args:
         rows: Each with whether its photo was answered.
@@ -63,22 +65,36 @@ def write_rows(rows: Iterable[tuple[Row, bool]], out: Path | None, total: int) -
 
     Returns:
         How many photos were not answered; their rows say why.
+
+    Raises:
+        UserError: From `rows`, once the rows before it have been kept; an interruption likewise.
     """
     if out is None:
         return sum(_printed(row, answered) for row, answered in rows)
+    unanswered, written = 0, 0
+    ended: UserError | KeyboardInterrupt | None = None
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     console = Console(stderr=True)
-    with (
-        replacing(out) as temporary,
-        _FORMATS[out.suffix.lower()](temporary) as write,
-        Progress(*columns, transient=True, console=console, disable=not console.is_terminal) as bar,
-    ):
-        task = bar.add_task("Photos", total=total)
-        unanswered = 0
-        for row, answered in rows:
-            write(row)
-            unanswered += not answered
-            bar.advance(task)
+    with replacing(out) as temporary:
+        with (
+            _FORMATS[out.suffix.lower()](temporary) as write,
+            Progress(*columns, transient=True, console=console, disable=not console.is_terminal) as bar,
+        ):
+            task = bar.add_task("Photos", total=total)
+            try:
+                for row, answered in rows:
+                    write(row)
+                    written += 1
+                    unanswered += not answered
+                    bar.advance(task)
+            except (UserError, KeyboardInterrupt) as error:
+                # Raised below, once the file has been closed and can be read.
+                ended = error
+        if ended is not None:
+            if written:
+                kept = temporary.replace(out.with_name(f"{out.stem}.partial{out.suffix}"))
+                print(f"{kept} has the rows so far, of {written} photos.", file=sys.stderr)
+            raise ended
     return unanswered
 
 

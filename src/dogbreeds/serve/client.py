@@ -38,9 +38,11 @@ from dogbreeds.serve.messages import BYTES, JSON, from_json
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.5, 20.0
 # For a connection, and for an answer: endpoints have 60 s for theirs.
 _TIMEOUT_SECONDS = (5.0, 70.0)
-_BUSY = (408, 429, 500, 502, 503, 504)
+_BUSY = (408, 429, 502, 503, 504)
 # What a server says of one photo; anything else is wrong with all of them.
-_OF_THE_PHOTO = (400, 413, 415, 422)
+_OF_THE_PHOTO = (400, 413, 415, 422, 500)
+# So many photos in a row, or all that are asked about at once, in vain: there is nobody any more.
+_IN_VAIN = 4
 
 
 class Busy(Exception):
@@ -58,6 +60,10 @@ class Busy(Exception):
 
 class NoAnswer(Exception):
     """There is no answer for this photo; the text says why."""
+
+
+class OutOfPatience(UserError):
+    """There was no answer in the time that a photo has."""
 
 
 class Asker(Protocol):
@@ -100,21 +106,30 @@ def rows(
     """
     ended = threading.Event()
     pool = ThreadPoolExecutor(at_once, thread_name_prefix="asking")
-    waiting: deque[Future[tuple[Row, bool]]] = deque()
+    waiting: deque[tuple[Path, Future[tuple[Row, bool]]]] = deque()
     left = iter(paths)
+    in_vain = 0
 
     def wait(seconds: float) -> None:
         ended.wait(seconds)
 
     def begin(count: int) -> None:
         for path in itertools.islice(left, count):
-            waiting.append(pool.submit(_row, asker, path, patience, sleep or wait, ended))
+            waiting.append((path, pool.submit(_row, asker, path, patience, sleep or wait, ended)))
 
     try:
         # As many again wait, so that a slow answer does not stop the others.
         begin(2 * at_once)
         while waiting:
-            yield waiting.popleft().result()
+            path, asked = waiting.popleft()
+            try:
+                found, in_vain = asked.result(), 0
+            except OutOfPatience as error:
+                in_vain += 1
+                if in_vain == max(_IN_VAIN, at_once):
+                    raise
+                found = {"path": str(path), "error": str(error)}, False
+            yield found
             begin(1)
     finally:
         ended.set()
@@ -154,7 +169,7 @@ def again(
         ended: Once it is set nobody wants an answer any more.
 
     Raises:
-        UserError: There was none in that time.
+        OutOfPatience: There was none in that time.
     """
     pauses = wait_random_exponential(multiplier=_FIRST_PAUSE_SECONDS, max=_LONGEST_PAUSE_SECONDS)
 
@@ -167,7 +182,7 @@ def again(
     try:
         return trying(ask)
     except Busy as error:
-        raise UserError(
+        raise OutOfPatience(
             f"No answer in {patience:g} s ({error}). Ask less at a time (at_once=1), or wait longer "
             f"({override('patience_seconds', f'{10 * patience:g}')})."
         ) from error
@@ -189,7 +204,11 @@ class Server:
             ConfigError: `url` is none.
             UserError: Nobody answers there.
         """
-        if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:
+        try:
+            parts = urlsplit(url)
+        except ValueError as error:
+            raise ConfigError(f"url={url} is none ({error}): such as url=http://127.0.0.1:8080.") from error
+        if parts.scheme not in ("http", "https") or not parts.netloc:
             raise ConfigError(f"url={url}: must begin with http:// or https://, such as url=http://127.0.0.1:8080.")
         self._url = url.rstrip("/")
         self._session = requests.Session()

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
 from dogbreeds.errors import ConfigError
 
 
-@dataclass(frozen=True)
+@dataclass
 class Limits:
     """The settings `limits` of conf/scripts/serve.yaml, where their defaults are.
 
@@ -59,17 +56,3 @@ class Limits:
                 f"limits.waiting={self.waiting} has no room for one request of limits.photos={self.photos} photos: "
                 "raise it, or lower the other."
             )
-
-
-def limits_of(section: DictConfig) -> Limits:
-    """Returns the section `limits` of a composed config.
-
-    Raises:
-        ConfigError: A limit is no number, or one that no server can keep to.
-    """
-    try:
-        limits = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Limits), section))
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"limits.{error.full_key}: {str(error).splitlines()[0]}") from error
-    assert isinstance(limits, Limits)
-    return limits

@@ -123,6 +123,8 @@ def _listening(host: str, port: int) -> socket.socket:
         except BaseException:
             listener.close()
             raise
+    except UnicodeError as error:
+        raise ConfigError(f"host={host} is no name of a machine ({error}).") from error
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise ConfigError(f"port={port} is taken: choose another one, or port=0 for any that is free.") from error
