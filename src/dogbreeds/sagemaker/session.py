@@ -92,8 +92,8 @@ def connected(settings: SagemakerConfig) -> Iterator[Clients]:
 def _session(client: Clients, settings: SagemakerConfig) -> Session:
     from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
 
-    s3, sts = client("s3"), client("sts")
     try:
+        s3, sts = client("s3"), client("sts")
         identity = sts.get_caller_identity()
     except (NoCredentialsError, PartialCredentialsError) as error:
         raise ConfigError(
