@@ -13,14 +13,13 @@ from dogbreeds.schema import ExportCommandConfig
 def main(cfg: DictConfig) -> None:
     config = command_settings(cfg, ExportCommandConfig)
 
-    from pathlib import Path
-
     from dogbreeds.errors import ConfigError
     from dogbreeds.serve.batch import find_images
     from dogbreeds.serve.examples import DIRECTORY, load_examples
     from dogbreeds.serve.export import check_out, export, usage
+    from dogbreeds.serve.finding import find_package
 
-    out, package = check_out(config.format, config.out), Path(config.model)
+    out, package = check_out(config.format, config.out), find_package(config.model)
     if config.images is None:
         photos = [package / DIRECTORY / example.file for example in load_examples(package)]
     else:

@@ -27,7 +27,7 @@ def main(cfg: DictConfig) -> None:
         paths = find_images(config.images)
         unanswered = write_rows(ask(paths), out, len(paths))
     if unanswered:
-        sys.exit(f"{unanswered} photos have no answer; their lines say why.")
+        sys.exit(f"Photos without an answer: {unanswered}. Their lines say why.")
 
 
 if __name__ == "__main__":

@@ -22,9 +22,13 @@ def main(cfg: DictConfig) -> None:
     if missing:
         raise ConfigError(f"This needs {' and '.join(missing)}: pip install 'dogbreeds[serve]', or make install.")
 
+    from dogbreeds.serve.finding import find_package
+
+    package = find_package(config.model)
+
     from dogbreeds.serve.run import serve
 
-    serve(Path(config.model), config.limits, host=config.host, port=config.port, cache=Path(config.cache.dir))
+    serve(package, config.limits, host=config.host, port=config.port, cache=Path(config.cache.dir))
 
 
 if __name__ == "__main__":

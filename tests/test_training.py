@@ -64,7 +64,7 @@ def truncate(path: Path) -> Path:
 def accuracy_of_answers(result: RunResult, sample: Path, tmp_path: Path) -> float:
     """The share of right answers of the packaged model on the test photos."""
     paths = find_photos(sample)["test"]
-    answers = [row for row, _ in rows(str(result.directory / "model"), paths, tmp_path / "cache of the package")]
+    answers = [row for row, _ in rows(result.directory / "model", paths, tmp_path / "cache of the package")]
     classes = result.metrics["classes"]
     right = [classes[answer["index"]] == Path(answer["path"]).parent.name for answer in answers]
     return sum(right) / len(right)

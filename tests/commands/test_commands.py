@@ -287,7 +287,9 @@ def test_prediction_goes_on_after_an_unreadable_file(sample: Path, tmp_path: Pat
     assert len(networks) == 2
     assert run(*ask).stdout == answer.stdout
     assert sorted(path.name for path in (kept / "artefacts").iterdir()) == networks
-    assert run("scripts/predict.py", f"model={trained}", f"images={folder}").returncode == 2
+    # A run means its package.
+    assert run("scripts/predict.py", f"model={trained}", *ask[2:]).stdout == answer.stdout
+    assert run("scripts/predict.py", f"model={folder}", f"images={folder}").returncode == 2
 
 
 def test_features_are_prepared_used_listed_and_pruned(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from dogbreeds.errors import ConfigError, UserError
 from dogbreeds.serve import answers_file
-from dogbreeds.serve.answers_file import Row, check_out, write_rows
+from dogbreeds.serve.answers_file import Row, check_out, unanswered, write_rows
 
 
 def answered(path: str, *breeds: str) -> tuple[Row, bool]:
@@ -125,3 +126,10 @@ def test_parquet_without_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(ConfigError, match="pip install pyarrow"):
         check_out(str(tmp_path / "answers.parquet"))
     assert check_out(str(tmp_path / "answers.csv"))
+
+
+def test_names_of_files_that_are_no_text(tmp_path: Path) -> None:
+    path = Path(os.fsdecode(b"b\xe9.jpg"))
+    out = tmp_path / "answers.csv"
+    assert write_rows([(unanswered(path, ValueError("no photo")), False)], out, 1) == 1
+    assert "b\\xe9.jpg" in out.read_text(encoding="utf-8")

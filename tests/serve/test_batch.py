@@ -34,7 +34,7 @@ def test_few_photos_are_under_way_however_many_there_are(
     monkeypatch.setattr(batch, "_content", counted)
     photo = package / DIRECTORY / load_examples(package)[0].file
     before = threading.enumerate()
-    answers = rows(str(package), [photo] * 2000, tmp_path / "cache")
+    answers = rows(package, [photo] * 2000, tmp_path / "cache")
     first, _ = next(answers)
     assert first["path"] == str(photo)
     assert 0 < len(read) < 1000
@@ -47,7 +47,7 @@ def test_few_photos_are_under_way_however_many_there_are(
 def test_examples_get_the_answers_that_the_package_lists(package: Path, tmp_path: Path) -> None:
     examples = load_examples(package)
     paths = [package / DIRECTORY / example.file for example in examples]
-    for example, (row, readable) in zip(examples, rows(str(package), paths, tmp_path / "cache"), strict=True):
+    for example, (row, readable) in zip(examples, rows(package, paths, tmp_path / "cache"), strict=True):
         assert readable
         assert row["index"] == example.answer["prediction"]
         # One by one or in a batch, the answer is the same.
@@ -66,7 +66,7 @@ def test_the_commands_write_what_they_are_asked_for(package: Path, tmp_path: Pat
     (examples / "broken.png").write_bytes(b"no photo")
     asked = said("scripts/predict.py", f"model={package}", f"images={examples}", f"out={tmp_path / 'answers.csv'}")
     assert (asked.returncode, asked.stdout) == (1, "")
-    assert "1 files could not be read" in asked.stderr
+    assert "Photos without an answer: 1." in asked.stderr
     with (tmp_path / "answers.csv").open(encoding="utf-8") as file:
         answers = {Path(row["path"]).name: row for row in csv.DictReader(file)}
     assert answers["broken.png"]["error"] == "not an image"

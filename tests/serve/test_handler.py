@@ -349,7 +349,7 @@ def test_rows_keep_the_order_and_report_what_cannot_be_read(handler: Handler, pa
     paths.append(paths.pop(0).rename(tmp_path / "Épagneul.png"))
     contents["Épagneul.png"] = contents.pop("0.png")
 
-    said = list(rows(str(package), paths, tmp_path / "cache"))
+    said = list(rows(package, paths, tmp_path / "cache"))
     assert [entry["path"] for entry, _ in said] == [str(path) for path in paths]
     for path, (entry, readable) in zip(paths, said, strict=True):
         assert readable is not (path.name in unreadable or path.name == "missing.png")
@@ -368,7 +368,7 @@ def test_rows_keep_the_order_and_report_what_cannot_be_read(handler: Handler, pa
 
 def test_rows_of_a_package_that_is_none(tmp_path: Path) -> None:
     with pytest.raises(PackageError):
-        list(rows(str(tmp_path), [tmp_path / "a.jpg"], tmp_path / "cache"))
+        list(rows(tmp_path, [tmp_path / "a.jpg"], tmp_path / "cache"))
 
 
 def test_rows_keep_the_converted_network(
@@ -378,7 +378,7 @@ def test_rows_keep_the_converted_network(
     paths = [tmp_path / f"{number}.png" for number in range(3)]
     for number, path in enumerate(paths):
         path.write_bytes(photo(number))
-    first = list(rows(str(compiled), paths, tmp_path / "cache"))
+    first = list(rows(compiled, paths, tmp_path / "cache"))
 
     import openvino
 
@@ -386,10 +386,10 @@ def test_rows_keep_the_converted_network(
         raise AssertionError("the trunk was converted again")
 
     monkeypatch.setattr(openvino, "convert_model", never)
-    assert list(rows(str(compiled), paths, tmp_path / "cache")) == first
+    assert list(rows(compiled, paths, tmp_path / "cache")) == first
     assert not caplog.records
     # An engine that does not start is replaced by the one that always does.
-    answered = list(rows(str(compiled), paths, tmp_path / "another"))
+    answered = list(rows(compiled, paths, tmp_path / "another"))
     assert "converted again). Use features.engine=torch. Going on with torch." in caplog.text
     assert [row["index"] for row, _ in answered] == [row["index"] for row, _ in first]
 
@@ -398,7 +398,7 @@ def test_rows_without_a_place_for_the_cache(package: Path, tmp_path: Path) -> No
     (tmp_path / "file").write_text("")
     path = tmp_path / "a.png"
     path.write_bytes(photo(0))
-    assert list(rows(str(package), [path], tmp_path / "file" / "cache"))
+    assert list(rows(package, [path], tmp_path / "file" / "cache"))
 
 
 # The four functions of classic containers

@@ -56,7 +56,7 @@ def _deploy(config: DeployCommandConfig, endpoint: str) -> str:
         raise ConfigError("model=null: name what is served, model=<run>/model or the directory of a run or a search.")
     # These need torch, and no other action does.
     from dogbreeds.sagemaker.deploying import Deployer
-    from dogbreeds.sagemaker.served_package import find_package
+    from dogbreeds.serve.finding import find_package
 
     package = find_package(config.model)
     with opened(config.sagemaker) as session:

@@ -10,35 +10,13 @@ from pathlib import Path
 
 from PIL import Image
 
-from dogbreeds.config import read_yaml
 from dogbreeds.errors import PackageError
 from dogbreeds.model.package import DESCRIPTION
-from dogbreeds.search.leaderboard import BEST
 from dogbreeds.serve.examples import DIRECTORY, load_examples
 
-_MODEL = "model"
 # What values of tags can have, but for letters of other scripts.
 _NOT_IN_TAGS = re.compile(r"[^\w .:/=+@-]")
 _LONGEST_TAG = 256
-
-
-def find_package(place: str) -> Path:
-    """Returns the package that a path means: it is one, or a run or a search whose best trial has one.
-
-    Raises:
-        PackageError: There is none.
-    """
-    path = Path(place)
-    candidates = [path, path / _MODEL]
-    if (path / BEST).is_file():
-        candidates.append(path / str(read_yaml(path / BEST)["trial"]) / _MODEL)
-    for candidate in candidates:
-        if (candidate / DESCRIPTION).is_file():
-            return candidate
-    raise PackageError(
-        f"model={place}: no {DESCRIPTION} there, nor in {path / _MODEL}. Name a model package, or the directory of "
-        "a run or a search that has one."
-    )
 
 
 def summary_of(package: Path) -> str:

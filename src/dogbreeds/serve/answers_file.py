@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from itertools import islice
@@ -18,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from dogbreeds.atomic import replacing
 from dogbreeds.errors import ConfigError, UserError
 from dogbreeds.serve.handler import TOP
+from dogbreeds.serve.messages import Ranked, as_json
 
 #: `path`, `breed`, `index`, `probability`, and `top`: the best breeds as dictionaries of the latter three. Of a photo
 #: without an answer: `path` and `error`.
@@ -32,6 +34,22 @@ _COLUMNS = (
     *(f"{name}_{place}" for place in _OTHERS for name in ("breed", "probability")),
     "error",
 )
+
+
+def answered(path: Path, ranked: Sequence[Ranked]) -> Row:
+    """Returns the row of a photo that was answered."""
+    top = as_json(ranked)["top"]
+    return {"path": _readable(path), **top[0], "top": top}
+
+
+def unanswered(path: Path, error: Exception) -> Row:
+    """Returns the row of a photo that was not."""
+    return {"path": _readable(path), "error": str(error)}
+
+
+def _readable(path: Path) -> str:
+    """Names of files are bytes; those that are no text cannot be written as they are."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def check_out(out: str | None) -> Path | None:

@@ -11,6 +11,7 @@ from dogbreeds.errors import ConfigError
 from dogbreeds.schema import PredictCommandConfig
 from dogbreeds.serve import batch, client
 from dogbreeds.serve.answers_file import Row
+from dogbreeds.serve.finding import find_package
 
 #: Yields a row for each photo, in order, and whether it was answered.
 Ask = Callable[[Sequence[Path]], Iterator[tuple[Row, bool]]]
@@ -36,7 +37,8 @@ def asked(config: PredictCommandConfig) -> Iterator[Ask]:
     if not 0 <= config.patience_seconds < float("inf"):
         raise ConfigError(f"patience_seconds={config.patience_seconds}: must be 0 at least and finite.")
     if model is not None:
-        yield lambda paths: batch.rows(model, paths, Path(config.cache.dir))
+        package = find_package(model)
+        yield lambda paths: batch.rows(package, paths, Path(config.cache.dir))
     elif url is not None:
         with closing(client.Server(url, config.at_once)) as server:
             yield lambda paths: client.rows(server, paths, config.at_once, config.patience_seconds)

@@ -7,19 +7,16 @@ import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
 
 from dogbreeds.data.layout import EXTENSIONS
 from dogbreeds.errors import DataError
 from dogbreeds.features.store.artefacts import Artefacts
-from dogbreeds.serve.answers_file import Row
+from dogbreeds.serve.answers_file import Row, answered, unanswered
 from dogbreeds.serve.handler import Handler
-from dogbreeds.serve.messages import Ranked
 
 # Batches of each lane that are read ahead of the one whose rows are taken: enough that a slow one holds nobody up.
 _AHEAD = 4
-_DIGITS = 6
 
 
 def find_images(pattern: str) -> list[Path]:
@@ -47,7 +44,7 @@ def find_images(pattern: str) -> list[Path]:
     return found
 
 
-def rows(package: str, paths: Sequence[Path], cache: Path) -> Iterator[tuple[Row, bool]]:
+def rows(package: Path, paths: Sequence[Path], cache: Path) -> Iterator[tuple[Row, bool]]:
     """Yields what a package says of each photo, in order, and whether the photo could be read.
 
     As in the feature pass, each lane reads a batch and computes it, so reading overlaps with computing. Only a few
@@ -64,7 +61,7 @@ def rows(package: str, paths: Sequence[Path], cache: Path) -> Iterator[tuple[Row
     Raises:
         PackageError: `package` is no usable model package.
     """
-    handler = Handler.load(Path(package), keeper=Artefacts.of(cache), one_by_one=False)
+    handler = Handler.load(package, keeper=Artefacts.of(cache), one_by_one=False)
     engine = handler.engine
     under_way: deque[Future[list[tuple[Row, bool]]]] = deque()
     pool = ThreadPoolExecutor(engine.lanes)
@@ -80,12 +77,6 @@ def rows(package: str, paths: Sequence[Path], cache: Path) -> Iterator[tuple[Row
         pool.shutdown(cancel_futures=True)
 
 
-def as_row(path: Path, ranked: Sequence[Ranked]) -> Row:
-    """Returns the row of a photo that was answered."""
-    top = [{**asdict(one), "probability": round(one.probability, _DIGITS)} for one in ranked]
-    return {"path": str(path), **top[0], "top": top}
-
-
 def _below(folder: Path) -> Iterator[Path]:
     for directory, inner, files in os.walk(folder):
         inner[:] = [name for name in inner if not name.startswith(".")]
@@ -99,7 +90,7 @@ def _batch(handler: Handler, paths: Sequence[Path]) -> list[tuple[Row, bool]]:
     # What is no file has no answer, and its own reason.
     found = [next(answers) if isinstance(content, bytes) else content for content in read]
     return [
-        ({"path": str(path), "error": str(one)}, False) if isinstance(one, Exception) else (as_row(path, one), True)
+        (unanswered(path, one), False) if isinstance(one, Exception) else (answered(path, one), True)
         for path, one in zip(paths, found, strict=True)
     ]
 

@@ -30,8 +30,7 @@ from tenacity import (
 
 from dogbreeds.commands import override
 from dogbreeds.errors import ConfigError, UserError
-from dogbreeds.serve.answers_file import Row
-from dogbreeds.serve.batch import as_row
+from dogbreeds.serve.answers_file import Row, answered, unanswered
 from dogbreeds.serve.messages import BYTES, JSON, from_json
 
 #: From one question to the same again: this often doubled, and this at most.
@@ -128,7 +127,7 @@ def rows(
                 in_vain += 1
                 if in_vain == max(_IN_VAIN, at_once):
                     raise
-                found = {"path": str(path), "error": str(error)}, False
+                found = unanswered(path, error), False
             yield found
             begin(1)
     finally:
@@ -147,9 +146,9 @@ def _row(
                 "or ask the model on this machine (model=<package>)."
             )
         answer = again(lambda: asker.ask(photo), patience, sleep, ended)
-        return as_row(path, from_json(answer)), True
+        return answered(path, from_json(answer)), True
     except (OSError, NoAnswer) as error:
-        return {"path": str(path), "error": str(error)}, False
+        return unanswered(path, error), False
     except (KeyError, TypeError, IndexError) as error:
         raise UserError(f"The answer for {path} is none of dogbreeds: {str(answer)[:200]}") from error
 

@@ -21,7 +21,6 @@ from PIL import Image
 
 from dogbreeds.errors import ConfigError
 from dogbreeds.features.store.artefacts import Artefacts
-from dogbreeds.model.package import DESCRIPTION
 from dogbreeds.serve.app import Application
 from dogbreeds.serve.handler import Handler
 from dogbreeds.serve.limits import Limits
@@ -63,7 +62,7 @@ def serve(package: Path, limits: Limits, *, host: str, port: int, cache: Path) -
     """Serves a package until SIGTERM or SIGINT, after which all that was asked is still answered.
 
     Args:
-        package: A model package, or a run directory that has one.
+        package: A model package.
         limits: What is taken from clients.
         host: Name or address of the network device to listen on.
         port: To listen on; 0 takes a free one, which the first line on stdout names.
@@ -73,13 +72,11 @@ def serve(package: Path, limits: Limits, *, host: str, port: int, cache: Path) -
         PackageError: There is no package, or it is damaged.
         ConfigError: Host or port cannot be used.
     """
-    nested = package / "model"
-    directory = nested if (nested / DESCRIPTION).is_file() and not (package / DESCRIPTION).is_file() else package
-    handler = Handler.load(directory, keeper=Artefacts.of(cache))
+    handler = Handler.load(package, keeper=Artefacts.of(cache))
     Image.MAX_IMAGE_PIXELS = limits.pixels
     # Such photos are refused, and that is all there is to say.
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-    application = Application(handler, directory, limits)
+    application = Application(handler, package, limits)
     with _listening(host, port) as listener:
         sys.setswitchinterval(_SWITCH_SECONDS)
         config = uvicorn.Config(
@@ -99,7 +96,7 @@ def serve(package: Path, limits: Limits, *, host: str, port: int, cache: Path) -
         )
         address, bound = listener.getsockname()[:2]
         shown = f"[{address}]" if ":" in address else address
-        print(f"Serving {directory} at http://{shown}:{bound} (Ctrl+C ends it).", flush=True)
+        print(f"Serving {package} at http://{shown}:{bound} (Ctrl+C ends it).", flush=True)
         if not ipaddress.ip_address(address).is_loopback:
             log.warning("host=%s: whoever reaches this machine can ask. There is no authentication.", host)
         _Server(config, application).run(sockets=[listener])

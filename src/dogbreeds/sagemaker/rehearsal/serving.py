@@ -16,8 +16,6 @@ from dogbreeds.sagemaker.rehearsal.models import Catalogue, Models
 from dogbreeds.sagemaker.rehearsal.premises import Premises
 from dogbreeds.sagemaker.rehearsal.records import Records
 
-_FOLDERS = (("models", "Model"), ("endpoint_configs", "EndpointConfig"), ("endpoints", "Endpoint"))
-
 
 class Serving:
     """The part of a rehearsal that endpoints are in."""
