@@ -66,8 +66,8 @@ files = [module.__file__ for name, module in sys.modules.items() if name.partiti
 logits = handler.logits(handler.pixels(content)[None])
 ranked = predict_fn(input_fn(content, "image/png"), handler)
 body, kind = output_fn(ranked, "text/csv")
-assert (body.decode().partition(",")[0], kind) == (str(ranked[0][0].index), "text/csv; charset=utf-8")
-answer = [[one.breed, one.index, one.probability] for one in ranked[0]]
+assert (body.decode().partition(",")[0], kind) == (str(ranked.photos[0][0].index), "text/csv; charset=utf-8")
+answer = [[one.breed, one.index, one.probability] for one in ranked.photos[0]]
 print(json.dumps({"files": files, "engine": handler.engine.name, "logits": logits.tolist(), "answer": answer}))
 """
 
