@@ -10,6 +10,7 @@ from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
@@ -63,8 +64,9 @@ class Application:
         self.metrics.gauge("busy_lanes", "Lanes that compute.", lambda: self.batcher.busy)
         intake = Intake(limits)
         self.metrics.gauge("held_bytes", "Bytes of the bodies of open requests.", lambda: intake.held)
+        invocations = _Invocations(self.batcher, intake, self.metrics, limits)
         routes = [
-            Route(INVOCATIONS, _Invocations(self.batcher, intake, self.metrics, limits), methods=["POST"]),
+            Route(INVOCATIONS, invocations, methods=["POST"]),
             Route("/ping", self._ping),
             Route("/metrics", self._metrics),
             Route("/card", _json(lambda: _card(handler, self.batcher))),
@@ -78,7 +80,14 @@ class Application:
         )
         # /ping/ is no route, and a redirect has no JSON.
         inner.router.redirect_slashes = False
-        self._app = Edge(inner, self.metrics, frozenset(route.path for route in routes))
+        # Most requests of a busy server are of this kind, and need no router.
+        direct = ServerErrorMiddleware(invocations, _internal_error)
+
+        async def dispatched(scope: Scope, receive: Receive, send: Send) -> None:
+            asked = scope["type"] == "http" and scope["path"] == INVOCATIONS and scope["method"] == "POST"
+            await (direct if asked else inner)(scope, receive, send)
+
+        self._app = Edge(dispatched, self.metrics, frozenset(route.path for route in routes))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers a request."""

@@ -12,7 +12,7 @@ import csv
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from PIL import Image
@@ -142,7 +142,7 @@ def answer_to(ranked: Sequence[Sequence[Ranked]], accept: str, *, many: bool) ->
 
 def as_json(ranked: Sequence[Ranked]) -> dict[str, Any]:
     """Returns the answer for one photo as it stands in JSON."""
-    top = [{**asdict(one), "probability": round(one.probability, _DIGITS)} for one in ranked]
+    top = [{"breed": one.breed, "index": one.index, "probability": round(one.probability, _DIGITS)} for one in ranked]
     return {
         "prediction": top[0]["index"],
         "breed": top[0]["breed"],

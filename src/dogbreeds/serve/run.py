@@ -10,7 +10,6 @@ import logging
 import math
 import signal
 import socket
-import sys
 import warnings
 from collections.abc import Generator
 from pathlib import Path
@@ -30,8 +29,6 @@ log = logging.getLogger(__name__)
 
 # Proxies in front of a server keep connections for about a minute, and must be the ones that close them.
 _KEEP_ALIVE_SECONDS = 75
-# Python's own 5 ms are most of what a photo takes, and the event loop would wait that long for a busy lane.
-_SWITCH_SECONDS = 0.0005
 _LAST_PORT = 65_535
 # Connections that wait to be taken; systems have lower limits of their own.
 _BACKLOG = 2048
@@ -78,7 +75,6 @@ def serve(package: Path, limits: Limits, *, host: str, port: int, cache: Path) -
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     application = Application(handler, package, limits)
     with _listening(host, port) as listener:
-        sys.setswitchinterval(_SWITCH_SECONDS)
         config = uvicorn.Config(
             application,
             http=functools.partial(LimitedProtocol, limits, application.on_refusal),  # type: ignore[arg-type]
