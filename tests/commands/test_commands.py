@@ -418,7 +418,7 @@ def test_wrong_inputs_end_with_a_message_and_code_2(sample: Path, tmp_path: Path
         (["scripts/report.py", "runs=conf"], ["runs=conf", "two"]),
         (["scripts/prepare_features.py", "data.dir=nowhere"], ["nowhere", "no such directory"]),
         (["scripts/prepare_features.py", "features.engin=torch"], ["'features.engin'", "features.engine"]),
-        (["scripts/predict.py", "model=nowhere", "images=nowhere"], ["nowhere", "names no photo"]),
+        (["scripts/predict.py", "model=nowhere", "images=nowhere"], ["model=nowhere", "no model.json there"]),
     ],
     ids=lambda value: " ".join(value) if value[0].startswith("scripts") else "",
 )
