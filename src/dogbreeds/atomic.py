@@ -7,6 +7,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from dogbreeds.errors import ConfigError
+
+
+def check_place(path: Path, setting: str) -> None:
+    """Refuses a place where no file can be written, before what is to be written there costs anything.
+
+    Args:
+        path: The file.
+        setting: How it was typed, such as `out=answers.csv`.
+
+    Raises:
+        ConfigError: It is a folder, or in none.
+    """
+    if path.is_dir():
+        raise ConfigError(f"{setting}: that is a folder.")
+    if not path.parent.is_dir():
+        raise ConfigError(f"{setting}: there is no {path.parent}.")
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:

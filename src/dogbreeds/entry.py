@@ -11,7 +11,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import hydra
@@ -38,7 +38,9 @@ _SCRIPTS = "scripts"
 _UNKNOWN_KEY = re.compile(r"[Kk]ey '(?P<key>[^']+)' (?:is )?not in")
 
 
-def entry_point(config_name: str, lists: tuple[str, ...] = ()) -> Callable[[Task], Callable[[], None]]:
+def entry_point(
+    config_name: str, lists: tuple[str, ...] = (), instead: Mapping[str, str] | None = None
+) -> Callable[[Task], Callable[[], None]]:
     """Makes a command of a task: `@entry_point("train")` reads conf/train.yaml and the command line.
 
     A mistake of the user ends with one or two lines on stderr and exit code 2; an unexpected
@@ -47,6 +49,7 @@ def entry_point(config_name: str, lists: tuple[str, ...] = ()) -> Callable[[Task
     Args:
         config_name: Name of the primary config, without `.yaml`.
         lists: Settings that are typed as `key=a,b`, which Hydra would take for a sweep.
+        instead: Settings that other commands take, and what this one takes instead.
     """
 
     def decorate(task: Task) -> Callable[[], None]:
@@ -57,6 +60,7 @@ def entry_point(config_name: str, lists: tuple[str, ...] = ()) -> Callable[[Task
             os.environ["HYDRA_FULL_ERROR"] = "1"
             try:
                 sys.argv[1:] = _arranged([_bracketed(argument, lists) for argument in sys.argv[1:]])
+                _refuse(sys.argv[1:], instead or {})
                 primary = _config_file(task, config_name)
                 if primary.parent.name == _SCRIPTS:
                     share_groups(primary.parents[1])
@@ -88,6 +92,12 @@ def _bracketed(argument: str, lists: tuple[str, ...]) -> str:
     if name not in lists or value.startswith("["):
         return argument
     return f"{name}=[{','.join(hydra_value(one) for one in value.split(','))}]"
+
+
+def _refuse(arguments: list[str], instead: Mapping[str, str]) -> None:
+    for name in map(_name, arguments):
+        if name in instead:
+            raise ConfigError(f"{name} changes nothing here: {instead[name]} is what this command takes.")
 
 
 def _arranged(arguments: list[str]) -> list[str]:

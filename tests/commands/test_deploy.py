@@ -49,6 +49,7 @@ def test_an_endpoint_says_what_the_package_says(sample: Path, tmp_path: Path) ->
         (["scripts/deploy.py", "variant=batch"], ["batch", "asynchronous", "realtime", "serverless"]),
         (["scripts/deploy.py", "variant.instence=ml.m5.large"], ["'variant.instence'", "variant.instance"]),
         (["scripts/deploy.py", "variant.instances=many"], ["variant.instances", "many"]),
+        (["scripts/deploy.py", "sagemaker.instance=ml.g5.xlarge"], ["sagemaker.instance", "variant.instance"]),
         (["scripts/deploy.py", "endpoint=dogs"], ["model=null"]),
         (["scripts/predict.py", "images=photos"], ["Who is asked?"]),
         (["scripts/predict.py", "model=m"], ["images=null"]),

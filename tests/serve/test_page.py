@@ -6,6 +6,7 @@ import json
 import shutil
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from dogbreeds.serve.handler import Handler
 from dogbreeds.serve.messages import JSON, Refused, answer_to, question_of
 from dogbreeds.training import train
 from tests.conftest import Compose
+from tests.serve.served import served
 
 pytestmark = pytest.mark.slow
 
@@ -110,6 +112,18 @@ def sent(seed: int, name: str = "dog.png") -> dict[str, Any]:
     return {"name": name, "mimeType": "image/png", "buffer": drawn(seed)}
 
 
+def drop(page: Any, name: str, photo: bytes) -> None:
+    page.evaluate(
+        """async ([name, encoded]) => {
+            const bytes = Uint8Array.from(atob(encoded), (letter) => letter.charCodeAt(0));
+            const transfer = new DataTransfer();
+            transfer.items.add(new File([bytes], name, { type: "image/png" }));
+            document.body.dispatchEvent(new DragEvent("drop", { dataTransfer: transfer, bubbles: true }));
+        }""",
+        [name, base64.b64encode(photo).decode()],
+    )
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     if CHROMIUM is None:
@@ -140,6 +154,13 @@ def server(config: Compose) -> Iterator[Server]:
 
 @pytest.fixture
 def page(browser: Any, server: Server) -> Iterator[Any]:
+    with watched(browser, server.url) as page:
+        yield page
+
+
+@contextmanager
+def watched(browser: Any, url: str) -> Iterator[Any]:
+    """Opens a page that may ask nobody but its server, nor have any trouble."""
     context = browser.new_context(viewport={"width": 390, "height": 844})
     page = context.new_page()
     page.set_default_timeout(PATIENCE_MS)
@@ -151,7 +172,7 @@ def page(browser: Any, server: Server) -> Iterator[Any]:
     page.on("console", lambda said: troubles.append(said.text) if "Content Security Policy" in said.text else None)
     yield page
     assert requests
-    assert not [url for url in requests if not url.startswith((server.url, "blob:", "data:"))]
+    assert not [asked for asked in requests if not asked.startswith((url, "blob:", "data:"))]
     assert not troubles
     context.close()
 
@@ -219,16 +240,7 @@ def test_examples_and_photos_that_are_dropped_or_large(page: Any, server: Server
     assert page.inner_text(".name") == examples[1].answer["breed"]
     assert server.asked[-1][1] == (server.package / DIRECTORY / examples[1].file).read_bytes()
 
-    encoded = base64.b64encode(drawn(5)).decode()
-    page.evaluate(
-        """async (encoded) => {
-            const bytes = Uint8Array.from(atob(encoded), (letter) => letter.charCodeAt(0));
-            const transfer = new DataTransfer();
-            transfer.items.add(new File([bytes], "dropped.png", { type: "image/png" }));
-            document.body.dispatchEvent(new DragEvent("drop", { dataTransfer: transfer, bubbles: true }));
-        }""",
-        encoded,
-    )
+    drop(page, "dropped.png", drawn(5))
     page.locator("#gallery li", has_text="dropped.png").locator("b").wait_for()
     assert server.asked[-1] == ("image/png", drawn(5))
 
@@ -240,3 +252,16 @@ def test_examples_and_photos_that_are_dropped_or_large(page: Any, server: Server
     assert kind == "image/jpeg"
     assert len(body) < len(large) / 2
     assert Image.open(io.BytesIO(body)).size == (1024, 1024)
+
+
+def test_the_page_of_serve_py(browser: Any, server: Server) -> None:
+    with served(server.package) as running, watched(browser, f"http://127.0.0.1:{running.port}") as page:
+        page.goto(f"http://127.0.0.1:{running.port}/")
+        page.wait_for_selector("#standing.ready")
+        drop(page, "dropped.png", drawn(5))
+        page.wait_for_selector("#answer .percent")
+        (answer,) = server.handler.predict([drawn(5)])
+        assert page.inner_text(".name") == answer[0].breed
+        page.click("#thumbs li:nth-child(2) button")
+        page.locator("#gallery b").nth(1).wait_for()
+        assert running.metrics()["dogbreeds_photos_total"] == 2

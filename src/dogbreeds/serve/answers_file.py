@@ -16,7 +16,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from dogbreeds.atomic import replacing
+from dogbreeds.atomic import check_place, replacing
 from dogbreeds.errors import ConfigError, UserError
 from dogbreeds.serve.handler import TOP
 from dogbreeds.serve.messages import Ranked, as_json
@@ -63,8 +63,7 @@ def check_out(out: str | None) -> Path | None:
     path = Path(out).expanduser()
     if path.suffix.lower() not in _FORMATS:
         raise ConfigError(f"out={out}: the name must end in {', '.join(_FORMATS)}, which says how it is written.")
-    if path.is_dir() or not path.parent.is_dir():
-        raise ConfigError(f"out={out}: {'that is a folder' if path.is_dir() else f'there is no {path.parent}'}.")
+    check_place(path, f"out={out}")
     if path.suffix.lower() == ".parquet" and find_spec("pyarrow") is None:
         raise ConfigError(f"out={out} needs one more package: pip install pyarrow.")
     return path

@@ -84,7 +84,7 @@ class Batcher:
         self._spawn(self._start, "engine")
 
     def close(self) -> None:
-        """Refuses new requests, and waits until the lanes have done what they took, but not longer than patience."""
+        """Refuses new requests, and waits until the lanes have done what they took; for none longer than patience."""
         with self._changed:
             self._closed = True
             self._condition = self._condition or Refused(503, "draining", "The server is stopping.")

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 import dogbreeds
+from dogbreeds.atomic import check_place
 from dogbreeds.data.images import UnreadableImageError
 from dogbreeds.errors import ConfigError, DataError, UserError
 from dogbreeds.features.engines.reference import as_stored
@@ -80,8 +81,7 @@ def check_out(form: str, out: str) -> Path:
     chosen, path = FORMATS[form], Path(out).expanduser()
     if path.suffix != chosen.ending:
         raise ConfigError(f"out={out}: the name of format={form} ends in {chosen.ending}.")
-    if path.is_dir() or not path.parent.is_dir():
-        raise ConfigError(f"out={out}: {'that is a folder' if path.is_dir() else f'there is no {path.parent}'}.")
+    check_place(path, f"out={out}")
     missing = [package for package in chosen.needs if find_spec(package) is None]
     if missing:
         raise ConfigError(f"format={form} needs {', '.join(missing)}: pip install 'dogbreeds[export]'.")
