@@ -166,10 +166,14 @@ def test_what_cannot_be_exported(package: Path, tmp_path: Path, monkeypatch: pyt
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("backbone", "unfreeze"),
-    [("vit_b_16", "layer11"), ("convnext_tiny", "stage4"), ("efficientnet_b0", None)],
+    ("form", "backbone", "unfreeze"),
+    [
+        ("onnx", "vit_b_16", "layer11"),
+        ("onnx", "efficientnet_b0", None),
+        ("torchscript", "vit_b_16", "layer11"),
+        ("openvino", "convnext_tiny", "stage4"),
+    ],
 )
-@pytest.mark.parametrize("form", FORMATS)
 def test_other_backbones(
     form: str, backbone: str, unfreeze: str | None, photos: Sequence[Path], tmp_path: Path
 ) -> None:

@@ -210,7 +210,8 @@ def test_a_job_ends_at_its_longest_runtime(begin: Begin) -> None:
 
 @pytest.mark.slow
 def test_an_interrupted_job_goes_on_from_its_checkpoint(begin: Begin) -> None:
-    rehearsal = begin(interrupt_after=4.0)
+    # Long enough for the container to start on a busy machine.
+    rehearsal = begin(interrupt_after=12.0)
     create(
         rehearsal,
         "spot",
