@@ -12,14 +12,14 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from dogbreeds.commands import override
 from dogbreeds.sagemaker.endpoint_commands import NOTHING
 
 _PROJECT = Path(__file__).resolve().parents[3]
 _LAST_LINES = 3
-_LONGEST_LINE = 100
+_LONGEST_LINE = 200
 _EXAMPLES = "examples"
 
 
@@ -90,22 +90,28 @@ def play(settings: Sequence[str], directory: Path) -> bool:
     """
     # A story of its own each time: a search is not begun where another one is.
     directory, console = directory.resolve() / time.strftime("%Y-%m-%d-%H-%M-%S"), Console()
-    table = Table("step", "seconds", "what came of it", title="A rehearsal")
+    table = Table("step", "seconds", Column("what came of it", overflow="fold"), title="A rehearsal")
     for step in story(settings, directory):
         console.print(escape(f"$ python {shlex.join(step.arguments)}"), style="bold", highlight=False)
         began = time.monotonic()
         ended = subprocess.run(
             [sys.executable, *step.arguments], cwd=_PROJECT, capture_output=True, text=True, check=False
         )
-        lines = [line[:_LONGEST_LINE] for line in (ended.stdout + ended.stderr).splitlines() if line.strip()]
+        lines = [_short(line) for line in (ended.stdout + ended.stderr).splitlines() if line.strip()]
         table.add_row(step.title, f"{time.monotonic() - began:.0f}", escape("\n".join(lines[-_LAST_LINES:])))
         problem = _problem(step, ended)
         if problem is not None:
             table.add_row("", "", f"[red]{escape(problem)}; the rest was not played[/red]")
             console.print(table)
+            # All of it: why a command failed may stand anywhere.
+            console.print(ended.stdout, ended.stderr, sep="\n", markup=False, highlight=False, soft_wrap=True)
             return False
     console.print(table)
     return True
+
+
+def _short(line: str) -> str:
+    return line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]} ..."
 
 
 def _problem(step: Step, ended: subprocess.CompletedProcess[str]) -> str | None:
