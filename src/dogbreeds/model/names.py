@@ -1,7 +1,9 @@
-"""The backbones and the stages that each can be cut at; free of heavy imports, so that checks stay fast."""
+"""Names: of backbones, of the stages that each can be cut at, of a package's description. Free of heavy imports."""
 
 from __future__ import annotations
 
+#: The file in which a model package says what it is.
+DESCRIPTION = "model.json"
 #: What `model.weights` accepts beside a file.
 WEIGHTS = ("imagenet", "random")
 _RESNET = ("layer1", "layer2", "layer3", "layer4")

@@ -27,10 +27,10 @@ from dogbreeds.data.images import Transform
 from dogbreeds.errors import PackageError
 from dogbreeds.model.backbones import architecture, cut
 from dogbreeds.model.head import Head, HeadShape
+from dogbreeds.model.names import DESCRIPTION
 from dogbreeds.tarballs import pack
 
 FORMAT = 2
-DESCRIPTION = "model.json"
 WEIGHTS = "model.safetensors"
 #: The parts of a network.
 PARTS = ("trunk", "tail", "head")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -108,8 +108,8 @@ class Deployer:
         self._announce(deployment, package, update=former is not None)
         trial = trial_of(package)
         deployment = replace(deployment, archive=self._upload(package))
-        with self._undone_unless_begun(deployment):
-            ended = self._create(deployment, former)
+        with self._undone_unless_begun(deployment) as undo:
+            ended = self._create(deployment, former, undo)
         with self._leaving(endpoint):
             self._awaited(deployment, former, ended)
             self._scale(endpoint)
@@ -173,7 +173,7 @@ class Deployer:
             archive_for(package, archive, gpus=gpus(variant.instance or ""), requirements=not self.sagemaker.isolated)
             return self.storage.upload(archive)
 
-    def _create(self, deployment: Deployment, former: Mapping[str, Any] | None) -> Scaling | None:
+    def _create(self, deployment: Deployment, former: Mapping[str, Any] | None, undo: ExitStack) -> Scaling | None:
         """Begins, and returns the autoscaling that had to end for it."""
         client = self.session.sagemaker
         with asking("models, configurations and endpoints"):
@@ -188,38 +188,34 @@ class Deployer:
         # AWS changes the instances of nothing that scales, and scaling itself would choose their number.
         if scaled and not (same and self.variant.max_instances is not None):
             ended = ended_scaling(self.account, deployment.endpoint)
+            if ended is not None:
+                undo.callback(ended.put_back, self.account)
             log.warning("autoscaling ended; it begins again, where it is asked for, once the new instances answer")
             scaled = False
-        try:
-            with asking("endpoints"):
-                client.update_endpoint(**update_request(deployment, scaled=scaled))
-        except BaseException:
-            if ended is not None and not self._has_begun(deployment):
-                ended.put_back(self.account)
-            raise
+        with asking("endpoints"):
+            client.update_endpoint(**update_request(deployment, scaled=scaled))
         return ended
 
     @contextmanager
-    def _undone_unless_begun(self, deployment: Deployment) -> Iterator[None]:
-        """Removes what was made for an endpoint that the service then refuses."""
+    def _undone_unless_begun(self, deployment: Deployment) -> Iterator[ExitStack]:
+        """Removes what was made for an endpoint that the service then refuses, and does what the stack was given."""
+        undo = ExitStack()
         try:
-            yield
+            yield undo
         except BaseException:
-            if self._has_begun(deployment):
+            # The answer may have been lost on its way, and not the request.
+            found = self.account.find(deployment.endpoint) or {}
+            pending = found.get("PendingDeploymentSummary", {}).get("EndpointConfigName")
+            if deployment.name in (found.get("EndpointConfigName"), pending):
                 log.warning(
                     "%s is coming up all the same: %s",
                     deployment.endpoint,
                     self.account.command("status", deployment.endpoint),
                 )
             else:
+                undo.close()
                 self.account.discard(deployment.name)
             raise
-
-    def _has_begun(self, deployment: Deployment) -> bool:
-        """Says so also where the answer was lost on its way, and not the request."""
-        found = self.account.find(deployment.endpoint) or {}
-        pending = found.get("PendingDeploymentSummary", {}).get("EndpointConfigName")
-        return deployment.name in (found.get("EndpointConfigName"), pending)
 
     @contextmanager
     def _leaving(self, endpoint: str) -> Iterator[None]:

@@ -10,7 +10,7 @@ from typing import Any
 from dogbreeds.errors import UserError
 from dogbreeds.sagemaker.endpoint_account import is_missing
 from dogbreeds.sagemaker.session import Clients, connected, message_of
-from dogbreeds.sagemaker.transfers import MissingObjectError, split_uri, storage_errors
+from dogbreeds.sagemaker.transfers import MissingObjectError, encryption, split_uri, storage_errors
 from dogbreeds.schema import SagemakerConfig
 from dogbreeds.serve.client import Asker, Busy, NoAnswer, answer_of, said
 from dogbreeds.serve.messages import BYTES, JSON
@@ -120,7 +120,7 @@ class QueuedEndpoint:
             kms_key: The key that encrypts photos; None leaves it to the bucket.
         """
         self._runtime, self._s3, self._endpoint, self._answers = runtime, s3, endpoint, answers.rstrip("/")
-        self._encryption = {} if kms_key is None else {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key}
+        self._encryption = encryption(kms_key)
         self._begun: dict[str, tuple[str, str | None]] = {}
 
     def ask(self, photo: bytes) -> dict[str, Any]:

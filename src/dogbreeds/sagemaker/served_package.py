@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from dogbreeds.errors import PackageError
-from dogbreeds.model.package import DESCRIPTION
+from dogbreeds.model.names import DESCRIPTION
 from dogbreeds.serve.examples import DIRECTORY, load_examples
 
 # What values of tags can have, but for letters of other scripts.

@@ -34,6 +34,7 @@ from dogbreeds.sagemaker.transfers import (
     StorageError,
     Stored,
     Transfers,
+    encryption,
     split_uri,
     storage_errors,
     stored_under,
@@ -61,7 +62,7 @@ class Storage:
             console: Where progress is shown.
         """
         self._client, self._bucket, self._prefix, self._console = client, bucket, prefix, console
-        self._encryption = {} if kms_key is None else {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key}
+        self._encryption = encryption(kms_key)
 
     def uri(self, *parts: str) -> str:
         """Returns the address of something in this place."""

@@ -31,6 +31,11 @@ class MissingObjectError(StorageError):
     """An object that is not there."""
 
 
+def encryption(kms_key: str | None) -> dict[str, str]:
+    """Returns what a request that puts an object up says of the key that encrypts it; None leaves it to the bucket."""
+    return {} if kms_key is None else {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key}
+
+
 def split_uri(uri: str) -> tuple[str, str]:
     """Returns bucket and key of an address such as `s3://bucket/folder/name`.
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from dogbreeds.config import read_yaml
 from dogbreeds.errors import PackageError
+from dogbreeds.model.names import DESCRIPTION
 from dogbreeds.search.leaderboard import BEST
 
-_DESCRIPTION = "model.json"
 _MODEL = "model"
 
 
@@ -23,9 +23,9 @@ def find_package(place: str) -> Path:
     if (path / BEST).is_file():
         candidates.append(path / str(read_yaml(path / BEST)["trial"]) / _MODEL)
     for candidate in candidates:
-        if (candidate / _DESCRIPTION).is_file():
+        if (candidate / DESCRIPTION).is_file():
             return candidate
     raise PackageError(
-        f"model={place}: no {_DESCRIPTION} there, nor in {path / _MODEL}. Name a model package, or the directory of "
+        f"model={place}: no {DESCRIPTION} there, nor in {path / _MODEL}. Name a model package, or the directory of "
         "a run or a search that has one."
     )

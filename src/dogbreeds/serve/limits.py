@@ -15,7 +15,7 @@ class Limits:
         body_bytes: Of one request.
         held_bytes: Of all requests that are being received or answered, as they came; pixels are more.
         header_bytes: Of one request, its first line included.
-        pixels: Of one photo, and of all photos of a request together; three lanes at work hold up to 16 bytes each.
+        pixels: Of one photo, and of all photos of a request together; each lane at work holds up to 16 bytes of each.
         photos: Of one request.
         waiting: Photos that wait for a lane.
         connections: Open at once.

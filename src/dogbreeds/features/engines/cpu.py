@@ -62,9 +62,8 @@ class OpenVinoEngine:
         self.precision, self.batch_size, self.lanes = precision, batch_size or _BATCH_SIZE, lanes
         openvino = import_openvino()
         core = openvino.Core()
-        self._shape = (self.batch_size, 3, transform.crop, transform.crop)
         network = _network(openvino, core, trunk, fingerprint, transform, keeper)
-        network.reshape(list(self._shape))
+        network.reshape([self.batch_size, 3, transform.crop, transform.crop])
         settings = {
             "INFERENCE_PRECISION_HINT": _PRECISIONS[precision],
             "NUM_STREAMS": lanes,
