@@ -13,7 +13,7 @@ from dogbreeds.entry import BEGAN, entry_point
 def main(cfg: DictConfig) -> None:
     config = load(cfg, list(HydraConfig.get().overrides.task))
 
-    from dogbreeds.training import train
+    from dogbreeds.training.run import train
 
     print(train(config, BEGAN).summary())
 

@@ -9,7 +9,7 @@ from dogbreeds.entry import entry_point
 
 @entry_point("bench")
 def main(cfg: DictConfig) -> None:
-    from dogbreeds.bench.run import run
+    from benchmarks.run import run
 
     run(cfg)
 

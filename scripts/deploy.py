@@ -17,7 +17,7 @@ def main(cfg: DictConfig) -> None:
     config = command_settings(cfg, DeployCommandConfig)
     check_launch(config.sagemaker, serves=config.action == "deploy")
 
-    from dogbreeds.sagemaker import endpoint_commands
+    from dogbreeds.sagemaker.endpoints import commands as endpoint_commands
 
     print(endpoint_commands.run(config))
 

@@ -14,10 +14,10 @@ def main(cfg: DictConfig) -> None:
     config = command_settings(cfg, ExportCommandConfig)
 
     from dogbreeds.errors import ConfigError
+    from dogbreeds.package.examples import DIRECTORY, load_examples
+    from dogbreeds.package.export import check_out, export, usage
+    from dogbreeds.package.finding import find_package
     from dogbreeds.serve.batch import find_images
-    from dogbreeds.serve.examples import DIRECTORY, load_examples
-    from dogbreeds.serve.export import check_out, export, usage
-    from dogbreeds.serve.finding import find_package
 
     out, package = check_out(config.format, config.out), find_package(config.model)
     if config.images is None:

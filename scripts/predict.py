@@ -16,8 +16,8 @@ from dogbreeds.schema import PredictCommandConfig
 def main(cfg: DictConfig) -> None:
     config = command_settings(cfg, PredictCommandConfig)
 
+    from dogbreeds.asking import asked
     from dogbreeds.serve.answers_file import check_out, write_rows
-    from dogbreeds.serve.asking import asked
     from dogbreeds.serve.batch import find_images
 
     out = check_out(config.out)

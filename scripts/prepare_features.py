@@ -12,7 +12,7 @@ from dogbreeds.entry import entry_point
 def main(cfg: DictConfig) -> None:
     config = load(cfg, overrides=[])
 
-    from dogbreeds.training import prepare_features
+    from dogbreeds.training.run import prepare_features
 
     prepare_features(config)
     print(f"They are in {config.cache.dir}; train.py with the same settings finds them there.")

@@ -18,7 +18,7 @@ def main(cfg: DictConfig) -> None:
 
         clear(Path(cfg.rehearsal_dir))
     elif cfg.action == "play":
-        from dogbreeds.sagemaker.story import play
+        from dogbreeds.sagemaker.walkthrough import play
 
         sys.exit(not play(list(cfg.settings), Path(cfg.dir)))
     else:

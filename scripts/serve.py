@@ -22,7 +22,7 @@ def main(cfg: DictConfig) -> None:
     if missing:
         raise ConfigError(f"This needs {' and '.join(missing)}: pip install 'dogbreeds[serve]', or make install.")
 
-    from dogbreeds.serve.finding import find_package
+    from dogbreeds.package.finding import find_package
 
     package = find_package(config.model)
 

@@ -12,12 +12,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
-from dogbreeds.atomic import replacing
-from dogbreeds.commands import override
 from dogbreeds.data.layout import find_photos
 from dogbreeds.debug.hook_settings import check_smdebug
 from dogbreeds.errors import ConfigError
+from dogbreeds.files import replacing
 from dogbreeds.model.names import BACKBONES, WEIGHTS
+from dogbreeds.overrides import override
 from dogbreeds.run_directory import RUN_CONFIG
 from dogbreeds.schema import ModelConfig, SagemakerConfig, TrainConfig
 
@@ -152,7 +152,7 @@ def places(composed: DictConfig) -> TrainConfig:
 
 
 def what_is_prepared(config: TrainConfig) -> str:
-    """Returns all that `dogbreeds.preparation.prepare` depends on: runs with the same can share what it makes."""
+    """Returns all that `training.preparation.prepare` depends on: runs with the same can share what it makes."""
     model = config.model
     needs = {
         "data": asdict(config.data),

@@ -21,8 +21,8 @@ from hydra.errors import CompactHydraException, HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dogbreeds.commands import hydra_value
 from dogbreeds.errors import ConfigError, UserError, did_you_mean
+from dogbreeds.overrides import hydra_value
 from dogbreeds.schema import SCHEMAS, key_names
 
 #: When the command was typed, as nearly as Python can tell.
@@ -111,8 +111,8 @@ def _arranged(arguments: list[str]) -> list[str]:
     if "best_of" not in typed:
         return [*flags, *rest]
 
-    from dogbreeds.search.leaderboard import best_overrides
-    from dogbreeds.search.space import value_of
+    from dogbreeds.hpo.leaderboard import best_overrides
+    from dogbreeds.hpo.space import value_of
 
     try:
         place = value_of(typed["best_of"].partition("=")[2])

@@ -8,7 +8,7 @@ import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from dogbreeds.atomic import replacing
+from dogbreeds.files import replacing
 
 
 def pack(archive: Path, members: Mapping[str, Path | bytes], level: int) -> None:

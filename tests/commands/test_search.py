@@ -14,11 +14,11 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from dogbreeds import entry
-from dogbreeds.search.rendering import parameter_ranges
-from dogbreeds.search.space import Space, parse
+from dogbreeds.hpo.rendering import parameter_ranges
+from dogbreeds.hpo.space import Space, parse
 from tests.commands.test_commands import metrics_of, run, succeeded
 from tests.conftest import ROOT
-from tests.search.ranges import RESNET50, VGG16
+from tests.hpo.ranges import RESNET50, VGG16
 
 SECONDS = 120
 

@@ -12,10 +12,10 @@ import pytest
 import torch
 from torch import nn
 
-from dogbreeds.data.datamodule import Batches
 from dogbreeds.model.head import Head
 from dogbreeds.run_directory import METRICS, REPORT, RULES
-from dogbreeds.training import train
+from dogbreeds.training.datamodule import Batches
+from dogbreeds.training.run import train
 from tests.conftest import SHARED, Compose
 
 pytestmark = [pytest.mark.slow, pytest.mark.photos]

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import pytorch_lightning as pl
 import torch
+from benchmarks.plain_loop import Size, module, vectors
 from torch import nn
 
-from dogbreeds.bench.plain_loop import Size, module, vectors
 from dogbreeds.debug.record import EVAL, TRAIN, Record, read_record
 from dogbreeds.debug.recorder import Recorder
 from dogbreeds.model.head import Head, HeadShape
-from dogbreeds.model.package import Network
+from dogbreeds.package.package import Network
 from tests.classifiers import small_classifier
 from tests.conftest import Compose
 

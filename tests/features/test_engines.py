@@ -371,7 +371,7 @@ def test_a_damaged_network_is_made_again(
 QUIET = """
 import socket, sys
 import torch
-import dogbreeds.training
+import dogbreeds.training.run
 from dogbreeds.data.images import Transform
 from dogbreeds.features.engines import build
 

@@ -16,12 +16,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from dogbreeds.data.views import read_view
 from dogbreeds.errors import CacheError, DataError
 from dogbreeds.features.extract import Pass, fill
 from dogbreeds.features.store.array import FeatureArray
 from dogbreeds.features.store.segments import ArrayKey, Layout
 from dogbreeds.features.store.store import FeatureStore
-from dogbreeds.features.views import read_view
 from tests.features.colours import PATIENCE, TRANSFORM, Colour, ColourEngine, MeanColour, colours, digest, paint
 
 KEY = ArrayKey("mean colour", "0" * 64, str(TRANSFORM), "torch fp32", "evaluation")

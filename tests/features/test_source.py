@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from dogbreeds.data.views import read_view
 from dogbreeds.errors import CacheError, ConfigError, DataError, EngineError
 from dogbreeds.features import source as source_module
 from dogbreeds.features.engines import available, candidates, choose
@@ -21,7 +22,6 @@ from dogbreeds.features.source import FeatureSource, Obtained
 from dogbreeds.features.store.array import FeatureArray
 from dogbreeds.features.store.segments import StoredRows
 from dogbreeds.features.store.store import FeatureStore
-from dogbreeds.features.views import read_view
 from dogbreeds.model.backbones import Trunk
 from tests.features.colours import CPU, TRANSFORM, ColourEngine, MeanColour, colours, digest, paint, trunk
 

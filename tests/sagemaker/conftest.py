@@ -9,8 +9,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from dogbreeds import entry
-from dogbreeds.sagemaker.images import training_image
-from dogbreeds.sagemaker.jobs import Job
+from dogbreeds.sagemaker.requests.images import training_image
+from dogbreeds.sagemaker.requests.job import Job
 from dogbreeds.schema import LaunchCommandConfig, SagemakerConfig
 from tests.conftest import ROOT
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from dogbreeds.model.package import save_package
-from dogbreeds.serve.handler import Handler
+from dogbreeds.package.package import save_package
+from dogbreeds.package.predictor import Handler
+from tests.package.test_predictor import FOUR, described, network, photo
 from tests.serve.served import Served, served
-from tests.serve.test_handler import FOUR, described, network, photo
 
 #: Small enough to be reached by a test, large enough for a busy machine.
 SMALL_LIMITS = (

@@ -11,7 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 
-from tests.serve.test_handler import photo
+from tests.package.test_predictor import photo
 
 _FORMS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 _HUGE = 50_000

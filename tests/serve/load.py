@@ -22,8 +22,8 @@ from typing import Any
 
 import psutil
 
-from dogbreeds.serve.handler import Handler
-from dogbreeds.serve.messages import as_json
+from dogbreeds.package.messages import as_json
+from dogbreeds.package.predictor import Handler
 from tests.serve import hostile
 from tests.serve.served import Reply, Served, invocation, read_reply, send, served
 

@@ -15,9 +15,9 @@ from dogbreeds.serve import app as app_module
 from dogbreeds.serve.app import Application
 from dogbreeds.serve.limits import Limits
 from tests.conftest import ROOT
+from tests.package.test_predictor import FOUR, described
 from tests.serve.served import limits_of
 from tests.serve.test_batching import Gated, taken, until
-from tests.serve.test_handler import FOUR, described
 
 SCOPE: dict[str, Any] = {
     "type": "http",

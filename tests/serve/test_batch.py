@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from dogbreeds.package.examples import DIRECTORY, load_examples
 from dogbreeds.serve import batch
 from dogbreeds.serve.batch import rows
-from dogbreeds.serve.examples import DIRECTORY, load_examples
-from dogbreeds.training import train
+from dogbreeds.training.run import train
 from tests.conftest import ROOT, Compose
 
 

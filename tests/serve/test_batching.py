@@ -13,9 +13,9 @@ from typing import Any, cast
 import pytest
 
 from dogbreeds.data.images import UnreadableImageError
+from dogbreeds.package.messages import Ranked, Refused
+from dogbreeds.package.predictor import Handler
 from dogbreeds.serve.batching import Answer, Batcher
-from dogbreeds.serve.handler import Handler
-from dogbreeds.serve.messages import Ranked, Refused
 
 PATIENCE = 20.0
 

@@ -21,10 +21,10 @@ from botocore.exceptions import (
     NoCredentialsError,
 )
 
+from dogbreeds.asking import asked
 from dogbreeds.errors import ConfigError, UserError
-from dogbreeds.sagemaker.endpoint_client import Endpoint, asker
+from dogbreeds.sagemaker.endpoints.client import Endpoint, asker
 from dogbreeds.schema import PredictCommandConfig
-from dogbreeds.serve.asking import asked
 from dogbreeds.serve.client import Busy, NoAnswer, Server, again, rows
 
 Respond = Callable[[bytes, int], tuple[int, dict[str, str], bytes] | None]

@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 
 from dogbreeds.data.images import UnreadableImageError
-from dogbreeds.serve.handler import Handler
-from dogbreeds.serve.messages import as_json
+from dogbreeds.package.messages import as_json
+from dogbreeds.package.predictor import Handler
+from tests.package.test_predictor import photo
 from tests.serve import hostile
 from tests.serve.served import Reply, Served
-from tests.serve.test_handler import photo
 from tests.serve.test_server import same
 
 pytestmark = pytest.mark.slow

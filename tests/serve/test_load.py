@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from dogbreeds.serve.handler import Handler
-from dogbreeds.serve.messages import as_json
+from dogbreeds.package.messages import as_json
+from dogbreeds.package.predictor import Handler
+from tests.package.test_predictor import photo
 from tests.serve.conftest import SMALL_LIMITS
 from tests.serve.load import hostile_requests, load
 from tests.serve.served import served
-from tests.serve.test_handler import photo
 
 pytestmark = pytest.mark.slow
 

@@ -17,11 +17,11 @@ from PIL import Image
 
 import dogbreeds
 from dogbreeds.data.folders import Photo
+from dogbreeds.package.examples import DIRECTORY, load_examples, save_examples
+from dogbreeds.package.messages import JSON, Refused, answer_to, question_of
+from dogbreeds.package.predictor import Handler
 from dogbreeds.serve.card import card
-from dogbreeds.serve.examples import DIRECTORY, load_examples, save_examples
-from dogbreeds.serve.handler import Handler
-from dogbreeds.serve.messages import JSON, Refused, answer_to, question_of
-from dogbreeds.training import train
+from dogbreeds.training.run import train
 from tests.conftest import Compose
 from tests.serve.served import served
 

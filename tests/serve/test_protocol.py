@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.package.test_predictor import photo
 from tests.serve.conftest import SMALL_LIMITS
 from tests.serve.served import Reply, Served, invocation, is_closed, read_reply, send, served
-from tests.serve.test_handler import photo
 
 pytestmark = pytest.mark.slow
 

@@ -14,10 +14,10 @@ import pytest
 import torch
 from PIL import Image
 
-from dogbreeds.model.package import save_package
-from dogbreeds.serve.handler import Handler
-from dogbreeds.serve.messages import as_json
-from tests.serve.test_handler import FOUR, described, network, photo
+from dogbreeds.package.messages import as_json
+from dogbreeds.package.package import save_package
+from dogbreeds.package.predictor import Handler
+from tests.package.test_predictor import FOUR, described, network, photo
 
 starlette = pytest.importorskip("starlette.requests")
 ray_answers = pytest.importorskip("dogbreeds.serve.ray_answers", reason="Ray Serve is not installed")

@@ -15,14 +15,14 @@ import numpy as np
 import pytest
 import torch
 
-from dogbreeds.model.package import load_package, save_package, write_description
+from dogbreeds.package.archive import archive_for
+from dogbreeds.package.messages import as_json
+from dogbreeds.package.package import load_package, save_package, write_description
+from dogbreeds.package.predictor import Handler
 from dogbreeds.sagemaker.rehearsal.inference_container import InferenceContainer
-from dogbreeds.serve.archive import archive_for
-from dogbreeds.serve.handler import Handler
-from dogbreeds.serve.messages import as_json
 from tests.conftest import ROOT, SHARED
+from tests.package.test_predictor import FOUR, described, network, photo
 from tests.sagemaker.rehearsal.containers import wait_for
-from tests.serve.test_handler import FOUR, described, network, photo
 
 pytest.importorskip("ray", reason="Ray Serve is not installed")
 pytestmark = pytest.mark.slow

@@ -15,12 +15,12 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from dogbreeds.errors import ConfigError, UserError
-from dogbreeds.serve.handler import Handler
-from dogbreeds.serve.messages import as_json
+from dogbreeds.package.messages import as_json
+from dogbreeds.package.predictor import Handler
 from dogbreeds.serve.run import serve
 from tests.conftest import ROOT
+from tests.package.test_predictor import FOUR, photo
 from tests.serve.served import PATIENCE, Served, invocation, is_closed, limits_of, read_reply, send, served
-from tests.serve.test_handler import FOUR, photo
 
 
 def in_base64(content: bytes) -> str:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from dogbreeds.atomic import write_text
 from dogbreeds.debug.record import Record
 from dogbreeds.debug.rules.classes import ClassImbalance, Confusion, StalledTrainingRule
 from dogbreeds.debug.rules.hardware import (
@@ -35,6 +34,7 @@ from dogbreeds.debug.rules.tensors import (
 )
 from dogbreeds.debug.rules.verdict import ERROR, ISSUES, Rule, Verdict
 from dogbreeds.errors import did_you_mean
+from dogbreeds.files import write_text
 from dogbreeds.run_directory import RULES as RULES_FILE
 from dogbreeds.schema import DebuggerConfig
 

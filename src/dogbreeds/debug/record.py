@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dogbreeds.atomic import write_text
 from dogbreeds.debug.measurements import Measurements, Phase, Sample, StepTimes
+from dogbreeds.files import write_text
 from dogbreeds.lines import whole_lines
 from dogbreeds.run_directory import FACTS, METRICS, PHASES, RECORD, STEPS, SYSTEM
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytorch_lightning as pl
 from torch.profiler import ProfilerActivity, profile, schedule
 
-from dogbreeds.atomic import replacing, write_text
+from dogbreeds.files import replacing, write_text
 from dogbreeds.model.classifier import BreedClassifier
 from dogbreeds.run_directory import OPERATORS, TRACE
 

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from dogbreeds.data.images import Transform, UnreadableImageError
+from dogbreeds.data.views import read_view
 from dogbreeds.errors import CacheError, DataError
 from dogbreeds.features.engines import Engine
 from dogbreeds.features.store.array import FeatureArray
-from dogbreeds.features.views import read_view
 
 log = logging.getLogger(__name__)
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import torch
 
 from dogbreeds.data.images import DECODING
+from dogbreeds.data.views import view_name
 from dogbreeds.errors import CacheError, EngineError
 from dogbreeds.features.engines import ENGINES, Engine, available, build, candidates, choose, lanes_of
 from dogbreeds.features.extract import fill
 from dogbreeds.features.store.array import FeatureArray
 from dogbreeds.features.store.segments import ArrayKey, Layout, StoredRows
 from dogbreeds.features.store.store import FeatureStore
-from dogbreeds.features.views import view_name
 from dogbreeds.model.backbones import Trunk
 
 log = logging.getLogger(__name__)

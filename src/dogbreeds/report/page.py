@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from dogbreeds.atomic import write_text
+from dogbreeds.files import write_text
 from dogbreeds.report import formats
 
 _PLOTLY = "plotly/package_data/plotly.min.js"

@@ -14,9 +14,9 @@ from dogbreeds.config import read_yaml
 from dogbreeds.debug.record import Record, read_record
 from dogbreeds.debug.rules.verdict import ISSUES
 from dogbreeds.errors import UserError
-from dogbreeds.history import read_history
+from dogbreeds.package.predictor import display_name
 from dogbreeds.run_directory import HISTORY, OPERATORS, PREDICTIONS, RULES, RUN_CONFIG
-from dogbreeds.serve.handler import display_name
+from dogbreeds.training.history import read_history
 
 
 @dataclass(frozen=True)

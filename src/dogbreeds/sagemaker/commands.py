@@ -7,19 +7,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dogbreeds.commands import override
 from dogbreeds.config import load_saved, save
 from dogbreeds.errors import ConfigError, UserError
+from dogbreeds.hpo.leaderboard import LEADERBOARD
+from dogbreeds.hpo.plan import Plan
+from dogbreeds.overrides import override
 from dogbreeds.report.build import build_report
 from dogbreeds.run_directory import METRICS, RUN_CONFIG
-from dogbreeds.sagemaker.launching import Launcher
-from dogbreeds.sagemaker.one_job import search_in_one_job
-from dogbreeds.sagemaker.progress import describe, is_tuning_job, summary
+from dogbreeds.sagemaker.launch.follow import describe, is_tuning_job, summary
+from dogbreeds.sagemaker.launch.launcher import Launcher
+from dogbreeds.sagemaker.launch.one_job import search_in_one_job
+from dogbreeds.sagemaker.launch.tuning import tune
 from dogbreeds.sagemaker.session import message_of, opened
-from dogbreeds.sagemaker.tuning import tune
 from dogbreeds.schema import SagemakerConfig, TrainConfig
-from dogbreeds.search.leaderboard import LEADERBOARD
-from dogbreeds.search.plan import Plan
 
 # The checkout that this package lies in: jobs run its code.
 _PROJECT = Path(__file__).resolve().parents[3]

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from dogbreeds.sagemaker.instances import gpus, has_local_disks
+from dogbreeds.sagemaker.requests.instances import gpus, has_local_disks
 from dogbreeds.sagemaker.service_model import Problem
 
 #: Megabytes that a serverless endpoint can have.

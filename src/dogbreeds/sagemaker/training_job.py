@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dogbreeds.sagemaker.images import region_of
-from dogbreeds.sagemaker.jobs import Job, Request, definition, script_mode, tags
-from dogbreeds.sagemaker.managed_debugger import debugger_members
+from dogbreeds.sagemaker.requests.debugger import debugger_members
+from dogbreeds.sagemaker.requests.images import region_of
+from dogbreeds.sagemaker.requests.job import Job, Request, definition, script_mode, tags
 from dogbreeds.schema import DebuggerConfig, SagemakerConfig
 
 

@@ -16,10 +16,10 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from dogbreeds.atomic import check_place, replacing
 from dogbreeds.errors import ConfigError, UserError
-from dogbreeds.serve.handler import TOP
-from dogbreeds.serve.messages import Ranked, as_json
+from dogbreeds.files import check_place, replacing
+from dogbreeds.package.messages import Ranked, as_json
+from dogbreeds.package.predictor import TOP
 
 #: `path`, `breed`, `index`, `probability`, and `top`: the best breeds as dictionaries of the latter three. Of a photo
 #: without an answer: `path` and `error`.

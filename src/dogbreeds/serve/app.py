@@ -16,15 +16,15 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from dogbreeds.package.examples import DIRECTORY, load_examples
+from dogbreeds.package.messages import JSON, Refused, answer_to, check_accept, question_of
+from dogbreeds.package.predictor import Handler
 from dogbreeds.serve import metrics as measured
 from dogbreeds.serve.batching import Answer, Batcher
 from dogbreeds.serve.card import card
 from dogbreeds.serve.edge import INVOCATIONS, Edge
-from dogbreeds.serve.examples import DIRECTORY, load_examples
-from dogbreeds.serve.handler import Handler
 from dogbreeds.serve.intake import Intake
 from dogbreeds.serve.limits import Limits
-from dogbreeds.serve.messages import JSON, Refused, answer_to, check_accept, question_of
 from dogbreeds.serve.metrics import Metrics
 from dogbreeds.serve.receiving import ClientGoneError
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from dogbreeds.data.layout import EXTENSIONS
 from dogbreeds.errors import DataError
 from dogbreeds.features.store.artefacts import Artefacts
+from dogbreeds.package.predictor import Handler
 from dogbreeds.serve.answers_file import Row, answered, unanswered
-from dogbreeds.serve.handler import Handler
 
 # Batches of each lane that are read ahead of the one whose rows are taken: enough that a slow one holds nobody up.
 _AHEAD = 4

@@ -18,8 +18,8 @@ from collections.abc import Callable, Sequence
 import torch
 
 from dogbreeds.data.images import UnreadableImageError
-from dogbreeds.serve.handler import Handler
-from dogbreeds.serve.messages import Ranked, Refused
+from dogbreeds.package.messages import Ranked, Refused
+from dogbreeds.package.predictor import Handler
 
 log = logging.getLogger(__name__)
 

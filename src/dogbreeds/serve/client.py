@@ -28,10 +28,10 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from dogbreeds.commands import override
 from dogbreeds.errors import ConfigError, UserError
+from dogbreeds.overrides import override
+from dogbreeds.package.messages import BYTES, JSON, from_json
 from dogbreeds.serve.answers_file import Row, answered, unanswered
-from dogbreeds.serve.messages import BYTES, JSON, from_json
 
 #: From one question to the same again: this often doubled, and this at most.
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.5, 20.0

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 from starlette.types import Receive
 
+from dogbreeds.package.messages import Refused
 from dogbreeds.serve.limits import Limits
-from dogbreeds.serve.messages import Refused
 from dogbreeds.serve.receiving import received
 
 

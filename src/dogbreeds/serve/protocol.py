@@ -11,9 +11,9 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from dogbreeds.package.messages import Refused
 from dogbreeds.serve.edge import LINGER_SECONDS
 from dogbreeds.serve.limits import Limits
-from dogbreeds.serve.messages import Refused
 
 # A request may be on its way when the server begins to stop; who is then idle is given this many seconds.
 _LAST_CHANCE_SECONDS = 0.5

@@ -22,8 +22,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from dogbreeds.data.images import UnreadableImageError
-from dogbreeds.serve.handler import Handler
-from dogbreeds.serve.messages import JSON, Ranked, Refused, answer_to, check_accept, question_of
+from dogbreeds.package.messages import JSON, Ranked, Refused, answer_to, check_accept, question_of
+from dogbreeds.package.predictor import Handler
 from dogbreeds.serve.receiving import ClientGoneError, received
 
 log = logging.getLogger(__name__)

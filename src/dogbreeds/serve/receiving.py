@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from dogbreeds.serve.messages import Refused
+from dogbreeds.package.messages import Refused
 
 if TYPE_CHECKING:
     from starlette.types import Receive

@@ -20,8 +20,8 @@ from PIL import Image
 
 from dogbreeds.errors import ConfigError
 from dogbreeds.features.store.artefacts import Artefacts
+from dogbreeds.package.predictor import Handler
 from dogbreeds.serve.app import Application
-from dogbreeds.serve.handler import Handler
 from dogbreeds.serve.limits import Limits
 from dogbreeds.serve.protocol import LimitedProtocol
 

@@ -1,4 +1,4 @@
-"""What `-m` does: Hydra asks for a sweeper, which hands the command line to `dogbreeds.search`.
+"""What `-m` does: Hydra asks for a sweeper, which hands the command line to `dogbreeds.hpo`.
 
 Hydra imports this at every start, so nothing heavy is imported here.
 """
@@ -18,7 +18,7 @@ from omegaconf import DictConfig, open_dict
 from dogbreeds.errors import ConfigError
 
 if TYPE_CHECKING:
-    from dogbreeds.search.plan import Plan
+    from dogbreeds.hpo.plan import Plan
 
 _PACKAGES = ("optuna", "plotly", "scipy", "greenlet")
 
@@ -32,8 +32,8 @@ class LocalSearch(Sweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         """Runs the search of a command line."""
-        from dogbreeds.search.plan import Plan
-        from dogbreeds.search.resuming import check_unused, resumed
+        from dogbreeds.hpo.plan import Plan
+        from dogbreeds.hpo.resuming import check_unused, resumed
 
         loader, config = self._loader, self._config
         directory = Path(config.resume or config.hydra.sweep.dir)
@@ -53,9 +53,9 @@ class LocalSearch(Sweeper):
         self._search(plan, directory)
 
     def _search(self, plan: Plan, directory: Path) -> None:
-        from dogbreeds.commands import override
         from dogbreeds.config import TUNING_JOB
-        from dogbreeds.search.local import search
+        from dogbreeds.hpo.local import search
+        from dogbreeds.overrides import override
 
         if (directory / TUNING_JOB).is_file():
             again = f"python launch_sagemaker.py -m {override('resume', directory)}"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from dogbreeds.atomic import write_text
+from dogbreeds.files import write_text
 from dogbreeds.sagemaker.limits import problems_between
 from dogbreeds.sagemaker.rehearsal.checks import refuse
 from dogbreeds.sagemaker.rehearsal.faults import ServiceError, invalid

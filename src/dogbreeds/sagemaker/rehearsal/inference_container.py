@@ -22,7 +22,7 @@ from dogbreeds.errors import UserError
 from dogbreeds.sagemaker.rehearsal.faults import JobFailure
 from dogbreeds.sagemaker.rehearsal.machine import bare_environment
 from dogbreeds.sagemaker.rehearsal.ray_serving import kill_session
-from dogbreeds.sagemaker.unpacking import unpack
+from dogbreeds.sagemaker.s3.unpacking import unpack
 
 #: What is served where an archive has no config.yaml, as `module:application`.
 APPLICATION_VARIABLE = "SM_RAYSERVE_APP"

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dogbreeds.atomic import write_text
+from dogbreeds.files import write_text
 from dogbreeds.sagemaker.rehearsal.faults import ServiceError, invalid
 
 #: Statuses of jobs that have ended.

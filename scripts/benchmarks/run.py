@@ -1,0 +1,41 @@
+"""Runs the cases of the benchmark and writes docs/benchmarks.md."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+from hydra import compose
+from omegaconf import DictConfig
+
+from benchmarks.settings import BenchSettings
+from benchmarks.table import write
+from dogbreeds.config import load
+from dogbreeds.errors import ConfigError
+
+CASES = ("trunk", "store", "head", "trials", "search", "watching", "serve", "equivalence")
+
+
+def run(config: DictConfig) -> None:
+    """Runs the cases that conf/bench.yaml and the command line name.
+
+    Raises:
+        UserError: There is no such case, or no such folder of photos.
+    """
+    unknown = [case for case in config.cases if case not in CASES]
+    if unknown:
+        raise ConfigError(f"cases={list(config.cases)}: must be some of {', '.join(CASES)}.")
+    if config.rounds < 1 or config.count < 1:
+        raise ConfigError(f"rounds={config.rounds} count={config.count}: both must be at least 1.")
+    settings = BenchSettings(
+        train=load(compose("train", [f"data.dir={config.photos}", "run_dir=outputs"]), []),
+        photos=Path(config.photos),
+        count=config.count,
+        rounds=config.rounds,
+        weights=config.weights,
+        backbone=config.backbone,
+    )
+    for case in config.cases:
+        section = importlib.import_module(f"benchmarks.{case}").run(settings)
+        print(section.markdown(), flush=True)
+        write([section], Path(config.out))

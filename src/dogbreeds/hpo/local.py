@@ -1,0 +1,218 @@
+"""A search on this machine: all trials in one process, over one feature store, with everything kept at once."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError
+
+from dogbreeds.errors import UserError
+from dogbreeds.hpo.leaderboard import (
+    BEST,
+    FAILED,
+    FINISHED,
+    INTERRUPTED,
+    LEADERBOARD,
+    NAN,
+    PRUNED,
+    Entry,
+    Leaderboard,
+    save_best,
+)
+from dogbreeds.hpo.optuna_engine import OptunaEngine
+from dogbreeds.hpo.page import build_search_page
+from dogbreeds.hpo.plan import Plan
+from dogbreeds.hpo.resuming import save_plan
+from dogbreeds.hpo.screen import Screen
+from dogbreeds.hpo.space import Values
+from dogbreeds.hpo.trial import package_trial, run_trial
+from dogbreeds.overrides import override
+from dogbreeds.run_directory import REPORT
+from dogbreeds.training.fitting import Interrupted, NeverFiniteError, quieten
+from dogbreeds.training.preparation import Preparations
+from dogbreeds.training.run import open_store
+
+log = logging.getLogger(__name__)
+
+ERROR = "error.txt"
+_LOCK = ".lock"
+
+
+def search(plan: Plan, directory: Path) -> Leaderboard:
+    """Runs the trials of a search that are still to be run, writes down what they found, and says it.
+
+    Args:
+        plan: What is searched.
+        directory: The multirun directory; one that holds this search already is continued.
+
+    Returns:
+        The leaderboard, which is also in the directory, with best.yaml and search.html.
+
+    Raises:
+        Interrupted: Ctrl-C; what was finished is kept and shown.
+        UserError: No trial can be run, or none came to an end.
+    """
+    quieten()
+    with _alone(directory), open_store(plan.first(directory)) as store:
+        save_plan(plan, directory)
+        engine = OptunaEngine(directory, plan.space, plan.settings, seed=plan.seed, epochs=plan.epochs)
+        running = RunningSearch(plan, directory, engine, Preparations(store))
+        try:
+            running.run()
+        except (KeyboardInterrupt, Interrupted):
+            if running.board().best is not None:
+                running.finish()
+            raise Interrupted(
+                f"\nStopped. Continue with: python train.py -m {override('resume', directory)}"
+            ) from None
+        return running.finish()
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Keeps other processes out of a search while this one is at it."""
+    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(directory / _LOCK, timeout=0):
+            yield
+    except Timeout as error:
+        raise UserError(f"{directory}: another process is running this search.") from error
+
+
+class RunningSearch:
+    """The trials of one search."""
+
+    def __init__(self, plan: Plan, directory: Path, engine: OptunaEngine, preparations: Preparations) -> None:
+        """Takes what is searched, where, who chooses the points, and what trials share."""
+        self._plan, self._directory = plan, directory
+        self._engine, self._preparations = engine, preparations
+
+    def run(self) -> None:
+        """Runs one trial after the other until there are as many as were asked for.
+
+        Raises:
+            UserError: What all trials share cannot be had.
+        """
+        if self._plan.prepares_once:
+            # Otherwise one trial may fail at what another does not need.
+            self._preparations.of(self._plan.first(self._directory))
+        ended = self._engine.done()
+        with Screen(self._engine.objective, self._engine.wanted(), ended) as screen:
+            for number, values in self._engine.trials(self._plan.defaults()):
+                screen.started(number, values)
+                entry = Entry(number, INTERRUPTED, values)
+                try:
+                    entry = self._trial(number, values)
+                finally:
+                    self._engine.tell(entry)
+                screen.finished(entry)
+                self.board()
+
+    def finish(self) -> Leaderboard:
+        """Gives the best trial its package and report, and writes the leaderboard and the page.
+
+        Raises:
+            UserError: No trial came to an end.
+        """
+        board = self.board()
+        if board.best is None:
+            failed = next((entry for entry in board.entries if entry.message), None)
+            reason = f" Trial {failed.number}: {failed.message}" if failed else ""
+            raise UserError(f"No trial of {self._directory} came to an end ({board.summary()}).{reason}")
+        self._package(self._directory / str(board.best.number), board.best.values)
+        build_search_page(self._directory, board, self._plan.space, debug=self._plan.debug)
+        print(board.outcome(self._directory))
+        if self._plan.debug:
+            print("These were debugging runs on one batch: their numbers mean nothing.")
+        return board
+
+    def _package(self, best: Path, values: Values) -> None:
+        if (best / REPORT).is_file():
+            return
+        try:
+            package_trial(best, self._preparations, self._plan.space, values)
+        except (UserError, OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+            # Somebody has been at the files; the search itself is worth showing all the same.
+            log.warning(
+                "%s cannot be packaged (%s). Run its values again: python train.py %s",
+                best,
+                error,
+                override("best_of", self._directory),
+            )
+
+    def _trial(self, number: int, values: Values) -> Entry:
+        began = time.perf_counter()
+        directory = self._directory / str(number)
+        progress = _Progress(self._engine, number)
+        metrics: dict[str, Any] = {}
+        message = ""
+        try:
+            config = self._plan.config(values, directory)
+            progress.asked = config.epochs
+            metrics = run_trial(config, self._preparations.of(config), progress)
+            state = PRUNED if progress.pruned else FINISHED
+        except (Interrupted, BrokenPipeError):
+            raise
+        except NeverFiniteError as error:
+            state, message = NAN, str(error)
+        except UserError as error:
+            state, message = FAILED, str(error)
+        except Exception as error:
+            # One bad trial must not take the others with it.
+            directory.mkdir(parents=True, exist_ok=True)
+            (directory / ERROR).write_text(traceback.format_exc(), encoding="utf-8")
+            state, message = FAILED, f"{type(error).__name__}: {error} (see {directory / ERROR})"
+        numbers = {name: value for name, value in metrics.items() if "/" in name and isinstance(value, float)}
+        value = numbers.get(self._engine.objective.name)
+        if state == FINISHED and (value is None or not math.isfinite(value)):
+            state, message = NAN, f"{self._engine.objective.name} is {value}"
+        return Entry(
+            number,
+            state,
+            values,
+            value,
+            numbers,
+            metrics.get("epochs", progress.epochs),
+            round(time.perf_counter() - began, 2),
+            message,
+        )
+
+    def board(self) -> Leaderboard:
+        """Returns what was found so far, having written leaderboard.csv and best.yaml."""
+        board = Leaderboard.of(self._engine.objective, self._engine.entries())
+        board.save(self._directory / LEADERBOARD)
+        if board.best is not None:
+            overrides = self._plan.overrides(board.best.values)
+            save_best(self._directory / BEST, board.best, board.objective, overrides)
+        return board
+
+
+class _Progress:
+    """Follows a trial from epoch to epoch, and says when it is to be stopped."""
+
+    def __init__(self, engine: OptunaEngine, number: int) -> None:
+        self._engine, self._number = engine, number
+        self._best: float | None = None
+        self.asked = 0
+        self.epochs = 0
+        self.pruned = False
+
+    def __call__(self, row: dict[str, float]) -> bool:
+        """Takes a row of the history; True ends the trial."""
+        self.epochs = int(row["epoch"])
+        objective, value = self._engine.objective, row.get(self._engine.objective.name, math.nan)
+        if not math.isfinite(value):
+            return False
+        # A trial is worth its best epoch.
+        self._best = value if self._best is None else min(self._best, value, key=objective.rank)
+        # One that is through cannot be cut short any more.
+        self.pruned = self.epochs < self.asked and self._engine.stops(self._number, self.epochs, self._best)
+        return self.pruned

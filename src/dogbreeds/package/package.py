@@ -1,0 +1,235 @@
+"""The model package: a directory that holds all that serving needs, and the same as model.tar.gz.
+
+`model.json` describes it, `model.safetensors` holds the weights, `code/` the modules that read both; with
+`config.yaml` and `deployment.py` Ray Serve serves it. It needs torch, torchvision, safetensors and Pillow, and
+nothing that only training uses.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torchvision.ops import StochasticDepth
+
+import dogbreeds
+from dogbreeds.data.images import Transform
+from dogbreeds.errors import PackageError
+from dogbreeds.files import replacing, write_text
+from dogbreeds.model.backbones import architecture, cut
+from dogbreeds.model.head import Head, HeadShape
+from dogbreeds.model.names import DESCRIPTION
+from dogbreeds.tarballs import pack
+
+FORMAT = 2
+WEIGHTS = "model.safetensors"
+#: The parts of a network.
+PARTS = ("trunk", "tail", "head")
+#: The modules that a package carries, relative to the package `dogbreeds`.
+CODE = (
+    "__init__.py",
+    "errors.py",
+    "files.py",
+    "tarballs.py",
+    "data/__init__.py",
+    "data/images.py",
+    "features/__init__.py",
+    "features/engines/__init__.py",
+    "features/engines/cpu.py",
+    "features/engines/cuda.py",
+    "features/engines/reference.py",
+    "model/__init__.py",
+    "model/names.py",
+    "model/backbones.py",
+    "model/head.py",
+    "package/__init__.py",
+    "package/messages.py",
+    "package/package.py",
+    "package/predictor.py",
+    "serve/__init__.py",
+    "serve/ray_answers.py",
+    "serve/ray_app.py",
+    "serve/receiving.py",
+)
+
+
+@dataclass
+class Description:
+    """What model.json says.
+
+    Attributes:
+        classes: Folder names; a prediction's index is the position in it.
+        backbone: Name of the architecture.
+        pretrained: False when the backbone had random weights.
+        unfreeze: The first trained stage, or None.
+        transform: How a photo becomes a tensor.
+        head: Kind and widths of the head.
+        engine: What ran the trunk: `openvino`, `cuda` or `torch`.
+        precision: The trunk's precision, `fp32` or `bf16`.
+        temperature: Divides the logits, so that probabilities are calibrated.
+        metrics: The scalars of the run's metrics.json.
+        versions: Of this project, torch and torchvision when the package was made.
+        photos: How many the run had in each split; empty where that is not known.
+        made: The day of the run, as 2026-11-22, in UTC; empty where that is not known.
+    """
+
+    classes: list[str]
+    backbone: str
+    pretrained: bool
+    unfreeze: str | None
+    transform: Transform
+    head: HeadShape
+    engine: str
+    precision: str
+    temperature: float
+    metrics: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    photos: dict[str, int] = field(default_factory=dict)
+    made: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns what model.json holds."""
+        return {"format": FORMAT, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Description:
+        """Reads what `to_json` wrote."""
+        known = dict(values)
+        if known.pop("format") == 1:
+            # Engines came with format 2.
+            del known["batch_size"]
+            known["engine"] = "torch"
+        known["transform"] = Transform.from_json(known["transform"])
+        known["head"] = HeadShape(**known["head"])
+        return cls(**known)
+
+
+@dataclass(frozen=True)
+class Network:
+    """The three parts of a classifier: `head(tail(trunk(images)))`."""
+
+    trunk: nn.Sequential
+    tail: nn.Sequential
+    head: Head
+
+    @property
+    def draws(self) -> bool:
+        """Whether tail or head leave something out at random while they train."""
+        trained = (*self.tail.modules(), *self.head.modules())
+        return any(isinstance(module, nn.Dropout | StochasticDepth) and module.p > 0 for module in trained)
+
+
+def save_package(directory: Path, description: Description, network: Network) -> None:
+    """Writes a package; `directory` appears only when it is whole."""
+    partial = directory.with_name(f"{directory.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    description.versions = {
+        "dogbreeds": dogbreeds.__version__,
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+    }
+    save_state(partial / WEIGHTS, network, PARTS)
+    write_description(partial, description)
+    # Not among the code of a package, which need not make others.
+    from dogbreeds.package.archive import serving_files
+
+    for name, content in serving_files(description, gpus=0, requirements=True).items():
+        target = partial / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, Path):
+            shutil.copyfile(content, target)
+        else:
+            target.write_bytes(content)
+    shutil.rmtree(directory, ignore_errors=True)
+    partial.rename(directory)
+
+
+def save_state(path: Path, network: Network, parts: Sequence[str]) -> None:
+    """Writes the weights of some parts of a network as safetensors, whole or not at all."""
+    state = {
+        f"{part}.{name}": tensor.detach().cpu().contiguous().clone()
+        for part in parts
+        for name, tensor in getattr(network, part).state_dict().items()
+    }
+    with replacing(path) as temporary:
+        save_file(state, temporary)
+        # safetensors writes for the owner alone; weights are there to be handed on.
+        temporary.chmod(0o644)
+
+
+def load_state(path: Path, network: Network, parts: Sequence[str]) -> None:
+    """Puts what `save_state` wrote into a network of the same shape."""
+    state = load_file(path)
+    for part in parts:
+        own = {name.removeprefix(f"{part}."): t for name, t in state.items() if name.startswith(f"{part}.")}
+        # The bytes of the file are not aligned as torch's are, and the last bits of logits depend on that.
+        own = {name: tensor.clone() for name, tensor in own.items()}
+        getattr(network, part).load_state_dict(own, strict=True, assign=True)
+
+
+def write_description(directory: Path, description: Description) -> None:
+    """Writes model.json, whole or not at all."""
+    write_text(directory / DESCRIPTION, json.dumps(description.to_json(), indent=2) + "\n")
+
+
+def load_package(directory: Path) -> tuple[Description, Network]:
+    """Reads a package.
+
+    Raises:
+        PackageError: There is no package, it is damaged, or a newer version made it.
+    """
+    description = read_description(directory)
+    trunk, tail = cut(architecture(description.backbone), description.transform, description.unfreeze)
+    network = Network(trunk, tail, Head(description.head))
+    try:
+        load_state(directory / WEIGHTS, network, PARTS)
+    except (SafetensorError, OSError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise PackageError(f"model={directory}: {WEIGHTS} is missing or damaged ({reason}).") from error
+    for module in (network.trunk, network.tail, network.head):
+        module.eval().requires_grad_(False)
+    return description, network
+
+
+def read_description(directory: Path) -> Description:
+    """Reads what a package says of itself, and none of its weights.
+
+    Raises:
+        PackageError: There is no package, it is damaged, or a newer version made it.
+    """
+    path = directory / DESCRIPTION
+    if not path.is_file():
+        nested = directory / "model" / DESCRIPTION
+        hint = f"; did you mean model={nested.parent}?" if nested.is_file() else ""
+        raise PackageError(f"model={directory} is no model package: there is no {DESCRIPTION} in it{hint}")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if values["format"] > FORMAT:
+            raise PackageError(f"model={directory} was made by a newer version of dogbreeds: update this one.")
+        return Description.from_json(values)
+    except (ValueError, KeyError, TypeError) as error:
+        raise PackageError(f"{path} is damaged: {error!r}") from error
+
+
+def save_archive(package: Path, archive: Path) -> None:
+    """Packs a package as SageMaker expects it: its content at the top of a .tar.gz.
+
+    Weights do not compress, so nothing is compressed.
+    """
+    pack(archive, files_of(package), level=0)
+
+
+def files_of(package: Path) -> dict[str, Path]:
+    """Returns the files of a package by their paths in it."""
+    paths = [path for path in package.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    return {path.relative_to(package).as_posix(): path for path in paths}

@@ -1,0 +1,34 @@
+"""The numbers that a job reports: the lines that it prints, and the expressions by which the service reads them."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+
+from dogbreeds.hpo.settings import OBJECTIVES
+
+# What Python prints of a finite float; the lines have no others.
+_NUMBER = r"[-+]?[0-9]*\.?[0-9]+(?:e[-+]?[0-9]+)?"
+_CURVES = ("epoch", "lr", "train/loss", "train/accuracy", "seconds")
+
+#: The expression that reads each number from a line; its one group is the number.
+METRICS: Mapping[str, str] = {
+    name: rf"\[dogbreeds\](?: .*)? {re.escape(name)}=({_NUMBER})(?: |$)" for name in (*_CURVES, *OBJECTIVES)
+}
+
+
+def metric_line(row: Mapping[str, object]) -> str:
+    """Returns a line from which the service reads the numbers of an epoch, or of a whole run.
+
+    Args:
+        row: Numbers by name; what has no expression, and what is not finite, is left out.
+    """
+    numbers = {name: value for name, value in row.items() if name in METRICS and isinstance(value, int | float)}
+    pairs = (f"{name}={value!r}" for name, value in numbers.items() if math.isfinite(value))
+    return " ".join(["[dogbreeds]", *pairs])
+
+
+def metric_definitions() -> list[dict[str, str]]:
+    """Returns the `MetricDefinitions` of a request."""
+    return [{"Name": name, "Regex": regex} for name, regex in METRICS.items()]

@@ -1,0 +1,118 @@
+"""The container images of AWS that jobs run in, looked up without the network."""
+
+from __future__ import annotations
+
+import re
+
+from packaging.version import Version
+
+from dogbreeds.errors import ConfigError
+from dogbreeds.sagemaker.requests.instances import why_not_served
+from dogbreeds.schema import SagemakerConfig, VariantConfig
+
+#: AWS's two lines of PyTorch images: the newer has 2.11 and later, the older up to 2.10.
+FRAMEWORKS = ("pytorch-amzn2023", "pytorch")
+# The oldest PyTorch that this project runs on.
+_OLDEST = Version("2.10")
+# Processors that AWS has other images for, of other libraries.
+_OWN_CHIPS = re.compile(r"ml\.(trn|inf)\d")
+_VOLTA = re.compile(r"ml\.p3(dn)?\.")
+_CUDA_13 = re.compile(r":.*\bcu(da)?13")
+
+
+def region_of(sagemaker: SagemakerConfig) -> str:
+    """Returns where jobs run.
+
+    Raises:
+        ConfigError: Neither the settings nor the AWS configuration of this machine say.
+    """
+    if sagemaker.region is None:
+        raise ConfigError(
+            "sagemaker.region: the AWS configuration of this machine names no region. Name one, such as "
+            "sagemaker.region=eu-central-1."
+        )
+    return sagemaker.region
+
+
+def training_image(sagemaker: SagemakerConfig, instance: str) -> str:
+    """Returns the image that a job on some instance runs in: one's own, or AWS's PyTorch.
+
+    Args:
+        sagemaker: Which one, and in which region.
+        instance: The type of its machines, such as `ml.g5.xlarge`: with a GPU the image has CUDA.
+
+    Raises:
+        ConfigError: AWS has no such image, or it cannot run there.
+    """
+    if sagemaker.image is not None:
+        if _VOLTA.match(instance) and _CUDA_13.search(sagemaker.image):
+            raise ConfigError(f"sagemaker.image={sagemaker.image}: {_no_volta(instance)}")
+        return sagemaker.image
+    framework, version = sagemaker.framework, sagemaker.framework_version
+    if framework not in FRAMEWORKS:
+        raise ConfigError(f"sagemaker.framework={framework}: must be one of {', '.join(FRAMEWORKS)}.")
+    if not re.fullmatch(r"\d+\.\d+(\.\d+)?", version) or Version(version) < _OLDEST:
+        raise ConfigError(f"sagemaker.framework_version={version}: must be a version of PyTorch, {_OLDEST} or later.")
+    # All of AWS's images of these versions with CUDA have CUDA 13.
+    if _VOLTA.match(instance):
+        raise ConfigError(f"{_no_volta(instance)}, or name an image of your own with CUDA 12 (sagemaker.image).")
+    if _OWN_CHIPS.match(instance):
+        raise ConfigError(f"An instance {instance} has no GPU that PyTorch knows: take ml.g5.xlarge or ml.m5.xlarge.")
+    asked = f"sagemaker.framework={framework} sagemaker.framework_version={version} on {instance}"
+    return _retrieve(
+        asked, framework, region_of(sagemaker), version=version, instance_type=instance, image_scope="training"
+    )
+
+
+def serving_image(variant: VariantConfig, region: str) -> str:
+    """Returns the image that an endpoint runs in: one's own, or AWS's of Ray Serve.
+
+    Args:
+        variant: Which one, and on which instance: with a GPU the image has CUDA.
+        region: Where.
+
+    Raises:
+        ConfigError: AWS has no such image, or it cannot run there.
+    """
+    if variant.image is not None:
+        return variant.image
+    # Serverless endpoints have the processors of this one.
+    instance = variant.instance or "ml.m5.xlarge"
+    why = why_not_served(instance)
+    if why is not None:
+        raise ConfigError(f"variant.instance={instance} {why}: take ml.m5.xlarge, or ml.g5.xlarge for a GPU.")
+    asked = f"variant.serving_version={variant.serving_version} on variant.instance={instance}"
+    return _retrieve(
+        asked,
+        "ray-serve",
+        region,
+        version=variant.serving_version,
+        instance_type=instance,
+        image_scope="inference",
+    )
+
+
+def rules_image(region: str) -> str:
+    """Returns the image that SageMaker Debugger's own rules run in.
+
+    Raises:
+        ConfigError: There is no Debugger in that region.
+    """
+    return _retrieve("debugger.managed (debugger=aws)", "debugger", region)
+
+
+def _no_volta(instance: str) -> str:
+    return f"CUDA 13 has no code for the V100 of {instance}: take an instance such as ml.g5.xlarge"
+
+
+def _retrieve(asked: str, framework: str, region: str, **chosen: str) -> str:
+    # Takes seconds to import, which other commands have no use for.
+    from sagemaker.core import image_uris
+
+    try:
+        return str(image_uris.retrieve(framework, region, **chosen))
+    except ValueError as error:
+        raise ConfigError(
+            f"{asked}, sagemaker.region={region}: AWS has no such image, as far as the installed sagemaker knows "
+            f"({error})"
+        ) from error

@@ -1,0 +1,147 @@
+"""What training jobs and the trials of tuning jobs have in common, as the service is asked for it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dogbreeds.errors import ConfigError
+from dogbreeds.sagemaker.requests.images import region_of
+from dogbreeds.sagemaker.requests.instances import has_local_disks
+from dogbreeds.schema import SagemakerConfig
+
+#: The script of the code archive that AWS's toolkit starts.
+PROGRAM = "src/dogbreeds/sagemaker/job/entry_point.py"
+#: The channel that brings the code where a job has no network to fetch it.
+CODE_CHANNEL = "code"
+
+_ARCHIVE = f"/opt/ml/input/data/{CODE_CHANNEL}/sourcedir.tar.gz"
+_INFO = 20
+_SECONDS_PER_HOUR = 3600
+
+Request = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one job is: what is run, on what, from where and to where.
+
+    Attributes:
+        name: Its name, or that of the tuning job.
+        hyperparameters: Settings by their dotted keys, encoded for the wire, without those of AWS's toolkit.
+        channels: Names, with the S3 folder or object that the job finds under each.
+        code: Where the code archive is in S3.
+        output: The S3 folder below which the service puts what jobs make, each under its own name.
+        checkpoints: The S3 folder that follows the checkpoints; None keeps none.
+        image: The container image.
+        role: The ARN of the role that the service takes on.
+        instance: The type of its machines.
+        instances: How many of them.
+    """
+
+    name: str
+    hyperparameters: Mapping[str, str]
+    channels: Mapping[str, str]
+    code: str
+    output: str
+    checkpoints: str | None
+    image: str
+    role: str
+    instance: str
+    instances: int
+
+
+def definition(job: Job, sagemaker: SagemakerConfig, metric_definitions: Sequence[Mapping[str, str]]) -> Request:
+    """Returns the members that a training job and the definition of a tuning job's trials share.
+
+    Raises:
+        ConfigError: It has no network, and an image that needs it.
+    """
+    if sagemaker.isolated and sagemaker.image is None:
+        raise ConfigError(
+            "sagemaker.isolated=true: without a network a job cannot install what AWS's images lack. Name an image "
+            "of your own that has it (sagemaker.image)."
+        )
+    channels = dict(job.channels)
+    if sagemaker.isolated:
+        channels[CODE_CHANNEL] = job.code
+    request: Request = {
+        "AlgorithmSpecification": {
+            "TrainingImage": job.image,
+            "TrainingInputMode": "File",
+            "MetricDefinitions": [dict(metric) for metric in metric_definitions],
+        },
+        "RoleArn": job.role,
+        "InputDataConfig": [_channel(name, uri) for name, uri in sorted(channels.items())],
+        "OutputDataConfig": {"S3OutputPath": job.output, **_keyed("KmsKeyId", sagemaker.kms_key)},
+        "ResourceConfig": _resources(job, sagemaker),
+        "StoppingCondition": _limits(sagemaker),
+        "EnableNetworkIsolation": sagemaker.isolated,
+        "EnableInterContainerTrafficEncryption": sagemaker.encrypt_traffic,
+        "EnableManagedSpotTraining": sagemaker.spot,
+    }
+    if job.checkpoints is not None:
+        request["CheckpointConfig"] = {"S3Uri": job.checkpoints}
+    if sagemaker.retries:
+        request["RetryStrategy"] = {"MaximumRetryAttempts": sagemaker.retries}
+    if sagemaker.environment:
+        request["Environment"] = dict(sagemaker.environment)
+    if sagemaker.subnets or sagemaker.security_groups:
+        request["VpcConfig"] = {
+            "SecurityGroupIds": list(sagemaker.security_groups),
+            "Subnets": list(sagemaker.subnets),
+        }
+    return request
+
+
+def script_mode(job: Job, sagemaker: SagemakerConfig) -> dict[str, str]:
+    """Returns the hyperparameters that tell AWS's toolkit what to start; it reads JSON."""
+    values = {
+        "sagemaker_program": PROGRAM,
+        "sagemaker_submit_directory": _ARCHIVE if sagemaker.isolated else job.code,
+        "sagemaker_region": region_of(sagemaker),
+        "sagemaker_container_log_level": _INFO,
+    }
+    return {name: json.dumps(value) for name, value in values.items()}
+
+
+def tags(sagemaker: SagemakerConfig) -> Request:
+    """Returns the member `Tags`, where there are any."""
+    found = [{"Key": name, "Value": value} for name, value in sagemaker.tags.items()]
+    return {"Tags": found} if found else {}
+
+
+def _channel(name: str, uri: str) -> Request:
+    source = {"S3DataType": "S3Prefix", "S3Uri": uri, "S3DataDistributionType": "FullyReplicated"}
+    return {"ChannelName": name, "DataSource": {"S3DataSource": source}, "InputMode": "File"}
+
+
+def _resources(job: Job, sagemaker: SagemakerConfig) -> Request:
+    key = None if has_local_disks(job.instance) else sagemaker.kms_key
+    return {
+        "InstanceType": job.instance,
+        "InstanceCount": job.instances,
+        "VolumeSizeInGB": sagemaker.volume_gb,
+        **_keyed("VolumeKmsKeyId", key),
+    }
+
+
+def _limits(sagemaker: SagemakerConfig) -> Request:
+    limits = {"MaxRuntimeInSeconds": _seconds("hours", sagemaker.hours)}
+    if sagemaker.spot:
+        # It counts from the start of the job: the wait for machines and the run together.
+        limits["MaxWaitTimeInSeconds"] = _seconds("wait_hours", sagemaker.hours + sagemaker.wait_hours)
+    return limits
+
+
+def _seconds(name: str, hours: float) -> int:
+    if not math.isfinite(hours):
+        raise ConfigError(f"sagemaker.{name}={hours}: must be a finite number of hours.")
+    return math.ceil(hours * _SECONDS_PER_HOUR)
+
+
+def _keyed(name: str, key: str | None) -> dict[str, str]:
+    return {} if key is None else {name: key}

@@ -1,0 +1,86 @@
+"""The request of a tuning job: a space, a strategy, and the training job that is its every trial."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+from dogbreeds.hpo.rendering import STRATEGIES, parameter_ranges
+from dogbreeds.hpo.settings import Objective
+from dogbreeds.hpo.space import Interval, Space
+from dogbreeds.sagemaker.requests.job import Job, Request, definition, script_mode, tags
+from dogbreeds.schema import SagemakerConfig, SearchConfig
+
+
+def tuning_request(
+    job: Job,
+    sagemaker: SagemakerConfig,
+    hpo: SearchConfig,
+    space: Space,
+    objective: Objective,
+    metric_definitions: Sequence[Mapping[str, str]],
+) -> Request:
+    """Returns what `create_hyper_parameter_tuning_job` is called with.
+
+    The service takes nothing of Debugger's in a tuning job. `best_of=` runs the best trial again under it.
+
+    Args:
+        job: What each trial is. What a searched config group decides must not be among its hyperparameters; the
+            searched settings themselves are left out here.
+        sagemaker: On what terms; its region must be known.
+        hpo: How it is searched.
+        space: What is varied.
+        objective: What for: the name of one of the metrics.
+        metric_definitions: Names of numbers, each with the regular expression that finds it in a line of the log.
+
+    Raises:
+        ConfigError: The service cannot search that; the message names the settings.
+    """
+    strategy = STRATEGIES[hpo.strategy]
+    static = {name: value for name, value in job.hyperparameters.items() if name not in space.dimensions}
+    tuning: Request = {
+        "Strategy": strategy,
+        "HyperParameterTuningJobObjective": {
+            "Type": "Maximize" if objective.maximize else "Minimize",
+            "MetricName": objective.name,
+        },
+        "ResourceLimits": _limits(hpo),
+        "ParameterRanges": parameter_ranges(space, strategy),
+        "TrainingJobEarlyStoppingType": "Auto" if hpo.early_stopping else "Off",
+    }
+    if "seed" in static:
+        tuning["RandomSeed"] = json.loads(static["seed"])
+    if strategy == "Hyperband":
+        epochs = {"MinResource": hpo.min_epochs, "MaxResource": _most_epochs(static, space)}
+        tuning["StrategyConfig"] = {"HyperbandStrategyConfig": epochs}
+    request = {
+        "HyperParameterTuningJobName": job.name,
+        "HyperParameterTuningJobConfig": tuning,
+        "TrainingJobDefinition": {
+            "StaticHyperParameters": {**static, **script_mode(job, sagemaker)},
+            **definition(job, sagemaker, metric_definitions),
+        },
+        **tags(sagemaker),
+    }
+    if hpo.warm_start:
+        request["WarmStartConfig"] = {
+            "ParentHyperParameterTuningJobs": [{"HyperParameterTuningJobName": name} for name in hpo.warm_start],
+            # The other type wants the photos, the image and the number of settings to be those of the parents.
+            "WarmStartType": "TransferLearning",
+        }
+    return request
+
+
+def _limits(hpo: SearchConfig) -> dict[str, int]:
+    """A grid ends by itself, and is refused with another number than that of its combinations."""
+    most = {} if hpo.trials is None else {"MaxNumberOfTrainingJobs": hpo.trials}
+    return {**most, "MaxParallelTrainingJobs": hpo.parallel}
+
+
+def _most_epochs(static: Mapping[str, str], space: Space) -> int:
+    dimension = space.dimensions.get("epochs")
+    if dimension is None:
+        return int(json.loads(static["epochs"]))
+    if isinstance(dimension, Interval):
+        return int(dimension.high)
+    return max(int(value) for value in dimension.values)

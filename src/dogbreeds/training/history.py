@@ -1,0 +1,90 @@
+"""The history of a run, epoch by epoch: history.csv, and a plain line where there is no progress bar."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+
+from dogbreeds.files import replacing
+
+log = logging.getLogger(__name__)
+
+COLUMNS = (
+    "epoch",
+    "step",
+    "lr",
+    "train/loss",
+    "train/accuracy",
+    "val/loss",
+    "val/accuracy",
+    "val/top5_accuracy",
+    "val/macro_f1",
+    "seconds",
+)
+
+
+class History(pl.Callback):
+    """Keeps one row per epoch in the checkpoint and in history.csv, so that a resumed run continues both."""
+
+    def __init__(self, path: Path, *, announce: bool = True) -> None:
+        """Writes to `path`, whole after every epoch.
+
+        Args:
+            path: Where to.
+            announce: Say what each epoch brought, where no progress bar does.
+        """
+        self.path, self.announce = path, announce
+        self.rows: list[dict[str, float]] = []
+        self._epoch_began = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continues from a checkpoint."""
+        self.rows = list(state_dict["rows"])
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Starts the clock."""
+        self._epoch_began = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Writes the row of the epoch that ended."""
+        if not trainer.is_global_zero:
+            return
+        measured = {name: float(value) for name, value in trainer.callback_metrics.items() if name in COLUMNS}
+        row = {
+            "epoch": trainer.current_epoch + 1,
+            "step": trainer.global_step,
+            "lr": trainer.optimizers[0].param_groups[0]["lr"],
+            "seconds": round(time.perf_counter() - self._epoch_began, 4),
+            **measured,
+        }
+        self.add(row)
+        if self.announce and trainer.progress_bar_callback is None:
+            log.info(
+                "epoch %3d/%d  train loss %.4f accuracy %.3f  valid loss %.4f accuracy %.3f",
+                row["epoch"],
+                trainer.max_epochs,
+                *(row[name] for name in ("train/loss", "train/accuracy", "val/loss", "val/accuracy")),
+            )
+
+    def add(self, row: dict[str, float]) -> None:
+        """Adds a row and writes all."""
+        self.rows.append(row)
+        with replacing(self.path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, COLUMNS)
+            writer.writeheader()
+            writer.writerows(self.rows)
+
+
+def read_history(path: Path) -> list[dict[str, float]]:
+    """Returns the rows of a history.csv, one for each epoch."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]

@@ -1,0 +1,97 @@
+"""The exact linear solution as the reference of a run: solved once for a set of features, then remembered."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+from dogbreeds.features.store.artefacts import Artefacts
+from dogbreeds.model.exact import ExactPath, ExactSolution
+from dogbreeds.model.head import Head
+from dogbreeds.training.datamodule import Features
+
+# To be raised with any change of how it is solved.
+_VERSION = 2
+
+
+@torch.no_grad()
+def exact_path(
+    head: Head, vectors: Mapping[str, Features], class_weights: Tensor | None, artefacts: Artefacts
+) -> ExactPath:
+    """Returns the exact linear solutions on the features of a run.
+
+    Args:
+        head: Its normalisation, fitted to the training features, is what all start from.
+        vectors: Pooled vectors of each split.
+        class_weights: Weights of the classes (classes,) in the training loss, or None.
+        artefacts: Where solutions are remembered.
+    """
+    train, valid = (head.normalise(vectors[split].tensor) for split in ("train", "valid"))
+    labels, held_out = vectors["train"].labels, vectors["valid"].labels
+    problem = (train, labels, valid, held_out, class_weights)
+    return ExactPath(*problem, Remembered(artefacts, _name(problem)))
+
+
+@torch.no_grad()
+def reference_metrics(solution: ExactSolution, head: Head, vectors: Mapping[str, Features]) -> dict[str, float]:
+    """Returns what metrics.json says of the exact linear solution."""
+    correct = {
+        split: (
+            solution.logits(head.normalise(vectors[split].tensor)).argmax(dim=1) == vectors[split].labels
+        ).double()
+        for split in ("valid", "test")
+    }
+    return {
+        "reference/test_accuracy": float(correct["test"].mean()),
+        "reference/val_accuracy": float(correct["valid"].mean()),
+        "reference/val_loss": solution.validation_loss,
+        "reference/strength": solution.strength,
+    }
+
+
+class Remembered:
+    """The points of one path, in the feature store and in memory."""
+
+    def __init__(self, artefacts: Artefacts, name: str) -> None:
+        """Keeps them under names that begin with `name`."""
+        self._artefacts, self._name = artefacts, name
+        self._known: dict[float, ExactSolution] = {}
+
+    def get(self, strength: float) -> ExactSolution | None:
+        """Returns a point that was solved before, by whatever run."""
+        if strength not in self._known:
+            kept = self._artefacts.get(f"{self._name}-{strength!r}")
+            if kept is None:
+                return None
+            self._known[strength] = _unpack(kept)
+        return self._known[strength]
+
+    def put(self, solution: ExactSolution) -> None:
+        """Keeps a point for this run and for others."""
+        self._known[solution.strength] = solution
+        self._artefacts.put(f"{self._name}-{solution.strength!r}", _pack(solution))
+
+
+def _name(problem: Sequence[Tensor | None]) -> str:
+    """Names a problem by all that its solution depends on."""
+    digest = hashlib.sha256(f"{_VERSION}".encode())
+    for tensor in problem:
+        if tensor is not None:
+            digest.update(f"{tuple(tensor.shape)}".encode())
+            digest.update(tensor.contiguous().numpy().data)
+    return f"exact-{digest.hexdigest()}"
+
+
+def _pack(solution: ExactSolution) -> bytes:
+    scalars = torch.tensor([solution.strength, solution.validation_loss], dtype=torch.float64)
+    return save({"weight": solution.weight.contiguous(), "bias": solution.bias.contiguous(), "scalars": scalars})
+
+
+def _unpack(content: bytes) -> ExactSolution:
+    tensors = load(content)
+    strength, loss = tensors["scalars"].tolist()
+    return ExactSolution(strength, tensors["weight"], tensors["bias"], loss)

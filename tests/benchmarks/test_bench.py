@@ -1,0 +1,126 @@
+"""The benchmark measures what it says: turns, ratios of the same round, photos that differ, results that add up."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from benchmarks import equivalence, head, processes, search, store, trials, trunk, watching
+from benchmarks.photos import enlarge
+from benchmarks.pixel_loop import LoopTimes
+from benchmarks.plain_loop import Size
+from benchmarks.settings import BenchSettings
+from benchmarks.table import Section, write
+from benchmarks.timing import Times, paired, ratio, seconds_of
+
+from dogbreeds.data.images import decode
+from dogbreeds.errors import UserError
+from dogbreeds.machine import machine
+from tests.conftest import Compose
+
+
+@pytest.fixture
+def settings(config: Compose, sample: Path) -> BenchSettings:
+    return BenchSettings(config(), sample, count=30, rounds=2, weights=None, backbone="squeezenet1_1")
+
+
+def test_contestants_take_turns_in_alternating_order() -> None:
+    order: list[str] = []
+
+    def contestant(name: str, seconds: float) -> float:
+        order.append(name)
+        return seconds
+
+    times = paired({"a": lambda: contestant("a", 4.0), "b": lambda: contestant("b", 2.0)}, rounds=3)
+    assert order == ["a", "b", "b", "a", "a", "b"]
+    assert times == {"a": Times((4.0, 4.0, 4.0)), "b": Times((2.0, 2.0, 2.0))}
+
+
+def test_ratio_compares_within_rounds() -> None:
+    assert ratio(Times((2.0, 20.0, 3.0)), Times((1.0, 10.0, 1.0))) == 2.0
+    assert Times((3.0, 1.0, 2.0)).median == 2.0
+    assert Times((3.0, 1.0, 2.0)).spread == "1.00 to 3.00"
+    assert 0 <= seconds_of(lambda: None) < 1
+
+
+def test_enlarged_photos_differ_in_bytes_and_not_in_pixels(sample: Path, tmp_path: Path) -> None:
+    originals = sorted(sample.rglob("*.jpg"))
+    count = 2 * len(originals) + 3
+    made = sorted(enlarge(sample, tmp_path / "photos", count).rglob("*.jpg"))
+    assert len(made) == len({path.read_bytes() for path in made}) == count
+    pixels = Counter(decode(path.read_bytes()).tobytes() for path in made)
+    assert set(pixels) == {decode(path.read_bytes()).tobytes() for path in originals}
+    assert {path.parts[-3] for path in made} == {"train", "valid", "test"}
+
+
+def test_fewer_photos_than_there_are(sample: Path, tmp_path: Path) -> None:
+    assert len(list(enlarge(sample, tmp_path / "photos", 5).rglob("*.jpg"))) == 5
+
+
+def test_cases_that_did_not_run_keep_their_results(tmp_path: Path) -> None:
+    page = tmp_path / "benchmarks.md"
+    write([Section("head", "Heads.", ("a", "b"), [("1", "2")], {"ratio": 1.23456})], page)
+    write([Section("trunk", "Trunks.", ("c",), [("3",)], {"ratio": 5.0})], page)
+    text = page.read_text()
+    assert "## head\n\nHeads.\n\n| a | b |\n| --- | --- |\n| 1 | 2 |" in text
+    assert "## trunk" in text
+    numbers = json.loads(page.with_suffix(".json").read_text())
+    assert numbers["head"]["numbers"] == {"ratio": 1.2346}
+    assert numbers["trunk"]["machine"].items() >= machine().items()
+
+
+def test_head_case(settings: BenchSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(head, "_SIZE", Size(300, 50, 16, 10))
+    section = head.run(settings)
+    assert section.numbers["ratio"] > 0
+    assert "300 x 16" in section.text
+
+
+def test_watching_case(settings: BenchSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "_SIZE", Size(300, 50, 16, 10))
+    monkeypatch.setattr(watching, "_SECONDS", 0.2)
+    section = watching.run(settings)
+    assert section.numbers["watching_over_alone"] > 0
+    assert section.numbers["recorder_over_alone_processor"] > 0
+    assert [row[0] for row in section.rows] == ["a fit alone", "with recorder and rules", "with everything"]
+
+
+def test_equivalence_case(settings: BenchSettings) -> None:
+    numbers = equivalence.run(settings).numbers
+    assert numbers["torch fp32 cosine"] == pytest.approx(1.0)
+    assert numbers["torch fp32 agreement"] == 1.0
+    assert numbers["torch bf16 cosine"] > 0.99
+
+
+def test_cases_of_whole_processes(settings: BenchSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    commands: list[tuple[str, ...]] = []
+
+    def run(*arguments: str) -> float:
+        commands.append(arguments)
+        asked = [int(one.split("=")[1]) for one in arguments if one.startswith("hpo.trials=")]
+        return 50.0 + 2.5 * sum(asked) if "-m" in arguments else 50.0
+
+    monkeypatch.setattr(processes, "run", run)
+    monkeypatch.setattr(processes, "pixel_loop", lambda folder, photos: LoopTimes(10.0, 2.0, 1.0, 0.5))
+    monkeypatch.setattr(trunk, "_parts", lambda photos: {"decoding alone": 100.0})
+    assert trunk.run(settings).numbers["against_fp32"] == pytest.approx((10 + 30 * 1.0) / 50)
+    found = search.run(settings).numbers
+    assert found["search_over_pass"] == pytest.approx(1.2)
+    train = sum(1 for _ in settings.photos.glob("train/*/*.jpg"))
+    assert train == 36
+    measured = trials.run(settings).numbers
+    assert measured["trial_seconds"] == pytest.approx(2.5)
+    assert measured["seconds_beyond_a_run"] == pytest.approx(32 * 2.5)
+    assert measured["trial_over_loop"] == pytest.approx(2.5 / measured["loop_seconds"], rel=0.9)
+    monkeypatch.setattr(store, "_PHOTOS", 20)
+    assert store.run(settings).numbers["run_over_imports"] == pytest.approx(1.0)
+    scripts = {argument for command in commands for argument in command if argument.endswith(".py")}
+    assert scripts == {"scripts/prepare_features.py", "train.py"}
+
+
+def test_process_that_fails_says_why() -> None:
+    with pytest.raises(UserError, match="no such thing"):
+        processes.run("-c", "raise SystemExit('no such thing')")
+    assert processes.run("-c", "pass") > 0

@@ -1,0 +1,52 @@
+"""Searches on the drawn sample, whose features are computed once for all tests here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from dogbreeds import entry
+from dogbreeds.hpo.plan import Plan
+from tests.conftest import ROOT
+
+MakePlan = Callable[..., Plan]
+
+
+def composed(overrides: Sequence[str]) -> DictConfig:
+    entry.register()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return compose("train", list(overrides), return_hydra_config=True)
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("features")
+
+
+@pytest.fixture
+def small(sample: Path, cache: Path) -> list[str]:
+    """Overrides that make trials of milliseconds."""
+    return [
+        f"data.dir={sample}",
+        f"cache.dir={cache}",
+        "model.weights=random",
+        "trainer=cpu",
+        "epochs=3",
+    ]
+
+
+@pytest.fixture
+def plan(small: list[str]) -> MakePlan:
+    """Makes the plan of a command line; what it does not say is small."""
+
+    def made(*arguments: str) -> Plan:
+        given = {argument.split("=")[0] for argument in arguments}
+        model = [] if "model" in given else ["model=squeezenet1_1"]
+        kept = [override for override in small if override.split("=")[0] not in given]
+        return Plan([*kept, *model, *arguments], composed, None)
+
+    return made

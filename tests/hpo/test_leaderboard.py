@@ -1,0 +1,143 @@
+"""The leaderboard, its files, and what a person sees of it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import shlex
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from dogbreeds import entry
+from dogbreeds.errors import ConfigError
+from dogbreeds.hpo.leaderboard import (
+    FAILED,
+    FINISHED,
+    NAN,
+    PRUNED,
+    Entry,
+    Leaderboard,
+    best_overrides,
+    save_best,
+)
+from dogbreeds.hpo.screen import Screen, table
+from dogbreeds.hpo.settings import Objective
+from dogbreeds.overrides import override
+
+LOSS, ACCURACY = Objective("val/loss"), Objective("val/accuracy")
+ENTRIES = [
+    Entry(0, FINISHED, {"lr": 0.01}, 0.5, {"val/loss": 0.5, "val/accuracy": 0.7}, 10, 1.0),
+    Entry(1, FAILED, {"lr": 0.1}, message='no, "disk"'),
+    Entry(2, PRUNED, {"lr": 0.02}, 0.1, epochs=1),
+    Entry(3, FINISHED, {"lr": 0.003}, 0.4, {"val/loss": 0.4, "val/accuracy": 0.6}, 10, 1.0),
+    Entry(4, NAN, {"lr": 1e30}),
+    Entry(5, FINISHED, {"lr": 0.004}, 0.4, {"val/loss": 0.4, "val/accuracy": 0.6}, 10, 1.0),
+]
+
+
+def test_best_first_then_those_without_a_result() -> None:
+    assert [entry.number for entry in Leaderboard.of(LOSS, ENTRIES).entries] == [3, 5, 0, 1, 2, 4]
+    assert [entry.number for entry in Leaderboard.of(ACCURACY, ENTRIES).entries] == [0, 3, 5, 1, 2, 4]
+    assert Leaderboard.of(LOSS, ENTRIES).summary() == "3 finished, 1 failed, 1 pruned, 1 nan"
+    assert Leaderboard.of(LOSS, ENTRIES[1:3]).best is None
+
+
+def test_the_file_has_all_of_it(tmp_path: Path) -> None:
+    Leaderboard.of(LOSS, ENTRIES).save(tmp_path / "leaderboard.csv")
+    with (tmp_path / "leaderboard.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["rank"] for row in rows] == ["1", "2", "3", "", "", ""]
+    assert rows[0] == {
+        "rank": "1",
+        "trial": "3",
+        "state": FINISHED,
+        "val/loss": "0.4",
+        "lr": "0.003",
+        "val/accuracy": "0.6",
+        "epochs": "10",
+        "seconds": "1.0",
+        "message": "",
+    }
+    assert rows[3]["message"] == 'no, "disk"'
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_best_values_come_back_as_overrides(tmp_path: Path) -> None:
+    overrides = ["model=vgg16", "data.dir='a folder'", "lr=1e-05", "model.hidden=[512,128]"]
+    save_best(tmp_path / "best.yaml", ENTRIES[3], LOSS, overrides)
+    assert best_overrides(tmp_path) == best_overrides(tmp_path / "best.yaml") == overrides
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "- a list",
+        "trial: 1",
+        "overrides: [lr=1]",
+        "{trial: 1, overrides: lr=1}",
+        "{trial: 1, overrides: [1]}",
+        "{trial: 1, overrides: ['hydra/launcher=x']}",
+        "{trial: 1, overrides: ['--help']}",
+        "a: b: c",
+        "[W: no yaml",
+    ],
+)
+def test_other_files_are_no_best_values(content: str, tmp_path: Path) -> None:
+    (tmp_path / "best.yaml").write_text(content)
+    with pytest.raises(ConfigError, match=r"best_of=|damaged"):
+        best_overrides(tmp_path)
+
+
+def test_best_values_that_are_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"best_of=.*: there is no best\.yaml"):
+        best_overrides(tmp_path)
+    with pytest.raises(ConfigError, match=r"best_of=nowhere: there is no best\.yaml"):
+        best_overrides(Path("nowhere"))
+
+
+def test_what_is_typed_beats_the_best_values(tmp_path: Path) -> None:
+    save_best(tmp_path / "best.yaml", ENTRIES[3], LOSS, ["model=vgg16", "lr=0.003", "model.head=mlp"])
+    place = f"best_of={tmp_path}"
+    assert entry._arranged([place, "++lr=1", "-m"]) == ["-m", "model=vgg16", "model.head=mlp", place, "++lr=1"]
+    assert entry._arranged(["lr=1"]) == ["lr=1"]
+    with pytest.raises(ConfigError, match="leave one out"):
+        entry._arranged([place, "resume=outputs"])
+
+
+def test_multirun_may_stand_anywhere() -> None:
+    assert entry._arranged(["lr=1,2", "--multirun", "seed=1"]) == ["--multirun", "lr=1,2", "seed=1"]
+
+
+def test_commands_can_be_pasted(tmp_path: Path) -> None:
+    odd = tmp_path / "it's a=b, c"
+    odd.mkdir()
+    save_best(odd / "best.yaml", ENTRIES[3], LOSS, ["lr=0.003"])
+    (typed,) = shlex.split(Leaderboard.of(LOSS, ENTRIES).outcome(odd).split("train.py ")[1].split("\n")[0])
+    assert entry._arranged([typed]) == ["lr=0.003", typed]
+    assert override("resume", Path("outputs/2026-11-21/14-03-59")) == "resume=outputs/2026-11-21/14-03-59"
+    assert entry._arranged(["best_of=null"]) == ["best_of=null"]
+
+
+def test_the_table_has_the_best_trials_and_counts_the_others() -> None:
+    many = [Entry(n, FINISHED, {"lr": n / 1000, "optimizer": "adam"}, 1 / n) for n in range(1, 15)]
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(table(Leaderboard.of(LOSS, [*many, ENTRIES[4]])))
+    lines = console.export_text().splitlines()
+    assert lines[0].split() == ["trial", "val/loss", "lr", "optimizer", "epochs", "seconds"]
+    assert lines[1].split() == ["14", "0.07143", "0.014", "adam", "0", "0.0", "best"]
+    assert "and 5 more" in lines[11]
+
+
+def test_without_a_terminal_there_is_a_line_for_each_trial(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"), Screen(LOSS, 12, ENTRIES[:1]) as screen:
+        for found in ENTRIES[1:4]:
+            screen.started(found.number, found.values)
+            screen.finished(found)
+    assert caplog.messages == [
+        ' 2/12  trial 1  lr=0.1  failed  no, "disk"',
+        " 3/12  trial 2  lr=0.02  pruned  best 0.5 of trial 0",
+        " 4/12  trial 3  lr=0.003  val/loss 0.4  best 0.4 of trial 3",
+    ]

@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+import dogbreeds
+from dogbreeds.data.images import Transform
+from dogbreeds.errors import PackageError
+from dogbreeds.model.backbones import cut, load_backbone
+from dogbreeds.model.head import Head, HeadShape
+from dogbreeds.package.archive import archive_for
+from dogbreeds.package.package import (
+    CODE,
+    DESCRIPTION,
+    WEIGHTS,
+    Description,
+    Network,
+    load_package,
+    read_description,
+    save_archive,
+    save_package,
+    write_description,
+)
+
+SERVED = {"config.yaml", "deployment.py", "code/inference.py", *(f"code/dogbreeds/{name}" for name in CODE)}
+REQUIREMENTS = "code/requirements.txt"
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    description = Description(
+        classes=["Beagle", "Pug"],
+        backbone="squeezenet1_1",
+        pretrained=False,
+        unfreeze=None,
+        transform=Transform(70, 64, "bilinear", (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)),
+        head=HeadShape("linear", 512, 2),
+        engine="openvino",
+        precision="fp32",
+        temperature=1.0,
+    )
+    backbone = load_backbone("squeezenet1_1", "random", seed=3)
+    trunk, tail = cut(backbone.stages, description.transform, description.unfreeze)
+    directory = tmp_path_factory.mktemp("run") / "model"
+    save_package(directory, description, Network(trunk, tail, Head(description.head).eval()))
+    return directory
+
+
+@pytest.fixture
+def package(saved: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(saved, tmp_path / "model"))
+
+
+def opened(archive: Path) -> Path:
+    directory = archive.parent / archive.name.partition(".")[0]
+    with tarfile.open(archive) as tar:
+        tar.extractall(directory, filter="data")
+    return directory
+
+
+def files(directory: Path) -> set[str]:
+    return {path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file()}
+
+
+def deployment(directory: Path) -> dict[str, Any]:
+    (application,) = yaml.safe_load((directory / "config.yaml").read_text(encoding="utf-8"))["applications"]
+    # Containers of SageMaker ask at this path alone.
+    assert application["route_prefix"] == "/"
+    assert application["import_path"] == "deployment:app"
+    (found,) = application["deployments"]
+    return dict(found)
+
+
+def test_a_new_package_is_ready_for_a_machine_without_gpus(saved: Path, tmp_path: Path) -> None:
+    save_archive(saved, tmp_path / "saved.tar.gz")
+    archive_for(saved, tmp_path / "made.tar.gz", gpus=0, requirements=True)
+    assert (tmp_path / "saved.tar.gz").read_bytes() == (tmp_path / "made.tar.gz").read_bytes()
+    assert files(opened(tmp_path / "made.tar.gz")) == {DESCRIPTION, WEIGHTS, REQUIREMENTS, *SERVED}
+
+
+def test_what_ray_reserves_is_what_the_machine_has(saved: Path, tmp_path: Path) -> None:
+    found = {}
+    for gpus in (0, 1, 4):
+        archive_for(saved, tmp_path / f"{gpus}.tar.gz", gpus=gpus, requirements=True)
+        one = deployment(opened(tmp_path / f"{gpus}.tar.gz"))
+        found[gpus] = (one["autoscaling_config"]["min_replicas"], one["ray_actor_options"]["num_gpus"])
+    assert found == {0: (1, 0), 1: (1, 1), 4: (4, 1)}
+
+
+def test_the_settings_are_the_documented_ones(saved: Path) -> None:
+    limits = pytest.importorskip("dogbreeds.serve.ray_answers", reason="Ray Serve is not installed")
+    found = deployment(saved)
+    assert limits.ReplicaLimits(**found["user_config"]).body_bytes == 6_291_456
+    # Ray refuses in plain text, and must not come first.
+    assert found["max_ongoing_requests"] > found["user_config"]["open_photos"]
+
+
+@pytest.mark.parametrize(
+    ("engine", "gpus", "requirements", "installed"),
+    [
+        ("openvino", 0, True, True),
+        ("cuda", 0, True, True),
+        ("torch", 0, True, False),
+        ("openvino", 1, True, False),
+        ("openvino", 0, False, False),
+    ],
+)
+def test_openvino_is_installed_only_where_it_serves(
+    engine: str, gpus: int, requirements: bool, installed: bool, package: Path, tmp_path: Path
+) -> None:
+    described = read_description(package)
+    described.engine = engine
+    write_description(package, described)
+    archive_for(package, tmp_path / "made.tar.gz", gpus=gpus, requirements=requirements)
+    directory = opened(tmp_path / "made.tar.gz")
+    assert (REQUIREMENTS in files(directory)) == installed
+    if installed:
+        lines = (directory / REQUIREMENTS).read_text(encoding="utf-8").splitlines()
+        assert [line.partition("~")[0] for line in lines if not line.startswith("#")] == ["openvino"]
+
+
+def test_an_older_package_gets_todays_code_and_keeps_the_rest(package: Path, tmp_path: Path) -> None:
+    for name in ("config.yaml", "deployment.py", "code/inference.py", REQUIREMENTS):
+        (package / name).unlink()
+    (package / "code" / "dogbreeds" / "errors.py").write_text("old", encoding="utf-8")
+    (package / "code" / "dogbreeds" / "dropped.py").touch()
+    (package / "examples").mkdir()
+    (package / "examples" / "1.jpg").write_bytes(b"photo")
+    load_package(package)
+    archive_for(package, tmp_path / "made.tar.gz", gpus=0, requirements=False)
+    directory = opened(tmp_path / "made.tar.gz")
+    assert files(directory) == {DESCRIPTION, WEIGHTS, "examples/1.jpg", *SERVED}
+    assert "class UserError" in (directory / "code" / "dogbreeds" / "errors.py").read_text(encoding="utf-8")
+    before, after = (load_package(one)[1].head.state_dict() for one in (package, directory))
+    assert all(torch.equal(before[name], tensor) for name, tensor in after.items())
+    # The package itself stays as it was.
+    assert (package / "code" / "dogbreeds" / "dropped.py").exists()
+
+
+def test_the_code_of_an_archive_wins_over_what_is_installed(saved: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray.serve", reason="Ray Serve is not installed")
+    program = "import deployment, dogbreeds; print(dogbreeds.__file__, deployment.Classifier.package)"
+    source = str(Path(dogbreeds.__file__).parents[1])
+    said = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program],
+        # As `serve run` puts this directory first.
+        cwd=saved,
+        env={**os.environ, "PYTHONPATH": source, "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert said.stdout.split() == [str(saved / "code" / "dogbreeds" / "__init__.py"), str(saved)]
+
+
+def test_no_archive_is_made_of_what_is_no_package(package: Path, tmp_path: Path) -> None:
+    with pytest.raises(PackageError, match=r"did you mean model=.*model"):
+        archive_for(package.parent, tmp_path / "made.tar.gz", gpus=0, requirements=True)
+    (package / DESCRIPTION).write_text(json.dumps({"format": 99}), encoding="utf-8")
+    with pytest.raises(PackageError, match="newer version"):
+        archive_for(package, tmp_path / "made.tar.gz", gpus=0, requirements=True)
+    assert not (tmp_path / "made.tar.gz").exists()

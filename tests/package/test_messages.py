@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import base64
+import json
+
+import pytest
+
+from dogbreeds.data.images import UnreadableImageError
+from dogbreeds.package.messages import Question, Ranked, Refused, answer_to, as_json, from_json, question_of
+
+PHOTO = b"\xff\xd8 not really"
+TEXT = base64.b64encode(PHOTO).decode()
+PUG = [Ranked("Pug", 1, 0.75), Ranked("Beagle", 0, 0.25)]
+BEAGLE = [Ranked("Beagle, small", 0, 0.5), Ranked("Pug", 1, 0.5)]
+
+
+def refusal(body: bytes, content_type: str = "application/json", most: int | None = 2) -> tuple[int, str]:
+    with pytest.raises(Refused) as caught:
+        question_of(body, content_type, most)
+    said = json.loads(caught.value.body())
+    assert said == {"error": {"code": caught.value.code, "message": caught.value.message}}
+    return caught.value.status, caught.value.code
+
+
+@pytest.mark.parametrize("kind", ["image/jpeg", "IMAGE/PNG; q=1", "image/*", "application/octet-stream"])
+def test_the_bytes_of_a_photo(kind: str) -> None:
+    assert question_of(PHOTO, kind, 1) == Question((PHOTO,), many=False)
+
+
+@pytest.mark.parametrize("text", [TEXT, f"data:image/jpeg;base64,{TEXT}"])
+def test_photos_in_json(text: str) -> None:
+    one = json.dumps({"image": text}).encode()
+    assert question_of(one, "application/json; charset=utf-8", 1) == Question((PHOTO,), many=False)
+    several = json.dumps({"instances": [{"image": text}, {"image": text}]}).encode()
+    assert question_of(several, "application/json", 2) == Question((PHOTO, PHOTO), many=True)
+
+
+@pytest.mark.parametrize("kind", ["", "text/plain", "multipart/form-data", "application/x-npy"])
+def test_other_content_types(kind: str) -> None:
+    assert refusal(PHOTO, kind) == (415, "unsupported_content_type")
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff\xfe", b"[" * 100_000, b'{"image": "' + b"\x00" + b'"}'])
+def test_broken_json(body: bytes) -> None:
+    assert refusal(body) == (400, "broken_json")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        3,
+        [],
+        {},
+        {"image": None},
+        {"image": ["a"]},
+        {"image": TEXT, "more": 1},
+        {"instances": TEXT},
+        {"instances": []},
+        {"instances": [TEXT]},
+        {"instances": [{"image": TEXT}, {"photo": TEXT}]},
+    ],
+)
+def test_json_without_a_photo(value: object) -> None:
+    assert refusal(json.dumps(value).encode()) == (400, "no_photo")
+
+
+@pytest.mark.parametrize("text", ["?", "QQ", "QQ==QQ", "ä", "QUJD\n"])
+def test_broken_base64(text: str) -> None:
+    assert refusal(json.dumps({"image": text}).encode()) == (400, "broken_base64")
+
+
+def test_too_many_photos() -> None:
+    body = json.dumps({"instances": [{"image": TEXT}] * 3}).encode()
+    assert refusal(body, most=2) == (413, "too_many_photos")
+    assert len(question_of(body, "application/json", None).photos) == 3
+
+
+@pytest.mark.parametrize(
+    "accept", ["", "*/*", "application/json", "text/html, application/json;q=0.9", "text/csv, */*"]
+)
+def test_an_answer_in_json(accept: str) -> None:
+    body, kind = answer_to([PUG], accept, many=False)
+    assert kind == "application/json"
+    assert json.loads(body) == {
+        "prediction": 1,
+        "breed": "Pug",
+        "probability": 0.75,
+        "top": [
+            {"breed": "Pug", "index": 1, "probability": 0.75},
+            {"breed": "Beagle", "index": 0, "probability": 0.25},
+        ],
+    }
+
+
+def test_answers_to_a_list_are_a_list_even_of_one() -> None:
+    body, _ = answer_to([PUG], "", many=True)
+    assert [from_json(answer) for answer in json.loads(body)["predictions"]] == [PUG]
+    assert from_json(as_json(BEAGLE)) == BEAGLE
+
+
+def test_an_answer_in_csv() -> None:
+    body, kind = answer_to([PUG, BEAGLE], "text/csv", many=True)
+    assert (body, kind) == (b'1,Pug,0.75\n0,"Beagle, small",0.5\n', "text/csv; charset=utf-8")
+
+
+def test_an_answer_in_no_form_that_there_is() -> None:
+    with pytest.raises(Refused, match="image/png") as caught:
+        answer_to([PUG], "image/png", many=False)
+    assert caught.value.status == 406
+
+
+def test_all_photos_of_a_request_are_answered_or_none() -> None:
+    bad = UnreadableImageError("not an image")
+    assert Question((b"", b""), many=True).ranked([PUG, BEAGLE]) == [PUG, BEAGLE]
+    with pytest.raises(Refused, match=r"instances\[1\]") as caught:
+        Question((b"", b""), many=True).ranked([PUG, bad])
+    assert (caught.value.status, caught.value.code) == (422, "unreadable_image")
+    with pytest.raises(Refused, match="The photo"):
+        Question((b"",), many=False).ranked([bad])

@@ -1,0 +1,429 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from torch import Tensor
+
+import dogbreeds
+from dogbreeds.data.images import Transform
+from dogbreeds.errors import PackageError
+from dogbreeds.model.backbones import cut, load_backbone
+from dogbreeds.model.head import Head, HeadShape
+from dogbreeds.package import package as package_module
+from dogbreeds.package.package import (
+    CODE,
+    DESCRIPTION,
+    FORMAT,
+    WEIGHTS,
+    Description,
+    Network,
+    load_package,
+    save_archive,
+    save_package,
+    write_description,
+)
+from dogbreeds.package.predictor import Handler
+
+CPU = torch.device("cpu")
+CLASSES = ["001.German_shepherd", "002.Épagneul_breton", "003.Pug"]
+REFUSED = [
+    *("pytorch_lightning", "lightning", "hydra", "omegaconf", "sagemaker"),
+    *("torchmetrics", "optuna", "ray", "matplotlib", "rich", "filelock", "platformdirs", "openvino"),
+    *("smdebug", "starlette", "plotly", "psutil", "requests", "tensorboard", "yaml"),
+]
+
+# Predicts with what a package carries, on a machine that lacks what only training uses.
+SERVING = """
+import json, sys
+from importlib.machinery import PathFinder
+from pathlib import Path
+
+package, photo, source, *refused = sys.argv[1:]
+sys.path[:] = [f"{package}/code", *(entry for entry in sys.path if entry and Path(entry) != Path(source))]
+find = PathFinder.find_spec
+PathFinder.find_spec = lambda name, *rest: None if name.partition(".")[0] in refused else find(name, *rest)
+
+import torch
+from inference import input_fn, model_fn, output_fn, predict_fn
+
+torch.set_num_threads(1)
+handler = model_fn(package)
+content = Path(photo).read_bytes()
+files = [module.__file__ for name, module in sys.modules.items() if name.partition(".")[0] == "dogbreeds"]
+logits = handler.logits(handler.pixels(content)[None])
+ranked = predict_fn(input_fn(content, "image/png"), handler)
+body, kind = output_fn(ranked, "text/csv")
+assert (body.decode().partition(",")[0], kind) == (str(ranked.photos[0][0].index), "text/csv; charset=utf-8")
+answer = [[one.breed, one.index, one.probability] for one in ranked.photos[0]]
+print(json.dumps({"files": files, "engine": handler.engine.name, "logits": logits.tolist(), "answer": answer}))
+"""
+
+
+def images(number: int = 3) -> Tensor:
+    generator = torch.Generator().manual_seed(4)
+    return torch.randint(0, 256, (number, 3, 64, 64), dtype=torch.uint8, generator=generator)
+
+
+def description(**changes: Any) -> Description:
+    values: dict[str, Any] = {
+        "classes": CLASSES,
+        "backbone": "squeezenet1_1",
+        "pretrained": False,
+        "unfreeze": "fire9",
+        "transform": Transform(70, 64, "bilinear", (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)),
+        "head": HeadShape("linear", 512, len(CLASSES)),
+        "engine": "torch",
+        "precision": "fp32",
+        "temperature": 1.7,
+        "metrics": {"test/accuracy": 0.75},
+    }
+    return Description(**(values | changes))
+
+
+def network(described: Description) -> Network:
+    """Random weights, none of which is at its initial value."""
+    backbone = load_backbone(described.backbone, "random", seed=3)
+    trunk, tail = cut(backbone.stages, described.transform, described.unfreeze)
+    generator = torch.Generator().manual_seed(5)
+    for module in (trunk, tail):
+        for name, tensor in module.state_dict().items():
+            if name.endswith("running_mean"):
+                tensor.normal_(std=0.1, generator=generator)
+            elif name.endswith("running_var"):
+                tensor.uniform_(0.5, 1.5, generator=generator)
+    head = Head(described.head).eval()
+    with torch.inference_mode():
+        head.normalise.fit(tail(trunk(images(8))))
+        for parameter in head.parameters():
+            parameter.normal_(std=0.3, generator=generator)
+    return Network(trunk, tail, head)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("run") / "model"
+    save_package(directory, description(), network(description()))
+    return directory
+
+
+@pytest.fixture
+def package(saved: Path, tmp_path: Path) -> Path:
+    """A copy to do damage to, in a run directory of its own."""
+    return Path(shutil.copytree(saved, tmp_path / "run" / "model"))
+
+
+def refusal(directory: Path) -> str:
+    with pytest.raises(PackageError) as caught:
+        load_package(directory)
+    assert str(directory) in str(caught.value)
+    return str(caught.value)
+
+
+# Round trip
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"precision": "bf16"},
+        {"unfreeze": None, "head": HeadShape("mlp", 512, 3, hidden=[16], dropout=0.5)},
+        {"backbone": "resnet18", "unfreeze": "layer4"},
+        {"engine": "openvino"},
+        {"engine": "openvino", "unfreeze": None},
+    ],
+    ids=["linear", "bf16", "mlp", "batch norm", "openvino", "openvino without a tail"],
+)
+def test_a_loaded_package_gives_the_same_logits_to_the_bit(changes: dict[str, Any], tmp_path: Path) -> None:
+    described = description(**changes)
+    original = network(described)
+    save_package(tmp_path / "model", described, original)
+    expected = Handler(described, original, CPU).logits(images())
+    loaded, restored = load_package(tmp_path / "model")
+    # JSON knows no tuples.
+    assert json.dumps(loaded.to_json()) == json.dumps(described.to_json())
+    assert loaded.transform == described.transform
+    assert float((expected[0] - expected[1]).abs().max()) > 0
+    assert torch.equal(Handler(loaded, restored, CPU).logits(images()), expected)
+
+
+def test_saving_changes_nothing_in_the_network(saved: Path, tmp_path: Path) -> None:
+    described, loaded = load_package(saved)
+    handler = Handler(described, loaded, CPU)
+    before = handler.logits(images())
+    save_package(tmp_path / "again", described, handler.network)
+    assert torch.equal(handler.logits(images()), before)
+    assert (tmp_path / "again" / WEIGHTS).read_bytes() == (saved / WEIGHTS).read_bytes()
+
+
+def test_a_loaded_network_is_ready_to_serve(saved: Path) -> None:
+    _, loaded = load_package(saved)
+    parts = (loaded.trunk, loaded.tail, loaded.head)
+    assert all(list(part.parameters()) for part in parts)
+    assert not any(parameter.requires_grad for part in parts for parameter in part.parameters())
+    assert not any(parameter.is_meta for part in parts for parameter in part.parameters())
+    assert not any(module.training for part in parts for module in part.modules())
+
+
+def test_what_a_package_holds(saved: Path) -> None:
+    files = {str(path.relative_to(saved)) for path in saved.rglob("*") if path.is_file()}
+    served = {"config.yaml", "deployment.py", "code/inference.py"}
+    assert files == {DESCRIPTION, WEIGHTS, *served, *(f"code/dogbreeds/{name}" for name in CODE)}
+    said = json.loads((saved / DESCRIPTION).read_text(encoding="utf-8"))
+    assert said["format"] == FORMAT
+    assert said["classes"] == CLASSES
+    assert said["temperature"] == 1.7
+    assert said["metrics"] == {"test/accuracy": 0.75}
+    assert said["versions"]["dogbreeds"] == dogbreeds.__version__
+    assert said["versions"]["torch"] == torch.__version__
+    assert {name.partition(".")[0] for name in load_file(saved / WEIGHTS)} == {"trunk", "tail", "head"}
+
+
+def test_the_temperature_can_be_rewritten(package: Path) -> None:
+    described, _ = load_package(package)
+    described.temperature = 0.5
+    write_description(package, described)
+    assert load_package(package)[0] == described
+    assert not list(package.glob("*.partial"))
+
+
+@pytest.mark.parametrize("served", ["openvino", "torch"])
+def test_the_code_of_a_package_serves_alone(served: str, package: Path, tmp_path: Path) -> None:
+    """With the engine that it was trained with, or with the plain torch module where that is not installed."""
+    described, _ = load_package(package)
+    described.engine = "openvino"
+    write_description(package, described)
+    pixels = np.random.default_rng(0).integers(0, 256, (80, 90, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "photo.png")
+    source = Path(dogbreeds.__file__).parents[1]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    refused = [name for name in REFUSED if name != served]
+    done = subprocess.run(
+        [sys.executable, "-c", SERVING, str(package), str(tmp_path / "photo.png"), str(source), *refused],
+        env=environment | {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said["engine"] == served
+    assert len(said["files"]) > 5
+    assert all(Path(file).is_relative_to(package / "code") for file in said["files"])
+    handler = Handler.load(package, CPU)
+    content = (tmp_path / "photo.png").read_bytes()
+    torch.testing.assert_close(
+        torch.tensor(said["logits"]), handler.logits(handler.pixels(content)[None]), atol=1e-3, rtol=1e-3
+    )
+    here = handler.predict([content])[0]
+    assert [entry[:2] for entry in said["answer"]] == [[one.breed, one.index] for one in here]
+
+
+def as_format_1(package: Path) -> None:
+    """What the version before engines wrote."""
+    path = package / DESCRIPTION
+    values = json.loads(path.read_text(encoding="utf-8"))
+    del values["engine"]
+    path.write_text(json.dumps(values | {"format": 1, "batch_size": 32}), encoding="utf-8")
+
+
+def test_a_package_of_the_format_before_engines_is_served_by_torch(saved: Path, package: Path) -> None:
+    as_format_1(package)
+    described, _ = load_package(package)
+    assert described == load_package(saved)[0]
+    handler = Handler.load(package, CPU)
+    assert handler.engine.name == "torch"
+    assert torch.equal(handler.logits(images()), Handler.load(saved, CPU).logits(images()))
+
+
+def test_a_package_of_the_format_before_engines_is_written_in_the_new_one(saved: Path, package: Path) -> None:
+    as_format_1(package)
+    described, loaded = load_package(package)
+    save_package(package, described, loaded)
+    assert (package / DESCRIPTION).read_bytes() == (saved / DESCRIPTION).read_bytes()
+
+
+# Interrupted saving
+
+
+def interrupted(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("step", ["save_file", "write_description", "shutil.copyfile"])
+def test_interrupted_saving_leaves_no_package(
+    step: str, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    described, loaded = load_package(saved)
+    directory = tmp_path / "run" / "model"
+    with monkeypatch.context() as patched:
+        patched.setattr(f"dogbreeds.package.package.{step}", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            save_package(directory, described, loaded)
+    assert not directory.exists()
+    save_package(directory, described, loaded)
+    assert load_package(directory)[0] == described
+    assert [path.name for path in directory.parent.iterdir()] == ["model"]
+
+
+def test_interrupted_saving_keeps_the_package_before(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before, loaded = load_package(package)
+    monkeypatch.setattr(package_module, "write_description", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        save_package(package, description(temperature=9.0), loaded)
+    assert load_package(package)[0] == before
+
+
+def test_saving_replaces_the_package_before(package: Path) -> None:
+    (package / "old.txt").touch()
+    _, loaded = load_package(package)
+    save_package(package, description(temperature=9.0), loaded)
+    assert load_package(package)[0].temperature == 9.0
+    assert not (package / "old.txt").exists()
+
+
+# Packages that cannot be used
+
+
+def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
+    assert "is no model package: there is no model.json in it" in refusal(tmp_path / "missing")
+
+
+def test_the_run_directory_instead_of_the_package(package: Path) -> None:
+    assert refusal(package.parent).endswith(f"did you mean model={package}?")
+
+
+def test_without_a_description(package: Path) -> None:
+    (package / DESCRIPTION).unlink()
+    assert "there is no model.json in it" in refusal(package)
+    assert "did you mean" not in refusal(package)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "null", '{"format": "1"}', '{"format": 1}', "\ufeff{}"])
+def test_a_damaged_description(text: str, package: Path) -> None:
+    (package / DESCRIPTION).write_text(text, encoding="utf-8")
+    assert f"{package / DESCRIPTION} is damaged" in refusal(package)
+
+
+def cut_off(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def test_a_cut_off_description(package: Path) -> None:
+    path = package / DESCRIPTION
+    path.write_bytes(cut_off(path.read_bytes()))
+    assert f"{path} is damaged" in refusal(package)
+
+
+def without_engine(values: dict[str, Any]) -> None:
+    del values["engine"]
+
+
+def without_classes(values: dict[str, Any]) -> None:
+    del values["classes"]
+
+
+def without_crop(values: dict[str, Any]) -> None:
+    del values["transform"]["crop"]
+
+
+def with_unknown_entry(values: dict[str, Any]) -> None:
+    values["colour"] = "brown"
+
+
+@pytest.mark.parametrize("damage", [without_classes, without_engine, without_crop, with_unknown_entry])
+def test_a_description_with_other_entries(damage: Callable[[dict[str, Any]], None], package: Path) -> None:
+    path = package / DESCRIPTION
+    values = json.loads(path.read_text(encoding="utf-8"))
+    damage(values)
+    path.write_text(json.dumps(values), encoding="utf-8")
+    assert f"{path} is damaged" in refusal(package)
+
+
+def test_a_package_of_a_newer_version(package: Path) -> None:
+    path = package / DESCRIPTION
+    values = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(values | {"format": FORMAT + 1, "colour": "brown"}), encoding="utf-8")
+    assert "was made by a newer version of dogbreeds: update this one" in refusal(package)
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.001, 0.5, 0.9999])
+def test_cut_off_weights(kept: float, package: Path) -> None:
+    content = (package / WEIGHTS).read_bytes()
+    (package / WEIGHTS).write_bytes(content[: int(kept * len(content))])
+    assert "model.safetensors is missing or damaged" in refusal(package)
+
+
+def test_without_weights(package: Path) -> None:
+    (package / WEIGHTS).unlink()
+    assert "model.safetensors is missing or damaged" in refusal(package)
+
+
+def test_weights_that_do_not_fit_the_description(package: Path) -> None:
+    write_description(package, description(head=HeadShape("linear", 512, 4)))
+    assert "model.safetensors is missing or damaged" in refusal(package)
+
+
+# Archives
+
+
+def test_an_archive_holds_the_package_at_its_top(saved: Path, tmp_path: Path) -> None:
+    save_archive(saved, tmp_path / "model.tar.gz")
+    with tarfile.open(tmp_path / "model.tar.gz", mode="r:gz") as tar:
+        members = tar.getmembers()
+        tar.extractall(tmp_path / "opened", filter="data")
+    expected = {str(path.relative_to(saved)) for path in saved.rglob("*") if path.is_file()}
+    assert {member.name for member in members} == expected
+    assert all(
+        (member.uid, member.gid, member.uname, member.gname, member.mtime) == (0, 0, "", "", 0) for member in members
+    )
+    for name in expected:
+        assert (tmp_path / "opened" / name).read_bytes() == (saved / name).read_bytes()
+    handler = Handler.load(tmp_path / "opened", CPU)
+    assert torch.equal(handler.logits(images()), Handler.load(saved, CPU).logits(images()))
+
+
+def test_the_same_package_gives_the_same_archive(saved: Path, package: Path, tmp_path: Path) -> None:
+    for number, path in enumerate(sorted(package.rglob("*"))):
+        if path.is_file():
+            os.utime(path, (number, number))
+            path.chmod(0o600 if number % 2 else 0o664)
+    cache = package / "code" / "dogbreeds" / "__pycache__"
+    cache.mkdir()
+    (cache / "errors.cpython-311.pyc").write_bytes(b"compiled")
+    save_archive(saved, tmp_path / "one.tar.gz")
+    save_archive(package, tmp_path / "another.tar.gz")
+    assert (tmp_path / "one.tar.gz").read_bytes() == (tmp_path / "another.tar.gz").read_bytes()
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_another_package_gives_another_archive(saved: Path, package: Path, tmp_path: Path) -> None:
+    write_description(package, description(temperature=9.0))
+    save_archive(saved, tmp_path / "one.tar.gz")
+    save_archive(package, tmp_path / "another.tar.gz")
+    assert (tmp_path / "one.tar.gz").read_bytes() != (tmp_path / "another.tar.gz").read_bytes()
+
+
+def test_an_interrupted_archive_is_not_published(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = tmp_path / "model.tar.gz"
+    archive.write_bytes(b"before")
+    monkeypatch.setattr(tarfile.TarFile, "add", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        save_archive(saved, archive)
+    assert archive.read_bytes() == b"before"

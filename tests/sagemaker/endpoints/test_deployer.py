@@ -1,0 +1,293 @@
+"""scripts/deploy.py on a rehearsed account whose containers cost nothing: what it says, and what it leaves."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from dogbreeds.errors import ConfigError, PackageError, UserError
+from dogbreeds.sagemaker.endpoints import commands as endpoint_commands
+from dogbreeds.sagemaker.endpoints.account import Account
+from dogbreeds.sagemaker.endpoints.wait import follow
+from dogbreeds.sagemaker.rehearsal import serving
+from dogbreeds.sagemaker.session import connected
+from dogbreeds.schema import DeployCommandConfig, SagemakerConfig
+from tests.conftest import ROOT
+from tests.sagemaker.rehearsal.serving import FakeContainer, settled
+
+Deploy = Callable[..., str]
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """What is enough of a package for who does not load it."""
+    directory = tmp_path / "run" / "model"
+    directory.mkdir(parents=True)
+    described = {"backbone": "resnet18", "classes": ["a", "b"], "metrics": {"test/accuracy": 0.9}}
+    (directory / "model.json").write_text(json.dumps(described))
+    return directory
+
+
+@pytest.fixture
+def settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared_groups: None
+) -> Iterator[Callable[..., DeployCommandConfig]]:
+    """Composes what scripts/deploy.py reads, for a rehearsal with containers that cost nothing."""
+    FakeContainer.made.clear()
+    FakeContainer.release.set()
+    monkeypatch.setattr(serving, "inference_container", FakeContainer)
+    monkeypatch.setattr("dogbreeds.sagemaker.endpoints.deployer.archive_for", _archive)
+
+    def composed(*overrides: str) -> DeployCommandConfig:
+        place = f"sagemaker.rehearsal_dir={tmp_path / 'rehearsal'}"
+        with initialize_config_dir(str(ROOT / "conf" / "scripts"), version_base="1.3"):
+            config = OmegaConf.to_object(compose("deploy", ["sagemaker=rehearsal", place, *overrides]))
+        assert isinstance(config, DeployCommandConfig)
+        return config
+
+    yield composed
+    assert all(container.closed for container in FakeContainer.made)
+
+
+def _archive(package: Path, archive: Path, *, gpus: int, requirements: bool) -> None:
+    """The content that fake containers are told apart by."""
+    content = package.parent / "content"
+    archive.write_text(f"{content.read_text() if content.exists() else 'first'} {gpus} {requirements}")
+
+
+@pytest.fixture
+def deploy(settings: Callable[..., DeployCommandConfig], package: Path) -> Deploy:
+    def deployed(*overrides: str) -> str:
+        return endpoint_commands.run(settings(f"model={package.parent}", "endpoint=dogs", *overrides))
+
+    return deployed
+
+
+def account(settings: Callable[..., DeployCommandConfig], look: Callable[[Account], Any]) -> Any:
+    config = settings()
+    with connected(config.sagemaker) as client:
+        return look(Account(client, config.sagemaker))
+
+
+def scaling(one: Account) -> tuple[tuple[int, int], dict[str, Any]]:
+    """The limits of a scaled endpoint, and the aims of its policies."""
+    target = one.target("dogs")
+    assert target is not None
+    policies = one.scaling.describe_scaling_policies(ServiceNamespace="sagemaker")["ScalingPolicies"]
+    aims = {policy["PolicyName"]: policy["TargetTrackingScalingPolicyConfiguration"] for policy in policies}
+    return (target["MinCapacity"], target["MaxCapacity"]), aims
+
+
+def names(settings: Callable[..., DeployCommandConfig]) -> tuple[list[str], list[str]]:
+    found: tuple[list[str], list[str]] = account(settings, lambda one: one.parts("dogs"))
+    return found
+
+
+@pytest.mark.slow
+def test_a_model_is_deployed_updated_and_removed(
+    deploy: Deploy,
+    settings: Callable[..., DeployCommandConfig],
+    package: Path,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    caplog.set_level(logging.INFO)
+    said = deploy("variant.instance=ml.g5.12xlarge", "variant.max_instances=2")
+    assert "answer   Pug (90.0%)" in said
+    assert "python scripts/deploy.py action=delete endpoint=dogs sagemaker=rehearsal" in said
+    assert FakeContainer.made[0].content == "first 4 True"
+    assert "serves   " in caplog.text and "resnet18 2 classes accuracy 0.900" in caplog.text
+    status = endpoint_commands.run(settings("action=status", "endpoint=dogs"))
+    for words in ("dogs, InService", "1 x ml.g5.12xlarge", "resnet18 2 classes", "scales   from 1 to 2 instances"):
+        assert words in status
+    assert "resnet18 2" in endpoint_commands.run(settings("action=list"))
+
+    # Another model, on other instances: autoscaling has to end for that.
+    (package.parent / "content").write_text("second")
+    (former,), _ = names(settings)
+    caplog.clear()
+    deploy("variant.capture_percent=50", "sagemaker.isolated=true", "sagemaker.image=mine")
+    assert FakeContainer.made[-1].content == "second 0 False"
+    assert f"removed endpoint configuration {former}" in caplog.text
+    configs, models = names(settings)
+    assert configs == models and len(models) == 1 and former not in models
+    status = endpoint_commands.run(settings("action=status", "endpoint=dogs"))
+    assert "captures 50%" in status and "scales" not in status
+    # The same once more uploads nothing.
+    capsys.readouterr()
+    deploy("variant.max_instances=3", "sagemaker.isolated=true")
+    assert "Uploading" not in capsys.readouterr().out
+
+    with pytest.raises(UserError, match=r"Nobody can be asked here: .*yes=true"):
+        endpoint_commands.run(settings("action=delete", "endpoint=dogs"))
+    removed = endpoint_commands.run(settings("action=delete", "endpoint=dogs", "yes=true"))
+    assert removed.splitlines()[:2] == ["removed  autoscaling", "removed  endpoint dogs"]
+    assert names(settings) == ([], [])
+    assert endpoint_commands.run(settings("action=list")) == "No endpoint of this project is running."
+    with pytest.raises(UserError, match="There is no endpoint dogs"):
+        endpoint_commands.run(settings("action=delete", "endpoint=dogs", "yes=true"))
+
+
+def test_who_is_asked_decides(
+    deploy: Deploy, settings: Callable[..., DeployCommandConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deploy("variant=serverless")
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    asked: list[str] = []
+
+    def answering(answer: str) -> Callable[[str], str]:
+        return lambda question: asked.append(question) or answer  # type: ignore[func-returns-value]
+
+    with pytest.raises(UserError, match=r"^Nothing was removed\.$"):
+        endpoint_commands.run(settings("action=delete", "endpoint=dogs"), answering(""))
+    assert "endpoint dogs (no machines of its own (serverless, 6144 MB))" in asked[0]
+    assert "removed  endpoint dogs" in endpoint_commands.run(
+        settings("action=delete", "endpoint=dogs"), answering("y")
+    )
+
+
+def test_a_model_that_does_not_come_up(
+    deploy: Deploy, settings: Callable[..., DeployCommandConfig], package: Path
+) -> None:
+    (package.parent / "content").write_text("dies")
+    with pytest.raises(UserError) as caught:
+        deploy()
+    for words in ("ping health check", "  ImportError: no module", "has failed", "action=delete endpoint=dogs"):
+        assert words in str(caught.value)
+    with pytest.raises(UserError, match="dogs is Failed and cannot be updated"):
+        deploy()
+    assert "failure  The primary" in endpoint_commands.run(settings("action=status", "endpoint=dogs"))
+    assert "removed  endpoint dogs" in endpoint_commands.run(settings("action=delete", "endpoint=dogs", "yes=true"))
+    assert names(settings) == ([], [])
+
+
+def test_an_update_that_does_not_come_up(
+    deploy: Deploy, settings: Callable[..., DeployCommandConfig], package: Path
+) -> None:
+    deploy("variant.max_instances=3", "variant.target=120")
+    before, scaled = names(settings), account(settings, scaling)
+    (package.parent / "content").write_text("dies")
+    with pytest.raises(UserError, match="dogs has not been updated; it answers as before"):
+        deploy()
+    with pytest.raises(UserError, match="Rate exceeded"):
+        deploy("+sagemaker.faults.throttled.UpdateEndpoint=99")
+    assert names(settings) == before
+    # It ended for an update to no autoscaling, twice.
+    assert account(settings, scaling) == scaled
+    assert scaled[0] == (1, 3) and scaled[1]["dogbreeds"]["TargetValue"] == 120.0
+    with pytest.raises(UserError, match="dogs is realtime, and variant=serverless would make it another kind"):
+        deploy("variant=serverless")
+
+
+def test_an_endpoint_of_somebody_else_is_left_alone(
+    deploy: Deploy, settings: Callable[..., DeployCommandConfig]
+) -> None:
+    deploy()
+    (config,), _ = names(settings)
+
+    def make(one: Account) -> dict[str, Any]:
+        one.sagemaker.create_endpoint(EndpointName="cats", EndpointConfigName=config)
+        return settled(one.sagemaker, "cats")
+
+    account(settings, make)
+    with pytest.raises(UserError, match="cats was not made by this project"):
+        deploy("endpoint=cats")
+    with pytest.raises(UserError, match="cats was not made by this project"):
+        endpoint_commands.run(settings("action=delete", "endpoint=cats", "yes=true"))
+    kept = account(settings, lambda one: one.describe("cats"))
+    assert (kept["EndpointStatus"], kept["EndpointConfigName"]) == ("InService", config)
+
+
+def test_tags_that_may_not_be_read_are_not_ours() -> None:
+    class Service:
+        def get_paginator(self, operation: str) -> Service:
+            return self
+
+        def paginate(self) -> list[dict[str, Any]]:
+            return [{"Endpoints": [{"EndpointName": name, "EndpointArn": name} for name in ("cats", "dogs")]}]
+
+        def list_tags(self, ResourceArn: str) -> dict[str, Any]:
+            if ResourceArn == "cats":
+                raise ClientError({"Error": {"Code": "AccessDeniedException", "Message": "no"}}, "ListTags")
+            return {"Tags": [{"Key": "dogbreeds:endpoint", "Value": "dogs"}]}
+
+    found = Account(lambda service: Service(), SagemakerConfig()).ours()
+    assert [one["EndpointName"] for one in found] == ["dogs"]
+
+
+def test_what_is_refused_leaves_nothing(deploy: Deploy, settings: Callable[..., DeployCommandConfig]) -> None:
+    with pytest.raises(UserError, match=r"AWS refuses CreateEndpoint for .*Rate exceeded.*a minute"):
+        deploy("+sagemaker.faults.throttled.CreateEndpoint=99")
+    assert names(settings) == ([], [])
+    assert endpoint_commands.run(settings("action=list")).startswith("No endpoint")
+
+
+def test_an_asynchronous_endpoint_is_tried_through_s3(deploy: Deploy) -> None:
+    assert "answer   Pug" in deploy("variant=asynchronous")
+
+
+def test_whoever_leaves_is_told_how_to_look(
+    deploy: Deploy, settings: Callable[..., DeployCommandConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def leave(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dogbreeds.sagemaker.endpoints.deployer.follow", leave)
+    with pytest.raises(UserError, match=r"action=status endpoint=dogs") as caught:
+        deploy()
+    assert caught.value.exit_code == 130
+    configs, models = names(settings)
+    assert len(configs) == len(models) == 1
+
+
+def test_an_update_may_not_be_seen_at_once() -> None:
+    seen = [("InService", "old"), ("InService", "old"), ("Updating", "old"), ("InService", "new")]
+    # It has failed before, which says nothing of this update.
+    failed = {"FailureReason": "no capacity", "LastModifiedTime": 1}
+
+    class Slow(Account):
+        between_looks = 0.0
+
+        def describe(self, endpoint: str) -> dict[str, Any]:
+            status, config = seen.pop(0)
+            return {"EndpointName": endpoint, "EndpointStatus": status, "EndpointConfigName": config, **failed}
+
+    account = Slow(lambda service: None, SagemakerConfig())
+    assert follow(account, "dogs", "new", failed)["EndpointConfigName"] == "new"
+
+
+def test_a_search_means_its_best_trial(settings: Callable[..., DeployCommandConfig], package: Path) -> None:
+    search = package.parents[1]
+    (search / "best.yaml").write_text("trial: run\n")
+    assert "answer" in endpoint_commands.run(settings(f"model={search}", "endpoint=dogs"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "kind", "said"),
+    [
+        (["action=stop"], ConfigError, "action=stop: must be one of deploy, status"),
+        (["action=status"], ConfigError, "endpoint=null: action=status needs"),
+        (["endpoint=dogs"], ConfigError, "model=null: name what is served"),
+        (["endpoint=dogs", "model=nowhere"], PackageError, "model=nowhere: no model.json there"),
+        (["endpoint=nobody", "action=status"], UserError, "There is no endpoint nobody"),
+    ],
+)
+def test_what_cannot_be_done(
+    settings: Callable[..., DeployCommandConfig], overrides: list[str], kind: type[UserError], said: str
+) -> None:
+    with pytest.raises(kind, match=said):
+        endpoint_commands.run(settings(*overrides))
+
+
+def test_a_damaged_package(deploy: Deploy, package: Path) -> None:
+    (package / "model.json").write_text("{}")
+    with pytest.raises(PackageError, match=r"model\.json is damaged"):
+        deploy()

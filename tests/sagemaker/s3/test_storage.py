@@ -1,0 +1,406 @@
+"""Files to and from S3, against an S3 in this process."""
+
+from __future__ import annotations
+
+import io
+import os
+import random
+import shutil
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.config import Config
+from botocore.exceptions import EndpointConnectionError
+from moto import mock_aws
+from packaging.requirements import Requirement
+from rich.console import Console
+
+from dogbreeds.errors import DataError, UserError
+from dogbreeds.sagemaker.s3.code_archive import code_members, pack_code, requirements
+from dogbreeds.sagemaker.s3.storage import Storage
+from dogbreeds.sagemaker.s3.transfers import StorageError, split_uri
+from dogbreeds.sagemaker.s3.unpacking import unpack
+from dogbreeds.tarballs import pack
+from tests.conftest import ROOT
+
+Requests = list[tuple[str, str]]
+
+
+@pytest.fixture
+def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    with mock_aws():
+        made = boto3.client("s3", region_name="us-east-1", config=Config(retries={"total_max_attempts": 1}))
+        made.create_bucket(Bucket="bucket")
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def requests(client: Any) -> Requests:
+    """What is asked of S3, by operation and key."""
+    asked: Requests = []
+
+    def seen(params: dict[str, Any], model: Any, **_: Any) -> None:
+        asked.append((model.name, params.get("Key", "")))
+
+    client.meta.events.register("provide-client-params.s3", seen)
+    return asked
+
+
+@pytest.fixture
+def storage(client: Any) -> Storage:
+    return Storage(client, "bucket", "dogs", None, Console(file=io.StringIO()))
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    root = tmp_path / "photos"
+    for split in ("train", "valid", "test"):
+        for breed in ("001.Affenpinscher", "002.Löwchen & Co"):
+            folder = root / split / breed
+            folder.mkdir(parents=True)
+            for number in range(3):
+                (folder / f"{number}.jpg").write_bytes(f"{split} {breed} {number}".encode())
+    (root / "sample.json").write_text("no photo")
+    return root
+
+
+def keys(client: Any, uri: str) -> dict[str, bytes]:
+    bucket, prefix = split_uri(uri)
+    found = client.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", [])
+    return {
+        one["Key"].removeprefix(prefix): client.get_object(Bucket=bucket, Key=one["Key"])["Body"].read()
+        for one in found
+    }
+
+
+def on_disk(root: Path) -> dict[str, bytes]:
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*.jpg")}
+
+
+def done(requests: Requests) -> dict[str, int]:
+    """How often each operation that writes was asked for; and no more is asked from here on."""
+    counted = {
+        name: sum(operation == name and not key.endswith(".json") for operation, key in requests)
+        for name in ("PutObject", "CopyObject")
+    }
+    requests.clear()
+    return counted
+
+
+def test_photos_lie_below_a_folder_that_their_content_names(client: Any, storage: Storage, photos: Path) -> None:
+    uri = storage.upload_photos(photos)
+    assert uri.startswith("s3://bucket/dogs/photos/")
+    assert uri.endswith("/")
+    assert keys(client, uri) == on_disk(photos)
+    moved = photos.rename(photos.with_name("moved"))
+    assert storage.upload_photos(moved) == uri
+    (moved / "train" / "001.Affenpinscher" / "0.jpg").rename(moved / "train" / "001.Affenpinscher" / "9.jpg")
+    assert storage.upload_photos(moved) != uri
+
+
+def test_nothing_goes_up_twice(storage: Storage, photos: Path, requests: Requests) -> None:
+    storage.upload_photos(photos)
+    assert done(requests) == {"PutObject": 18, "CopyObject": 0}
+    storage.upload_photos(photos)
+    assert len(requests) == 1
+    assert done(requests) == {"PutObject": 0, "CopyObject": 0}
+
+
+def test_of_a_changed_folder_only_what_is_new_goes_up(
+    client: Any, storage: Storage, photos: Path, requests: Requests
+) -> None:
+    before = storage.upload_photos(photos)
+    kept = keys(client, before)
+    client.put_object(Bucket="bucket", Key="dogs/photos/note.txt", Body=b"not ours")
+    done(requests)
+    breed = photos / "train" / "001.Affenpinscher"
+    (breed / "0.jpg").write_bytes(b"changed")
+    (breed / "1.jpg").unlink()
+    (breed / "2.jpg").rename(breed / "renamed.jpg")
+    (breed / "new.jpg").write_bytes(b"new")
+    after = storage.upload_photos(photos)
+    assert done(requests) == {"PutObject": 2, "CopyObject": 16}
+    assert keys(client, after) == on_disk(photos)
+    assert keys(client, before) == kept
+
+
+def test_an_upload_that_broke_off_goes_on(client: Any, storage: Storage, photos: Path, requests: Requests) -> None:
+    def break_off(params: dict[str, Any], **_: Any) -> None:
+        if "/valid/" in params["Key"]:
+            raise EndpointConnectionError(endpoint_url="s3")
+
+    client.meta.events.register("provide-client-params.s3.PutObject", break_off)
+    with pytest.raises(StorageError, match="S3 cannot be asked"):
+        storage.upload_photos(photos)
+    client.meta.events.unregister("provide-client-params.s3.PutObject", break_off)
+    present = client.list_objects_v2(Bucket="bucket", Prefix="dogs/photos/").get("Contents", [])
+    assert not any(one["Key"].endswith(".json") for one in present)
+    done(requests)
+    uri = storage.upload_photos(photos)
+    assert done(requests) == {"PutObject": 18 - len(present), "CopyObject": 0}
+    assert keys(client, uri) == on_disk(photos)
+
+
+def test_photos_that_somebody_removed_from_s3_go_up_again(client: Any, storage: Storage, photos: Path) -> None:
+    before = storage.upload_photos(photos)
+    _, prefix = split_uri(before)
+    client.delete_object(Bucket="bucket", Key=f"{prefix}train/001.Affenpinscher/1.jpg")
+    (photos / "train" / "001.Affenpinscher" / "0.jpg").write_bytes(b"changed")
+    assert keys(client, storage.upload_photos(photos)) == on_disk(photos)
+
+
+def test_photos_that_change_meanwhile_are_not_kept(client: Any, storage: Storage, photos: Path) -> None:
+    def change(params: dict[str, Any], **_: Any) -> None:
+        name = params["Key"].partition("/train/")[2]
+        if name in ("001.Affenpinscher/1.jpg", "001.Affenpinscher/2.jpg"):
+            (photos / "train" / name).write_bytes(b"other bytes")
+
+    client.meta.events.register("provide-client-params.s3.PutObject", change)
+    with pytest.raises(DataError, match=r"1\.jpg has changed while it was uploaded"):
+        storage.upload_photos(photos)
+    left = client.list_objects_v2(Bucket="bucket", Prefix="dogs/photos/")["Contents"]
+    assert len(left) == 16
+    assert not any(one["Key"].endswith(".json") for one in left)
+
+
+def test_photos_that_cannot_go_up(storage: Storage, photos: Path) -> None:
+    odd = photos / "train" / "001.Affenpinscher" / os.fsdecode(b"\xff.jpg")
+    try:
+        odd.write_bytes(b"photo")
+    except OSError:
+        pytest.skip("this file system takes names in UTF-8 only")
+    with pytest.raises(DataError, match="UTF-8 only"):
+        storage.upload_photos(photos)
+
+
+def test_features(client: Any, storage: Storage, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    for name in (
+        "segments/a.features",
+        "artefacts/network.xml",
+        "artefacts/half.partial",
+        "owners/1",
+        "index.sqlite",
+    ):
+        (store / name).parent.mkdir(parents=True, exist_ok=True)
+        (store / name).write_bytes(name.encode())
+    uri = storage.upload_features(store)
+    assert uri.startswith("s3://bucket/dogs/features/")
+    assert set(keys(client, uri)) == {"segments/a.features"}
+    with pytest.raises(DataError, match="has no files"):
+        storage.upload_features(tmp_path / "empty")
+
+
+def test_single_files_and_directories(client: Any, storage: Storage, tmp_path: Path, requests: Requests) -> None:
+    weights = tmp_path / "weights.pth"
+    weights.write_bytes(os.urandom(9_000_000))
+    uri = storage.upload(weights)
+    assert uri.startswith("s3://bucket/dogs/files/")
+    assert uri.endswith("/weights.pth")
+    assert keys(client, uri)[""] == weights.read_bytes()
+    # In parts, as it is large.
+    assert ("CreateMultipartUpload", split_uri(uri)[1]) in requests
+    requests.clear()
+    assert storage.upload(weights) == uri
+    assert [operation for operation, _ in requests] == ["HeadObject"]
+    (tmp_path / "folder" / "in").mkdir(parents=True)
+    (tmp_path / "folder" / "in" / "a.txt").write_text("a")
+    assert keys(client, storage.upload(tmp_path / "folder")) == {"in/a.txt": b"a"}
+
+
+def test_encryption(client: Any, photos: Path, tmp_path: Path, requests: Requests) -> None:
+    storage = Storage(client, "bucket", "dogs", "key-1", Console(file=io.StringIO()))
+    storage.upload_photos(photos)
+    (photos / "train" / "001.Affenpinscher" / "0.jpg").write_bytes(b"changed")
+    storage.upload_photos(photos)
+    assert done(requests)["CopyObject"] == 17
+    large = tmp_path / "large"
+    large.write_bytes(bytes(9_000_000))
+    storage.upload(large)
+    objects = client.list_objects_v2(Bucket="bucket")["Contents"]
+    assert len(objects) == 18 + 18 + 2 + 1
+    for one in objects:
+        head = client.head_object(Bucket="bucket", Key=one["Key"])
+        assert (head["ServerSideEncryption"], head["SSEKMSKeyId"]) == ("aws:kms", "key-1"), one["Key"]
+
+
+def test_what_jobs_made_comes_back(client: Any, storage: Storage, tmp_path: Path) -> None:
+    (tmp_path / "run" / "tensorboard").mkdir(parents=True)
+    (tmp_path / "run" / "tensorboard" / "events").write_bytes(b"1")
+    pack(tmp_path / "output.tar.gz", {"a/b.txt": b"text", "c.json": b"{}"}, level=6)
+    uri = storage.uri("jobs", "job", "output", "output.tar.gz")
+    client.upload_file(str(tmp_path / "output.tar.gz"), *split_uri(uri))
+    storage.download_archive(uri, tmp_path / "run")
+    assert {path.relative_to(tmp_path / "run").as_posix() for path in (tmp_path / "run").rglob("*.*")} == {
+        "a/b.txt",
+        "c.json",
+    }
+    assert (tmp_path / "run" / "tensorboard" / "events").is_file()
+    assert storage.exists(uri)
+    assert not storage.exists(f"{uri}.gz")
+    with pytest.raises(StorageError, match=r"model\.tar\.gz: there is nothing"):
+        storage.download_archive(storage.uri("jobs", "job", "output", "model.tar.gz"), tmp_path / "run")
+
+
+def test_folders_come_back(client: Any, storage: Storage, photos: Path, tmp_path: Path) -> None:
+    uri = storage.upload_photos(photos)
+    client.put_object(Bucket="bucket", Key=split_uri(uri)[1] + "empty/", Body=b"")
+    assert len(storage.download_folder(uri, tmp_path / "back")) == 18
+    assert on_disk(tmp_path / "back") == on_disk(photos)
+    client.put_object(Bucket="bucket", Key="dogs/bad/../../evil", Body=b"x")
+    with pytest.raises(StorageError, match="leads outside"):
+        storage.download_folder("s3://bucket/dogs/bad", tmp_path / "bad")
+    assert not (tmp_path / "evil").exists()
+
+
+def test_what_s3_says(client: Any, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("x")
+    lost = Storage(client, "nowhere", "dogs", None, Console(file=io.StringIO()))
+    with pytest.raises(StorageError, match=r"^s3://nowhere/.*no such bucket.*sagemaker\.bucket="):
+        lost.download_folder("s3://nowhere/folder", tmp_path)
+    unreachable = boto3.client(
+        "s3",
+        region_name="us-east-1",
+        endpoint_url="http://127.0.0.1:9",
+        config=Config(retries={"total_max_attempts": 1}),
+    )
+    with pytest.raises(StorageError, match="S3 cannot be asked"):
+        Storage(unreachable, "bucket", "dogs", None, Console(file=io.StringIO())).upload(file)
+    unreachable.close()
+    for address in ("bucket/key", "s3://bucket", "https://bucket/key"):
+        with pytest.raises(StorageError, match="no address in S3"):
+            split_uri(address)
+
+
+def test_progress_is_a_bar_on_a_terminal_and_a_line_elsewhere(client: Any, photos: Path) -> None:
+    shown = {}
+    for terminal in (True, False):
+        file = io.StringIO()
+        console = Console(file=file, force_terminal=terminal, width=120)
+        Storage(client, "bucket", f"dogs{terminal}", None, console).upload_photos(photos)
+        shown[terminal] = file.getvalue()
+    assert shown[False].splitlines() == ["Uploading 18 of 18 files of photos: 444 bytes"]
+    assert "━" in shown[True]
+
+
+def test_the_code_archive(client: Any, storage: Storage, tmp_path: Path) -> None:
+    uri = storage.upload_code(ROOT, ())
+    assert uri.endswith("/sourcedir.tar.gz")
+    assert storage.upload_code(ROOT, ()) == uri
+    storage.download_archive(uri, tmp_path / "code")
+    files = {path.relative_to(tmp_path / "code").as_posix() for path in (tmp_path / "code").rglob("*")}
+    assert {
+        "train.py",
+        "requirements.txt",
+        "conf/train.yaml",
+        "src/dogbreeds/training/run.py",
+        "src/dogbreeds/report/templates/page.html",
+        "src/hydra_plugins/dogbreeds_sweepers/__init__.py",
+    } <= files
+    assert not any("__pycache__" in name or ".egg-info" in name for name in files)
+    # With a setup.py or a pyproject.toml the toolkit would install it.
+    assert not {"setup.py", "pyproject.toml"} & files
+
+
+def test_the_code_archive_is_the_same_wherever_it_is_packed(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        for folder in ("src", "conf"):
+            shutil.copytree(ROOT / folder, tmp_path / name / folder)
+        for file in ("train.py", "pyproject.toml"):
+            shutil.copyfile(ROOT / file, tmp_path / name / file)
+        # What Python, pip and editors leave behind is no code.
+        for left in (f"src/__pycache__/{name}.pyc", f"src/dogbreeds.egg-info/{name}", f"conf/.{name}.swp"):
+            (tmp_path / name / left).parent.mkdir(exist_ok=True)
+            (tmp_path / name / left).write_text(name)
+        pack_code(tmp_path / name, tmp_path / f"{name}.tar.gz", ())
+    assert (tmp_path / "one.tar.gz").read_bytes() == (tmp_path / "two.tar.gz").read_bytes()
+    (tmp_path / "two" / "conf" / "train.yaml").unlink()
+    pack_code(tmp_path / "two", tmp_path / "two.tar.gz", ())
+    assert (tmp_path / "one.tar.gz").read_bytes() != (tmp_path / "two.tar.gz").read_bytes()
+    with pytest.raises(UserError, match=r"has no src, conf, train\.py, pyproject\.toml"):
+        code_members(tmp_path / "three", ())
+
+
+def test_requirements() -> None:
+    def names(extras: tuple[str, ...]) -> set[str]:
+        return {Requirement(text).name for text in requirements(ROOT / "pyproject.toml", extras)}
+
+    base = names(())
+    assert {"pytorch-lightning", "hydra-core", "openvino", "safetensors"} <= base
+    assert not {"torch", "torchvision", "boto3", "sagemaker", "pytest"} & base
+    assert names(("search", "smdebug")) - base >= {"optuna", "smdebug"}
+
+
+Write = Callable[[tarfile.TarFile], None]
+
+
+def _link(kind: bytes, target: str) -> Write:
+    def write(tar: tarfile.TarFile) -> None:
+        member = tarfile.TarInfo("link")
+        member.type, member.linkname = kind, target
+        tar.addfile(member)
+
+    return write
+
+
+def _named(name: str) -> Write:
+    def write(tar: tarfile.TarFile) -> None:
+        member = tarfile.TarInfo(name)
+        member.size = 4
+        tar.addfile(member, io.BytesIO(b"evil"))
+
+    return write
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        _named("../evil"),
+        _named("/evil"),
+        _named("a/../../evil"),
+        _named("C:\\evil"),
+        _link(tarfile.SYMTYPE, "good.txt"),
+        _link(tarfile.SYMTYPE, "/etc/passwd"),
+        _link(tarfile.LNKTYPE, "good.txt"),
+        _link(tarfile.CHRTYPE, ""),
+        _link(tarfile.FIFOTYPE, ""),
+    ],
+)
+def test_nothing_of_an_archive_that_is_not_safe_is_unpacked(tmp_path: Path, write: Write) -> None:
+    archive = tmp_path / "bad.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        good = tarfile.TarInfo("good.txt")
+        tar.addfile(good, io.BytesIO())
+        write(tar)
+    with pytest.raises(UserError, match="is not safe to unpack"):
+        unpack(archive, tmp_path / "there")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.tar.gz"]
+
+
+def test_nothing_of_a_damaged_archive_is_unpacked(tmp_path: Path) -> None:
+    archive = tmp_path / "output.tar.gz"
+    pack(archive, {"a": random.Random(0).randbytes(100_000), "b": b"b"}, level=1)
+    whole = archive.read_bytes()
+    flipped = whole[:50_000] + bytes([whole[50_000] ^ 1]) + whole[50_001:]
+    for damaged in (whole[:-8], whole[:5000], flipped, b"no archive"):
+        archive.write_bytes(damaged)
+        with pytest.raises(UserError, match="is damaged or cannot be read"):
+            unpack(archive, tmp_path / "there")
+        assert not (tmp_path / "there").exists()
+
+
+def test_hard_links_and_links_are_packed_as_files(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"same")
+    (tmp_path / "b").hardlink_to(tmp_path / "a")
+    (tmp_path / "c").symlink_to(tmp_path / "a")
+    pack(tmp_path / "packed.tar.gz", {name: tmp_path / name for name in "abc"}, level=0)
+    unpack(tmp_path / "packed.tar.gz", tmp_path / "there")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "there").iterdir()} == dict.fromkeys("abc", b"same")

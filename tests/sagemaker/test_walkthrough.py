@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dogbreeds.sagemaker import walkthrough as story_module
+from dogbreeds.sagemaker.endpoints.commands import NOTHING
+from dogbreeds.sagemaker.walkthrough import Step, play, story
+from tests.commands.test_commands import run
+
+
+def steps(monkeypatch: pytest.MonkeyPatch, *each: Step) -> None:
+    monkeypatch.setattr(story_module, "story", lambda *_: list(each))
+
+
+def says(words: str) -> list[str]:
+    return ["-c", f"print({words!r})"]
+
+
+def test_it_ends_with_nothing_running(tmp_path: Path) -> None:
+    steps = story(["data=sample"], tmp_path / "a place, with 'signs'")
+    titles = [step.title for step in steps]
+    assert titles.index("deploy the winner") < titles.index("ask it") < titles.index("remove the endpoint")
+    assert (steps[-1].arguments[-1], steps[-1].expected) == ("action=list", NOTHING)
+    # All of them rehearse in one place of the story's own, but the report, which asks nobody.
+    (alone,) = (step for step in steps if "sagemaker=rehearsal" not in step.arguments)
+    assert alone.title == "report"
+    assert len({word for step in steps for word in step.arguments if "rehearsal_dir" in word}) == 1
+
+
+@pytest.mark.slow
+def test_its_commands_are_taken_from_any_place(tmp_path: Path) -> None:
+    for step in story([], tmp_path / "a place, with 'signs'"):
+        if any(word.startswith("best_of=") for word in step.arguments):
+            # Its values are looked up before anything else.
+            continue
+        answer = run(*[word for word in step.arguments if word != "-m"], "--cfg", "job")
+        assert answer.returncode == 0, answer.stderr
+
+
+def test_a_story_that_goes_well(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps(monkeypatch, Step("greet", says("hello [there]"), "hello"), Step("part", says("good bye")))
+    assert play([], tmp_path)
+    printed = capsys.readouterr().out
+    assert "hello [there]" in printed and "good bye" in printed and "not played" not in printed
+
+
+@pytest.mark.parametrize(
+    ("failing", "why"),
+    [
+        (
+            Step("fail", ["-c", "import sys; print('long ago'); sys.exit('what is wrong ' + 300 * '.')"]),
+            "ended with 1",
+        ),
+        (Step("fall silent", says("long ago ... what is wrong " + 300 * "."), "hello"), "did not say: hello"),
+    ],
+    ids=["failed", "silent"],
+)
+def test_a_story_ends_at_what_fails_and_says_all_about_it(
+    failing: Step, why: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps(monkeypatch, failing, Step("part", says("good bye")))
+    assert not play([], tmp_path)
+    printed = capsys.readouterr().out
+    assert why in printed and "long ago" in printed and "what is wrong " + 300 * "." in printed
+    assert "good bye" not in printed

@@ -1,0 +1,406 @@
+"""The one training run, end to end on drawn dogs and on real photos."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import shutil
+import statistics
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+import pytest
+import torch
+from omegaconf import OmegaConf
+from PIL import Image
+from torchvision import models
+
+from dogbreeds.config import load
+from dogbreeds.data.layout import find_photos
+from dogbreeds.errors import CacheError, DataError, UserError
+from dogbreeds.model.backbones import fingerprint, load_backbone
+from dogbreeds.model.classifier import BreedClassifier
+from dogbreeds.package.package import load_package
+from dogbreeds.run_directory import RUN_CONFIG
+from dogbreeds.serve.batch import rows
+from dogbreeds.training.features import _Log
+from dogbreeds.training.run import RunResult, prepare_features, train
+from tests.conftest import Compose
+
+#: Photos of the sample.
+TRAIN, HELD_OUT = 36, 36
+EVERY = TRAIN + HELD_OUT
+
+
+def comparable(metrics: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in metrics.items() if name not in ("seconds", "features")}
+
+
+def counted(result: RunResult) -> tuple[int, int]:
+    features = result.metrics["features"]
+    return features["computed"], features["reused"]
+
+
+@pytest.fixture
+def folder(sample: Path, tmp_path: Path) -> Path:
+    """A copy of the sample to do damage to."""
+    return Path(shutil.copytree(sample, tmp_path / "photos"))
+
+
+def photos_of(folder: Path, split: str = "train") -> list[Path]:
+    return sorted((folder / split).rglob("*.jpg"))
+
+
+def truncate(path: Path) -> Path:
+    """A photo that begins well."""
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    return path
+
+
+def accuracy_of_answers(result: RunResult, sample: Path, tmp_path: Path) -> float:
+    """The share of right answers of the packaged model on the test photos."""
+    paths = find_photos(sample)["test"]
+    answers = [row for row, _ in rows(result.directory / "model", paths, tmp_path / "cache of the package")]
+    classes = result.metrics["classes"]
+    right = [classes[answer["index"]] == Path(answer["path"]).parent.name for answer in answers]
+    return sum(right) / len(right)
+
+
+# --- one run
+
+
+def test_a_run_directory_holds_what_the_readme_promises(config: Compose, tmp_path: Path) -> None:
+    result = train(config())
+    run = tmp_path / "run"
+    expected = {
+        "config.yaml", "metrics.json", "history.csv", "checkpoints", "model", "model.tar.gz", "report.html",
+        "tensorboard", "predictions.csv", "rules.json", "debugger", "profiler",
+    }  # fmt: skip
+    assert {path.name for path in run.iterdir()} == expected
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics == result.metrics
+    assert metrics["images"] == {"train": 36, "valid": 18, "test": 18}
+    assert metrics["features"].keys() == {"computed", "reused", "engine", "precision"}
+    assert counted(result) == (EVERY, 0)
+    assert metrics["features"]["engine"] in ("openvino", "torch")
+    assert metrics["features"]["precision"] in ("fp32", "bf16")
+    assert set(metrics["seconds"]) == {"features", "training", "total"}
+    with (run / "history.csv").open() as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3"]
+    with tarfile.open(run / "model.tar.gz") as archive:
+        assert {"model.json", "model.safetensors", "code/dogbreeds/package/predictor.py"} <= set(archive.getnames())
+    assert f"{metrics['test/accuracy']:.4f}" in result.summary()
+
+
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_the_test_accuracy_is_the_one_of_the_packaged_handler(
+    engine: str, config: Compose, sample: Path, tmp_path: Path
+) -> None:
+    result = train(config(f"features.engine={engine}", "epochs=10"))
+    assert result.metrics["features"]["engine"] == engine
+    assert load_package(result.directory / "model")[0].engine == engine
+    assert accuracy_of_answers(result, sample, tmp_path) == result.metrics["test/accuracy"]
+    # It has learned something.
+    assert result.metrics["test/accuracy"] > 0.4
+
+
+def test_the_trunk_stays_bit_identical(config: Compose) -> None:
+    result = train(config("lr=0.1", "trainer.one_batch=true", "epochs=2"))
+    _, network = load_package(result.directory / "model")
+    backbone = load_backbone("squeezenet1_1", "random", 0)
+    trunk = torch.nn.Sequential(*list(network.trunk)[1:])
+    assert fingerprint(torch.nn.Sequential(*backbone.stages)) == fingerprint(trunk)
+
+
+def test_checkpoints_hold_no_trunk(config: Compose, tmp_path: Path) -> None:
+    train(config())
+    for name in ("best", "last"):
+        saved = torch.load(tmp_path / "run" / "checkpoints" / f"{name}.ckpt", weights_only=True)
+        assert saved["state_dict"]
+        assert not [key for key in saved["state_dict"] if key.startswith("trunk.")]
+
+
+@pytest.mark.parametrize("head", ["linear", "mlp"])
+def test_resuming_between_epochs_gives_the_uninterrupted_result(
+    head: str, config: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = (f"model.head={head}", "epochs=5", "schedule=cosine", "optimizer=adamw", "weight_decay=0.01")
+    whole = train(config(*settings, f"run_dir={tmp_path / 'whole'}"))
+
+    def killed(self: BreedClassifier) -> None:
+        if self.current_epoch == 2:
+            raise RuntimeError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(BreedClassifier, "on_train_epoch_start", killed)
+        with pytest.raises(RuntimeError, match="killed"):
+            train(config(*settings))
+    assert not (tmp_path / "run" / "metrics.json").exists()
+
+    resumed = train(load(OmegaConf.create({"resume": str(tmp_path / "run")}), [f"resume={tmp_path / 'run'}"]))
+    assert comparable(resumed.metrics) == comparable(whole.metrics)
+    assert counted(resumed) == (0, EVERY)
+    assert (tmp_path / "run" / RUN_CONFIG).is_file()
+    columns = ("epoch", "step", "train/loss", "val/loss")
+    rows = {}
+    for name in ("run", "whole"):
+        with (tmp_path / name / "history.csv").open() as file:
+            rows[name] = [[row[column] for column in columns] for row in csv.DictReader(file)]
+    assert rows["run"] == rows["whole"]
+
+
+def test_the_same_seed_gives_the_same_metrics(config: Compose, tmp_path: Path) -> None:
+    """Whether features are computed or found."""
+    results = [train(config(f"run_dir={tmp_path / name}", f"cache.dir={tmp_path / cache}")) for name, cache in RUNS]
+    assert [counted(result)[0] for result in results] == [EVERY, EVERY, 0]
+    assert comparable(results[0].metrics) == comparable(results[1].metrics) == comparable(results[2].metrics)
+
+
+RUNS = (("a", "one"), ("b", "another"), ("c", "one"))
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("model.class_weights=balanced", "optimizer=sgd"),
+        ("features.precision=fp32", "features.batch_size=5", "data.workers=1"),
+        ("model.head=mlp", "data.views=3", "schedule=cosine"),
+    ],
+    ids=lambda overrides: overrides[0],
+)
+def test_variants_run_through(overrides: tuple[str, ...], config: Compose) -> None:
+    result = train(config(*overrides))
+    assert 0 <= result.metrics["test/accuracy"] <= 1
+    assert not result.metrics["debug"]
+
+
+# --- features are computed once
+
+
+def test_a_second_run_computes_nothing_whatever_the_head_learns_with(config: Compose, tmp_path: Path) -> None:
+    assert counted(train(config())) == (EVERY, 0)
+    for number, overrides in enumerate(
+        [
+            (),
+            ("lr=0.03", "batch_size=7", "epochs=1", "optimizer=adamw"),
+            ("model.head=mlp", "model.class_weights=balanced", "epochs=1"),
+            ("features.batch_size=5", "data.workers=0", "epochs=1"),
+        ]
+    ):
+        assert counted(train(config(*overrides, f"run_dir={tmp_path / str(number)}"))) == (0, EVERY), overrides
+
+
+def test_another_seed_reuses_features_of_weights_that_it_does_not_draw(config: Compose, tmp_path: Path) -> None:
+    weights = tmp_path / "weights.pth"
+    torch.save(models.squeezenet1_1(weights=None).state_dict(), weights)
+    given = (f"model.weights={weights}", "trainer.one_batch=true", "epochs=1")
+    assert counted(train(config(*given))) == (36, 0)
+    # The split of a sample does not depend on the seed either.
+    assert counted(train(config(*given, "seed=1"))) == (0, 36)
+    # Random weights are others with another seed.
+    assert counted(train(config(*given[1:]))) == (36, 0)
+    assert counted(train(config(*given[1:], "seed=1"))) == (36, 0)
+
+
+def test_a_new_photo_and_a_changed_one_are_computed_alone(config: Compose, folder: Path) -> None:
+    here = f"data.dir={folder}"
+    train(config(here, "epochs=1"))
+    first, *others = photos_of(folder)
+    Image.open(others[0]).rotate(90).save(first.with_name("new.jpg"))
+    Image.open(others[1]).rotate(90).save(others[1])
+    assert counted(train(config(here, "epochs=1"))) == (2, EVERY - 1)
+    shutil.move(first, first.with_name("renamed.jpg"))
+    assert counted(train(config(here, "epochs=1"))) == (0, EVERY + 1)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "computed"),
+    [
+        ((), EVERY),
+        (("data.views=2", "features.engine=openvino"), EVERY + 2 * TRAIN),
+        (("model.unfreeze=fire9",), 2 * EVERY),
+    ],
+    ids=["vectors", "views", "tail"],
+)
+def test_prepared_features_leave_nothing_to_compute(
+    overrides: tuple[str, ...], computed: int, config: Compose, tmp_path: Path
+) -> None:
+    prepared = prepare_features(config(*overrides))
+    assert (prepared["computed"], prepared["reused"]) == (computed, 0)
+    assert not (tmp_path / "run").exists()
+    again = prepare_features(config(*overrides))
+    assert (again["computed"], again["reused"]) == (0, computed)
+    result = train(config(*overrides, "epochs=1"))
+    assert counted(result) == (0, computed)
+    assert {**prepared, "computed": 0, "reused": computed} == result.metrics["features"]
+
+
+def test_features_that_find_no_room_stop_the_run(config: Compose, tmp_path: Path) -> None:
+    with pytest.raises(CacheError, match=r"Raise cache\.max_gb"):
+        train(config("cache.max_gb=1e-6"))
+    assert not (tmp_path / "run" / "metrics.json").exists()
+
+
+def test_progress_says_the_rate_and_the_end(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moments = iter([100.0, 100.5, 106.0, 107.0, 110.0])
+    monkeypatch.setattr("time.monotonic", lambda: next(moments))
+    with caplog.at_level("INFO"):
+        said = _Log()
+        for done in (1, 30, 40, 50):
+            said(done, 50)
+    assert caplog.messages == ["features 30/50, 5 photos/s, 4 s left", "features 50/50, 5 photos/s"]
+
+
+# --- views
+
+
+def test_training_with_views(config: Compose, sample: Path, tmp_path: Path) -> None:
+    plain = train(config(f"run_dir={tmp_path / 'plain'}"))
+    result = train(config("data.views=2", "epochs=4"))
+    assert counted(result) == (2 * TRAIN, EVERY)
+    assert result.metrics["epochs"] == 4
+    # The exact reference stays that of the photos themselves.
+    references = [name for name in plain.metrics if name.startswith("reference/")]
+    assert {name: plain.metrics[name] for name in references} == {name: result.metrics[name] for name in references}
+    assert accuracy_of_answers(result, sample, tmp_path) == result.metrics["test/accuracy"]
+    more = train(config("data.views=3", "epochs=1", f"run_dir={tmp_path / 'more'}"))
+    assert counted(more) == (TRAIN, EVERY + 2 * TRAIN)
+
+
+def test_each_epoch_learns_from_the_next_view(config: Compose, tmp_path: Path) -> None:
+    losses = {}
+    for views in (0, 1, 2):
+        train(config(f"data.views={views}", "epochs=2", f"run_dir={tmp_path / str(views)}"))
+        with (tmp_path / str(views) / "history.csv").open() as file:
+            losses[views] = [row["train/loss"] for row in csv.DictReader(file)]
+    assert losses[0][0] != losses[1][0] == losses[2][0]
+    assert losses[1][1] != losses[2][1]
+
+
+# --- a tail
+
+
+def test_unfreezing_trains_the_tail_from_stored_activations(config: Compose, sample: Path, tmp_path: Path) -> None:
+    settings = ("model.unfreeze=fire9", "epochs=2", "lr=0.01", "model.unfreeze_lr_scale=0.1")
+    result = train(config(*settings))
+    assert counted(result) == (2 * EVERY, 0)
+    _, network = load_package(result.directory / "model")
+    before = dict(load_backbone("squeezenet1_1", "random", 0).stages.named_children())
+    after = dict(network.trunk.named_children()) | dict(network.tail.named_children())
+    changed = {name for name in before if fingerprint(before[name]) != fingerprint(after[name])}
+    assert changed == {"fire9"}
+    assert accuracy_of_answers(result, sample, tmp_path) == result.metrics["test/accuracy"]
+    again = train(config(*settings, f"run_dir={tmp_path / 'again'}"))
+    assert counted(again) == (0, 2 * EVERY)
+    assert comparable(again.metrics) == comparable(result.metrics)
+
+
+def test_the_trained_tail_answers_the_same_with_openvino(config: Compose, sample: Path, tmp_path: Path) -> None:
+    result = train(config("model.unfreeze=fire9", "epochs=1", "features.engine=openvino", "data.views=1"))
+    assert result.metrics["features"]["engine"] == "openvino"
+    assert accuracy_of_answers(result, sample, tmp_path) == result.metrics["test/accuracy"]
+
+
+# --- debugging
+
+
+def test_a_debugging_run_leaves_the_features_of_the_user_alone(config: Compose, tmp_path: Path) -> None:
+    assert Path(platformdirs.user_cache_dir("dogbreeds")) == Path(config("cache.dir=${user_cache:}").cache.dir)
+    user = Path(platformdirs.user_cache_dir("dogbreeds"))
+    before = sorted(user.rglob("*"))
+    result = train(config("trainer=debug"))
+    assert result.metrics["debug"] is True
+    assert "debugging run" in result.summary()
+    assert result.metrics["epochs"] == 1
+    assert set(result.metrics["images"].values()) == {12}
+    assert result.metrics["features"]["engine"] == "torch"
+    assert counted(result) == (36, 0)
+    assert sorted(user.rglob("*")) == before
+    assert not (tmp_path / "cache").exists()
+    assert (tmp_path / "run" / "cache").is_dir()
+
+
+# --- photos that cannot be read
+
+
+@pytest.mark.parametrize(
+    "damage", [truncate, lambda path: path.write_bytes(b"") and path], ids=["truncated", "empty"]
+)
+def test_a_photo_that_cannot_be_read_stops_the_run_or_is_skipped(damage: Any, config: Compose, folder: Path) -> None:
+    broken = photos_of(folder)[0]
+    damage(broken)
+    settings = (f"data.dir={folder}", "epochs=1")
+    for _ in range(2):
+        with pytest.raises(DataError, match=f"1 of 72 files(.|\\n)*{broken.name}(.|\\n)*on_bad_image=skip"):
+            train(config(*settings))
+    result = train(config(*settings, "data.on_bad_image=skip"))
+    assert result.metrics["unreadable"] == 1
+    assert result.metrics["images"] == {"train": TRAIN - 1, "valid": 18, "test": 18}
+    # A truncated photo is found when all others have been computed, which the next run makes use of.
+    assert counted(result) == ((0, EVERY - 1) if damage is truncate else (EVERY - 1, 0))
+
+
+def test_a_truncated_photo_is_skipped_under_every_view_and_cut(config: Compose, folder: Path) -> None:
+    truncate(photos_of(folder)[0])
+    truncate(photos_of(folder, "valid")[0])
+    settings = (f"data.dir={folder}", "epochs=1", "data.on_bad_image=skip", "data.views=2", "model.unfreeze=fire9")
+    result = train(config(*settings))
+    assert result.metrics["images"] == {"train": TRAIN - 1, "valid": 17, "test": 18}
+    assert counted(result) == (EVERY - 2 + 2 * (TRAIN - 1) + HELD_OUT - 1, 0)
+
+
+def test_a_photo_that_is_gone_when_it_is_needed(
+    config: Compose, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def removing(*arguments: Any, **settings: Any) -> Any:
+        photos_of(folder)[0].unlink()
+        return load_backbone(*arguments, **settings)
+
+    monkeypatch.setattr("dogbreeds.training.preparation.load_backbone", removing)
+    with pytest.raises(DataError, match="cannot be read any more"):
+        train(config(f"data.dir={folder}"))
+
+
+def test_photos_in_two_splits_are_reported(config: Compose, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    photo = next((folder / "train").rglob("*.jpg"))
+    shutil.copy(photo, folder / "test" / photo.parent.name / "again.jpg")
+    with caplog.at_level("INFO"):
+        result = train(config(f"data.dir={folder}"))
+    assert result.metrics["in_several_splits"] == 1
+    assert "again.jpg" in caplog.text
+    assert "in more than one split" in (result.directory / "report.html").read_text()
+
+
+def test_a_loss_that_is_never_finite_is_said(config: Compose) -> None:
+    with pytest.raises(UserError, match="never finite"):
+        train(config("optimizer=sgd", "lr=1e38"))
+
+
+def test_grayscale_photos_train(config: Compose, tmp_path: Path) -> None:
+    for split, breed, number in itertools.product(("train", "valid", "test"), ("a", "b"), range(3)):
+        path = tmp_path / "gray" / split / breed / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shade = 40 * number + (100 if breed == "a" else 0)
+        Image.new("L", (40, 30 + number), shade + len(split)).save(path)
+    result = train(config(f"data.dir={tmp_path / 'gray'}"))
+    assert result.metrics["images"]["train"] == 6
+
+
+@pytest.mark.photos
+def test_real_photos_reach_the_promised_accuracy(config: Compose, photos: Path, squeezenet_weights: Path) -> None:
+    """The whole grid of the systems that we replace: nowhere a collapse, and the default well above."""
+    real = (f"data.dir={photos}", f"model.weights={squeezenet_weights}")
+    accuracies = {}
+    for rate, batch, epochs in itertools.product((0.001, 0.01, 0.1), (128, 256, 512), (5, 10)):
+        result = train(config(*real, f"lr={rate}", f"batch_size={batch}", f"epochs={epochs}"))
+        assert counted(result)[0] == (0 if accuracies else 1500)
+        accuracies[rate, batch, epochs] = result.metrics["test/accuracy"]
+    assert accuracies[0.01, 256, 10] >= 0.78
+    assert min(accuracies.values()) >= 0.65, accuracies
+    assert statistics.mean(accuracies.values()) > 0.74, accuracies
