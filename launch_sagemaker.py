@@ -20,7 +20,7 @@ def main(cfg: DictConfig) -> None:
     elif cfg.attach is not None:
         print(commands.attach(settings, cfg.attach, places(cfg)))
     else:
-        print(commands.train(settings, load(cfg, list(HydraConfig.get().overrides.task), here=False)))
+        print(commands.train(settings, load(cfg, list(HydraConfig.get().overrides.task))))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ def main(cfg: DictConfig) -> None:
     if (cfg.run is None) == (cfg.runs is None):
         raise ConfigError("Give a run directory, run=<directory>, or several to compare, runs=<one>,<another>.")
     if cfg.run is not None:
-        from dogbreeds.debug.afterwards import report_again
+        from dogbreeds.training.watching import report_again
 
         print(report_again(Path(cfg.run)))
     else:

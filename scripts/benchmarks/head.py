@@ -12,8 +12,8 @@ from benchmarks.plain_loop import Size, module, new_head, plain_loop, vectors
 from benchmarks.settings import BenchSettings
 from benchmarks.table import Section
 from benchmarks.timing import paired, ratio, seconds_of
-from dogbreeds.package.package import Network
-from dogbreeds.threads import compute_threads
+from dogbreeds.machine import compute_threads
+from dogbreeds.model.network import Network
 from dogbreeds.training.fitting import fit, quieten
 
 _SIZE = Size(train=9025, valid=1000, width=2048, classes=10)

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from benchmarks.timing import seconds_of
 from dogbreeds.data.folders import BreedFolders
+from dogbreeds.machine import compute_threads
 from dogbreeds.model.head import Head, HeadShape
 from dogbreeds.schema import TrainConfig
-from dogbreeds.threads import compute_threads
 from dogbreeds.training.datamodule import BreedDataModule, Features
 
 

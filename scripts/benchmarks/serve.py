@@ -25,11 +25,12 @@ from dogbreeds.errors import UserError
 from dogbreeds.features.engines import available
 from dogbreeds.features.engines.reference import resolve_precision
 from dogbreeds.features.store.artefacts import Artefacts
+from dogbreeds.machine import compute_threads
 from dogbreeds.model.backbones import cut, load_backbone
 from dogbreeds.model.head import Head, HeadShape
-from dogbreeds.package.package import Description, Network, save_package
+from dogbreeds.model.network import Network
+from dogbreeds.package.package import Description, save_package
 from dogbreeds.package.predictor import Handler
-from dogbreeds.threads import compute_threads
 
 _BACKBONES = ("squeezenet1_1", "resnet50")
 _CLASSES = 133

@@ -12,8 +12,8 @@ from benchmarks.settings import BenchSettings
 from benchmarks.table import Section
 from benchmarks.timing import Times, paired, ratio
 from dogbreeds.data.layout import find_photos
+from dogbreeds.machine import compute_threads
 from dogbreeds.model.backbones import load_backbone
-from dogbreeds.threads import compute_threads
 
 _FEW, _MANY = 8, 32
 # Learning rates so near each other that all trials do the same work.

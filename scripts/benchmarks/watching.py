@@ -18,7 +18,7 @@ from benchmarks.table import Section
 from benchmarks.timing import Times, paired, ratio, seconds_of
 from dogbreeds.config import save
 from dogbreeds.debug.record import Facts
-from dogbreeds.package.package import Network
+from dogbreeds.model.network import Network
 from dogbreeds.run_directory import RUN_CONFIG
 from dogbreeds.schema import TrainConfig
 from dogbreeds.training.fitting import fit, quieten

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,12 +11,11 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
 from dogbreeds.data.layout import find_photos
-from dogbreeds.debug.hook_settings import check_smdebug
 from dogbreeds.errors import ConfigError
 from dogbreeds.files import replacing
 from dogbreeds.model.names import BACKBONES, WEIGHTS
 from dogbreeds.overrides import override
-from dogbreeds.run_directory import RUN_CONFIG
+from dogbreeds.run_directory import RUN_CONFIG, SEARCH_CONFIG
 from dogbreeds.schema import ModelConfig, SagemakerConfig, TrainConfig
 
 Settings = TypeVar("Settings")
@@ -32,15 +29,12 @@ ENGINES = ("auto", "openvino", "cuda", "torch")
 TRAINER_PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 ON_ISSUE = ("tell", "stop")
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
-SEARCH_CONFIG = "search.yaml"
-#: Names the tuning job that a multirun directory is of.
-TUNING_JOB = "tuning_job.json"
 _LARGEST_SEED = 2**32 - 1
 # What train.py reads and a run does not depend on.
 _OF_THE_COMMAND = ("best_of", "hpo", "hydra", "attach", "stop", "sagemaker")
 
 
-def load(composed: DictConfig, overrides: list[str], *, here: bool = True) -> TrainConfig:
+def load(composed: DictConfig, overrides: list[str]) -> TrainConfig:
     """Turns a composed config into a checked `TrainConfig`.
 
     With `resume=<run directory>` the run continues with the config it was started with, so that its result
@@ -49,7 +43,6 @@ def load(composed: DictConfig, overrides: list[str], *, here: bool = True) -> Tr
     Args:
         composed: What Hydra composed from conf/ and the command line.
         overrides: The command line's own overrides, to tell a change from a default.
-        here: The run will be on this machine, which must have what it needs.
 
     Raises:
         ConfigError: A setting is impossible, or `resume` does not name a run directory.
@@ -60,10 +53,7 @@ def load(composed: DictConfig, overrides: list[str], *, here: bool = True) -> Tr
     if own:
         raise ConfigError(f"{' '.join(own)} is for a search, which -m begins: python train.py -m {' '.join(own)}")
     if composed.resume is None:
-        config = check(_typed(composed))
-        if here and config.debugger.smdebug:
-            check_smdebug()
-        return config
+        return check(_typed(composed))
     directory = Path(composed.resume)
     others = [other for other in overrides if not other.startswith("resume=")]
     if others:
@@ -149,20 +139,6 @@ def places(composed: DictConfig) -> TrainConfig:
         ConfigError: It is no config.
     """
     return _typed(composed)
-
-
-def what_is_prepared(config: TrainConfig) -> str:
-    """Returns all that `training.preparation.prepare` depends on: runs with the same can share what it makes."""
-    model = config.model
-    needs = {
-        "data": asdict(config.data),
-        "features": asdict(config.features),
-        "backbone": [model.backbone, model.weights, model.unfreeze],
-        "random weights": config.seed if model.weights == "random" else None,
-        "accelerator": config.trainer.accelerator,
-        "one batch": config.batch_size if config.trainer.one_batch else None,
-    }
-    return json.dumps(needs, sort_keys=True)
 
 
 def read_yaml(path: Path) -> Any:

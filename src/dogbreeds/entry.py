@@ -112,7 +112,7 @@ def _arranged(arguments: list[str]) -> list[str]:
         return [*flags, *rest]
 
     from dogbreeds.hpo.leaderboard import best_overrides
-    from dogbreeds.hpo.space import value_of
+    from dogbreeds.overrides import value_of
 
     try:
         place = value_of(typed["best_of"].partition("=")[2])

@@ -6,7 +6,9 @@ import math
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 
 # What neither Hydra's override grammar nor a shell takes for anything else.
@@ -65,3 +67,8 @@ def _quoted(text: str) -> str:
     # Hydra's strings are OmegaConf's, which would look up what stands in ${}.
     literal = _INTERPOLATION.sub(lambda found: found[1] * 2 + "\\${", text)
     return QuotedString(literal, Quote.single).with_quotes()
+
+
+def value_of(text: str) -> Any:
+    """Returns what Hydra reads in a value that stands in an override."""
+    return OverridesParser.create().parse_override(f"value={text}").value()

@@ -19,3 +19,8 @@ STEPS = "profiler/steps.jsonl"
 PHASES = "profiler/phases.jsonl"
 OPERATORS = "profiler/operators.json"
 TRACE = "profiler/trace.json.gz"
+BEST = "best.yaml"
+LEADERBOARD = "leaderboard.csv"
+SEARCH_CONFIG = "search.yaml"
+#: Names the tuning job that a multirun directory is of.
+TUNING_JOB = "tuning_job.json"

@@ -10,7 +10,7 @@ import torch
 
 from dogbreeds.debug.record import EVAL, TRAIN, Facts, Row, Searched, read_record
 from dogbreeds.debug.statistics import describe
-from dogbreeds.lines import Appender
+from dogbreeds.files import Appender
 from dogbreeds.run_directory import RECORD
 
 

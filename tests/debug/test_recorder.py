@@ -14,7 +14,7 @@ from torch import nn
 from dogbreeds.debug.record import EVAL, TRAIN, Record, read_record
 from dogbreeds.debug.recorder import Recorder
 from dogbreeds.model.head import Head, HeadShape
-from dogbreeds.package.package import Network
+from dogbreeds.model.network import Network
 from tests.classifiers import small_classifier
 from tests.conftest import Compose
 

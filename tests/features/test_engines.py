@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from dogbreeds.data.images import Transform, UnreadableImageError, read_all
 from dogbreeds.errors import ConfigError, EngineError
-from dogbreeds.features.engines import Engine, available, build, candidates, lanes_of
+from dogbreeds.features.engines import available, build, candidates, lanes_of
+from dogbreeds.features.engines.engine import Engine
 from dogbreeds.features.extract import fill
 from dogbreeds.features.store.artefacts import Artefacts
 from dogbreeds.features.store.segments import ArrayKey, Layout

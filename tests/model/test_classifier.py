@@ -9,7 +9,7 @@ from torch import nn
 from dogbreeds.model.backbones import cut, load_backbone
 from dogbreeds.model.classifier import BreedClassifier
 from dogbreeds.model.head import Head, HeadShape
-from dogbreeds.package.package import Network
+from dogbreeds.model.network import Network
 from tests.classifiers import small_classifier
 
 

@@ -18,21 +18,19 @@ from dogbreeds.data.images import Transform
 from dogbreeds.errors import PackageError
 from dogbreeds.model.backbones import cut, load_backbone
 from dogbreeds.model.head import Head, HeadShape
+from dogbreeds.model.network import Network
 from dogbreeds.package.archive import archive_for
 from dogbreeds.package.package import (
-    CODE,
     DESCRIPTION,
     WEIGHTS,
     Description,
-    Network,
     load_package,
     read_description,
-    save_archive,
     save_package,
     write_description,
 )
 
-SERVED = {"config.yaml", "deployment.py", "code/inference.py", *(f"code/dogbreeds/{name}" for name in CODE)}
+SERVED = {"config.yaml", "deployment.py", "code/inference.py", "code/dogbreeds/package/predictor.py"}
 REQUIREMENTS = "code/requirements.txt"
 
 
@@ -81,11 +79,51 @@ def deployment(directory: Path) -> dict[str, Any]:
     return dict(found)
 
 
-def test_a_new_package_is_ready_for_a_machine_without_gpus(saved: Path, tmp_path: Path) -> None:
-    save_archive(saved, tmp_path / "saved.tar.gz")
-    archive_for(saved, tmp_path / "made.tar.gz", gpus=0, requirements=True)
-    assert (tmp_path / "saved.tar.gz").read_bytes() == (tmp_path / "made.tar.gz").read_bytes()
-    assert files(opened(tmp_path / "made.tar.gz")) == {DESCRIPTION, WEIGHTS, REQUIREMENTS, *SERVED}
+@pytest.fixture(scope="module")
+def archive(saved: Path) -> Path:
+    made = saved.parent / "model.tar.gz"
+    archive_for(saved, made, gpus=0, requirements=True)
+    return made
+
+
+def test_an_archive_holds_the_package_and_what_serves_it(saved: Path, archive: Path, tmp_path: Path) -> None:
+    with tarfile.open(archive, mode="r:gz") as tar:
+        members = tar.getmembers()
+        tar.extractall(tmp_path / "opened", filter="data")
+    names = {member.name for member in members}
+    assert {DESCRIPTION, WEIGHTS, REQUIREMENTS, *SERVED} <= names
+    assert all(name.startswith("code/dogbreeds/") for name in names - {DESCRIPTION, WEIGHTS, REQUIREMENTS, *SERVED})
+    assert all(
+        (member.uid, member.gid, member.uname, member.gname, member.mtime) == (0, 0, "", "", 0) for member in members
+    )
+    for name in files(saved):
+        assert (tmp_path / "opened" / name).read_bytes() == (saved / name).read_bytes()
+
+
+def test_the_same_package_gives_the_same_archive(archive: Path, package: Path, tmp_path: Path) -> None:
+    for number, path in enumerate(sorted(package.rglob("*"))):
+        os.utime(path, (number, number))
+        path.chmod(0o600 if number % 2 else 0o664)
+    (package / "__pycache__").mkdir()
+    (package / "__pycache__" / "errors.cpython-311.pyc").write_bytes(b"compiled")
+    archive_for(package, tmp_path / "another.tar.gz", gpus=0, requirements=True)
+    assert archive.read_bytes() == (tmp_path / "another.tar.gz").read_bytes()
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_an_interrupted_archive_is_not_published(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = tmp_path / "model.tar.gz"
+    archive.write_bytes(b"before")
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tarfile.TarFile, "add", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        archive_for(saved, archive, gpus=0, requirements=True)
+    assert archive.read_bytes() == b"before"
 
 
 def test_what_ray_reserves_is_what_the_machine_has(saved: Path, tmp_path: Path) -> None:
@@ -97,9 +135,10 @@ def test_what_ray_reserves_is_what_the_machine_has(saved: Path, tmp_path: Path) 
     assert found == {0: (1, 0), 1: (1, 1), 4: (4, 1)}
 
 
-def test_the_settings_are_the_documented_ones(saved: Path) -> None:
+def test_the_settings_are_the_documented_ones(archive: Path, tmp_path: Path) -> None:
     limits = pytest.importorskip("dogbreeds.serve.ray_answers", reason="Ray Serve is not installed")
-    found = deployment(saved)
+    shutil.copy(archive, tmp_path)
+    found = deployment(opened(tmp_path / archive.name))
     assert limits.ReplicaLimits(**found["user_config"]).body_bytes == 6_291_456
     # Ray refuses in plain text, and must not come first.
     assert found["max_ongoing_requests"] > found["user_config"]["open_photos"]
@@ -130,8 +169,7 @@ def test_openvino_is_installed_only_where_it_serves(
 
 
 def test_an_older_package_gets_todays_code_and_keeps_the_rest(package: Path, tmp_path: Path) -> None:
-    for name in ("config.yaml", "deployment.py", "code/inference.py", REQUIREMENTS):
-        (package / name).unlink()
+    (package / "code" / "dogbreeds").mkdir(parents=True)
     (package / "code" / "dogbreeds" / "errors.py").write_text("old", encoding="utf-8")
     (package / "code" / "dogbreeds" / "dropped.py").touch()
     (package / "examples").mkdir()
@@ -139,7 +177,8 @@ def test_an_older_package_gets_todays_code_and_keeps_the_rest(package: Path, tmp
     load_package(package)
     archive_for(package, tmp_path / "made.tar.gz", gpus=0, requirements=False)
     directory = opened(tmp_path / "made.tar.gz")
-    assert files(directory) == {DESCRIPTION, WEIGHTS, "examples/1.jpg", *SERVED}
+    assert {DESCRIPTION, WEIGHTS, "examples/1.jpg", *SERVED} <= files(directory)
+    assert "code/dogbreeds/dropped.py" not in files(directory)
     assert "class UserError" in (directory / "code" / "dogbreeds" / "errors.py").read_text(encoding="utf-8")
     before, after = (load_package(one)[1].head.state_dict() for one in (package, directory))
     assert all(torch.equal(before[name], tensor) for name, tensor in after.items())
@@ -147,20 +186,22 @@ def test_an_older_package_gets_todays_code_and_keeps_the_rest(package: Path, tmp
     assert (package / "code" / "dogbreeds" / "dropped.py").exists()
 
 
-def test_the_code_of_an_archive_wins_over_what_is_installed(saved: Path, tmp_path: Path) -> None:
+def test_the_code_of_an_archive_wins_over_what_is_installed(archive: Path, tmp_path: Path) -> None:
     pytest.importorskip("ray.serve", reason="Ray Serve is not installed")
+    shutil.copy(archive, tmp_path)
+    served = opened(tmp_path / archive.name)
     program = "import deployment, dogbreeds; print(dogbreeds.__file__, deployment.Classifier.package)"
     source = str(Path(dogbreeds.__file__).parents[1])
     said = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", program],
         # As `serve run` puts this directory first.
-        cwd=saved,
+        cwd=served,
         env={**os.environ, "PYTHONPATH": source, "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
         check=True,
     )
-    assert said.stdout.split() == [str(saved / "code" / "dogbreeds" / "__init__.py"), str(saved)]
+    assert said.stdout.split() == [str(served / "code" / "dogbreeds" / "__init__.py"), str(served)]
 
 
 def test_no_archive_is_made_of_what_is_no_package(package: Path, tmp_path: Path) -> None:

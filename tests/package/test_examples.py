@@ -8,11 +8,12 @@ import pytest
 from PIL import ExifTags, Image
 
 from dogbreeds.data.folders import BreedFolders, Photo
+from dogbreeds.data.layout import display_name
 from dogbreeds.errors import PackageError
 from dogbreeds.package.examples import DIRECTORY, LISTING, choose, load_examples, save_examples
 from dogbreeds.package.messages import as_json
 from dogbreeds.package.package import load_package
-from dogbreeds.package.predictor import Handler, display_name
+from dogbreeds.package.predictor import Handler
 from dogbreeds.serve.card import card
 from dogbreeds.training.run import train
 from tests.conftest import Compose

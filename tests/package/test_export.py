@@ -16,10 +16,11 @@ from dogbreeds.errors import ConfigError, DataError, UserError
 from dogbreeds.features.engines.cpu import import_openvino
 from dogbreeds.model.backbones import cut, load_backbone, transform_of
 from dogbreeds.model.head import Head, HeadShape
+from dogbreeds.model.network import Network
 from dogbreeds.package import export as export_module
 from dogbreeds.package.export import check_out, compare, export, usage
 from dogbreeds.package.export_formats import FORMATS
-from dogbreeds.package.package import Description, Network, save_package
+from dogbreeds.package.package import Description, save_package
 from dogbreeds.package.predictor import Handler
 
 CLASSES = ["001.Pug", "002.Épagneul_breton", "Samoyed"]

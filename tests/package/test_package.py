@@ -22,16 +22,15 @@ from dogbreeds.data.images import Transform
 from dogbreeds.errors import PackageError
 from dogbreeds.model.backbones import cut, load_backbone
 from dogbreeds.model.head import Head, HeadShape
+from dogbreeds.model.network import Network
 from dogbreeds.package import package as package_module
+from dogbreeds.package.archive import archive_for
 from dogbreeds.package.package import (
-    CODE,
     DESCRIPTION,
     FORMAT,
     WEIGHTS,
     Description,
-    Network,
     load_package,
-    save_archive,
     save_package,
     write_description,
 )
@@ -180,8 +179,7 @@ def test_a_loaded_network_is_ready_to_serve(saved: Path) -> None:
 
 def test_what_a_package_holds(saved: Path) -> None:
     files = {str(path.relative_to(saved)) for path in saved.rglob("*") if path.is_file()}
-    served = {"config.yaml", "deployment.py", "code/inference.py"}
-    assert files == {DESCRIPTION, WEIGHTS, *served, *(f"code/dogbreeds/{name}" for name in CODE)}
+    assert files == {DESCRIPTION, WEIGHTS}
     said = json.loads((saved / DESCRIPTION).read_text(encoding="utf-8"))
     assert said["format"] == FORMAT
     assert said["classes"] == CLASSES
@@ -206,13 +204,17 @@ def test_the_code_of_a_package_serves_alone(served: str, package: Path, tmp_path
     described, _ = load_package(package)
     described.engine = "openvino"
     write_description(package, described)
+    archive_for(package, tmp_path / "model.tar.gz", gpus=0, requirements=False)
+    served_from = tmp_path / "served"
+    with tarfile.open(tmp_path / "model.tar.gz") as tar:
+        tar.extractall(served_from, filter="data")
     pixels = np.random.default_rng(0).integers(0, 256, (80, 90, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "photo.png")
     source = Path(dogbreeds.__file__).parents[1]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     refused = [name for name in REFUSED if name != served]
     done = subprocess.run(
-        [sys.executable, "-c", SERVING, str(package), str(tmp_path / "photo.png"), str(source), *refused],
+        [sys.executable, "-c", SERVING, str(served_from), str(tmp_path / "photo.png"), str(source), *refused],
         env=environment | {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"},
         cwd=tmp_path,
         capture_output=True,
@@ -223,7 +225,7 @@ def test_the_code_of_a_package_serves_alone(served: str, package: Path, tmp_path
     said = json.loads(done.stdout)
     assert said["engine"] == served
     assert len(said["files"]) > 5
-    assert all(Path(file).is_relative_to(package / "code") for file in said["files"])
+    assert all(Path(file).is_relative_to(served_from / "code") for file in said["files"])
     handler = Handler.load(package, CPU)
     content = (tmp_path / "photo.png").read_bytes()
     torch.testing.assert_close(
@@ -264,7 +266,7 @@ def interrupted(*_: object, **__: object) -> None:
     raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("step", ["save_file", "write_description", "shutil.copyfile"])
+@pytest.mark.parametrize("step", ["save_file", "write_description"])
 def test_interrupted_saving_leaves_no_package(
     step: str, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -376,54 +378,3 @@ def test_without_weights(package: Path) -> None:
 def test_weights_that_do_not_fit_the_description(package: Path) -> None:
     write_description(package, description(head=HeadShape("linear", 512, 4)))
     assert "model.safetensors is missing or damaged" in refusal(package)
-
-
-# Archives
-
-
-def test_an_archive_holds_the_package_at_its_top(saved: Path, tmp_path: Path) -> None:
-    save_archive(saved, tmp_path / "model.tar.gz")
-    with tarfile.open(tmp_path / "model.tar.gz", mode="r:gz") as tar:
-        members = tar.getmembers()
-        tar.extractall(tmp_path / "opened", filter="data")
-    expected = {str(path.relative_to(saved)) for path in saved.rglob("*") if path.is_file()}
-    assert {member.name for member in members} == expected
-    assert all(
-        (member.uid, member.gid, member.uname, member.gname, member.mtime) == (0, 0, "", "", 0) for member in members
-    )
-    for name in expected:
-        assert (tmp_path / "opened" / name).read_bytes() == (saved / name).read_bytes()
-    handler = Handler.load(tmp_path / "opened", CPU)
-    assert torch.equal(handler.logits(images()), Handler.load(saved, CPU).logits(images()))
-
-
-def test_the_same_package_gives_the_same_archive(saved: Path, package: Path, tmp_path: Path) -> None:
-    for number, path in enumerate(sorted(package.rglob("*"))):
-        if path.is_file():
-            os.utime(path, (number, number))
-            path.chmod(0o600 if number % 2 else 0o664)
-    cache = package / "code" / "dogbreeds" / "__pycache__"
-    cache.mkdir()
-    (cache / "errors.cpython-311.pyc").write_bytes(b"compiled")
-    save_archive(saved, tmp_path / "one.tar.gz")
-    save_archive(package, tmp_path / "another.tar.gz")
-    assert (tmp_path / "one.tar.gz").read_bytes() == (tmp_path / "another.tar.gz").read_bytes()
-    assert not list(tmp_path.glob("*.partial"))
-
-
-def test_another_package_gives_another_archive(saved: Path, package: Path, tmp_path: Path) -> None:
-    write_description(package, description(temperature=9.0))
-    save_archive(saved, tmp_path / "one.tar.gz")
-    save_archive(package, tmp_path / "another.tar.gz")
-    assert (tmp_path / "one.tar.gz").read_bytes() != (tmp_path / "another.tar.gz").read_bytes()
-
-
-def test_an_interrupted_archive_is_not_published(
-    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    archive = tmp_path / "model.tar.gz"
-    archive.write_bytes(b"before")
-    monkeypatch.setattr(tarfile.TarFile, "add", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        save_archive(saved, archive)
-    assert archive.read_bytes() == b"before"

@@ -15,13 +15,15 @@ from PIL import Image
 from torch import Tensor, nn
 
 from dogbreeds.data.images import Transform, UnreadableImageError
+from dogbreeds.data.layout import display_name
 from dogbreeds.errors import DataError, PackageError
 from dogbreeds.model.backbones import cut, load_backbone
 from dogbreeds.model.head import Head, HeadShape
+from dogbreeds.model.network import Network
 from dogbreeds.package import predictor as handler_module
 from dogbreeds.package.messages import Ranked, Refused, as_json
-from dogbreeds.package.package import Description, Network, load_package, save_package, write_description
-from dogbreeds.package.predictor import Handler, display_name, input_fn, model_fn, output_fn, predict_fn
+from dogbreeds.package.package import Description, load_package, save_package, write_description
+from dogbreeds.package.predictor import Handler, input_fn, model_fn, output_fn, predict_fn
 from dogbreeds.serve.batch import find_images, rows
 
 CPU = torch.device("cpu")

@@ -17,7 +17,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from dogbreeds.serve.limits import Limits
+from dogbreeds.schema import Limits
 from tests.conftest import ROOT
 
 #: Seconds after which a test gives up on a server, however slow the machine.

@@ -11,9 +11,9 @@ import pytest
 from omegaconf import OmegaConf
 from starlette.types import Message
 
+from dogbreeds.schema import Limits
 from dogbreeds.serve import app as app_module
 from dogbreeds.serve.app import Application
-from dogbreeds.serve.limits import Limits
 from tests.conftest import ROOT
 from tests.package.test_predictor import FOUR, described
 from tests.serve.served import limits_of

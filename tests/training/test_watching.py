@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from dogbreeds.debug.afterwards import report_again
 from dogbreeds.debug.measurements import PARTS
 from dogbreeds.debug.pace import Pace
 from dogbreeds.debug.record import EVAL, TRAIN, Record, Row, read_record
@@ -23,6 +22,7 @@ from dogbreeds.errors import ConfigError
 from dogbreeds.run_directory import METRICS, OPERATORS, REPORT, RULES, TRACE
 from dogbreeds.training.fitting import NeverFiniteError
 from dogbreeds.training.run import train
+from dogbreeds.training.watching import report_again
 from tests.conftest import Compose
 
 

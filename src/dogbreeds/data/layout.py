@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from dogbreeds.errors import DataError
@@ -47,3 +48,8 @@ def _image_files(directory: Path) -> list[Path]:
         for path in sorted(folder.iterdir())
         if path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
     ]
+
+
+def display_name(folder: str) -> str:
+    """Returns a class folder's name as people read it: `001.German_shepherd` becomes `German shepherd`."""
+    return re.sub(r"^\d+\.", "", folder).replace("_", " ")

@@ -5,6 +5,7 @@ One JSON line per recorded step. A line that was torn by a crash is left out whe
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -12,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dogbreeds.debug.measurements import Measurements, Phase, Sample, StepTimes
-from dogbreeds.files import write_text
-from dogbreeds.lines import whole_lines
+from dogbreeds.files import whole_lines, write_text
 from dogbreeds.run_directory import FACTS, METRICS, PHASES, RECORD, STEPS, SYSTEM
 
 TRAIN, EVAL = "train", "eval"
@@ -227,3 +227,9 @@ def read_record(run_dir: Path) -> Record:
             [Phase.parsed(line) for line in whole_lines(run_dir / PHASES)],
         ),
     )
+
+
+def read_history(path: Path) -> list[dict[str, float]]:
+    """Returns the rows of a history.csv, one for each epoch."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]

@@ -27,7 +27,7 @@ from dogbreeds.debug.record import (
     read_rows,
 )
 from dogbreeds.debug.statistics import describe, sample
-from dogbreeds.lines import Appender
+from dogbreeds.files import Appender
 from dogbreeds.model.classifier import BreedClassifier
 from dogbreeds.run_directory import RECORD
 

@@ -13,7 +13,7 @@ import torch
 from torch.optim import Optimizer
 
 from dogbreeds.debug.measurements import PARTS, Phase, StepTimes
-from dogbreeds.lines import Appender, whole_lines
+from dogbreeds.files import Appender, whole_lines
 from dogbreeds.model.classifier import BreedClassifier
 from dogbreeds.run_directory import PHASES, STEPS
 

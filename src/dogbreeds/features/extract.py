@@ -18,7 +18,7 @@ from torch import Tensor
 from dogbreeds.data.images import Transform, UnreadableImageError
 from dogbreeds.data.views import read_view
 from dogbreeds.errors import CacheError, DataError
-from dogbreeds.features.engines import Engine
+from dogbreeds.features.engines.engine import Engine
 from dogbreeds.features.store.array import FeatureArray
 
 log = logging.getLogger(__name__)

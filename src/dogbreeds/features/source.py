@@ -12,7 +12,8 @@ import torch
 from dogbreeds.data.images import DECODING
 from dogbreeds.data.views import view_name
 from dogbreeds.errors import CacheError, EngineError
-from dogbreeds.features.engines import ENGINES, Engine, available, build, candidates, choose, lanes_of
+from dogbreeds.features.engines import ENGINES, available, build, candidates, choose, lanes_of
+from dogbreeds.features.engines.engine import Engine
 from dogbreeds.features.extract import fill
 from dogbreeds.features.store.array import FeatureArray
 from dogbreeds.features.store.segments import ArrayKey, Layout, StoredRows

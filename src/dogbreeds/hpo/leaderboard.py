@@ -17,11 +17,9 @@ from dogbreeds.files import replacing, write_text
 from dogbreeds.hpo.settings import Objective
 from dogbreeds.hpo.space import Values
 from dogbreeds.overrides import override
-from dogbreeds.run_directory import REPORT
+from dogbreeds.run_directory import BEST, LEADERBOARD, REPORT
 
 FINISHED, PRUNED, FAILED, NAN, INTERRUPTED = "finished", "pruned", "failed", "nan", "interrupted"
-BEST = "best.yaml"
-LEADERBOARD = "leaderboard.csv"
 _SHOWN_METRICS = ("val/loss", "val/accuracy")
 
 

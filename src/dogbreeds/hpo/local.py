@@ -15,18 +15,7 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from dogbreeds.errors import UserError
-from dogbreeds.hpo.leaderboard import (
-    BEST,
-    FAILED,
-    FINISHED,
-    INTERRUPTED,
-    LEADERBOARD,
-    NAN,
-    PRUNED,
-    Entry,
-    Leaderboard,
-    save_best,
-)
+from dogbreeds.hpo.leaderboard import FAILED, FINISHED, INTERRUPTED, NAN, PRUNED, Entry, Leaderboard, save_best
 from dogbreeds.hpo.optuna_engine import OptunaEngine
 from dogbreeds.hpo.page import build_search_page
 from dogbreeds.hpo.plan import Plan
@@ -35,7 +24,7 @@ from dogbreeds.hpo.screen import Screen
 from dogbreeds.hpo.space import Values
 from dogbreeds.hpo.trial import package_trial, run_trial
 from dogbreeds.overrides import override
-from dogbreeds.run_directory import REPORT
+from dogbreeds.run_directory import BEST, LEADERBOARD, REPORT
 from dogbreeds.training.fitting import Interrupted, NeverFiniteError, quieten
 from dogbreeds.training.preparation import Preparations
 from dogbreeds.training.run import open_store

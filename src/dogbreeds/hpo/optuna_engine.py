@@ -18,11 +18,11 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from dogbreeds.errors import UserError
+from dogbreeds.files import drop_torn_line
 from dogbreeds.hpo.leaderboard import FINISHED, INTERRUPTED, NAN, PRUNED, Entry
 from dogbreeds.hpo.rendering import decode, distributions, encode
 from dogbreeds.hpo.settings import Objective
 from dogbreeds.hpo.space import Space, Values
-from dogbreeds.lines import drop_torn_line
 from dogbreeds.schema import SearchConfig
 
 STORAGE = "optuna.log"

@@ -12,17 +12,17 @@ import plotly.graph_objects as go
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import TrialState, create_trial
 
+from dogbreeds.debug.record import read_history
 from dogbreeds.hpo.leaderboard import FINISHED, Entry, Leaderboard
 from dogbreeds.hpo.rendering import distributions
 from dogbreeds.hpo.screen import shown
-from dogbreeds.hpo.space import Choice, Space, value_of
-from dogbreeds.overrides import override
+from dogbreeds.hpo.space import Choice, Space
+from dogbreeds.overrides import override, value_of
 from dogbreeds.report.chart import ACCENT, SOFT, WARM, Chart, Figure, Trace, chart, figure, label, line
 from dogbreeds.report.formats import counted, duration
 from dogbreeds.report.page import write_page
 from dogbreeds.report.sections.numbers import Number
 from dogbreeds.run_directory import HISTORY
-from dogbreeds.training.history import read_history
 
 PAGE = "search.html"
 _REFERENCES = {

@@ -11,11 +11,13 @@ from hydra.core.config_loader import ConfigLoader
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dogbreeds.config import check_photos, trial, what_is_prepared
+from dogbreeds.config import check_photos, trial
 from dogbreeds.errors import ConfigError
 from dogbreeds.hpo.settings import GROUPS, check_search, searchable
-from dogbreeds.hpo.space import Choice, Dimension, Interval, Space, Values, parse, value_of
+from dogbreeds.hpo.space import Choice, Dimension, Interval, Space, Values, parse
+from dogbreeds.overrides import value_of
 from dogbreeds.schema import SearchConfig, TrainConfig, key_types
+from dogbreeds.training.preparation import preparation_key
 
 #: Composes a config from overrides without sweeps.
 Compose = Callable[[Sequence[str]], DictConfig]
@@ -79,7 +81,7 @@ class Plan:
     @property
     def prepares_once(self) -> bool:
         """Whether all trials need the same photos, backbone and features."""
-        return len({what_is_prepared(config) for config in self.corners}) == 1
+        return len({preparation_key(config) for config in self.corners}) == 1
 
     @property
     def debug(self) -> bool:
@@ -159,7 +161,7 @@ class Plan:
         return point
 
     def _least_often_first(self, points: Sequence[Values]) -> Space:
-        needs = [what_is_prepared(config) for config in self.corners]
+        needs = [preparation_key(config) for config in self.corners]
         changing = {
             name
             for point, need in zip(points, needs, strict=True)

@@ -11,11 +11,12 @@ from typing import Any
 from hydra.core.config_loader import ConfigLoader
 from omegaconf import OmegaConf
 
-from dogbreeds.config import SEARCH_CONFIG, TUNING_JOB, read_yaml
+from dogbreeds.config import read_yaml
 from dogbreeds.errors import ConfigError
 from dogbreeds.files import write_text
 from dogbreeds.hpo.plan import Compose, Plan
 from dogbreeds.overrides import override
+from dogbreeds.run_directory import SEARCH_CONFIG, TUNING_JOB
 
 _TRIALS = "hpo.trials="
 

@@ -25,6 +25,7 @@ from hydra.core.override_parser.types import (
 from hydra.errors import HydraException
 
 from dogbreeds.errors import ConfigError, did_you_mean
+from dogbreeds.overrides import value_of
 
 _TAGS = ("linear", "log")
 _ORDERED = "ordered"
@@ -211,11 +212,6 @@ def _refuse_tags(tags: set[str], allowed: Sequence[str], text: str) -> None:
     other = sorted(tags - set(allowed))
     if other:
         raise ConfigError(f"{text}: the tag '{other[0]}' means nothing here. It may be {' or '.join(allowed)}.")
-
-
-def value_of(text: str) -> Any:
-    """Returns what Hydra reads in a value that stands in an override."""
-    return OverridesParser.create().parse_override(f"value={text}").value()
 
 
 def _count(dimension: Dimension) -> float:

@@ -12,11 +12,11 @@ from dogbreeds.debug.catalogue import watching_rules
 from dogbreeds.debug.record import Record, Searched
 from dogbreeds.debug.watch import Judge
 from dogbreeds.hpo.space import Interval, Space, Values
+from dogbreeds.machine import compute_threads
 from dogbreeds.package.package import load_state, save_state
 from dogbreeds.package.predictor import Handler
 from dogbreeds.run_directory import METRICS, PREDICTIONS, RUN_CONFIG
 from dogbreeds.schema import TrainConfig
-from dogbreeds.threads import compute_threads
 from dogbreeds.training.evaluation import answers, describe, facts, known_before, save_predictions
 from dogbreeds.training.fitting import Report, threads_of
 from dogbreeds.training.preparation import Preparations, Prepared

@@ -15,7 +15,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 # Only backbones need torchvision; what trains on features does without.
 if TYPE_CHECKING:
-    from dogbreeds.package.package import Network
+    from dogbreeds.model.network import Network
 
 Batch = tuple[Tensor, Tensor]
 

@@ -13,7 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from dogbreeds.threads import compute_threads
+from dogbreeds.machine import compute_threads
 
 #: L2 strengths, in units of the mean cross-entropy per photo; around the optimum on 900 to 9,025 photos.
 STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)

@@ -18,9 +18,10 @@ from PIL import Image
 
 from dogbreeds.data.folders import BreedFolders, Photo
 from dogbreeds.data.images import UnreadableImageError, decode
+from dogbreeds.data.layout import display_name
 from dogbreeds.errors import PackageError
 from dogbreeds.package.messages import as_json
-from dogbreeds.package.predictor import Handler, display_name
+from dogbreeds.package.predictor import Handler
 
 DIRECTORY = "examples"
 LISTING = "examples.json"

@@ -20,12 +20,14 @@ from torch import Tensor, nn
 
 import dogbreeds
 from dogbreeds.data.images import UnreadableImageError
+from dogbreeds.data.layout import display_name
 from dogbreeds.errors import ConfigError, DataError, UserError
 from dogbreeds.features.engines.reference import as_stored
 from dogbreeds.files import check_place
+from dogbreeds.model.network import Network
 from dogbreeds.package.export_formats import FORMATS, INPUT, OUTPUT, Array, Run
-from dogbreeds.package.package import Description, Network, load_package
-from dogbreeds.package.predictor import Handler, display_name
+from dogbreeds.package.package import Description, load_package
+from dogbreeds.package.predictor import Handler
 
 #: How far a probability may be from the package's own, in fp32. Trunks that feed a trained tail round their
 #: activations to half precision, which another runtime may do one way or the other.

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from dogbreeds.config import read_yaml
 from dogbreeds.errors import PackageError
-from dogbreeds.hpo.leaderboard import BEST
 from dogbreeds.model.names import DESCRIPTION
+from dogbreeds.run_directory import BEST
 
 _MODEL = "model"
 

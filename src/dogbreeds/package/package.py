@@ -18,8 +18,6 @@ import torch
 import torchvision
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
-from torchvision.ops import StochasticDepth
 
 import dogbreeds
 from dogbreeds.data.images import Transform
@@ -28,38 +26,12 @@ from dogbreeds.files import replacing, write_text
 from dogbreeds.model.backbones import architecture, cut
 from dogbreeds.model.head import Head, HeadShape
 from dogbreeds.model.names import DESCRIPTION
-from dogbreeds.tarballs import pack
+from dogbreeds.model.network import Network
 
 FORMAT = 2
 WEIGHTS = "model.safetensors"
 #: The parts of a network.
 PARTS = ("trunk", "tail", "head")
-#: The modules that a package carries, relative to the package `dogbreeds`.
-CODE = (
-    "__init__.py",
-    "errors.py",
-    "files.py",
-    "tarballs.py",
-    "data/__init__.py",
-    "data/images.py",
-    "features/__init__.py",
-    "features/engines/__init__.py",
-    "features/engines/cpu.py",
-    "features/engines/cuda.py",
-    "features/engines/reference.py",
-    "model/__init__.py",
-    "model/names.py",
-    "model/backbones.py",
-    "model/head.py",
-    "package/__init__.py",
-    "package/messages.py",
-    "package/package.py",
-    "package/predictor.py",
-    "serve/__init__.py",
-    "serve/ray_answers.py",
-    "serve/ray_app.py",
-    "serve/receiving.py",
-)
 
 
 @dataclass
@@ -113,21 +85,6 @@ class Description:
         return cls(**known)
 
 
-@dataclass(frozen=True)
-class Network:
-    """The three parts of a classifier: `head(tail(trunk(images)))`."""
-
-    trunk: nn.Sequential
-    tail: nn.Sequential
-    head: Head
-
-    @property
-    def draws(self) -> bool:
-        """Whether tail or head leave something out at random while they train."""
-        trained = (*self.tail.modules(), *self.head.modules())
-        return any(isinstance(module, nn.Dropout | StochasticDepth) and module.p > 0 for module in trained)
-
-
 def save_package(directory: Path, description: Description, network: Network) -> None:
     """Writes a package; `directory` appears only when it is whole."""
     partial = directory.with_name(f"{directory.name}.partial")
@@ -140,16 +97,6 @@ def save_package(directory: Path, description: Description, network: Network) ->
     }
     save_state(partial / WEIGHTS, network, PARTS)
     write_description(partial, description)
-    # Not among the code of a package, which need not make others.
-    from dogbreeds.package.archive import serving_files
-
-    for name, content in serving_files(description, gpus=0, requirements=True).items():
-        target = partial / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(content, Path):
-            shutil.copyfile(content, target)
-        else:
-            target.write_bytes(content)
     shutil.rmtree(directory, ignore_errors=True)
     partial.rename(directory)
 
@@ -219,14 +166,6 @@ def read_description(directory: Path) -> Description:
         return Description.from_json(values)
     except (ValueError, KeyError, TypeError) as error:
         raise PackageError(f"{path} is damaged: {error!r}") from error
-
-
-def save_archive(package: Path, archive: Path) -> None:
-    """Packs a package as SageMaker expects it: its content at the top of a .tar.gz.
-
-    Weights do not compress, so nothing is compressed.
-    """
-    pack(archive, files_of(package), level=0)
 
 
 def files_of(package: Path) -> dict[str, Path]:

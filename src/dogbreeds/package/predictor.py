@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,21 +12,19 @@ import torch
 from torch import Tensor
 
 from dogbreeds.data.images import UnreadableImageError
+from dogbreeds.data.layout import display_name
 from dogbreeds.errors import EngineError
-from dogbreeds.features.engines import Engine, Keeper, available, batch_when_serving, build, lanes_of
+from dogbreeds.features.engines import available, batch_when_serving, build, lanes_of
+from dogbreeds.features.engines.engine import Engine, Keeper
 from dogbreeds.model.backbones import fingerprint
+from dogbreeds.model.network import Network
 from dogbreeds.package.messages import Question, Ranked, answer_to, question_of
-from dogbreeds.package.package import Description, Network, load_package
+from dogbreeds.package.package import Description, load_package
 
 log = logging.getLogger(__name__)
 
 TOP = 5
 _BATCH_SIZE = 32
-
-
-def display_name(folder: str) -> str:
-    """Returns a class folder's name as people read it: `001.German_shepherd` becomes `German shepherd`."""
-    return re.sub(r"^\d+\.", "", folder).replace("_", " ")
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from dogbreeds.config import read_yaml
-from dogbreeds.debug.record import Record, read_record
+from dogbreeds.data.layout import display_name
+from dogbreeds.debug.record import Record, read_history, read_record
 from dogbreeds.debug.rules.verdict import ISSUES
 from dogbreeds.errors import UserError
-from dogbreeds.package.predictor import display_name
 from dogbreeds.run_directory import HISTORY, OPERATORS, PREDICTIONS, RULES, RUN_CONFIG
-from dogbreeds.training.history import read_history
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,10 @@ from typing import Any
 
 from dogbreeds.config import load_saved, save
 from dogbreeds.errors import ConfigError, UserError
-from dogbreeds.hpo.leaderboard import LEADERBOARD
 from dogbreeds.hpo.plan import Plan
 from dogbreeds.overrides import override
 from dogbreeds.report.build import build_report
-from dogbreeds.run_directory import METRICS, RUN_CONFIG
+from dogbreeds.run_directory import LEADERBOARD, METRICS, RUN_CONFIG
 from dogbreeds.sagemaker.launch.follow import describe, is_tuning_job, summary
 from dogbreeds.sagemaker.launch.launcher import Launcher
 from dogbreeds.sagemaker.launch.one_job import search_in_one_job

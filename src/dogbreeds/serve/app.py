@@ -19,12 +19,12 @@ from starlette.types import Receive, Scope, Send
 from dogbreeds.package.examples import DIRECTORY, load_examples
 from dogbreeds.package.messages import JSON, Refused, answer_to, check_accept, question_of
 from dogbreeds.package.predictor import Handler
+from dogbreeds.schema import Limits
 from dogbreeds.serve import metrics as measured
 from dogbreeds.serve.batching import Answer, Batcher
 from dogbreeds.serve.card import card
 from dogbreeds.serve.edge import INVOCATIONS, Edge
 from dogbreeds.serve.intake import Intake
-from dogbreeds.serve.limits import Limits
 from dogbreeds.serve.metrics import Metrics
 from dogbreeds.serve.receiving import ClientGoneError
 

@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from dogbreeds.data.layout import display_name
 from dogbreeds.package.package import Description
-from dogbreeds.package.predictor import display_name
 
 _SCORES = ("accuracy", "top5_accuracy", "macro_f1", "loss", "calibration_error", "calibration_error_uncalibrated")
 

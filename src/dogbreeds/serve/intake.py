@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from starlette.types import Receive
 
 from dogbreeds.package.messages import Refused
-from dogbreeds.serve.limits import Limits
+from dogbreeds.schema import Limits
 from dogbreeds.serve.receiving import received
 
 

@@ -12,8 +12,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from dogbreeds.package.messages import Refused
+from dogbreeds.schema import Limits
 from dogbreeds.serve.edge import LINGER_SECONDS
-from dogbreeds.serve.limits import Limits
 
 # A request may be on its way when the server begins to stop; who is then idle is given this many seconds.
 _LAST_CHANCE_SECONDS = 0.5

@@ -21,8 +21,8 @@ from PIL import Image
 from dogbreeds.errors import ConfigError
 from dogbreeds.features.store.artefacts import Artefacts
 from dogbreeds.package.predictor import Handler
+from dogbreeds.schema import Limits
 from dogbreeds.serve.app import Application
-from dogbreeds.serve.limits import Limits
 from dogbreeds.serve.protocol import LimitedProtocol
 
 log = logging.getLogger(__name__)

@@ -17,7 +17,8 @@ from dogbreeds.debug.record import Facts, Searched
 from dogbreeds.files import replacing
 from dogbreeds.machine import machine, versions
 from dogbreeds.model.metrics import evaluate, fit_temperature
-from dogbreeds.package.package import Description, Network
+from dogbreeds.model.network import Network
+from dogbreeds.package.package import Description
 from dogbreeds.package.predictor import Handler
 from dogbreeds.schema import TrainConfig
 from dogbreeds.training.datamodule import Features

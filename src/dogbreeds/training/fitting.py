@@ -27,13 +27,13 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
 from dogbreeds.errors import ConfigError, UserError
+from dogbreeds.machine import compute_threads
 from dogbreeds.model.classifier import BreedClassifier
 from dogbreeds.model.exact import ExactPath
 from dogbreeds.model.metrics import evaluate
-from dogbreeds.package.package import Network
+from dogbreeds.model.network import Network
 from dogbreeds.run_directory import CHECKPOINTS, HISTORY
 from dogbreeds.schema import TrainConfig
-from dogbreeds.threads import compute_threads
 from dogbreeds.training.datamodule import BreedDataModule, Features
 from dogbreeds.training.history import COLUMNS, History
 

@@ -82,9 +82,3 @@ class History(pl.Callback):
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
             writer.writerows(self.rows)
-
-
-def read_history(path: Path) -> list[dict[str, float]]:
-    """Returns the rows of a history.csv, one for each epoch."""
-    with path.open(newline="", encoding="utf-8") as file:
-        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import copy
+import json
 import logging
 from collections import OrderedDict
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from dogbreeds.config import what_is_prepared
 from dogbreeds.debug.timeline import Phases
 from dogbreeds.features.store.store import FeatureStore
 from dogbreeds.model.backbones import Backbone, cut, load_backbone
 from dogbreeds.model.exact import ExactPath
 from dogbreeds.model.head import Head, HeadShape
-from dogbreeds.package.package import Network
+from dogbreeds.model.network import Network
 from dogbreeds.schema import TrainConfig
 from dogbreeds.training.datamodule import BreedDataModule
 from dogbreeds.training.features import RunFeatures, obtain
@@ -156,13 +156,27 @@ class Preparations:
         Raises:
             UserError: The data or the weights cannot be used; the message says why.
         """
-        key = what_is_prepared(config)
+        key = preparation_key(config)
         if key not in self._prepared:
             prepared = prepare(config, self._store, Phases())
             # Also under the config that a trial saves.
-            self._prepared[what_is_prepared(prepared.decided(config))] = prepared
+            self._prepared[preparation_key(prepared.decided(config))] = prepared
             self._prepared[key] = prepared
         self._prepared.move_to_end(key)
         while len({id(prepared) for prepared in self._prepared.values()}) > _KEPT:
             self._prepared.popitem(last=False)
         return self._prepared[key]
+
+
+def preparation_key(config: TrainConfig) -> str:
+    """Returns all that `training.preparation.prepare` depends on: runs with the same can share what it makes."""
+    model = config.model
+    needs = {
+        "data": asdict(config.data),
+        "features": asdict(config.features),
+        "backbone": [model.backbone, model.weights, model.unfreeze],
+        "random weights": config.seed if model.weights == "random" else None,
+        "accelerator": config.trainer.accelerator,
+        "one batch": config.batch_size if config.trainer.one_batch else None,
+    }
+    return json.dumps(needs, sort_keys=True)

@@ -13,12 +13,15 @@ from pytorch_lightning.callbacks import Callback
 
 from dogbreeds.config import save
 from dogbreeds.debug.catalogue import Judgement, issues, verdict_of
+from dogbreeds.debug.hook_settings import check_smdebug
 from dogbreeds.debug.timeline import Phases
 from dogbreeds.features.store.artefacts import Artefacts
 from dogbreeds.features.store.store import FeatureStore
 from dogbreeds.files import write_text
+from dogbreeds.model.network import Network
+from dogbreeds.package.archive import archive_for
 from dogbreeds.package.examples import choose, save_examples
-from dogbreeds.package.package import Network, save_archive, save_package, write_description
+from dogbreeds.package.package import save_package, write_description
 from dogbreeds.package.predictor import Handler
 from dogbreeds.report.build import build_report
 from dogbreeds.run_directory import METRICS, PREDICTIONS, REPORT, RUN_CONFIG
@@ -82,6 +85,8 @@ def train(config: TrainConfig, began: float | None = None, callbacks: Sequence[C
         UserError: The data or the weights cannot be used; the message says why.
     """
     began = time.time() if began is None else began
+    if config.debugger.smdebug:
+        check_smdebug()
     quieten()
     run_dir = Path(config.run_dir)
     save(config, run_dir / RUN_CONFIG)
@@ -104,7 +109,7 @@ def train(config: TrainConfig, began: float | None = None, callbacks: Sequence[C
         save_predictions(run_dir / PREDICTIONS, prepared.data.folders, found.probabilities)
         with phase("package"):
             add_examples(run_dir, config, prepared, handler)
-            save_archive(run_dir / "model", run_dir / "model.tar.gz")
+            archive_for(run_dir / "model", run_dir / "model.tar.gz", gpus=0, requirements=True)
         metrics["seconds"] = seconds(debugger.phases, began)
         judgements = debugger.finish(metrics)
     return complete(run_dir, metrics, judgements)

@@ -12,18 +12,20 @@ from typing import Any, Self
 
 from pytorch_lightning.callbacks import Callback
 
-from dogbreeds.debug.catalogue import Judgement, watching_rules
+from dogbreeds.config import load_saved
+from dogbreeds.debug.catalogue import Judgement, verdict_of, watching_rules
 from dogbreeds.debug.hook import SmdebugHook
 from dogbreeds.debug.measurements import START_UP, Measurements, Phase
-from dogbreeds.debug.record import Facts, Record
+from dogbreeds.debug.record import Facts, Record, read_record
 from dogbreeds.debug.recorder import Recorder
 from dogbreeds.debug.rules.classes import StalledTrainingRule
 from dogbreeds.debug.system import SystemSampler
 from dogbreeds.debug.timeline import Phases, StepTimeline
 from dogbreeds.debug.trace import Tracer
 from dogbreeds.debug.watch import Judge, StallWatch, Watch
+from dogbreeds.errors import ConfigError
 from dogbreeds.report.build import build_report
-from dogbreeds.run_directory import SYSTEM, TENSORS
+from dogbreeds.run_directory import RUN_CONFIG, SYSTEM, TENSORS
 from dogbreeds.schema import TrainConfig
 
 log = logging.getLogger(__name__)
@@ -113,3 +115,20 @@ class Debugger:
         """Returns what the rules say of the whole run."""
         self._record.metrics = metrics
         return self._judge.look(running=False)
+
+
+def report_again(run_dir: Path) -> str:
+    """Judges what a run recorded by the rules of its config, and builds its report.
+
+    Returns:
+        What to print: the verdict, and where the report is.
+
+    Raises:
+        ConfigError: It is no run directory.
+    """
+    saved = run_dir / RUN_CONFIG
+    if not saved.is_file():
+        raise ConfigError(f"run={run_dir}: no {RUN_CONFIG} there, so it is not a run directory of train.py.")
+    rules = watching_rules(load_saved(saved).debugger)
+    judgements = Judge(run_dir, read_record(run_dir), rules).look(running=False)
+    return f"rules  {verdict_of(judgements)}\nreport {build_report(run_dir)}"

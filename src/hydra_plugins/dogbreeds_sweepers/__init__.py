@@ -53,9 +53,9 @@ class LocalSearch(Sweeper):
         self._search(plan, directory)
 
     def _search(self, plan: Plan, directory: Path) -> None:
-        from dogbreeds.config import TUNING_JOB
         from dogbreeds.hpo.local import search
         from dogbreeds.overrides import override
+        from dogbreeds.run_directory import TUNING_JOB
 
         if (directory / TUNING_JOB).is_file():
             again = f"python launch_sagemaker.py -m {override('resume', directory)}"

@@ -15,6 +15,7 @@ import torch
 from omegaconf import OmegaConf
 from torchvision.models import squeezenet1_1
 
+from dogbreeds.debug.record import read_history
 from dogbreeds.errors import ConfigError, UserError
 from dogbreeds.sagemaker.job import main as container
 from dogbreeds.sagemaker.job.environment import Surroundings, together
@@ -22,7 +23,6 @@ from dogbreeds.sagemaker.protocol.hyperparameters import encode
 from dogbreeds.sagemaker.protocol.inputs import outgoing
 from dogbreeds.sagemaker.protocol.task import FEATURES, SEARCH, TRAIN, TRIAL, Task
 from dogbreeds.schema import TrainConfig
-from dogbreeds.training.history import read_history
 from dogbreeds.training.run import train
 from tests.conftest import Compose
 from tests.sagemaker.job.opt_ml import OptMl, kill

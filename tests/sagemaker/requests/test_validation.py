@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from dogbreeds.errors import ConfigError
 from dogbreeds.hpo.settings import Objective, searchable
 from dogbreeds.hpo.space import parse
+from dogbreeds.sagemaker.requests.job import training_request
 from dogbreeds.sagemaker.requests.tuning import tuning_request
 from dogbreeds.sagemaker.requests.validation import SETTINGS, check_request, setting_of
 from dogbreeds.sagemaker.service_model import problems
-from dogbreeds.sagemaker.training_job import training_request
 from dogbreeds.schema import DeployCommandConfig, LaunchCommandConfig, key_names
 from tests.sagemaker.conftest import Launch, MakeJob
 

@@ -20,11 +20,11 @@ from packaging.requirements import Requirement
 from rich.console import Console
 
 from dogbreeds.errors import DataError, UserError
+from dogbreeds.files import pack
 from dogbreeds.sagemaker.s3.code_archive import code_members, pack_code, requirements
 from dogbreeds.sagemaker.s3.storage import Storage
 from dogbreeds.sagemaker.s3.transfers import StorageError, split_uri
 from dogbreeds.sagemaker.s3.unpacking import unpack
-from dogbreeds.tarballs import pack
 from tests.conftest import ROOT
 
 Requests = list[tuple[str, str]]

@@ -12,7 +12,7 @@ from typing import Self
 from dogbreeds.debug.measurements import Sample
 from dogbreeds.debug.system.gpus import Gpus
 from dogbreeds.debug.system.machine import Machine
-from dogbreeds.lines import Appender
+from dogbreeds.files import Appender
 
 log = logging.getLogger(__name__)
 

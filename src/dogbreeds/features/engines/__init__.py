@@ -8,51 +8,19 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from dogbreeds.data.images import Transform, UnreadableImageError
+from dogbreeds.data.images import Transform
 from dogbreeds.errors import ConfigError, EngineError
+from dogbreeds.features.engines.engine import Engine, Keeper
 from dogbreeds.features.engines.reference import TorchEngine
 
 # OpenVINO gives each stream its own memory; more than this many gain nothing on large processors.
 _MOST_LANES = 16
-
-
-class Keeper(Protocol):
-    """Keeps named bytes between runs; the artefacts of a feature store do."""
-
-    def get(self, name: str) -> bytes | None:
-        """Returns what was kept, if anything."""
-
-    def put(self, name: str, content: bytes) -> None:
-        """Keeps bytes under a name."""
-
-
-class Engine(Protocol):
-    """What runs a frozen trunk. Any number of threads may call it.
-
-    Attributes:
-        name: One of `openvino`, `cuda` and `torch`.
-        precision: `fp32` or `bf16`.
-        batch_size: Images that it likes to get at once.
-        lanes: Threads that should call it.
-    """
-
-    name: str
-    precision: str
-    batch_size: int
-    lanes: int
-
-    def read(self, contents: Sequence[bytes], transform: Transform) -> list[Tensor | UnreadableImageError]:
-        """Returns the photos as uint8 (3, H, W), or why one is none."""
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """Returns features for uint8 images (N, 3, H, W), on the CPU: float32 vectors, float16 activations."""
 
 
 @dataclass(frozen=True)

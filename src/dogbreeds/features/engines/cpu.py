@@ -20,7 +20,7 @@ from dogbreeds.data.images import Transform, UnreadableImageError, read_all
 from dogbreeds.features.engines.reference import as_stored
 
 if TYPE_CHECKING:
-    from dogbreeds.features.engines import Keeper
+    from dogbreeds.features.engines.engine import Keeper
 
 # Larger batches leave the processor's caches: on two cores with matrix units 8 was fastest end to end.
 _BATCH_SIZE = 8

@@ -10,13 +10,41 @@ from pathlib import Path
 from string import Template
 
 import dogbreeds
-from dogbreeds.package.package import CODE, Description, files_of, read_description
-from dogbreeds.tarballs import pack
+from dogbreeds.files import pack
+from dogbreeds.package.package import Description, files_of, read_description
 
 _HERE = Path(__file__).parent
 _SOURCE = Path(dogbreeds.__file__).parent
 _CONFIG = "config.yaml"
 _REQUIREMENTS = "code/requirements.txt"
+#: The modules that a package carries, relative to the package `dogbreeds`.
+_CODE = (
+    "__init__.py",
+    "errors.py",
+    "files.py",
+    "data/__init__.py",
+    "data/images.py",
+    "data/layout.py",
+    "features/__init__.py",
+    "features/engines/__init__.py",
+    "features/engines/cpu.py",
+    "features/engines/cuda.py",
+    "features/engines/engine.py",
+    "features/engines/reference.py",
+    "model/__init__.py",
+    "model/names.py",
+    "model/backbones.py",
+    "model/head.py",
+    "model/network.py",
+    "package/__init__.py",
+    "package/messages.py",
+    "package/package.py",
+    "package/predictor.py",
+    "serve/__init__.py",
+    "serve/ray_answers.py",
+    "serve/ray_app.py",
+    "serve/receiving.py",
+)
 
 
 def serving_files(description: Description, *, gpus: int, requirements: bool) -> dict[str, Path | bytes]:
@@ -31,9 +59,9 @@ def serving_files(description: Description, *, gpus: int, requirements: bool) ->
     config = Template((_HERE / _CONFIG).read_text(encoding="utf-8"))
     found: dict[str, Path | bytes] = {
         _CONFIG: config.substitute(replicas=max(1, gpus), gpus=min(1, gpus)).encode(),
-        "deployment.py": _HERE / "deployment.py",
+        "deployment.py": _SOURCE / "serve" / "deployment.py",
         "code/inference.py": _HERE / "inference.py",
-        **{f"code/dogbreeds/{name}": _SOURCE / name for name in CODE},
+        **{f"code/dogbreeds/{name}": _SOURCE / name for name in _CODE},
     }
     if requirements and not gpus and description.engine != "torch":
         found[_REQUIREMENTS] = _HERE / "requirements.txt"

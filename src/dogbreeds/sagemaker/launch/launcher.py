@@ -26,12 +26,11 @@ from dogbreeds.sagemaker.protocol.metrics import metric_definitions
 from dogbreeds.sagemaker.protocol.snapshots import Snapshots
 from dogbreeds.sagemaker.protocol.task import TRAIN, Task
 from dogbreeds.sagemaker.requests.images import training_image
-from dogbreeds.sagemaker.requests.job import Job
+from dogbreeds.sagemaker.requests.job import Job, training_request
 from dogbreeds.sagemaker.requests.validation import check_request
 from dogbreeds.sagemaker.s3.storage import Storage
 from dogbreeds.sagemaker.s3.unpacking import unpack
 from dogbreeds.sagemaker.session import Session, message_of
-from dogbreeds.sagemaker.training_job import training_request
 from dogbreeds.schema import DebuggerConfig, SagemakerConfig, TrainConfig
 
 log = logging.getLogger(__name__)

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from dogbreeds.config import read_yaml
 from dogbreeds.errors import ConfigError, UserError
-from dogbreeds.hpo.leaderboard import BEST, FINISHED, Entry, remember, save_best
+from dogbreeds.hpo.leaderboard import FINISHED, Entry, remember, save_best
 from dogbreeds.hpo.plan import Plan
 from dogbreeds.hpo.settings import Objective
+from dogbreeds.run_directory import BEST
 from dogbreeds.sagemaker.launch.follow import summary
 from dogbreeds.sagemaker.launch.launcher import Launcher, unmanaged
 from dogbreeds.sagemaker.protocol.inputs import Crossing, outgoing

@@ -12,15 +12,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dogbreeds.config import SEARCH_CONFIG, TUNING_JOB, what_is_prepared
 from dogbreeds.errors import ConfigError, UserError
 from dogbreeds.files import write_text
-from dogbreeds.hpo.leaderboard import BEST, LEADERBOARD, Leaderboard, remember, save_best
+from dogbreeds.hpo.leaderboard import Leaderboard, remember, save_best
 from dogbreeds.hpo.page import build_search_page
 from dogbreeds.hpo.plan import Plan
 from dogbreeds.hpo.resuming import save_plan
 from dogbreeds.hpo.settings import Objective
 from dogbreeds.overrides import override
+from dogbreeds.run_directory import BEST, LEADERBOARD, SEARCH_CONFIG, TUNING_JOB
 from dogbreeds.sagemaker.launch.follow import ENDED, summary
 from dogbreeds.sagemaker.launch.launcher import LONGEST_TUNING_JOB, Launcher, job_name, leaving, unmanaged
 from dogbreeds.sagemaker.launch.tuning_results import entry, trials_of
@@ -30,6 +30,7 @@ from dogbreeds.sagemaker.protocol.task import FEATURES as FEATURES_TASK
 from dogbreeds.sagemaker.protocol.task import TRIAL, Task
 from dogbreeds.sagemaker.requests.tuning import tuning_request
 from dogbreeds.schema import TrainConfig
+from dogbreeds.training.preparation import preparation_key
 from dogbreeds.training.run import prepare_features
 
 log = logging.getLogger(__name__)
@@ -98,7 +99,7 @@ def _features(launcher: Launcher, config: TrainConfig) -> str:
     """Returns where in S3 the features of all trials are; they are computed once, by a job or on this machine."""
     crossing = outgoing(config)
     channels = launcher.upload(crossing)
-    key = hashlib.sha256(f"{what_is_prepared(config)} {sorted(channels.items())}".encode()).hexdigest()
+    key = hashlib.sha256(f"{preparation_key(config)} {sorted(channels.items())}".encode()).hexdigest()
     place = launcher.storage.uri("prepared", f"{key}.json")
     if launcher.storage.exists(place):
         known = launcher.storage.read_json(place)["features"]

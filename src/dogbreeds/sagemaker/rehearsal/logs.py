@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dogbreeds.lines import Appender, whole_lines
+from dogbreeds.files import Appender, whole_lines
 from dogbreeds.sagemaker.rehearsal.faults import ServiceError
 from dogbreeds.sagemaker.rehearsal.http import Call, Operation
 from dogbreeds.sagemaker.rehearsal.objects import ACCOUNT

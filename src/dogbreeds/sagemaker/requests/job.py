@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from dogbreeds.errors import ConfigError
+from dogbreeds.sagemaker.requests.debugger import debugger_members
 from dogbreeds.sagemaker.requests.images import region_of
 from dogbreeds.sagemaker.requests.instances import has_local_disks
-from dogbreeds.schema import SagemakerConfig
+from dogbreeds.schema import DebuggerConfig, SagemakerConfig
 
 #: The script of the code archive that AWS's toolkit starts.
 PROGRAM = "src/dogbreeds/sagemaker/job/entry_point.py"
@@ -145,3 +146,29 @@ def _seconds(name: str, hours: float) -> int:
 
 def _keyed(name: str, key: str | None) -> dict[str, str]:
     return {} if key is None else {name: key}
+
+
+def training_request(
+    job: Job,
+    sagemaker: SagemakerConfig,
+    debugger: DebuggerConfig,
+    metric_definitions: Sequence[Mapping[str, str]],
+) -> Request:
+    """Returns what `create_training_job` is called with.
+
+    Args:
+        job: What is run.
+        sagemaker: On what terms; its region must be known.
+        debugger: What is asked of SageMaker Debugger, if anything.
+        metric_definitions: Names of numbers, each with the regular expression that finds it in a line of the log.
+
+    Raises:
+        ConfigError: The settings contradict each other; the message names them.
+    """
+    return {
+        "TrainingJobName": job.name,
+        "HyperParameters": {**job.hyperparameters, **script_mode(job, sagemaker)},
+        **definition(job, sagemaker, metric_definitions),
+        **debugger_members(debugger, job.output, region_of(sagemaker)),
+        **tags(sagemaker),
+    }

@@ -10,7 +10,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from dogbreeds.errors import UserError
-from dogbreeds.tarballs import pack
+from dogbreeds.files import pack
 
 #: The archive's name in S3; the toolkit knows it by this one.
 ARCHIVE = "sourcedir.tar.gz"

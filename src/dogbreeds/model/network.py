@@ -1,0 +1,25 @@
+"""A network: a frozen trunk, an optional trainable tail, a head."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+from torchvision.ops import StochasticDepth
+
+from dogbreeds.model.head import Head
+
+
+@dataclass(frozen=True)
+class Network:
+    """The three parts of a classifier: `head(tail(trunk(images)))`."""
+
+    trunk: nn.Sequential
+    tail: nn.Sequential
+    head: Head
+
+    @property
+    def draws(self) -> bool:
+        """Whether tail or head leave something out at random while they train."""
+        trained = (*self.tail.modules(), *self.head.modules())
+        return any(isinstance(module, nn.Dropout | StochasticDepth) and module.p > 0 for module in trained)

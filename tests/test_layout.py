@@ -1,0 +1,76 @@
+"""Imports run down only: no folder imports one that stands above it, and neither folders nor files go in circles."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+from tests.conftest import ROOT
+
+SOURCE = ROOT / "src" / "dogbreeds"
+#: From the top floor down.
+FOLDERS = (
+    "sagemaker",
+    "hpo",
+    "serve",
+    "training",
+    "package",
+    "report",
+    "debug",
+    "features",
+    "model",
+    "data",
+)
+
+
+def files() -> dict[str, Path]:
+    """The modules of the package: `dogbreeds.data.layout` and its file."""
+    found = {}
+    for path in SOURCE.rglob("*.py"):
+        parts = path.relative_to(SOURCE.parent).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def imported(path: Path, modules: dict[str, Path]) -> Iterator[str]:
+    """The modules of the package that a file imports, at its top or inside a function."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in modules)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level and node.module, f"{path}: a relative import"
+            names = {f"{node.module}.{alias.name}" for alias in node.names} & modules.keys()
+            yield from names or ({node.module} & modules.keys())
+
+
+def edges() -> dict[str, set[str]]:
+    modules = files()
+    return {name: set(imported(path, modules)) - {name} for name, path in modules.items()}
+
+
+def folder(module: str) -> str:
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 and parts[1] in FOLDERS else ""
+
+
+def test_every_folder_has_its_floor() -> None:
+    assert {path.parent.name for path in SOURCE.glob("*/__init__.py")} == set(FOLDERS)
+
+
+def test_no_folder_imports_one_above_it() -> None:
+    above = [
+        f"{name} imports {other}"
+        for name, others in edges().items()
+        for other in others
+        if folder(name) and folder(other) and FOLDERS.index(folder(other)) < FOLDERS.index(folder(name))
+    ]
+    assert not above
+
+
+def test_no_two_files_import_each_other_directly_or_round_about() -> None:
+    try:
+        list(TopologicalSorter(edges()).static_order())
+    except CycleError as error:
+        raise AssertionError(" -> ".join(error.args[1])) from None
