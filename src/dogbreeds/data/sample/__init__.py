@@ -1,11 +1,86 @@
-"""A small set of procedural dogs as breed folders, for the demo and the tests.
-
-It stands in for photos where none exist: the pictures are drawn, the breeds are invented, and a
-model trained on them knows nothing about real dogs.
-"""
+"""Drawn dogs of invented breeds as breed folders, for the demo and the tests, where no photos exist."""
 
 from __future__ import annotations
 
-from dogbreeds.data.sample.writing import MAXIMUM_BREEDS, SPLITS, draw_picture, make_sample
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
 
-__all__ = ["MAXIMUM_BREEDS", "SPLITS", "draw_picture", "make_sample"]
+import numpy as np
+
+from dogbreeds.data.layout import SPLITS
+from dogbreeds.data.sample.drawing import BREEDS, draw
+from dogbreeds.errors import UserError
+
+MAX_BREEDS = len(BREEDS)
+_DRAWING = 2  # raised with every change of the pictures
+_DESCRIPTION = "sample.json"
+
+
+def make_sample(
+    directory: Path,
+    *,
+    breeds: int,
+    train: int,
+    valid: int,
+    test: int,
+    pixels: int,
+    seed: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Draws the sample as `directory`/{train,valid,test}/001.<Name>/<Name>_00001.jpg, all of it or nothing.
+
+    A picture depends on the seed, its breed, split and number, and `pixels` alone: more pictures or breeds leave
+    the others as they are. A sample that is already there is left as it is.
+
+    Args:
+        directory: Folder to make.
+        breeds: Number of breeds, 2 to `MAX_BREEDS`.
+        train, valid, test: Pictures per breed in each split.
+        pixels: Side of the square pictures, at least 64.
+        seed: Decides which dogs of the breeds are drawn.
+        progress: Called after each picture with the number drawn and the total.
+
+    Raises:
+        UserError: A number is out of range, or `directory` holds something else.
+    """
+    settings = {"breeds": breeds, "train": train, "valid": valid, "test": test, "pixels": pixels, "seed": seed}
+    for name, low in {"breeds": 2, "train": 1, "valid": 1, "test": 1, "pixels": 64, "seed": 0}.items():
+        if not isinstance(settings[name], int) or settings[name] < low:
+            raise UserError(f"{name}={settings[name]}: must be a whole number, at least {low}.")
+    if breeds > MAX_BREEDS:
+        raise UserError(f"breeds={breeds}: must be at most {MAX_BREEDS}.")
+    places = [(s, b, n) for s in SPLITS for b in range(breeds) for n in range(1, settings[s] + 1)]
+    description = json.dumps({"drawing": _DRAWING, **settings}, indent=2) + "\n"
+    if _is_drawn(directory, description, len(places)):
+        return
+    unfinished = directory.with_name(f".{directory.name}.unfinished-{os.getpid()}")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        for done, (split, breed, number) in enumerate(places, 1):
+            name = BREEDS[breed].name
+            folder = unfinished / split / f"{breed + 1:03d}.{name}"
+            folder.mkdir(parents=True, exist_ok=True)
+            random = np.random.default_rng([seed, breed, SPLITS.index(split), number])
+            draw(BREEDS[breed], random, pixels).save(folder / f"{name}_{number:05d}.jpg", quality=90)
+            if progress is not None:
+                progress(done, len(places))
+        (unfinished / _DESCRIPTION).write_text(description, "utf-8")
+        # Another process may have drawn it meanwhile.
+        if not _is_drawn(directory, description, len(places)):
+            unfinished.replace(directory)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _is_drawn(directory: Path, description: str, pictures: int) -> bool:
+    """Whether `directory` holds the sample; False if it is empty or does not exist."""
+    if not directory.exists() or (directory.is_dir() and not any(directory.iterdir())):
+        return False
+    marker, found = directory / _DESCRIPTION, len(list(directory.glob("*/*/*.jpg")))
+    if not marker.is_file() or marker.read_text("utf-8") != description or found != pictures:
+        advice = "Choose another folder with dir=FOLDER, or move it away."
+        raise UserError(f"{directory} holds something other than the sample asked for. {advice}")
+    return True
