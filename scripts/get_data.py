@@ -15,13 +15,14 @@ def main(cfg: DictConfig) -> None:
 
     from rich.console import Console
 
-    from dogbreeds.data.download import Connection, choose_source, get_dataset
+    from dogbreeds.data.download import Connection
+    from dogbreeds.data.public import choose_set, get_dataset
 
     table = cast(dict[str, dict[str, Any]], OmegaConf.to_container(cfg.datasets, resolve=True))
     target = Path(cfg.dir).expanduser()
     connection = Connection(cfg.connect_timeout, cfg.read_timeout, cfg.retries, cfg.backoff)
-    source = choose_source(cfg.dataset, table)
-    summary = get_dataset(source, target, connection, cfg.keep_archive, Console())
+    chosen = choose_set(cfg.dataset, table)
+    summary = get_dataset(chosen, target, connection, cfg.keep_archive, Console())
     print(f"{summary.images} images of {summary.breeds} breeds in {target}")
     print(f"Next: python train.py data.dir={shlex.quote(str(target))}")
 
