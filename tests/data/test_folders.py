@@ -101,11 +101,28 @@ def test_classes_are_sorted_whatever_their_splits(tmp_path: Path) -> None:
         assert all(folders.classes[photo.label] == photo.path.parent.name for photo in photos)
 
 
-def test_val_is_valid(tmp_path: Path) -> None:
-    counts = {folder.replace("valid", "val"): count for folder, count in COMPLETE.items()}
-    folders = read(populate(tmp_path, counts))
+@pytest.mark.parametrize(
+    "names", [("train", "val", "test"), ("Train", "Validation", "TEST"), ("train", "DEV", "test")]
+)
+def test_other_names_of_the_splits(tmp_path: Path, names: tuple[str, str, str]) -> None:
+    spelled = dict(zip(("train", "valid", "test"), names, strict=True))
+    populate(
+        tmp_path, {f"{spelled[folder.split('/')[0]]}/{folder.split('/')[1]}": n for folder, n in COMPLETE.items()}
+    )
+    folders = read(tmp_path)
     assert folders.counts() == {"train": 6, "valid": 4, "test": 2}
-    assert names(folders, "valid")[0] == "val/akita/000.png"
+    assert {photo.path.parts[-3] for photo in folders.splits["valid"]} == {names[1]}
+
+
+@pytest.mark.parametrize(("one", "other"), [("val", "valid"), ("dev", "validation"), ("TEST", "test")])
+def test_two_folders_for_one_split_are_refused(tmp_path: Path, one: str, other: str) -> None:
+    message = refusal(populate(tmp_path, {f"{split}/{name}": 3 for split in ("train", one, other) for name in "ab"}))
+    assert f"{one}/ and {other}/" in message
+    assert "\n" not in message
+
+
+def test_split_names_are_classes_where_there_is_no_train(tmp_path: Path) -> None:
+    assert read(populate(tmp_path, {"dev": 3, "val": 3, "valid": 3})).classes == ("dev", "val", "valid")
 
 
 def test_missing_valid_is_taken_from_train(tmp_path: Path) -> None:
@@ -172,9 +189,39 @@ def test_split_does_not_depend_on_names(tmp_path: Path) -> None:
             renamed = tmp_path / "second" / photo.path.parent.name / f"{photo.digest[:8]}.png"
             renamed.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(photo.path, renamed)
-    second = read(tmp_path / "second")
-    for split in first.splits:
-        assert digests(first, split) == digests(second, split)
+    assert drawn(read(tmp_path / "second")) == drawn(first)
+
+
+def drawn(folders: BreedFolders) -> dict[tuple[str, str], str]:
+    """The split of each photo, by class and digest."""
+    return {
+        (photo.path.parent.name, photo.digest): split for split, photos in folders.splits.items() for photo in photos
+    }
+
+
+@pytest.mark.parametrize("layout", ["", "train/"])
+@pytest.mark.parametrize("name", ["aardvark", "zebra"])
+def test_a_new_class_moves_no_photo(tmp_path: Path, layout: str, name: str) -> None:
+    root = populate(tmp_path, {f"{layout}beagle": 30, f"{layout}collie": 20})
+    before = drawn(read(root))
+    after = drawn(read(populate(root, {f"{layout}{name}": 10})))
+    assert {photo: split for photo, split in after.items() if photo[0] != name} == before
+
+
+@pytest.mark.parametrize("layout", ["", "train/"])
+@pytest.mark.parametrize("count", [29, 34, 44])
+def test_a_new_photo_moves_at_most_the_borders(tmp_path: Path, layout: str, count: int) -> None:
+    """At two borders a photo moves to the next split, at one of them two when the splits grow."""
+    root = populate(tmp_path, {f"{layout}beagle": count, f"{layout}collie": 20})
+    before = drawn(read(root))
+    for number in range(10):
+        new = paint(root / f"{layout}beagle" / "0.png", key=f"new {number}")
+        after = drawn(read(root))
+        moved = [photo for photo, split in before.items() if after[photo] != split]
+        assert len(moved) <= 3
+        assert all({before[photo], after[photo]} != {"train", "test"} for photo in moved)
+        assert all(photo[0] == "beagle" for photo in moved)
+        new.unlink()
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -192,10 +239,10 @@ def test_identical_photos_stay_together(tmp_path: Path, seed: int) -> None:
 
 def test_names_of_photos(tmp_path: Path) -> None:
     root = populate(tmp_path, COMPLETE)
-    extra = [root / "train/akita" / name for name in ("a.JPG", "b.Jpeg", "c.WebP", "d.BMP", "e.PNG")]
+    extra = [root / "train/akita" / name for name in ("a.JPG", "b.Jpeg", "c.WebP", "d.BMP", "e.PNG", "f.GIF")]
     for file in extra:
         paint(file)
-    for ignored in (".hidden.png", "._a.jpg", "notes.txt", "Thumbs.db", "photo.gif", "photo"):
+    for ignored in (".hidden.png", "._a.jpg", "notes.txt", "Thumbs.db", "photo.tiff", "photo"):
         (root / "train/akita" / ignored).write_text("not a photo")
     (root / ".git/objects").mkdir(parents=True)
     paint(root / "train/.cache/f.png")
@@ -205,7 +252,7 @@ def test_names_of_photos(tmp_path: Path) -> None:
     (root / "train/empty").mkdir()
     folders = read(root)
     assert folders.classes == ("akita", "beagle")
-    assert folders.counts() == {"train": 11, "valid": 4, "test": 2}
+    assert folders.counts() == {"train": 12, "valid": 4, "test": 2}
     assert {photo.path for photo in folders.splits["train"]} >= set(extra)
 
 
@@ -216,7 +263,7 @@ def test_leaks_name_both_files(tmp_path: Path) -> None:
     folders = read(root)
     assert folders.leaks == ((first, second),)
     report = folders.describe()
-    assert "1 photos stand in more than one split" in report
+    assert "1 photo appears in more than one split; scores are inflated" in report
     assert "train/akita/one.png = test/beagle/two.png" in report
 
 
@@ -233,9 +280,9 @@ def test_description(tmp_path: Path) -> None:
     lines = read(populate(tmp_path, {**COMPLETE, "train/akita": 5})).describe().splitlines()
     assert lines[0] == f"2 breeds in {tmp_path}"
     assert [line.split() for line in lines[1:]] == [
-        ["train", "8", "photos,", "3", "to", "5", "of", "a", "breed"],
-        ["valid", "4", "photos,", "2", "to", "2", "of", "a", "breed"],
-        ["test", "2", "photos,", "1", "to", "1", "of", "a", "breed"],
+        ["train", "8", "photos,", "3", "to", "5", "per", "breed"],
+        ["valid", "4", "photos,", "2", "to", "2", "per", "breed"],
+        ["test", "2", "photos,", "1", "to", "1", "per", "breed"],
     ]
 
 
@@ -473,7 +520,7 @@ def test_no_images(tmp_path: Path, folder: str) -> None:
 
 def test_one_class(tmp_path: Path) -> None:
     message = refusal(populate(tmp_path, {"train/akita": 3, "valid/akita": 1, "test/akita": 1}))
-    assert "one class only (akita)" in message
+    assert "only one class (akita)" in message
 
 
 @pytest.mark.parametrize("split", ["train", "valid", "test"])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,16 +14,16 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
-#: To be raised with any change of the pixels that a photo becomes: kept features of the old ones are then not used.
+from dogbreeds.data.layout import IMAGE_FORMATS
+
+#: Raised with every change of the pixels that a photo becomes, so that stored features of the old ones are not used.
 DECODING = 1
 
-# Decoded at twice the size that it is resized to, a photo looks as it does from all its pixels.
-_SPARE = 2
+# Decoded at twice the size that it is resized to, a photo looks the same as from all its pixels.
+_OVERSAMPLING = 2
 # Longer by shorter side. A line of ten million pixels, a few kilobytes of PNG, would be resized to a terabyte.
-_MOST_SLENDER = 250
-#: The kinds of images that are read, whatever a file is called. Pillow knows many more, some of which start other
-#: programs or are seldom looked after.
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
+_MAX_ASPECT_RATIO = 250
+FORMATS = tuple(IMAGE_FORMATS)
 _ROWS = 256
 _WHITE = (255, 255, 255, 255)
 _UPRIGHT = {
@@ -37,26 +38,23 @@ _UPRIGHT = {
 
 
 class UnreadableImageError(Exception):
-    """Bytes that are no image of a supported kind, or a damaged one; the message says why."""
+    """Bytes that are not an image of a supported format, or a damaged one; the message says why."""
 
 
 def decode(content: bytes, enough: int | None = None) -> Image.Image:
-    """Decodes a photo and brings it upright and into RGB.
+    """Decodes a photo to upright 8-bit RGB.
 
-    EXIF orientation is applied; grayscale, palette, CMYK and 16-bit images become 8-bit RGB; transparent
-    parts become white, as a browser would show them.
+    EXIF orientation is applied, and transparent parts become white, as in a browser.
 
     Args:
         content: The bytes of a file.
-        enough: A length of the shorter side in pixels. Of a JPEG at least twice as large, a half, a quarter or an
-            eighth that still has it is decoded, which takes a fraction of the time; None decodes all pixels.
+        enough: Length of the shorter side in pixels that is enough. A JPEG of at least twice that is decoded at a
+            half, a quarter or an eighth of its size, in a fraction of the time; None decodes all pixels.
 
     Raises:
-        UnreadableImageError: The bytes are no image, are cut off, or would fill memory when unpacked.
+        UnreadableImageError: The bytes are not an image, are truncated, or would fill memory.
     """
-    if not content:
-        raise UnreadableImageError("the file is empty")
-    try:
+    with _readable(content):
         image = Image.open(io.BytesIO(content), formats=FORMATS)
         if has_too_many_pixels(image):
             raise Image.DecompressionBombError
@@ -64,6 +62,24 @@ def decode(content: bytes, enough: int | None = None) -> Image.Image:
             image.draft(None, (enough, enough))
         image.load()
         return _to_rgb(_upright(image))
+
+
+def check_header(content: bytes) -> None:
+    """Refuses bytes that do not begin like an image; damage further on shows when the photo is decoded.
+
+    Raises:
+        UnreadableImageError: They do not.
+    """
+    with _readable(content), Image.open(io.BytesIO(content), formats=FORMATS):
+        pass
+
+
+@contextmanager
+def _readable(content: bytes) -> Iterator[None]:
+    if not content:
+        raise UnreadableImageError("the file is empty")
+    try:
+        yield
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UnreadableImageError("too many pixels") from error
     except UnidentifiedImageError as error:
@@ -104,7 +120,7 @@ def _from_wide(image: Image.Image) -> Image.Image:
     largest = float(values.max(initial=0))
     full_scale = 1.0 if largest <= 1.0 and image.mode == "F" else 255.0 if largest <= 255 else 65535.0
     scaled = np.empty(values.shape, np.uint8)
-    # A few rows at a time: the whole in float64 would be eight times as large as what comes of it.
+    # A few rows at a time: all of it in float64 would be eight times as large as the result.
     for start in range(0, len(values), _ROWS):
         rows = values[start : start + _ROWS].astype(np.float64)
         scaled[start : start + _ROWS] = np.clip(rows / full_scale * 255.0, 0, 255)
@@ -112,51 +128,32 @@ def _from_wide(image: Image.Image) -> Image.Image:
 
 
 def pixels_of(content: bytes) -> int:
-    """Returns how many pixels a photo says that it has, without decoding it; 0 where that cannot be read."""
+    """Returns the number of pixels in a photo's header; 0 if that cannot be read."""
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             return image.width * image.height
     except Exception:
-        # What is wrong with it, decoding will say.
+        # Decoding will say what is wrong.
         return 0
 
 
 def has_too_many_pixels(image: Image.Image) -> bool:
-    """Says whether an image would fill memory, as it is or resized to the shorter side that a backbone wants.
-
-    Pillow only warns up to twice its limit, and warnings can be off.
-    """
-    if max(image.size) > _MOST_SLENDER * min(image.size):
+    """Whether an image would fill memory, as it is or resized; Pillow only warns up to twice its limit."""
+    if max(image.size) > _MAX_ASPECT_RATIO * min(image.size):
         return True
     return Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS
 
 
-def check_header(content: bytes) -> None:
-    """Refuses at once what is plainly no image; damage further on shows when the photo is decoded.
-
-    Raises:
-        UnreadableImageError: The bytes do not begin like an image.
-    """
-    if not content:
-        raise UnreadableImageError("the file is empty")
-    try:
-        Image.open(io.BytesIO(content), formats=FORMATS).close()
-    except UnidentifiedImageError as error:
-        raise UnreadableImageError("not an image") from error
-    except Exception as error:
-        raise UnreadableImageError(str(error) or type(error).__name__) from error
-
-
 @dataclass(frozen=True)
 class Transform:
-    """The evaluation transform of a backbone: shorter side to `resize`, then a centre `crop`.
+    """The evaluation transform of a backbone: resize the shorter side, then crop the centre.
 
-    The normalisation by `mean` and `std` is done by the trunk: a batch stays uint8, a quarter of the size,
-    on its way to the device.
+    The trunk normalises by `mean` and `std`, so that batches stay uint8, a quarter of the size, on their way to
+    the device.
 
     Attributes:
         resize: Length of the shorter side after resizing, in pixels.
-        crop: Side of the square that is cut from the middle, in pixels.
+        crop: Side of the square crop, in pixels.
         interpolation: Name of the resampling filter, `bilinear` or `bicubic`.
         mean: Per-channel mean for values in [0, 1].
         std: Per-channel standard deviation for values in [0, 1].
@@ -178,12 +175,12 @@ class Transform:
         """Returns the bytes of a photo as uint8 of shape (3, crop, crop).
 
         Raises:
-            UnreadableImageError: They are no image.
+            UnreadableImageError: They are not an image.
         """
-        return self(decode(content, enough=_SPARE * self.resize))
+        return self(decode(content, enough=_OVERSAMPLING * self.resize))
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the values as `from_json` reads them back."""
+        """Returns the values for `from_json`."""
         return asdict(self)
 
     @classmethod
@@ -199,7 +196,7 @@ class Transform:
 
 
 def read_all(contents: Sequence[bytes], transform: Transform) -> list[torch.Tensor | UnreadableImageError]:
-    """Returns photos as uint8 (3, crop, crop), or why one is none."""
+    """Returns photos as uint8 (3, crop, crop), or why one cannot be read."""
     result: list[torch.Tensor | UnreadableImageError] = []
     for content in contents:
         try:

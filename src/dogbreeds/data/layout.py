@@ -1,4 +1,4 @@
-"""Where photos lie in breed folders; free of heavy imports, so that a wrong folder is refused at once."""
+"""Where photos lie in class folders; free of heavy imports, so that a wrong folder is refused at once."""
 
 from __future__ import annotations
 
@@ -8,25 +8,29 @@ from pathlib import Path
 from dogbreeds.errors import DataError
 
 SPLITS = ("train", "valid", "test")
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-_FOLDERS = {"train": ("train",), "valid": ("valid", "val"), "test": ("test",)}
+#: The formats that are read, by Pillow's names, and how their files' names end. Pillow knows many more, some of which
+#: start other programs or are rarely maintained.
+IMAGE_FORMATS = {"JPEG": (".jpg", ".jpeg"), "PNG": (".png",), "WEBP": (".webp",), "BMP": (".bmp",), "GIF": (".gif",)}
+EXTENSIONS = tuple(extension for extensions in IMAGE_FORMATS.values() for extension in extensions)
+_SPLIT_NAMES = {"train": "train", "test": "test"} | dict.fromkeys(("valid", "val", "validation", "dev"), "valid")
 
 
 def find_photos(root: Path) -> dict[str, list[Path]]:
-    """Returns the image files per split, or all of them as `all` where there is no folder `train`.
+    """Returns the image files per split, or all of them as `all` if there is no folder `train`.
+
+    `val`, `validation` and `dev` are other names of `valid`; capitals do not matter.
 
     Raises:
-        DataError: There is no such folder, it holds no images, or those of one class only.
+        DataError: The folder does not exist, holds no images or one class only, or two folders for one split.
     """
     if not root.is_dir():
         raise DataError(
-            f"data.dir={root}: no such directory. Point it at a folder of breed folders, download one with\n"
+            f"data.dir={root}: no such directory. Point it at a folder of class folders, download one with\n"
             "`python scripts/get_data.py dataset=dog_breeds`, or draw one with `python scripts/make_sample.py` "
             "and add data=sample."
         )
-    present = {split: root / name for split in SPLITS for name in _FOLDERS[split] if (root / name).is_dir()}
-    roots = present if "train" in present else {"all": root}
-    files = {split: _image_files(directory) for split, directory in roots.items()}
+    roots = _split_folders(root)
+    files = {split: _image_files(folder) for split, folder in roots.items()}
     classes = {path.parent.name for paths in files.values() for path in paths}
     if not classes:
         raise DataError(
@@ -34,10 +38,22 @@ def find_photos(root: Path) -> dict[str, list[Path]]:
             f"with files ending in {', '.join(EXTENSIONS)}."
         )
     if len(classes) == 1:
-        raise DataError(
-            f"data.dir={root} holds one class only ({classes.pop()}). A classifier needs two or more class folders."
-        )
+        raise DataError(f"data.dir={root} holds only one class ({classes.pop()}). A classifier needs at least two.")
     return files
+
+
+def _split_folders(root: Path) -> dict[str, Path]:
+    found: dict[str, list[Path]] = {split: [] for split in SPLITS}
+    for folder in sorted(root.iterdir()):
+        if folder.is_dir() and (split := _SPLIT_NAMES.get(folder.name.lower())):
+            found[split].append(folder)
+    if not found["train"]:
+        return {"all": root}
+    for split, folders in found.items():
+        if len(folders) > 1:
+            both = " and ".join(f"{folder.name}/" for folder in folders)
+            raise DataError(f"data.dir={root} holds {both}, which mean the same split ({split}): keep one of them.")
+    return {split: folders[0] for split, folders in found.items() if folders}
 
 
 def _image_files(directory: Path) -> list[Path]:
