@@ -520,7 +520,7 @@ def test_no_images(tmp_path: Path, folder: str) -> None:
 
 def test_one_class(tmp_path: Path) -> None:
     message = refusal(populate(tmp_path, {"train/akita": 3, "valid/akita": 1, "test/akita": 1}))
-    assert "only one class (akita)" in message
+    assert "one class only (akita)" in message
 
 
 @pytest.mark.parametrize("split", ["train", "valid", "test"])

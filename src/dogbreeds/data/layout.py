@@ -38,7 +38,7 @@ def find_photos(root: Path) -> dict[str, list[Path]]:
             f"with files ending in {', '.join(EXTENSIONS)}."
         )
     if len(classes) == 1:
-        raise DataError(f"data.dir={root} holds only one class ({classes.pop()}). A classifier needs at least two.")
+        raise DataError(f"data.dir={root} holds one class only ({classes.pop()}). A classifier needs two or more.")
     return files
 
 

@@ -1,7 +1,7 @@
-"""Views of a photo: 0 is what evaluation sees, 1 to K are random crops and mirror images, each always the same.
+"""Augmented views of a photo: view 0 is the evaluation transform, 1 to K are random crops, half of them mirrored.
 
-A view depends on nothing but the photo and its number, so its features can be kept like any others, and whatever
-order threads or processes work in, they see the same crops.
+A view depends on the photo and its number alone, so its features can be stored like any others, whatever the order
+in which threads or processes compute them.
 """
 
 from __future__ import annotations
@@ -18,33 +18,30 @@ from torch import Tensor
 from dogbreeds.data.images import Transform, UnreadableImageError, decode
 
 # Inception-style crops (Szegedy et al. 2015): the area and the aspect ratio that torchvision's recipes draw from,
-# with a larger smallest area, because a frozen trunk cannot learn to recognise a dog by its ear.
+# with a larger minimum area, because a frozen trunk cannot learn to recognise a dog by its ear.
 _AREA = (0.35, 1.0)
 _ASPECT_RATIO = (3 / 4, 4 / 3)
-_ATTEMPTS = 10
-# The smallest crop is half the shorter side; decoded at four times the result, it has twice the result's pixels.
-_SPARE = 4
-# Another number makes other views: to be raised with any change of what is drawn.
+_MAX_ATTEMPTS = 10
+# The smallest crop is half the shorter side: decoded at four times the result, it has twice the result's pixels.
+_OVERSAMPLING = 4
+# Raised with every change of the crops, so that stored features of the old ones are not used.
 _RECIPE = 1
 
 
 def view_name(view: int) -> str:
-    """Names a view in the keys of the feature store."""
+    """Returns the name of a view in the keys of the feature store."""
     return f"augmented {view} (recipe {_RECIPE})" if view else "evaluation"
 
 
 def read_view(
     contents: Sequence[bytes], digests: Sequence[str], view: int, transform: Transform
 ) -> list[Tensor | UnreadableImageError]:
-    """Returns one augmented view of each photo as uint8 (3, crop, crop), or why one is no photo."""
+    """Returns one augmented view of each photo as uint8 (3, crop, crop), or why one cannot be read."""
     result: list[Tensor | UnreadableImageError] = []
     for content, digest in zip(contents, digests, strict=True):
         try:
-            result.append(
-                _augment(
-                    decode(content, enough=_SPARE * transform.crop), random.Random(f"{digest} {view}"), transform
-                )
-            )
+            image = decode(content, enough=_OVERSAMPLING * transform.crop)
+            result.append(_augment(image, random.Random(f"{digest} {view}"), transform))
         except UnreadableImageError as error:
             result.append(error)
     return result
@@ -59,7 +56,7 @@ def _augment(image: Image.Image, draw: random.Random, transform: Transform) -> T
 
 
 def _box(width: int, height: int, draw: random.Random) -> tuple[float, float, float, float]:
-    for _ in range(_ATTEMPTS):
+    for _ in range(_MAX_ATTEMPTS):
         area = width * height * draw.uniform(*_AREA)
         ratio = math.exp(draw.uniform(math.log(_ASPECT_RATIO[0]), math.log(_ASPECT_RATIO[1])))
         crop_width, crop_height = math.sqrt(area * ratio), math.sqrt(area / ratio)
