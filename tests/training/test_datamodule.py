@@ -354,7 +354,7 @@ def test_setup_reads_the_folders_once(photos: Path, store: FeatureStore, tmp_pat
 def test_settings_reach_the_index(store: FeatureStore, tmp_path: Path) -> None:
     root = tmp_path / "flat"
     for name in CLASSES:
-        for number in range(12):
+        for number in range(20):
             paint(root / name / f"{number}.png")
     first, second = (module(root, store, split_seed=seed).folders for seed in (0, 1))
     assert first.splits["test"] != second.splits["test"]
