@@ -283,7 +283,7 @@ def folder(tmp_path: Path) -> Path:
         "deep/d.webp",
         "notes.txt",
         ".hidden.jpg",
-        "deep/e.gif",
+        "deep/e.tiff",
         ".git/f.jpg",
         "deep/.cache/g.jpg",
     ):
