@@ -1,14 +1,20 @@
-PYTHON ?= python3
+# The python3 of the person, if it is recent enough, or the newest other one on the path.
+ifndef PYTHON
+PYTHON := $(shell for one in python3 python3.13 python3.12 python3.11; do \
+	$$one -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$one && break; done)
+endif
 VENV := .venv
 BIN := $(VENV)/bin
 SMDEBUG_VENV := .venv-smdebug
+OLDEST_VENV := .venv-oldest
+CORE_TESTS := tests/test_config.py tests/data tests/features tests/model tests/training tests/hpo tests/debug
 EXTRAS := search,sagemaker,rehearsal,serve,export,dev
 # On a laptop without a GPU: make install TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
 INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo sample test test-fast test-smdebug lint format bench clean
+.PHONY: help install demo sample test test-fast test-all test-oldest test-smdebug lint format bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -16,6 +22,7 @@ help:  ## list the targets
 install: $(VENV)/.installed  ## make .venv with everything but the smdebug extra
 
 $(VENV)/.installed: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "dogbreeds needs Python 3.11, 3.12 or 3.13: none is on the path."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet $(INDEX) --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	touch $@
@@ -29,11 +36,22 @@ demo: install sample  ## sample data, a training run, a small search, their repo
 	$(BIN)/python train.py data=sample model=resnet18 model.weights=random
 	$(BIN)/python train.py -m hpo=bayes data=sample model=resnet18 model.weights=random
 
-test: install  ## run all tests
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+test: install  ## run the tests, but for those that only CI has the time for
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not ci"
 
 test-fast: install  ## run the tests that take seconds
-	$(BIN)/python -m pytest -m "not slow and not photos"
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not ci and not slow and not photos"
+
+test-all: test  ## run the tests, and those that only CI has the time for
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m ci
+
+test-oldest: $(OLDEST_VENV)/.installed  ## run the core tests with the oldest versions that are admitted
+	PYTHONPATH=src $(OLDEST_VENV)/bin/python -m pytest -m "not ci and not slow" $(CORE_TESTS)
+
+$(OLDEST_VENV)/.installed: constraints-oldest.txt
+	python3.11 -m venv $(OLDEST_VENV)
+	$(OLDEST_VENV)/bin/pip install --quiet $(INDEX) --requirement constraints-oldest.txt pytest
+	touch $@
 
 # With Python 3.11 or 3.12, for example: make test-smdebug PYTHON=python3.12
 test-smdebug: $(SMDEBUG_VENV)/.installed  ## run the tests of the smdebug hook, in an environment of their own
@@ -61,4 +79,4 @@ bench: install sample  ## measure speed and equivalence, and write docs/benchmar
 	$(BIN)/python scripts/bench.py $(if $(PHOTOS),photos=$(PHOTOS)) $(if $(WEIGHTS),weights=$(WEIGHTS))
 
 clean:  ## remove the environments and what runs wrote; data/ and the feature store stay
-	rm -rf $(VENV) $(SMDEBUG_VENV) outputs multirun .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(SMDEBUG_VENV) $(OLDEST_VENV) outputs multirun .pytest_cache .mypy_cache .ruff_cache

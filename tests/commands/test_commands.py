@@ -24,6 +24,7 @@ from torchvision import models
 
 from dogbreeds import entry
 from dogbreeds.schema import SCHEMAS, LaunchCommandConfig, TrainCommandConfig, key_names
+from tests.commands.typed import Typed, run, succeeded
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -34,20 +35,6 @@ SMALL = [
     "epochs=2",
     "batch_size=12",
 ]
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Runs a Python command of the README from the repository root."""
-    return subprocess.run(
-        [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=240, check=False
-    )
-
-
-def succeeded(*arguments: str) -> str:
-    """Runs one that must succeed, and returns what it prints."""
-    answer = run(*arguments)
-    assert answer.returncode == 0, (arguments, answer.stderr)
-    return answer.stdout
 
 
 def metrics_of(directory: Path) -> dict[str, Any]:
@@ -100,9 +87,7 @@ NEEDED = {"serve": ["model=m"], "export": ["model=m", "format=onnx", "out=m.onnx
 )
 def test_settings_of_serving_that_cannot_be(command: str, said: str) -> None:
     script, *settings = command.split()
-    done = subprocess.run(
-        [sys.executable, ROOT / "scripts" / f"{script}.py", *settings], capture_output=True, text=True, check=False
-    )
+    done = run(f"scripts/{script}.py", *settings)
     assert done.returncode == 2
     assert said in done.stderr
     assert "Traceback" not in done.stderr
@@ -154,7 +139,9 @@ def test_the_command_line_beats_a_recipe() -> None:
 
 
 def test_help_names_every_key_and_choice_and_imports_nothing_heavy() -> None:
-    answer = run("-X", "importtime", "train.py", "--help")
+    answer = subprocess.run(
+        [sys.executable, "-X", "importtime", "train.py", "--help"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert answer.returncode == 0
     groups = {name.split(".")[0] for name in key_names(TrainCommandConfig)}
     assert not [name for name in groups if not re.search(rf"^\s+{name}(\.\*)?\s", answer.stdout, re.MULTILINE)]
@@ -435,15 +422,12 @@ def test_a_run_killed_between_epochs_continues_as_if_it_never_stopped(sample: Pa
     whole = run("train.py", *settings, f"hydra.run.dir={tmp_path / 'whole'}")
     assert whole.returncode == 0, whole.stderr
     directory = tmp_path / "killed"
-    process = subprocess.Popen(
-        [sys.executable, "train.py", *settings, f"hydra.run.dir={directory}"],
-        cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    process = Typed("train.py", *settings, f"hydra.run.dir={directory}")
     deadline = time.monotonic() + 120
     while not (directory / "checkpoints" / "last.ckpt").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
-    process.wait(timeout=30)
+    process.wait()
     assert not (directory / "metrics.json").exists(), "the run ended before it could be killed"
     resumed = run("train.py", f"resume={directory}")
     assert resumed.returncode == 0, resumed.stderr
