@@ -329,6 +329,19 @@ def test_a_photo_that_is_unreadable_under_one_view_is_left_out_of_all(
     assert {view: len(rows) for view, rows in found[0].items()} == dict.fromkeys((2, 1, 0), COUNT)
 
 
+def test_a_photo_that_another_source_could_not_read_is_left_out_from_then_on(
+    store: FeatureStore, files: dict[str, Path]
+) -> None:
+    asked = source(store)
+    load(asked, files)
+    bad, *rest = files
+    store.files.remember_unreadable({bad: "damaged"})
+    found, unreadable = load(asked, files)
+    assert unreadable == {bad: "damaged"}
+    assert found[0].digests == rest
+    assert asked.computed == COUNT
+
+
 def test_nothing_but_unreadable_photos(store: FeatureStore, tmp_path: Path) -> None:
     text = tmp_path / "text.jpg"
     text.write_text("not found")

@@ -50,17 +50,10 @@ class FeatureSource:
         workers: int | None,
         progress: Progress,
     ) -> None:
-        """Takes the settings of the section `features`.
+        """Checks the setting `features.engine` (`engine`); `precision` is a resolved one, for the others see `build`.
 
-        Args:
-            store: Where features are kept.
-            trunk: Computes them.
-            device: Where it runs.
-            engine: `auto`, or one of the engines.
-            precision: `fp32` or `bf16`, resolved.
-            batch_size: Images per forward pass; None is the engine's own choice.
-            workers: Threads that read photos; None is one per core.
-            progress: Called as photos are finished.
+        Raises:
+            ConfigError: No engine of this name runs here, and none could have computed features elsewhere.
         """
         self._store, self._trunk, self._device, self._requested = store, trunk, device, engine
         # Their features may have been computed on another machine.

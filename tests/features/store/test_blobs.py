@@ -120,14 +120,9 @@ def test_old_ones_are_pruned(aged: BlobCache, directory: Path, hours: float, lef
     assert names(directory) == list(left)
 
 
-def test_reading_is_use(aged: BlobCache, directory: Path) -> None:
-    assert aged.get("b") == b"0123456789"
-    aged.evict(43)
-    assert names(directory) == ["b"]
-
-
-def test_writing_is_use(aged: BlobCache, directory: Path) -> None:
-    aged.put("b", b"new")
+@pytest.mark.parametrize("use", [lambda blobs: blobs.get("b"), lambda blobs: blobs.put("b", b"new")])
+def test_reading_and_writing_are_use(aged: BlobCache, directory: Path, use: Callable[[BlobCache], object]) -> None:
+    use(aged)
     aged.evict(43)
     assert names(directory) == ["b"]
 

@@ -1,7 +1,6 @@
-"""Engines: they take a batch of uint8 images and give the features that a frozen trunk computes of them.
+"""Engines: uint8 images in, features of a frozen trunk out.
 
-Which one runs is decided here: the fastest that this machine has, unless there is so little to compute that its
-start-up cannot be earned back.
+The fastest that this machine has runs, unless there is so little to compute that its start-up does not pay.
 """
 
 from __future__ import annotations
@@ -122,7 +121,7 @@ def build(
 
     Args:
         name: One of `candidates`.
-        trunk: Takes uint8 (N, 3, H, W), and is not changed.
+        trunk: Takes uint8 (N, 3, H, W), gives vectors (N, width) or activations; it is not changed.
         fingerprint: SHA-256 of its weights, which names what is cached of it.
         transform: Gives the size of the images.
         device: Where it runs.

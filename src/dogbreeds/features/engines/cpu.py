@@ -47,17 +47,7 @@ class OpenVinoEngine:
         workers: int,
         cache: BlobCache | None,
     ) -> None:
-        """Converts and compiles the trunk, or takes the converted one from the cache.
-
-        Args:
-            trunk: Takes uint8 (N, 3, H, W), on the CPU, in float32.
-            fingerprint: SHA-256 of its weights.
-            transform: Gives the size and the normalisation of the images.
-            precision: `fp32` or `bf16`.
-            batch_size: Images per forward pass.
-            workers: Streams, and threads that call.
-            cache: Keeps the converted network between runs.
-        """
+        """Compiles the trunk, converted now or taken from the cache; for arguments see `build`."""
         self.precision, self.batch_size, self.workers = precision, batch_size or _BATCH_SIZE, workers
         openvino = import_openvino()
         core = openvino.Core()

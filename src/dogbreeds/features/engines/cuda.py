@@ -51,16 +51,7 @@ class CudaEngine:
         batch_size: int | None,
         workers: int,
     ) -> None:
-        """Moves a copy of the trunk to the device, folds its BatchNorm, and records the forward pass.
-
-        Args:
-            trunk: Takes uint8 (N, 3, H, W).
-            transform: Gives the size of the images.
-            device: A CUDA device.
-            precision: `fp32` or `bf16`.
-            batch_size: Images per forward pass.
-            workers: Threads that call.
-        """
+        """Folds BatchNorm in a copy of the trunk and records its forward pass on the device; see `build`."""
         self.precision, self.batch_size, self.workers = precision, batch_size or _BATCH_SIZE, workers
         self.device = device
         self._turn = threading.Lock()

@@ -1,4 +1,4 @@
-"""What an engine is: uint8 images in, the features that a frozen trunk computes of them out."""
+"""The interface of engines."""
 
 from __future__ import annotations
 

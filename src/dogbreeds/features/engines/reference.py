@@ -45,7 +45,7 @@ def as_stored(features: Tensor) -> Tensor:
 
 
 class TorchEngine:
-    """Runs a frozen trunk over batches of uint8 images.
+    """Runs a frozen trunk over batches of uint8 images; the forward passes of several threads take turns.
 
     An image's features do not depend on the rest of its batch beyond float rounding, so training, serving
     and the command line may batch as they like.
@@ -62,16 +62,8 @@ class TorchEngine:
         batch_size: int | None = None,
         workers: int = 1,
     ) -> None:
-        """Puts a copy of the trunk on the device.
-
-        Args:
-            trunk: Takes uint8 (N, 3, H, W), gives (N, width), or activations of more dimensions.
-            device: Where it runs.
-            precision: `fp32` or `bf16`, already resolved.
-            batch_size: Images per forward pass.
-            workers: Threads that read photos; their forward passes take turns.
-        """
-        # A copy: the caller's layers may be trained on, and must not depend on whether features were computed.
+        """Puts a copy of the trunk on the device; for arguments see `build`."""
+        # A copy: the caller's layers may be trained further, and must not depend on whether features were computed.
         self.trunk = copy.deepcopy(trunk).to(device).to(memory_format=torch.channels_last).eval()
         self.device = device
         self.precision = precision
