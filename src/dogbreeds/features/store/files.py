@@ -80,7 +80,7 @@ class FileDigests:
         keys = [bytes.fromhex(digest) for digest in dict.fromkeys(digests)]
         statement = "SELECT photo, reason FROM unreadable WHERE decoder = ? AND photo IN ({keys})"
         found = self._index.query_many(statement, keys, PIL.__version__)
-        return {photo.hex(): reason for photo, reason in found}
+        return {digest.hex(): reason for digest, reason in found}
 
     def remember_unreadable(self, reasons: Mapping[str, str]) -> None:
         """Stores the reasons why photos with these digests cannot be read."""
