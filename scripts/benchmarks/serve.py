@@ -24,7 +24,7 @@ from benchmarks.timing import Times, paired, ratio, seconds_of
 from dogbreeds.errors import UserError
 from dogbreeds.features.engines import available
 from dogbreeds.features.engines.reference import resolve_precision
-from dogbreeds.features.store.artefacts import Artefacts
+from dogbreeds.features.store.blobs import BlobCache
 from dogbreeds.machine import compute_threads
 from dogbreeds.model.backbones import cut, load_backbone
 from dogbreeds.model.head import Head, HeadShape
@@ -56,7 +56,7 @@ def run(settings: BenchSettings) -> Section:
     return Section(
         title="serve",
         text=f"JPEG files over HTTP on one machine, the clients in a process of their own, {settings.rounds} rounds "
-        f"in turns. The handler alone is called by as many threads as the engine has lanes, with batches of "
+        f"in turns. The handler alone is called by as many threads as the engine has workers, with batches of "
         f"{_BATCH}; or by one, photo by photo, as a server calls it. Slowest are those 1% of {_ALONE} photos.",
         columns=("", "", "photos/s (median)", "slowest 1% (ms, median)", "ratio (median)"),
         rows=rows,
@@ -89,7 +89,7 @@ def _package(settings: BenchSettings, name: str, directory: Path) -> Path:
 def _measure(
     package: Path, folder: Path, cache: Path, rounds: int, many: int
 ) -> tuple[dict[str, float], list[tuple[str, ...]]]:
-    keeper = Artefacts.of(cache)
+    keeper = BlobCache.of(cache)
     full, single = (Handler.load(package, keeper=keeper, one_by_one=one_by_one) for one_by_one in (False, True))
     photos = [path.read_bytes() for path in sorted(folder.rglob("*.jp*g"))]
     batches = [[photos[(start + place) % len(photos)] for place in range(_BATCH)] for start in range(0, many, _BATCH)]
@@ -111,7 +111,7 @@ def _measure(
         slowest["server"].append(_p99(asked.each))
         return asked.seconds
 
-    with compute_threads(1), ThreadPoolExecutor(full.engine.lanes) as pool, _server(package, cache) as port:
+    with compute_threads(1), ThreadPoolExecutor(full.engine.workers) as pool, _server(package, cache) as port:
         # What is made at first use does not count.
         full.answers(photos[:_BATCH])
         single.answers(photos[:1])

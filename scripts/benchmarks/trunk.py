@@ -14,8 +14,9 @@ from benchmarks import processes
 from benchmarks.photos import enlarge
 from benchmarks.settings import BenchSettings
 from benchmarks.table import Section
+from dogbreeds.data.images import read_all
 from dogbreeds.data.layout import find_photos
-from dogbreeds.features.engines import available, build, lanes_of
+from dogbreeds.features.engines import available, build, worker_count
 from dogbreeds.features.engines.reference import resolve_precision
 from dogbreeds.model.backbones import load_backbone, trunk_of
 
@@ -78,7 +79,7 @@ def run(settings: BenchSettings) -> Section:
 
 
 def _parts(folder: Path) -> dict[str, float]:
-    """Photos per second of decoding alone and of the forward pass alone, with all lanes."""
+    """Photos per second of decoding alone and of the forward pass alone, with all workers."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     trunk = trunk_of(load_backbone("resnet50", "random", 0), None)
     engine = build(
@@ -89,18 +90,18 @@ def _parts(folder: Path) -> dict[str, float]:
         device=device,
         precision=resolve_precision("auto", device),
         batch_size=None,
-        lanes=lanes_of(None),
-        keeper=None,
+        workers=worker_count(None),
+        cache=None,
     )
     files = sorted(path for paths in find_photos(folder).values() for path in paths)[:_ALONE]
     contents = [path.read_bytes() for path in files]
     batches = [contents[start : start + engine.batch_size] for start in range(0, len(contents), engine.batch_size)]
     side = trunk.transform.crop
     images = torch.randint(0, 256, (_ALONE, 3, side, side), dtype=torch.uint8)
-    engine(images[: engine.batch_size * engine.lanes])
-    with ThreadPoolExecutor(engine.lanes) as pool:
+    engine(images[: engine.batch_size * engine.workers])
+    with ThreadPoolExecutor(engine.workers) as pool:
         began = time.perf_counter()
-        list(pool.map(lambda batch: engine.read(batch, trunk.transform), batches))
+        list(pool.map(lambda batch: read_all(batch, trunk.transform), batches))
         decoded = time.perf_counter()
         list(pool.map(engine, images.split(engine.batch_size)))
         ended = time.perf_counter()

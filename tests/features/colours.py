@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from dogbreeds.data.images import Transform, UnreadableImageError, read_all
+from dogbreeds.data.images import Transform
 from dogbreeds.model.backbones import Trunk
 
 CPU = torch.device("cpu")
@@ -52,7 +52,6 @@ def trunk(**changes: Any) -> Trunk:
         "transform": TRANSFORM,
         "fingerprint": "0" * 64,
         "shape": (3,),
-        "operations": 1e6,
     }
     return Trunk(**(values | changes))
 
@@ -71,20 +70,17 @@ class ColourEngine:
     def __init__(
         self,
         batch_size: int = 3,
-        lanes: int = 2,
+        workers: int = 2,
         before: Callable[[list[Colour]], None] | None = None,
         after: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         """`before` is called with the colours of a batch and may raise or wait; `after` gets the features."""
-        self.batch_size, self.lanes = batch_size, lanes
+        self.batch_size, self.workers = batch_size, workers
         self._before, self._after = before, after
         self._mutex = threading.Lock()
         self.seen: list[Colour] = []
         self.batches: list[int] = []
         self.threads: set[int] = set()
-
-    def read(self, contents: Sequence[bytes], transform: Transform) -> list[Tensor | UnreadableImageError]:
-        return read_all(contents, transform)
 
     def __call__(self, images: Tensor) -> Tensor:
         features: Tensor = MeanColour()(images)

@@ -78,7 +78,7 @@ def is_free(array: FeatureArray, photos: Sequence[str]) -> bool:
 
 
 def fail_after(batches: int) -> Callable[[list[Colour]], None]:
-    # Lanes count together.
+    # Workers count together.
     counter = itertools.count()
 
     def before(batch: list[Colour]) -> None:
@@ -95,12 +95,12 @@ def never(batch: list[Colour]) -> None:
 # --- what is computed
 
 
-@pytest.mark.parametrize("lanes", [1, 2, 4])
+@pytest.mark.parametrize("workers", [1, 2, 4])
 @pytest.mark.parametrize("batch_size", [1, 3, COUNT, 50])
 def test_every_photo_is_computed_once(
-    array: FeatureArray, files: dict[str, Path], batch_size: int, lanes: int
+    array: FeatureArray, files: dict[str, Path], batch_size: int, workers: int
 ) -> None:
-    engine = ColourEngine(batch_size, lanes)
+    engine = ColourEngine(batch_size, workers)
     done = run(array, files, engine)
     assert (done.computed, done.unreadable) == (COUNT, {})
     assert sorted(engine.seen) == sorted(colours(COUNT))
@@ -109,7 +109,7 @@ def test_every_photo_is_computed_once(
 
 
 def test_features_belong_to_their_photos_in_any_order(array: FeatureArray, files: dict[str, Path]) -> None:
-    run(array, dict(sorted(files.items())), ColourEngine(batch_size=2, lanes=3))
+    run(array, dict(sorted(files.items())), ColourEngine(batch_size=2, workers=3))
     order = [3, 0, 7, 7, 10]
     photos = list(files)
     expected = torch.tensor(colours(COUNT))[order].float()
@@ -151,18 +151,18 @@ def test_an_augmented_view_is_what_the_trunk_sees(array: FeatureArray, tmp_path:
     assert torch.equal(served(array, list(files)), MeanColour()(images))
 
 
-# --- lanes
+# --- workers
 
 
-def test_one_lane_runs_where_a_debugger_is(array: FeatureArray, files: dict[str, Path]) -> None:
-    engine = ColourEngine(lanes=1)
+def test_one_worker_runs_where_a_debugger_is(array: FeatureArray, files: dict[str, Path]) -> None:
+    engine = ColourEngine(workers=1)
     threads = threading.active_count()
     run(array, files, engine, progress=lambda count: engine.threads.add(threading.get_ident()))
     assert engine.threads == {threading.get_ident()}
     assert threading.active_count() == threads
 
 
-def test_lanes_run_at_the_same_time(array: FeatureArray, files: dict[str, Path]) -> None:
+def test_workers_run_at_the_same_time(array: FeatureArray, files: dict[str, Path]) -> None:
     barrier = threading.Barrier(2)
     first = threading.Event()
 
@@ -171,29 +171,29 @@ def test_lanes_run_at_the_same_time(array: FeatureArray, files: dict[str, Path])
             barrier.wait(PATIENCE)
             first.set()
 
-    engine = ColourEngine(batch_size=1, lanes=2, before=meet)
+    engine = ColourEngine(batch_size=1, workers=2, before=meet)
     assert run(array, files, engine).computed == COUNT
     assert len(engine.threads) == 2
     assert threading.get_ident() not in engine.threads
 
 
-@pytest.mark.parametrize("lanes", [1, 3])
+@pytest.mark.parametrize("workers", [1, 3])
 @pytest.mark.parametrize("kind", [RuntimeError, KeyboardInterrupt, MemoryError])
-def test_an_error_in_one_lane_stops_the_others_and_gives_up_the_claims(
-    array: FeatureArray, other: FeatureArray, files: dict[str, Path], lanes: int, kind: type[BaseException]
+def test_an_error_in_one_worker_stops_the_others_and_gives_up_the_claims(
+    array: FeatureArray, other: FeatureArray, files: dict[str, Path], workers: int, kind: type[BaseException]
 ) -> None:
-    unlucky = colours(COUNT)[lanes - 1]
+    unlucky = colours(COUNT)[workers - 1]
 
     def before(batch: list[Colour]) -> None:
         if unlucky in batch:
             raise kind("the engine broke")
         time.sleep(0.05)
 
-    engine = ColourEngine(batch_size=1, lanes=lanes, before=before)
+    engine = ColourEngine(batch_size=1, workers=workers, before=before)
     with pytest.raises(kind, match="the engine broke"):
         run(array, files, engine)
     # The others end the batch that they are at.
-    assert len(engine.seen) <= lanes
+    assert len(engine.seen) <= workers
     missing = array.missing(list(files))
     assert len(missing) == COUNT - len(engine.seen)
     assert is_free(other, missing)
@@ -202,15 +202,15 @@ def test_an_error_in_one_lane_stops_the_others_and_gives_up_the_claims(
 # --- passes that are interrupted
 
 
-@pytest.mark.parametrize("lanes", [1, 2])
+@pytest.mark.parametrize("workers", [1, 2])
 def test_the_next_pass_continues_where_the_last_one_ended(
-    array: FeatureArray, files: dict[str, Path], lanes: int
+    array: FeatureArray, files: dict[str, Path], workers: int
 ) -> None:
-    broken = ColourEngine(batch_size=2, lanes=lanes, before=fail_after(3))
+    broken = ColourEngine(batch_size=2, workers=workers, before=fail_after(3))
     with pytest.raises(RuntimeError, match="the engine broke"):
         run(array, files, broken)
     assert len(broken.seen) == 6
-    engine = ColourEngine(batch_size=2, lanes=lanes)
+    engine = ColourEngine(batch_size=2, workers=workers)
     assert run(array, files, engine).computed == COUNT - 6
     assert sorted(broken.seen + engine.seen) == sorted(colours(COUNT))
     assert torch.equal(served(array, list(files)), torch.tensor(colours(COUNT)).float())
@@ -237,7 +237,7 @@ def test_two_passes_at_once_share_the_photos(array: FeatureArray, other: Feature
             both_compute.wait(PATIENCE)
 
     met: list[int] = []
-    engines = [ColourEngine(batch_size=2, lanes=2, before=meet) for _ in range(2)]
+    engines = [ColourEngine(batch_size=2, workers=2, before=meet) for _ in range(2)]
     with ThreadPoolExecutor(2) as pool:
         passes = [started(pool, place, files, engine) for place, engine in zip((array, other), engines, strict=True)]
         done = [one.result(PATIENCE) for one in passes]
@@ -318,38 +318,38 @@ def change(path: Path) -> None:
     paint(path, (200, 200, 200))
 
 
-@pytest.mark.parametrize(("damage", "said"), [(change, "has changed"), (Path.unlink, "cannot be read any more")])
-@pytest.mark.parametrize("lanes", [1, 2])
+@pytest.mark.parametrize(("damage", "said"), [(change, "has changed"), (Path.unlink, "can no longer be read")])
+@pytest.mark.parametrize("workers", [1, 2])
 def test_a_photo_that_changed_after_it_was_indexed(
     array: FeatureArray,
     other: FeatureArray,
     files: dict[str, Path],
     damage: Callable[[Path], None],
     said: str,
-    lanes: int,
+    workers: int,
 ) -> None:
     photo, path = list(files.items())[-1]
     damage(path)
     with pytest.raises(DataError, match=said) as caught:
-        run(array, files, ColourEngine(batch_size=1, lanes=lanes))
+        run(array, files, ColourEngine(batch_size=1, workers=workers))
     assert str(path) in str(caught.value)
     missing = array.missing(list(files))
     assert photo in missing
     assert is_free(other, missing)
     # The last one in order: by then the others were under way.
-    assert len(missing) <= lanes
+    assert len(missing) <= workers
 
 
 # --- features that cannot be kept
 
 
-@pytest.mark.parametrize("lanes", [1, 2])
+@pytest.mark.parametrize("workers", [1, 2])
 def test_a_full_disk(
     array: FeatureArray,
     other: FeatureArray,
     files: dict[str, Path],
     monkeypatch: pytest.MonkeyPatch,
-    lanes: int,
+    workers: int,
 ) -> None:
     publish, counter = FeatureArray.publish, itertools.count()
 
@@ -361,8 +361,8 @@ def test_a_full_disk(
     with monkeypatch.context() as patch:
         patch.setattr(FeatureArray, "publish", full)
         with pytest.raises(CacheError, match="No space left on device") as caught:
-            run(array, files, ColourEngine(batch_size=2, lanes=lanes))
-    assert "What was computed before is kept" in str(caught.value)
+            run(array, files, ColourEngine(batch_size=2, workers=workers))
+    assert "Those computed before are kept" in str(caught.value)
     missing = array.missing(list(files))
     assert len(missing) == COUNT - 4
     assert is_free(other, missing)
@@ -370,7 +370,7 @@ def test_a_full_disk(
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-def test_numbers_that_are_none(
+def test_features_that_are_not_finite(
     array: FeatureArray, other: FeatureArray, files: dict[str, Path], value: float
 ) -> None:
     def spoil(features: Tensor) -> Tensor:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from dogbreeds.features.engines import reference
 from dogbreeds.features.engines.reference import TorchEngine, resolve_precision
 from dogbreeds.model.backbones import cut, load_backbone, transform_of
 
@@ -27,46 +29,50 @@ def images(number: int) -> Tensor:
     return ((colour + torch.rand(number, 3, 64, 64, generator=generator)) / 2 * 255).to(torch.uint8)
 
 
-def engine(trunk: nn.Module, precision: str = "fp32", batch_size: int | None = 4, lanes: int = 1) -> TorchEngine:
-    return TorchEngine(trunk, device=CPU, precision=precision, batch_size=batch_size, lanes=lanes)
+def engine(trunk: nn.Module, precision: str = "fp32", batch_size: int | None = 4, workers: int = 1) -> TorchEngine:
+    return TorchEngine(trunk, device=CPU, precision=precision, batch_size=batch_size, workers=workers)
 
 
 # Precision
 
 
-@pytest.mark.parametrize("hardware", [True, False])
-@pytest.mark.parametrize("device", ["cpu", "cuda", "mps"])
-@pytest.mark.parametrize("requested", ["fp32", "bf16"])
-def test_an_explicit_precision_is_kept(
-    requested: str, device: str, hardware: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: hardware)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: hardware)
-    assert resolve_precision(requested, torch.device(device)) == requested
+@pytest.fixture
+def hardware(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which of `cpu` and `gpu` compute bf16 in hardware; all emulate it."""
+    path = tmp_path / "cpuinfo"
+    path.write_text(f"processor : 0\nflags : avx512f {'avx512_bf16' if 'cpu' in request.param else ''} amx_tile\n")
+    monkeypatch.setattr(reference, "_CPU_INFO", path)
 
-
-@pytest.mark.parametrize(("hardware", "expected"), [(True, "bf16"), (False, "fp32")])
-def test_auto_follows_the_processor(hardware: bool, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: hardware)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: not hardware)
-    assert resolve_precision("auto", CPU) == expected
-
-
-@pytest.mark.parametrize(("hardware", "expected"), [(True, "bf16"), (False, "fp32")])
-def test_auto_follows_the_gpu_and_does_not_count_emulation(
-    hardware: bool, expected: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
     def supported(including_emulation: bool = True) -> bool:
-        return hardware or including_emulation
+        return "gpu" in request.param or including_emulation
 
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: not hardware)
-    assert resolve_precision("auto", torch.device("cuda")) == expected
 
 
-def test_auto_is_careful_with_other_devices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
-    assert resolve_precision("auto", torch.device("mps")) == "fp32"
+@pytest.mark.parametrize(
+    ("requested", "device", "hardware", "resolved"),
+    [
+        ("auto", "cpu", "cpu", "bf16"),
+        ("auto", "cpu", "gpu", "fp32"),
+        ("auto", "cuda", "gpu", "bf16"),
+        ("auto", "cuda", "cpu", "fp32"),
+        ("auto", "mps", "cpu gpu", "fp32"),
+        ("bf16", "cpu", "", "bf16"),
+        ("bf16", "mps", "", "bf16"),
+        ("bf16", "cuda", "gpu", "bf16"),
+        # A GPU without bf16 hardware, such as a T4.
+        ("bf16", "cuda", "cpu", "fp32"),
+        *(("fp32", device, "cpu gpu", "fp32") for device in ("cpu", "cuda", "mps")),
+    ],
+    indirect=["hardware"],
+)
+def test_precision(requested: str, device: str, hardware: None, resolved: str) -> None:
+    assert resolve_precision(requested, torch.device(device)) == resolved
+
+
+def test_a_system_without_a_list_of_flags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reference, "_CPU_INFO", tmp_path / "none")
+    assert resolve_precision("auto", CPU) == "fp32"
 
 
 def test_auto_asks_the_hardware_of_this_machine() -> None:
@@ -91,6 +97,22 @@ def test_fp32_is_the_trunk_itself(trunk: nn.Module) -> None:
     with torch.no_grad():
         expected = trunk(batch)
     torch.testing.assert_close(engine(trunk)(batch), expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_convolutions_are_not_rounded_to_tf32(precision: str) -> None:
+    """Only a GPU would round them, but the setting is one of the process."""
+    allowed = []
+
+    class Asking(nn.Module):
+        def forward(self, batch: Tensor) -> Tensor:
+            allowed.append(torch.backends.cudnn.allow_tf32)
+            return batch.float().mean(dim=(2, 3))
+
+    before = torch.backends.cudnn.allow_tf32
+    engine(Asking(), precision)(images(2))
+    assert allowed == [False]
+    assert torch.backends.cudnn.allow_tf32 == before
 
 
 def test_bf16_is_close_to_fp32_and_not_the_same(trunk: nn.Module) -> None:
@@ -145,7 +167,7 @@ def test_threads_take_turns_and_change_nothing(trunk: nn.Module) -> None:
 
     batch = images(4)
     expected = engine(trunk, "bf16")(batch)
-    shared = engine(Watched(), "bf16", lanes=4)
+    shared = engine(Watched(), "bf16", workers=4)
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(shared, [batch] * 12))
     assert all(torch.equal(features, expected) for features in found)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from dogbreeds.data.images import Transform, UnreadableImageError
 from dogbreeds.data.layout import display_name
 from dogbreeds.errors import DataError, PackageError
+from dogbreeds.features.store.blobs import BlobCache
 from dogbreeds.model.backbones import cut, load_backbone
 from dogbreeds.model.head import Head, HeadShape
 from dogbreeds.model.network import Network
@@ -185,8 +186,8 @@ def test_photos_of_any_size_become_the_crop(handler: Handler) -> None:
 # The engine
 
 
-class Kept:
-    """A keeper in memory."""
+class Kept(BlobCache):
+    """A cache in memory."""
 
     def __init__(self) -> None:
         self.content: dict[str, bytes] = {}

@@ -363,7 +363,7 @@ def test_a_photo_that_is_gone_when_it_is_needed(
         return load_backbone(*arguments, **settings)
 
     monkeypatch.setattr("dogbreeds.training.preparation.load_backbone", removing)
-    with pytest.raises(DataError, match="cannot be read any more"):
+    with pytest.raises(DataError, match="can no longer be read"):
         train(config(f"data.dir={folder}"))
 
 

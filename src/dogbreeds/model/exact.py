@@ -1,4 +1,4 @@
-"""The linear head solved exactly: the reference that a trained head must reach.
+"""The linear head solved exactly: the reference for a trained head.
 
 It never touches the trained head, so that the two can be compared.
 """
@@ -22,7 +22,7 @@ _ITERATIONS = 500
 _GRADIENT_TOLERANCE = 1e-5
 # The curvature of a class's cross-entropy, p (1 - p), at the middle of what photos have; it only steers speed.
 _TYPICAL_CURVATURE = 0.1
-_SMALLEST_VARIANCE = 1e-12
+_MIN_VARIANCE = 1e-12
 # Below this many numbers a matrix product gains nothing from threads, and on a busy machine they wait for each
 # other: 900 x 512 took 0.4 s with one thread and 30 s with two beside two busy processes.
 _SINGLE_THREAD_BELOW = 4_000_000
@@ -49,11 +49,11 @@ class ExactSolution:
         return torch.nn.functional.linear(features, self.weight, self.bias)
 
 
-class Solutions(Protocol):
-    """Remembers the points of one path."""
+class SolutionCache(Protocol):
+    """Keeps the points of one path."""
 
     def get(self, strength: float) -> ExactSolution | None:
-        """Returns a point that was solved before."""
+        """Returns a point that was solved before, if any."""
 
     def put(self, solution: ExactSolution) -> None:
         """Keeps a point."""
@@ -74,9 +74,9 @@ class ExactPath:
         validation: Tensor,
         validation_labels: Tensor,
         class_weights: Tensor | None,
-        solutions: Solutions | None = None,
+        solutions: SolutionCache | None = None,
     ) -> None:
-        """Takes the problem; nothing is solved yet.
+        """Describes the problem; nothing is solved yet.
 
         Args:
             features: Normalised training features (N, width).
@@ -84,14 +84,14 @@ class ExactPath:
             validation: Normalised validation features (M, width).
             validation_labels: int64 (M,).
             class_weights: Weights of the classes (classes,) in the training loss, or None.
-            solutions: What was solved of this path before.
+            solutions: Points that were solved before.
         """
         self._features, self._labels = features, labels
         self._validation, self._validation_labels = validation, validation_labels
         self._class_weights, self._solutions = class_weights, solutions
 
     def best(self) -> ExactSolution:
-        """Returns the point of `STRENGTHS` with the least validation loss.
+        """Returns the point of `STRENGTHS` with the lowest validation loss.
 
         The path ends where the validation loss rises: weaker penalties, the slowest to solve, would raise it further.
         """
@@ -103,7 +103,7 @@ class ExactPath:
         return min(found, key=lambda solution: solution.validation_loss)
 
     def at(self, strength: float) -> ExactSolution:
-        """Returns the point of a strength, at which the path arrives over the stronger ones of `STRENGTHS`."""
+        """Returns the point of a strength, solved from the stronger ones of `STRENGTHS`."""
         return list(self._along([*(other for other in STRENGTHS if other > strength), strength]))[-1]
 
     def _along(self, strengths: Iterable[float]) -> Iterable[ExactSolution]:
@@ -164,7 +164,7 @@ def _principal_axes(inputs: Tensor) -> tuple[Tensor, Tensor]:
     # Fewer photos than features: their products are smaller, but axes made of them need all digits to be orthogonal.
     inputs = inputs.double()
     variances, vectors = torch.linalg.eigh(inputs @ inputs.T / photos)
-    kept = variances > _SMALLEST_VARIANCE * variances[-1].clamp_min(_SMALLEST_VARIANCE)
+    kept = variances > _MIN_VARIANCE * variances[-1].clamp_min(_MIN_VARIANCE)
     variances, vectors = variances[kept], vectors[:, kept]
     return (inputs.T @ vectors / (photos * variances).sqrt()).float(), variances.float()
 

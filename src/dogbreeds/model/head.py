@@ -19,19 +19,19 @@ _LAYER_NORM_EPSILON = 1e-5
 # the width that the recipe was found at, 4,096 features give a validation loss of 1.1 at once instead of 5.3.
 _REFERENCE_WIDTH = 512
 # Features that do not differ between photos must not be blown up into noise.
-_SMALLEST_SCALE = 1e-3
+_MIN_SCALE = 1e-3
 
 
 @dataclass(frozen=True)
 class HeadShape:
-    """What a head is built from; stored in model packages.
+    """The hyperparameters of a head; stored in model packages.
 
     Attributes:
         kind: `linear` or `mlp`.
         width: Length of the features.
         classes: Number of breeds.
         hidden: Widths of the hidden layers of an `mlp`.
-        dropout: Share of hidden units that an `mlp` drops while training.
+        dropout: Share of the hidden units of an `mlp` dropped in training.
     """
 
     kind: str
@@ -48,7 +48,7 @@ class FeatureNormalisation(nn.Module):
     scale: Tensor
 
     def __init__(self, width: int) -> None:
-        """Starts as a plain layer normalisation; `fit` makes it the real one."""
+        """Starts as a plain layer normalisation, until `fit`."""
         super().__init__()
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("scale", torch.ones(()))
@@ -59,7 +59,7 @@ class FeatureNormalisation(nn.Module):
         normed = self._layer_norm(features).double()
         mean = normed.mean(dim=0)
         self.mean.copy_(mean)
-        self.scale.copy_((normed - mean).square().mean().sqrt().clamp_min(_SMALLEST_SCALE))
+        self.scale.copy_((normed - mean).square().mean().sqrt().clamp_min(_MIN_SCALE))
 
     def forward(self, features: Tensor) -> Tensor:
         """Normalises features (N, width)."""
@@ -73,7 +73,7 @@ class Head(nn.Module):
     """Features (N, width) in, logits (N, classes) out."""
 
     def __init__(self, shape: HeadShape) -> None:
-        """Builds the layers; `initialise` must follow before training."""
+        """Builds the layers; call `initialise` before training."""
         super().__init__()
         self.shape = shape
         self.normalise = FeatureNormalisation(shape.width)
@@ -96,8 +96,9 @@ class Head(nn.Module):
     @torch.no_grad()
     def set_linear(self, weight: Tensor, bias: Tensor) -> None:
         """Makes logits of a linear head `weight @ normalised + bias`: weight (classes, width), bias (classes,)."""
-        (layer,) = self.layers
-        assert isinstance(layer, nn.Linear)
+        layer = self.layers[0]
+        if len(self.layers) > 1 or not isinstance(layer, nn.Linear):
+            raise TypeError(f"a head of kind {self.shape.kind} is not linear")
         layer.weight.copy_(weight / self.gain)
         layer.bias.copy_(bias)
 

@@ -1,10 +1,10 @@
-"""Names: of backbones, of the stages that each can be cut at, of a package's description. Free of heavy imports."""
+"""Names of backbones and of the stages that each can be cut at, without heavy imports."""
 
 from __future__ import annotations
 
-#: The file in which a model package says what it is.
+#: The file that describes a model package.
 DESCRIPTION = "model.json"
-#: What `model.weights` accepts beside a file.
+#: The values of `model.weights` besides a file.
 WEIGHTS = ("imagenet", "random")
 _RESNET = ("layer1", "layer2", "layer3", "layer4")
 _CONVNEXT = ("stage1", "stage2", "stage3", "stage4")

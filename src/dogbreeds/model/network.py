@@ -20,6 +20,6 @@ class Network:
 
     @property
     def draws(self) -> bool:
-        """Whether tail or head leave something out at random while they train."""
+        """Whether tail or head use randomness in training (dropout, stochastic depth)."""
         trained = (*self.tail.modules(), *self.head.modules())
         return any(isinstance(module, nn.Dropout | StochasticDepth) and module.p > 0 for module in trained)

@@ -7,19 +7,23 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from dogbreeds.data.images import UnreadableImageError
+from dogbreeds.data.images import UnreadableImageError, read_all
 from dogbreeds.data.layout import display_name
 from dogbreeds.errors import EngineError
-from dogbreeds.features.engines import available, batch_when_serving, build, lanes_of
-from dogbreeds.features.engines.engine import Engine, Keeper
+from dogbreeds.features.engines import available, batch_when_serving, build, worker_count
+from dogbreeds.features.engines.engine import Engine
 from dogbreeds.model.backbones import fingerprint
 from dogbreeds.model.network import Network
 from dogbreeds.package.messages import Question, Ranked, answer_to, question_of
 from dogbreeds.package.package import Description, load_package
+
+if TYPE_CHECKING:
+    from dogbreeds.features.store.blobs import BlobCache
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +47,7 @@ class Handler:
         description: Description,
         network: Network,
         device: torch.device,
-        keeper: Keeper | None = None,
+        keeper: BlobCache | None = None,
         *,
         one_by_one: bool = True,
     ) -> None:
@@ -63,7 +67,7 @@ class Handler:
         cls,
         package: Path,
         device: torch.device | None = None,
-        keeper: Keeper | None = None,
+        keeper: BlobCache | None = None,
         *,
         one_by_one: bool = True,
     ) -> Handler:
@@ -72,7 +76,7 @@ class Handler:
         Args:
             package: Its directory.
             device: Where it runs.
-            keeper: Keeps what is dear to make again when the engine starts.
+            keeper: Keeps what is expensive to recompute when the engine starts.
             one_by_one: Photos come as people send them, and none waits for another; False where there are many,
                 which is faster and gives the same answers.
 
@@ -107,8 +111,8 @@ class Handler:
                 device=self.device,
                 precision=self.description.precision,
                 batch_size=batch_when_serving(name) if self._one_by_one else None,
-                lanes=lanes_of(None),
-                keeper=self._keeper,
+                workers=worker_count(None),
+                cache=self._keeper,
             )
         except EngineError as error:
             log.warning("%s Going on with torch.", error)
@@ -120,7 +124,7 @@ class Handler:
         Raises:
             UnreadableImageError: The bytes are no image.
         """
-        (image,) = self.engine.read([content], self.description.transform)
+        (image,) = read_all([content], self.description.transform)
         if isinstance(image, UnreadableImageError):
             raise image
         return image
@@ -150,7 +154,7 @@ class Handler:
 
     def answers(self, contents: Sequence[bytes]) -> list[list[Ranked] | UnreadableImageError]:
         """Answers for the bytes of photos, or says why one is none; the others are answered all the same."""
-        read = self.engine.read(contents, self.description.transform)
+        read = read_all(contents, self.description.transform)
         images = [image for image in read if isinstance(image, Tensor)]
         ranked = iter(self.rank(self.logits(torch.stack(images))) if images else [])
         return [next(ranked) if isinstance(image, Tensor) else image for image in read]

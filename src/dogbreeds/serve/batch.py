@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dogbreeds.data.layout import EXTENSIONS
 from dogbreeds.errors import DataError
-from dogbreeds.features.store.artefacts import Artefacts
+from dogbreeds.features.store.blobs import BlobCache
 from dogbreeds.package.predictor import Handler
 from dogbreeds.serve.answers_file import Row, answered, unanswered
 
@@ -61,14 +61,14 @@ def rows(package: Path, paths: Sequence[Path], cache: Path) -> Iterator[tuple[Ro
     Raises:
         PackageError: `package` is no usable model package.
     """
-    handler = Handler.load(package, keeper=Artefacts.of(cache), one_by_one=False)
+    handler = Handler.load(package, keeper=BlobCache.of(cache), one_by_one=False)
     engine = handler.engine
     under_way: deque[Future[list[tuple[Row, bool]]]] = deque()
-    pool = ThreadPoolExecutor(engine.lanes)
+    pool = ThreadPoolExecutor(engine.workers)
     try:
         for start in range(0, len(paths), engine.batch_size):
             under_way.append(pool.submit(_batch, handler, paths[start : start + engine.batch_size]))
-            if len(under_way) == _AHEAD * engine.lanes:
+            if len(under_way) == _AHEAD * engine.workers:
                 yield from under_way.popleft().result()
         while under_way:
             yield from under_way.popleft().result()

@@ -161,7 +161,7 @@ class Batcher:
             self._one_by_one = engine.batch_size == 1
             self._batch_size = _AT_ONCE if self._one_by_one else engine.batch_size
             # One lane more than the engine has streams decodes while the others wait for theirs.
-            self._lanes = engine.lanes + self._one_by_one
+            self._lanes = engine.workers + self._one_by_one
             self._condition = None
         for number in range(self._lanes):
             self._spawn(functools.partial(self._lane, number), f"lane-{number}")

@@ -69,10 +69,10 @@ class Answers:
         self._handler = Handler.load(package)
         engine = self._handler.engine
         # Lanes are threads that compute side by side; in plain torch they take turns, each with all cores.
-        torch.set_num_threads(engine.lanes if engine.name == "torch" else 1)
+        torch.set_num_threads(engine.workers if engine.name == "torch" else 1)
         self._handler.warm_up()
-        self._threads = ThreadPoolExecutor(engine.lanes, "lane")
-        batched = serve.batch(max_batch_size=engine.batch_size, max_concurrent_batches=engine.lanes)
+        self._threads = ThreadPoolExecutor(engine.workers, "lane")
+        batched = serve.batch(max_batch_size=engine.batch_size, max_concurrent_batches=engine.workers)
         self._batched: Any = batched(self._in_a_lane)
         self._open_photos = 0
         self._began: dict[int, float] = {}

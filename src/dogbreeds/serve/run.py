@@ -19,7 +19,7 @@ import uvicorn
 from PIL import Image
 
 from dogbreeds.errors import ConfigError
-from dogbreeds.features.store.artefacts import Artefacts
+from dogbreeds.features.store.blobs import BlobCache
 from dogbreeds.package.predictor import Handler
 from dogbreeds.schema import Limits
 from dogbreeds.serve.app import Application
@@ -69,7 +69,7 @@ def serve(package: Path, limits: Limits, *, host: str, port: int, cache: Path) -
         PackageError: There is no package, or it is damaged.
         ConfigError: Host or port cannot be used.
     """
-    handler = Handler.load(package, keeper=Artefacts.of(cache))
+    handler = Handler.load(package, keeper=BlobCache.of(cache))
     Image.MAX_IMAGE_PIXELS = limits.pixels
     # Such photos are refused, and that is all there is to say.
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)

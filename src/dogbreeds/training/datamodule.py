@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dogbreeds.data.folders import BreedFolders, Examine, index
 from dogbreeds.data.layout import SPLITS
-from dogbreeds.features.source import FeatureSource, Obtained
+from dogbreeds.features.source import FeatureSource
 from dogbreeds.features.store.segments import StoredRows
 
 Batch = tuple[Tensor, Tensor]
@@ -192,13 +192,13 @@ class BreedDataModule(pl.LightningDataModule):
         wanted = {0: photos["valid"] + photos["test"]}
         for view in train_views:
             wanted[view] = photos["train"] + wanted.get(view, [])
-        found = source.obtain(self.folders.files(), wanted)
-        self.folders = self.folders.without(found.unreadable, on_bad_image=self.on_bad_image)
+        found, unreadable = source.load(self.folders.files(), wanted)
+        self.folders = self.folders.without(unreadable, on_bad_image=self.on_bad_image)
         return {split: self._features(found, split, train_views if split == "train" else [0]) for split in SPLITS}
 
-    def _features(self, found: Obtained, split: str, views: Sequence[int]) -> Features:
+    def _features(self, found: Mapping[int, StoredRows], split: str, views: Sequence[int]) -> Features:
         photos = self.folders.splits[split]
-        rows = [found.of([photo.digest for photo in photos], view) for view in views]
+        rows = [found[view].of([photo.digest for photo in photos]) for view in views]
         labels = torch.tensor([photo.label for photo in photos], dtype=torch.long)
         # Vectors fit into memory; activations stay in their files and are read batch by batch.
         in_memory = len(rows[0].layout.shape) == 1

@@ -93,7 +93,7 @@ class Prepared:
         kind = config.model.class_weights
         if kind not in self._paths:
             weights = self.class_weights(config)
-            self._paths[kind] = exact_path(head, self.features.vectors, weights, self._store.artefacts)
+            self._paths[kind] = exact_path(head, self.features.vectors, weights, self._store.blobs)
         return self._paths[kind]
 
 

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from dogbreeds.features.store.artefacts import Artefacts
+from dogbreeds.features.store.blobs import BlobCache
 from dogbreeds.model.exact import ExactPath, ExactSolution
 from dogbreeds.model.head import Head
 from dogbreeds.training.datamodule import Features
@@ -20,7 +20,7 @@ _VERSION = 2
 
 @torch.no_grad()
 def exact_path(
-    head: Head, vectors: Mapping[str, Features], class_weights: Tensor | None, artefacts: Artefacts
+    head: Head, vectors: Mapping[str, Features], class_weights: Tensor | None, blobs: BlobCache
 ) -> ExactPath:
     """Returns the exact linear solutions on the features of a run.
 
@@ -28,12 +28,12 @@ def exact_path(
         head: Its normalisation, fitted to the training features, is what all start from.
         vectors: Pooled vectors of each split.
         class_weights: Weights of the classes (classes,) in the training loss, or None.
-        artefacts: Where solutions are remembered.
+        blobs: Where solutions are cached.
     """
     train, valid = (head.normalise(vectors[split].tensor) for split in ("train", "valid"))
     labels, held_out = vectors["train"].labels, vectors["valid"].labels
     problem = (train, labels, valid, held_out, class_weights)
-    return ExactPath(*problem, Remembered(artefacts, _name(problem)))
+    return ExactPath(*problem, StoredSolutions(blobs, _name(problem)))
 
 
 @torch.no_grad()
@@ -53,18 +53,18 @@ def reference_metrics(solution: ExactSolution, head: Head, vectors: Mapping[str,
     }
 
 
-class Remembered:
+class StoredSolutions:
     """The points of one path, in the feature store and in memory."""
 
-    def __init__(self, artefacts: Artefacts, name: str) -> None:
+    def __init__(self, blobs: BlobCache, name: str) -> None:
         """Keeps them under names that begin with `name`."""
-        self._artefacts, self._name = artefacts, name
+        self._blobs, self._name = blobs, name
         self._known: dict[float, ExactSolution] = {}
 
     def get(self, strength: float) -> ExactSolution | None:
         """Returns a point that was solved before, by whatever run."""
         if strength not in self._known:
-            kept = self._artefacts.get(f"{self._name}-{strength!r}")
+            kept = self._blobs.get(f"{self._name}-{strength!r}")
             if kept is None:
                 return None
             self._known[strength] = _unpack(kept)
@@ -73,7 +73,7 @@ class Remembered:
     def put(self, solution: ExactSolution) -> None:
         """Keeps a point for this run and for others."""
         self._known[solution.strength] = solution
-        self._artefacts.put(f"{self._name}-{solution.strength!r}", _pack(solution))
+        self._blobs.put(f"{self._name}-{solution.strength!r}", _pack(solution))
 
 
 def _name(problem: Sequence[Tensor | None]) -> str:

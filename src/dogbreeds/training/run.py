@@ -15,7 +15,7 @@ from dogbreeds.config import save
 from dogbreeds.debug.catalogue import Judgement, issues, verdict_of
 from dogbreeds.debug.hook_settings import check_smdebug
 from dogbreeds.debug.timeline import Phases
-from dogbreeds.features.store.artefacts import Artefacts
+from dogbreeds.features.store.blobs import BlobCache
 from dogbreeds.features.store.store import FeatureStore
 from dogbreeds.files import write_text
 from dogbreeds.model.network import Network
@@ -150,7 +150,7 @@ def fit_network(
 def package(run_dir: Path, config: TrainConfig, prepared: Prepared, network: Network) -> Handler:
     """Writes the model package of a run and loads it back, so that its scores are those of what is handed on."""
     save_package(run_dir / "model", describe(config, prepared, network), network)
-    return Handler.load(run_dir / "model", prepared.device, Artefacts.of(Path(config.cache.dir)))
+    return Handler.load(run_dir / "model", prepared.device, BlobCache.of(Path(config.cache.dir)))
 
 
 def describe_scores(run_dir: Path, metrics: dict[str, Any], handler: Handler) -> None:

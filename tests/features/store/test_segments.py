@@ -15,7 +15,8 @@ import torch
 from dogbreeds.features.store.segments import Layout, Segment, SegmentWriter, StoredRows, read_header, size_of
 from tests.features.store.filling import FLAT, KEY, digests, features
 
-PHOTOS = [bytes.fromhex(photo) for photo in digests(6)]
+HEXES = digests(6)
+PHOTOS = [bytes.fromhex(digest) for digest in HEXES]
 
 
 def write(path: Path, photos: Sequence[bytes] = PHOTOS, layout: Layout = FLAT) -> np.ndarray:
@@ -173,12 +174,11 @@ def rows(tmp_path: Path) -> StoredRows:
     write(tmp_path / "even", PHOTOS[::2], layout)
     write(tmp_path / "odd", PHOTOS[5::-2], layout)
     segments = [Segment(tmp_path / "even", KEY, layout), Segment(tmp_path / "odd", KEY, layout)]
-    return StoredRows(layout, segments, [(0, 0), (1, 2), (0, 1), (1, 1), (0, 2), (1, 0)])
+    return StoredRows(layout, segments, [(0, 0), (1, 2), (0, 1), (1, 1), (0, 2), (1, 0)], HEXES)
 
 
 def test_rows_come_from_several_files(rows: StoredRows) -> None:
-    photos = [photo.hex() for photo in PHOTOS]
-    wanted = torch.from_numpy(features(photos, rows.layout)).float()
+    wanted = torch.from_numpy(features(HEXES, rows.layout)).float()
     assert len(rows) == 6
     assert rows.tensor().dtype == torch.float32
     assert torch.equal(rows.tensor(), wanted)
@@ -187,11 +187,11 @@ def test_rows_come_from_several_files(rows: StoredRows) -> None:
     assert rows[torch.arange(0)].shape == (0, 2, 3, 3)
 
 
-def test_rows_of_some_positions(rows: StoredRows) -> None:
-    chosen = rows.of([4, 1, 1, 0])
+def test_rows_of_some_photos(rows: StoredRows) -> None:
+    chosen = rows.of([HEXES[place] for place in (4, 1, 1, 0)])
     assert len(chosen) == 4
     assert torch.equal(chosen.tensor(), rows.tensor()[[4, 1, 1, 0]])
-    assert torch.equal(chosen.of([3, 1])[torch.tensor([1])], rows.tensor()[[1]])
+    assert torch.equal(chosen.of([HEXES[0], HEXES[1]])[torch.tensor([1])], rows.tensor()[[1]])
     assert rows.of([]).tensor().shape == (0, 2, 3, 3)
 
 

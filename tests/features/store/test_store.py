@@ -74,13 +74,18 @@ def test_damaged_index_is_rebuilt(open_store: OpenStore, damage: str, caplog: py
     with open_store() as store:
         index = store.directory / "index.sqlite"
     content = index.read_bytes()
-    middle = len(content) // 4096 // 2 * 4096
+    pages = [content[start : start + 4096] for start in range(0, len(content), 4096)]
     changed = {
         "garbage": b"garbage " * (len(content) // 8),
         "half": content[: len(content) // 2],
-        "a page": content[:middle] + b"\xa5" * 4096 + content[middle + 4096 :],
+        # With the pages that claims have left.
+        "a page": b"".join(b"\xa5" * 4096 if bytes.fromhex(PHOTOS[15]) in page else page for page in pages),
     }
     index.write_bytes(changed[damage])
+    if damage == "a page":
+        # Opening does not read it; whatever does says what to do, which helps.
+        with open_store() as store, pytest.raises(CacheError, match="Run the same command again"):
+            held(store, *KEYS)
     with caplog.at_level(logging.WARNING):
         store = open_store()
     assert "index of cache.dir" in caplog.text
@@ -288,7 +293,7 @@ def test_features_of_a_living_process_do_not_make_room(open_store: OpenStore) ->
     with open_store(writer.occupied()) as store:
         store.make_room(1, {KEY})
         assert held(store, *KEYS[:2]) == [False, True]
-        with pytest.raises(CacheError, match="features that are in use leave no room"):
+        with pytest.raises(CacheError, match="features in use leave no room"):
             store.make_room(int(store.max_bytes), {KEY})
         assert held(store, KEYS[1]) == [True]
         writer.close()
@@ -306,15 +311,41 @@ def test_features_of_a_rebuilt_index_make_room(open_store: OpenStore) -> None:
     assert store.occupied() == 0
 
 
-def test_artefacts_make_room_after_features(open_store: OpenStore) -> None:
+def test_blobs_make_room_after_features(open_store: OpenStore) -> None:
     fill(open_store, *KEYS[:2])
     first = open_store()
-    first.artefacts.put("network", bytes(1000))
+    first.blobs.put("network", bytes(1000))
     with open_store(first.occupied()) as store:
         store.make_room(1000, {KEYS[0]})
-        assert (held(store, *KEYS[:2]), store.artefacts.get("network")) == ([True, False], bytes(1000))
+        assert (held(store, *KEYS[:2]), store.blobs.get("network")) == ([True, False], bytes(1000))
         store.make_room(int(store.max_bytes) - 4096 - 30 * FLAT.record.itemsize, {KEYS[0]})
-        assert (held(store, *KEYS[:2]), store.artefacts.get("network")) == ([True, False], None)
+        assert (held(store, *KEYS[:2]), store.blobs.get("network")) == ([True, False], None)
+
+
+def test_two_passes_at_once_keep_to_the_limit(open_store: OpenStore) -> None:
+    """Each found room before either had stored anything; a network was converted as well."""
+    fill(open_store, KEYS[0])
+    size = open_store().occupied()
+    passes = [open_store(2 * size) for _ in range(2)]
+    for store, key in zip(passes, KEYS[1:], strict=True):
+        store.make_room(size, [key])
+    for store, key in zip(passes, KEYS[1:], strict=True):
+        publish(store.array(key, FLAT), PHOTOS)
+        store.blobs.put("network", bytes(size // 2))
+    assert passes[0].occupied() > 2 * size
+    for store in passes:
+        store.close()
+    with open_store(2 * size) as store:
+        store.trim([KEYS[2]])
+        assert store.occupied() <= 2 * size
+        assert held(store, KEYS[2]) == [True]
+
+
+def test_trimming_removes_what_it_may_where_the_rest_is_in_use(open_store: OpenStore) -> None:
+    fill(open_store, *KEYS[:2])
+    with open_store(100) as store:
+        assert store.trim([KEYS[1]]) > 0
+        assert held(store, *KEYS[:2]) == [False, True]
 
 
 def test_what_can_never_fit_is_refused(open_store: OpenStore) -> None:
@@ -328,7 +359,7 @@ def test_what_can_never_fit_is_refused(open_store: OpenStore) -> None:
 def test_what_cannot_fit_beside_the_rest_is_refused(open_store: OpenStore, monkeypatch: pytest.MonkeyPatch) -> None:
     writer = open_store()
     publish(writer.array(KEY, FLAT), PHOTOS)
-    with pytest.raises(CacheError, match=r"need 2\.50 GB, and features that are in use .* cache\.max_gb=2\.5\."):
+    with pytest.raises(CacheError, match=r"need 2\.50 GB, and features in use .* cache\.max_gb=2\.5\."):
         open_store(2.5e9).make_room(2_500_000_000, {KEYS[0]})
 
 

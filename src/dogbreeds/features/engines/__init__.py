@@ -1,52 +1,49 @@
-"""Engines: they take a batch of uint8 images and give the features that a frozen trunk makes of them.
+"""Engines: uint8 images in, features of a frozen trunk out.
 
-Which one runs is decided here: the fastest that this machine has, unless there is so little to compute that its
-start-up cannot be earned back.
+The fastest that this machine has runs, unless there is so little to compute that its start-up does not pay.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from dogbreeds.data.images import Transform
 from dogbreeds.errors import ConfigError, EngineError
-from dogbreeds.features.engines.engine import Engine, Keeper
-from dogbreeds.features.engines.reference import TorchEngine
+from dogbreeds.features.engines.engine import Engine
+from dogbreeds.features.engines.reference import TorchEngine, resolve_precision
+
+if TYPE_CHECKING:
+    from dogbreeds.features.store.blobs import BlobCache
+
+log = logging.getLogger(__name__)
 
 # OpenVINO gives each stream its own memory; more than this many gain nothing on large processors.
-_MOST_LANES = 16
-
-
-@dataclass(frozen=True)
-class _Cost:
-    """Seconds that an engine takes: to start, for a photo whatever the trunk, and for one of its operations."""
-
-    start: float
-    photo: float
-    operation: float
-
-
-# Fitted to SqueezeNet 1.1 and ResNet50 in bf16 on 2 cores without matrix units; other processors move both CPU
-# engines alike, and only the point where one overtakes the other counts. The row of CUDA is an estimate, and torch
-# is taken to be as slow on a GPU as on a processor, which only makes CUDA graphs start for fewer photos.
-_COSTS = {
-    "torch": _Cost(0.0, 6e-3, 1 / 1.8e11),
-    "openvino": _Cost(2.0, 1e-3, 1 / 4.1e11),
-    "cuda": _Cost(3.0, 3e-4, 1 / 2e13),
-}
+_MAX_WORKERS = 16
+# In photos of the faster engine: what torch takes for one, and what starting the faster one takes. On 2 cores torch
+# took 2.5 (ResNet50) to 3.7 times (SqueezeNet) as long as OpenVINO, which started in the time of 100 to 700 photos.
+_TORCH_SLOWNESS = 3
+_START_UP_PHOTOS = 400
 
 #: All engines, whatever this machine has.
-ENGINES = tuple(_COSTS)
+ENGINES = ("openvino", "cuda", "torch")
+# Raised where an engine's features change: the first one of CUDA read weights from memory that was already freed.
+_VERSIONS = {"cuda": " 2"}
+
+
+def key_of(name: str, precision: str) -> str:
+    """Returns how stored features name the engine and the precision that computed them."""
+    return f"{name}{_VERSIONS.get(name, '')} {precision}"
 
 
 def available(device: torch.device) -> tuple[str, ...]:
-    """Returns the engines that can run on a device of this machine, `torch` always."""
+    """Returns the engines that can run on a device of this machine, the fastest first and `torch` always."""
     if device.type == "cuda":
         return ("cuda", "torch")
     if device.type == "cpu" and importlib.util.find_spec("openvino"):
@@ -62,7 +59,7 @@ def candidates(requested: str, device: torch.device) -> tuple[str, ...]:
         device: Where the trunk runs.
 
     Raises:
-        ConfigError: The one that is asked for cannot run here.
+        ConfigError: The requested engine cannot run here.
     """
     found = available(device)
     if requested == "auto":
@@ -71,38 +68,39 @@ def candidates(requested: str, device: torch.device) -> tuple[str, ...]:
         hint = " (pip install openvino)" if requested == "openvino" and device.type == "cpu" else ""
         raise ConfigError(
             f"features.engine={requested} does not run on {device.type} here{hint}. "
-            f"It may be {' or '.join(found)}, or auto."
+            f"Use {' or '.join(found)}, or auto."
         )
     return (requested,)
 
 
-def choose(missing: Mapping[str, int], operations: float) -> str:
+def choose(missing: Mapping[str, int]) -> str:
     """Returns the engine that has all features soonest.
+
+    With nothing stored that is torch for fewer than 200 photos, and the faster engine for more.
 
     Args:
         missing: For each candidate, the photos for which the store has no features of that engine.
-        operations: Floating-point operations of one photo.
     """
 
-    def cost(name: str) -> float:
-        known = _COSTS[name]
-        return known.start + missing[name] * (known.photo + known.operation * operations) if missing[name] else 0.0
+    def cost(name: str) -> int:
+        photos = missing[name]
+        return _TORCH_SLOWNESS * photos if name == "torch" else photos and photos + _START_UP_PHOTOS
 
     return min(missing, key=cost)
 
 
-def lanes_of(workers: int | None) -> int:
+def worker_count(workers: int | None) -> int:
     """Returns how many threads read photos: the setting data.workers, or one per core that this process may use."""
     if workers is not None:
         return max(1, workers)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, _MOST_LANES)
+    return min(cores, _MAX_WORKERS)
 
 
 def batch_when_serving(name: str) -> int | None:
-    """Returns the images per forward pass of an engine that answers people; None is what it likes best.
+    """Returns the images per forward pass of an engine that serves requests; None is the engine's own choice.
 
-    One photo must not wait for seven that are not there, and what OpenVINO computes of it is the same.
+    One photo must not wait for seven that are not there, and OpenVINO computes the same features of it.
     """
     return 1 if name == "openvino" else None
 
@@ -116,38 +114,41 @@ def build(
     device: torch.device,
     precision: str,
     batch_size: int | None,
-    lanes: int,
-    keeper: Keeper | None,
+    workers: int,
+    cache: BlobCache | None,
 ) -> Engine:
     """Starts an engine.
 
     Args:
         name: One of `candidates`.
-        trunk: Takes uint8 (N, 3, H, W) and stays as it is.
-        fingerprint: SHA-256 of its weights, which names what is kept of it.
+        trunk: Takes uint8 (N, 3, H, W), gives vectors (N, width) or activations; it is not changed.
+        fingerprint: SHA-256 of its weights, which names what is cached of it.
         transform: Gives the size of the images.
         device: Where it runs.
-        precision: `fp32` or `bf16`, resolved.
-        batch_size: Images per forward pass; None is what suits the engine.
-        lanes: Threads that will call it.
-        keeper: Keeps what is dear to make again; None makes it each time.
+        precision: `fp32` or `bf16`; a GPU without bf16 hardware computes in fp32 all the same.
+        batch_size: Images per forward pass; None is the engine's own choice.
+        workers: Threads that will call it.
+        cache: Keeps what is expensive to recompute; None recomputes it each time.
 
     Raises:
         EngineError: It cannot be started on this machine.
     """
+    resolved = resolve_precision(precision, device)
+    if resolved != precision:
+        log.info("%s has no hardware for %s: the trunk runs in %s", device, precision, resolved)
     try:
         if name == "openvino":
             from dogbreeds.features.engines.cpu import OpenVinoEngine
 
-            return OpenVinoEngine(trunk, fingerprint, transform, precision, batch_size, lanes, keeper)
+            return OpenVinoEngine(trunk, fingerprint, transform, resolved, batch_size, workers, cache)
         if name == "cuda":
             from dogbreeds.features.engines.cuda import CudaEngine
 
-            return CudaEngine(trunk, transform, device, precision, batch_size, lanes)
+            return CudaEngine(trunk, transform, device, resolved, batch_size, workers)
     except Exception as error:
         # Drivers, compilers and conversions fail in many ways, and plain torch always works.
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise EngineError(
             f"features.engine={name} does not start here ({reason}). Use features.engine=torch."
         ) from error
-    return TorchEngine(trunk, device=device, precision=precision, batch_size=batch_size, lanes=lanes)
+    return TorchEngine(trunk, device=device, precision=resolved, batch_size=batch_size, workers=workers)

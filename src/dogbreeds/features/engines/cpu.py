@@ -8,7 +8,6 @@ import sys
 import tempfile
 import warnings
 from collections import deque
-from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,21 +15,21 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from dogbreeds.data.images import Transform, UnreadableImageError, read_all
+from dogbreeds.data.images import Transform
 from dogbreeds.features.engines.reference import as_stored
 
 if TYPE_CHECKING:
-    from dogbreeds.features.engines.engine import Keeper
+    from dogbreeds.features.store.blobs import BlobCache
 
 # Larger batches leave the processor's caches: on two cores with matrix units 8 was fastest end to end.
 _BATCH_SIZE = 8
-# For each stream: it goes on with the next while a thread wakes up to read what it has computed.
+# Per stream: it starts the next one while a thread wakes up to read what it has computed.
 _REQUESTS = 8
 _PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
 
 
 class OpenVinoEngine:
-    """Runs a frozen trunk in as many independent streams as there are lanes, one core each.
+    """Runs a frozen trunk in as many independent streams as there are workers, one core each.
 
     Every forward pass has the same number of images, padded where there are fewer, so that an image's features
     do not depend on the images beside it.
@@ -45,43 +44,29 @@ class OpenVinoEngine:
         transform: Transform,
         precision: str,
         batch_size: int | None,
-        lanes: int,
-        keeper: Keeper | None,
+        workers: int,
+        cache: BlobCache | None,
     ) -> None:
-        """Converts and compiles the trunk, or takes the converted one from the keeper.
-
-        Args:
-            trunk: Takes uint8 (N, 3, H, W), on the CPU, in float32.
-            fingerprint: SHA-256 of its weights.
-            transform: Gives the size and the normalisation of the images.
-            precision: `fp32` or `bf16`.
-            batch_size: Images per forward pass.
-            lanes: Streams, and threads that call.
-            keeper: Keeps the converted network between runs.
-        """
-        self.precision, self.batch_size, self.lanes = precision, batch_size or _BATCH_SIZE, lanes
+        """Compiles the trunk, converted now or taken from the cache; for arguments see `build`."""
+        self.precision, self.batch_size, self.workers = precision, batch_size or _BATCH_SIZE, workers
         openvino = import_openvino()
         core = openvino.Core()
-        network = _network(openvino, core, trunk, fingerprint, transform, keeper)
+        network = _network(openvino, core, trunk, fingerprint, transform, cache)
         network.reshape([self.batch_size, 3, transform.crop, transform.crop])
         settings = {
             "INFERENCE_PRECISION_HINT": _PRECISIONS[precision],
-            "NUM_STREAMS": lanes,
-            "INFERENCE_NUM_THREADS": lanes,
+            "NUM_STREAMS": workers,
+            "INFERENCE_NUM_THREADS": workers,
             # Two processes would otherwise pin themselves to the same cores.
             "ENABLE_CPU_PINNING": False,
         }
         compiled = core.compile_model(network, "CPU", settings)
         self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        for _ in range(_REQUESTS * lanes):
+        for _ in range(_REQUESTS * workers):
             self._idle.put(compiled.create_infer_request())
 
-    def read(self, contents: Sequence[bytes], transform: Transform) -> list[Tensor | UnreadableImageError]:
-        """Decodes photos with Pillow."""
-        return read_all(contents, transform)
-
     def __call__(self, images: Tensor) -> Tensor:
-        """Returns features (N, ...) for uint8 images (N, 3, H, W), in all streams that nobody else uses."""
+        """Returns features (N, ...) for uint8 images (N, 3, H, W), in all streams that are idle."""
         running: deque[tuple[Any, int]] = deque()
         features = []
         with ExitStack() as afterwards:
@@ -91,7 +76,7 @@ class OpenVinoEngine:
                     request, count = running.popleft()
                     features.append(_features(request, count))
                 else:
-                    # In the opposite order, whatever happens: nobody can use a request that still runs.
+                    # In the opposite order, whatever happens: a request that still runs must not be used.
                     afterwards.callback(self._idle.put, request)
                     afterwards.callback(request.wait)
                 pixels = request.get_input_tensor(0).data
@@ -102,7 +87,7 @@ class OpenVinoEngine:
         return torch.cat(features)
 
     def _request(self, *, wait: bool) -> Any:
-        """Returns one that nobody uses; None where there is none and the caller does not wait."""
+        """Returns an idle request; None where there is none and the caller does not wait."""
         try:
             return self._idle.get(block=wait)
         except queue.Empty:
@@ -110,14 +95,15 @@ class OpenVinoEngine:
 
 
 def _features(request: Any, count: int) -> Tensor:
-    """Waits for what was asked, and returns the features of its first images."""
+    """Waits for a request, and returns the features of its first images."""
     request.wait()
     return as_stored(torch.from_numpy(request.get_output_tensor(0).data[:count].copy()))
 
 
 def import_openvino() -> Any:
-    """Returns the module `openvino`, which reports nothing to its makers when it is imported here."""
-    # Without this package it cannot; with it, importing alone sends a message.
+    """Returns the module `openvino` with its telemetry off."""
+    # With this package, importing alone sends a message. OpenVINO has no switch for that but a file in the home
+    # directory; an import that Python refuses is what it falls back from.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino
 
@@ -130,17 +116,17 @@ def _network(
     trunk: nn.Module,
     fingerprint: str,
     transform: Transform,
-    keeper: Keeper | None,
+    cache: BlobCache | None,
 ) -> Any:
-    made_of = f"{fingerprint} {transform} {openvino.get_version()}"
-    name = f"openvino-{hashlib.sha256(made_of.encode()).hexdigest()}"
-    structure = keeper.get(f"{name}.xml") if keeper is not None else None
-    weights = keeper.get(f"{name}.bin") if keeper is not None else None
+    source = f"{fingerprint} {transform} {openvino.get_version()}"
+    name = f"openvino-{hashlib.sha256(source.encode()).hexdigest()}"
+    structure = cache.get(f"{name}.xml") if cache is not None else None
+    weights = cache.get(f"{name}.bin") if cache is not None else None
     if structure is None or weights is None:
         structure, weights = _convert(openvino, trunk, transform.crop)
-        if keeper is not None:
-            keeper.put(f"{name}.xml", structure)
-            keeper.put(f"{name}.bin", weights)
+        if cache is not None:
+            cache.put(f"{name}.xml", structure)
+            cache.put(f"{name}.bin", weights)
     # Read back even when it was just converted: the two differ in the last bits of what they compute in fp32.
     return core.read_model(model=structure, weights=weights)
 

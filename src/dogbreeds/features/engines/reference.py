@@ -1,82 +1,83 @@
-"""The trunk as a plain torch module: the engine that works everywhere and that others are measured against."""
+"""The trunk as a plain torch module: the engine that works everywhere and that the others are measured against."""
 
 from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from dogbreeds.data.images import Transform, UnreadableImageError, read_all
-
 _BATCH_SIZE = 32
+_CPU_INFO = Path("/proc/cpuinfo")
 
 
 def resolve_precision(requested: str, device: torch.device) -> str:
-    """Returns `bf16` or `fp32` for `auto`: bf16 where the processor computes it in hardware.
+    """Returns `bf16` or `fp32`.
+
+    `auto` is bf16 where the hardware computes it. A GPU without bf16 hardware (Turing and older) always gets fp32:
+    it would emulate bf16, which is slower and less exact.
 
     Args:
         requested: `auto`, `fp32` or `bf16`.
         device: Where the trunk will run.
     """
-    if requested != "auto":
+    if requested == "fp32":
         return requested
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    # AMX implies avx512_bf16, so one question covers both.
-    hardware = device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
-    return "bf16" if hardware else "fp32"
+    return "bf16" if requested == "bf16" or (device.type == "cpu" and _cpu_has_bf16()) else "fp32"
+
+
+def _cpu_has_bf16() -> bool:
+    # AMX implies avx512_bf16, so one flag covers both. Torch 2.10 has no public function that tells.
+    return _CPU_INFO.is_file() and "avx512_bf16" in _CPU_INFO.read_text().split()
 
 
 def as_stored(features: Tensor) -> Tensor:
     """Returns features as every engine hands them out: float32 vectors, or activations in half precision.
 
-    Activations are hundreds of times larger than vectors; rounding them here, and not where they are stored,
+    Activations are hundreds of times larger than vectors. Rounding them here, and not where they are stored,
     lets training and serving see the same numbers.
     """
     return features.float() if features.dim() == 2 else features.half()
 
 
 class TorchEngine:
-    """Runs a frozen trunk over batches of uint8 images.
+    """Runs a frozen trunk over batches of uint8 images; the forward passes of several threads take turns.
 
-    An image's features do not depend on the batch it comes in beyond float rounding, so training, serving
+    An image's features do not depend on the rest of its batch beyond float rounding, so training, serving
     and the command line may batch as they like.
     """
 
     name = "torch"
 
     def __init__(
-        self, trunk: nn.Module, *, device: torch.device, precision: str, batch_size: int | None = None, lanes: int = 1
+        self,
+        trunk: nn.Module,
+        *,
+        device: torch.device,
+        precision: str,
+        batch_size: int | None = None,
+        workers: int = 1,
     ) -> None:
-        """Puts a copy of the trunk on the device.
-
-        Args:
-            trunk: Takes uint8 (N, 3, H, W), gives (N, width), or activations of more dimensions.
-            device: Where it runs.
-            precision: `fp32` or `bf16`, already resolved.
-            batch_size: Images per forward pass.
-            lanes: Threads that read photos; the forward passes themselves take turns.
-        """
-        # A copy: the caller's layers may be trained on, and must not depend on whether features were computed.
+        """Puts a copy of the trunk on the device; for arguments see `build`."""
+        # A copy: the caller's layers may be trained further, and must not depend on whether features were computed.
         self.trunk = copy.deepcopy(trunk).to(device).to(memory_format=torch.channels_last).eval()
         self.device = device
         self.precision = precision
         self.batch_size = batch_size or _BATCH_SIZE
-        self.lanes = lanes
+        self.workers = workers
         self._turn = threading.Lock()
-
-    def read(self, contents: Sequence[bytes], transform: Transform) -> list[Tensor | UnreadableImageError]:
-        """Decodes photos with Pillow."""
-        return read_all(contents, transform)
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
         """Returns features (N, ...) on the CPU for uint8 images (N, 3, H, W)."""
         half = self.precision == "bf16"
-        with self._turn, torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=half):
+        # By default cuDNN rounds the operands of float32 convolutions to TF32, which a CPU does not.
+        exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+        with self._turn, exact, torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=half):
             parts = [
                 as_stored(self.trunk(part.to(self.device, memory_format=torch.channels_last))).cpu()
                 for part in images.split(self.batch_size)

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,31 +17,33 @@ from dogbreeds.features.store.segments import SUFFIX, ArrayKey, Layout, Segment,
 
 log = logging.getLogger(__name__)
 
+#: Where the features of a photo are: the number of a segment, and the position in it.
+Place = tuple[int, int]
+
 
 class FeatureArray:
     """Features of photos, found by the digest of a photo's bytes; safe with several writers and threads.
 
-    To fill it: `claim` photos, compute them, `publish` them. Whatever happens in between, a photo is either
-    published whole or missing, and claims of a process end with the process.
+    To fill it: `claim` digests, compute them, `publish` them. Whatever happens in between, a photo is either
+    published whole or missing, and the claims of a process end with the process.
     """
 
     def __init__(
         self, number: int, key: ArrayKey, layout: Layout, index: Index, owners: Owners, directory: Path
     ) -> None:
-        """Belongs to a store, whose method `array` makes it."""
+        """Called by `FeatureStore.array`."""
         self.key, self.layout = key, layout
         self._number, self._index, self._owners, self._directory = number, index, owners, directory
         self._mutex = threading.Lock()
         self._writer: SegmentWriter | None = None
         self._segment = 0
 
-    def missing(self, photos: Sequence[str]) -> list[str]:
+    def missing(self, digests: Sequence[str]) -> list[str]:
         """Returns the digests that have no features yet, each once, in order."""
-        unique = list(dict.fromkeys(photos))
-        found = {photo for photo, _, _ in self._places(unique)}
-        return [photo for photo in unique if bytes.fromhex(photo) not in found]
+        found = self._places(_keys(digests))
+        return [digest for digest in dict.fromkeys(digests) if bytes.fromhex(digest) not in found]
 
-    def claim(self, photos: Sequence[str]) -> tuple[list[str], list[str]]:
+    def claim(self, digests: Sequence[str]) -> tuple[list[str], list[str]]:
         """Reserves photos for this process.
 
         Returns:
@@ -51,46 +53,46 @@ class FeatureArray:
         Raises:
             OSError: The disk is full or gone.
         """
-        digests = [bytes.fromhex(photo) for photo in dict.fromkeys(photos)]
+        keys = _keys(digests)
         own = self._owners.own
         with self._index.transaction():
-            found = {photo for photo, _, _ in self._places(photos)}
+            found = self._places(keys)
             statement = "SELECT photo, owner FROM claims WHERE array = ? AND photo IN ({keys})"
-            owner_of = dict(self._index.query_many(statement, digests, self._number))
-            mine = [photo for photo in digests if photo not in found and owner_of.get(photo, own) == own]
+            owner_of = dict(self._index.query_many(statement, keys, self._number))
+            mine = [key for key in keys if key not in found and owner_of.get(key, own) == own]
             insert = "INSERT OR REPLACE INTO claims VALUES (?, ?, ?)"
-            self._index.execute_many(insert, [(self._number, photo, own) for photo in mine])
-        busy = [photo for photo in digests if photo not in found and owner_of.get(photo, own) != own]
-        return [photo.hex() for photo in mine], [photo.hex() for photo in busy]
+            self._index.execute_many(insert, [(self._number, key, own) for key in mine])
+        busy = [key for key in keys if key not in found and owner_of.get(key, own) != own]
+        return [key.hex() for key in mine], [key.hex() for key in busy]
 
-    def publish(self, photos: Sequence[str], features: np.ndarray) -> None:
+    def publish(self, digests: Sequence[str], features: np.ndarray) -> None:
         """Stores the features (N, *shape) of claimed photos and ends the claims.
 
         Raises:
             OSError: The disk is full or gone; nothing of this call is stored.
             ValueError: The features are not of the array's shape.
         """
-        if not photos:
+        if not digests:
             return
-        digests = [bytes.fromhex(photo) for photo in photos]
+        keys = [bytes.fromhex(digest) for digest in digests]
         with self._mutex:
             writer = self._open()
             try:
-                first = writer.append(digests, features)
+                first = writer.append(keys, features)
             except OSError:
-                # What was written ends in a torn record: the next batch starts a new file.
+                # The file now ends in a torn record: the next batch starts a new one.
                 writer.close()
                 self._writer = None
                 raise
             with self._index.transaction():
-                rows = [(self._number, photo, self._segment, first + place) for place, photo in enumerate(digests)]
+                rows = [(self._number, key, self._segment, first + place) for place, key in enumerate(keys)]
                 self._index.execute_many("INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?)", rows)
-                self._end_claims(digests)
+                self._end_claims(keys)
 
-    def release(self, photos: Sequence[str]) -> None:
+    def release(self, digests: Sequence[str]) -> None:
         """Ends the claims of photos that will not be computed."""
         with self._index.transaction():
-            self._end_claims([bytes.fromhex(photo) for photo in photos])
+            self._end_claims(_keys(digests))
 
     def release_dead(self) -> None:
         """Ends the claims of processes that have ended."""
@@ -98,7 +100,7 @@ class FeatureArray:
         dead = self._owners.dead(owners)
         self._index.execute_many("DELETE FROM claims WHERE owner = ?", [(name,) for name in dead])
 
-    def read(self, photos: Sequence[str]) -> StoredRows | None:
+    def read(self, digests: Sequence[str]) -> StoredRows | None:
         """Returns the features of photos, after checking every record.
 
         Returns:
@@ -107,42 +109,49 @@ class FeatureArray:
         Raises:
             OSError: Files are there and cannot be opened.
         """
-        places = {photo: (segment, position) for photo, segment, position in self._places(photos)}
-        numbers = sorted({segment for segment, _ in places.values()})
-        segments = self._open_segments(numbers)
-        damaged = [
-            photo
-            for photo, (number, position) in places.items()
-            if number not in segments or not segments[number].proves(position, photo)
-        ]
-        if damaged:
-            log.warning("%d stored features are damaged and are computed again.", len(damaged))
-            delete = "DELETE FROM rows WHERE array = ? AND photo = ? AND segment = ?"
-            with self._index.transaction():
-                self._index.execute_many(delete, [(self._number, photo, places[photo][0]) for photo in damaged])
-        wanted = [bytes.fromhex(photo) for photo in photos]
-        if damaged or any(photo not in places for photo in wanted):
+        keys = [bytes.fromhex(digest) for digest in digests]
+        places = self._places(_keys(digests))
+        segments = self._open_segments({number for number, _ in places.values()})
+        damaged = {
+            key: (number, position)
+            for key, (number, position) in places.items()
+            if number not in segments or not segments[number].proves(position, key)
+        }
+        self._forget(damaged)
+        if damaged or not places.keys() >= set(keys):
             return None
-        now = time.time()
-        self._index.execute_many("UPDATE segments SET used = ? WHERE id = ?", [(now, number) for number in numbers])
-        order = {number: place for place, number in enumerate(numbers)}
-        rows = [(order[places[photo][0]], places[photo][1]) for photo in wanted]
-        return StoredRows(self.layout, [segments[number] for number in numbers], rows)
+        self._mark_used(segments)
+        order = {number: place for place, number in enumerate(segments)}
+        rows = [(order[places[key][0]], places[key][1]) for key in keys]
+        return StoredRows(self.layout, list(segments.values()), rows, digests)
 
-    def _places(self, photos: Sequence[str]) -> list[tuple[bytes, int, int]]:
-        digests = [bytes.fromhex(photo) for photo in dict.fromkeys(photos)]
+    def _places(self, keys: Sequence[bytes]) -> dict[bytes, Place]:
         statement = "SELECT photo, segment, position FROM rows WHERE array = ? AND photo IN ({keys})"
-        return [(row[0], row[1], row[2]) for row in self._index.query_many(statement, digests, self._number)]
+        return {row[0]: (row[1], row[2]) for row in self._index.query_many(statement, keys, self._number)}
 
-    def _open_segments(self, numbers: Sequence[int]) -> dict[int, Segment]:
+    def _open_segments(self, numbers: Collection[int]) -> dict[int, Segment]:
+        statement = "SELECT id, file FROM segments WHERE id IN ({keys})"
         opened = {}
-        for number, file in self._index.query_many("SELECT id, file FROM segments WHERE id IN ({keys})", numbers):
+        for number, file in self._index.query_many(statement, sorted(numbers)):
             try:
                 opened[number] = Segment(self._directory / file, self.key, self.layout)
             except (FileNotFoundError, ValueError) as error:
-                # Removed to make room since it was looked up, or damaged.
+                # Damaged, or evicted since the index was asked.
                 log.debug("%s", error)
         return opened
+
+    def _forget(self, damaged: Mapping[bytes, Place]) -> None:
+        if not damaged:
+            return
+        log.warning("%d stored features are damaged and will be recomputed.", len(damaged))
+        delete = "DELETE FROM rows WHERE array = ? AND photo = ? AND segment = ?"
+        with self._index.transaction():
+            # Another process may have stored a photo anew in another segment meanwhile.
+            self._index.execute_many(delete, [(self._number, key, number) for key, (number, _) in damaged.items()])
+
+    def _mark_used(self, segments: Collection[int]) -> None:
+        now = time.time()
+        self._index.execute_many("UPDATE segments SET used = ? WHERE id = ?", [(now, number) for number in segments])
 
     def _open(self) -> SegmentWriter:
         if self._writer is None:
@@ -154,9 +163,9 @@ class FeatureArray:
             self._writer = SegmentWriter(path, self.key, self.layout)
         return self._writer
 
-    def _end_claims(self, digests: Sequence[bytes]) -> None:
+    def _end_claims(self, keys: Sequence[bytes]) -> None:
         delete = "DELETE FROM claims WHERE array = ? AND photo = ? AND owner = ?"
-        self._index.execute_many(delete, [(self._number, photo, self._owners.own) for photo in digests])
+        self._index.execute_many(delete, [(self._number, key, self._owners.own) for key in keys])
 
     def close(self) -> None:
         """Closes the file that this process appends to; the next batch would start another."""
@@ -165,3 +174,8 @@ class FeatureArray:
                 self._writer.close()
                 self._writer = None
                 self._index.query("UPDATE segments SET owner = '' WHERE id = ?", self._segment)
+
+
+def _keys(digests: Sequence[str]) -> list[bytes]:
+    """The digests as the index has them, each once, in order."""
+    return [bytes.fromhex(digest) for digest in dict.fromkeys(digests)]

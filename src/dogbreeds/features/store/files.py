@@ -1,4 +1,4 @@
-"""Digests of files, read again only when a file has changed, and why some cannot be read as images."""
+"""Digests of files, read again only when a file has changed, and the reason why some are not images."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class _State(NamedTuple):
 
 
 class _Content(NamedTuple):
-    """What reading a file showed: its digest, why it is no image ('' when it may be one), whether reading failed."""
+    """A file's digest, the reason why it is not an image ('' when it may be one), and whether reading it failed."""
 
     digest: str
     reason: str
@@ -35,16 +35,15 @@ class _Content(NamedTuple):
 
 
 class FileDigests:
-    """Knows the SHA-256 of files that it has seen, by path, size, times and inode, as git does."""
+    """Remembers the SHA-256 of files by path, size, times and inode, as git does, in the index of a store."""
 
     def __init__(self, index: Index) -> None:
-        """Keeps what it knows in the index of a store."""
         self._index = index
 
     def examine(self, paths: Sequence[Path], workers: int | None) -> tuple[dict[Path, str], dict[Path, str]]:
-        """Returns the digests of files, and for those that are known to be no images the reason.
+        """Returns the digests of files, and for those known not to be images the reason.
 
-        A file that is new or has changed is read once, and its beginning looked at.
+        A file that is new or has changed is read once and its header checked.
 
         Args:
             paths: The files.
@@ -81,10 +80,10 @@ class FileDigests:
         keys = [bytes.fromhex(digest) for digest in dict.fromkeys(digests)]
         statement = "SELECT photo, reason FROM unreadable WHERE decoder = ? AND photo IN ({keys})"
         found = self._index.query_many(statement, keys, PIL.__version__)
-        return {photo.hex(): reason for photo, reason in found}
+        return {digest.hex(): reason for digest, reason in found}
 
     def remember_unreadable(self, reasons: Mapping[str, str]) -> None:
-        """Keeps the reasons why photos with these digests cannot be read."""
+        """Stores the reasons why photos with these digests cannot be read."""
         rows = [(bytes.fromhex(digest), PIL.__version__, reason) for digest, reason in reasons.items()]
         with self._index.transaction():
             self._index.execute_many("INSERT OR REPLACE INTO unreadable VALUES (?, ?, ?)", rows)
@@ -110,7 +109,7 @@ def _read(path: Path) -> _Content:
     try:
         content = path.read_bytes()
     except OSError as error:
-        # Named by its path, as it has no bytes that could name it.
+        # Without bytes, its path has to identify it.
         name = hashlib.sha256(os.fsencode(path)).hexdigest()
         return _Content(name, error.strerror or type(error).__name__, failed=True)
     digest = hashlib.sha256(content).hexdigest()

@@ -1,7 +1,8 @@
-"""The index of the feature store, in SQLite: where each photo's features lie, and who is computing what.
+"""The index of the feature store, in SQLite: where each photo's features are, and which process computes what.
 
-Everything here can be made again from the segments, so commits do not wait for the disk; a killed process leaves
-the last committed state.
+Everything here can be rebuilt from the segments, so commits do not wait for the disk; a killed process leaves the
+last committed state. Opening reads the schema alone: damage shows when a statement meets it, and that statement
+leaves a mark by which the next process that opens the index rebuilds it. The column `photo` is a photo's digest.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from dogbreeds.errors import CacheError
 
 _VERSION = 1
 _BUSY_SECONDS = 60.0
-# SQLite's limit on parameters of one statement is 999 in its older versions.
-_PARAMETERS = 900
+# Older versions of SQLite take 999 parameters in one statement.
+_MAX_PARAMETERS = 900
 
-# AUTOINCREMENT: a number that was given once must never come to mean another array or file.
+# AUTOINCREMENT: a number must never come to mean another array or file.
 _TABLES = """
 CREATE TABLE arrays (
     id INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL, layout TEXT NOT NULL, UNIQUE (key, layout)
@@ -42,7 +43,7 @@ CREATE TABLE files (path BLOB PRIMARY KEY, state TEXT NOT NULL, photo BLOB NOT N
 CREATE TABLE unreadable (photo BLOB PRIMARY KEY, decoder TEXT NOT NULL, reason TEXT NOT NULL) WITHOUT ROWID;
 """
 
-# What says that the file is no sound index, and not that it is locked, out of reach or without room.
+# The codes of a file that is not a sound index, and not just locked, out of reach or without room.
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_SCHEMA)
 _PRIMARY_CODE = 0xFF
 
@@ -52,23 +53,29 @@ class NewerIndexError(Exception):
 
 
 class DamagedIndexError(CacheError):
-    """The file is no index, or a damaged one."""
+    """The file is not an index, or a damaged one."""
 
     def __init__(self, reason: str) -> None:
-        """Says what to do where it is noticed in the middle of a run."""
-        super().__init__(f"The index of the feature store is damaged ({reason}): start again, and it is made anew.")
+        super().__init__(
+            f"The index of the feature store is damaged ({reason}). Run the same command again: the index will be "
+            "rebuilt, and no features are lost."
+        )
         self.reason = reason
+
+
+class UnavailableIndexError(CacheError, OSError):
+    """The index is locked, out of reach, or its disk is full."""
 
 
 class Index:
     """One connection to the index, shared by the threads of a process."""
 
     def __init__(self, path: Path, fill: Callable[[Index], None]) -> None:
-        """Opens an index, or makes a new one.
+        """Opens an index, or creates one.
 
         Args:
             path: Its file.
-            fill: Puts into a new index what the segments say; the index appears together with that.
+            fill: Enters what the segments hold into a new index, which appears together with that.
 
         Raises:
             DamagedIndexError: The file is damaged.
@@ -76,12 +83,15 @@ class Index:
             OSError: It cannot be opened.
         """
         self._lock = threading.RLock()
-        with _translated():
+        self._mark = damage_mark(path)
+        if self._mark.exists():
+            raise DamagedIndexError("an earlier run found it so")
+        with self._translated():
             self._connection = sqlite3.connect(
                 path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
             )
         try:
-            with _translated():
+            with self._translated():
                 self._open(fill)
         except BaseException as error:
             self._connection.close()
@@ -95,8 +105,6 @@ class Index:
         execute = self._connection.execute
         execute("PRAGMA journal_mode = WAL")
         execute("PRAGMA synchronous = NORMAL")
-        if execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
-            raise DamagedIndexError("the database disk image is malformed")
         version = execute("PRAGMA user_version").fetchone()[0]
         if version > _VERSION:
             raise NewerIndexError
@@ -106,19 +114,19 @@ class Index:
                 fill(self)
                 execute(f"PRAGMA user_version = {_VERSION}")
         elif _schema(self._connection) != _expected_schema():
-            raise DamagedIndexError("its tables are not those that they should be")
+            raise DamagedIndexError("its tables are not the expected ones")
         else:
             # A place that cannot be written shows itself here, and not after a long pass.
             execute(f"PRAGMA user_version = {_VERSION}")
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
-        """Makes what is done inside appear at once, or not at all.
+        """Makes the statements inside appear at once, or not at all.
 
         Raises:
             OSError: The disk is full, or the index stays locked.
         """
-        with self._lock, _translated():
+        with self._lock, self._translated():
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -130,19 +138,19 @@ class Index:
                 raise
 
     def query(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
-        """Runs one statement and returns all rows of its answer."""
-        with self._lock, _translated():
+        """Runs one statement and returns all rows of its result."""
+        with self._lock, self._translated():
             return self._connection.execute(statement, parameters).fetchall()
 
     def query_many(self, statement: str, keys: Sequence[object], *parameters: object) -> Iterator[tuple[Any, ...]]:
         """Runs a statement that ends in `IN ({keys})` for any number of keys."""
-        for start in range(0, len(keys), _PARAMETERS):
-            part = keys[start : start + _PARAMETERS]
+        for start in range(0, len(keys), _MAX_PARAMETERS):
+            part = keys[start : start + _MAX_PARAMETERS]
             yield from self.query(statement.format(keys=", ".join("?" * len(part))), *parameters, *part)
 
     def execute_many(self, statement: str, rows: Iterable[Sequence[object]]) -> None:
         """Runs one statement for many rows of parameters."""
-        with self._lock, _translated():
+        with self._lock, self._translated():
             self._connection.executemany(statement, rows)
 
     def close(self) -> None:
@@ -150,22 +158,26 @@ class Index:
         with self._lock:
             self._connection.close()
 
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Turns errors of SQLite into what they mean to callers: damage, or a place that cannot be used now."""
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.IntegrityError) or not hasattr(error, "sqlite_errorcode"):
+                raise
+            if error.sqlite_errorcode & _PRIMARY_CODE in _DAMAGE:
+                with contextlib.suppress(OSError):
+                    self._mark.touch()
+                raise DamagedIndexError(str(error)) from error
+            raise UnavailableIndexError(
+                f"the index of the feature store (cache.dir) cannot be used: {error}"
+            ) from error
 
-class UnavailableIndexError(CacheError, OSError):
-    """The index is locked, out of reach, or its disk is full."""
 
-
-@contextlib.contextmanager
-def _translated() -> Iterator[None]:
-    """Errors of SQLite as what they mean to callers: damage, or a place that cannot be used now."""
-    try:
-        yield
-    except sqlite3.DatabaseError as error:
-        if isinstance(error, sqlite3.IntegrityError) or not hasattr(error, "sqlite_errorcode"):
-            raise
-        if error.sqlite_errorcode & _PRIMARY_CODE in _DAMAGE:
-            raise DamagedIndexError(str(error)) from error
-        raise UnavailableIndexError(f"the index of the feature store (cache.dir) cannot be used: {error}") from error
+def damage_mark(path: Path) -> Path:
+    """Returns the file that is there once an index has turned out to be damaged."""
+    return path.with_name(f"{path.name}-damaged")
 
 
 def _create(connection: sqlite3.Connection) -> None:

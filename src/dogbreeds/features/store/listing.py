@@ -1,4 +1,4 @@
-"""The feature store as a person sees it: what is in it, and what was removed."""
+"""The feature store for display: its arrays, and what pruning removed."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _WIDTH = 110
 
 
 def run(action: str, directory: Path, max_gb: float, days: float) -> None:
-    """Does what `scripts/cache.py` was asked for, and prints it.
+    """Lists or prunes a store, and prints the result.
 
     Args:
-        action: `list`, or `prune` first.
+        action: `list`, or `prune` before listing.
         directory: The store.
-        max_gb: What it may occupy.
-        days: `prune` removes features that were not used for so long.
+        max_gb: Its limit in GB, `cache.max_gb`.
+        days: `prune` removes features that were not used for this long.
 
     Raises:
-        CacheError: There is no store.
+        CacheError: There is no store in the directory.
     """
     directory = directory.expanduser()
     if not (directory / INDEX).is_file():
@@ -34,7 +34,7 @@ def run(action: str, directory: Path, max_gb: float, days: float) -> None:
         if action == "prune":
             oldest = time.time() - days * _SECONDS_PER_DAY
             photos, freed = store.prune(lambda usage: usage.used > oldest)
-            freed += store.artefacts.prune(oldest)
+            freed += store.blobs.prune(oldest)
             print(f"Removed the features of {photos} photos and freed {freed / 1e6:.1f} MB.")
         _print(store)
 
@@ -53,12 +53,12 @@ def _print(store: FeatureStore) -> None:
             f"{usage.bytes / 1e6:.1f} MB",
             time.strftime("%Y-%m-%d %H:%M", time.localtime(usage.used)),
         )
-    # A pipe has no width, and a narrow terminal may break lines itself rather than lose names.
+    # A pipe has no width, and a narrow terminal should wrap lines rather than cut names.
     console = Console(width=_WIDTH)
     console.print(table)
     console.print(
         f"{store.directory}: {store.occupied() / 1e9:.2f} of {store.max_bytes / 1e9:g} GB "
-        f"({store.artefacts.occupied() / 1e6:.1f} MB of it converted networks and solutions)",
+        f"({store.blobs.occupied() / 1e6:.1f} MB of it converted networks and solutions)",
         soft_wrap=True,
         highlight=False,
     )

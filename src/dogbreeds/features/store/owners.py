@@ -1,4 +1,4 @@
-"""Who is alive: a process that computes features holds a file lock, which the system releases when it dies."""
+"""Which processes are alive: one that computes features holds a file lock, released when it dies."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ class Owners:
     """The processes that compute features into one store."""
 
     def __init__(self, directory: Path) -> None:
-        """Keeps its lock files in `directory`."""
         directory.mkdir(parents=True, exist_ok=True)
         self._directory = directory
-        # Held while owners come and are examined, so that nobody is taken for dead before its lock is held.
+        # Held while owners register and are examined: none is taken for dead before it holds its lock.
         self._registry = FileLock(directory / "registry.lock")
         self._mutex = threading.Lock()
         self._own: FileLock | None = None
@@ -26,7 +25,7 @@ class Owners:
 
     @property
     def own(self) -> str:
-        """The name of this process, which is alive from the first time that it is asked for."""
+        """The name of this process, registered on first access."""
         with self._mutex:
             if self._own is None:
                 with self._registry:
@@ -54,7 +53,7 @@ class Owners:
         return True
 
     def close(self) -> None:
-        """Says that this process computes no more."""
+        """Unregisters this process."""
         with self._mutex:
             if self._own is not None:
                 self._path(self._name).unlink(missing_ok=True)

@@ -1,8 +1,8 @@
-"""The files of the feature store: records that prove themselves, read by memory mapping.
+"""The files of the feature store: self-checking records, read by memory mapping.
 
 A segment is a header and records of one length. A record holds the digest of its photo, the features, and a
 checksum over both, so that a truncated, overwritten or mixed-up file is noticed row by row, and the index of the
-store can be rebuilt from its segments alone. Published records never change.
+store can be rebuilt from its segments alone. Records never change once they are published.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-#: The directory of a store that has the segments, and how their names end.
+#: The directory of the segments in a store, and the suffix of their names.
 SEGMENTS, SUFFIX = "segments", ".features"
 _MAGIC = b"dogbreeds features 1\n"
 _HEADER_BYTES = 4096
@@ -33,10 +33,10 @@ _PAYLOAD = -(-(_CHECKSUM_BYTES + _DIGEST_BYTES) // _ALIGNMENT) * _ALIGNMENT
 
 @dataclass(frozen=True)
 class ArrayKey:
-    """All that features depend on besides the photo: photos with the same key share an array.
+    """Everything besides the photo that features depend on: one array for each key.
 
     Attributes:
-        trunk: Name of the backbone and the cut, for people.
+        trunk: Name of the backbone and the cut, for display.
         weights: SHA-256 of the trunk's weights.
         transform: The evaluation transform, as text.
         engine: Name of the engine and its precision: engines differ in the last bits.
@@ -75,7 +75,6 @@ class SegmentWriter:
     """Appends records to a new file of its own."""
 
     def __init__(self, path: Path, key: ArrayKey, layout: Layout) -> None:
-        """Creates the file and writes its header."""
         self.path, self.layout = path, layout
         self._count = 0
         header = _header(key, layout)
@@ -113,7 +112,7 @@ class SegmentWriter:
             remaining = remaining[self._file.write(remaining) :]
 
     def close(self) -> None:
-        """Closes the file; what was appended stays."""
+        """Closes the file."""
         self._file.close()
 
 
@@ -137,7 +136,7 @@ class Segment:
         self.records = np.frombuffer(mapped, layout.record, self.count, _HEADER_BYTES)
 
     def proves(self, position: int, digest: bytes) -> bool:
-        """Says whether the record at a position is whole and that of this photo."""
+        """Returns whether the record at a position is undamaged and that of this photo."""
         if position >= self.count:
             return False
         row = self._raw[position]
@@ -149,7 +148,7 @@ class Segment:
         return self._raw[position, _CHECKSUM_BYTES : _CHECKSUM_BYTES + _DIGEST_BYTES].tobytes()
 
     def proven(self) -> Iterator[tuple[int, bytes]]:
-        """Yields position and digest of every whole record."""
+        """Yields position and digest of every undamaged record."""
         for position in range(self.count):
             digest = self.digest(position)
             if self.proves(position, digest):
@@ -167,33 +166,44 @@ def _header(key: ArrayKey, layout: Layout) -> bytes:
 def _content(path: Path) -> bytes | mmap.mmap:
     with path.open("rb") as file:
         if size_of(path) < _MAPPED_FROM:
-            # A mapping keeps a descriptor, of which a process has few: small files are read.
+            # A mapping keeps a file descriptor, and a process has few of them: small files are read.
             return file.read()
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
 def read_header(path: Path) -> tuple[ArrayKey, Layout] | None:
-    """Returns what a segment says of itself, or None where that is damaged."""
+    """Returns key and layout of a segment, or None where its header is damaged."""
     with path.open("rb") as file:
         header = file.read(_HEADER_BYTES)
     try:
         described = json.loads(header[len(_MAGIC) + _CHECKSUM_DIGITS + 1 :].rstrip(b"\0"))
         key = ArrayKey(**described["key"])
         layout = Layout(tuple(described["layout"]["shape"]), described["layout"]["kind"])
-        # Made again, it must come out the same to the last byte, the checksum included.
+        # Written again, it must be the same to the last byte, the checksum included.
         return (key, layout) if header == _header(key, layout) else None
     except (ValueError, KeyError, TypeError):
         return None
 
 
 class StoredRows:
-    """Features of a sequence of photos, gathered from segments when they are asked for."""
+    """Features of a sequence of photos, read from their segments on access."""
 
     def __init__(
-        self, layout: Layout, segments: Sequence[Segment], places: Sequence[tuple[int, int]] | np.ndarray
+        self,
+        layout: Layout,
+        segments: Sequence[Segment],
+        places: Sequence[tuple[int, int]] | np.ndarray,
+        digests: Sequence[str],
     ) -> None:
-        """Takes for each photo the index of its segment and the position in it."""
-        self.layout, self._segments = layout, list(segments)
+        """Describes the rows.
+
+        Args:
+            layout: Shape and number type of a row.
+            segments: The files that hold them.
+            places: For each photo the index of its segment and the position in it.
+            digests: Of the photos, in the same order.
+        """
+        self.layout, self.digests, self._segments = layout, list(digests), segments
         self._places = np.array(places, dtype=np.int64).reshape(-1, 2)
 
     def __len__(self) -> int:
@@ -214,9 +224,11 @@ class StoredRows:
         """Returns the features of all photos."""
         return self[torch.arange(len(self))]
 
-    def of(self, positions: Sequence[int]) -> StoredRows:
-        """Returns the rows at positions, still in their files."""
-        return StoredRows(self.layout, self._segments, self._places[list(positions)])
+    def of(self, digests: Sequence[str]) -> StoredRows:
+        """Returns the rows of some of the photos, still in their files."""
+        position_of = {digest: position for position, digest in enumerate(self.digests)}
+        positions = [position_of[digest] for digest in digests]
+        return StoredRows(self.layout, self._segments, self._places[positions], digests)
 
 
 def size_of(path: Path) -> int:

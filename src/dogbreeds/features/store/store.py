@@ -17,9 +17,9 @@ from filelock import FileLock
 
 from dogbreeds.errors import CacheError
 from dogbreeds.features.store.array import FeatureArray
-from dogbreeds.features.store.artefacts import Artefacts
+from dogbreeds.features.store.blobs import BlobCache
 from dogbreeds.features.store.files import FileDigests
-from dogbreeds.features.store.index import DamagedIndexError, Index, NewerIndexError
+from dogbreeds.features.store.index import DamagedIndexError, Index, NewerIndexError, damage_mark
 from dogbreeds.features.store.owners import Owners
 from dogbreeds.features.store.segments import (
     SEGMENTS,
@@ -33,11 +33,11 @@ from dogbreeds.features.store.segments import (
 
 log = logging.getLogger(__name__)
 
-#: What shows that a directory is a store.
+#: The file by which a directory is known to be a store.
 INDEX = "index.sqlite"
-# Files of an index: the database and what its write-ahead log needs.
+# Files of an index, the database and its write-ahead log, in the order in which they are removed.
 _INDEX_FILES = (INDEX, f"{INDEX}-wal", f"{INDEX}-shm")
-# By then whoever made a file has entered it into the index, or lost it.
+# By then the process that wrote a file has entered it into the index, or has ended.
 _STRAY_SECONDS = 3600.0
 
 
@@ -55,8 +55,8 @@ class Usage:
 class FeatureStore:
     """Features that outlive a run, shared by runs, trials and processes of one machine.
 
-    Files hold the features, an SQLite index says where. Any process may be killed at any moment: the store stays
-    valid and loses at most the batch that was being computed. The directory must be on a local disk, because
+    Segment files hold the features, an SQLite index says where. Any process may be killed at any moment: the store
+    stays valid and loses at most the batch that was being computed. The directory must be on a local disk, because
     SQLite cannot lock reliably over a network.
     """
 
@@ -64,8 +64,8 @@ class FeatureStore:
         """Opens or creates a store.
 
         Args:
-            directory: Its place, `cache.dir`.
-            max_bytes: What it may occupy, `cache.max_gb`; features used longest ago make room for new ones.
+            directory: The setting `cache.dir`.
+            max_bytes: Its limit, `cache.max_gb`; the least recently used features make room for new ones.
 
         Raises:
             CacheError: The directory cannot be written, or a newer version made it.
@@ -80,14 +80,14 @@ class FeatureStore:
                 self._index = self._open_index()
         except NewerIndexError:
             raise CacheError(
-                f"cache.dir={directory} was written by a newer version: use another directory."
+                f"cache.dir={directory} was written by a newer version of dogbreeds: use another directory."
             ) from None
         except OSError as error:
             raise CacheError(
-                f"cache.dir={directory} cannot be used ({error}). Give a directory that can be written."
+                f"cache.dir={directory} cannot be used ({error}). Choose a directory that you can write to."
             ) from error
         self.files = FileDigests(self._index)
-        self.artefacts = Artefacts.of(directory)
+        self.blobs = BlobCache.of(directory)
         self._arrays: list[FeatureArray] = []
 
     def __enter__(self) -> FeatureStore:
@@ -99,19 +99,14 @@ class FeatureStore:
         self.close()
 
     def close(self) -> None:
-        """Lets others know that this process computes no more."""
+        """Closes all files and unregisters this process."""
         for array in self._arrays:
             array.close()
         self._owners.close()
         self._index.close()
 
     def array(self, key: ArrayKey, layout: Layout) -> FeatureArray:
-        """Returns the array of a key, new where there is none.
-
-        Args:
-            key: All that the features depend on.
-            layout: Their shape and number type.
-        """
+        """Returns the array of a key, created where there is none."""
         with self._index.transaction():
             number = _number(self._index, key, layout)
         array = FeatureArray(number, key, layout, self._index, self._owners, self._segments)
@@ -119,7 +114,7 @@ class FeatureStore:
         return array
 
     def make_room(self, needed: int, keep: Collection[ArrayKey]) -> None:
-        """Removes the features that were used longest ago, but none under the keys `keep`, until `needed` bytes fit.
+        """Removes the least recently used features, but none under the keys `keep`, until `needed` bytes fit.
 
         Raises:
             CacheError: They cannot fit, whatever is removed.
@@ -130,22 +125,50 @@ class FeatureStore:
                 f"These features need {_gigabytes(needed)}, and cache.max_gb={self.max_bytes / 1e9:g} allows less. "
                 "Raise cache.max_gb."
             )
-        excess = self.occupied() + needed - self.max_bytes
-        if excess > 0:
-            self._evict(excess, keep, needed)
+        if self.trim(keep, needed) > 0:
+            raise CacheError(
+                f"These features need {_gigabytes(needed)}, and features in use leave no room for them in "
+                f"cache.max_gb={self.max_bytes / 1e9:g}. Raise cache.max_gb."
+            )
         free = shutil.disk_usage(self.directory).free
         if needed > free:
             raise CacheError(
                 f"These features need {_gigabytes(needed)}, and the disk of cache.dir={self.directory} "
-                f"has {_gigabytes(free)} left. Point cache.dir at another disk."
+                f"has {_gigabytes(free)} left. Point cache.dir to another disk."
             )
 
+    def trim(self, keep: Collection[ArrayKey], needed: int = 0) -> float:
+        """Removes the least recently used features, but none under the keys `keep`, until `needed` bytes fit.
+
+        Returns:
+            The bytes that are still in excess, 0 or less where it succeeded. Where `needed` bytes cannot fit, nothing
+            is removed.
+        """
+        excess = self.occupied() + needed - self.max_bytes
+        if excess <= 0:
+            return excess
+        kept = {_text(key) for key in keep}
+        statement = "SELECT s.id, file, owner, key FROM segments s JOIN arrays ON arrays.id = array ORDER BY used"
+        candidates = self._unowned([row[:3] for row in self._index.query(statement) if row[3] not in kept])
+        sizes = {number: size_of(self._segments / file) for number, file in candidates}
+        if needed and sum(sizes.values()) + self.blobs.occupied() < excess:
+            return excess
+        freed = 0
+        for number, file in candidates:
+            if freed >= excess:
+                break
+            self._remove([(number, file)])
+            freed += sizes[number]
+        freed += self.blobs.evict(excess - freed)
+        log.info("removed %s of the least recently used features (cache.max_gb)", _gigabytes(freed))
+        return excess - freed
+
     def occupied(self) -> int:
-        """Returns the bytes of all features and artefacts on disk."""
-        return sum(size_of(path) for path in self._segments.iterdir()) + self.artefacts.occupied()
+        """Returns the bytes of all features and blobs on disk."""
+        return sum(size_of(path) for path in self._segments.iterdir()) + self.blobs.occupied()
 
     def usage(self) -> list[Usage]:
-        """Returns what each array occupies, the one used last first."""
+        """Returns what each array occupies, the most recently used first."""
         counts = dict(self._index.query("SELECT array, COUNT(*) FROM rows GROUP BY array"))
         sizes: dict[int, int] = {}
         used: dict[int, float] = {}
@@ -160,7 +183,7 @@ class FeatureStore:
         return sorted(found, key=lambda usage: -usage.used)
 
     def prune(self, keep: Callable[[Usage], bool]) -> tuple[int, int]:
-        """Removes the arrays that `keep` does not want, and files that nothing refers to.
+        """Removes the arrays for which `keep` is false, and files that nothing refers to.
 
         Returns:
             The photos whose features were removed, and the bytes that this freed.
@@ -175,7 +198,7 @@ class FeatureStore:
         return photos, before - self.occupied()
 
     def collect(self) -> None:
-        """Removes segments without rows whose writer has ended, and takes in files that the index does not know."""
+        """Removes segments without rows whose writer has ended, and enters files that the index does not know."""
         statement = (
             "SELECT id, file, owner FROM segments WHERE NOT EXISTS (SELECT 1 FROM rows WHERE segment = segments.id)"
         )
@@ -183,34 +206,15 @@ class FeatureStore:
         known = {file for (file,) in self._index.query("SELECT file FROM segments")}
         for path in self._segments.iterdir():
             with contextlib.suppress(FileNotFoundError):
-                # Another process may take it away meanwhile.
+                # Another process may remove it meanwhile.
                 if path.name not in known and path.stat().st_mtime < time.time() - _STRAY_SECONDS:
                     with self._index.transaction():
-                        self._take_in(self._index, path)
+                        self._enter(self._index, path)
 
     def _unowned(self, segments: list[tuple[Any, ...]]) -> list[tuple[int, str]]:
         """Of segments (number, file, owner), those that no living process writes to."""
         dead = self._owners.dead({owner for _, _, owner in segments})
         return [(number, file) for number, file, owner in segments if owner in dead]
-
-    def _evict(self, excess: float, keep: Collection[ArrayKey], needed: int) -> None:
-        kept = {_text(key) for key in keep}
-        statement = "SELECT s.id, file, owner, key FROM segments s JOIN arrays ON arrays.id = array ORDER BY used"
-        candidates = self._unowned([row[:3] for row in self._index.query(statement) if row[3] not in kept])
-        sizes = {number: size_of(self._segments / file) for number, file in candidates}
-        if sum(sizes.values()) + self.artefacts.occupied() < excess:
-            raise CacheError(
-                f"These features need {_gigabytes(needed)}, and features that are in use leave no room for "
-                f"them in cache.max_gb={self.max_bytes / 1e9:g}. Raise cache.max_gb."
-            )
-        freed = 0
-        for number, file in candidates:
-            if freed >= excess:
-                break
-            self._remove([(number, file)])
-            freed += sizes[number]
-        freed += self.artefacts.evict(excess - freed)
-        log.info("removed %s of features that were used longest ago (cache.max_gb)", _gigabytes(freed))
 
     def _remove(self, segments: list[tuple[int, str]]) -> int:
         """Forgets segments and removes their files; returns the rows that they had."""
@@ -226,22 +230,24 @@ class FeatureStore:
     def _open_index(self) -> Index:
         path = self.directory / INDEX
         try:
-            return Index(path, self._take_in_all)
+            return Index(path, self._enter_all)
         except DamagedIndexError as error:
-            log.warning("The index of cache.dir=%s is damaged (%s) and is made anew.", self.directory, error.reason)
+            log.warning("The index of cache.dir=%s is damaged (%s): rebuilding it.", self.directory, error.reason)
             for name in _INDEX_FILES:
                 (self.directory / name).unlink(missing_ok=True)
-            return Index(path, self._take_in_all)
+            # Last: whatever interrupts this, the next process finds the mark, or no index.
+            damage_mark(path).unlink(missing_ok=True)
+            return Index(path, self._enter_all)
 
-    def _take_in_all(self, index: Index) -> None:
+    def _enter_all(self, index: Index) -> None:
         for path in sorted(self._segments.glob(f"*{SUFFIX}")):
-            self._take_in(index, path)
+            self._enter(index, path)
 
-    def _take_in(self, index: Index, path: Path) -> None:
-        """Enters a file that the index does not know, with all its whole records; removes one that says nothing."""
+    def _enter(self, index: Index, path: Path) -> None:
+        """Enters a file with all its undamaged records into the index; removes one without a valid header."""
         described = read_header(path)
         if described is None:
-            log.warning("%s is damaged and is removed.", path)
+            log.warning("%s is damaged: removed.", path)
             path.unlink(missing_ok=True)
             return
         key, layout = described
@@ -254,7 +260,7 @@ class FeatureStore:
 
 
 def _number(index: Index, key: ArrayKey, layout: Layout) -> int:
-    """The number of an array in the index, new where there is none."""
+    """The number of an array in the index, created where there is none."""
     described = (_text(key), json.dumps(asdict(layout)))
     index.execute_many("INSERT OR IGNORE INTO arrays (key, layout) VALUES (?, ?)", [described])
     number: int = index.query("SELECT id FROM arrays WHERE key = ? AND layout = ?", *described)[0][0]

@@ -36,6 +36,8 @@ _CODE = (
     "model/backbones.py",
     "model/head.py",
     "model/network.py",
+    "model/stages.py",
+    "model/weights.py",
     "package/__init__.py",
     "package/messages.py",
     "package/package.py",

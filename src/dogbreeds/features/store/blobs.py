@@ -1,4 +1,4 @@
-"""Files beside the features that are dear to make again: converted networks, exact solutions."""
+"""Files beside the features that are expensive to recompute: converted networks, exact solutions."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ _PARTIAL = ".partial"
 _STRAY_SECONDS = 3600.0
 
 
-class Artefacts:
-    """Named bytes, written whole and checked when they are read; the ones used longest ago go first."""
+class BlobCache:
+    """Named bytes, written whole and checked when they are read; the least recently used go first."""
 
     def __init__(self, directory: Path) -> None:
-        """Keeps them in `directory`; where that cannot be made, `put` says so."""
+        """Keeps them in `directory`; `put` warns where that cannot be created."""
         with contextlib.suppress(OSError):
             directory.mkdir(parents=True, exist_ok=True)
         self._directory = directory
 
     @classmethod
-    def of(cls, store: Path) -> Artefacts:
-        """Opens those of the feature store in a directory."""
+    def of(cls, store: Path) -> BlobCache:
+        """Opens the one that belongs to the feature store in a directory."""
         return cls(store.expanduser() / "artefacts")
 
     def get(self, name: str) -> bytes | None:
-        """Returns what was kept under a name; None where there is nothing, or a damaged file."""
+        """Returns the bytes under a name; None where there are none, or the file is damaged."""
         path = self._path(name)
         try:
             content = path.read_bytes()
@@ -42,17 +42,17 @@ class Artefacts:
             log.debug("%s", error)
             return None
         with contextlib.suppress(OSError):
-            # Nobody may write into another user's store, but reading it is fine.
+            # Another user's store cannot be written to, but reading it is fine.
             os.utime(path)
         digest, content = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
         if hashlib.sha256(content).digest() != digest:
-            log.warning("%s is damaged and is made again.", path)
+            log.warning("%s is damaged and will be recomputed.", path)
             path.unlink(missing_ok=True)
             return None
         return content
 
     def put(self, name: str, content: bytes) -> None:
-        """Keeps bytes under a name, in place of what was there; where the disk is full it says so and goes on."""
+        """Replaces the bytes under a name; a full disk is a warning and not an error."""
         path = self._path(name)
         temporary = self._directory / f"{uuid.uuid4().hex}{_PARTIAL}"
         try:
@@ -66,11 +66,11 @@ class Artefacts:
             log.warning("%s is not kept for later runs: %s", path, error)
 
     def occupied(self) -> int:
-        """Returns their bytes on disk."""
+        """Returns the bytes on disk."""
         return sum(size for _, size, _ in self._files())
 
     def evict(self, excess: float) -> int:
-        """Removes what was used longest ago until `excess` bytes are free, and returns how many are."""
+        """Removes the least recently used until `excess` bytes are free, and returns how many are."""
         freed = 0
         for _, size, path in sorted(self._files()):
             if freed >= excess:
@@ -83,7 +83,7 @@ class Artefacts:
         return sum(self._remove(path, size) for used, size, path in self._files() if used <= oldest)
 
     def _files(self) -> list[tuple[float, int, Path]]:
-        """When each file was last used, its bytes and its path; others may remove files meanwhile."""
+        """Time of last use, bytes and path of each file; other processes may remove files meanwhile."""
         found = []
         for path in self._directory.iterdir() if self._directory.is_dir() else ():
             try:
@@ -95,12 +95,12 @@ class Artefacts:
 
     def _remove(self, path: Path, size: int) -> int:
         if path.suffix == _PARTIAL and path.exists() and path.stat().st_mtime > time.time() - _STRAY_SECONDS:
-            # Somebody is writing it.
+            # Another process is writing it.
             return 0
         path.unlink(missing_ok=True)
         return size
 
     def _path(self, name: str) -> Path:
         if not _NAME.fullmatch(name):
-            raise ValueError(f"{name!r} cannot be a file's name")
+            raise ValueError(f"{name!r} cannot be a file name")
         return self._directory / name
