@@ -68,10 +68,10 @@ class OptunaEngine:
     """Chooses the points of a search and keeps the results in a file."""
 
     def __init__(self, directory: Path, space: Space, settings: SearchConfig, *, seed: int, epochs: int) -> None:
-        """Opens the search in a directory, or starts one there.
+        """Opens the search in a directory, or starts one there; no other process may use the directory.
 
         Args:
-            directory: Where it is kept; no other process may work there.
+            directory: The multirun directory.
             space: What is varied.
             settings: The section `hpo`.
             seed: Decides all points, however often the search is interrupted.

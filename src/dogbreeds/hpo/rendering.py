@@ -44,23 +44,25 @@ def distributions(space: Space) -> dict[str, BaseDistribution]:
 def decode(space: Space, parameters: Mapping[str, Any]) -> Values:
     """Returns Optuna's parameters as values of a space."""
 
-    def of(dimension: Dimension, parameter: Any) -> float | str:
+    values: dict[str, float | str] = {}
+    for name, parameter in parameters.items():
+        dimension = space.dimensions[name]
         if isinstance(dimension, Choice):
-            return dimension.values[parameter] if dimension.ordered else str(parameter)
-        return int(parameter) if dimension.integer else float(parameter)
-
-    return {name: of(space.dimensions[name], parameter) for name, parameter in parameters.items()}
+            values[name] = dimension.values[parameter] if dimension.ordered else str(parameter)
+        else:
+            values[name] = int(parameter) if dimension.integer else float(parameter)
+    return values
 
 
 def encode(space: Space, values: Values) -> dict[str, Any]:
     """Returns values of a space as Optuna's parameters: the reverse of `decode`."""
 
-    def of(dimension: Dimension, value: float | str) -> Any:
+    parameters: dict[str, Any] = dict(values)
+    for name, value in values.items():
+        dimension = space.dimensions[name]
         if isinstance(dimension, Choice) and dimension.ordered:
-            return dimension.values.index(str(value))
-        return value
-
-    return {name: of(space.dimensions[name], value) for name, value in values.items()}
+            parameters[name] = dimension.values.index(str(value))
+    return parameters
 
 
 def parameter_ranges(space: Space, strategy: str) -> dict[str, list[dict[str, Any]]]:

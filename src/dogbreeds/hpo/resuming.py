@@ -70,7 +70,7 @@ def resumed(directory: Path, arguments: Sequence[str], compose: Compose, loader:
         raise ConfigError(f"{longer[-1]}: the search has {saved['trials']} trials; hpo.trials can only be raised.")
     now = _identity(plan)
     before, after = (dict(_leaves({section: one.get(section) for section in now})) for one in (saved, now))
-    # Without the section that they stand in.
+    # Named without the section of search.yaml.
     changed = [name.partition(".")[2] for name in {**after, **before} if after.get(name) != before.get(name)]
     if changed:
         raise ConfigError(

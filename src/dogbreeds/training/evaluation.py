@@ -71,9 +71,8 @@ def score(handler: Handler, inputs: Mapping[str, Features]) -> Scores:
     metrics: dict[str, float] = {}
     for split, name in (("test", "test"), ("valid", "val")):
         metrics |= evaluate(logits[split], inputs[split].labels, temperature).to_json(name)
-    return Scores(
-        temperature, metrics, {split: (values / temperature).softmax(dim=1) for split, values in logits.items()}
-    )
+    probabilities = {split: (values / temperature).softmax(dim=1) for split, values in logits.items()}
+    return Scores(temperature, metrics, probabilities)
 
 
 def _logits(handler: Handler, features: Features) -> Tensor:
@@ -120,10 +119,7 @@ def run_facts(config: TrainConfig, prepared: Prepared, epochs: int) -> dict[str,
 
 
 def facts_before_training(
-    config: TrainConfig,
-    prepared: Prepared,
-    reference: Mapping[str, float],
-    searched: Mapping[str, Searched],
+    config: TrainConfig, prepared: Prepared, reference: Mapping[str, float], searched: Mapping[str, Searched]
 ) -> Facts:
     """Returns what rules and report know of a run before its first step.
 

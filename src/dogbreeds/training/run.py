@@ -66,7 +66,7 @@ class RunResult:
             *([f"rules  {verdict_of(self.judgements)}"] if self.judgements else []),
             f"run    {self.directory}",
             f"report {self.directory / REPORT}",
-            f"ask it python scripts/predict.py model={self.directory / MODEL} images=<photo, folder or glob>",
+            f"predict python scripts/predict.py package={self.directory / MODEL} images=<photo, folder or glob>",
         ]
         if metrics["debug"]:
             lines.append("This was a debugging run on one batch: its numbers mean nothing.")
@@ -115,21 +115,19 @@ class Run:
         """
         # With the engine that was chosen: a resumed run must not choose again.
         save(self.config, self.directory / RUN_CONFIG)
+        config, prepared, network = self.config, self._prepared, self.network
+        given = config, prepared.batches(config), network, prepared.features.precision, prepared.class_weights(config)
+        history: History | None
         with self._phases.phase("training"):
-            history = self._fit(callbacks, report)
+            if config.optimizer == "exact":
+                path = prepared.exact_path(config, network.head)
+                history = fit_exactly(config, path, network, prepared.features.inputs)
+            else:
+                history = fit(*given, callbacks) if report is None else fit_trial(*given, report)
         if history is None or not is_first_process():
             return False
         self._epochs = len(history.rows)
         return True
-
-    def _fit(self, callbacks: Sequence[Callback], report: Report | None) -> History | None:
-        config, prepared, network = self.config, self._prepared, self.network
-        if config.optimizer == "exact":
-            path = prepared.exact_path(config, network.head)
-            return fit_exactly(config, path, network, prepared.features.inputs)
-        weights = prepared.class_weights(config)
-        given = (config, prepared.batches(config), network, prepared.features.precision, weights)
-        return fit(*given, callbacks) if report is None else fit_trial(*given, report)
 
     def score(self) -> None:
         """Calibrates and scores the predictor that the package will hold, and fills in `metrics`."""
@@ -169,11 +167,7 @@ class Run:
         write_text(self.directory / METRICS, json.dumps(self.metrics, indent=1) + "\n")
 
     def seconds(self, began: float) -> dict[str, float]:
-        """Returns what metrics.json says of the time that the run took.
-
-        Args:
-            began: When it was started, in seconds since 1970.
-        """
+        """Returns what metrics.json says of the time since `began`, in seconds since 1970."""
         return {
             "features": round(self._phases.seconds("index", "backbone", "features"), 2),
             "training": round(self._phases.seconds("training"), 2),
