@@ -45,7 +45,7 @@ def run(settings: BenchSettings) -> Section:
             save(here, Path(directory) / RUN_CONFIG)
             network = Network(nn.Sequential(), nn.Sequential(), new_head(splits, _SIZE))
             with Debugger(here, time.time(), first=True) as debugger:
-                debugger.know(Facts({str(number): 1 for number in range(_SIZE.classes)}, epochs=here.epochs))
+                debugger.set_facts(Facts({str(number): 1 for number in range(_SIZE.classes)}, epochs=here.epochs))
                 fit(here, module(here, splits, _SIZE), network, "fp32", None, debugger.callbacks())
 
     pilot = seconds_of(lambda: fitted(replace(nothing, epochs=_PILOT_EPOCHS)))

@@ -19,6 +19,17 @@ _WORDS = ("true", "false", "null", "inf", "nan")
 _INTERPOLATION = re.compile(r"(\\*)\$\{")
 
 
+def name_of(override: str) -> str:
+    """Returns the setting or group that an override is of: `data.dir` for `+data.dir=photos` and `~data.dir`."""
+    return override.partition("=")[0].lstrip("+~")
+
+
+def sets(override: str, *names: str) -> bool:
+    """Whether an override is of one of these settings or groups, or something in them, as `hpo.trials=3` of `hpo`."""
+    own = name_of(override)
+    return any(own == name or own.startswith((f"{name}.", f"{name}/")) for name in names)
+
+
 def override(name: str, value: str | Path) -> str:
     """Returns `name=value`, quoted for Hydra and for the shell where the value needs it."""
     text = str(value)

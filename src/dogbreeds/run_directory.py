@@ -1,7 +1,8 @@
-"""The files of a run directory, by their names."""
+"""The names of all files in a run directory and in a multirun directory."""
 
 from __future__ import annotations
 
+# --- a run
 RUN_CONFIG = "config.yaml"
 METRICS = "metrics.json"
 HISTORY = "history.csv"
@@ -9,6 +10,9 @@ PREDICTIONS = "predictions.csv"
 RULES = "rules.json"
 REPORT = "report.html"
 CHECKPOINTS = "checkpoints"
+#: The model package, and the same as an archive.
+MODEL = "model"
+MODEL_ARCHIVE = "model.tar.gz"
 
 RECORD = "debugger/record.jsonl"
 FACTS = "debugger/facts.json"
@@ -19,8 +23,21 @@ STEPS = "profiler/steps.jsonl"
 PHASES = "profiler/phases.jsonl"
 OPERATORS = "profiler/operators.json"
 TRACE = "profiler/trace.json.gz"
+
+# --- a trial of a search, which is a run directory in the multirun directory
+#: What the trial trained, until the best trial gets a package.
+HEAD = "head.safetensors"
+#: The traceback of a trial that failed unexpectedly.
+ERROR = "error.txt"
+
+# --- a search
 BEST = "best.yaml"
 LEADERBOARD = "leaderboard.csv"
 SEARCH_CONFIG = "search.yaml"
-#: Names the tuning job that a multirun directory is of.
+SEARCH_PAGE = "search.html"
+#: Optuna's journal.
+STORAGE = "optuna.log"
+#: Held by the process that runs the search.
+SEARCH_LOCK = ".lock"
+#: Names the tuning job that a multirun directory belongs to.
 TUNING_JOB = "tuning_job.json"

@@ -140,7 +140,11 @@ def test_the_command_line_beats_a_recipe() -> None:
 
 def test_help_names_every_key_and_choice_and_imports_nothing_heavy() -> None:
     answer = subprocess.run(
-        [sys.executable, "-X", "importtime", "train.py", "--help"], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-X", "importtime", "train.py", "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert answer.returncode == 0
     groups = {name.split(".")[0] for name in key_names(TrainCommandConfig)}

@@ -83,7 +83,7 @@ def test_a_tuning_job_ends_with_what_a_search_leaves(sample: Path, place: Path, 
         (["sagemaker=azure"], ["azure", "aws", "rehearsal"]),
         (["attach=nobody", "sagemaker=rehearsal"], ["There is no training job nobody"]),
         (["sagemaker=rehearsal", "data.dir=nowhere"], ["nowhere", "no such directory"]),
-        (["-m", "sagemaker.spot=true,false", "hpo=bayes"], ["sagemaker.spot has one value in a search"]),
+        (["-m", "sagemaker.spot=true,false", "hpo=bayes"], ["sagemaker.spot cannot be searched"]),
     ],
     ids=lambda value: " ".join(value),
 )

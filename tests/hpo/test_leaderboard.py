@@ -115,7 +115,7 @@ def test_commands_can_be_pasted(tmp_path: Path) -> None:
     odd = tmp_path / "it's a=b, c"
     odd.mkdir()
     save_best(odd / "best.yaml", ENTRIES[3], LOSS, ["lr=0.003"])
-    (typed,) = shlex.split(Leaderboard.of(LOSS, ENTRIES).outcome(odd).split("train.py ")[1].split("\n")[0])
+    (typed,) = shlex.split(Leaderboard.of(LOSS, ENTRIES, odd).outcome.split("train.py ")[1].split("\n")[0])
     assert entry._arranged([typed]) == ["lr=0.003", typed]
     assert override("resume", Path("outputs/2026-11-21/14-03-59")) == "resume=outputs/2026-11-21/14-03-59"
     assert entry._arranged(["best_of=null"]) == ["best_of=null"]

@@ -18,15 +18,15 @@ from dogbreeds.config import load_saved
 from dogbreeds.errors import CacheError, ConfigError, UserError
 from dogbreeds.hpo.leaderboard import FAILED, FINISHED, INTERRUPTED, NAN, PRUNED
 from dogbreeds.hpo.local import search
-from dogbreeds.hpo.optuna_engine import STORAGE
 from dogbreeds.hpo.plan import Plan
 from dogbreeds.hpo.resuming import resumed, save_plan
-from dogbreeds.hpo.trial import HEAD, run_trial
+from dogbreeds.hpo.trial import run_trial
 from dogbreeds.package.examples import load_examples
 from dogbreeds.package.package import load_package
-from dogbreeds.run_directory import RUN_CONFIG
+from dogbreeds.run_directory import HEAD, RUN_CONFIG, STORAGE
+from dogbreeds.training import preparation
 from dogbreeds.training.fitting import Interrupted, fit_trial
-from dogbreeds.training.run import preparation, train
+from dogbreeds.training.run import train
 from tests.conftest import Compose
 from tests.hpo.conftest import MakePlan, composed
 
@@ -78,7 +78,7 @@ def test_a_search_leaves_leaderboard_best_values_and_page(plan: MakePlan, tmp_pa
     assert description.metrics["val/loss"] == board.best.value
     assert description.temperature == metrics_of(best)["temperature"] != 1
     assert len(load_examples(best / "model")) == 6
-    assert f"{board.best.value:.4f}" in board.outcome(tmp_path)
+    assert f"{board.best.value:.4f}" in board.outcome
     assert (tmp_path / "search.html").stat().st_size > 1_000_000
 
 
@@ -178,7 +178,7 @@ def test_failed_nan_and_pruned_trials_are_recorded_and_survived(
 
 
 def test_a_search_of_which_nothing_is_left_says_why(plan: MakePlan, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"No trial of .* came to an end \(2 nan\)\. Trial 0: .* never finite"):
+    with pytest.raises(UserError, match=r"No trial of .* finished \(2 nan\)\. Trial 0: .* never finite"):
         search(plan("optimizer=sgd", "lr=1e37,1e38"), tmp_path)
     assert [row["state"] for row in rows(tmp_path)] == [NAN, NAN]
     assert not (tmp_path / "best.yaml").exists()
@@ -242,7 +242,7 @@ def test_a_finished_search_can_be_made_longer(small: list[str], tmp_path: Path) 
     assert len(tried(tmp_path)) == 4
     # With nothing left to do it only shows what there is.
     assert len(search(longer, tmp_path).finished) == 4
-    with pytest.raises(ConfigError, match=r"only hpo\.trials can be raised"):
+    with pytest.raises(ConfigError, match=r"hpo\.trials can only be raised"):
         resumed(tmp_path, ["hpo.trials=3"], composed, None)
     assert len(resumed(tmp_path, ["hpo.trials=9"], composed, None).arguments) == len(arguments) + 1
 
@@ -264,7 +264,7 @@ def test_files_that_somebody_removed_or_damaged(
     with pytest.raises(UserError, match=f"{STORAGE} is damaged"):
         search(resumed(tmp_path, [], composed, None), tmp_path)
     log.unlink()
-    with pytest.raises(UserError, match=f"{STORAGE} is gone"):
+    with pytest.raises(UserError, match=f"{STORAGE} is missing"):
         search(resumed(tmp_path, [], composed, None), tmp_path)
     (tmp_path / "search.yaml").write_text("a: b: c")
     with pytest.raises(ConfigError, match=r"search\.yaml is damaged"):
@@ -272,14 +272,14 @@ def test_files_that_somebody_removed_or_damaged(
 
 
 def test_only_the_same_search_is_continued(small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigError, match=r"no search"):
+    with pytest.raises(ConfigError, match=r"not a search"):
         resumed(tmp_path, [], composed, None)
     save_plan(Plan([*small, "model=squeezenet1_1", "hpo=random"], composed, None), tmp_path)
     with pytest.raises(ConfigError, match=r"lr=0\.5 cannot apply"):
         resumed(tmp_path, ["lr=0.5"], composed, None)
     search_yaml = (tmp_path / "search.yaml").read_text()
     (tmp_path / "search.yaml").write_text(search_yaml.replace("epochs: 3", "epochs: 4", 1))
-    with pytest.raises(ConfigError, match=r"conf/ now says something else .*\(epochs\)"):
+    with pytest.raises(ConfigError, match=r"conf/ has changed since .*\(epochs\)"):
         resumed(tmp_path, [], composed, None)
 
 
@@ -288,11 +288,12 @@ def test_a_debugging_search_leaves_the_features_of_the_user_alone(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     made = plan("trainer=debug", "lr=0.1,0.01", "cache.dir=${run_dir}/cache", "epochs=1")
-    search(made, tmp_path / "search")
+    board = search(made, tmp_path / "search")
     assert [path.name for path in tmp_path.iterdir()] == ["search"]
     assert (tmp_path / "search" / "cache").is_dir()
     assert metrics_of(tmp_path / "search" / "0")["debug"] is True
-    assert "their numbers mean nothing" in capsys.readouterr().out
+    assert "their numbers mean nothing" in board.outcome
+    assert not capsys.readouterr().out
     assert "Debugging runs on one batch" in (tmp_path / "search" / "search.html").read_text()
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from dogbreeds.hpo.leaderboard import FAILED, FINISHED, INTERRUPTED, NAN, PRUNED, Entry
-from dogbreeds.hpo.optuna_engine import STORAGE, OptunaEngine
+from dogbreeds.hpo.optuna_engine import OptunaEngine
 from dogbreeds.hpo.space import Space, Values, parse
+from dogbreeds.run_directory import STORAGE
 from dogbreeds.schema import SearchConfig
 
 KNOWN = ("lr", "batch_size", "epochs")
@@ -58,6 +59,36 @@ def test_an_interrupted_search_proposes_what_it_would_have(strategy: str, tmp_pa
     assert found[3].state == INTERRUPTED
     assert [entry.values for entry in found if entry.state == FINISHED] == [entry.values for entry in expected]
     assert len({entry.values["lr"] for entry in expected}) > 4
+
+
+@pytest.mark.parametrize("strategy", ["grid", "random", "bayes"])
+def test_a_trial_that_kills_its_process_twice_fails(strategy: str, tmp_path: Path) -> None:
+    space = parse({}, ["lr=0.1,0.01,0.001"], KNOWN) if strategy == "grid" else SPACE
+    trials = None if strategy == "grid" else 3
+
+    def opened() -> OptunaEngine:
+        return engine(tmp_path, strategy, trials, space)
+
+    run(opened(), most=1)
+    killed = [next(opened().trials(DEFAULTS))[1] for _ in range(2)]
+    assert killed[0] == killed[1]
+    run(opened())
+    first, once, twice, last = opened().entries()
+    assert [one.state for one in (first, once, twice, last)] == [FINISHED, INTERRUPTED, FAILED, FINISHED]
+    assert once.values == twice.values == killed[0] != last.values
+    assert "killed 2 times" in twice.message
+    assert len(opened().done()) == 3
+
+
+def test_a_person_may_stop_the_same_trial_again_and_again(tmp_path: Path) -> None:
+    points = []
+    for _ in range(3):
+        found = engine(tmp_path)
+        number, values = next(found.trials(DEFAULTS))
+        found.tell(Entry(number, INTERRUPTED, values))
+        points.append(values)
+    assert points == [DEFAULTS] * 3
+    assert {entry.state for entry in engine(tmp_path).entries()} == {INTERRUPTED}
 
 
 def test_the_first_trial_is_the_default(tmp_path: Path) -> None:
@@ -164,8 +195,6 @@ def test_a_line_that_was_torn_by_a_power_failure_costs_no_finished_trial(tmp_pat
     before = engine(tmp_path).entries()
     with (tmp_path / STORAGE).open("a") as file:
         file.write('{"op_code":4,"worker_id":"x')
-    # And the lock of the process that was killed while it wrote.
-    (tmp_path / f"{STORAGE}.lock").touch()
     found = engine(tmp_path)
     assert found.entries() == before
     run(found)

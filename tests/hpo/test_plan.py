@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hydra.core.config_store import ConfigStore
 
 from dogbreeds.errors import ConfigError, DataError
 from dogbreeds.hpo.settings import OBJECTIVES, Objective
@@ -66,28 +67,31 @@ def test_the_most_epochs_are_those_of_the_space(plan: MakePlan) -> None:
     [
         (["seed=1"], "nothing to search: add hpo=bayes"),
         (["hpo=random", "hpo.trials=0"], "hpo.trials=0: must be at least 1"),
-        (["hpo=random", "hpo.trials=null"], "needs to be told how often"),
+        (["hpo=random", "hpo.trials=null"], "hpo.strategy=random needs a budget: hpo.trials=16"),
         (["hpo=random", "hpo.strategy=luck"], "hpo.strategy=luck: must be one of grid, random, bayes, hyperband"),
         (["hpo=random", "hpo.objective=val/los"], "hpo.objective=val/los: Did you mean val/loss?"),
+        # The temperature is fitted to the validation photos themselves.
+        (["hpo=random", "hpo.objective=val/calibration_error"], "It must be one of val/accuracy, val/top5_accuracy"),
         (["hpo=grid", "hpo.trials=3"], "a grid runs all its combinations"),
-        (["lr=interval(0.1, 0.2)"], "lr: a grid has no end of points between 0.1 and 0.2"),
+        (["lr=0.1,0.2", "hydra.sweep.subdir=x"], "hydra.sweep.subdir=x: a search runs its trials in one process"),
+        (["lr=interval(0.1, 0.2)"], "lr: a grid cannot enumerate an interval. List values, such as lr=0.1,0.2"),
         (
             ["hpo=hyperband", "hpo.min_epochs=0"],
             "hpo.min_epochs=0 epochs=3: hpo=hyperband stops",
         ),
-        (["hpo=hyperband", "hpo.objective=test/accuracy"], "not known after each epoch"),
+        (["hpo=hyperband", "hpo.objective=test/accuracy"], "not measured after each epoch"),
         (["hpo=hyperband", "optimizer=exact", "weight_decay=0.1"], "no epochs that hpo=hyperband could cut short"),
         (["hpo=hyperband"], "hpo.min_epochs=3 epochs=3"),
         (["hpo=random", "trainer=ddp"], "trainer.strategy=ddp trainer.devices=auto: a search runs its trials in one"),
         (["hpo=random", "trainer.devices=2"], "trainer.devices=2: a search runs its trials in one process"),
         (["seed=range(0, 100000)"], "A grid of 100,000 combinations"),
-        (["hpo=random", "run_dir=elsewhere"], "run_dir=elsewhere: trials are written where hydra.sweep.dir says"),
+        (["hpo=random", "run_dir=elsewhere"], "run_dir=elsewhere: a search writes its trials below hydra.sweep.dir"),
         (["hpo=random", "features.batch_size=interval(1, 9)"], "features.batch_size takes whole numbers"),
         (["optimizer=adam,fast"], "optimizer=fast: must be one of adam"),
         (["lr=-1,1"], "lr=-1.0: must be above 0"),
         (["hpo=random", "epochs=interval(1, 5.5)"], "epochs takes whole numbers: write epochs=int(interval("),
         (["model=squeezenet1_1,resnet5"], "resnet5"),
-        (["run_dir=a,b"], "run_dir has one value in a search"),
+        (["run_dir=a,b"], "run_dir cannot be searched"),
         (["hpo=exact", "model.head=linear,mlp"], "model.head=mlp: optimizer=exact needs model.head=linear"),
         (["weight_decay=0,1", "optimizer=exact"], "weight_decay=0.0: optimizer=exact needs above 0"),
     ],
@@ -117,6 +121,12 @@ def test_a_grid_changes_least_often_what_takes_longest_to_prepare(plan: MakePlan
     assert list(made.space.dimensions) == ["data.views", "seed", "model", "lr", "model.head"]
 
 
+def test_another_launcher_is_refused(plan: MakePlan) -> None:
+    ConfigStore.instance().store(group="hydra/launcher", name="queue", node={"_target_": "queue.Queue"})
+    with pytest.raises(ConfigError, match="hydra/launcher=queue: a search runs its trials in one process"):
+        plan("lr=0.1,0.2", "hydra/launcher=queue")
+
+
 def test_photos_are_looked_for_before_anything_is_tried(plan: MakePlan) -> None:
     with pytest.raises(DataError, match="nowhere"):
         plan("hpo=random", "data.dir=nowhere")
@@ -126,5 +136,5 @@ def test_objectives_know_their_direction() -> None:
     assert not Objective("val/loss").maximize
     assert Objective("test/accuracy").maximize
     assert {name for name in OBJECTIVES if not Objective(name).maximize} == {
-        f"{split}/{name}" for split in ("val", "test") for name in ("loss", "calibration_error")
-    }
+        "val/loss", "test/loss", "test/calibration_error",
+    }  # fmt: skip

@@ -1,1 +1,1 @@
-"""Hyperparameter searches: one space, written in Hydra's override grammar, for this machine and for SageMaker."""
+"""Hyperparameter searches: one space, in Hydra's override grammar, for this machine and for SageMaker."""

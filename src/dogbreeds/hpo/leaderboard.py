@@ -1,8 +1,7 @@
-"""What a search found: its trials, leaderboard.csv and best.yaml."""
+"""The result of a search: its trials, leaderboard.csv and best.yaml."""
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +12,11 @@ from omegaconf import OmegaConf
 
 from dogbreeds.config import read_yaml
 from dogbreeds.errors import ConfigError
-from dogbreeds.files import replacing, write_text
+from dogbreeds.files import write_csv, write_text
 from dogbreeds.hpo.settings import Objective
 from dogbreeds.hpo.space import Values
-from dogbreeds.overrides import override
-from dogbreeds.run_directory import BEST, LEADERBOARD, REPORT
+from dogbreeds.overrides import name_of, override
+from dogbreeds.run_directory import BEST, LEADERBOARD, MODEL, REPORT, SEARCH_PAGE
 
 FINISHED, PRUNED, FAILED, NAN, INTERRUPTED = "finished", "pruned", "failed", "nan", "interrupted"
 _SHOWN_METRICS = ("val/loss", "val/accuracy")
@@ -28,14 +27,14 @@ class Entry:
     """One trial of a search.
 
     Attributes:
-        number: Of the trial, and of its directory.
+        number: Of the trial and of its directory.
         state: `finished`; `pruned`, stopped because others were better; `nan`, its loss was never a number; `failed`
-            with an error; `interrupted` by the end of the process.
+            with an error; `interrupted`, its process was stopped or killed.
         values: What was tried.
-        value: What came of it in terms of the objective; of a pruned trial what it had reached.
-        metrics: The numbers of its metrics.json.
-        epochs: That it trained for.
-        seconds: That it took.
+        value: Of the objective; of a pruned trial the best it had reached.
+        metrics: The numbers in its metrics.json.
+        epochs: How many it trained for.
+        seconds: How long it took.
         message: Why it failed.
     """
 
@@ -56,15 +55,21 @@ class Leaderboard:
     Attributes:
         objective: What they are compared by.
         entries: Finished trials from the best to the worst, then the others by number.
+        directory: The multirun directory, where there is one.
+        debug: The trials saw one batch of the photos.
     """
 
     objective: Objective
     entries: Sequence[Entry]
+    directory: Path = Path()
+    debug: bool = False
 
     @classmethod
-    def of(cls, objective: Objective, entries: Sequence[Entry]) -> Leaderboard:
-        """Sorts entries; of equals the earlier is better."""
-        return cls(objective, sorted(entries, key=lambda entry: _place(objective, entry)))
+    def of(
+        cls, objective: Objective, entries: Sequence[Entry], directory: Path = Path(), *, debug: bool = False
+    ) -> Leaderboard:
+        """Sorts entries; of two equal ones the earlier is better."""
+        return cls(objective, sorted(entries, key=lambda entry: _sort_key(objective, entry)), directory, debug)
 
     @property
     def finished(self) -> list[Entry]:
@@ -77,71 +82,71 @@ class Leaderboard:
         return next(iter(self.finished), None)
 
     def summary(self) -> str:
-        """Returns how many trials ended how, such as `3 finished, 1 failed`."""
+        """Returns the number of trials in each state, such as `3 finished, 1 failed`."""
         states = [entry.state for entry in self.entries]
         return ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
 
     def headline(self) -> str:
-        """Returns how the trials ended, and which is the best."""
+        """Returns the summary and the best trial in one line."""
         best = self.best
         assert best is not None
         values = " ".join(f"{name}={value}" for name, value in best.values.items())
         return f"{self.summary()}; best: trial {best.number} with {self.objective.name} {best.value:.4f}, {values}"
 
-    def outcome(self, directory: Path) -> str:
-        """Returns what the command prints at its end."""
-        best = self.best
+    @property
+    def outcome(self) -> str:
+        """The lines that the command ends with."""
+        best, directory = self.best, self.directory
         assert best is not None
-        return "\n".join(
-            [
-                "",
-                self.headline(),
-                f"trials {directory / LEADERBOARD}",
-                f"charts {directory / 'search.html'}",
-                f"again  python train.py {override('best_of', directory)}",
-                f"model  {directory / str(best.number) / 'model'}",
-                f"report {directory / str(best.number) / REPORT}",
-            ]
-        )
+        lines = [
+            "",
+            self.headline(),
+            f"trials {directory / LEADERBOARD}",
+            f"charts {directory / SEARCH_PAGE}",
+            f"again  python train.py {override('best_of', directory)}",
+            f"model  {directory / str(best.number) / MODEL}",
+            f"report {directory / str(best.number) / REPORT}",
+        ]
+        if self.debug:
+            lines.append("These were debugging runs on one batch: their numbers mean nothing.")
+        return "\n".join(lines)
 
     def save(self, path: Path) -> None:
         """Writes leaderboard.csv, whole or not at all."""
         names = list(dict.fromkeys(name for entry in self.entries for name in entry.values))
         metrics = [name for name in _SHOWN_METRICS if name != self.objective.name]
         columns = ["rank", "trial", "state", self.objective.name, *names, *metrics, "epochs", "seconds", "message"]
-        with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, columns)
-            writer.writeheader()
-            for rank, entry in enumerate(self.entries, start=1):
-                writer.writerow(
-                    {
-                        "rank": rank if entry.state == FINISHED else "",
-                        "trial": entry.number,
-                        "state": entry.state,
-                        self.objective.name: "" if entry.value is None else entry.value,
-                        **entry.values,
-                        **{name: (entry.metrics or {}).get(name, "") for name in metrics},
-                        "epochs": entry.epochs,
-                        "seconds": entry.seconds,
-                        "message": entry.message,
-                    }
-                )
+        rows = (
+            {
+                "rank": rank if entry.state == FINISHED else "",
+                "trial": entry.number,
+                "state": entry.state,
+                self.objective.name: "" if entry.value is None else entry.value,
+                **entry.values,
+                **{name: (entry.metrics or {}).get(name, "") for name in metrics},
+                "epochs": entry.epochs,
+                "seconds": entry.seconds,
+                "message": entry.message,
+            }
+            for rank, entry in enumerate(self.entries, start=1)
+        )
+        write_csv(path, columns, rows)
 
 
-def _place(objective: Objective, entry: Entry) -> tuple[int, float, int]:
+def _sort_key(objective: Objective, entry: Entry) -> tuple[int, float, int]:
     if entry.state != FINISHED or entry.value is None:
         return (1, 0.0, entry.number)
     return (0, objective.rank(entry.value), entry.number)
 
 
 def save_best(path: Path, best: Entry, objective: Objective, overrides: Sequence[str]) -> None:
-    """Writes best.yaml, from which `best_of` runs the best values once more.
+    """Writes best.yaml, from which `best_of` runs the best values again.
 
     Args:
         path: Where to.
         best: The best trial.
-        objective: What it is the best by.
-        overrides: All that the trial's command line would have been.
+        objective: By which it is the best.
+        overrides: The command line of the trial as a single run.
     """
     content: dict[str, Any] = {
         "objective": objective.name,
@@ -161,15 +166,15 @@ def best_overrides(place: Path) -> list[str]:
         place: The file, the multirun directory that it lies in, or the name of a tuning job.
 
     Raises:
-        ConfigError: There is no such file, or something else is in it.
+        ConfigError: There is no such file, or it is not the best.yaml of a search.
     """
     path = place / BEST if place.is_dir() else place
     if not path.exists():
         path = _of_tuning_job(str(place))
     if not path.is_file():
         raise ConfigError(
-            f"best_of={place}: there is no {BEST}. It may be the directory of a search, its {BEST}, or a tuning job "
-            "that this machine has followed to its end."
+            f"best_of={place}: there is no {BEST}. Name the directory of a search, its {BEST}, or a tuning job that "
+            "was followed to its end on this machine."
         )
     content = read_yaml(path)
     overrides = content.get("overrides") if isinstance(content, dict) and "trial" in content else None
@@ -179,7 +184,7 @@ def best_overrides(place: Path) -> list[str]:
 
 
 def remember(tuning_job: str, best: Path) -> None:
-    """Keeps best.yaml under the name of the tuning job that it is of, for `best_of=<tuning job>`."""
+    """Keeps a copy of best.yaml under the name of its tuning job, for `best_of=<tuning job>`."""
     path = _of_tuning_job(tuning_job)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, best.read_text(encoding="utf-8"))
@@ -190,5 +195,5 @@ def _of_tuning_job(name: str) -> Path:
 
 
 def _harmless(one: object) -> bool:
-    """A file from elsewhere may choose settings, and not what Hydra runs."""
-    return isinstance(one, str) and not one.lstrip("+~").startswith(("-", "hydra"))
+    """A file from elsewhere may choose settings, but not what Hydra runs."""
+    return isinstance(one, str) and not name_of(one).startswith(("-", "hydra"))

@@ -1,4 +1,4 @@
-"""A search on this machine: all trials in one process, over one feature store, with everything kept at once."""
+"""A search on this machine: all trials in one process, over one feature store, with every result kept at once."""
 
 from __future__ import annotations
 
@@ -24,53 +24,59 @@ from dogbreeds.hpo.screen import Screen
 from dogbreeds.hpo.space import Values
 from dogbreeds.hpo.trial import package_trial, run_trial
 from dogbreeds.overrides import override
-from dogbreeds.run_directory import BEST, LEADERBOARD, REPORT
+from dogbreeds.run_directory import BEST, ERROR, LEADERBOARD, REPORT, SEARCH_LOCK
 from dogbreeds.training.fitting import Interrupted, NeverFiniteError, quieten
 from dogbreeds.training.preparation import Preparations
 from dogbreeds.training.run import open_store
 
 log = logging.getLogger(__name__)
 
-ERROR = "error.txt"
-_LOCK = ".lock"
+
+class SearchInterrupted(Interrupted):
+    """A search was stopped with Ctrl-C.
+
+    Attributes:
+        board: The trials so far.
+    """
+
+    def __init__(self, board: Leaderboard) -> None:
+        resume = override("resume", board.directory)
+        super().__init__(f"\nStopped. Continue with: python train.py -m {resume}")
+        self.board = board
 
 
 def search(plan: Plan, directory: Path) -> Leaderboard:
-    """Runs the trials of a search that are still to be run, writes down what they found, and says it.
+    """Runs the trials of a search that are left, and writes leaderboard.csv, best.yaml and search.html.
 
     Args:
         plan: What is searched.
-        directory: The multirun directory; one that holds this search already is continued.
-
-    Returns:
-        The leaderboard, which is also in the directory, with best.yaml and search.html.
+        directory: The multirun directory; if it holds this search already, the search is resumed.
 
     Raises:
-        Interrupted: Ctrl-C; what was finished is kept and shown.
-        UserError: No trial can be run, or none came to an end.
+        SearchInterrupted: Ctrl-C; results so far are kept and written.
+        UserError: No trial can be run, or none finished.
     """
     quieten()
-    with _alone(directory), open_store(plan.first(directory)) as store:
+    with _locked(directory), open_store(plan.first(directory)) as store:
         save_plan(plan, directory)
         engine = OptunaEngine(directory, plan.space, plan.settings, seed=plan.seed, epochs=plan.epochs)
         running = RunningSearch(plan, directory, engine, Preparations(store))
         try:
             running.run()
         except (KeyboardInterrupt, Interrupted):
-            if running.board().best is not None:
+            board = running.board()
+            if board.best is not None:
                 running.finish()
-            raise Interrupted(
-                f"\nStopped. Continue with: python train.py -m {override('resume', directory)}"
-            ) from None
+            raise SearchInterrupted(board) from None
         return running.finish()
 
 
 @contextmanager
-def _alone(directory: Path) -> Iterator[None]:
-    """Keeps other processes out of a search while this one is at it."""
+def _locked(directory: Path) -> Iterator[None]:
+    """Keeps other processes out of a search while this one runs it."""
     directory.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(directory / _LOCK, timeout=0):
+        with FileLock(directory / SEARCH_LOCK, timeout=0):
             yield
     except Timeout as error:
         raise UserError(f"{directory}: another process is running this search.") from error
@@ -80,7 +86,6 @@ class RunningSearch:
     """The trials of one search."""
 
     def __init__(self, plan: Plan, directory: Path, engine: OptunaEngine, preparations: Preparations) -> None:
-        """Takes what is searched, where, who chooses the points, and what trials share."""
         self._plan, self._directory = plan, directory
         self._engine, self._preparations = engine, preparations
 
@@ -88,13 +93,12 @@ class RunningSearch:
         """Runs one trial after the other until there are as many as were asked for.
 
         Raises:
-            UserError: What all trials share cannot be had.
+            UserError: What all trials share cannot be prepared.
         """
         if self._plan.prepares_once:
             # Otherwise one trial may fail at what another does not need.
             self._preparations.of(self._plan.first(self._directory))
-        ended = self._engine.done()
-        with Screen(self._engine.objective, self._engine.wanted(), ended) as screen:
+        with Screen(self._engine.objective, self._engine.wanted(), self._engine.done()) as screen:
             for number, values in self._engine.trials(self._plan.defaults()):
                 screen.started(number, values)
                 entry = Entry(number, INTERRUPTED, values)
@@ -105,22 +109,30 @@ class RunningSearch:
                 screen.finished(entry)
                 self.board()
 
+    def board(self) -> Leaderboard:
+        """Returns the results so far, and writes leaderboard.csv and best.yaml."""
+        board = Leaderboard.of(
+            self._engine.objective, self._engine.entries(), self._directory, debug=self._plan.debug
+        )
+        board.save(self._directory / LEADERBOARD)
+        if board.best is not None:
+            overrides = self._plan.overrides(board.best.values)
+            save_best(self._directory / BEST, board.best, board.objective, overrides)
+        return board
+
     def finish(self) -> Leaderboard:
         """Gives the best trial its package and report, and writes the leaderboard and the page.
 
         Raises:
-            UserError: No trial came to an end.
+            UserError: No trial finished.
         """
         board = self.board()
         if board.best is None:
             failed = next((entry for entry in board.entries if entry.message), None)
             reason = f" Trial {failed.number}: {failed.message}" if failed else ""
-            raise UserError(f"No trial of {self._directory} came to an end ({board.summary()}).{reason}")
+            raise UserError(f"No trial of {self._directory} finished ({board.summary()}).{reason}")
         self._package(self._directory / str(board.best.number), board.best.values)
-        build_search_page(self._directory, board, self._plan.space, debug=self._plan.debug)
-        print(board.outcome(self._directory))
-        if self._plan.debug:
-            print("These were debugging runs on one batch: their numbers mean nothing.")
+        build_search_page(self._directory, board, self._plan.space, debug=board.debug)
         return board
 
     def _package(self, best: Path, values: Values) -> None:
@@ -129,7 +141,7 @@ class RunningSearch:
         try:
             package_trial(best, self._preparations, self._plan.space, values)
         except (UserError, OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-            # Somebody has been at the files; the search itself is worth showing all the same.
+            # The trial's files were changed or removed; the search itself is still worth showing.
             log.warning(
                 "%s cannot be packaged (%s). Run its values again: python train.py %s",
                 best,
@@ -140,12 +152,12 @@ class RunningSearch:
     def _trial(self, number: int, values: Values) -> Entry:
         began = time.perf_counter()
         directory = self._directory / str(number)
-        progress = _Progress(self._engine, number)
+        progress = Progress(self._engine, number)
         metrics: dict[str, Any] = {}
         message = ""
         try:
             config = self._plan.config(values, directory)
-            progress.asked = config.epochs
+            progress.max_epochs = config.epochs
             metrics = run_trial(config, self._preparations.of(config), progress)
             state = PRUNED if progress.pruned else FINISHED
         except (Interrupted, BrokenPipeError):
@@ -155,7 +167,7 @@ class RunningSearch:
         except UserError as error:
             state, message = FAILED, str(error)
         except Exception as error:
-            # One bad trial must not take the others with it.
+            # One bad trial must not end the search.
             directory.mkdir(parents=True, exist_ok=True)
             (directory / ERROR).write_text(traceback.format_exc(), encoding="utf-8")
             state, message = FAILED, f"{type(error).__name__}: {error} (see {directory / ERROR})"
@@ -163,34 +175,24 @@ class RunningSearch:
         value = numbers.get(self._engine.objective.name)
         if state == FINISHED and (value is None or not math.isfinite(value)):
             state, message = NAN, f"{self._engine.objective.name} is {value}"
-        return Entry(
-            number,
-            state,
-            values,
-            value,
-            numbers,
-            metrics.get("epochs", progress.epochs),
-            round(time.perf_counter() - began, 2),
-            message,
-        )
-
-    def board(self) -> Leaderboard:
-        """Returns what was found so far, having written leaderboard.csv and best.yaml."""
-        board = Leaderboard.of(self._engine.objective, self._engine.entries())
-        board.save(self._directory / LEADERBOARD)
-        if board.best is not None:
-            overrides = self._plan.overrides(board.best.values)
-            save_best(self._directory / BEST, board.best, board.objective, overrides)
-        return board
+        epochs = metrics.get("epochs", progress.epochs)
+        seconds = round(time.perf_counter() - began, 2)
+        return Entry(number, state, values, value, numbers, epochs, seconds, message)
 
 
-class _Progress:
-    """Follows a trial from epoch to epoch, and says when it is to be stopped."""
+class Progress:
+    """Follows a trial from epoch to epoch, and decides whether it is stopped early.
+
+    Attributes:
+        max_epochs: What the trial was asked to train for.
+        epochs: What it has trained for.
+        pruned: It was stopped early.
+    """
 
     def __init__(self, engine: OptunaEngine, number: int) -> None:
         self._engine, self._number = engine, number
         self._best: float | None = None
-        self.asked = 0
+        self.max_epochs = 0
         self.epochs = 0
         self.pruned = False
 
@@ -202,6 +204,6 @@ class _Progress:
             return False
         # A trial is worth its best epoch.
         self._best = value if self._best is None else min(self._best, value, key=objective.rank)
-        # One that is through cannot be cut short any more.
-        self.pruned = self.epochs < self.asked and self._engine.stops(self._number, self.epochs, self._best)
+        # After its last epoch there is nothing left to stop.
+        self.pruned = self.epochs < self.max_epochs and self._engine.stops(self._number, self.epochs, self._best)
         return self.pruned

@@ -1,9 +1,12 @@
-"""Optuna as the engine of a local search: it is asked for points and told what came of them, on disk at once."""
+"""Optuna as the engine of a local search: it proposes points, and a file on disk keeps every result at once."""
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterator, Sequence
+import os
+from collections import Counter
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,42 +17,68 @@ from optuna.distributions import BaseDistribution
 from optuna.pruners import BasePruner, HyperbandPruner, NopPruner
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.storages.journal import BaseJournalBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from dogbreeds.errors import UserError
-from dogbreeds.files import drop_torn_line
-from dogbreeds.hpo.leaderboard import FINISHED, INTERRUPTED, NAN, PRUNED, Entry
+from dogbreeds.files import drop_torn_line, whole_lines
+from dogbreeds.hpo.leaderboard import FAILED, FINISHED, INTERRUPTED, NAN, PRUNED, Entry
 from dogbreeds.hpo.rendering import decode, distributions, encode
 from dogbreeds.hpo.settings import Objective
 from dogbreeds.hpo.space import Space, Values
+from dogbreeds.run_directory import STORAGE
 from dogbreeds.schema import SearchConfig
 
-STORAGE = "optuna.log"
-# Optuna's name for a study is what its Hyperband draws the brackets from.
+# Optuna draws the brackets of Hyperband from the name of the study.
 _STUDY = "search"
 _RECORD = "record"
 # On this project's spaces a Gaussian process beats TPE from 8 trials on (regret 0.002 against 0.011 in validation
 # loss) and is no worse with 4, if it begins after two points; its default is ten.
 _POINTS_BEFORE_THE_MODEL = 2
 _REDUCTION = 3
+_MAX_ATTEMPTS = 2
+
+
+class _Journal(BaseJournalBackend):
+    """Optuna's journal as a file of JSON lines, which its one process also holds in memory.
+
+    Optuna's own backend takes a lock that a killed process leaves behind.
+    """
+
+    def __init__(self, path: Path) -> None:
+        drop_torn_line(path)
+        self._path = path
+        self._logs: list[dict[str, Any]] = [json.loads(line) for line in whole_lines(path)]
+
+    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
+        """Yields entries from a number on."""
+        yield from self._logs[log_number_from:]
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Adds entries, which are on disk when this returns."""
+        lines = [json.dumps(entry, separators=(",", ":")) for entry in logs]
+        with self._path.open("a", encoding="utf-8") as file:
+            file.writelines(f"{line}\n" for line in lines)
+            file.flush()
+            os.fsync(file.fileno())
+        self._logs += map(json.loads, lines)
 
 
 class OptunaEngine:
-    """Chooses the points of a search and keeps what is known of them in a file."""
+    """Chooses the points of a search and keeps the results in a file."""
 
     def __init__(self, directory: Path, space: Space, settings: SearchConfig, *, seed: int, epochs: int) -> None:
-        """Opens the search of a directory, or begins one there.
+        """Opens the search in a directory, or starts one there; no other process may use the directory.
 
         Args:
-            directory: Where it is kept; no other process may work there.
+            directory: The multirun directory.
             space: What is varied.
             settings: The section `hpo`.
             seed: Decides all points, however often the search is interrupted.
             epochs: The most that a trial trains for.
 
         Raises:
-            UserError: The file is damaged, or gone from among the trials that it knew of.
+            UserError: The file is damaged, or missing although there are trials.
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._space, self._settings, self._seed = space, settings, seed
@@ -57,17 +86,12 @@ class OptunaEngine:
         self.objective = Objective(settings.objective)
         path = directory / STORAGE
         if not path.exists() and (directory / "0").exists():
-            raise UserError(f"{path} is gone: the search cannot go on. Start a new one.")
-        # On which Optuna would refuse the whole file.
-        drop_torn_line(path)
-        lock = JournalFileOpenLock(str(path))
-        # The process that was killed while it held it will not come back.
-        Path(f"{path}.lock").unlink(missing_ok=True)
+            raise UserError(f"{path} is missing, so the search cannot be resumed. Start a new one.")
         try:
-            storage = JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
+            storage = JournalStorage(_Journal(path))
         except ValueError as error:
             raise UserError(
-                f"{path} is damaged ({error}): the search cannot be continued. Start a new one."
+                f"{path} is damaged ({error}), so the search cannot be resumed. Start a new one."
             ) from error
         self._study = optuna.create_study(
             storage=storage,
@@ -83,8 +107,8 @@ class OptunaEngine:
         """Yields number and values of one trial after the other, until there are as many as were asked for.
 
         Args:
-            defaults: The values of the config, as far as they lie in the space: the first trial, so that no search
-                ends with less than what a single run would have given.
+            defaults: The values that a single run would have, where they lie in the space. They are the first trial,
+                so that no search does worse than a single run.
         """
         for killed in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             self._study.tell(killed.number, state=TrialState.FAIL)
@@ -98,18 +122,18 @@ class OptunaEngine:
             yield trial.number, decode(self._space, trial.params)
 
     def _known(self, done: Sequence[Entry], defaults: Values) -> Values:
-        """Returns the values of the next trial as far as they are known beforehand."""
+        """Returns the values of the next trial that do not depend on the strategy."""
         if not self.exhaustive:
             return {} if done else defaults
         tried = {frozenset(entry.values.items()) for entry in done}
         return next(values for values in self._space.combinations() if frozenset(values.items()) not in tried)
 
     def done(self) -> list[Entry]:
-        """Returns the trials that have ended by themselves, by number."""
+        """Returns the trials that ended and are not tried again, by number."""
         return [entry for entry in self.entries() if entry.state != INTERRUPTED]
 
     def wanted(self) -> int:
-        """Returns how many trials the search has when it is complete."""
+        """Returns the number of trials of the whole search."""
         if self.exhaustive:
             return int(self._space.size)
         assert self._settings.trials is not None
@@ -117,11 +141,11 @@ class OptunaEngine:
 
     @property
     def exhaustive(self) -> bool:
-        """Whether every point is tried: in a grid, and where there are no more points than trials."""
+        """Whether every point is tried: in a grid, and if there are no more points than trials."""
         return self._settings.trials is None or self._space.size <= self._settings.trials
 
     def stops(self, number: int, epoch: int, value: float) -> bool:
-        """Takes what a trial reached after an epoch, and returns whether it is to be stopped."""
+        """Reports what a trial reached after an epoch, and returns whether it should stop there."""
         if self._settings.strategy != "hyperband" or not math.isfinite(value):
             return False
         trial = self._running[number]
@@ -129,16 +153,15 @@ class OptunaEngine:
         return trial.should_prune()
 
     def tell(self, entry: Entry) -> None:
-        """Keeps what came of a trial; of an interrupted one nothing is kept, and its point comes up again."""
+        """Keeps the result of a trial; the point of an interrupted one is tried again."""
         trial = self._running.pop(entry.number)
-        if entry.state != INTERRUPTED:
-            record = asdict(entry)
-            del record["number"], record["values"]
-            trial.set_user_attr(_RECORD, record)
+        record = asdict(entry)
+        del record["number"], record["values"]
+        trial.set_user_attr(_RECORD, record)
         if entry.state == FINISHED:
             self._study.tell(trial, entry.value)
         elif entry.state == NAN and (known := self._known_values()):
-            # Of what failed Optuna learns nothing; as bad as the worst so far, a region is left alone.
+            # Optuna learns nothing from a failure. As bad as the worst so far, it keeps the search out of its region.
             self._study.tell(trial, max(known, key=self.objective.rank))
         else:
             self._study.tell(trial, state=TrialState.PRUNED if entry.state == PRUNED else TrialState.FAIL)
@@ -146,17 +169,29 @@ class OptunaEngine:
     def entries(self) -> list[Entry]:
         """Returns all trials that have ended, by number."""
         ended = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-        return [self._entry(trial) for trial in self._study.get_trials(deepcopy=False, states=ended)]
+        deaths: Counter[Hashable] = Counter()
+        found = []
+        for trial in self._study.get_trials(deepcopy=False, states=ended):
+            # Only a process that was killed leaves a trial without a record.
+            if _RECORD not in trial.user_attrs:
+                deaths[frozenset(trial.params.items())] += 1
+            found.append(self._entry(trial, deaths[frozenset(trial.params.items())]))
+        return found
 
     def _known_values(self) -> list[float]:
         return [entry.value for entry in self.entries() if entry.state == FINISHED and entry.value is not None]
 
-    def _entry(self, trial: FrozenTrial) -> Entry:
-        record: dict[str, Any] = trial.user_attrs.get(_RECORD, {"state": INTERRUPTED})
+    def _entry(self, trial: FrozenTrial, deaths: int) -> Entry:
+        record: dict[str, Any] | None = trial.user_attrs.get(_RECORD)
+        if record is None:
+            record = {"state": INTERRUPTED}
+            if deaths >= _MAX_ATTEMPTS:
+                message = f"its process was killed {deaths} times, perhaps because it ran out of memory"
+                record = {"state": FAILED, "message": message}
         return Entry(number=trial.number, values=decode(self._space, trial.params), **record)
 
     def _sampler(self, done: int) -> BaseSampler:
-        """Returns a sampler seeded for the next trial, so that an interrupted search goes on as if it were not."""
+        """Returns a sampler seeded for the next trial: a resumed search proposes what it would have anyway."""
         seed = int(np.random.SeedSequence([self._seed, done]).generate_state(1)[0])
         if self._settings.strategy == "bayes":
             return GPSampler(seed=seed, n_startup_trials=_POINTS_BEFORE_THE_MODEL)
@@ -167,6 +202,6 @@ class OptunaEngine:
     def _pruner(self, epochs: int) -> BasePruner:
         if self._settings.strategy != "hyperband":
             return NopPruner()
-        least = self._settings.min_epochs
-        assert least is not None
-        return HyperbandPruner(min_resource=least, max_resource=epochs, reduction_factor=_REDUCTION)
+        min_epochs = self._settings.min_epochs
+        assert min_epochs is not None
+        return HyperbandPruner(min_resource=min_epochs, max_resource=epochs, reduction_factor=_REDUCTION)

@@ -1,48 +1,42 @@
-"""search.html: one self-contained page about a search, with charts that answer to the mouse."""
+"""search.html: a self-contained page about a search, with interactive charts."""
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import optuna
-import plotly.graph_objects as go
-from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import TrialState, create_trial
 
 from dogbreeds.debug.record import read_history
 from dogbreeds.hpo.leaderboard import FINISHED, Entry, Leaderboard
-from dogbreeds.hpo.rendering import distributions
+from dogbreeds.hpo.rendering import distributions, encode
 from dogbreeds.hpo.screen import shown
-from dogbreeds.hpo.space import Choice, Space
+from dogbreeds.hpo.space import Choice, Dimension, Interval, Space
 from dogbreeds.overrides import override, value_of
 from dogbreeds.report.chart import ACCENT, SOFT, WARM, Chart, Figure, Trace, chart, figure, label, line
 from dogbreeds.report.formats import counted, duration
 from dogbreeds.report.page import write_page
 from dogbreeds.report.sections.numbers import Number
-from dogbreeds.run_directory import HISTORY
+from dogbreeds.run_directory import HISTORY, SEARCH_PAGE
 
-PAGE = "search.html"
 _REFERENCES = {
     "val/loss": "reference/val_loss",
     "val/accuracy": "reference/val_accuracy",
     "test/accuracy": "reference/test_accuracy",
 }
 _CURVE = "val/loss"
-# What of Optuna's layouts is a matter of taste.
-_LOOK = ("template", "title", "plot_bgcolor", "paper_bgcolor", "font")
 _HEIGHT = 380
 _TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1, 1.5, 2, 3, 4, 6, 10, 20, 50, 100)
 
 
 def build_search_page(directory: Path, board: Leaderboard, space: Space, *, debug: bool) -> Path:
-    """Writes search.html into the directory of a search with a finished trial.
+    """Writes search.html for a search with a finished trial.
 
     Args:
-        directory: Where the trials are, each in the directory of its number.
-        board: What came of them.
+        directory: The multirun directory, with each trial in the directory of its number.
+        board: The trials.
         space: What was varied.
         debug: The trials saw one batch of the photos.
 
@@ -52,15 +46,14 @@ def build_search_page(directory: Path, board: Leaderboard, space: Space, *, debu
     best = board.best
     assert best is not None
     reference = (best.metrics or {}).get(_REFERENCES.get(board.objective.name, ""))
-    study = _study(board, space)
     charts = [
-        _history(study, board, reference),
+        _history(board, reference),
         _curves(directory, board),
-        *_importances(study, board),
-        _coordinates(study, board),
+        *_importances(board, space),
+        _coordinates(board, space),
     ]
     return write_page(
-        directory / PAGE,
+        directory / SEARCH_PAGE,
         "search.html",
         {
             "again": override("best_of", directory),
@@ -99,49 +92,23 @@ def _row(entry: Entry, space: Space) -> dict[str, object]:
     }
 
 
-def _study(board: Leaderboard, space: Space) -> optuna.Study:
-    """The trials as Optuna's charts want them, with the values as people read them."""
-    choices = {
-        name: {text: _number_or_text(text) for text in dimension.values}
-        for name, dimension in space.dimensions.items()
-        if isinstance(dimension, Choice)
-    }
-    readable: dict[str, BaseDistribution] = {
-        **distributions(space),
-        **{name: CategoricalDistribution(tuple(values.values())) for name, values in choices.items()},
-    }
-    study = optuna.create_study(direction="maximize" if board.objective.maximize else "minimize")
-    for entry in sorted(board.finished, key=lambda entry: entry.number):
-        parameters = {
-            name: choices[name][str(value)] if name in choices else value for name, value in entry.values.items()
-        }
-        study.add_trial(
-            create_trial(state=TrialState.COMPLETE, value=entry.value, params=parameters, distributions=readable)
-        )
-    return study
-
-
-def _number_or_text(text: str) -> int | float | str:
-    """Numbers are drawn in their order, texts in that of their appearance."""
-    value = value_of(text)
-    return value if isinstance(value, int | float) else text
-
-
-def _history(study: optuna.Study, board: Leaderboard, reference: float | None) -> Chart:
-    drawn = _own(optuna.visualization.plot_optimization_history(study, target_name=board.objective.name))
-    for trace in drawn["data"]:
-        trace |= {"marker": {"color": SOFT, "size": 7}} if trace["mode"] == "markers" else {"line": {"color": ACCENT}}
-    places = [entry.number for entry in board.finished]
-    _finish_axes(drawn, places, board.objective.name, reference)
-    best = board.best
-    message = f"Trial {best.number} is the best of {len(places)} that finished." if best else ""
+def _history(board: Leaderboard, reference: float | None) -> Chart:
+    best, name = board.best, board.objective.name
+    finished = sorted(board.finished, key=lambda entry: entry.number)
+    numbers = [entry.number for entry in finished]
+    values = [entry.value for entry in finished if entry.value is not None]
+    so_far = [min(values[: end + 1], key=board.objective.rank) for end in range(len(values))]
+    points = line(numbers, values, name, SOFT) | {"mode": "markers", "marker": {"color": SOFT, "size": 7}}
+    drawn = figure([points, line(numbers, so_far, "best so far", ACCENT)], "trial", name)
+    _finish_axes(drawn, numbers, name, reference)
+    message = f"Trial {best.number} is the best of {len(numbers)} that finished." if best else ""
     return chart("history", "How the search went", message, drawn, height=_HEIGHT)
 
 
 def _curves(directory: Path, board: Leaderboard) -> Chart:
     data: list[Trace] = []
     best = board.best
-    # The best one last, so that it lies above the others.
+    # The best one last, so that it is drawn above the others.
     for entry in reversed(board.entries):
         path = directory / str(entry.number) / HISTORY
         if not path.is_file():
@@ -158,56 +125,111 @@ def _curves(directory: Path, board: Leaderboard) -> Chart:
             hover=f"trial {entry.number}: {label(values)}<br>epoch %{{x}}: %{{y:.4f}}<extra></extra>",
         )
         data.append({**drawn_line, "showlegend": entry is best})
-    message = f"The {_CURVE} of {counted(len(data), 'trial')}; the best one is drawn bold."
+    message = f"The {_CURVE} of {counted(len(data), 'trial')}; the best one is bold."
     epochs = [epoch for trace in data for epoch in trace["x"]]
     drawn = figure(data, "epoch", _CURVE, {"hovermode": "closest"})
     _finish_axes(drawn, epochs, _CURVE, (best.metrics or {}).get(_REFERENCES[_CURVE]) if best else None)
     return chart("curves", "Learning curves", message, drawn, height=_HEIGHT)
 
 
-def _importances(study: optuna.Study, board: Leaderboard) -> list[Chart]:
+def _importances(board: Leaderboard, space: Space) -> list[Chart]:
     if len({entry.value for entry in board.finished}) < 2:
         return []
-    drawn = _own(optuna.visualization.plot_param_importances(study, target_name=board.objective.name))
-    (bars,) = drawn["data"]
-    bars["marker"] = {"color": ACCENT}
-    drawn["layout"]["xaxis"]["title"]["text"] = "share of the differences"
-    drawn["layout"]["yaxis"] = {"showgrid": False}
-    shares = dict(zip(bars["y"], bars["x"], strict=True))
-    most = max(shares, key=shares.__getitem__)
-    message = f"{most} mattered most: it explains {shares[most]:.0%} of the differences between the trials."
-    return [chart("importances", "Which settings mattered", message, drawn, height=120 + 44 * len(shares))]
+    shares = optuna.importance.get_param_importances(_study(board, space))
+    # Plotly draws the first bar at the bottom.
+    names = sorted(shares, key=shares.__getitem__)
+    bars = {
+        "type": "bar",
+        "orientation": "h",
+        "x": [shares[name] for name in names],
+        "y": names,
+        "text": [f"{shares[name]:.2f}" for name in names],
+        "marker": {"color": ACCENT},
+        "hovertemplate": "%{y}: %{x:.0%}<extra></extra>",
+    }
+    drawn = figure([bars], "share of the differences", "", {"yaxis": {"showgrid": False}})
+    message = f"{names[-1]} mattered most: it explains {shares[names[-1]]:.0%} of the differences between the trials."
+    return [chart("importances", "Which settings mattered", message, drawn, height=120 + 44 * len(names))]
 
 
-def _coordinates(study: optuna.Study, board: Leaderboard) -> Chart:
-    drawn = _own(optuna.visualization.plot_parallel_coordinate(study, target_name=board.objective.name))
-    # The last trace holds nothing but the bar of Optuna's colours.
-    drawn["data"] = [trace for trace in drawn["data"] if trace["mode"] == "lines"]
-    for trace in drawn["data"]:
-        place = trace["y"][0]
-        distance = 1 - place if board.objective.maximize else place
-        is_best = distance == 0
-        trace["opacity"] = 1 - 0.75 * distance
-        trace["line"] = {"color": ACCENT if is_best else SOFT, "width": 3 if is_best else 1.5}
-    drawn["layout"]["xaxis"] |= {"gridcolor": "var(--soft)", "gridwidth": 1}
-    for mark in drawn["layout"].get("annotations", ()):
-        mark["font"] = {"color": "var(--soft)", "size": 11}
-    for shape in drawn["layout"].get("shapes", ()):
-        shape["line"] = {"color": "var(--line)", "width": 1}
-    message = "Each line is a trial, from what came of it to its settings: the better, the bolder."
-    return chart("coordinates", "All finished trials", message, drawn, height=_HEIGHT)
+def _study(board: Leaderboard, space: Space) -> optuna.Study:
+    """Returns the finished trials as a study, which Optuna's measure of importance takes."""
+    study = optuna.create_study(direction="maximize" if board.objective.maximize else "minimize")
+    varied = distributions(space)
+    for entry in sorted(board.finished, key=lambda entry: entry.number):
+        parameters = encode(space, entry.values)
+        study.add_trial(
+            create_trial(state=TrialState.COMPLETE, value=entry.value, params=parameters, distributions=varied)
+        )
+    return study
 
 
-def _own(drawn: go.Figure) -> Figure:
-    """Returns a figure of Optuna's as plain values, without its title and look."""
-    found: dict[str, Any] = json.loads(drawn.to_json())
-    layout = {name: value for name, value in found["layout"].items() if name not in _LOOK}
-    return {"data": found["data"], "layout": layout}
+def _coordinates(board: Leaderboard, space: Space) -> Chart:
+    """Draws parallel coordinates: an axis for the objective and each setting, a line for each finished trial."""
+    # The best one last, so that it is drawn above the others.
+    entries = board.finished[::-1]
+    scores = [entry.value for entry in entries if entry.value is not None]
+    axes = {board.objective.name: _axis(Interval(min(scores), max(scores), "linear", integer=False), scores)}
+    for name, dimension in space.dimensions.items():
+        axes[name] = _axis(dimension, [entry.values[name] for entry in entries])
+    data: list[Trace] = []
+    for entry, *heights in zip(entries, *(heights for heights, _ in axes.values()), strict=True):
+        is_best = entry is board.best
+        distance = 1 - heights[0] if board.objective.maximize else heights[0]
+        values = {board.objective.name: entry.value, **entry.values}
+        hover = "<br>".join(label(f"{name}={shown(value)}") for name, value in values.items())
+        drawn = line(
+            range(len(axes)),
+            heights,
+            str(entry.number),
+            ACCENT if is_best else SOFT,
+            width=3 if is_best else 1.5,
+            hover=f"trial {entry.number}<br>{hover}<extra></extra>",
+        )
+        data.append({**drawn, "opacity": 1 - 0.75 * distance, "showlegend": False})
+    font = {"color": "var(--soft)", "size": 11}
+    layout = {
+        "annotations": [
+            {
+                "x": place,
+                "y": y,
+                "text": label(text),
+                "font": font,
+                "showarrow": False,
+                "xanchor": "right",
+                "xshift": -4,
+            }
+            for place, (_, marks) in enumerate(axes.values())
+            for text, y in marks.items()
+        ],
+        "hovermode": "closest",
+        "xaxis": {"tickvals": list(range(len(axes))), "ticktext": list(map(label, axes)), "gridcolor": "var(--soft)"},
+        "yaxis": {"visible": False, "range": [-0.08, 1.08]},
+    }
+    message = "Each line is a trial, from its result to its settings. The better the trial, the bolder the line."
+    return chart("coordinates", "All finished trials", message, {"data": data, "layout": layout}, height=_HEIGHT)
+
+
+def _axis(dimension: Dimension, values: Sequence[float | str]) -> tuple[list[float], dict[str, float]]:
+    """Returns the heights of values on the axis of a dimension, and its labels with their heights, from 0 to 1."""
+    if isinstance(dimension, Choice):
+        parsed = {text: value_of(text) for text in dimension.values}
+        are_numbers = all(isinstance(value, int | float) for value in parsed.values())
+        texts = sorted(parsed, key=parsed.__getitem__) if are_numbers else list(parsed)
+        marks = {text: float(place) for place, text in enumerate(texts)}
+        places = [marks[str(value)] for value in values]
+    else:
+        scale = math.log if dimension.scale == "log" else float
+        marks = {shown(end): scale(end) for end in (dimension.low, dimension.high)}
+        places = [scale(float(value)) for value in values]
+    low = min(marks.values())
+    span = max(marks.values()) - low or 1.0
+    return [(place - low) / span for place in places], {text: (place - low) / span for text, place in marks.items()}
 
 
 def _finish_axes(drawn: Figure, places: Sequence[float], measured: str, reference: float | None) -> None:
     if measured.endswith("/loss"):
-        # One learning rate that is far too large would press all others into one line.
+        # On a linear axis one much too large learning rate would flatten all other trials into one line.
         ticks = {"type": "log", "tickvals": _TICKS, "ticktext": [f"{tick:g}" for tick in _TICKS]}
         drawn["layout"]["yaxis"] = drawn["layout"].get("yaxis", {}) | ticks
     if reference is not None and places:

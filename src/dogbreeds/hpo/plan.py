@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,46 +13,46 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dogbreeds.config import check_photos, trial
 from dogbreeds.errors import ConfigError
-from dogbreeds.hpo.settings import GROUPS, check_search, searchable
+from dogbreeds.hpo.settings import GROUPS, check_hydra, check_search, searchable
 from dogbreeds.hpo.space import Choice, Dimension, Interval, Space, Values, parse
-from dogbreeds.overrides import value_of
+from dogbreeds.overrides import name_of, sets, value_of
 from dogbreeds.schema import SearchConfig, TrainConfig, key_types
 from dogbreeds.training.preparation import preparation_key
 
 #: Composes a config from overrides without sweeps.
 Compose = Callable[[Sequence[str]], DictConfig]
-# What only says where a search is written.
-_PLACES = ("resume=",)
+# How many combinations with an option are tried before it counts as impossible.
+_MAX_ATTEMPTS = 100
 
 
 class Plan:
-    """A search before its first trial, checked as far as that can be done without photos or weights.
+    """A search before its first trial, checked as far as possible without reading photos or weights.
 
     Attributes:
-        arguments: The command line it was made of.
-        space: What is varied; what photos, backbone and features depend on comes first, so that a grid changes it
-            least often.
-        settings: How, how often and for what.
-        corners: Configs that together hold every choice and every end of an interval; the first one stands for all.
+        arguments: The command line that it was made from.
+        space: What is varied. What decides photos, backbone and features comes first, so that a grid changes it least
+            often.
+        settings: The section `hpo`.
+        corners: Possible configs that together hold every choice and both ends of every interval.
     """
 
     def __init__(self, arguments: Sequence[str], compose: Compose, loader: ConfigLoader | None) -> None:
         """Reads a command line.
 
         Args:
-            arguments: Overrides, sweeps or not.
-            compose: Makes a config of overrides.
+            arguments: Overrides, with or without sweeps.
+            compose: Composes a config from overrides.
             loader: Hydra's, for globs over a config group.
 
         Raises:
-            ConfigError: It cannot be searched; the message has all that is wrong.
+            ConfigError: It cannot be searched; the message lists everything that is wrong.
             DataError: There are no photos.
         """
-        self.arguments = [argument for argument in arguments if not argument.startswith(_PLACES)]
+        self.arguments = [argument for argument in arguments if name_of(argument) != "resume"]
         self._compose = compose
         self._composed: dict[tuple[str, ...], DictConfig] = {}
         typed = parse({}, self.arguments, searchable(), loader)
-        _check_places(typed.fixed)
+        _refuse_run_dir(typed.fixed)
         self._base = compose(typed.fixed)
         settings = OmegaConf.to_object(self._base.hpo)
         assert isinstance(settings, SearchConfig)
@@ -60,8 +60,10 @@ class Plan:
         self.space = parse(settings.space, self.arguments, searchable(), loader)
         if self.space.fixed != typed.fixed:
             self._base = compose(self.space.fixed)
+        check_hydra(self._base.hydra)
         _check_whole_numbers(self.space)
-        self._first, points = self._valid_points()
+        points = self._corner_points()
+        self._first = points[0]
         self.corners = [self.config(point, Path()) for point in points]
         check_search(self.settings, self.space, self.corners)
         for config in {config.data.dir: config for config in self.corners}.values():
@@ -75,7 +77,7 @@ class Plan:
 
     @property
     def epochs(self) -> int:
-        """The most that a trial trains for."""
+        """The most epochs that a trial trains for."""
         return max(config.epochs for config in self.corners)
 
     @property
@@ -89,11 +91,11 @@ class Plan:
         return self.corners[0].trainer.one_batch
 
     def first(self, directory: Path) -> TrainConfig:
-        """Returns the first corner as if it were written to a directory: what all trials share lies there."""
+        """Returns the first corner with `directory` as its run directory: where what all trials share is written."""
         return self.config(self._first, directory)
 
     def defaults(self) -> Values:
-        """The values of the config, as far as they lie in the space."""
+        """The values that a single run would have, where they lie in the space."""
         choices = self._base.hydra.runtime.choices
         values: dict[str, Any] = {}
         for name in self.space.dimensions:
@@ -106,16 +108,16 @@ class Plan:
 
         Args:
             values: One for each dimension of the space.
-            directory: Where it is written.
+            directory: Its run directory.
 
         Raises:
             ConfigError: The values are impossible together.
         """
-        texts = dict(override.split("=", 1) for override in self.space.overrides(values))
+        texts = {name_of(one): one.partition("=")[2] for one in self.space.overrides(values)}
         groups = tuple(f"{name}={text}" for name, text in texts.items() if name in GROUPS)
         if groups not in self._composed:
             composed = self._compose([*self.space.fixed, *groups])
-            # A copy of all that Hydra knows of itself would cost more than a trial's own settings.
+            # Copying Hydra's own section would take longer than the rest of a trial's config.
             own = [str(name) for name in composed if name != "hydra"]
             self._composed[groups] = OmegaConf.masked_copy(composed, own)
         config = self._composed[groups].copy()
@@ -127,38 +129,39 @@ class Plan:
     def overrides(self, values: Values) -> list[str]:
         """Returns the command line of a trial as a single run."""
         own = [
-            override for override in self.space.fixed if not override.startswith(("hpo.", "best_of=", "sagemaker"))
+            one for one in self.space.fixed if name_of(one) == "hpo" or not sets(one, "hpo", "best_of", "sagemaker")
         ]
         return [*own, *self.space.overrides(values)]
 
-    def _valid_points(self) -> tuple[Values, list[Values]]:
-        """Returns a point that can be tried, and for every other option a point that has it.
+    def _corner_points(self) -> list[Values]:
+        """Returns a possible point, and for each other option a possible point that has it.
 
         Raises:
-            ConfigError: An option can be tried with no other value of the rest; the message says why not.
+            ConfigError: An option goes together with no values of the others; the message says why not.
         """
-        options = {name: _ends(dimension) for name, dimension in self.space.dimensions.items()}
-        first = self._repaired({name: found[0] for name, found in options.items()}, options, kept=None)
-        others = [
-            self._repaired({**first, name: option}, options, kept=name)
+        options = {name: _options(dimension) for name, dimension in self.space.dimensions.items()}
+        first = self._possible(options)
+        others = (
+            self._possible({**options, name: [option]})
             for name, found in options.items()
             for option in found
             if option != first[name]
-        ]
-        return first, [first, *others]
+        )
+        return [first, *others]
 
-    def _repaired(self, point: Values, options: Mapping[str, Sequence[float | str]], kept: str | None) -> Values:
-        """Returns a point, or one that can be tried and differs in one value but not in the one that is `kept`."""
-        try:
-            self.config(point, Path())
-        except ConfigError as error:
-            for name, found in options.items():
-                for option in found if name != kept else ():
-                    with contextlib.suppress(ConfigError):
-                        self.config({**point, name: option}, Path())
-                        return {**point, name: option}
-            raise error
-        return point
+    def _possible(self, options: dict[str, list[float | str]]) -> Values:
+        """Returns the first combination of options that is possible."""
+        refused: ConfigError | None = None
+        for combination in itertools.islice(itertools.product(*options.values()), _MAX_ATTEMPTS):
+            point = dict(zip(options, combination, strict=True))
+            try:
+                self.config(point, Path())
+            except ConfigError as error:
+                refused = refused or error
+            else:
+                return point
+        assert refused is not None
+        raise refused
 
     def _least_often_first(self, points: Sequence[Values]) -> Space:
         needs = [preparation_key(config) for config in self.corners]
@@ -173,10 +176,10 @@ class Plan:
         return Space(dict(dimensions), self.space.fixed)
 
 
-def _check_places(fixed: Sequence[str]) -> None:
-    for override in fixed:
-        if override.startswith("run_dir="):
-            raise ConfigError(f"{override}: trials are written where hydra.sweep.dir says; set that instead.")
+def _refuse_run_dir(fixed: Sequence[str]) -> None:
+    for one in fixed:
+        if name_of(one) == "run_dir":
+            raise ConfigError(f"{one}: a search writes its trials below hydra.sweep.dir; set that instead.")
 
 
 def _check_whole_numbers(space: Space) -> None:
@@ -187,7 +190,7 @@ def _check_whole_numbers(space: Space) -> None:
             raise ConfigError(f"{name} takes whole numbers: write {name}=int(interval(smallest, largest)).")
 
 
-def _ends(dimension: Dimension) -> list[float | str]:
+def _options(dimension: Dimension) -> list[float | str]:
     return list(dimension.values) if isinstance(dimension, Choice) else [dimension.low, dimension.high]
 
 

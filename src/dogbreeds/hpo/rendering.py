@@ -1,4 +1,4 @@
-"""A space as Optuna and as SageMaker want it."""
+"""A space in the terms of Optuna and of SageMaker."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from dogbreeds.hpo.space import Choice, Dimension, Interval, Space, Values
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
-#: What SageMaker's tuning jobs call the strategies of `hpo.strategy`.
+#: The values of `hpo.strategy` and SageMaker's names for them.
 STRATEGIES = {"bayes": "Bayesian", "random": "Random", "hyperband": "Hyperband", "grid": "Grid"}
-# Limits of the service (CreateHyperParameterTuningJob).
-_MOST_RANGES = 30
-_MOST_VALUES = 30
-_LONGEST_VALUE = 256
+# Limits of CreateHyperParameterTuningJob.
+_MAX_RANGES = 30
+_MAX_VALUES = 30
+_MAX_VALUE_LENGTH = 256
 _SCALING = {"auto": "Auto", "linear": "Linear", "log": "Logarithmic"}
 
 
 def distributions(space: Space) -> dict[str, BaseDistribution]:
     """Returns the space as Optuna's distributions.
 
-    An interval without a tag is linear there, and an ordered choice is the position in it, so that neighbours are
-    near each other; `decode` turns positions into values.
+    An interval without a tag is linear. An ordered choice becomes the position in it, so that neighbours are near
+    each other; `decode` turns positions into values.
     """
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
@@ -42,41 +42,43 @@ def distributions(space: Space) -> dict[str, BaseDistribution]:
 
 
 def decode(space: Space, parameters: Mapping[str, Any]) -> Values:
-    """Returns the values of a space that Optuna's parameters stand for."""
+    """Returns Optuna's parameters as values of a space."""
 
-    def of(dimension: Dimension, parameter: Any) -> float | str:
+    values: dict[str, float | str] = {}
+    for name, parameter in parameters.items():
+        dimension = space.dimensions[name]
         if isinstance(dimension, Choice):
-            return dimension.values[parameter] if dimension.ordered else str(parameter)
-        return int(parameter) if dimension.integer else float(parameter)
-
-    return {name: of(space.dimensions[name], parameter) for name, parameter in parameters.items()}
+            values[name] = dimension.values[parameter] if dimension.ordered else str(parameter)
+        else:
+            values[name] = int(parameter) if dimension.integer else float(parameter)
+    return values
 
 
 def encode(space: Space, values: Values) -> dict[str, Any]:
-    """Returns Optuna's parameters of some values, the reverse of `decode`."""
+    """Returns values of a space as Optuna's parameters: the reverse of `decode`."""
 
-    def of(dimension: Dimension, value: float | str) -> Any:
+    parameters: dict[str, Any] = dict(values)
+    for name, value in values.items():
+        dimension = space.dimensions[name]
         if isinstance(dimension, Choice) and dimension.ordered:
-            return dimension.values.index(str(value))
-        return value
-
-    return {name: of(space.dimensions[name], value) for name, value in values.items()}
+            parameters[name] = dimension.values.index(str(value))
+    return parameters
 
 
 def parameter_ranges(space: Space, strategy: str) -> dict[str, list[dict[str, Any]]]:
-    """Returns the space as `ParameterRanges` of a tuning job: all values are strings there.
+    """Returns the space as `ParameterRanges` of a tuning job, where all values are strings.
 
     Args:
         space: What is searched.
-        strategy: As the service calls it. Its Grid knows choices only, so whole numbers of an interval become one.
+        strategy: SageMaker's name. Its Grid takes choices only, so an interval of whole numbers becomes one.
 
     Raises:
-        ConfigError: The service would refuse it.
+        ConfigError: SageMaker would refuse it.
     """
     if strategy not in STRATEGIES.values():
-        raise ValueError(f"{strategy!r} is none of {', '.join(STRATEGIES.values())}")
-    if len(space.dimensions) > _MOST_RANGES:
-        raise ConfigError(f"SageMaker varies {_MOST_RANGES} settings at most, not {len(space.dimensions)}.")
+        raise ValueError(f"{strategy!r} is not one of {', '.join(STRATEGIES.values())}")
+    if len(space.dimensions) > _MAX_RANGES:
+        raise ConfigError(f"SageMaker searches at most {_MAX_RANGES} settings, got {len(space.dimensions)}.")
     ranges: dict[str, list[dict[str, Any]]] = {
         "ContinuousParameterRanges": [],
         "CategoricalParameterRanges": [],
@@ -103,15 +105,17 @@ def _listed(name: str, dimension: Dimension) -> Dimension:
 
 
 def _refuse_many(name: str, count: int) -> None:
-    if count > _MOST_VALUES:
-        raise ConfigError(f"{name}: SageMaker takes {_MOST_VALUES} values at most, not {count}.")
+    if count > _MAX_VALUES:
+        raise ConfigError(f"{name}: SageMaker takes at most {_MAX_VALUES} values, got {count}.")
 
 
 def _values(name: str, choice: Choice) -> list[str]:
     _refuse_many(name, len(choice.values))
-    long = [value for value in choice.values if len(value) > _LONGEST_VALUE]
+    long = [value for value in choice.values if len(value) > _MAX_VALUE_LENGTH]
     if long:
-        raise ConfigError(f"{name}: SageMaker takes values of {_LONGEST_VALUE} characters at most: {long[0][:40]}...")
+        raise ConfigError(
+            f"{name}: SageMaker takes values of at most {_MAX_VALUE_LENGTH} characters: {long[0][:40]}..."
+        )
     return list(choice.values)
 
 

@@ -1,9 +1,9 @@
-"""search.yaml: what a search is, from which it is continued and by which another one is told apart."""
+"""search.yaml: describes a search, so that it can be resumed and is not mixed up with another one."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,22 +15,22 @@ from dogbreeds.config import read_yaml
 from dogbreeds.errors import ConfigError
 from dogbreeds.files import write_text
 from dogbreeds.hpo.plan import Compose, Plan
-from dogbreeds.overrides import override
+from dogbreeds.overrides import name_of, override
 from dogbreeds.run_directory import SEARCH_CONFIG, TUNING_JOB
 
-_TRIALS = "hpo.trials="
+_TRIALS = "hpo.trials"
 
 
 def check_unused(directory: Path) -> None:
-    """Refuses to begin a search where something else is.
+    """Refuses to start a search in a directory that holds something else.
 
     Raises:
-        ConfigError: The message says how to continue a search that is there.
+        ConfigError: The message says how to resume a search that is there.
     """
     if (directory / SEARCH_CONFIG).is_file():
         command = "launch_sagemaker.py" if (directory / TUNING_JOB).is_file() else "train.py"
         raise ConfigError(
-            f"{directory} holds a search already. Continue it with python {command} -m "
+            f"{directory} holds a search already. Resume it with python {command} -m "
             f"{override('resume', directory)}, or choose another hydra.sweep.dir."
         )
     if directory.is_dir() and any(re.fullmatch(r"\d+", path.name) for path in directory.iterdir()):
@@ -46,15 +46,15 @@ def save_plan(plan: Plan, directory: Path) -> None:
 
 
 def resumed(directory: Path, arguments: Sequence[str], compose: Compose, loader: ConfigLoader | None) -> Plan:
-    """Makes the plan of a search again; `hpo.trials` may have been raised, so that it becomes a longer one.
+    """Makes the plan of a search again, with more trials if `arguments` raise `hpo.trials`.
 
     Raises:
-        ConfigError: The directory holds no search, or conf/ has changed so that it would be another one.
+        ConfigError: The directory holds no search, or conf/ has changed and would make another one.
     """
     path = directory / SEARCH_CONFIG
     if not path.is_file():
-        raise ConfigError(f"resume={directory}: there is no {SEARCH_CONFIG} in it, so it is no search.")
-    others = [one for one in arguments if not one.startswith(("resume=", _TRIALS))]
+        raise ConfigError(f"resume={directory}: there is no {SEARCH_CONFIG} in it, so it is not a search.")
+    others = [one for one in arguments if name_of(one) not in ("resume", _TRIALS)]
     if others:
         raise ConfigError(
             f"resume={directory} continues that search as it was, so {' '.join(others)} cannot apply. "
@@ -63,22 +63,25 @@ def resumed(directory: Path, arguments: Sequence[str], compose: Compose, loader:
     saved = read_yaml(path)
     if not isinstance(saved, dict) or not {"overrides", "trials"} <= set(saved):
         raise ConfigError(f"{path} is damaged, or something else: it has no overrides.")
-    longer = [one for one in arguments if one.startswith(_TRIALS)]
-    kept = [one for one in saved["overrides"] if not (longer and one.startswith(_TRIALS))]
+    longer = [one for one in arguments if name_of(one) == _TRIALS]
+    kept = [one for one in saved["overrides"] if not (longer and name_of(one) == _TRIALS)]
     plan = Plan([*kept, *longer], compose, loader)
     if longer and (plan.settings.trials or 0) < (saved["trials"] or 0):
-        raise ConfigError(f"{longer[-1]}: the search has more trials than that; only hpo.trials can be raised.")
-    changed = _differences(saved, _identity(plan))
+        raise ConfigError(f"{longer[-1]}: the search has {saved['trials']} trials; hpo.trials can only be raised.")
+    now = _identity(plan)
+    before, after = (dict(_leaves({section: one.get(section) for section in now})) for one in (saved, now))
+    # Named without the section of search.yaml.
+    changed = [name.partition(".")[2] for name in {**after, **before} if after.get(name) != before.get(name)]
     if changed:
         raise ConfigError(
-            f"resume={directory}: conf/ now says something else than when that search was begun "
-            f"({', '.join(changed)}). Undo that, or start a new search."
+            f"resume={directory}: conf/ has changed since that search was started ({', '.join(changed)}). "
+            "Undo that, or start a new search."
         )
     return plan
 
 
 def _identity(plan: Plan) -> dict[str, Any]:
-    """All that makes a search this one and no other, as YAML would give it back."""
+    """Everything that makes this search different from another one, as YAML would give it back."""
     first = asdict(plan.corners[0])
     del first["run_dir"]
     space = {name: {"kind": type(one).__name__, **asdict(one)} for name, one in plan.space.dimensions.items()}
@@ -89,14 +92,9 @@ def _identity(plan: Plan) -> dict[str, Any]:
     return {str(name): value for name, value in container.items()}
 
 
-def _differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """The dotted names under which two identities differ, without the section they stand in."""
-    before, after = _flat({section: saved.get(section) for section in now}), _flat(now)
-    return [name.partition(".")[2] for name in {**after, **before} if after.get(name) != before.get(name)]
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in values.items():
-        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-    return found
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

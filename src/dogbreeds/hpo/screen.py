@@ -1,4 +1,4 @@
-"""What a person sees of a search: a table that lives on a terminal, a line per trial elsewhere."""
+"""The progress of a search: a live table on a terminal, a line per trial elsewhere."""
 
 from __future__ import annotations
 
@@ -17,26 +17,32 @@ from dogbreeds.hpo.space import Values
 
 log = logging.getLogger(__name__)
 
-_ROWS = 10
+_MAX_ROWS = 10
 
 
 class Screen:
-    """Shows the trials of a search as they come."""
+    """Shows the trials of a search as they end."""
 
     def __init__(self, objective: Objective, wanted: int, entries: list[Entry]) -> None:
-        """Takes what is searched for, how many trials there will be, and those that have ended already."""
+        """Shows nothing yet.
+
+        Args:
+            objective: What trials are compared by.
+            wanted: The number of trials of the whole search.
+            entries: Those that have ended already.
+        """
         self._objective, self._wanted, self._entries = objective, wanted, list(entries)
         self._running: tuple[int, Values] | None = None
         self._live: Live | None = None
         self._leaving = ExitStack()
 
     def __enter__(self) -> Screen:
-        """Begins to show; what is logged meanwhile appears above the table."""
+        """Starts the table; log lines appear above it."""
         if sys.stdout.isatty():
             self._live = self._leaving.enter_context(Live(console=Console(), get_renderable=self._renderable))
             for handler in logging.getLogger().handlers:
                 if isinstance(handler, logging.StreamHandler) and handler.stream in (sys.__stdout__, sys.__stderr__):
-                    # Rich now stands in for the standard streams, and knows where its table is.
+                    # Rich has replaced the standard streams by its own, which know where the table is.
                     before = handler.setStream(sys.stdout)
                     self._leaving.callback(handler.setStream, before)
         return self
@@ -49,11 +55,11 @@ class Screen:
         self._leaving.close()
 
     def started(self, number: int, values: Values) -> None:
-        """Shows which trial is running."""
+        """Shows a trial as running."""
         self._running = (number, values)
 
     def finished(self, entry: Entry) -> None:
-        """Shows what came of it."""
+        """Shows the result of a trial."""
         self._running = None
         self._entries.append(entry)
         if self._live is None:
@@ -82,26 +88,26 @@ class Screen:
 
 
 def table(board: Leaderboard) -> Table:
-    """Returns the best trials of a leaderboard; those that were not finished come after them."""
+    """Returns the first trials of a leaderboard as a table."""
     names = list(dict.fromkeys(name for entry in board.entries for name in entry.values))
     result = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("trial", board.objective.name, *names, "epochs", "seconds"):
         result.add_column(column, justify="right")
     result.add_column("")
-    for entry in board.entries[:_ROWS]:
+    for entry in board.entries[:_MAX_ROWS]:
         cells = [shown(entry.values.get(name)) for name in names]
         remark = "best" if entry is board.best else "" if entry.state == FINISHED else entry.state
         numbers = (str(entry.epochs), f"{entry.seconds:.1f}")
         style = "bold green" if entry is board.best else "" if entry.state == FINISHED else "dim"
         result.add_row(str(entry.number), shown(entry.value), *cells, *numbers, remark, style=style)
-    left = len(board.entries) - _ROWS
+    left = len(board.entries) - _MAX_ROWS
     if left > 0:
         result.add_row("", f"and {left} more")
     return result
 
 
 def shown(value: float | str | None) -> str:
-    """Returns a value as people read it: a number with four digits."""
+    """Returns a value for display: numbers have four digits."""
     if value is None:
         return ""
     return value if isinstance(value, str) else f"{value:.4g}"

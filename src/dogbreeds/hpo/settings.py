@@ -1,36 +1,37 @@
-"""What a search is asked for: how it chooses, how often, for which number."""
+"""What a search is asked for: how it chooses points, how many, and by which number it compares them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from omegaconf import DictConfig
+
 from dogbreeds.errors import ConfigError, did_you_mean
-from dogbreeds.hpo.space import OF_ALL_TRIALS, Interval, Space
+from dogbreeds.hpo.space import NOT_SEARCHABLE, Interval, Space
+from dogbreeds.overrides import sets
 from dogbreeds.schema import SearchConfig, TrainConfig, key_names
 
 #: How points are chosen.
 STRATEGIES = ("grid", "random", "bayes", "hyperband")
 #: Config groups that can be searched.
 GROUPS = ("data", "model", "experiment")
-_MEASURED = {
-    "accuracy": True,
-    "top5_accuracy": True,
-    "macro_f1": True,
-    "loss": False,
-    "calibration_error": False,
-}
-#: What can be searched for, by its name in metrics.json, and whether more of it is better.
-OBJECTIVES = {f"{split}/{name}": more for split in ("val", "test") for name, more in _MEASURED.items()}
+#: The numbers of metrics.json that a search can be for, and whether more is better. The calibration error of the
+#: validation photos is not among them: the temperature is fitted to these very photos.
+OBJECTIVES = {
+    "val/accuracy": True, "val/top5_accuracy": True, "val/macro_f1": True, "val/loss": False,
+    "test/accuracy": True, "test/top5_accuracy": True, "test/macro_f1": True, "test/loss": False,
+    "test/calibration_error": False,
+}  # fmt: skip
 #: Those that are known after each epoch.
 EPOCH_OBJECTIVES = ("val/loss", "val/accuracy", "val/top5_accuracy", "val/macro_f1")
-# A grid of more would not end while anybody waits, and a slip of the pen is likelier.
-_LARGEST_GRID = 10_000
+# Nobody waits for a larger one; it is more likely a typing mistake.
+_MAX_GRID = 10_000
 
 
 @dataclass(frozen=True)
 class Objective:
-    """The number that a search is for.
+    """The number that trials are compared by.
 
     Attributes:
         name: Its name in metrics.json.
@@ -40,17 +41,33 @@ class Objective:
 
     @property
     def maximize(self) -> bool:
-        """Whether more of it is better."""
+        """Whether more is better."""
         return OBJECTIVES[self.name]
 
     def rank(self, value: float) -> float:
-        """Returns what is least for the best value."""
+        """Returns a sort key: the best value has the smallest."""
         return -value if self.maximize else value
 
 
 def searchable() -> list[str]:
     """All settings and config groups that a search can vary."""
-    return [*GROUPS, *(name for name in key_names(TrainConfig) if not name.startswith(OF_ALL_TRIALS))]
+    return [*GROUPS, *(name for name in key_names(TrainConfig) if not name.startswith(NOT_SEARCHABLE))]
+
+
+def check_hydra(hydra: DictConfig) -> None:
+    """Refuses settings of Hydra's own multirun that a search would ignore.
+
+    Raises:
+        ConfigError: The message says what to leave out.
+    """
+    launcher = hydra.runtime.choices["hydra/launcher"]
+    ignored = [one for one in hydra.overrides.hydra if sets(one, "hydra.launcher", "hydra.sweep.subdir")]
+    if launcher != "basic":
+        ignored.append(f"hydra/launcher={launcher}")
+    if ignored:
+        raise ConfigError(
+            f"{' '.join(ignored)}: a search runs its trials in one process, in numbered directories. Leave it out."
+        )
 
 
 def check_search(settings: SearchConfig, space: Space, configs: Sequence[TrainConfig]) -> None:
@@ -59,7 +76,7 @@ def check_search(settings: SearchConfig, space: Space, configs: Sequence[TrainCo
     Args:
         settings: The section `hpo`.
         space: What it varies.
-        configs: Some of its trials, which together hold all that is varied.
+        configs: Some of its trials, which together hold every option.
 
     Raises:
         ConfigError: One line per problem.
@@ -81,28 +98,28 @@ def _problems(settings: SearchConfig, space: Space) -> list[str]:
     if settings.trials is not None and settings.trials < 1:
         problems.append(f"hpo.trials={settings.trials}: must be at least 1.")
     if not space.dimensions:
-        problems.append(
-            "There is nothing to search: add hpo=bayes, or name the values to try, such as lr=0.01,0.001."
-        )
+        problems.append("There is nothing to search: add hpo=bayes, or list values to try, such as lr=0.01,0.001.")
     if settings.strategy == "grid":
         problems += _grid_problems(settings, space)
     elif settings.trials is None:
-        problems.append(f"hpo.strategy={settings.strategy} needs to be told how often: hpo.trials=16.")
+        problems.append(f"hpo.strategy={settings.strategy} needs a budget: hpo.trials=16.")
     return problems
 
 
 def _grid_problems(settings: SearchConfig, space: Space) -> list[str]:
     problems = [
-        f"{name}: a grid has no end of points between {dimension.low:g} and {dimension.high:g}. Name some, such as "
-        f"{name}={dimension.low:g},{dimension.high:g}, or search with hpo=bayes or hpo=random."
+        f"{name}: a grid cannot enumerate an interval. List values, such as {name}={dimension.low:g},"
+        f"{dimension.high:g}, or use hpo=bayes or hpo=random."
         for name, dimension in space.dimensions.items()
         if isinstance(dimension, Interval) and not dimension.integer
     ]
-    if not problems and space.size > _LARGEST_GRID:
-        problems.append(f"A grid of {space.size:,.0f} combinations: name fewer values, or take hpo=random.")
+    if not problems and space.size > _MAX_GRID:
+        problems.append(
+            f"A grid of {space.size:,.0f} combinations is too large: list fewer values, or use hpo=random."
+        )
     if settings.trials is not None:
         problems.append(
-            f"hpo.trials={settings.trials}: a grid runs all its combinations. Leave it out, or take hpo=random."
+            f"hpo.trials={settings.trials}: a grid runs all its combinations. Leave it out, or use hpo=random."
         )
     return problems
 
@@ -122,14 +139,14 @@ def _hyperband_problems(settings: SearchConfig, configs: Sequence[TrainConfig]) 
     epochs = max(config.epochs for config in configs)
     if settings.min_epochs is None or not 1 <= settings.min_epochs < epochs:
         problems.append(
-            f"hpo.min_epochs={settings.min_epochs} epochs={epochs}: hpo=hyperband stops trials between the "
-            "two, so it needs at least 1 and more epochs than that."
+            f"hpo.min_epochs={settings.min_epochs} epochs={epochs}: hpo=hyperband stops trials in between, so "
+            "hpo.min_epochs must be at least 1 and less than epochs."
         )
     if settings.objective in OBJECTIVES and settings.objective not in EPOCH_OBJECTIVES:
         problems.append(
-            f"hpo.objective={settings.objective} is not known after each epoch, as hpo=hyperband needs: "
-            f"take one of {', '.join(EPOCH_OBJECTIVES)}."
+            f"hpo.objective={settings.objective} is not measured after each epoch, which hpo=hyperband needs: "
+            f"use one of {', '.join(EPOCH_OBJECTIVES)}."
         )
     if any(config.optimizer == "exact" for config in configs):
-        problems.append("optimizer=exact has no epochs that hpo=hyperband could cut short: take hpo=exact.")
+        problems.append("optimizer=exact has no epochs that hpo=hyperband could cut short: use hpo=exact.")
     return problems

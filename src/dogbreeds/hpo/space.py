@@ -1,6 +1,6 @@
-"""The space of a search: parsed once, from conf/hpo and the command line, into intervals and choices.
+"""The space of a search: conf/hpo and the command line, parsed into intervals and choices.
 
-Both are written in Hydra's own override grammar, and parsed by Hydra's own parser.
+Both are written in Hydra's override grammar and parsed by Hydra's parser.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from dogbreeds.overrides import value_of
 _TAGS = ("linear", "log")
 _ORDERED = "ordered"
 _SPACE = "hpo.space."
-#: What begins like this is no property of a model: where a trial is written, what it shares, how it is watched.
-OF_ALL_TRIALS = (
+#: Names that begin like this are the same for all trials: where they are written, what they share, what watches them.
+NOT_SEARCHABLE = (
     "hpo", "resume", "best_of", "run_dir", "cache.", "trainer", "debugger", "profiler", "paths",
     "sagemaker", "attach", "stop",
 )  # fmt: skip
@@ -39,13 +39,13 @@ OF_ALL_TRIALS = (
 
 @dataclass(frozen=True)
 class Interval:
-    """Numbers from `low` to `high`, both included; `integer` ones, or all.
+    """Numbers from `low` to `high`, both included.
 
     Attributes:
         low: The smallest.
         high: The largest.
         scale: How values are spread: `linear`, `log`, or `auto`, which leaves it to the strategy.
-        integer: Only whole numbers.
+        integer: Whole numbers only.
     """
 
     low: float
@@ -56,23 +56,23 @@ class Interval:
 
 @dataclass(frozen=True)
 class Choice:
-    """Some values, as they are written in an override; `ordered` when neighbours are alike."""
+    """Some values, as they are written in an override; `ordered` if neighbours are similar."""
 
     values: tuple[str, ...]
     ordered: bool
 
 
 Dimension = Interval | Choice
-#: One value for some dimensions, by their names: a number of an interval, the text of a choice.
+#: One value for some dimensions, by name: a number in an interval, the text of a choice.
 Values = Mapping[str, float | str]
 
 
 @dataclass(frozen=True)
 class Space:
-    """What a search varies, and what all its trials have in common.
+    """What a search varies, and what all its trials share.
 
     Attributes:
-        dimensions: What is varied, by the name of the setting or config group.
+        dimensions: By the name of the setting or config group.
         fixed: Overrides that every trial gets, as they were typed.
     """
 
@@ -80,22 +80,22 @@ class Space:
     fixed: tuple[str, ...]
 
     def overrides(self, values: Values) -> list[str]:
-        """Returns what one value for each dimension is on the command line, without what is fixed."""
+        """Returns one value for each dimension as overrides, without the fixed ones."""
         return [f"{name}={_text(values[name], dimension)}" for name, dimension in self.dimensions.items()]
 
     @property
     def size(self) -> float:
-        """How many points there are; infinity with an interval of all numbers."""
+        """The number of points; infinite if the space has an interval of real numbers."""
         return math.prod(_count(dimension) for dimension in self.dimensions.values())
 
     def combinations(self) -> Iterator[Values]:
-        """Yields all points of a space without intervals of all numbers, which have no end of them."""
+        """Yields all points of a space of finite size."""
         points = {name: _points(dimension) for name, dimension in self.dimensions.items()}
         for combination in itertools.product(*points.values()):
             yield dict(zip(points, combination, strict=True))
 
     def within(self, values: Mapping[str, Any]) -> Values:
-        """Returns those of some settings that lie in the space, as values of it."""
+        """Returns the settings that lie in the space, as its values."""
         found: dict[str, float | str] = {}
         for name, dimension in self.dimensions.items():
             value = values.get(name)
@@ -112,7 +112,7 @@ def parse(
     known: Collection[str],
     loader: ConfigLoader | None = None,
 ) -> Space:
-    """Makes a space of what conf/hpo and the command line say; the command line wins.
+    """Parses the sweeps of conf/hpo and of the command line; the command line wins.
 
     Args:
         configured: The section `hpo.space`: for each setting, a sweep or a single value.
@@ -121,7 +121,7 @@ def parse(
         loader: Hydra's config loader, which a glob over a config group needs.
 
     Raises:
-        ConfigError: A sweep says nothing that can be searched; the message has its text.
+        ConfigError: A sweep cannot be searched; the message has its text.
     """
     parser = OverridesParser.create(loader)
     given = {_parsed(parser, text, text).key_or_group for text in overrides}
@@ -149,7 +149,7 @@ def parse(
 
 def _parsed(parser: OverridesParser, text: str, shown: str) -> Override:
     try:
-        # The singular does not hand the loader on, which globs need.
+        # parse_override does not pass the loader on, which globs need.
         return parser.parse_overrides([text])[0]
     except HydraException as error:
         reason = str(error).splitlines()[0]
@@ -159,11 +159,11 @@ def _parsed(parser: OverridesParser, text: str, shown: str) -> Override:
 def _check_name(name: str, text: str, known: Collection[str]) -> None:
     if name.startswith(_SPACE):
         raise ConfigError(f"{text}: on the command line write it without {_SPACE}")
-    if name.startswith(OF_ALL_TRIALS):
-        raise ConfigError(f"{text}: {name} has one value in a search.")
+    if name.startswith(NOT_SEARCHABLE):
+        raise ConfigError(f"{text}: {name} cannot be searched.")
     if name not in known:
         hint, names = did_you_mean(name, sorted(known)), ", ".join(sorted(known))
-        raise ConfigError(f"{text}: there is no setting '{name}' to search. {hint}There are: {names}.")
+        raise ConfigError(f"{text}: there is no setting '{name}' to search. {hint}Settings are: {names}.")
 
 
 def _dimension(override: Override, text: str) -> Dimension:
@@ -174,20 +174,30 @@ def _dimension(override: Override, text: str) -> Dimension:
     assert isinstance(sweep, ChoiceSweep | RangeSweep | Glob)
     _refuse_tags(tags, (_ORDERED,), text)
     if getattr(sweep, "shuffle", False):
-        raise ConfigError(f"{text}: a search has an order of its own. Leave shuffle out.")
-    if isinstance(sweep, RangeSweep) and isinstance(sweep.start, int) and isinstance(sweep.stop, int):
-        numbers = list(sweep.range())
-        if sweep.step == 1 and len(numbers) > 1:
-            return Interval(numbers[0], numbers[-1], "auto", integer=True)
+        raise ConfigError(f"{text}: a search decides the order itself. Leave shuffle out.")
+    if isinstance(sweep, RangeSweep) and (interval := _consecutive(sweep)):
+        return interval
     if isinstance(sweep, ChoiceSweep) and any(isinstance(value, Sweep) for value in sweep.list):
         raise ConfigError(f"{text}: a value of a choice cannot be an interval or a range.")
+    return _choice(override, text, ordered=isinstance(sweep, RangeSweep) or _ORDERED in tags)
+
+
+def _consecutive(sweep: RangeSweep) -> Interval | None:
+    """Returns a range of consecutive whole numbers as an interval; None for any other range."""
+    if not (isinstance(sweep.start, int) and isinstance(sweep.stop, int) and sweep.step == 1):
+        return None
+    numbers = list(sweep.range())
+    return Interval(numbers[0], numbers[-1], "auto", integer=True) if len(numbers) > 1 else None
+
+
+def _choice(override: Override, text: str, *, ordered: bool) -> Choice:
     values = tuple(str(Transformer.str(value)) for value in override.sweep_iterator())
-    twice = [value for value in dict.fromkeys(values) if values.count(value) > 1]
-    if twice:
-        raise ConfigError(f"{text}: {twice[0]} stands there twice.")
     if not values:
         raise ConfigError(f"{text}: there is nothing in it.")
-    return Choice(values, ordered=isinstance(sweep, RangeSweep) or _ORDERED in tags)
+    duplicates = [value for value in dict.fromkeys(values) if values.count(value) > 1]
+    if duplicates:
+        raise ConfigError(f"{text}: values must be unique, and {duplicates[0]} appears twice.")
+    return Choice(values, ordered)
 
 
 def _interval(sweep: IntervalSweep, tags: set[str], text: str) -> Interval:
@@ -197,21 +207,21 @@ def _interval(sweep: IntervalSweep, tags: set[str], text: str) -> Interval:
     low, high = sweep.start, sweep.end
     assert low is not None and high is not None
     if not (math.isfinite(low) and math.isfinite(high)):
-        raise ConfigError(f"{text}: an interval has finite ends.")
+        raise ConfigError(f"{text}: both ends of an interval must be finite.")
     if low >= high:
         what = "empty" if low == high else "reversed"
         raise ConfigError(f"{text}: the interval is {what}. Write interval(smallest, largest).")
     scale = tags.pop() if tags else "auto"
     if scale == "log" and low <= 0:
-        raise ConfigError(f"{text}: a log interval must begin above zero.")
-    # `int(interval(..))` has whole ends, `interval(..)` floats, whatever was typed in it.
+        raise ConfigError(f"{text}: a log interval must start above 0.")
+    # Hydra makes the ends of `int(interval(..))` int, and those of `interval(..)` float, however they are typed.
     return Interval(low, high, scale, integer=isinstance(low, int) and isinstance(high, int))
 
 
 def _refuse_tags(tags: set[str], allowed: Sequence[str], text: str) -> None:
     other = sorted(tags - set(allowed))
     if other:
-        raise ConfigError(f"{text}: the tag '{other[0]}' means nothing here. It may be {' or '.join(allowed)}.")
+        raise ConfigError(f"{text}: unknown tag '{other[0]}'. It may be {' or '.join(allowed)}.")
 
 
 def _count(dimension: Dimension) -> float:
@@ -223,7 +233,7 @@ def _count(dimension: Dimension) -> float:
 def _points(dimension: Dimension) -> list[float | str]:
     if isinstance(dimension, Choice):
         return list(dimension.values)
-    assert dimension.integer, "checked before"
+    assert dimension.integer
     return list(range(int(dimension.low), int(dimension.high) + 1))
 
 

@@ -1,8 +1,7 @@
-"""What a trained network is worth: the scores and the facts of metrics.json."""
+"""What a trained network is worth: the scores and facts in metrics.json, and predictions.csv."""
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from dogbreeds.data.folders import BreedFolders
 from dogbreeds.debug.record import Facts, Searched
-from dogbreeds.files import replacing
+from dogbreeds.files import write_csv
 from dogbreeds.machine import machine, versions
 from dogbreeds.model.metrics import evaluate, fit_temperature
 from dogbreeds.model.network import Network
@@ -23,24 +22,13 @@ from dogbreeds.package.predictor import Handler
 from dogbreeds.schema import TrainConfig
 from dogbreeds.training.datamodule import Features
 from dogbreeds.training.fitting import steps_of
-from dogbreeds.training.history import History
 from dogbreeds.training.preparation import Prepared
 
-PREDICTION_COLUMNS = (
-    "split",
-    "path",
-    "breed",
-    "answer",
-    "probability",
-    "breed_probability",
-    "second",
-    "second_probability",
-)
-_BATCH = 256
+_BATCH_SIZE = 256
 
 
 def describe(config: TrainConfig, prepared: Prepared, network: Network) -> Description:
-    """Returns what serving must know of a network; the temperature is not measured yet."""
+    """Returns what model.json says of a network that is not calibrated or scored yet."""
     return Description(
         classes=list(prepared.data.folders.classes),
         backbone=prepared.backbone.name,
@@ -57,67 +45,65 @@ def describe(config: TrainConfig, prepared: Prepared, network: Network) -> Descr
 
 
 @dataclass(frozen=True)
-class Answers:
-    """What a handler says of the photos that it was not trained on.
+class Scores:
+    """How well a model classifies the photos that it was not trained on.
 
     Attributes:
-        metrics: Its scores, as they stand in metrics.json.
+        temperature: Calibrates its probabilities; fitted to the validation photos.
+        metrics: Under their names in metrics.json.
         probabilities: Calibrated, float32 (photos, classes), for each split in the order of the index.
     """
 
-    metrics: dict[str, Any]
+    temperature: float
+    metrics: dict[str, float]
     probabilities: dict[str, Tensor]
 
 
-def answers(handler: Handler, inputs: Mapping[str, Features]) -> Answers:
-    """Scores what a handler says of validation and test photos, and sets its temperature by the former.
+def score(handler: Handler, inputs: Mapping[str, Features]) -> Scores:
+    """Calibrates a model on the validation photos and scores it on validation and test photos.
 
     Args:
-        handler: What will answer.
+        handler: The model; it is not changed.
         inputs: What its own trunk gives for the photos of each split: same weights, engine and precision.
     """
     logits = {split: _logits(handler, inputs[split]) for split in ("valid", "test")}
-    labels = {split: inputs[split].labels for split in logits}
-    temperature = fit_temperature(logits["valid"], labels["valid"])
-    handler.description.temperature = temperature
-    scores = {split: evaluate(logits[split], labels[split], temperature) for split in logits}
-    return Answers(
-        {**scores["test"].to_json("test"), **scores["valid"].to_json("val")},
-        {split: (logits[split] / temperature).softmax(dim=1) for split in logits},
-    )
-
-
-def save_predictions(path: Path, folders: BreedFolders, probabilities: Mapping[str, Tensor]) -> None:
-    """Writes predictions.csv: for each validation and test photo the answer, and how sure it is.
-
-    Args:
-        path: Where to.
-        folders: The photos.
-        probabilities: As `answers` gives them.
-    """
-    rows = []
-    for split, predicted in probabilities.items():
-        best = predicted.topk(2)
-        for photo, row, first, order in zip(
-            folders.splits[split], predicted, best.values.tolist(), best.indices.tolist(), strict=True
-        ):
-            names = folders.classes[photo.label], *(folders.classes[index] for index in order)
-            place = photo.path.relative_to(folders.root).as_posix()
-            right = float(row[photo.label])
-            numbers = [f"{value:.4f}" for value in (first[0], right, first[1])]
-            rows.append((split, place, *names[:2], *numbers[:2], names[2], numbers[2]))
-    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(PREDICTION_COLUMNS)
-        writer.writerows(rows)
+    temperature = fit_temperature(logits["valid"], inputs["valid"].labels)
+    metrics: dict[str, float] = {}
+    for split, name in (("test", "test"), ("valid", "val")):
+        metrics |= evaluate(logits[split], inputs[split].labels, temperature).to_json(name)
+    probabilities = {split: (values / temperature).softmax(dim=1) for split, values in logits.items()}
+    return Scores(temperature, metrics, probabilities)
 
 
 def _logits(handler: Handler, features: Features) -> Tensor:
     positions = torch.arange(len(features.labels))
-    return torch.cat([handler.classify(features.values[part]) for part in positions.split(_BATCH)])
+    return torch.cat([handler.classify(features.values[part]) for part in positions.split(_BATCH_SIZE)])
 
 
-def facts(config: TrainConfig, prepared: Prepared, history: History, handler: Handler) -> dict[str, Any]:
+def save_predictions(path: Path, folders: BreedFolders, probabilities: Mapping[str, Tensor]) -> None:
+    """Writes predictions.csv: the two most probable breeds of each photo of `probabilities`; see `Scores`."""
+    rows = []
+    for split, predicted in probabilities.items():
+        values, indices = predicted.topk(2)
+        for photo, row, (first, second), (best, other) in zip(
+            folders.splits[split], predicted, values.tolist(), indices.tolist(), strict=True
+        ):
+            rows.append(
+                {
+                    "split": split,
+                    "path": photo.path.relative_to(folders.root).as_posix(),
+                    "breed": folders.classes[photo.label],
+                    "answer": folders.classes[best],
+                    "probability": f"{first:.4f}",
+                    "breed_probability": f"{float(row[photo.label]):.4f}",
+                    "second": folders.classes[other],
+                    "second_probability": f"{second:.4f}",
+                }
+            )
+    write_csv(path, list(rows[0]), rows)
+
+
+def run_facts(config: TrainConfig, prepared: Prepared, epochs: int) -> dict[str, Any]:
     """Returns what metrics.json says beside scores and seconds."""
     folders = prepared.data.folders
     return {
@@ -126,26 +112,22 @@ def facts(config: TrainConfig, prepared: Prepared, history: History, handler: Ha
         "unreadable": len(folders.unreadable),
         "in_several_splits": len(folders.leaks),
         "features": prepared.features.counts(),
-        "epochs": len(history.rows),
-        "temperature": handler.description.temperature,
+        "epochs": epochs,
         "pretrained": prepared.backbone.pretrained,
         "debug": config.trainer.one_batch,
     }
 
 
-def known_before(
-    config: TrainConfig,
-    prepared: Prepared,
-    reference: Mapping[str, float],
-    searched: Mapping[str, Searched] | None = None,
+def facts_before_training(
+    config: TrainConfig, prepared: Prepared, reference: Mapping[str, float], searched: Mapping[str, Searched]
 ) -> Facts:
-    """Returns what rules and report are told of a run before it trains.
+    """Returns what rules and report know of a run before its first step.
 
     Args:
         config: Of the run.
         prepared: What it starts from.
-        reference: What metrics.json says of the exact linear reference.
-        searched: Where the values of a search's best trial lie in what was searched.
+        reference: The scores of the exact linear reference.
+        searched: Where the values of a search's best trial lie in the space.
     """
     folders = prepared.data.folders
     counts = folders.class_counts("train")
@@ -159,7 +141,7 @@ def known_before(
         debug=config.trainer.one_batch,
         epochs=config.epochs,
         steps=steps_of(config, sum(counts)),
-        searched=searched or {},
+        searched=searched,
         reference=reference,
         versions=versions(),
         machine=machine(),

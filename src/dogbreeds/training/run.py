@@ -1,36 +1,36 @@
-"""The one training run: `train(config)` turns folders of photos into an evaluated, packaged classifier."""
+"""One training run: `train(config)` turns folders of photos into an evaluated, packaged classifier."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.callbacks import Callback
+from torch import Tensor
 
 from dogbreeds.config import save
 from dogbreeds.debug.catalogue import Judgement, issues, verdict_of
 from dogbreeds.debug.hook_settings import check_smdebug
+from dogbreeds.debug.record import Facts, Searched
 from dogbreeds.debug.timeline import Phases
-from dogbreeds.features.store.blobs import BlobCache
 from dogbreeds.features.store.store import FeatureStore
 from dogbreeds.files import write_text
-from dogbreeds.model.network import Network
 from dogbreeds.package.archive import archive_for
 from dogbreeds.package.examples import choose, save_examples
-from dogbreeds.package.package import save_package, write_description
+from dogbreeds.package.package import save_package
 from dogbreeds.package.predictor import Handler
 from dogbreeds.report.build import build_report
-from dogbreeds.run_directory import METRICS, PREDICTIONS, REPORT, RUN_CONFIG
+from dogbreeds.run_directory import METRICS, MODEL, MODEL_ARCHIVE, PREDICTIONS, REPORT, RUN_CONFIG
 from dogbreeds.schema import TrainConfig
-from dogbreeds.training.evaluation import answers, describe, facts, known_before, save_predictions
-from dogbreeds.training.fitting import Report, fit, fit_exactly, fit_trial, local_rank, quieten
+from dogbreeds.training.evaluation import describe, facts_before_training, run_facts, save_predictions, score
+from dogbreeds.training.fitting import Report, fit, fit_exactly, fit_trial, quieten
 from dogbreeds.training.history import History
 from dogbreeds.training.preparation import Prepared, prepare
-from dogbreeds.training.watching import Debugger
+from dogbreeds.training.watching import Debugger, is_first_process
 
 
 @dataclass(frozen=True)
@@ -39,22 +39,24 @@ class RunResult:
 
     Attributes:
         directory: The run directory.
-        metrics: The content of metrics.json.
-        judgements: What the rules said; none where none were asked.
+        metrics: The content of metrics.json; empty in all processes of a distributed run but the first.
+        judgements: The verdicts of the rules.
     """
 
     directory: Path
     metrics: dict[str, Any]
-    judgements: tuple[Judgement, ...]
+    judgements: tuple[Judgement, ...] = ()
 
     @property
     def issues(self) -> tuple[str, ...]:
-        """The rules that found something."""
+        """The rules that found an issue."""
         return tuple(one.name for one in issues(self.judgements))
 
     def summary(self) -> str:
-        """Returns the lines that the command prints at its end."""
+        """Returns the lines that the command ends with; none without metrics."""
         metrics = self.metrics
+        if not metrics:
+            return ""
         lines = [
             "",
             f"test accuracy {metrics['test/accuracy']:.4f}   top-5 {metrics['test/top5_accuracy']:.4f}   "
@@ -63,11 +65,113 @@ class RunResult:
             *([f"rules  {verdict_of(self.judgements)}"] if self.judgements else []),
             f"run    {self.directory}",
             f"report {self.directory / REPORT}",
-            f"ask it python scripts/predict.py model={self.directory / 'model'} images=<photo, folder or glob>",
+            f"predict python scripts/predict.py package={self.directory / MODEL} images=<photo, folder or glob>",
         ]
         if metrics["debug"]:
             lines.append("This was a debugging run on one batch: its numbers mean nothing.")
         return "\n".join(lines)
+
+
+class Run:
+    """One run on prepared features, in four steps: `fit`, `score`, `package`, `report`.
+
+    A single run takes all of them. A trial of a search takes the first two, and the best trial the others later.
+
+    Attributes:
+        config: With the engine and the precision that were chosen.
+        directory: The run directory.
+        network: Trunk, tail and head; trained after `fit`.
+        reference: The scores of the exact linear reference.
+        metrics: The content of metrics.json, after `score`.
+    """
+
+    def __init__(self, config: TrainConfig, prepared: Prepared, phases: Phases | None = None) -> None:
+        self._prepared, self._phases = prepared, phases or Phases()
+        self._began = time.time()
+        self.config = prepared.decided(config)
+        self.directory = Path(config.run_dir)
+        self.network = prepared.network(self.config)
+        self.metrics: dict[str, Any] = {}
+        self._description = describe(self.config, prepared, self.network)
+        self._probabilities: dict[str, Tensor] = {}
+        self._epochs = 0
+        with self._phases.phase("reference"):
+            self.reference = prepared.reference(self.config, self.network.head)
+
+    def facts(self, searched: Mapping[str, Searched] | None = None) -> Facts:
+        """Returns what rules and report know of the run before its first step; see `facts_before_training`."""
+        return facts_before_training(self.config, self._prepared, self.reference, searched or {})
+
+    def fit(self, callbacks: Sequence[Callback] = (), report: Report | None = None) -> bool:
+        """Trains the network, which ends with its best weights by validation loss.
+
+        Args:
+            callbacks: Listen to the training of a single run.
+            report: Of a trial, which keeps nothing but its history on the way; see `fit_trial`.
+
+        Returns:
+            Whether this process takes the next steps: of a distributed run only the first one does.
+        """
+        # With the engine that was chosen: a resumed run must not choose again.
+        save(self.config, self.directory / RUN_CONFIG)
+        config, prepared, network = self.config, self._prepared, self.network
+        given = config, prepared.batches(config), network, prepared.features.precision, prepared.class_weights(config)
+        history: History | None
+        with self._phases.phase("training"):
+            if config.optimizer == "exact":
+                path = prepared.exact_path(config, network.head)
+                history = fit_exactly(config, path, network, prepared.features.inputs)
+            else:
+                history = fit(*given, callbacks) if report is None else fit_trial(*given, report)
+        if history is None or not is_first_process():
+            return False
+        self._epochs = len(history.rows)
+        return True
+
+    def score(self) -> None:
+        """Calibrates and scores the predictor that the package will hold, and fills in `metrics`."""
+        with self._phases.phase("test"):
+            predictor = Handler(self._description, self.network, self._prepared.device)
+            scores = score(predictor, self._prepared.features.inputs)
+        self._description.temperature = scores.temperature
+        self._probabilities = scores.probabilities
+        facts = run_facts(self.config, self._prepared, self._epochs)
+        self.metrics = {**scores.metrics, **self.reference, **facts, "temperature": scores.temperature}
+        self.metrics["seconds"] = self.seconds(self._began)
+
+    def package(self, *, archive: bool = True) -> None:
+        """Writes predictions.csv and the model package, and with `archive` model.tar.gz."""
+        package, folders, count = self.directory / MODEL, self._prepared.data.folders, self.config.model.examples
+        with self._phases.phase("package"):
+            save_predictions(self.directory / PREDICTIONS, folders, self._probabilities)
+            self._description.metrics = {name: value for name, value in self.metrics.items() if "/" in name}
+            save_package(package, self._description, self.network)
+            if count:
+                # The package itself answers, so one that cannot be loaded is never handed on.
+                artefacts = Artefacts.of(Path(self.config.cache.dir))
+                save_examples(
+                    package, choose(folders, count), Handler.load(package, self._prepared.device, artefacts)
+                )
+            if archive:
+                archive_for(package, self.directory / MODEL_ARCHIVE, gpus=0, requirements=True)
+
+    def report(self, judgements: Sequence[Judgement]) -> RunResult:
+        """Writes metrics.json, which marks a run as complete, and the report."""
+        self.save_metrics()
+        build_report(self.directory)
+        return RunResult(self.directory, self.metrics, tuple(judgements))
+
+    def save_metrics(self) -> None:
+        """Writes metrics.json."""
+        write_text(self.directory / METRICS, json.dumps(self.metrics, indent=1) + "\n")
+
+    def seconds(self, began: float) -> dict[str, float]:
+        """Returns what metrics.json says of the time since `began`, in seconds since 1970."""
+        return {
+            "features": round(self._phases.seconds("index", "backbone", "features"), 2),
+            "training": round(self._phases.seconds("training"), 2),
+            "total": round(time.time() - began, 2),
+        }
 
 
 def train(config: TrainConfig, began: float | None = None, callbacks: Sequence[Callback] = ()) -> RunResult:
@@ -76,10 +180,10 @@ def train(config: TrainConfig, began: float | None = None, callbacks: Sequence[C
     Args:
         config: A checked config, as `dogbreeds.config.load` returns it.
         began: When the program was started, in seconds since 1970, for the report; None is now.
-        callbacks: Listen to the training beside what the config asks for.
+        callbacks: Listen to the training beside those that the config asks for.
 
     Returns:
-        The run directory and its metrics. Under DDP, processes other than the first leave after training.
+        The run directory and its metrics, which are empty in all processes of a distributed run but the first.
 
     Raises:
         UserError: The data or the weights cannot be used; the message says why.
@@ -88,88 +192,18 @@ def train(config: TrainConfig, began: float | None = None, callbacks: Sequence[C
     if config.debugger.smdebug:
         check_smdebug()
     quieten()
-    run_dir = Path(config.run_dir)
-    save(config, run_dir / RUN_CONFIG)
-    with Debugger(config, began, first=local_rank() == 0) as debugger, open_store(config) as store:
-        phase = debugger.phases.phase
-        prepared = prepare(config, store, debugger.phases)
-        config = prepared.decided(config)
-        save(config, run_dir / RUN_CONFIG)
-        network = prepared.network(config)
-        with phase("reference"):
-            reference = prepared.reference(config, network.head)
-        debugger.know(known_before(config, prepared, reference))
-        with phase("training"):
-            history = fit_network(config, prepared, network, watching=[*debugger.callbacks(), *callbacks])
-        with phase("test"):
-            handler = package(run_dir, config, prepared, network)
-            found = answers(handler, prepared.features.inputs)
-        metrics = found.metrics | reference | facts(config, prepared, history, handler)
-        describe_scores(run_dir, metrics, handler)
-        save_predictions(run_dir / PREDICTIONS, prepared.data.folders, found.probabilities)
-        with phase("package"):
-            add_examples(run_dir, config, prepared, handler)
-            archive_for(run_dir / "model", run_dir / "model.tar.gz", gpus=0, requirements=True)
-        metrics["seconds"] = seconds(debugger.phases, began)
-        judgements = debugger.finish(metrics)
-    return complete(run_dir, metrics, judgements)
-
-
-def seconds(phases: Phases, began: float) -> dict[str, float]:
-    """Returns what metrics.json says of the time that a run took."""
-    found = {"features": phases.seconds("index", "backbone", "features"), "training": phases.seconds("training")}
-    found["total"] = time.time() - began
-    return {name: round(value, 2) for name, value in found.items()}
-
-
-def fit_network(
-    config: TrainConfig,
-    prepared: Prepared,
-    network: Network,
-    *,
-    watching: Sequence[Callback] = (),
-    report: Report | None = None,
-) -> History:
-    """Trains what is new in a network.
-
-    Args:
-        config: How.
-        prepared: What it is trained on.
-        network: Has the best weights by validation loss afterwards.
-        watching: Callbacks that look on.
-        report: Of a trial of a search, which keeps nothing but its history on the way; see `fit_trial`.
-    """
-    if config.optimizer == "exact":
-        path = prepared.exact_path(config, network.head)
-        return fit_exactly(config, path, network, prepared.features.inputs)
-    weights = prepared.class_weights(config)
-    given = (config, prepared.batches(config), network, prepared.features.precision, weights)
-    return fit(*given, watching) if report is None else fit_trial(*given, report)
-
-
-def package(run_dir: Path, config: TrainConfig, prepared: Prepared, network: Network) -> Handler:
-    """Writes the model package of a run and loads it back, so that its scores are those of what is handed on."""
-    save_package(run_dir / "model", describe(config, prepared, network), network)
-    return Handler.load(run_dir / "model", prepared.device, BlobCache.of(Path(config.cache.dir)))
-
-
-def describe_scores(run_dir: Path, metrics: dict[str, Any], handler: Handler) -> None:
-    """Writes the scores and the temperature of a handler into the package that it was loaded from."""
-    handler.description.metrics = {name: value for name, value in metrics.items() if "/" in name}
-    write_description(run_dir / "model", handler.description)
-
-
-def add_examples(run_dir: Path, config: TrainConfig, prepared: Prepared, handler: Handler) -> None:
-    """Puts example photos into the package that a handler was loaded from; its temperature must be set."""
-    if config.model.examples:
-        save_examples(run_dir / "model", choose(prepared.data.folders, config.model.examples), handler)
-
-
-def complete(run_dir: Path, metrics: dict[str, Any], judgements: Sequence[Judgement]) -> RunResult:
-    """Writes metrics.json, which says that a run is through, and its report."""
-    write_json(run_dir / METRICS, metrics)
-    build_report(run_dir)
-    return RunResult(run_dir, metrics, tuple(judgements))
+    # So that a run which is stopped while it computes features can be resumed.
+    save(config, Path(config.run_dir) / RUN_CONFIG)
+    with Debugger(config, began, first=is_first_process()) as debugger, open_store(config) as store:
+        run = Run(config, prepare(config, store, debugger.phases), debugger.phases)
+        debugger.set_facts(run.facts())
+        if not run.fit([*debugger.callbacks(), *callbacks]):
+            return RunResult(run.directory, {})
+        run.score()
+        run.package()
+        run.metrics["seconds"] = run.seconds(began)
+        judgements = debugger.finish(run.metrics)
+    return run.report(judgements)
 
 
 def prepare_features(config: TrainConfig) -> dict[str, int | str]:
@@ -189,8 +223,3 @@ def prepare_features(config: TrainConfig) -> dict[str, int | str]:
 def open_store(config: TrainConfig) -> FeatureStore:
     """Opens the feature store of a run."""
     return FeatureStore(Path(config.cache.dir), config.cache.max_gb * 1e9)
-
-
-def write_json(path: Path, values: dict[str, Any]) -> None:
-    """Writes a file whole or not at all."""
-    write_text(path, json.dumps(values, indent=1) + "\n")

@@ -1,8 +1,9 @@
-"""What watches one run, put together: recorder, rules, sampler, timeline, trace and the report."""
+"""Everything that watches one run: recorder, rules, sampler, timeline, trace and the live report."""
 
 from __future__ import annotations
 
 import logging
+import os
 import time
 from contextlib import ExitStack
 from dataclasses import replace
@@ -30,21 +31,29 @@ from dogbreeds.schema import TrainConfig
 
 log = logging.getLogger(__name__)
 
+# Set by Lightning, by torchrun, and in jobs on several machines.
+_RANKS = ("LOCAL_RANK", "NODE_RANK", "GROUP_RANK")
+
+
+def is_first_process() -> bool:
+    """Whether this process has rank 0 among all machines of a run, and so is the one that writes."""
+    return all(os.environ.get(name, "0") == "0" for name in _RANKS)
+
 
 class Debugger:
-    """Watches a run from its beginning to its end, and leaves its report whatever the end is.
+    """Watches a run from start to end, and leaves a report even if the run fails.
 
     Attributes:
-        phases: What the run is doing; to be told by whoever does it.
+        phases: Where the run notes what it is doing.
     """
 
     def __init__(self, config: TrainConfig, began: float, *, first: bool) -> None:
-        """Takes what to watch.
+        """Starts nothing yet; that is done on entering.
 
         Args:
             config: Of the run.
             began: When the program was started, in seconds since 1970.
-            first: Of the processes of a distributed run, this is the one that writes.
+            first: This is the process of a distributed run that writes.
         """
         self._config, self._began, self._first = config, began, first
         self._run_dir = Path(config.run_dir)
@@ -65,22 +74,21 @@ class Debugger:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Stops watching; a run that failed gets the report of what it came to."""
+        """Stops watching, and reports on a run that failed."""
         self._watched.close()
         self.phases.close()
         if self._first and error is not None and self._record.facts.images:
             self._judge.look(running=False)
-            path = build_report(self._run_dir)
-            log.warning("The run did not come to its end; what there is of it is in %s.", path)
+            log.warning("The run did not finish. A report on what it did: %s", build_report(self._run_dir))
 
-    def know(self, facts: Facts) -> None:
-        """Takes what is known before training, and keeps it for whoever looks at the run later."""
+    def set_facts(self, facts: Facts) -> None:
+        """Takes what is known before training, and writes it down for later reports."""
         self._record.facts = facts
         if self._first:
             facts.save(self._run_dir)
 
     def callbacks(self) -> list[Callback]:
-        """Returns what listens to the training, in the order in which it must be called."""
+        """Returns the callbacks that watch the training, in the order in which they must be called."""
         debugger, profiler = self._config.debugger, self._config.profiler
         found: list[Callback] = []
         if profiler.steps:
@@ -112,19 +120,19 @@ class Debugger:
         build_report(self._run_dir, live=True)
 
     def finish(self, metrics: dict[str, Any]) -> list[Judgement]:
-        """Returns what the rules say of the whole run."""
+        """Returns the verdicts of the rules on the whole run."""
         self._record.metrics = metrics
         return self._judge.look(running=False)
 
 
 def report_again(run_dir: Path) -> str:
-    """Judges what a run recorded by the rules of its config, and builds its report.
+    """Applies the rules of a run's config to its record once more, and rebuilds its report.
 
     Returns:
-        What to print: the verdict, and where the report is.
+        The lines to print: the verdict, and the path of the report.
 
     Raises:
-        ConfigError: It is no run directory.
+        ConfigError: It is not a run directory.
     """
     saved = run_dir / RUN_CONFIG
     if not saved.is_file():

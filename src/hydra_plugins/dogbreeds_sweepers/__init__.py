@@ -1,6 +1,6 @@
-"""What `-m` does: Hydra asks for a sweeper, which hands the command line to `dogbreeds.hpo`.
+"""What `-m` does: Hydra's sweepers, which hand the command line to `dogbreeds.hpo`.
 
-Hydra imports this at every start, so nothing heavy is imported here.
+Hydra imports this at every start, so nothing slow is imported at module level.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _PACKAGES = ("optuna", "plotly", "scipy", "greenlet")
 
 
 class LocalSearch(Sweeper):
-    """Searches on this machine, all trials in one process."""
+    """Searches on this machine."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Takes what Hydra composed; a trial is a training run, so the task itself is not called."""
+        """Keeps what Hydra composed; the search calls the training itself, not the task."""
         self._loader, self._config = hydra_context.config_loader, config
 
     def sweep(self, arguments: list[str]) -> None:
@@ -53,32 +53,38 @@ class LocalSearch(Sweeper):
         self._search(plan, directory)
 
     def _search(self, plan: Plan, directory: Path) -> None:
-        from dogbreeds.hpo.local import search
+        from dogbreeds.hpo.local import SearchInterrupted, search
         from dogbreeds.overrides import override
         from dogbreeds.run_directory import TUNING_JOB
 
         if (directory / TUNING_JOB).is_file():
             again = f"python launch_sagemaker.py -m {override('resume', directory)}"
-            raise ConfigError(f"{directory} is of a tuning job. Follow it again with: {again}")
-        search(plan, directory)
+            raise ConfigError(f"{directory} belongs to a tuning job. Follow it with: {again}")
+        try:
+            board = search(plan, directory)
+        except SearchInterrupted as error:
+            if error.board.best is not None:
+                print(error.board.outcome)
+            raise
+        print(board.outcome)
 
     def _log_to(self, directory: Path) -> None:
         try:
             directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ConfigError(f"hydra.sweep.dir={directory} cannot be made: {error.strerror}.") from error
+            raise ConfigError(f"hydra.sweep.dir={directory} cannot be created: {error.strerror}.") from error
         with open_dict(self._config):
             self._config.hydra.runtime.output_dir = str(directory)
         configure_log(self._config.hydra.job_logging, self._config.hydra.verbose)
 
 
 class SagemakerSearch(LocalSearch):
-    """Searches in a tuning job of SageMaker."""
+    """Searches in a SageMaker tuning job."""
 
     def _search(self, plan: Plan, directory: Path) -> None:
         from dogbreeds.config import launch_settings
         from dogbreeds.sagemaker.commands import search
 
-        # A search that is continued runs where it was begun, whatever is typed now.
+        # A resumed search runs where it was started, whatever is typed now.
         composed = self._loader.load_sweep_config(self._config, list(plan.space.fixed))
         print(search(launch_settings(composed), plan, directory))

@@ -101,6 +101,8 @@ class Job:
         if self.around.gpus > 1 and config.trainer.devices == "1":
             log.warning("This machine has %d GPUs and one is used: trainer=ddp uses all.", self.around.gpus)
         result = train(config, self.began, [MetricLines(), Keeper(self.parent, self.snapshots, self._seconds)])
+        if not result.metrics:
+            return
         print(metric_line(result.metrics), flush=True)
         self._put_out(work / "model")
 
@@ -132,6 +134,7 @@ class Job:
             plan = Plan(self.task.arguments, composed, loader)
             with saving(self.snapshots, self._seconds):
                 board = search(plan, self.around.work)
+        print(board.outcome)
         assert board.best is not None
         print(metric_line(board.best.metrics or {}), flush=True)
         self._put_out(self.around.work / str(board.best.number) / "model")

@@ -10,7 +10,7 @@ from dogbreeds.hpo.settings import OBJECTIVES
 
 # What Python prints of a finite float; the lines have no others.
 _NUMBER = r"[-+]?[0-9]*\.?[0-9]+(?:e[-+]?[0-9]+)?"
-_CURVES = ("epoch", "lr", "train/loss", "train/accuracy", "seconds")
+_CURVES = ("epoch", "lr", "train/loss", "train/accuracy", "val/calibration_error", "seconds")
 
 #: The expression that reads each number from a line; its one group is the number.
 METRICS: Mapping[str, str] = {
