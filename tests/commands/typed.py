@@ -1,7 +1,7 @@
 """Commands as a person types them, in processes that have the heavy imports behind them already.
 
-A process of its own for each command, with its own arguments, streams and exit code; what it saves is importing torch
-and Lightning once for each. What must be seen from the interpreter's start, such as what `--help` imports, starts one.
+Each command has a process, arguments, streams and an exit code of its own, and is spared importing torch and Lightning.
+A test of what an interpreter does from its start, such as what `--help` imports, starts one.
 """
 
 from __future__ import annotations

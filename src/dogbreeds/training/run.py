@@ -148,10 +148,8 @@ class Run:
             save_package(package, self._description, self.network)
             if count:
                 # The package itself answers, so one that cannot be loaded is never handed on.
-                artefacts = Artefacts.of(Path(self.config.cache.dir))
-                save_examples(
-                    package, choose(folders, count), Handler.load(package, self._prepared.device, artefacts)
-                )
+                blobs = BlobCache.of(Path(self.config.cache.dir))
+                save_examples(package, choose(folders, count), Handler.load(package, self._prepared.device, blobs))
             if archive:
                 archive_for(package, self.directory / MODEL_ARCHIVE, gpus=0, requirements=True)
 
