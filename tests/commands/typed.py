@@ -1,6 +1,6 @@
 """Commands as a person types them, in processes that have the heavy imports behind them already.
 
-Each command has a process, arguments, streams and an exit code of its own, and is spared importing torch and Lightning.
+Each command has a process, arguments, streams and an exit code of its own, and need not import torch and Lightning.
 A test of what an interpreter does from its start, such as what `--help` imports, starts one.
 """
 

@@ -17,6 +17,7 @@ from dogbreeds.debug.catalogue import Judgement, issues, verdict_of
 from dogbreeds.debug.hook_settings import check_smdebug
 from dogbreeds.debug.record import Facts, Searched
 from dogbreeds.debug.timeline import Phases
+from dogbreeds.features.store.blobs import BlobCache
 from dogbreeds.features.store.store import FeatureStore
 from dogbreeds.files import write_text
 from dogbreeds.package.archive import archive_for
