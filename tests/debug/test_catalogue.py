@@ -57,15 +57,29 @@ def test_parameters_of_the_config_replace_them() -> None:
 
 
 def test_what_is_not_in_the_catalogue_is_said_with_what_is() -> None:
-    first, second, third, fourth = rule_problems(
-        {"Overfitt": {}, "LossNotDecreasing": {"steps": 3, "num_steps": "many"}, "Overfit": True, "AllZero": None}
+    first, second, third, *others = rule_problems(
+        {
+            "Overfitt": {},
+            "LossNotDecreasing": {"steps": 3},
+            "Overtraining": {"delta": "many"},
+            "Overfit": True,
+            "Confusion": [0.3],
+            "AllZero": None,
+        }
     )
     assert first.startswith("debugger.rules.Overfitt: there is no such rule. Did you mean Overfit?")
     assert "StalledTrainingRule" in first
     assert second.startswith("debugger.rules.LossNotDecreasing.steps: there is no such parameter.")
     assert "num_steps, diff_percent" in second
-    assert third == "debugger.rules.LossNotDecreasing.num_steps=many: must be like 10."
-    assert fourth.startswith("debugger.rules.Overfit=True: must be its parameters")
+    assert third == ("debugger.rules.Overtraining.delta: Value 'many' of type 'str' could not be converted to Float.")
+    places = ["debugger.rules.Overfit=True", "debugger.rules.Confusion=[0.3]"]
+    assert others == [f"{place}: must be its parameters, {{}} for the defaults, or null." for place in places]
+
+
+@pytest.mark.parametrize("value", [2.5, True, "2.5", None])
+def test_a_number_of_steps_is_a_whole_number(value: object) -> None:
+    (problem,) = rule_problems({"LossNotDecreasing": {"num_steps": value}})
+    assert problem.startswith("debugger.rules.LossNotDecreasing.num_steps: ")
 
 
 def test_a_config_with_wrong_rules_is_refused(config: Compose) -> None:

@@ -62,7 +62,7 @@ def test_nothing_is_said_without_a_gpu_or_before_patience(rule: Any) -> None:
     without = rule.judge(record(cpu=[99.0] * 20))
     assert (without.status, without.message) == (NOT_APPLICABLE, "no GPU on this machine")
     early = rule.judge(record(FEW, FEW))
-    assert (early.status, early.message) == (NOT_APPLICABLE, "9 of the 10 data points that are needed")
+    assert (early.status, early.message) == (NOT_APPLICABLE, "only 9 data points; 10 are needed")
     assert rule.judge(record([*FEW, 0.0], [*FEW, 0.0])).status != NOT_APPLICABLE
     assert (rule.judge(Record()).status, rule.judge(Record()).message) == (NOT_APPLICABLE, "no data points")
 
@@ -173,7 +173,7 @@ def test_gpus_that_do_not_work_alike() -> None:
     # It is histograms that are compared: GPUs that take turns work alike.
     assert rule.judge(record([0.0, 100.0] * 10, [100.0, 0.0] * 10)).status == NO_ISSUES
     assert LoadBalancing(threshold=0.4).judge(record([90.0] * 20, [45.0] * 20)).status == ISSUES
-    assert rule.judge(record([90.0] * 20)).message == "one GPU alone"
+    assert rule.judge(record([90.0] * 20)).message == "only one GPU"
 
 
 def test_overall_usage_is_told_and_is_no_issue() -> None:

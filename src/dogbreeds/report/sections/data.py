@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dogbreeds.report.chart import ACCENT, SOFT, WARM, Chart, Table, chart, figure, label
+from dogbreeds.report.chart import ACCENT, SOFT, WARM, Chart, Table, bars, chart, figure, label
 from dogbreeds.report.formats import counted
 from dogbreeds.report.run import Run
 from dogbreeds.report.sections import Section
 
-_SIDEWAYS = 24
+_MAX_SIDEWAYS = 24
 
 
 def data(run: Run) -> Section:
@@ -33,7 +33,7 @@ def data(run: Run) -> Section:
 
 
 def per_class(run: Run) -> dict[str, list[int]]:
-    """Returns the photos of each class, in the order of the classes, for the splits of which they are known."""
+    """Returns the photos of each class, in the order of the classes, of the splits for which they are known."""
     found = {"train": list(run.record.facts.class_counts.values())}
     for split, prefix in (("valid", "val"), ("test", "test")):
         found[split] = [sum(row) for row in run.metrics.get(f"{prefix}/confusion", ())]
@@ -44,24 +44,21 @@ def class_chart(counts: Mapping[str, Sequence[int]], names: Sequence[str]) -> Ch
     """Draws the photos of each class as bars, the class with the most photos first."""
     totals = [sum(of_class) for of_class in zip(*counts.values(), strict=True)]
     order = sorted(range(len(names)), key=lambda position: -totals[position])
-    sideways = len(names) <= _SIDEWAYS
+    sideways = len(names) <= _MAX_SIDEWAYS
     shown = [label(names[position]) for position in order]
-    bars = []
-    for split, color in (("train", ACCENT), ("valid", SOFT), ("test", WARM)):
-        if split in counts:
-            values = [counts[split][position] for position in order]
-            across, along = ("y", "x") if sideways else ("x", "y")
-            bars.append(
-                {
-                    "type": "bar",
-                    across: shown,
-                    along: values,
-                    "orientation": "h" if sideways else "v",
-                    "name": split,
-                    "marker": {"color": color},
-                    "hovertemplate": f"<b>%{{{across}}}</b>: %{{{along}}} in {split}<extra></extra>",
-                }
-            )
+    across, along = ("y", "x") if sideways else ("x", "y")
+    drawn = [
+        bars(
+            shown,
+            [counts[split][position] for position in order],
+            color,
+            f"<b>%{{{across}}}</b>: %{{{along}}} in {split}<extra></extra>",
+            sideways=sideways,
+        )
+        | {"name": split}
+        for split, color in (("train", ACCENT), ("valid", SOFT), ("test", WARM))
+        if split in counts
+    ]
     first, last = order[0], order[-1]
     message = (
         f"{names[first]} has the most photos, {totals[first]:,}, and {names[last]} the fewest, {totals[last]:,}."
@@ -82,7 +79,7 @@ def class_chart(counts: Mapping[str, Sequence[int]], names: Sequence[str]) -> Ch
         "photos-classes",
         "Photos of each class",
         message,
-        figure(bars, *titles, layout),
+        figure(drawn, *titles, layout),
         height=140 + 24 * len(names) if sideways else 420,
         table=Table(("class", *counts), rows),
     )

@@ -19,7 +19,7 @@ def learning(run: Run) -> Section:
     charts = [per_epoch(run.history, name, run.metrics.get(_REFERENCES[name])) for name in _REFERENCES if run.history]
     if run.record.scalar("loss"):
         charts.append(per_step(run))
-    missing = "" if charts else "no epoch has ended yet"
+    missing = "" if charts else "no epoch has finished yet"
     return Section("learning", "Learning", {"charts": charts}, missing)
 
 
@@ -29,7 +29,7 @@ def per_epoch(history: Sequence[Mapping[str, float]], name: str, reference: floa
     Args:
         history: Rows of history.csv.
         name: `loss` or `accuracy`.
-        reference: The exact linear solution's validation value.
+        reference: The validation value of the exact linear solution.
     """
     epochs = [row["epoch"] for row in history]
     train, valid = ([row[f"{split}/{name}"] for row in history] for split in ("train", "val"))
@@ -41,11 +41,11 @@ def per_epoch(history: Sequence[Mapping[str, float]], name: str, reference: floa
     shown = short if name == "loss" else percent
     best = best_epoch(history)
     ending = f"{valid[best]:.4g}" if name == "loss" else percent(valid[best])
-    message = f"Epoch {epochs[best]:.0f} of {epochs[-1]:.0f} has the lowest validation loss"
-    message += f"; its validation {name} is {ending}"
+    message = f"Epoch {epochs[best]:.0f} of {epochs[-1]:.0f} has the lowest validation loss; "
+    message += f"its validation {name} is {ending}"
     if reference is not None:
         data.append(_level(epochs, reference, hover))
-        message += f", that of the exact linear reference {shown(reference)}"
+        message += f", the exact linear reference has {shown(reference)}"
     y_axis = {"tickformat": ".0%", "rangemode": "normal"} if name == "accuracy" else {"rangemode": "tozero"}
     layout = {"hovermode": "x unified", "xaxis": _whole(len(epochs)), "yaxis": y_axis}
     rows = [
@@ -73,7 +73,7 @@ def per_step(run: Run) -> Chart:
     if valid:
         data.append(line(*columns(valid), "validation, mean of its batches", ACCENT, markers=True))
         message += f"; that of all validation photos is {valid[-1][1]:.4g} at the end"
-    # A single learning rate that is far too large would press everything else into one line.
+    # A learning rate that is far too large would squeeze all later steps into one line.
     losses = [loss for _, loss in train if math.isfinite(loss)]
     wide = bool(losses) and 0 < 30 * min(losses) < max(losses)
     layout = {"hovermode": "x unified", "yaxis": log_axis(losses) if wide else {"rangemode": "tozero"}}
@@ -86,7 +86,7 @@ def per_step(run: Run) -> Chart:
 
 
 def best_epoch(history: Sequence[Mapping[str, float]]) -> int:
-    """Returns the position of the epoch with the lowest validation loss, which may be NaN or infinite elsewhere."""
+    """Returns the position of the epoch with the lowest finite validation loss."""
     losses = [row["val/loss"] for row in history]
     return min(range(len(losses)), key=lambda row: losses[row] if math.isfinite(losses[row]) else math.inf)
 
@@ -97,5 +97,5 @@ def _level(epochs: Sequence[float], value: float, hover: str) -> Trace:
 
 
 def _whole(epochs: int) -> dict[str, float]:
-    """Returns ticks at whole epochs alone."""
+    """Returns ticks at whole epochs only."""
     return {"dtick": 1} if epochs <= 12 else {}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from dogbreeds.debug.measurements import Phase, Sample
-from dogbreeds.debug.system import statistics_of
+from dogbreeds.debug.system import usage_percentiles
 from dogbreeds.report.chart import ACCENT, SERIES, SOFT, WARM, Chart, Trace, chart, figure, label, line, thinned
 from dogbreeds.report.formats import percent, short
 from dogbreeds.report.run import Run
@@ -16,7 +16,7 @@ from dogbreeds.report.sections import Section
 from dogbreeds.report.sections.timeline import Timeline, outermost
 
 _GB, _MB = 1e9, 1e6
-_MOST_SAMPLES = 500
+_MAX_SAMPLES = 500
 _HEIGHT = 280
 _PERCENTS = {"yaxis": {"range": [0, 102], "ticksuffix": "%"}}
 _FROM_ZERO = {"yaxis": {"rangemode": "tozero"}}
@@ -31,14 +31,13 @@ def system(run: Run) -> Section:
     gpus = max(len(sample.gpus) for sample in samples)
     timeline = Timeline(run.record.measurements)
     charts = over_time(samples, phases, timeline)
-    return Section(
-        "system", title, {"rows": statistics_of(samples), "gpus": gpus, "charts": charts, "samples": len(samples)}
-    )
+    rows = usage_percentiles(samples)
+    return Section("system", title, {"rows": rows, "gpus": gpus, "charts": charts, "samples": len(samples)})
 
 
 def over_time(samples: Sequence[Sample], phases: Sequence[Phase], timeline: Timeline) -> list[Chart]:
     """Draws processor, memory, disks with network, and GPUs over the time of the run."""
-    kept = thinned(samples, _MOST_SAMPLES)
+    kept = thinned(samples, _MAX_SAMPLES)
     times = timeline.of([sample.at for sample in kept])
     layout = shaded(phases, timeline) | {"hovermode": "x unified"}
     cores = len(kept[0].cores)
@@ -73,11 +72,11 @@ def over_time(samples: Sequence[Sample], phases: Sequence[Phase], timeline: Time
             "of all cores",
             layout | _PERCENTS,
         ),
-        _panel("memory", "Memory", f"The run held {most:.2f} GB at most.", memory, "GB", layout | _FROM_ZERO),
+        _panel("memory", "Memory", f"The run used up to {most:.2f} GB.", memory, "GB", layout | _FROM_ZERO),
         _panel(
             "traffic",
             "Disks and network",
-            f"At the busiest moment {short(busiest)} MB went to and from the disks in a second.",
+            f"The disks were busiest with {short(busiest)} MB/s, read and written.",
             traffic,
             "MB/s",
             layout | _FROM_ZERO,
@@ -101,7 +100,7 @@ def _gpu_charts(samples: Sequence[Sample], times: Sequence[float], layout: dict[
     top = max(gpu.memory_used for sample in samples for gpu in sample.gpus) / _GB
     named = layout | {"showlegend": True}
     used = f"A kernel ran {mean:.0f}% of the time on average."
-    filled = f"{top:.1f} GB of {total:.0f} GB were in use at most."
+    filled = f"Up to {top:.1f} GB of {total:.0f} GB were in use."
     return [
         _panel("gpu", "GPU use", used, use, "of the time", named | _PERCENTS),
         _panel("gpu-memory", "GPU memory", filled, memory, "GB", named | _FROM_ZERO),
