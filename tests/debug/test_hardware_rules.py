@@ -181,12 +181,3 @@ def test_overall_usage_is_told_and_is_no_issue() -> None:
     assert (found.status, found.steps) == (NO_ISSUES, ())
     assert "CPU 50, 95 and 99 %" in found.message and "GPU 0 utilization 50, 95 and 99 %" in found.message
     assert OverallSystemUsage().judge(Record()).status == NOT_APPLICABLE
-
-
-def test_documented_defaults() -> None:
-    assert LowGPUUtilization() == LowGPUUtilization(threshold_p95=70, threshold_p5=10, window=500, patience=1000)
-    assert CPUBottleneck() == CPUBottleneck(threshold=50, gpu_threshold=10, cpu_threshold=90, patience=100)
-    assert IOBottleneck() == IOBottleneck(threshold=50, gpu_threshold=70, io_threshold=50, patience=1000)
-    assert GPUMemoryIncrease() == GPUMemoryIncrease(increase=10, window=500, patience=100)
-    assert BatchSize() == BatchSize(70, 70, 70, window=500, patience=100)
-    assert LoadBalancing() == LoadBalancing(threshold=0.5, patience=10)

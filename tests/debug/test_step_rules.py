@@ -91,8 +91,3 @@ def test_training_that_does_not_wait() -> None:
     assert DataWaits(threshold=0.4).judge(waiting(data=0.5, move=0.4)).status == ISSUES
     assert DataWaits().judge(waiting(data=9.0, move=0.0, steps=49)).status == NOT_APPLICABLE
     assert DataWaits().judge(record([StepTimes(n, 1, float(n)) for n in range(50)])).status == NO_ISSUES
-
-
-def test_documented_defaults() -> None:
-    assert MaxInitializationTime() == MaxInitializationTime(threshold=20)
-    assert StepOutlier() == StepOutlier(stddev=5, n_outliers=10, mode=None)

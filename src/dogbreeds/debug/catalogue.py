@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,28 +13,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import ConfigKeyError, ValidationError
 
 from dogbreeds.debug.record import Record
-from dogbreeds.debug.rules.classes import ClassImbalance, Confusion, StalledTrainingRule
-from dogbreeds.debug.rules.hardware import (
-    BatchSize,
-    CPUBottleneck,
-    GPUMemoryIncrease,
-    IOBottleneck,
-    LoadBalancing,
-    LowGPUUtilization,
-    OverallSystemUsage,
-)
-from dogbreeds.debug.rules.losses import LossNotDecreasing, Overfit, Overtraining
-from dogbreeds.debug.rules.results import ClassNeverPredicted, HeadBelowReference, SearchedRangeEdge, SplitLeakage
-from dogbreeds.debug.rules.steps import DataWaits, MaxInitializationTime, StepOutlier
-from dogbreeds.debug.rules.tensors import (
-    AllZero,
-    DeadRelu,
-    ExplodingTensor,
-    PoorWeightInitialization,
-    UnchangedTensor,
-    VanishingGradient,
-    WeightUpdateRatio,
-)
+from dogbreeds.debug.rules import classes, hardware, losses, results, steps, tensors
 from dogbreeds.debug.rules.verdict import ERROR, ISSUES, Rule, Verdict
 from dogbreeds.errors import ConfigError, did_you_mean
 from dogbreeds.files import write_text
@@ -43,14 +22,13 @@ from dogbreeds.schema import DebuggerConfig
 
 log = logging.getLogger(__name__)
 
-_KINDS: tuple[type[Any], ...] = (
-    *(LossNotDecreasing, Overfit, Overtraining, PoorWeightInitialization, VanishingGradient, ExplodingTensor),
-    *(DeadRelu, UnchangedTensor, WeightUpdateRatio, AllZero, ClassImbalance, Confusion, StalledTrainingRule),
-    *(LowGPUUtilization, CPUBottleneck, IOBottleneck, GPUMemoryIncrease, BatchSize, LoadBalancing),
-    *(MaxInitializationTime, StepOutlier, OverallSystemUsage, DataWaits),
-    *(HeadBelowReference, SplitLeakage, ClassNeverPredicted, SearchedRangeEdge),
-)
-RULES = {kind.__name__: kind for kind in _KINDS}
+#: Each dataclass with a method `judge` in the modules of debug/rules is a rule.
+RULES: dict[str, type[Any]] = {
+    name: kind
+    for module in (losses, tensors, classes, hardware, steps, results)
+    for name, kind in vars(module).items()
+    if isinstance(kind, type) and is_dataclass(kind) and hasattr(kind, "judge")
+}
 
 
 @dataclass(frozen=True)

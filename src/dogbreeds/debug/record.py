@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -78,14 +78,7 @@ class Row(JsonLine):
 
 @dataclass(frozen=True)
 class Searched:
-    """One number that a search varied.
-
-    Attributes:
-        low: The lower end of its range.
-        high: The upper end.
-        value: That of the best trial.
-        log: The range was searched on a logarithmic scale.
-    """
+    """A number that a search varied: its range, on a linear or logarithmic scale, and the value of the best trial."""
 
     low: float
     high: float
@@ -101,16 +94,12 @@ class Facts:
         class_counts: Training photos of each class, in the order of the classes.
         images: Photos of each split.
         in_several_splits: Photos that appear in more than one split.
-        unreadable: Files that were left out.
-        backbone: Its name.
         pretrained: Its weights are not random.
         debug: The run saw one batch of the photos.
         epochs: At most.
         steps: Optimizer steps of all epochs.
         searched: The numbers that a search varied, where this is its best trial.
         reference: What metrics.json says of the exact linear reference.
-        versions: Of the program and the libraries.
-        machine: What it ran on.
     """
 
     class_counts: Mapping[str, int] = field(default_factory=dict)
@@ -144,30 +133,23 @@ class Facts:
         return cls(**values, searched=searched)
 
 
+@dataclass
 class Record:
     """All that rules and the report know of a run.
 
-    Args:
+    Attributes:
         rows: What was recorded, in the order in which it was written.
         facts: What is known beside it.
-        metrics: The content of metrics.json, once there is one.
+        metrics: The content of metrics.json; empty before there is one.
         measurements: Of the machine and of time.
         now: In seconds since 1970, while the run lasts.
     """
 
-    def __init__(
-        self,
-        rows: Iterable[Row] = (),
-        facts: Facts | None = None,
-        metrics: Mapping[str, Any] | None = None,
-        measurements: Measurements | None = None,
-        now: float | None = None,
-    ) -> None:
-        self.rows = list(rows)
-        self.facts = facts or Facts()
-        self.metrics = metrics or {}
-        self.measurements = measurements or Measurements()
-        self.now = now
+    rows: list[Row] = field(default_factory=list)
+    facts: Facts = field(default_factory=Facts)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    measurements: Measurements = field(default_factory=Measurements)
+    now: float | None = None
 
     @property
     def last_step(self) -> int:
@@ -181,6 +163,13 @@ class Record:
     def scalar(self, name: str, mode: str = TRAIN) -> list[tuple[int, float]]:
         """Returns steps and values of a scalar."""
         return [(row.step, row.scalars[name]) for row in self.of(mode) if name in row.scalars]
+
+    def means(self, name: str, mode: str) -> list[tuple[int, float]]:
+        """Returns steps and means of a scalar: a validation has as many rows of a step as batches."""
+        values: dict[int, list[float]] = {}
+        for step, value in self.scalar(name, mode):
+            values.setdefault(step, []).append(value)
+        return [(step, sum(found) / len(found)) for step, found in sorted(values.items())]
 
     def tensors(self, kind: str, mode: str = TRAIN) -> dict[str, list[tuple[int, Statistics]]]:
         """Returns steps and statistics of all tensors of a kind, by their names without it."""
@@ -211,7 +200,7 @@ def read_record(run_dir: Path) -> Record:
     return Record(
         read_rows(run_dir),
         Facts.read(run_dir),
-        json.loads(metrics.read_text(encoding="utf-8")) if metrics.is_file() else None,
+        json.loads(metrics.read_text(encoding="utf-8")) if metrics.is_file() else {},
         Measurements(
             [Sample.parsed(line) for line in whole_lines(run_dir / SYSTEM)],
             [StepTimes.parsed(line) for line in whole_lines(run_dir / STEPS)],

@@ -37,10 +37,7 @@ class Opening:
     Attributes:
         state: `finished`, `running` or `stopped`.
         standing: The same in words, with the time.
-        verdict: How good the model is, in one sentence.
         problems: What is wrong, the worst first.
-        advice: What to do next.
-        commands: What to type for it.
     """
 
     state: str

@@ -49,19 +49,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Run:
-    """A run directory, read.
-
-    Attributes:
-        directory: Where it is.
-        config: The content of config.yaml.
-        config_text: The same as text.
-        metrics: The content of metrics.json; empty before the end.
-        history: Rows of history.csv.
-        record: What the debugger and the profiler wrote.
-        rules: Entries of rules.json.
-        predictions: Rows of predictions.csv.
-        operators: The content of profiler/operators.json; empty without a trace.
-    """
+    """A run directory, read: the contents of its files, empty where one is missing."""
 
     directory: Path
     config: Mapping[str, Any]

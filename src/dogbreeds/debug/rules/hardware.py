@@ -2,7 +2,8 @@
 
 Names, parameters, defaults and definitions are those of AWS's developer guide, page
 `debugger-built-in-profiler-rules`; where that leaves something open, the docstrings say what is done here. A data
-point is a sample of the machine.
+point is a sample of the machine; `patience` is the number of them before the first evaluation, `window` that of a
+percentile or an average. CPU, I/O wait, utilization and memory are percentages.
 """
 
 from __future__ import annotations
@@ -25,12 +26,6 @@ class LowGPUUtilization:
 
     Over a window of data points, the 95th percentile of its utilization is below `threshold_p95`; or it is not, and
     the 5th percentile is below `threshold_p5`.
-
-    Attributes:
-        threshold_p95: Percent.
-        threshold_p5: Percent.
-        window: Data points of a percentile.
-        patience: Data points before the first evaluation.
     """
 
     threshold_p95: float = 70.0
@@ -67,12 +62,6 @@ class CPUBottleneck:
 
     More than `threshold` percent of all data points so far have a CPU above `cpu_threshold` and all GPUs below
     `gpu_threshold`.
-
-    Attributes:
-        threshold: Percent of the data points.
-        gpu_threshold: Percent of utilization.
-        cpu_threshold: Percent of all cores.
-        patience: Data points before the first evaluation.
     """
 
     threshold: float = 50.0
@@ -101,12 +90,6 @@ class IOBottleneck:
 
     More than `threshold` percent of all data points so far have an I/O wait above `io_threshold` and all GPUs below
     `gpu_threshold`.
-
-    Attributes:
-        threshold: Percent of the data points.
-        gpu_threshold: Percent of utilization.
-        io_threshold: Percent of the time of all cores.
-        patience: Data points before the first evaluation.
     """
 
     threshold: float = 50.0
@@ -141,13 +124,8 @@ def _waiting(usage: Usage, waiting: NDArray[np.bool_], threshold: float, what: s
 class GPUMemoryIncrease:
     """A GPU's memory fills up.
 
-    The moving average of its memory in use grows by more than `increase`. Each average is compared with that of a
-    window earlier, the first one at `patience`.
-
-    Attributes:
-        increase: Growth, in percent of the GPU's memory.
-        window: Data points of the moving average.
-        patience: Data points before the first average.
+    The moving average of its memory in use grows by more than `increase` percent of it. Each average is compared with
+    that of a window earlier, the first one at `patience`.
     """
 
     increase: float = 10.0
@@ -186,13 +164,6 @@ class BatchSize:
 
     Over a window of data points, the 95th percentiles of CPU, utilization and memory of every GPU are below their
     thresholds.
-
-    Attributes:
-        cpu_threshold_p95: Percent of all cores.
-        gpu_threshold_p95: Percent of utilization.
-        gpu_memory_threshold_p95: Percent of a GPU's memory.
-        window: Data points of a percentile.
-        patience: Data points before the first evaluation.
     """
 
     cpu_threshold_p95: float = 70.0
@@ -211,11 +182,8 @@ class BatchSize:
         for points in windows(len(usage), self.patience, self.window):
             p95 = np.percentile(columns[points], 95, axis=0)
             cpu, gpu, memory = p95[0], p95[1 : 1 + gpus].max(), p95[1 + gpus :].max()
-            if (
-                cpu < self.cpu_threshold_p95
-                and gpu < self.gpu_threshold_p95
-                and memory < self.gpu_memory_threshold_p95
-            ):
+            thresholds = self.cpu_threshold_p95, self.gpu_threshold_p95, self.gpu_memory_threshold_p95
+            if all(used < limit for used, limit in zip((cpu, gpu, memory), thresholds, strict=True)):
                 step = usage.step(points.stop - 1)
                 used = f"CPU {cpu:.0f}%, GPU {gpu:.0f}%, GPU memory {memory:.0f}%"
                 found.append((step, f"at step {step} the 95th percentiles are low: {used}"))
@@ -231,11 +199,8 @@ class LoadBalancing:
     """One GPU works far more than another.
 
     The distance between the histograms of two GPUs' utilization is above `threshold`. Here it is the earth mover's
-    distance with a bin for every value: the mean distance of the sorted utilizations, so that 49% is close to 51%.
-
-    Attributes:
-        threshold: Distance from 0, both work alike, to 1, one always works and the other never does.
-        patience: Data points before the first evaluation.
+    distance with a bin for every value, the mean distance of the sorted utilizations, so that 49% is close to 51%: it
+    is 0 where both work alike, and 1 where one always works and the other never does.
     """
 
     threshold: float = 0.5

@@ -128,11 +128,10 @@ class Overtraining:
 def paired_losses(record: Record) -> list[tuple[int, float, float]]:
     """Returns step, mean training loss since the previous validation, and mean validation loss."""
     train = record.scalar("loss")
-    found, last = [], -1
-    for step in sorted({step for step, _ in record.scalar("loss", EVAL)}):
-        losses = [loss for at, loss in train if last < at <= step]
-        valid = [loss for at, loss in record.scalar("loss", EVAL) if at == step]
-        if losses:
-            found.append((step, sum(losses) / len(losses), sum(valid) / len(valid)))
-        last = step
+    steps, found, begin = [step for step, _ in train], [], 0
+    for step, valid in record.means("loss", EVAL):
+        end = bisect.bisect_right(steps, step)
+        if end > begin:
+            found.append((step, sum(loss for _, loss in train[begin:end]) / (end - begin), valid))
+        begin = end
     return found

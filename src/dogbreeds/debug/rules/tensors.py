@@ -142,18 +142,14 @@ class DeadRelu:
 
     def judge(self, record: Record) -> Verdict:
         """Measures the activity of every ReLU."""
-        layers = record.tensors(ACTIVITY)
-        if not layers:
-            return not_applicable("nothing that is trained has a ReLU")
         min_activity = self.threshold_inactivity / 100
-        found = []
-        for name, series in layers.items():
-            for step, active in series:
-                places = [active.minimum, active.p5, active.p50, active.p95, active.maximum]
-                dead = 100 * float(np.interp(min_activity, places, [0, 0.05, 0.5, 0.95, 1], left=0, right=1))
-                if dead > self.threshold_layer:
-                    found.append((step, f"{dead:.0f}% of the units of {name} are dead"))
-        return verdict(sorted(found), "Try a smaller learning rate, or fewer hidden units (model.hidden).")
+
+        def dead(step: int, name: str, active: Statistics) -> str | None:
+            places = [active.minimum, active.p5, active.p50, active.p95, active.maximum]
+            share = 100 * float(np.interp(min_activity, places, [0, 0.05, 0.5, 0.95, 1], left=0, right=1))
+            return f"{share:.0f}% of the units of {name.partition(' ')[2]} are dead" if share > self.threshold_layer else None
+
+        return _each(record, (ACTIVITY,), dead, "Try a smaller learning rate, or fewer hidden units (model.hidden).")
 
 
 @dataclass(frozen=True)
@@ -255,12 +251,7 @@ def _updates(record: Record) -> dict[str, list[tuple[int, Statistics, float]]]:
 def _each(
     record: Record, kinds: tuple[str, ...], look: Callable[[int, str, Statistics], str | None], advice: str
 ) -> Verdict:
-    looked, found = False, []
-    for kind in kinds:
-        for name, series in record.tensors(kind).items():
-            for step, statistics in series:
-                looked = True
-                message = look(step, f"{kind} {name}", statistics)
-                if message:
-                    found.append((step, message))
-    return verdict(sorted(found), advice) if looked else not_applicable("no tensors recorded")
+    tensors = {f"{kind} {name}": series for kind in kinds for name, series in record.tensors(kind).items()}
+    judged = [(step, look(step, name, statistics)) for name, series in tensors.items() for step, statistics in series]
+    found = sorted((step, message) for step, message in judged if message)
+    return verdict(found, advice) if judged else not_applicable(f"no {' or '.join(kinds)} recorded")

@@ -25,16 +25,13 @@ def confusion(run: Run) -> Section:
         return Section("confusion", title, missing="the test photos are classified at the end of a run")
     matrix, names = run.metrics["test/confusion"], [run.name(folder) for folder in run.classes]
     found = mistakes(matrix, names)
-    return Section(
-        "confusion",
-        title,
-        {
-            "chart": matrix_chart(matrix, names, found),
-            "mistakes": found[:_MAX_MISTAKES],
-            "all_mistakes": len(found),
-            "breeds": breeds(run.metrics["test/per_class_accuracy"], matrix, names),
-        },
-    )
+    content = {
+        "chart": matrix_chart(matrix, names, found),
+        "mistakes": found[:_MAX_MISTAKES],
+        "all_mistakes": len(found),
+        "breeds": breeds(run.metrics["test/per_class_accuracy"], matrix, names),
+    }
+    return Section("confusion", title, content)
 
 
 def breeds(accuracies: Sequence[float], matrix: Matrix, names: Sequence[str]) -> list[tuple[str, float, int, int]]:
@@ -65,6 +62,7 @@ def matrix_chart(matrix: Matrix, names: Sequence[str], found: Sequence[tuple[str
         breed, answer, count, share = found[0]
         much = f"{counted(count, 'photo')}, {percent(share, 0)} of them"
         message = f"Most often {breed} is mistaken for {answer}: {much}."
+    rows = [(breed, answer, str(count), percent(share, 0)) for breed, answer, count, share in found[:100]]
     orders = {"By similarity": by_similarity(matrix), "By name": list(range(len(names)))}
     return Chart(
         "confusion",
@@ -72,9 +70,7 @@ def matrix_chart(matrix: Matrix, names: Sequence[str], found: Sequence[tuple[str
         f"{message} {how}",
         {name: matrix_figure(matrix, names, order) for name, order in orders.items()},
         height=min(860, max(420, 180 + 34 * len(names))),
-        table=Table(
-            ("breed", "predicted", "photos", "share"), [(a, b, str(n), percent(s, 0)) for a, b, n, s in found[:100]]
-        ),
+        table=Table(("breed", "predicted", "photos", "share"), rows),
     )
 
 
@@ -110,10 +106,10 @@ def matrix_figure(matrix: Matrix, names: Sequence[str], order: Sequence[int]) ->
     }
     if len(order) <= _MAX_NUMBERED:
         heat |= {"text": [[str(count or "") for count in row] for row in counts.tolist()], "texttemplate": "%{text}"}
-    tilted = {"tickangle": -45, "showgrid": False, "type": "category"}
+    names_axis = {"showgrid": False, "type": "category"}
     layout = {
-        "xaxis": {"title": {"text": "predicted breed"}, **tilted},
-        "yaxis": {"title": {"text": "breed"}, "autorange": "reversed", "showgrid": False, "type": "category"},
+        "xaxis": names_axis | {"title": {"text": "predicted breed"}, "tickangle": -45},
+        "yaxis": names_axis | {"title": {"text": "breed"}, "autorange": "reversed"},
         "hovermode": "closest",
         # The script keeps such a chart from becoming taller than wide on a phone.
         "meta": {"square": True},

@@ -18,18 +18,15 @@ def data(run: Run) -> Section:
     if not run.images:
         return Section("data", "Data", missing="the photos have not been counted yet")
     counts = per_class(run)
-    return Section(
-        "data",
-        "Data",
-        {
-            "images": run.images,
-            "classes": len(run.classes),
-            "unreadable": metrics.get("unreadable", facts.unreadable),
-            "in_several_splits": metrics.get("in_several_splits", facts.in_several_splits),
-            "directory": run.config["data"]["dir"],
-            "charts": [class_chart(counts, [run.name(folder) for folder in run.classes])] if counts else [],
-        },
-    )
+    content = {
+        "images": run.images,
+        "classes": len(run.classes),
+        "unreadable": metrics.get("unreadable", facts.unreadable),
+        "in_several_splits": metrics.get("in_several_splits", facts.in_several_splits),
+        "directory": run.config["data"]["dir"],
+        "charts": [class_chart(counts, [run.name(folder) for folder in run.classes])] if counts else [],
+    }
+    return Section("data", "Data", content)
 
 
 def per_class(run: Run) -> dict[str, list[int]]:
@@ -75,11 +72,8 @@ def class_chart(counts: Mapping[str, Sequence[int]], names: Sequence[str]) -> Ch
     }
     titles = ("photos", "") if sideways else ("", "photos")
     rows = [(names[one], *(f"{of_split[one]:,}" for of_split in counts.values())) for one in order]
+    height = 140 + 24 * len(names) if sideways else 420
+    table = Table(("class", *counts), rows)
     return chart(
-        "photos-classes",
-        "Photos of each class",
-        message,
-        figure(drawn, *titles, layout),
-        height=140 + 24 * len(names) if sideways else 420,
-        table=Table(("class", *counts), rows),
+        "photos-classes", "Photos of each class", message, figure(drawn, *titles, layout), height=height, table=table
     )

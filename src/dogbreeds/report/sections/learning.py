@@ -63,10 +63,7 @@ def per_epoch(history: Sequence[Mapping[str, float]], name: str, reference: floa
 def per_step(run: Run) -> Chart:
     """Draws the recorded cross-entropy of training and validation over the optimizer steps."""
     train = run.record.scalar("loss")
-    batches: dict[int, list[float]] = {}
-    for step, loss in run.record.scalar("loss", EVAL):
-        batches.setdefault(step, []).append(loss)
-    valid = [(step, sum(losses) / len(losses)) for step, losses in batches.items()]
+    valid = run.record.means("loss", EVAL)
     data = [line(*columns(train), "training batch", SOFT, width=1.5)]
     (_, first), (last_step, last) = train[0], train[-1]
     message = f"The cross-entropy of a training batch went from {first:.4g} to {last:.4g} at step {last_step}"

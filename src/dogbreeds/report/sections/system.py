@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,10 @@ _MAX_SAMPLES = 500
 _HEIGHT = 280
 _PERCENTS = {"yaxis": {"range": [0, 102], "ticksuffix": "%"}}
 _FROM_ZERO = {"yaxis": {"rangemode": "tozero"}}
+# Of a phase: its area, as high as the chart, and its name at the top.
+_PLACE = {"xref": "x", "yref": "paper"}
+_SHAPE = _PLACE | {"type": "rect", "y0": 0, "y1": 1, "line": {"width": 0}, "layer": "below"}
+_NAME = _PLACE | {"y": 1, "yanchor": "top", "showarrow": False, "font": {"color": "var(--soft)", "size": 11}}
 
 
 def system(run: Run) -> Section:
@@ -52,35 +56,18 @@ def over_time(samples: Sequence[Sample], phases: Sequence[Phase], timeline: Time
         line(times, [sample.own_memory / _GB for sample in kept], "this run", ACCENT),
     ]
     most = max(sample.own_memory for sample in samples) / _GB
-    flows: tuple[tuple[str, Callable[[Sample], float]], ...] = (
-        ("read", lambda sample: sample.read),
-        ("written", lambda sample: sample.written),
-        ("received", lambda sample: sample.received),
-        ("sent", lambda sample: sample.sent),
-    )
-    traffic = [
-        line(times, [read(sample) / _MB for sample in kept], name, SERIES[place], width=1.5)
-        for place, (name, read) in enumerate(flows)
-    ]
+    flows = {
+        name: [getattr(sample, name) / _MB for sample in kept] for name in ("read", "written", "received", "sent")
+    }
+    traffic = [line(times, flow, name, SERIES[place], width=1.5) for place, (name, flow) in enumerate(flows.items())]
     busiest = max(sample.read + sample.written for sample in samples) / _MB
+    worked = f"The run kept {percent(float(own) / 100, 0)} of {cores} cores busy on average."
+    held = f"The run used up to {most:.2f} GB."
+    moved = f"The disks were busiest with {short(busiest)} MB/s, read and written."
     found = [
-        _panel(
-            "cpu",
-            "Processor",
-            f"The run kept {percent(float(own) / 100, 0)} of {cores} cores busy on average.",
-            cpu,
-            "of all cores",
-            layout | _PERCENTS,
-        ),
-        _panel("memory", "Memory", f"The run used up to {most:.2f} GB.", memory, "GB", layout | _FROM_ZERO),
-        _panel(
-            "traffic",
-            "Disks and network",
-            f"The disks were busiest with {short(busiest)} MB/s, read and written.",
-            traffic,
-            "MB/s",
-            layout | _FROM_ZERO,
-        ),
+        _panel("cpu", "Processor", worked, cpu, "of all cores", layout | _PERCENTS),
+        _panel("memory", "Memory", held, memory, "GB", layout | _FROM_ZERO),
+        _panel("traffic", "Disks and network", moved, traffic, "MB/s", layout | _FROM_ZERO),
     ]
     return [*found, *_gpu_charts(kept, times, layout)]
 
@@ -117,31 +104,8 @@ def shaded(phases: Sequence[Phase], timeline: Timeline) -> dict[str, Any]:
     shapes, names = [], []
     for place, phase in enumerate(outermost(phases)):
         began, ended = timeline.span(phase)
-        shapes.append(
-            {
-                "type": "rect",
-                "xref": "x",
-                "yref": "paper",
-                "x0": began,
-                "x1": ended,
-                "y0": 0,
-                "y1": 1,
-                "fillcolor": "var(--shade)" if place % 2 == 0 else "var(--shade-other)",
-                "line": {"width": 0},
-                "layer": "below",
-            }
-        )
+        color = "var(--shade)" if place % 2 == 0 else "var(--shade-other)"
+        shapes.append(_SHAPE | {"x0": began, "x1": ended, "fillcolor": color})
         if ended - began > 0.08 * timeline.seconds:
-            names.append(
-                {
-                    "text": label(phase.name),
-                    "x": (began + ended) / 2,
-                    "y": 1,
-                    "xref": "x",
-                    "yref": "paper",
-                    "yanchor": "top",
-                    "showarrow": False,
-                    "font": {"color": "var(--soft)", "size": 11},
-                }
-            )
+            names.append(_NAME | {"text": label(phase.name), "x": (began + ended) / 2})
     return {"shapes": shapes, "annotations": names}

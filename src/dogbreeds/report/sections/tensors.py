@@ -102,11 +102,11 @@ def ratios(updates: Layers, weights: Layers) -> Chart:
         scale = {step: found.mean_absolute for step, found in weights.get(name, ())}
         pairs[name] = [(step, found.mean_absolute / scale[step]) for step, found in series if scale.get(step)]
     last = {name: series[-1][1] for name, series in pairs.items() if series}
-    described = ", ".join(f"{name} by {percent(ratio, 2)}" for name, ratio in list(last.items())[:3])
+    described = ", ".join(f"{name} by {100 * ratio:.2g}%" for name, ratio in list(last.items())[:3])
     return chart(
         "update-ratios",
         "Updates, as a share of the weights",
-        f"At the end one step changes {described} of its size." if last else "No layer has a size to compare with.",
+        f"At the end one step changes {described}." if last else "No layer has a size to compare with.",
         _by_layer(pairs, "update / weight"),
     )
 
