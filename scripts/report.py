@@ -13,7 +13,7 @@ from dogbreeds.errors import ConfigError
 @entry_point("report", lists=("runs",))
 def main(cfg: DictConfig) -> None:
     if (cfg.run is None) == (cfg.runs is None):
-        raise ConfigError("Give one run directory, run=<directory>, or several to compare, runs=<one>,<another>.")
+        raise ConfigError("Give a run directory, run=<directory>, or several to compare, runs=<one>,<another>.")
     if cfg.run is not None:
         from dogbreeds.training.watching import report_again
 
@@ -21,7 +21,10 @@ def main(cfg: DictConfig) -> None:
     else:
         from dogbreeds.report.comparison import build_comparison
 
-        print(f"comparison {build_comparison([Path(run) for run in cfg.runs], Path(cfg.out))}")
+        runs = [Path(run) for run in cfg.runs]
+        if len(runs) < 2:
+            raise ConfigError(f"runs={','.join(cfg.runs)}: there must be two or more to compare.")
+        print(f"comparison {build_comparison(runs, Path(cfg.out))}")
 
 
 if __name__ == "__main__":

@@ -144,7 +144,7 @@ class Watch(pl.Callback):
                 found = issues(self._judge.look(running=True))
             if found and self._stop:
                 names = " and ".join(one.name for one in found)
-                log.warning("debugger.on_issue=stop: training ends because of %s.", names)
+                log.warning("debugger.on_issue=stop: training ends here because of %s.", names)
                 trainer.should_stop = True
         if self._reporting.due:
             with self._reporting.doing():

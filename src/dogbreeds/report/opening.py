@@ -140,30 +140,34 @@ def _problems(run: Run) -> list[Problem]:
 
 def _next(run: Run, state: str) -> tuple[str, list[str]]:
     """Returns advice and commands, about the worst problem if there is one."""
-    metrics, again = run.metrics, " ".join(_own(run))
+    metrics, own = run.metrics, _own(run)
     if state == "running":
         return "Wait: the page reloads itself.", []
     if state == "stopped":
         if (run.directory / _CHECKPOINT).is_file():
             resume = override("resume", run.directory)
-            return "Resume it: the result is the same as without the stop.", [f"python train.py {resume}"]
-        return "Start it again: it stopped before there was anything to resume.", [f"python train.py {again}"]
+            return "Resume it: the result is the same as without the stop.", [_train(resume)]
+        return "Start it again: it stopped before there was anything to resume.", [_train(*own)]
     if metrics.get("debug"):
-        return "Run it on all photos.", [f"python train.py {again}"]
+        return "Run it on all photos.", [_train(*own)]
     if metrics.get("in_several_splits"):
-        return "Keep each photo in one split only, then train again.", [f"python train.py {again}"]
+        return "Keep each photo in one split only, then train again.", [_train(*own)]
     if not metrics.get("pretrained", True):
-        own = [one for one in _own(run) if not one.startswith("model.weights=")]
-        return "Train on pretrained weights.", [f"python train.py {' '.join(own)}"]
+        pretrained = [one for one in own if not one.startswith("model.weights=")]
+        return "Train on pretrained weights.", [_train(*pretrained)]
     others = [rule for rule in run.fired if rule["name"] != _BELOW_REFERENCE]
     if others:
         remedy = _remedy(worst(others)["name"], run.config)
-        return worst(others)["advice"], [f"python train.py {again} {remedy}"] if remedy else []
-    search = f"python train.py -m hpo=bayes {again}"
+        return worst(others)["advice"], [_train(*own, remedy)] if remedy else []
+    search = _train("-m", "hpo=bayes", *own)
     if _is_below_reference(run):
         return "Search for a better learning rate and batch size.", [search]
     predict = f"python scripts/predict.py {override('package', run.directory)} images='photos/*.jpg'"
     return "Classify your own photos, or search for better settings.", [predict, search]
+
+
+def _train(*arguments: str) -> str:
+    return " ".join(("python train.py", *arguments))
 
 
 def _remedy(rule: str, config: Mapping[str, Any]) -> str:

@@ -147,7 +147,8 @@ class DeadRelu:
         def dead(step: int, name: str, active: Statistics) -> str | None:
             places = [active.minimum, active.p5, active.p50, active.p95, active.maximum]
             share = 100 * float(np.interp(min_activity, places, [0, 0.05, 0.5, 0.95, 1], left=0, right=1))
-            return f"{share:.0f}% of the units of {name.partition(' ')[2]} are dead" if share > self.threshold_layer else None
+            layer = name.removeprefix(f"{ACTIVITY} ")
+            return f"{share:.0f}% of the units of {layer} are dead" if share > self.threshold_layer else None
 
         return _each(record, (ACTIVITY,), dead, "Try a smaller learning rate, or fewer hidden units (model.hidden).")
 

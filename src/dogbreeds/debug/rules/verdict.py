@@ -36,7 +36,7 @@ class Rule(Protocol):
 
 
 def verdict(found: Sequence[tuple[int, str]], advice: str) -> Verdict:
-    """Returns the verdict of a rule that had enough to judge: the first message stands for all.
+    """Returns the verdict of a rule that judged, with the first message.
 
     Args:
         found: Step and message of each time that the rule fired.
