@@ -32,14 +32,9 @@ class JsonLine:
 class Gpu:
     """One GPU at one moment.
 
-    Attributes:
-        utilization: Percent of the time since the driver's last sample in which a kernel ran.
-        memory_used: Bytes in use, by any process.
-        memory_total: Bytes.
-        power: Watts.
-        temperature: Degrees Celsius.
-        received: PCIe, bytes a second to the GPU.
-        sent: PCIe, bytes a second from the GPU.
+    Utilization is the percentage of time since the driver's last sample in which a kernel ran; memory is in bytes, of
+    all processes; power in watts; temperature in degrees Celsius; PCIe traffic, received by the GPU and sent by it,
+    in bytes a second.
     """
 
     utilization: float
@@ -97,17 +92,13 @@ class Sample(JsonLine):
 class StepTimes(JsonLine):
     """Where the time of one training step went, in seconds.
 
+    `data` is waiting for the batch, `move` bringing it to the device, `record` the debugger, `logging` metrics and
+    Lightning's own work.
+
     Attributes:
         step: Optimizer steps of the run before it.
         epoch: From 1.
         at: When it ended, in seconds since 1970.
-        data: Waiting for the batch.
-        move: Moving the batch to the device.
-        forward: Logits and loss.
-        backward: Gradients.
-        record: The debugger.
-        optimizer: New weights.
-        logging: Metrics, and Lightning's own work.
     """
 
     step: int

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dogbreeds.report.opening import opening
 from dogbreeds.report.page import write_page
-from dogbreeds.report.run import Run, read_run
+from dogbreeds.report.run import read_run
 from dogbreeds.report.sections import Section
 from dogbreeds.report.sections.calibration import calibration
 from dogbreeds.report.sections.confusion import confusion
@@ -47,7 +47,7 @@ def build_report(run_dir: Path, *, live: bool = False) -> Path:
         tensors(run),
         system(run),
         timing(run),
-        _settings(run),
+        Section("settings", "Configuration", {"config": run.config_text, "facts": run.record.facts}),
     ]
     return write_page(
         run_dir / REPORT,
@@ -60,9 +60,3 @@ def build_report(run_dir: Path, *, live: bool = False) -> Path:
             "missing": [section for section in sections if section.missing],
         },
     )
-
-
-def _settings(run: Run) -> Section:
-    facts = run.record.facts
-    content = {"config": run.config_text, "versions": facts.versions, "machine": facts.machine}
-    return Section("settings", "Configuration", content)

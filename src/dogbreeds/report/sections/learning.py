@@ -11,6 +11,8 @@ from dogbreeds.report.formats import percent, short
 from dogbreeds.report.run import Run
 from dogbreeds.report.sections import Section
 
+# Epochs that each have a tick.
+_MAX_TICKS = 12
 _REFERENCES = {"loss": "reference/val_loss", "accuracy": "reference/val_accuracy"}
 
 
@@ -47,7 +49,7 @@ def per_epoch(history: Sequence[Mapping[str, float]], name: str, reference: floa
         data.append(_level(epochs, reference, hover))
         message += f", the exact linear reference has {shown(reference)}"
     y_axis = {"tickformat": ".0%", "rangemode": "normal"} if name == "accuracy" else {"rangemode": "tozero"}
-    layout = {"hovermode": "x unified", "xaxis": _whole(len(epochs)), "yaxis": y_axis}
+    layout = {"hovermode": "x unified", "xaxis": {"dtick": 1} if len(epochs) <= _MAX_TICKS else {}, "yaxis": y_axis}
     rows = [
         (f"{epoch:.0f}", shown(left), shown(right)) for epoch, left, right in zip(epochs, train, valid, strict=True)
     ]
@@ -91,8 +93,3 @@ def best_epoch(history: Sequence[Mapping[str, float]]) -> int:
 def _level(epochs: Sequence[float], value: float, hover: str) -> Trace:
     ends = [epochs[0], epochs[-1]] if len(epochs) > 1 else [epochs[0] - 0.5, epochs[0] + 0.5]
     return line(ends, [value, value], "exact linear, validation", WARM, dash="dash", width=1.5, hover=hover)
-
-
-def _whole(epochs: int) -> dict[str, float]:
-    """Returns ticks at whole epochs only."""
-    return {"dtick": 1} if epochs <= 12 else {}

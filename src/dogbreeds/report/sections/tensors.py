@@ -60,7 +60,10 @@ def sizes(kind: str, layers: Layers) -> Chart:
     message = f"At the end the mean size is largest in {largest} ({short(last[largest])})"
     message += f" and smallest in {smallest} ({short(last[smallest])})." if largest != smallest else "."
     pairs = {name: [(step, found.mean_absolute) for step, found in series] for name, series in layers.items()}
-    rows = [(name, *_cells(series[-1][1])) for name, series in layers.items()]
+    rows = []
+    for name, found in ((name, series[-1][1]) for name, series in layers.items()):
+        numbers = [f"{number:.3g}" for number in (found.mean_absolute, found.p5, found.p50, found.p95)]
+        rows.append((name, *numbers, percent(found.zeros), str(found.nan + found.infinite)))
     return chart(
         f"{kind}-sizes",
         f"Mean size of {_KINDS[kind]}, by layer",
@@ -119,8 +122,3 @@ def _by_layer(pairs: Mapping[str, Sequence[tuple[int, float]]], what: str) -> Fi
         data.append(line(*columns(positive), name, SERIES[place % len(SERIES)], width=1.5))
     axis = log_axis(value for series in pairs.values() for _, value in series)
     return figure(data, "step", what, {"yaxis": axis})
-
-
-def _cells(found: Statistics) -> tuple[str, ...]:
-    numbers = (found.mean_absolute, found.p5, found.p50, found.p95)
-    return (*(f"{number:.3g}" for number in numbers), percent(found.zeros), str(found.nan + found.infinite))
