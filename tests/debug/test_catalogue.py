@@ -13,7 +13,7 @@ from dogbreeds.debug.rules.verdict import ERROR, ISSUES, NO_ISSUES, NOT_APPLICAB
 from dogbreeds.errors import ConfigError
 from tests.conftest import Compose
 
-# The developer guide's list of built-in rules.
+# The developer guide's lists of built-in rules and profiler rules.
 DOCUMENTED = {
     "LossNotDecreasing": {"num_steps": 10, "diff_percent": 0.1, "increase_threshold_percent": 5},
     "Overfit": {"start_step": 0, "patience": 1, "ratio_threshold": 0.1},
@@ -27,7 +27,19 @@ DOCUMENTED = {
     "ClassImbalance": {"threshold_imbalance": 10, "threshold_misprediction": 0.7, "samples": 500},
     "Confusion": {"min_diag": 0.9, "max_off_diag": 0.1},
     "StalledTrainingRule": {"threshold": 1800},
+    "DeadRelu": {"threshold_inactivity": 1.0, "threshold_layer": 50.0},
+    "LowGPUUtilization": {"threshold_p95": 70, "threshold_p5": 10, "window": 500, "patience": 1000},
+    "CPUBottleneck": {"threshold": 50, "gpu_threshold": 10, "cpu_threshold": 90, "patience": 100},
+    "IOBottleneck": {"threshold": 50, "gpu_threshold": 70, "io_threshold": 50, "patience": 1000},
+    "GPUMemoryIncrease": {"increase": 10, "window": 500, "patience": 100},
+    "BatchSize": dict.fromkeys(("cpu_threshold_p95", "gpu_threshold_p95", "gpu_memory_threshold_p95"), 70)
+    | {"window": 500, "patience": 100},
+    "LoadBalancing": {"threshold": 0.5, "patience": 10},
+    "MaxInitializationTime": {"threshold": 20},
+    "StepOutlier": {"stddev": 5, "n_outliers": 10, "mode": None},
+    "OverallSystemUsage": {},
 }
+OUR_OWN = {"DataWaits", "HeadBelowReference", "SplitLeakage", "ClassNeverPredicted", "SearchedRangeEdge"}
 FLAT = Record([Row(TRAIN, step, 1, float(step), {"loss": 1.0}) for step in range(20)])
 
 
@@ -46,7 +58,7 @@ def test_the_defaults_are_the_documented_ones() -> None:
 
 def test_the_preset_names_every_rule(config: Compose) -> None:
     preset = config().debugger.rules
-    assert set(preset) == set(RULES)
+    assert set(preset) == set(RULES) == {*DOCUMENTED, *OUR_OWN}
     assert rule_problems(preset) == []
 
 
@@ -57,15 +69,29 @@ def test_parameters_of_the_config_replace_them() -> None:
 
 
 def test_what_is_not_in_the_catalogue_is_said_with_what_is() -> None:
-    first, second, third, fourth = rule_problems(
-        {"Overfitt": {}, "LossNotDecreasing": {"steps": 3, "num_steps": "many"}, "Overfit": True, "AllZero": None}
+    first, second, third, *others = rule_problems(
+        {
+            "Overfitt": {},
+            "LossNotDecreasing": {"steps": 3},
+            "Overtraining": {"delta": "many"},
+            "Overfit": True,
+            "Confusion": [0.3],
+            "AllZero": None,
+        }
     )
     assert first.startswith("debugger.rules.Overfitt: there is no such rule. Did you mean Overfit?")
     assert "StalledTrainingRule" in first
     assert second.startswith("debugger.rules.LossNotDecreasing.steps: there is no such parameter.")
     assert "num_steps, diff_percent" in second
-    assert third == "debugger.rules.LossNotDecreasing.num_steps=many: must be like 10."
-    assert fourth.startswith("debugger.rules.Overfit=True: must be its parameters")
+    assert third == ("debugger.rules.Overtraining.delta: Value 'many' of type 'str' could not be converted to Float.")
+    places = ["debugger.rules.Overfit=True", "debugger.rules.Confusion=[0.3]"]
+    assert others == [f"{place}: must be its parameters, {{}} for the defaults, or null." for place in places]
+
+
+@pytest.mark.parametrize("value", [2.5, True, "2.5", None])
+def test_a_number_of_steps_is_a_whole_number(value: object) -> None:
+    (problem,) = rule_problems({"LossNotDecreasing": {"num_steps": value}})
+    assert problem.startswith("debugger.rules.LossNotDecreasing.num_steps: ")
 
 
 def test_a_config_with_wrong_rules_is_refused(config: Compose) -> None:

@@ -15,7 +15,7 @@ def known(counts: dict[str, int], confusion: list[list[int]]) -> Record:
     return Record([Row(TRAIN, 7, 1, 0.0)], Facts(counts), {"val/confusion": confusion})
 
 
-def test_even_classes_that_are_answered_rightly_are_fine() -> None:
+def test_even_classes_that_are_classified_correctly_are_fine() -> None:
     assert ClassImbalance().judge(known(EVEN, GOOD)).status == NO_ISSUES
     assert Confusion().judge(known(EVEN, GOOD)).status == NO_ISSUES
 
@@ -34,16 +34,16 @@ def test_one_class_with_many_more_photos() -> None:
     assert ClassImbalance(threshold_imbalance=21).judge(known({**EVEN, "husky": 6000}, [])).status == NO_ISSUES
 
 
-def test_one_class_that_is_answered_wrongly() -> None:
+def test_one_class_that_is_misclassified() -> None:
     found = ClassImbalance().judge(known(EVEN, [[5, 15, 0], [0, 20, 0], [0, 0, 20]]))
-    assert "75% of the validation photos of beagle are answered wrongly" in found.message
+    assert "75% of the validation photos of beagle are misclassified" in found.message
     assert ClassImbalance().judge(known(EVEN, [[6, 14, 0], [0, 20, 0], [0, 0, 0]])).status == NO_ISSUES
 
 
 def test_the_worst_confusion_comes_first() -> None:
     found = Confusion().judge(known(EVEN, [[17, 3, 0], [0, 20, 0], [10, 2, 8]]))
     assert found.status == ISSUES
-    assert found.message == "40% of boxer are answered rightly"
+    assert found.message == "40% of boxer are classified correctly"
     assert len(found.steps) == 4
     assert (
         Confusion(min_diag=0.4, max_off_diag=0.5).judge(known(EVEN, [[17, 3, 0], [0, 20, 0], [10, 2, 8]])).status
@@ -62,7 +62,7 @@ def test_a_run_that_stalled() -> None:
     assert StalledTrainingRule().judge(Record()).status == NOT_APPLICABLE
 
 
-def test_a_run_that_was_continued_later_did_not_stall() -> None:
+def test_a_run_that_was_resumed_later_did_not_stall() -> None:
     rows = [Row(TRAIN, step, 1, at) for step, at in ((0, 0.0), (1, 5.0), (2, 9000.0))]
     continued = Measurements(phases=[Phase(START_UP, 0.0, 1.0), Phase(START_UP, 8990.0, 8999.0)])
     assert StalledTrainingRule().judge(Record(rows)).status == ISSUES

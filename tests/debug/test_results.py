@@ -19,14 +19,16 @@ def test_a_head_below_the_reference_by_more_than_chance() -> None:
     assert HeadBelowReference().judge(scored(0.721)).status == NO_ISSUES
     found = HeadBelowReference().judge(scored(0.719))
     assert found.status == ISSUES
-    assert found.message == "the head reaches 0.719 on validation photos, the exact linear solution 0.800"
+    assert found.message == (
+        "the trained head classifies 71.9% of the validation photos correctly, the exact linear solution 80.0%"
+    )
     assert HeadBelowReference(standard_errors=3).judge(scored(0.719)).status == NO_ISSUES
     assert HeadBelowReference().judge(Record(facts=scored(0).facts)).status == NOT_APPLICABLE
 
 
 def test_photos_in_two_splits() -> None:
     found = SplitLeakage().judge(Record(facts=Facts(COUNTS, {"train": 180}, in_several_splits=3)))
-    assert (found.status, found.message) == (ISSUES, "3 photos stand in more than one split")
+    assert (found.status, found.message) == (ISSUES, "3 photos appear in more than one split")
     assert SplitLeakage().judge(Record(facts=Facts(COUNTS, {"train": 180}))).status == NO_ISSUES
     assert SplitLeakage().judge(Record()).status == NOT_APPLICABLE
 
@@ -36,7 +38,7 @@ def test_a_breed_that_is_never_the_answer() -> None:
         return Record(facts=Facts(COUNTS), metrics={"val/confusion": confusion})
 
     found = ClassNeverPredicted().judge(answered([[20, 0], [19, 0]]))
-    assert found.message == "poodle is never the answer, although 19 photos show it"
+    assert found.message == "poodle is never predicted, although 19 photos show it"
     assert ClassNeverPredicted().judge(answered([[20, 0], [4, 0]])).status == NO_ISSUES
     assert ClassNeverPredicted().judge(answered([[20, 1], [19, 0]])).status == NO_ISSUES
     assert ClassNeverPredicted().judge(Record()).status == NOT_APPLICABLE

@@ -9,7 +9,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +19,7 @@ import psutil
 import pytest
 
 from dogbreeds.debug.measurements import Gpu, Sample
-from dogbreeds.debug.system import SystemSampler, machine, sampler, statistics_of
+from dogbreeds.debug.system import SystemSampler, machine, sampler, usage_percentiles
 from dogbreeds.debug.system.gpus import Gpus, visible
 from dogbreeds.debug.system.machine import Machine, ProcessTree
 from dogbreeds.run_directory import SYSTEM
@@ -43,13 +44,17 @@ def compute(seconds: float) -> None:
 
 
 def test_a_thread_that_computes_shows(tmp_path: Path) -> None:
-    with SystemSampler(tmp_path / SYSTEM, 0.2):
+    with SystemSampler(tmp_path / SYSTEM, 0.2) as watched:
+        deadline = time.monotonic() + 60
+        while not watched.samples and time.monotonic() < deadline:
+            time.sleep(0.01)
         worker = threading.Thread(target=compute, args=(0.6,))
         worker.start()
         worker.join()
     samples = samples_in(tmp_path / SYSTEM)
-    assert max(sample.own_cpu for sample in samples) > 10
-    assert max(sample.cpu for sample in samples) > 5
+    used = sum(after.own_cpu / 100 * (after.at - before.at) for before, after in pairwise(samples))
+    assert used > 0.5
+    assert max(sample.cpu for sample in samples) > 0
     assert all(len(sample.cores) == psutil.cpu_count() for sample in samples)
     assert all(0 < sample.memory <= 100 and sample.memory_used > sample.own_memory > 2**20 for sample in samples)
     assert [sample.at for sample in samples] == sorted(sample.at for sample in samples)
@@ -97,22 +102,22 @@ def test_a_last_sample_is_taken_unless_the_one_before_was_just_now(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for shortest, expected in ((0.0, 1), (1000.0, 0)):
-        monkeypatch.setattr(sampler, "_SHORTEST_INTERVAL", shortest)
+        monkeypatch.setattr(sampler, "_MIN_SECONDS", shortest)
         path = tmp_path / str(expected) / SYSTEM
         with SystemSampler(path, 60.0):
             pass
         assert len(samples_in(path)) == expected
 
 
-def test_a_continued_run_appends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sampler, "_SHORTEST_INTERVAL", 0.0)
+def test_a_resumed_run_appends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sampler, "_MIN_SECONDS", 0.0)
     for _ in range(2):
         with SystemSampler(tmp_path / SYSTEM, 60.0):
             pass
     assert len(samples_in(tmp_path / SYSTEM)) == 2
 
 
-def test_what_fails_is_told_once_and_the_run_goes_on(
+def test_a_failure_is_logged_once_and_the_run_continues(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     failed = threading.Event()
@@ -140,7 +145,7 @@ def test_a_file_that_cannot_be_written_does_not_stop_the_run(
     (tmp_path / "profiler").write_text("a file where the directory would be")
     with SystemSampler(tmp_path / SYSTEM, 0.01):
         done = True
-    assert done and "not measured" in caplog.text
+    assert done and "no longer sampled" in caplog.text
 
 
 @contextmanager
@@ -264,13 +269,13 @@ class Nvml:
         self._told("shutdown", 0, None)
 
     def nvmlDeviceGetCount(self) -> int:
-        return len(UUIDS)
+        return int(self._told("count", 0, len(UUIDS)))
 
     def nvmlDeviceGetHandleByIndex(self, number: int) -> int:
-        return number
+        return int(self._told("handle", number, number))
 
     def nvmlDeviceGetUUID(self, handle: int) -> str:
-        return UUIDS[handle]
+        return str(self._told("uuid", handle, UUIDS[handle]))
 
     def nvmlDeviceGetUtilizationRates(self, handle: int) -> Any:
         return self._told("utilization", handle, SimpleNamespace(gpu=10 * handle, memory=5))
@@ -314,16 +319,36 @@ def test_one_throughput_is_read_at_a_time(nvml: Nvml) -> None:
     assert (second[0].received, second[0].sent, second[1].received) == (300_000, 7_000, None)
 
 
-def test_what_a_gpu_does_not_tell_is_none(nvml: Nvml) -> None:
+def test_what_a_gpu_does_not_report_is_none(nvml: Nvml) -> None:
     nvml.broken = {("power", 0), ("temperature", 1), ("throughput", 0)}
     found = Gpus().read()
     assert (found[0].power, found[0].received, found[1].temperature) == (None, None, None)
     assert (found[1].power, found[0].temperature) == (65.5, 40)
 
 
-def test_gpus_without_utilization_or_memory_are_left_out(nvml: Nvml) -> None:
-    nvml.broken = {("utilization", 0), ("memory", 2)}
-    assert [gpu.utilization for gpu in Gpus().read()] == [10]
+@pytest.mark.parametrize(
+    ("broken", "measured"),
+    [
+        ({("utilization", 0), ("memory", 2)}, [10]),
+        ({("handle", 0)}, [10, 20]),
+        ({("uuid", 1)}, [0, 20]),
+        ({("count", 0)}, []),
+        ({("shutdown", 0)}, [0, 10, 20]),
+    ],
+    ids=str,
+)
+def test_an_error_of_one_gpu_ends_neither_the_others_nor_the_processor(
+    broken: set[tuple[str, int]], measured: list[int], nvml: Nvml
+) -> None:
+    nvml.broken = broken
+    with closing(Gpus()) as gpus:
+        assert [gpu.utilization for gpu in Machine(gpus).sample().gpus] == measured
+
+
+def test_a_gpu_that_fails_keeps_its_position(nvml: Nvml, monkeypatch: pytest.MonkeyPatch) -> None:
+    nvml.broken = {("handle", 0)}
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,2")
+    assert [gpu.utilization for gpu in Gpus().read()] == [20]
 
 
 def test_a_gpu_that_fails_later_ends_the_gpus_alone(
@@ -364,14 +389,9 @@ def test_cuda_visible_devices(setting: str | None, expected: list[int]) -> None:
     assert visible(UUIDS, setting) == expected
 
 
-def test_the_setting_of_this_process_counts(nvml: Nvml, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2")
-    assert [gpu.utilization for gpu in Gpus().read()] == [20]
-
-
-def test_statistics_are_percentiles_with_units() -> None:
+def test_usage_has_percentiles_with_units() -> None:
     samples = [a_sample(cpu=float(percent), read=1e6 * percent, own_memory=3 * 10**9) for percent in range(101)]
-    found = {one.name: one for one in statistics_of(samples)}
+    found = {one.name: one for one in usage_percentiles(samples)}
     assert list(found) == [
         "CPU",
         "I/O wait",
@@ -387,12 +407,12 @@ def test_statistics_are_percentiles_with_units() -> None:
     assert (cpu.maximum, cpu.p99, cpu.p95, cpu.p50, cpu.minimum) == pytest.approx((100, 99, 95, 50, 0))
     assert (found["disk read"].p95, found["disk read"].unit) == (pytest.approx(95), "MB/s")
     assert (found["own memory"].p50, found["own memory"].unit) == (pytest.approx(3), "GB")
-    assert statistics_of([]) == []
+    assert usage_percentiles([]) == []
 
 
-def test_statistics_of_gpus_leave_out_what_was_not_told() -> None:
+def test_percentiles_of_gpus_leave_out_what_was_not_reported() -> None:
     first, second = Gpu(50.0, 4, 16, power=100.0), Gpu(70.0, 8, 16, temperature=60.0)
-    found = {one.name: one for one in statistics_of([a_sample(gpus=(first, second)), a_sample(gpus=(first,))])}
+    found = {one.name: one for one in usage_percentiles([a_sample(gpus=(first, second)), a_sample(gpus=(first,))])}
     told = [name for name in found if name.startswith("GPU")]
     assert told == [
         "GPU 0 utilization",

@@ -63,24 +63,28 @@ def test_a_healthy_run_trips_none(rule: Rule) -> None:
 @pytest.mark.parametrize(
     ("rule", "changed", "said"),
     [
-        (PoorWeightInitialization(), {"weight/b.weight": 4 * SPREAD}, "b.weight vary 16 times as much as those of a"),
+        (
+            PoorWeightInitialization(),
+            {"weight/b.weight": 4 * SPREAD},
+            "the variance of b.weight is 16 times that of a.weight",
+        ),
         (
             PoorWeightInitialization(),
             {"gradient/a.weight": torch.full((9,), 0.5)},
-            "all gradients of a.weight are the",
+            "all values of the gradient of a.weight are 0.5",
         ),
         (VanishingGradient(), {"gradient/a.weight": SPREAD * 1e-8}, "the mean size of gradient a.weight is 5.05e-09"),
         (
             ExplodingTensor(),
             {"weight/a.weight": torch.tensor([1.0, math.inf, math.nan])},
-            "2 values of weight a.weight",
+            "weight a.weight has 2 NaN or infinite values",
         ),
-        (ExplodingTensor(), {"activation/relu": torch.tensor([math.nan])}, "1 values of activation relu"),
+        (ExplodingTensor(), {"activation/relu": torch.tensor([math.nan])}, "activation relu has 1 NaN"),
         (UnchangedTensor(), {"update/a.weight": 0 * SPREAD}, "a.weight has not changed for 3 recorded steps"),
-        (WeightUpdateRatio(), {"update/a.weight": 20 * SPREAD}, "updates of a.weight are 20 times the size"),
-        (WeightUpdateRatio(), {"update/a.weight": SPREAD * 1e-9}, "1e-09 times the size"),
-        (AllZero(), {"gradient/a.weight": 0 * SPREAD}, "100% of gradient a.weight are zero"),
-        (AllZero(threshold=40.0), {}, "50% of activation relu are zero"),
+        (WeightUpdateRatio(), {"update/a.weight": 20 * SPREAD}, "updates of a.weight are 20 times its values"),
+        (WeightUpdateRatio(), {"update/a.weight": SPREAD * 1e-9}, "1e-09 times its values"),
+        (AllZero(), {"gradient/a.weight": 0 * SPREAD}, "100% of gradient a.weight is zero"),
+        (AllZero(threshold=40.0), {}, "50% of activation relu is zero"),
     ],
 )
 def test_what_each_rule_is_there_for(rule: Rule, changed: dict[str, Tensor], said: str) -> None:
@@ -111,6 +115,16 @@ def test_a_head_that_starts_at_zero_is_no_poor_start() -> None:
         assert rule.judge(record({**biases, "update/head.weight": SPREAD / 100})).status == NO_ISSUES
 
 
+def test_the_first_gradient_of_a_bias_may_be_zero_and_no_other() -> None:
+    """Of a batch with equally many photos of each class, it is exactly zero."""
+    first = {**HEALTHY, "gradient/head.bias": [0 * SPREAD] + [SPREAD] * 9}
+    assert AllZero().judge(record(first)).status == NO_ISSUES
+    second = {**HEALTHY, "gradient/head.bias": [SPREAD, 0 * SPREAD] + [SPREAD] * 8}
+    assert AllZero().judge(record(second)).steps == (1,)
+    weights = {**HEALTHY, "gradient/head.weight": [0 * SPREAD] + [SPREAD] * 9}
+    assert AllZero().judge(record(weights)).steps == (0,)
+
+
 def test_infinities_may_be_left_to_others() -> None:
     changed = {**HEALTHY, "gradient/a.weight": torch.tensor([math.inf, 1.0])}
     assert ExplodingTensor().judge(record(changed)).status == ISSUES
@@ -134,7 +148,7 @@ def test_a_first_loss_far_above_guessing_is_a_poor_start() -> None:
     rows = [Row(TRAIN, 0, 1, 0.0, {"loss": 23.1}, {"weight/a.weight": describe(SPREAD)})]
     ten = Record(rows, Facts({str(number): 1 for number in range(10)}))
     found = PoorWeightInitialization(first_loss=3.0).judge(ten)
-    assert found.message == "the first loss is 23.1, and 2.30 is that of guessing"
+    assert found.message == "the first loss is 23.1; guessing has 2.30"
     assert PoorWeightInitialization(first_loss=11.0).judge(ten).status == NO_ISSUES
     assert PoorWeightInitialization().judge(ten).status == NO_ISSUES
 

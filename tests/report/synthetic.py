@@ -146,7 +146,12 @@ class Drawn:
     def rules(self) -> None:
         entries = [
             rule("AllZero", "NoIssuesFound"),
-            rule("Confusion", "IssuesFound", f"64% of {self.folders[0]} are answered rightly", "Look at the photos."),
+            rule(
+                "Confusion",
+                "IssuesFound",
+                f"64% of {self.folders[0]} are classified correctly",
+                "Look at the photos.",
+            ),
             rule("ExplodingTensor", "Error", "KeyError: 'loss'"),
             rule("Overfit", "IssuesFound", "at step 12 the validation loss is above", "Try fewer epochs."),
             rule("StalledTrainingRule", "NotApplicable", "no step yet"),

@@ -9,6 +9,7 @@ import pytest
 
 from dogbreeds.errors import UserError
 from dogbreeds.report.comparison import (
+    breeds,
     build_comparison,
     flat,
     metrics,
@@ -38,10 +39,9 @@ def test_runs_stand_side_by_side(pair: list[Path], tmp_path: Path) -> None:
     target = tmp_path / "compare.html"
     assert build_comparison(pair, target) == target
     text = target.read_text().replace(plotly_script(), "")
-    assert "second is ahead: 90.0% of the test photos, 10.0 points more than first." in text
+    assert "second is best: 90.0% of the test photos classified correctly, 10.0 points more than first." in text
     found = re.findall(r'<section id="([a-z]+)"', text)
-    assert found == ["verdict", "metrics", "settings", "curves", "rules", "time"]
-    assert "Breed 3 spaniel differs the most, by 50 points" in text
+    assert found == ["verdict", "metrics", "settings", "breeds", "rules", "time"]
     assert not re.search(r"https?:|@import|url\(", text)
 
 
@@ -50,6 +50,19 @@ def test_the_best_of_each_score_is_marked(pair: list[Path]) -> None:
     assert (found["Test accuracy"].cells, found["Test accuracy"].best) == (("80.0%", "90.0%"), {1})
     assert found["Test loss"].best == {0}
     assert found["Test macro F1"].best == frozenset()
+
+
+def test_breeds_that_differ_most_come_first(pair: list[Path], tmp_path: Path) -> None:
+    runs = [read_run(path) for path in pair]
+    found = breeds(runs)
+    assert [(line.name, line.cells, line.best) for line in found] == [
+        ("Breed 3 spaniel", ("50.0%", "100.0%"), {1}),
+        ("Breed 1 terrier", ("100.0%", "90.0%"), {0}),
+    ]
+    started = Drawn(tmp_path / "started").config()
+    assert breeds([*runs, read_run(started)])[0].cells == ("50.0%", "100.0%", "-")
+    other = Drawn(tmp_path / "other", classes=4).everything()
+    assert breeds([*runs, read_run(other)]) == []
 
 
 def test_only_settings_that_differ_are_shown(pair: list[Path]) -> None:
@@ -72,8 +85,8 @@ def test_a_run_that_did_not_finish_is_compared_as_far_as_it_came(pair: list[Path
     third.config()
     runs = [read_run(path) for path in (*pair, third.directory)]
     assert metrics(runs)[0].cells[2] == "-"
-    assert "second is ahead" in verdict(runs, ["first", "second", "third"])
-    assert verdict(runs[1:], ["second", "third"]).startswith("1 of 2 runs came to their end")
+    assert "second is best" in verdict(runs, ["first", "second", "third"])
+    assert verdict(runs[1:], ["second", "third"]).startswith("1 of 2 runs finished")
     assert build_comparison([*pair, third.directory], tmp_path / "compare.html").is_file()
 
 
@@ -92,7 +105,7 @@ def test_runs_on_different_photos_are_told_so(pair: list[Path], tmp_path: Path) 
 
 def test_what_is_no_run_is_named(pair: list[Path], tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match=rf"{tmp_path}/empty: no config\.yaml"):
+    with pytest.raises(UserError, match=rf"{tmp_path}/empty has no config\.yaml"):
         build_comparison([pair[0], tmp_path / "empty"], tmp_path / "compare.html")
     with pytest.raises(UserError, match="two or more"):
         build_comparison(pair[:1], tmp_path / "compare.html")

@@ -84,7 +84,7 @@ def test_every_chart_has_words_and_valid_figures(drawn: Drawn) -> None:
 def test_a_run_without_anything_but_its_config(drawn: Drawn) -> None:
     text = page(drawn.config())
     assert sections(text) == ["settings", "missing"]
-    assert "did not finish: what there is up to" in text
+    assert "did not finish; last written" in text
     assert "python train.py data.dir=nowhere/dog_breeds model=resnet50" in text
 
 
@@ -117,19 +117,19 @@ def test_each_file_may_be_missing(missing: str, drawn: Drawn) -> None:
     assert "finished" in page(drawn.directory)
 
 
-def test_a_run_that_goes_on_says_how_far_it_is_and_loads_itself_again(drawn: Drawn) -> None:
+def test_the_page_of_an_unfinished_run_says_how_far_it_is_and_reloads(drawn: Drawn) -> None:
     drawn.config()
     drawn.history()
     drawn.predictions()
     text = page(drawn.directory, live=True)
     assert re.search(r"running, epoch 4 of 10, as of \d\d:\d\d<", text)
     assert '<meta http-equiv="refresh"' in text
-    assert "So far 87.5% of the validation photos are answered rightly" in text
+    assert "So far 87.5% of the validation photos classified correctly" in text
     assert "photos" not in sections(text)
     assert 'http-equiv="refresh" content' not in page(drawn.directory)
 
 
-def test_a_run_that_can_be_continued_is_told_so(drawn: Drawn) -> None:
+def test_a_run_that_can_be_resumed_says_how(drawn: Drawn) -> None:
     drawn.config()
     (drawn.directory / "checkpoints").mkdir()
     (drawn.directory / "checkpoints/last.ckpt").touch()
@@ -137,7 +137,7 @@ def test_a_run_that_can_be_continued_is_told_so(drawn: Drawn) -> None:
 
 
 def test_a_directory_that_is_no_run_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=rf"{tmp_path}: no config\.yaml"):
+    with pytest.raises(UserError, match=rf"{tmp_path} has no config\.yaml"):
         build_report(tmp_path)
 
 
@@ -165,8 +165,8 @@ def test_fired_rules_come_first_and_open_and_name_breeds_as_people_do(drawn: Dra
         ("", "AllZero"),
         ("", "StalledTrainingRule"),
     ]
-    assert "64% of Breed 1 terrier are answered rightly" in text
-    assert "001.Breed_1_terrier are answered" not in text
+    assert "64% of Breed 1 terrier are classified correctly" in text
+    assert "001.Breed_1_terrier are classified" not in text
     # The advice of the worst one, and what it comes to.
     assert "Try fewer epochs." in text
     assert "data.views=4</code>" in text
@@ -175,7 +175,7 @@ def test_fired_rules_come_first_and_open_and_name_breeds_as_people_do(drawn: Dra
 def test_the_machine_has_a_gpu_or_has_none(drawn: Drawn) -> None:
     drawn.config()
     drawn.measurements()
-    assert "no GPU on this machine" in page(drawn.directory)
+    assert "This machine has no GPU" in page(drawn.directory)
     drawn.measurements(gpus=2)
     text = page(drawn.directory)
     assert "no GPU" not in text
@@ -187,7 +187,7 @@ def test_photos_are_shown_upright_small_and_with_words(drawn: Drawn, tmp_path: P
     drawn.everything()
     drawn.config(data={"dir": str(tmp_path / "photos")})
     text = page(drawn.directory)
-    assert "None of these photos was there in" in words(text)
+    assert "None of these photos could be read from" in words(text)
     assert "nophoto" not in text.partition("</style>")[2]
     for line in (drawn.directory / "predictions.csv").read_text().splitlines()[1:]:
         path = tmp_path / "photos" / line.split(",")[1]
@@ -197,9 +197,25 @@ def test_photos_are_shown_upright_small_and_with_words(drawn: Drawn, tmp_path: P
     images = re.findall(r'<img src="data:image/webp;base64,[^"]+" alt="([^"]+)"', text)
     assert images
     assert all(
-        re.fullmatch(r"Photo of Breed \d \w+, (rightly )?answered as Breed \d \w+ with \d+%", alt) for alt in images
+        re.fullmatch(r"Photo of Breed \d \w+, (correctly )?classified as Breed \d \w+ with \d+%", alt)
+        for alt in images
     )
-    assert "was there in" not in words(text)
+    assert "be read from" not in words(text)
+
+
+@pytest.mark.parametrize("elsewhere", ["../secret.png", "{folder}/secret.png"], ids=["up", "absolute"])
+def test_a_photo_outside_the_photos_stays_out_of_the_page(elsewhere: str, drawn: Drawn, tmp_path: Path) -> None:
+    """The run directory may be somebody else's, and its page be sent on."""
+    drawn.everything()
+    drawn.config(data={"dir": str(tmp_path / "photos")})
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (300, 200), "teal").save(tmp_path / "secret.png")
+    table = drawn.directory / "predictions.csv"
+    named = re.sub(r"(?m)^test,[^,]+", f"test,{elsewhere.format(folder=tmp_path)}", table.read_text())
+    table.write_text(named)
+    text = page(drawn.directory)
+    assert "secret.png" in text
+    assert "<img" not in text
 
 
 def test_a_large_run_stays_small(tmp_path: Path) -> None:

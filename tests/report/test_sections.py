@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from dogbreeds.debug.measurements import Measurements, Phase, Sample, StepTimes
+from dogbreeds.report.build import build_report
 from dogbreeds.report.chart import chart, columns, figure, line, log_axis, thinned
 from dogbreeds.report.formats import counted, duration, short
 from dogbreeds.report.opening import Opening, opening
@@ -22,8 +23,8 @@ from dogbreeds.report.sections.numbers import interval
 from dogbreeds.report.sections.photos import least_sure, most_wrong
 from dogbreeds.report.sections.rules import steps, worst
 from dogbreeds.report.sections.timeline import Timeline, outermost
-from dogbreeds.report.sections.timing import outliers, phase_chart, spreads
-from tests.report.synthetic import Drawn
+from dogbreeds.report.sections.timing import durations, outliers, phase_chart
+from tests.report.synthetic import Drawn, rule
 
 
 def sample(at: float, cpu: float) -> Sample:
@@ -151,11 +152,18 @@ def test_a_slow_step_is_told_with_what_was_slow() -> None:
     slow = StepTimes(50, 2, 50.0, data=0.5, forward=0.010)
     ((step, part, more),) = outliers([*ordinary, slow])
     assert (step, part, round(more, 3)) == (slow, "waiting for data", 0.5)
-    whole, *parts = spreads([*ordinary, slow])
+    (whole, _), *parts = durations([*ordinary, slow])
     assert whole.maximum == pytest.approx(0.51)
-    assert [row.name for row in parts] == ["waiting for data", "forward"]
-    assert sum(row.share for row in parts) == pytest.approx(1)
-    assert outliers([]) == spreads([]) == []
+    assert [row.name for row, _ in parts] == ["waiting for data", "forward"]
+    assert sum(share for _, share in parts) == pytest.approx(1)
+    assert outliers([]) == durations([]) == []
+
+
+def test_a_step_is_an_outlier_where_the_rule_says_so(tmp_path: Path) -> None:
+    """Four standard deviations above the mean, of 17 steps, are none."""
+    steps_ = [StepTimes(n, 1, float(n), forward=0.010) for n in range(16)]
+    assert outliers([*steps_, StepTimes(16, 1, 16.0, forward=0.5)]) == []
+    assert "more than 5 standard deviations" in build_report(Drawn(tmp_path).everything()).read_text()
 
 
 def test_what_makes_other_findings_follow_is_worst() -> None:
@@ -174,17 +182,17 @@ def opened(drawn: Drawn, **metrics: object) -> Opening:
 @pytest.mark.parametrize(
     ("metrics", "verdict", "advice", "command"),
     [
-        ({}, "no clear difference from the exact linear reference", "Ask it", "predict.py model="),
+        ({}, "not clearly different from the exact linear reference", "Classify", "predict.py package="),
         (
             {"test/accuracy": 0.4, "val/accuracy": 0.2},
             "the exact linear reference reaches 80.0%",
             "Search",
             "hpo=bayes",
         ),
-        ({"reference/test_accuracy": 0.1}, "clearly more than", "Ask it", "predict.py"),
-        ({"test/accuracy": 0.34}, "hardly more than by chance", "Ask it", "predict.py"),
+        ({"reference/test_accuracy": 0.1}, "(2x chance), clearly above", "Classify", "predict.py"),
+        ({"test/accuracy": 0.34}, "(hardly above chance)", "Classify", "predict.py"),
         ({"debug": True}, "", "Run it on all photos.", "train.py data.dir"),
-        ({"in_several_splits": 2}, "", "Leave each photo in one split", "train.py data.dir"),
+        ({"in_several_splits": 2}, "", "Keep each photo in one split", "train.py data.dir"),
         (
             {"pretrained": False},
             "",
@@ -203,6 +211,29 @@ def test_the_first_lines_say_how_good_and_what_next(
     assert command in said.commands[0]
     bad = {"debug", "in_several_splits", "pretrained", "val/accuracy"} & set(metrics)
     assert len(said.problems) == len(bad)
+
+
+@pytest.mark.parametrize(
+    ("status", "said"), [("IssuesFound", 1), ("NoIssuesFound", 0), ("NotApplicable", 1), ("", 1)]
+)
+def test_a_head_below_the_reference_is_said_once_and_by_the_rule(status: str, said: int, tmp_path: Path) -> None:
+    """Where the rule judged, by its own threshold, the page says the same; else it compares the numbers itself."""
+    drawn = Drawn(tmp_path)
+    entries = [rule("HeadBelowReference", status, "the head is below", "Search.")] if status else []
+    (drawn.directory / "rules.json").write_text(json.dumps({"rules": entries}))
+    found = opened(drawn, **{"test/accuracy": 0.5, "val/accuracy": 0.2})
+    assert [problem.title for problem in found.problems] == ["The trained head is not at its optimum."] * said
+    assert found.commands[0].startswith("python train.py -m hpo=bayes" if said else "python scripts/predict.py")
+
+
+def test_photos_in_several_splits_are_said_once(tmp_path: Path) -> None:
+    drawn = Drawn(tmp_path)
+    entries = [rule("SplitLeakage", "IssuesFound", "1 photo appears in more than one split", "Remove it.")]
+    (drawn.directory / "rules.json").write_text(json.dumps({"rules": entries}))
+    found = opened(drawn, in_several_splits=1, **{"val/accuracy": 0.8})
+    assert [(one.title, one.text) for one in found.problems] == [
+        ("1 photo appears in more than one split.", "The scores are inflated.")
+    ]
 
 
 @pytest.mark.parametrize(

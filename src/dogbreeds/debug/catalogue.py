@@ -1,82 +1,39 @@
-"""All rules by the service's names, and what they say of a record."""
+"""All rules by their names, those of SageMaker Debugger where it has the rule, and what they say of a record."""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+
+from omegaconf import OmegaConf
+from omegaconf.errors import ConfigKeyError, ValidationError
 
 from dogbreeds.debug.record import Record
-from dogbreeds.debug.rules.classes import ClassImbalance, Confusion, StalledTrainingRule
-from dogbreeds.debug.rules.hardware import (
-    BatchSize,
-    CPUBottleneck,
-    GPUMemoryIncrease,
-    IOBottleneck,
-    LoadBalancing,
-    LowGPUUtilization,
-    OverallSystemUsage,
-)
-from dogbreeds.debug.rules.losses import LossNotDecreasing, Overfit, Overtraining
-from dogbreeds.debug.rules.results import ClassNeverPredicted, HeadBelowReference, SearchedRangeEdge, SplitLeakage
-from dogbreeds.debug.rules.steps import DataWaits, MaxInitializationTime, StepOutlier
-from dogbreeds.debug.rules.tensors import (
-    AllZero,
-    DeadRelu,
-    ExplodingTensor,
-    PoorWeightInitialization,
-    UnchangedTensor,
-    VanishingGradient,
-    WeightUpdateRatio,
-)
+from dogbreeds.debug.rules import classes, hardware, losses, results, steps, tensors
 from dogbreeds.debug.rules.verdict import ERROR, ISSUES, Rule, Verdict
-from dogbreeds.errors import did_you_mean
+from dogbreeds.errors import ConfigError, did_you_mean
 from dogbreeds.files import write_text
 from dogbreeds.run_directory import RULES as RULES_FILE
 from dogbreeds.schema import DebuggerConfig
 
 log = logging.getLogger(__name__)
 
+#: Each dataclass with a method `judge` in the modules of debug/rules is a rule.
 RULES: dict[str, type[Any]] = {
-    kind.__name__: kind
-    for kind in (
-        LossNotDecreasing,
-        Overfit,
-        Overtraining,
-        PoorWeightInitialization,
-        VanishingGradient,
-        ExplodingTensor,
-        DeadRelu,
-        UnchangedTensor,
-        WeightUpdateRatio,
-        AllZero,
-        ClassImbalance,
-        Confusion,
-        StalledTrainingRule,
-        LowGPUUtilization,
-        CPUBottleneck,
-        IOBottleneck,
-        GPUMemoryIncrease,
-        BatchSize,
-        LoadBalancing,
-        MaxInitializationTime,
-        StepOutlier,
-        OverallSystemUsage,
-        DataWaits,
-        HeadBelowReference,
-        SplitLeakage,
-        ClassNeverPredicted,
-        SearchedRangeEdge,
-    )
+    name: kind
+    for module in (losses, tensors, classes, hardware, steps, results)
+    for name, kind in vars(module).items()
+    if isinstance(kind, type) and is_dataclass(kind) and hasattr(kind, "judge")
 }
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """A rule's name with what it says."""
+    """What a rule says."""
 
     name: str
     rule: Rule
@@ -97,52 +54,55 @@ class Judgement:
         }
 
 
-def rule_problems(configured: Mapping[str, Any]) -> list[str]:
-    """Returns what is wrong with the rules of conf/debugger, a line for each: names that do not exist."""
-    problems = []
-    for name, parameters in configured.items():
-        place = f"debugger.rules.{name}"
-        if name not in RULES:
-            problems.append(_unknown(place, name, list(RULES), "rule"))
-        elif not isinstance(parameters, Mapping | None):
-            problems.append(f"{place}={parameters}: must be its parameters, {{}} for the documented ones, or null.")
-        else:
-            known = {field.name: field.default for field in fields(RULES[name])}
-            for other, value in (parameters or {}).items():
-                if other not in known:
-                    problems.append(_unknown(f"{place}.{other}", other, list(known), "parameter"))
-                elif not _is_like(value, known[other]):
-                    problems.append(f"{place}.{other}={value}: must be like {known[other]}.")
-    return problems
-
-
-def _is_like(value: Any, default: Any) -> bool:
-    """Says whether a value can stand for a parameter's default: numbers for numbers, true or false for such."""
-    if isinstance(default, bool) or isinstance(value, bool):
-        return isinstance(default, bool) and isinstance(value, bool)
-    return isinstance(value, str | None) if default is None else isinstance(value, int | float)
-
-
 def rules_of(configured: Mapping[str, Any]) -> dict[str, Rule]:
     """Returns the rules of conf/debugger, by name.
 
     Args:
         configured: For each rule the parameters that differ from the documented ones; None switches it off.
+
+    Raises:
+        ConfigError: A rule or a parameter is unknown, or its value has the wrong type.
     """
-    return {name: RULES[name](**parameters) for name, parameters in configured.items() if parameters is not None}
+    return {name: _rule(name, parameters) for name, parameters in configured.items() if parameters is not None}
 
 
-def _unknown(place: str, name: str, names: list[str], what: str) -> str:
+def rule_problems(configured: Mapping[str, Any]) -> list[str]:
+    """Returns what is wrong with the rules of conf/debugger, one line for each rule."""
+    problems = []
+    for name, parameters in configured.items():
+        try:
+            _rule(name, {} if parameters is None else parameters)
+        except ConfigError as error:
+            problems.append(str(error))
+    return problems
+
+
+def _rule(name: str, parameters: Any) -> Rule:
+    place = f"debugger.rules.{name}"
+    if name not in RULES:
+        raise ConfigError(_unknown(place, name, RULES, "rule"))
+    try:
+        return cast(Rule, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RULES[name]), parameters)))
+    except ConfigKeyError as error:
+        parameters = [field.name for field in fields(RULES[name])]
+        raise ConfigError(_unknown(f"{place}.{error.key}", str(error.key), parameters, "parameter")) from error
+    except ValidationError as error:
+        raise ConfigError(f"{place}.{error.key}: {str(error).splitlines()[0]}.") from error
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{place}={parameters}: must be its parameters, {{}} for the defaults, or null.") from error
+
+
+def _unknown(place: str, name: str, names: Iterable[str], what: str) -> str:
     return f"{place}: there is no such {what}. {did_you_mean(name, names, most=1)}There are: {', '.join(names)}."
 
 
 def watching_rules(debugger: DebuggerConfig) -> dict[str, Rule]:
-    """Returns the rules that watch a run; none where nothing is recorded."""
+    """Returns the rules that watch a run; none if nothing is recorded."""
     return rules_of(debugger.rules) if debugger.record else {}
 
 
 def judge(rules: Mapping[str, Rule], record: Record) -> list[Judgement]:
-    """Returns what each rule says of a record; one that breaks says that, and the others speak all the same."""
+    """Returns what each rule says of a record; one that fails has the status Error and does not stop the others."""
     found = []
     for name, rule in rules.items():
         try:
@@ -155,12 +115,12 @@ def judge(rules: Mapping[str, Rule], record: Record) -> list[Judgement]:
 
 
 def issues(judgements: Sequence[Judgement]) -> list[Judgement]:
-    """Returns those that found something."""
+    """Returns those that found an issue."""
     return [one for one in judgements if one.verdict.status == ISSUES]
 
 
 def verdict_of(judgements: Sequence[Judgement]) -> str:
-    """Returns in a line what the rules found together."""
+    """Returns one line about all rules."""
     if not judgements:
         return "none: debugger=off"
     names = ", ".join(one.name for one in issues(judgements))

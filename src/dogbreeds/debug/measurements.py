@@ -1,30 +1,40 @@
-"""What is measured of the machine and of time while a run lasts: samples, steps and phases.
+"""What is measured while a run lasts: samples of the machine, times of training steps, and phases.
 
-Times of day are seconds since 1970, so that what different threads, processes and continued runs wrote fits together.
+Times of day are seconds since 1970, so that what threads, processes and resumed runs wrote fits together.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, Self
 
-#: The phase that begins a run, and a continued one once more.
+#: The first phase of a run, and of each time that it was resumed.
 START_UP = "start-up"
+#: The parts of a step, in their order.
+PARTS = ("data", "move", "forward", "backward", "record", "optimizer", "logging")
+
+
+class JsonLine:
+    """A dataclass that is kept as one line of a file."""
+
+    def line(self) -> str:
+        """Returns one line of JSON."""
+        return json.dumps(vars(self), default=vars, separators=(",", ":"))
+
+    @classmethod
+    def parsed(cls, line: str) -> Self:
+        """Reads what `line` wrote."""
+        return cls(**json.loads(line))
 
 
 @dataclass(frozen=True)
 class Gpu:
     """One GPU at one moment.
 
-    Attributes:
-        utilization: Percent of the time since the driver's last sample in which a kernel ran.
-        memory_used: Bytes in use, by whatever process.
-        memory_total: Bytes that it has.
-        power: Watts.
-        temperature: Degrees Celsius.
-        received: PCIe, bytes a second to the GPU.
-        sent: PCIe, bytes a second from the GPU.
+    Utilization is the percentage of time since the driver's last sample in which a kernel ran; memory is in bytes, of
+    all processes; power in watts; temperature in degrees Celsius; PCIe traffic, received by the GPU and sent by it,
+    in bytes a second.
     """
 
     utilization: float
@@ -37,11 +47,11 @@ class Gpu:
 
 
 @dataclass(frozen=True)
-class Sample:
-    """The machine, and this run's tree of processes, over the time since the sample before.
+class Sample(JsonLine):
+    """The machine, and this run's process tree, since the previous sample.
 
     Attributes:
-        at: When, in seconds since 1970.
+        at: Seconds since 1970.
         cpu: Percent of all cores together that worked.
         cores: The same for each core.
         io_wait: Percent of the time of all cores that they were idle and waited for disks.
@@ -53,7 +63,7 @@ class Sample:
         sent: Bytes a second to the network.
         own_cpu: Percent of one core that the run's processes used together; 200 is two whole cores.
         own_memory: Bytes of memory that they hold.
-        gpus: Each GPU of the machine; empty where there is none.
+        gpus: Each GPU of the machine; empty without one.
     """
 
     at: float
@@ -70,10 +80,6 @@ class Sample:
     own_memory: int
     gpus: tuple[Gpu, ...] = ()
 
-    def line(self) -> str:
-        """Returns the sample as one line of JSON."""
-        return json.dumps(vars(self), default=vars, separators=(",", ":"))
-
     @classmethod
     def parsed(cls, line: str) -> Self:
         """Reads what `line` wrote."""
@@ -83,20 +89,16 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class StepTimes:
+class StepTimes(JsonLine):
     """Where the time of one training step went, in seconds.
+
+    `data` is waiting for the batch, `move` bringing it to the device, `record` the debugger, `logging` metrics and
+    Lightning's own work.
 
     Attributes:
         step: Optimizer steps of the run before it.
         epoch: From 1.
         at: When it ended, in seconds since 1970.
-        data: Waiting for the batch.
-        move: Moving the batch to the device.
-        forward: Logits and loss.
-        backward: Gradients.
-        record: What the debugger looked at.
-        optimizer: New weights.
-        logging: Metrics, and Lightning's own work.
     """
 
     step: int
@@ -112,33 +114,13 @@ class StepTimes:
 
     @property
     def total(self) -> float:
-        """All of it."""
+        """The whole step."""
         return float(sum(getattr(self, part) for part in PARTS))
-
-    def line(self) -> str:
-        """Returns the times as one line of JSON."""
-        parts = ",".join(f'"{part}":{getattr(self, part):.6f}' for part in PARTS)
-        return f'{{"step":{self.step},"epoch":{self.epoch},"at":{self.at:.3f},{parts}}}'
-
-    @classmethod
-    def parsed(cls, line: str) -> Self:
-        """Reads what `line` wrote."""
-        return cls(**json.loads(line))
-
-
-#: The parts of a step, in their order.
-PARTS = tuple(one.name for one in fields(StepTimes) if one.type == "float" and one.name != "at")
 
 
 @dataclass(frozen=True)
-class Phase:
-    """A part of a run.
-
-    Attributes:
-        name: Such as `features` or `training`.
-        began: In seconds since 1970.
-        ended: The same.
-    """
+class Phase(JsonLine):
+    """A part of a run, such as `features` or `training`; times in seconds since 1970."""
 
     name: str
     began: float
@@ -146,28 +128,13 @@ class Phase:
 
     @property
     def seconds(self) -> float:
-        """How long it took."""
+        """Its duration."""
         return self.ended - self.began
-
-    def line(self) -> str:
-        """Returns the phase as one line of JSON."""
-        return json.dumps(vars(self))
-
-    @classmethod
-    def parsed(cls, line: str) -> Self:
-        """Reads what `line` wrote."""
-        return cls(**json.loads(line))
 
 
 @dataclass(frozen=True)
 class Measurements:
-    """All that was measured so far.
-
-    Attributes:
-        samples: Of the machine.
-        steps: Of training.
-        phases: Of the run, those that have ended.
-    """
+    """All that was measured so far; of the phases those that have ended."""
 
     samples: list[Sample] = field(default_factory=list)
     steps: list[StepTimes] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""How often something that costs time is worth doing while a run lasts."""
+"""Limits recurring work to a share of a run's time."""
 
 from __future__ import annotations
 
@@ -8,26 +8,27 @@ from contextlib import contextmanager
 
 
 class Pace:
-    """Keeps what is done again and again below a share of the run's time, however long it takes."""
+    """Says when work is due that must not take more than a share of the run's time.
+
+    The first time it is due at once.
+
+    Args:
+        share: Of the run's time, at most.
+        seconds: From one time to the next, at least.
+    """
 
     def __init__(self, share: float, seconds: float = 0.0) -> None:
-        """Lets it be done at once.
-
-        Args:
-            share: Of the time of the run, at most.
-            seconds: From one time to the next, at least.
-        """
         self._share, self._seconds = share, seconds
         self._next = time.monotonic()
 
     @property
     def due(self) -> bool:
-        """It may be done."""
+        """The work may be done now."""
         return time.monotonic() >= self._next
 
     @contextmanager
     def doing(self) -> Iterator[None]:
-        """Times it."""
+        """Times the work, and sets when it is due again."""
         began = time.monotonic()
         yield
         ended = time.monotonic()

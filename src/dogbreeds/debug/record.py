@@ -1,18 +1,18 @@
 """The record of a run: scalars and statistics of tensors, step by step, in a file that survives a crash.
 
-One JSON line per recorded step. A line that was torn by a crash is left out when the file is read.
+One line of JSON for each recorded step. A line that a crash cut off is ignored when the file is read.
 """
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from dogbreeds.debug.measurements import Measurements, Phase, Sample, StepTimes
+from dogbreeds.debug.measurements import JsonLine, Measurements, Phase, Sample, StepTimes
 from dogbreeds.files import whole_lines, write_text
 from dogbreeds.run_directory import FACTS, METRICS, PHASES, RECORD, STEPS, SYSTEM
 
@@ -23,17 +23,13 @@ WEIGHT, GRADIENT, UPDATE, ACTIVATION, ACTIVITY = "weight", "gradient", "update",
 
 @dataclass(frozen=True)
 class Statistics:
-    """What is kept of a tensor.
+    """Statistics of a tensor's finite values.
+
+    Of more than 2,048 values all but `minimum`, `maximum`, `nan` and `infinite` are those of a sample of 2,048.
 
     Attributes:
-        mean: Of the finite values, as all below.
-        variance: Population variance.
-        minimum: The smallest.
-        p5: The 5th percentile.
-        p50: The median.
-        p95: The 95th percentile.
-        maximum: The largest.
-        mean_absolute: Mean of the absolute values.
+        variance: Of the population.
+        p5: The 5th percentile; p50 is the median.
         zeros: Share of values that are exactly zero.
         nan: Number of NaN.
         infinite: Number of infinities.
@@ -53,15 +49,15 @@ class Statistics:
 
 
 @dataclass(frozen=True)
-class Row:
+class Row(JsonLine):
     """What was recorded at one step.
 
     Attributes:
         mode: `train` or `eval`.
         step: Optimizer steps of the run so far.
         epoch: From 1.
-        at: When, in seconds since 1970.
-        scalars: By name: `loss`, `lr`, `gradient_norm`.
+        at: Seconds since 1970.
+        scalars: `loss`, without class weights in both modes, so that they compare; `lr`; `gradient_norm`.
         tensors: By name, such as `gradient/head.layers.0.weight`.
     """
 
@@ -72,12 +68,8 @@ class Row:
     scalars: Mapping[str, float] = field(default_factory=dict)
     tensors: Mapping[str, Statistics] = field(default_factory=dict)
 
-    def line(self) -> str:
-        """Returns the row as one line of JSON."""
-        return json.dumps(vars(self), default=vars, separators=(",", ":"))
-
     @classmethod
-    def parsed(cls, line: str) -> Row:
+    def parsed(cls, line: str) -> Self:
         """Reads what `line` wrote."""
         values: dict[str, Any] = json.loads(line)
         values["tensors"] = {name: Statistics(**found) for name, found in values["tensors"].items()}
@@ -85,23 +77,29 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Searched:
+    """A number that a search varied: its range, on a linear or logarithmic scale, and the value of the best trial."""
+
+    low: float
+    high: float
+    value: float
+    log: bool = False
+
+
+@dataclass(frozen=True)
 class Facts:
-    """What is known of a run beside its steps.
+    """What is known of a run before it is trained.
 
     Attributes:
         class_counts: Training photos of each class, in the order of the classes.
         images: Photos of each split.
-        in_several_splits: Photos that stand in more than one split.
-        unreadable: Files that were left out.
-        backbone: Its name.
+        in_several_splits: Photos that appear in more than one split.
         pretrained: Its weights are not random.
         debug: The run saw one batch of the photos.
-        epochs: How many were asked for.
-        steps: Optimizer steps of all of them.
-        searched: For a setting that a search varied, the least and the largest value it tried, and the one taken.
+        epochs: At most.
+        steps: Optimizer steps of all epochs.
+        searched: The numbers that a search varied, where this is its best trial.
         reference: What metrics.json says of the exact linear reference.
-        versions: Of the program and the libraries.
-        machine: What it ran on.
     """
 
     class_counts: Mapping[str, int] = field(default_factory=dict)
@@ -119,14 +117,14 @@ class Facts:
     machine: Mapping[str, str] = field(default_factory=dict)
 
     def save(self, run_dir: Path) -> None:
-        """Writes them where `read_record` finds them."""
+        """Writes debugger/facts.json."""
         path = run_dir / FACTS
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, json.dumps(vars(self), default=vars, indent=1) + "\n")
 
     @classmethod
     def read(cls, run_dir: Path) -> Facts:
-        """Reads what `save` wrote; nothing is known where a run ended before that."""
+        """Reads what `save` wrote; of a run that ended before that nothing is known."""
         path = run_dir / FACTS
         if not path.is_file():
             return cls()
@@ -135,48 +133,23 @@ class Facts:
         return cls(**values, searched=searched)
 
 
-@dataclass(frozen=True)
-class Searched:
-    """What a search tried of one number.
+@dataclass
+class Record:
+    """All that rules and the report know of a run.
 
     Attributes:
-        least: The lower end of what was searched.
-        most: The upper end.
-        taken: The value of the best trial.
-        log: Small values were searched as densely as large ones.
+        rows: What was recorded, in the order in which it was written.
+        facts: What is known beside it.
+        metrics: The content of metrics.json; empty before there is one.
+        measurements: Of the machine and of time.
+        now: In seconds since 1970, while the run lasts.
     """
 
-    least: float
-    most: float
-    taken: float
-    log: bool = False
-
-
-class Record:
-    """All that rules and the report know of a run: its rows in the order they were written, and what was measured."""
-
-    def __init__(
-        self,
-        rows: Iterable[Row] = (),
-        facts: Facts | None = None,
-        metrics: Mapping[str, Any] | None = None,
-        measurements: Measurements | None = None,
-        now: float | None = None,
-    ) -> None:
-        """Takes rows and what else is known.
-
-        Args:
-            rows: What was recorded.
-            facts: What is known beside it.
-            metrics: The content of metrics.json, once there is one.
-            measurements: Of the machine and of time.
-            now: In seconds since 1970, while the run lasts.
-        """
-        self.rows = list(rows)
-        self.facts = facts or Facts()
-        self.metrics = metrics or {}
-        self.measurements = measurements or Measurements()
-        self.now = now
+    rows: list[Row] = field(default_factory=list)
+    facts: Facts = field(default_factory=Facts)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    measurements: Measurements = field(default_factory=Measurements)
+    now: float | None = None
 
     @property
     def last_step(self) -> int:
@@ -191,6 +164,13 @@ class Record:
         """Returns steps and values of a scalar."""
         return [(row.step, row.scalars[name]) for row in self.of(mode) if name in row.scalars]
 
+    def means(self, name: str, mode: str) -> list[tuple[int, float]]:
+        """Returns steps and means of a scalar: a validation has as many rows of a step as batches."""
+        values: dict[int, list[float]] = {}
+        for step, value in self.scalar(name, mode):
+            values.setdefault(step, []).append(value)
+        return [(step, sum(found) / len(found)) for step, found in sorted(values.items())]
+
     def tensors(self, kind: str, mode: str = TRAIN) -> dict[str, list[tuple[int, Statistics]]]:
         """Returns steps and statistics of all tensors of a kind, by their names without it."""
         found: dict[str, list[tuple[int, Statistics]]] = {}
@@ -202,7 +182,7 @@ class Record:
 
 
 def read_rows(run_dir: Path) -> list[Row]:
-    """Returns the recorded steps; where a run was continued, those that came of it and not those it did once more."""
+    """Returns the recorded steps; of those that a resumed run repeated, the later ones."""
     rows: list[Row] = []
     for line in whole_lines(run_dir / RECORD):
         row = Row.parsed(line)
@@ -215,12 +195,12 @@ def read_rows(run_dir: Path) -> list[Row]:
 
 
 def read_record(run_dir: Path) -> Record:
-    """Returns all that a run directory holds for rules and report, however far the run came."""
+    """Returns all that a run directory holds for rules and report, finished or not."""
     metrics = run_dir / METRICS
     return Record(
         read_rows(run_dir),
         Facts.read(run_dir),
-        json.loads(metrics.read_text(encoding="utf-8")) if metrics.is_file() else None,
+        json.loads(metrics.read_text(encoding="utf-8")) if metrics.is_file() else {},
         Measurements(
             [Sample.parsed(line) for line in whole_lines(run_dir / SYSTEM)],
             [StepTimes.parsed(line) for line in whole_lines(run_dir / STEPS)],
@@ -230,6 +210,6 @@ def read_record(run_dir: Path) -> Record:
 
 
 def read_history(path: Path) -> list[dict[str, float]]:
-    """Returns the rows of a history.csv, one for each epoch."""
+    """Returns the rows of a history.csv, one an epoch."""
     with path.open(newline="", encoding="utf-8") as file:
         return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]

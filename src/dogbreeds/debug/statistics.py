@@ -1,4 +1,4 @@
-"""What is kept of a tensor, measured so that training hardly notices."""
+"""Statistics of a tensor, cheap enough for training not to notice."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _RUNS, _RUN = 64, 32
 
 @torch.no_grad()
 def describe(tensor: Tensor) -> Statistics:
-    """Measures a tensor of any shape; of a large one its extremes, and the rest on a sample."""
+    """Measures a tensor of any shape; of a large one only the extremes and what is not finite are exact."""
     values = tensor.detach().flatten()
-    # In one piece from the device, and by numpy, which is quicker than torch with so few values.
+    # One transfer from the device; numpy is faster than torch for so few values.
     ordered = np.sort(sample(values).float().cpu().numpy())
     if len(ordered) < len(values):
         minimum, maximum = torch.stack(torch.aminmax(values)).tolist()
     else:
-        # Sorted to the end, a value that is no number shows there.
+        # NaN sorts to the end.
         minimum, maximum = float(ordered[0]), float(ordered[-1])
     if math.isfinite(minimum) and math.isfinite(maximum):
         return _statistics(ordered, minimum, maximum, 0, 0)
@@ -55,7 +55,7 @@ def _statistics(ordered: NDArray[np.float32], minimum: float, maximum: float, na
 
 
 def sample(tensor: Tensor) -> Tensor:
-    """Returns some values of a tensor, all of a small one: two thousand say as much as a million.
+    """Returns 2,048 values of a tensor, or all of a smaller one.
 
     They are runs of neighbours, evenly spaced: single values would each cost a line of the processor's caches.
     """

@@ -1,4 +1,4 @@
-"""Judges a run while it lasts: says what is wrong as soon as it shows, and ends the run where that is wanted."""
+"""Judges a run while it lasts: warns of an issue as soon as it shows, and ends the run if that is wanted."""
 
 from __future__ import annotations
 
@@ -20,26 +20,25 @@ from dogbreeds.debug.rules.verdict import ISSUES, Rule
 
 log = logging.getLogger(__name__)
 
-# Shares of a run's time. A run that is to be stopped is worth looking at more often.
-_TELLING, _STOPPING, _REPORTING = 0.005, 0.05, 0.005
+# Shares of a run's time. A run that an issue is to stop is judged more often.
+_WARN_SHARE, _STOP_SHARE, _REPORT_SHARE = 0.005, 0.05, 0.005
 _SECONDS_BETWEEN_REPORTS = 60.0
-# How often it is looked whether a run stalls, as a share of the time that counts as one.
+# Time between two checks for a stall, as a share of the time that counts as one.
 _STALL_CHECKS = 0.05
 
 
 class Judge:
-    """The rules of a run, which speak of the same issue once."""
+    """The rules of a run; each warns once."""
 
     def __init__(self, run_dir: Path, record: Record, rules: Mapping[str, Rule]) -> None:
-        """Takes the rules, and the record that they look at."""
         self._run_dir, self._record, self._rules = run_dir, record, rules
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
 
     def look(self, *, running: bool) -> list[Judgement]:
-        """Judges what there is by now, writes rules.json, and warns of what is new.
+        """Judges what was recorded so far, writes rules.json, and warns of new issues.
 
         Args:
-            running: The run goes on, so that time that passes is part of the record.
+            running: The run lasts, so that the time since its last step counts.
         """
         if not self._rules:
             return []
@@ -47,33 +46,32 @@ class Judge:
         found = judge(self._rules, self._record)
         save_judgements(self._run_dir, found)
         for one in issues(found):
-            if one.name not in self._told:
-                self._told.add(one.name)
+            if one.name not in self._warned:
+                self._warned.add(one.name)
                 log.warning("%s: %s. %s", one.name, one.verdict.message, one.verdict.advice)
         return found
 
 
 class StallWatch:
-    """Looks from a thread of its own whether steps still come: a run that hangs cannot say so itself."""
+    """Checks from a thread of its own that there are new steps: a run that hangs cannot say so itself.
+
+    Args:
+        rule: Says what a stall is.
+        record: Of the run.
+        stop: A stall interrupts the run, as Ctrl-C does.
+    """
 
     def __init__(self, rule: StalledTrainingRule, record: Record, *, stop: bool) -> None:
-        """Takes the rule.
-
-        Args:
-            rule: When it is a stall.
-            record: Of the run.
-            stop: A stall interrupts the run, as Ctrl-C does.
-        """
         self._rule, self._record, self._stop = rule, record, stop
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="stall watch", daemon=True)
 
     def start(self) -> None:
-        """Begins to look."""
+        """Starts the thread."""
         self._thread.start()
 
     def end(self) -> None:
-        """Looks no longer."""
+        """Ends the thread."""
         self._over.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -90,24 +88,22 @@ class StallWatch:
 
 
 class Watch(pl.Callback):
-    """Has a run judged again and again, and its report written, without taking a noticeable part of its time."""
+    """Judges a run and updates its report while it trains, in a negligible part of its time.
+
+    Args:
+        judge: The rules.
+        report: Writes the report of what there is so far.
+        stalls: Checks that there are new steps.
+        stop: The first issue ends the run.
+    """
 
     def __init__(self, judge: Judge, report: Callable[[], Any], stalls: StallWatch | None, *, stop: bool) -> None:
-        """Takes what to do.
-
-        Args:
-            judge: The rules.
-            report: Writes the report as it is by now.
-            stalls: Looks whether steps still come.
-            stop: The first issue ends the run.
-        """
-        self._stalls = stalls
-        self._judge, self._report, self._stop = judge, report, stop
-        self._judging = Pace(_STOPPING if stop else _TELLING)
-        self._reporting = Pace(_REPORTING, _SECONDS_BETWEEN_REPORTS)
+        self._judge, self._report, self._stalls, self._stop = judge, report, stalls, stop
+        self._judging = Pace(_STOP_SHARE if stop else _WARN_SHARE)
+        self._reporting = Pace(_REPORT_SHARE, _SECONDS_BETWEEN_REPORTS)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Starts the clocks: the first report is worth its time after a while only."""
+        """Starts the stall watch, and the time until the first report."""
         if self._stalls is not None:
             self._stalls.start()
         with self._reporting.doing():
@@ -116,19 +112,19 @@ class Watch(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Looks at what the last steps brought."""
+        """Judges the last step."""
         self._look(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Looks at what the last validation brought."""
+        """Judges the last validation."""
         self._look(trainer)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Looks for stalls no longer."""
+        """Ends the stall watch."""
         self._end()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Does the same for a run that was stopped."""
+        """Ends the stall watch of a run that failed."""
         self._end()
 
     def _end(self) -> None:
@@ -139,7 +135,7 @@ class Watch(pl.Callback):
         if trainer.is_global_zero and not trainer.should_stop:
             self._judge_and_report(trainer)
         if self._stop and trainer.world_size > 1:
-            # All processes must leave the loop at the same step, or they would wait for each other for ever.
+            # All processes must leave the loop at the same step, or they would wait for each other forever.
             trainer.should_stop = trainer.strategy.reduce_boolean_decision(trainer.should_stop, all=False)
 
     def _judge_and_report(self, trainer: pl.Trainer) -> None:

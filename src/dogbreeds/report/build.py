@@ -1,4 +1,4 @@
-"""report.html: one self-contained page about a run, made from its run directory alone."""
+"""report.html: one self-contained page about a run, built from its run directory alone."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dogbreeds.report.opening import opening
 from dogbreeds.report.page import write_page
-from dogbreeds.report.run import Run, read_run
+from dogbreeds.report.run import read_run
 from dogbreeds.report.sections import Section
 from dogbreeds.report.sections.calibration import calibration
 from dogbreeds.report.sections.confusion import confusion
@@ -21,19 +21,16 @@ from dogbreeds.report.sections.tensors import tensors
 from dogbreeds.report.sections.timing import timing
 from dogbreeds.run_directory import REPORT
 
-# Seconds between two readings of a page about a run that goes on.
-_REFRESH = 20
+# After so many seconds the page of a run that has not ended reloads.
+_REFRESH_SECONDS = 20
 
 
 def build_report(run_dir: Path, *, live: bool = False) -> Path:
-    """Writes report.html into a run directory, from whatever it holds.
+    """Writes report.html into a run directory, from whatever is there, and returns its path.
 
     Args:
-        run_dir: Where config.yaml is; all else may be missing.
-        live: The run goes on: the page says how far it is, and loads itself again.
-
-    Returns:
-        The path of the page, which loads nothing from elsewhere.
+        run_dir: Where config.yaml is; everything else may be missing.
+        live: The run has not ended: the page says how far it is, and reloads itself.
 
     Raises:
         UserError: There is no config.yaml.
@@ -50,7 +47,7 @@ def build_report(run_dir: Path, *, live: bool = False) -> Path:
         tensors(run),
         system(run),
         timing(run),
-        _settings(run),
+        Section("settings", "Configuration", {"config": run.config_text, "facts": run.record.facts}),
     ]
     return write_page(
         run_dir / REPORT,
@@ -58,14 +55,8 @@ def build_report(run_dir: Path, *, live: bool = False) -> Path:
         {
             "opening": opening(run, live=live, now=time.time()),
             "run": run,
-            "refresh": _REFRESH if live else 0,
+            "refresh": _REFRESH_SECONDS if live else 0,
             "sections": [section for section in sections if not section.missing],
             "missing": [section for section in sections if section.missing],
         },
     )
-
-
-def _settings(run: Run) -> Section:
-    facts = run.record.facts
-    content = {"config": run.config_text, "versions": facts.versions, "machine": facts.machine}
-    return Section("settings", "Configuration", content)

@@ -1,4 +1,4 @@
-"""A chart of a page: plotly's figures as plain dictionaries, with words and numbers for who cannot see them.
+"""A chart of a page: plotly's figures as plain dictionaries, with words and numbers for those who cannot see them.
 
 A figure says what is drawn; the page's script adds fonts, axes and colours. A colour is the name of a variable of the
 style sheet, such as `var(--accent)`, so that one figure serves the light theme, the dark one and paper.
@@ -23,17 +23,13 @@ ACCENT, SOFT, WARM, BAND = "var(--accent)", "var(--series-soft)", "var(--warm)",
 #: Colours of things without an order, such as the parts of a step.
 SERIES = tuple(f"var(--series-{number})" for number in range(1, 8))
 _DIGITS = 5
-_MOST_POINTS = 600
+_MAX_POINTS = 600
+_MAX_MARKERS = 60
 
 
 @dataclass(frozen=True)
 class Table:
-    """Numbers behind a chart.
-
-    Attributes:
-        columns: Their headings; the first column names the rows.
-        rows: The cells as they are shown.
-    """
+    """The numbers behind a chart, as they are shown; the first column names the rows."""
 
     columns: tuple[str, ...]
     rows: Sequence[Sequence[str]]
@@ -46,8 +42,8 @@ class Chart:
     Attributes:
         name: Unique in its page; the element is called `chart-<name>`.
         title: What is drawn.
-        message: What it says, in a sentence; also for screen readers.
-        views: The figure, or several that the reader can choose from, by what the choice is called.
+        message: What it shows, in a sentence; also for screen readers.
+        views: Figures that the reader can choose from, by their names; a single one needs none.
         height: In CSS pixels.
         table: The same as numbers.
     """
@@ -61,7 +57,7 @@ class Chart:
 
     @property
     def json(self) -> Markup:
-        """The figures as JSON that can stand in a script element."""
+        """The figures as JSON that is safe inside a script element."""
         text = json.dumps(_plain(list(self.views.values())), allow_nan=False, separators=(",", ":"))
         return Markup(text.replace("<", "\\u003c"))
 
@@ -80,7 +76,7 @@ def figure(data: list[Trace], x: str, y: str, layout: Mapping[str, Any] | None =
         data: Plotly's traces.
         x: Title of the x axis.
         y: Title of the y axis.
-        layout: What else plotly's layout has; its axes are added to those made here.
+        layout: The rest of plotly's layout; its axes are merged into those made here.
     """
     given = dict(layout or {})
     axes = {axis: {"title": {"text": title}, **given.pop(axis, {})} for axis, title in (("xaxis", x), ("yaxis", y))}
@@ -98,10 +94,10 @@ def line(
     markers: bool = False,
     hover: str = "%{y:.4~g}",
 ) -> Trace:
-    """Returns a line through points; what is not finite is a gap."""
+    """Returns a line through points, with gaps where they are not finite; markers if they are few."""
     return {
         "type": "scatter",
-        "mode": "lines+markers" if markers and len(x) <= 60 else "lines",
+        "mode": "lines+markers" if markers and len(x) <= _MAX_MARKERS else "lines",
         "x": list(x),
         "y": list(y),
         "name": label(name),
@@ -111,13 +107,40 @@ def line(
     }
 
 
+def points(x: Sequence[Any], y: Sequence[Any], color: str | Sequence[str], hover: str, *, size: int = 10) -> Trace:
+    """Returns points, of one colour or each of its own."""
+    marker, places = {"color": color, "size": size}, {"x": list(x), "y": list(y)}
+    return {"type": "scatter", "mode": "markers", **places, "marker": marker, "hovertemplate": hover}
+
+
+def bars(places: Sequence[Any], lengths: Sequence[float], color: str, hover: str, *, sideways: bool = False) -> Trace:
+    """Returns bars.
+
+    Args:
+        places: Where each stands: a number, or a name as `label` returns it.
+        lengths: How long each is.
+        color: Of all of them.
+        hover: Plotly's template of what is shown under the mouse.
+        sideways: The bars run from left to right, below each other.
+    """
+    x, y = (lengths, places) if sideways else (places, lengths)
+    return {
+        "type": "bar",
+        "orientation": "h" if sideways else "v",
+        "x": list(x),
+        "y": list(y),
+        "marker": {"color": color},
+        "hovertemplate": hover,
+    }
+
+
 def label(name: str) -> str:
-    """Returns a name as plotly takes it for text: it reads some HTML tags and entities."""
+    """Returns a name escaped for plotly, which interprets some HTML."""
     return html.escape(name, quote=False)
 
 
 def log_axis(values: Iterable[float]) -> dict[str, Any]:
-    """Returns a logarithmic axis with about as many labels as an ordinary one has, whatever it spans."""
+    """Returns a logarithmic axis with about as many labels as a linear one, whatever it spans."""
     positive = [value for value in values if 0 < value < math.inf]
     decades = math.log10(max(positive) / min(positive)) if positive else 1.0
     if decades < 1:
@@ -125,8 +148,8 @@ def log_axis(values: Iterable[float]) -> dict[str, Any]:
     return {"type": "log", "dtick": "D2" if decades < 3 else math.ceil(decades / 8), "tickformat": "~g"}
 
 
-def thinned(items: Sequence[Item], most: int = _MOST_POINTS) -> list[Item]:
-    """Returns at most so many of the items, evenly spaced, the first and the last among them."""
+def thinned(items: Sequence[Item], most: int = _MAX_POINTS) -> list[Item]:
+    """Returns at most so many of the items, evenly spaced, with the first and the last."""
     if len(items) <= most:
         return list(items)
     return [items[round(position * (len(items) - 1) / (most - 1))] for position in range(most)]
@@ -139,7 +162,7 @@ def columns(pairs: Iterable[tuple[float, float]]) -> tuple[list[float], list[flo
 
 
 def _plain(value: Any) -> Any:
-    """Returns a value without NaN and infinities, which JSON lacks, and without digits that nobody sees."""
+    """Returns a value without NaN, infinities (JSON has neither) and digits that nobody sees."""
     if isinstance(value, float):
         return float(f"{value:.{_DIGITS}g}") if math.isfinite(value) else None
     if isinstance(value, Mapping):

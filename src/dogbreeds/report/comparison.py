@@ -1,25 +1,25 @@
-"""One page that holds runs against each other."""
+"""One page that compares runs."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dogbreeds.debug.system import statistics_of
+from dogbreeds.debug.system import usage_percentiles
 from dogbreeds.errors import UserError
-from dogbreeds.report.chart import SERIES, Chart, chart, figure, label, line
+from dogbreeds.report.chart import SERIES, Chart, chart, figure, line
 from dogbreeds.report.formats import counted, duration, percent, short
 from dogbreeds.report.page import write_page
 from dogbreeds.report.run import Run, read_run
 from dogbreeds.report.sections.rules import STATUSES
 
 _ABSENT = "-"
-#: Numbers of metrics.json with their names, and whether more of them is better; None where a run cannot help it.
+#: Numbers of metrics.json with their titles, and whether more is better; None if no run can improve it.
 _METRICS = (
     ("test/accuracy", "Test accuracy", True),
     ("test/top5_accuracy", "Test top-5 accuracy", True),
@@ -31,20 +31,14 @@ _METRICS = (
     ("reference/test_accuracy", "Exact linear reference, test accuracy", None),
 )
 _SECONDS = (("features", "Features"), ("training", "Training"), ("total", "Whole run"))
-# Where a run is written is no property of it.
+# Where a run is written is not a property of it.
 _NOT_COMPARED = ("run_dir", "resume")
-_MOST_CLASSES = 40
+_MAX_BREEDS = 40
 
 
 @dataclass(frozen=True)
 class Line:
-    """A row of a comparison.
-
-    Attributes:
-        name: Of what is compared.
-        cells: One for each run.
-        best: Positions of the best ones; empty where none is better than another.
-    """
+    """A row of a comparison: a cell for each run, and the positions of the best ones if some are better."""
 
     name: str
     cells: tuple[str, ...]
@@ -52,26 +46,23 @@ class Line:
 
 
 def build_comparison(runs: Sequence[Path], target: Path) -> Path:
-    """Writes a page that compares runs.
+    """Writes a page that compares runs, and returns its path.
 
     Args:
-        runs: Two or more run directories, however far each came.
+        runs: Two or more run directories, of finished runs or not.
         target: The page.
-
-    Returns:
-        The path of the page, which loads nothing from elsewhere.
 
     Raises:
         UserError: There are fewer than two, or one has no config.yaml; the message names it.
     """
     if len(runs) < 2:
-        raise UserError("A comparison takes two or more run directories, such as outputs/<date>/<time> of each run.")
+        raise UserError("A comparison needs two or more run directories: runs=outputs/<one>,outputs/<another>.")
     read = [read_run(directory) for directory in runs]
     names = short_names(runs)
-    charts = [losses(read, names), *_breeds(read, names)]
     tables = (
         ("metrics", "Scores", metrics(read)),
         ("settings", "Settings that differ", settings(read)),
+        ("breeds", "Breeds that differ most", breeds(read)),
         ("rules", "Rules", rules(read)),
         ("time", "Time and machine", resources(read)),
     )
@@ -80,17 +71,14 @@ def build_comparison(runs: Sequence[Path], target: Path) -> Path:
         "directories": list(runs),
         "verdict": verdict(read, names),
         "different": were_tested_differently(read),
-        "charts": charts,
+        "losses": losses(read, names),
         "tables": tables,
     }
     return write_page(target, "compare.html", content)
 
 
 def short_names(runs: Sequence[Path]) -> list[str]:
-    """Returns what tells the directories apart: their paths below the folder that they share.
-
-    A run directory that is given twice is told apart by its position.
-    """
+    """Returns the directories' paths below the folder that they share; a repeated directory gets its position."""
     resolved = [directory.resolve() for directory in runs]
     if len(set(resolved)) == len(resolved):
         shared = os.path.commonpath(resolved)
@@ -105,25 +93,41 @@ def verdict(runs: Sequence[Run], names: Sequence[str]) -> str:
     """Says which run has the best test accuracy, and by how much."""
     scores = [(run.metrics["test/accuracy"], name) for run, name in zip(runs, names, strict=True) if run.metrics]
     if len(scores) < 2:
-        return f"{len(scores)} of {len(runs)} runs came to their end, too few to compare scores."
+        return f"{len(scores)} of {len(runs)} runs finished: too few to compare scores."
     (first, best), (second, following) = sorted(scores, reverse=True)[:2]
     if first == second:
-        return f"{best} and {following} are equally good: {percent(first)} of the test photos."
+        return f"{best} and {following} are equally good: {percent(first)} of the test photos classified correctly."
     points = f"{100 * (first - second):.1f} points more than {following}"
-    return f"{best} is ahead: {percent(first)} of the test photos, {points}."
+    return f"{best} is best: {percent(first)} of the test photos classified correctly, {points}."
 
 
 def were_tested_differently(runs: Sequence[Run]) -> bool:
-    """Says whether the runs that ended saw other classes, or other numbers of test photos."""
+    """Says whether the finished runs saw different classes, or different numbers of test photos."""
     return len({(*run.classes, run.images["test"]) for run in runs if run.metrics}) > 1
 
 
 def metrics(runs: Sequence[Run]) -> list[Line]:
-    """Returns the scores of the runs, the best one of each marked."""
+    """Returns the scores of the runs."""
     return _known(
         _line(title, [run.metrics.get(name) for run in runs], percent if "accuracy" in name else short, more=more)
         for name, title, more in _METRICS
     )
+
+
+def breeds(runs: Sequence[Run]) -> list[Line]:
+    """Returns the breeds whose test accuracy differs most; none if the runs know different breeds."""
+    finished = [run for run in runs if run.metrics]
+    if len(finished) < 2 or len({tuple(run.classes) for run in finished}) > 1:
+        return []
+    scores = [run.metrics.get("test/per_class_accuracy", ()) for run in runs]
+    apart = np.ptp([row for row in scores if row], axis=0)
+    order = [int(place) for place in np.argsort(-apart, kind="stable")[:_MAX_BREEDS]]
+    first = finished[0]
+    return [
+        _line(first.name(first.classes[place]), [row[place] if row else None for row in scores], percent, more=True)
+        for place in order
+        if apart[place]
+    ]
 
 
 def resources(runs: Sequence[Run]) -> list[Line]:
@@ -133,7 +137,7 @@ def resources(runs: Sequence[Run]) -> list[Line]:
         for name, title in _SECONDS
     ]
     used = [
-        {f"{row.name}, p95 in {row.unit}": row.p95 for row in statistics_of(run.record.measurements.samples)}
+        {f"{row.name}, p95 in {row.unit}": row.p95 for row in usage_percentiles(run.record.measurements.samples)}
         for run in runs
     ]
     for name in dict.fromkeys(name for of_run in used for name in of_run):
@@ -151,12 +155,9 @@ def settings(runs: Sequence[Run]) -> list[Line]:
 
 def rules(runs: Sequence[Run]) -> list[Line]:
     """Returns what each rule says of each run."""
-    found = [{rule["name"]: rule for rule in run.rules} for run in runs]
-    rows = []
-    for name in dict.fromkeys(name for of_run in found for name in of_run):
-        cells = [of_run.get(name) for of_run in found]
-        rows.append(Line(name, tuple(_status(rule) if rule else _ABSENT for rule in cells)))
-    return rows
+    found = [{rule["name"]: _status(rule) for rule in run.rules} for run in runs]
+    names = dict.fromkeys(name for of_run in found for name in of_run)
+    return [Line(name, tuple(of_run.get(name, _ABSENT) for of_run in found)) for name in names]
 
 
 def _status(rule: Mapping[str, Any]) -> str:
@@ -165,7 +166,7 @@ def _status(rule: Mapping[str, Any]) -> str:
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns the settings of a config in dotted form."""
+    """Returns the settings of a config by their dotted names."""
     found: dict[str, Any] = {}
     for name, value in config.items():
         found |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
@@ -178,62 +179,13 @@ def losses(runs: Sequence[Run], names: Sequence[str]) -> Chart:
     for place, (run, name) in enumerate(zip(runs, names, strict=True)):
         epochs, values = ([row[column] for row in run.history] for column in ("epoch", "val/loss"))
         data.append(line(epochs, values, name, SERIES[place % len(SERIES)], markers=True))
-    least = {name: min(trace["y"]) for name, trace in zip(names, data, strict=True) if trace["y"]}
-    message = "No run has ended an epoch."
-    if least:
-        best = min(least, key=least.__getitem__)
-        message = f"The lowest validation loss is that of {best}: {least[best]:.4f}."
+    lowest = {name: min(trace["y"]) for name, trace in zip(names, data, strict=True) if trace["y"]}
+    message = "No run has finished an epoch."
+    if lowest:
+        best = min(lowest, key=lowest.__getitem__)
+        message = f"{best} has the lowest validation loss: {lowest[best]:.4f}."
     drawn = figure(data, "epoch", "validation loss", {"hovermode": "x unified", "showlegend": True})
     return chart("losses", "Validation loss of each epoch", message, drawn, height=380)
-
-
-def _breeds(runs: Sequence[Run], names: Sequence[str]) -> list[Chart]:
-    """Draws each breed's accuracy in all runs that ended, where these know the same breeds."""
-    ended = [(run, name) for run, name in zip(runs, names, strict=True) if run.metrics]
-    if len(ended) < 2 or len({tuple(run.classes) for run, _ in ended}) > 1:
-        return []
-    first = ended[0][0]
-    scores = np.array([run.metrics["test/per_class_accuracy"] for run, _ in ended])
-    apart = scores.max(axis=0) - scores.min(axis=0)
-    order = [int(place) for place in np.argsort(-apart, kind="stable")[:_MOST_CLASSES]]
-    shown = [first.name(first.classes[place]) for place in order]
-    spans = {
-        "type": "scatter",
-        "mode": "lines",
-        "x": [
-            value for place in order for value in (float(scores[:, place].min()), float(scores[:, place].max()), None)
-        ],
-        "y": [label(name) for name in shown for _ in range(3)],
-        "line": {"color": "var(--line)", "width": 3},
-        "hoverinfo": "skip",
-        "showlegend": False,
-    }
-    points = [
-        {
-            "type": "scatter",
-            "mode": "markers",
-            "x": scores[row, order].tolist(),
-            "y": [label(name) for name in shown],
-            "name": label(name),
-            "marker": {"color": SERIES[row % len(SERIES)], "size": 10, "symbol": row % 6},
-            "hovertemplate": "<b>%{y}</b>: %{x:.1%}",
-        }
-        for row, (_, name) in enumerate(ended)
-    ]
-    layout = {
-        "xaxis": {"tickformat": ".0%"},
-        "yaxis": {"type": "category", "autorange": "reversed"},
-        "hovermode": "closest",
-        "showlegend": True,
-    }
-    widest = 100 * float(apart[order[0]])
-    message = f"{shown[0]} differs the most, by {widest:.0f} points; the largest differences first."
-    if not widest:
-        message = "Each breed is answered equally well by all of them."
-    if len(order) < len(first.classes):
-        message += f" The first {len(order)} of {len(first.classes)}."
-    drawn = figure([spans, *points], "right answers among the test photos", "", layout)
-    return [chart("breeds", "Accuracy of each breed", message, drawn, height=130 + 24 * len(order))]
 
 
 def _line(name: str, values: Sequence[float | None], shown: Any, *, more: bool | None) -> Line:
@@ -245,6 +197,6 @@ def _line(name: str, values: Sequence[float | None], shown: Any, *, more: bool |
     return Line(name, cells, frozenset(place for place, value in enumerate(values) if value == best))
 
 
-def _known(rows: Any) -> list[Line]:
-    """Leaves out what no run knows."""
+def _known(rows: Iterable[Line]) -> list[Line]:
+    """Leaves out what is known of no run."""
     return [row for row in rows if set(row.cells) != {_ABSENT}]

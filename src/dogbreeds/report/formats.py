@@ -1,4 +1,4 @@
-"""Numbers as people read them."""
+"""Numbers and times as people read them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ def percent(share: float, digits: int = 1) -> str:
 
 
 def short(value: float) -> str:
-    """Returns a number with about four digits, and a group mark in large ones."""
+    """Returns a number with about four digits, and commas in large ones."""
     if not math.isfinite(value):
         return str(value)
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def duration(seconds: float) -> str:
-    """Returns a time span in the unit that suits it, from microseconds to hours."""
+    """Returns a time span in a suitable unit, from microseconds to hours."""
     if seconds < 1e-3:
         return f"{1e6 * seconds:.0f} µs"
     if seconds < 1:
@@ -39,10 +39,10 @@ def counted(number: int, one: str, many: str = "") -> str:
 
 
 def moment(at: float) -> str:
-    """Returns a time of day with its date, for seconds since 1970, in the zone of the machine."""
+    """Returns the local date and time for seconds since 1970."""
     return datetime.fromtimestamp(at).strftime("%Y-%m-%d %H:%M")
 
 
 def clock(at: float) -> str:
-    """Returns a time of day alone."""
+    """Returns the local time of day for seconds since 1970."""
     return datetime.fromtimestamp(at).strftime("%H:%M")

@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from dogbreeds.debug.rules.results import HeadBelowReference, margin
+from dogbreeds.debug.rules.verdict import ISSUES, NO_ISSUES
 from dogbreeds.overrides import override
 from dogbreeds.report.formats import clock, counted, moment, percent
 from dogbreeds.report.run import Run
 from dogbreeds.report.sections.rules import worst
 
-# A difference of two standard errors is more than chance explains.
-_ERRORS = 2.0
-_LEAST_VARIANCE = 0.01
-# What the advice of a rule comes to: a factor of the learning rate, or a setting.
+# The setting that a rule's advice comes to: a factor of the learning rate, or an override.
 _LEARNING_RATES = {"ExplodingTensor": 0.01, "LossNotDecreasing": 0.1, "VanishingGradient": 10.0}
 _SETTINGS = {"Overfit": "data.views=4", "ClassImbalance": "model.class_weights=balanced"}
+_BELOW_REFERENCE = HeadBelowReference.__name__
 _CHECKPOINT = "checkpoints/last.ckpt"
 _DEFAULT_WEIGHTS = "imagenet"
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that is wrong with a run.
-
-    Attributes:
-        title: What.
-        text: What it means.
-        place: The section that has more about it; empty where none has.
-    """
+    """Something that is wrong with a run; `place` is the section that says more about it, if one does."""
 
     title: str
     text: str
@@ -44,10 +37,7 @@ class Opening:
     Attributes:
         state: `finished`, `running` or `stopped`.
         standing: The same in words, with the time.
-        verdict: How good it is, in one sentence.
         problems: What is wrong, the worst first.
-        advice: What to do next.
-        commands: What to type for it.
     """
 
     state: str
@@ -63,7 +53,7 @@ def opening(run: Run, *, live: bool, now: float) -> Opening:
 
     Args:
         run: What is known.
-        live: The run goes on.
+        live: The run has not ended.
         now: Seconds since 1970.
     """
     state = "running" if live else "finished" if run.metrics else "stopped"
@@ -78,7 +68,7 @@ def _standing(run: Run, state: str, now: float) -> str:
         where = f"epoch {epoch} of {run.config.get('epochs')}" if epoch else "before the first epoch"
         return f"running, {where}, as of {clock(now)}"
     if state == "stopped":
-        return f"did not finish: what there is up to {moment(run.last_at)}"
+        return f"did not finish; last written {moment(run.last_at)}"
     return f"finished {moment(run.last_at)}"
 
 
@@ -86,44 +76,36 @@ def _verdict(run: Run) -> str:
     metrics = run.metrics
     if not metrics:
         if not run.history:
-            return "Nothing can be said yet: no epoch has ended."
-        best = max(run.history, key=lambda row: row["val/accuracy"])
-        accuracy = best["val/accuracy"]
-        return f"So far {percent(accuracy)} of the validation photos are answered rightly{_chance(run, accuracy)}."
+            return "No epoch has ended yet."
+        accuracy = max(row["val/accuracy"] for row in run.history)
+        return f"So far {percent(accuracy)} of the validation photos classified correctly{_chance(run, accuracy)}."
     accuracy, photos = metrics["test/accuracy"], metrics["images"]["test"]
-    begin = f"{percent(accuracy)} of {counted(photos, 'test photo')} are answered rightly{_chance(run, accuracy)}"
+    begin = f"{percent(accuracy)} of {counted(photos, 'test photo')} classified correctly{_chance(run, accuracy)}"
     if "reference/test_accuracy" not in metrics:
         return f"{begin}."
     exact = metrics["reference/test_accuracy"]
-    margin = standard_error(exact, photos) * _ERRORS
-    if accuracy < exact - margin:
+    if accuracy < exact - margin(exact, photos):
         return f"{begin}; the exact linear reference reaches {percent(exact)}."
-    word = "clearly more than" if accuracy > exact + margin else "no clear difference from"
-    return f"{begin}; {word} the exact linear reference ({percent(exact)})."
+    word = "clearly above" if accuracy > exact + margin(exact, photos) else "not clearly different from"
+    return f"{begin}, {word} the exact linear reference ({percent(exact)})."
 
 
 def _chance(run: Run, accuracy: float) -> str:
-    classes = len(run.classes)
-    if not classes:
+    if not run.classes:
         return ""
-    times = accuracy * classes
-    if times < 1.5:
-        return ", hardly more than by chance"
-    return f", {times:.0f} times chance"
+    times = accuracy * len(run.classes)
+    return f" ({times:.0f}x chance)" if times >= 1.5 else " (hardly above chance)"
 
 
-def standard_error(share: float, photos: int) -> float:
-    """Returns the standard error of a share that was measured on so many photos, at least that of a share of 1%."""
-    return math.sqrt(max(share * (1 - share), _LEAST_VARIANCE) / max(1, photos))
-
-
-def is_below_reference(metrics: Mapping[str, Any]) -> bool:
-    """Says whether the trained head stays behind the exact solution on validation photos by more than chance."""
-    exact = metrics.get("reference/val_accuracy")
-    if exact is None:
+def _is_below_reference(run: Run) -> bool:
+    """Says what the rule said of the trained head or, where it was not asked, would say."""
+    for rule in run.rules:
+        if rule["name"] == _BELOW_REFERENCE and rule["status"] in (ISSUES, NO_ISSUES):
+            return bool(rule["status"] == ISSUES)
+    if "reference/val_accuracy" not in run.metrics:
         return False
-    limit: float = exact - _ERRORS * standard_error(exact, metrics["images"]["valid"])
-    return bool(metrics["val/accuracy"] < limit)
+    exact, photos = run.metrics["reference/val_accuracy"], run.metrics["images"]["valid"]
+    return bool(run.metrics["val/accuracy"] < exact - margin(exact, photos))
 
 
 def _problems(run: Run) -> list[Problem]:
@@ -136,17 +118,17 @@ def _problems(run: Run) -> list[Problem]:
         found.append(Problem("The backbone has random weights.", text))
     leaks = metrics.get("in_several_splits", facts.in_several_splits)
     if leaks:
-        title = (
-            f"{leaks} photos stand in more than one split." if leaks > 1 else "1 photo stands in more than one split."
-        )
-        found.append(Problem(title, "The scores flatter by as much as the model remembers them.", "data"))
+        title = f"{counted(leaks, 'photo appears', 'photos appear')} in more than one split."
+        found.append(Problem(title, "The scores are inflated.", "data"))
     for rule in sorted(run.fired, key=lambda rule: rule["name"] != worst(run.fired)["name"]):
+        if rule["name"] == _BELOW_REFERENCE or (rule["name"] == "SplitLeakage" and leaks):
+            continue
         times = f", and {counted(rule['count'] - 1, 'more finding')}" if rule["count"] > 1 else ""
         found.append(Problem(f"{rule['name']}:", f"{run.shown(rule['message'])}{times}.", "rules"))
-    if metrics and is_below_reference(metrics):
+    if metrics and _is_below_reference(run):
         text = (
-            f"It reaches {percent(metrics['val/accuracy'])} of the validation photos where the exact linear solution "
-            f"reaches {percent(metrics['reference/val_accuracy'])}."
+            f"It classifies {percent(metrics['val/accuracy'])} of the validation photos correctly, the exact linear "
+            f"solution {percent(metrics['reference/val_accuracy'])}."
         )
         found.append(Problem("The trained head is not at its optimum.", text, "learning"))
     unreadable = metrics.get("unreadable", facts.unreadable)
@@ -157,43 +139,46 @@ def _problems(run: Run) -> list[Problem]:
 
 
 def _next(run: Run, state: str) -> tuple[str, list[str]]:
-    """Returns advice and commands: those of what is wrong first."""
-    metrics, again = run.metrics, " ".join(_own(run))
+    """Returns advice and commands, about the worst problem if there is one."""
+    metrics, own = run.metrics, _own(run)
     if state == "running":
-        return "Wait: the page brings itself up to date.", []
+        return "Wait: the page reloads itself.", []
     if state == "stopped":
         if (run.directory / _CHECKPOINT).is_file():
             resume = override("resume", run.directory)
-            return "Continue it: the result will be the same as without the stop.", [f"python train.py {resume}"]
-        return "Start it again: it stopped before there was anything to continue.", [f"python train.py {again}"]
+            return "Resume it: the result is the same as without the stop.", [_train(resume)]
+        return "Start it again: it stopped before there was anything to resume.", [_train(*own)]
     if metrics.get("debug"):
-        return "Run it on all photos.", [f"python train.py {again}"]
+        return "Run it on all photos.", [_train(*own)]
     if metrics.get("in_several_splits"):
-        return "Leave each photo in one split, then train again.", [f"python train.py {again}"]
+        return "Keep each photo in one split only, then train again.", [_train(*own)]
     if not metrics.get("pretrained", True):
-        own = [one for one in _own(run) if not one.startswith("model.weights=")]
-        return "Train on pretrained weights.", [f"python train.py {' '.join(own)}"]
-    if run.fired:
-        remedy = _remedy(worst(run.fired)["name"], run.config)
-        return worst(run.fired)["advice"], [f"python train.py {again} {remedy}"] if remedy else []
-    ask = f"python scripts/predict.py {override('model', run.directory / 'model')} images='photos/*.jpg'"
-    if is_below_reference(metrics):
-        return "Search for a better learning rate and batch size.", [f"python train.py -m hpo=bayes {again}"]
-    return "Ask it about your own photos, or search for better settings.", [
-        ask,
-        f"python train.py -m hpo=bayes {again}",
-    ]
+        pretrained = [one for one in own if not one.startswith("model.weights=")]
+        return "Train on pretrained weights.", [_train(*pretrained)]
+    others = [rule for rule in run.fired if rule["name"] != _BELOW_REFERENCE]
+    if others:
+        remedy = _remedy(worst(others)["name"], run.config)
+        return worst(others)["advice"], [_train(*own, remedy)] if remedy else []
+    search = _train("-m", "hpo=bayes", *own)
+    if _is_below_reference(run):
+        return "Search for a better learning rate and batch size.", [search]
+    predict = f"python scripts/predict.py {override('package', run.directory)} images='photos/*.jpg'"
+    return "Classify your own photos, or search for better settings.", [predict, search]
+
+
+def _train(*arguments: str) -> str:
+    return " ".join(("python train.py", *arguments))
 
 
 def _remedy(rule: str, config: Mapping[str, Any]) -> str:
-    """Returns the override that follows a rule's advice; nothing where that is no single setting."""
+    """Returns the override that follows a rule's advice; empty if that is not a single setting."""
     if rule in _LEARNING_RATES:
         return f"lr={config['lr'] * _LEARNING_RATES[rule]:g}"
     return _SETTINGS.get(rule, "")
 
 
 def _own(run: Run) -> list[str]:
-    """Returns the overrides that name the same photos and the same backbone."""
+    """Returns the overrides for the same photos and the same backbone."""
     model = run.config["model"]
     found = [override("data.dir", run.config["data"]["dir"]), override("model", model["backbone"])]
     weights = model["weights"]

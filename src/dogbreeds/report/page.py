@@ -1,4 +1,4 @@
-"""How a page is made of its template, and written."""
+"""Fills the template of a page and writes it."""
 
 from __future__ import annotations
 
@@ -17,16 +17,7 @@ _PLOTLY = "plotly/package_data/plotly.min.js"
 
 
 def write_page(target: Path, template: str, content: Mapping[str, Any]) -> Path:
-    """Fills a template of `templates/`, and writes the page whole or not at all.
-
-    Args:
-        target: Where to.
-        template: Its file name.
-        content: What it is filled with.
-
-    Returns:
-        The target.
-    """
+    """Fills a template of `templates/` and writes the page, whole or not at all, to the target, which it returns."""
     environment = Environment(
         loader=PackageLoader("dogbreeds.report"),
         autoescape=select_autoescape(),
@@ -34,20 +25,15 @@ def write_page(target: Path, template: str, content: Mapping[str, Any]) -> Path:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    environment.filters |= {
-        "percent": formats.percent,
-        "short": formats.short,
-        "duration": formats.duration,
-        "counted": formats.counted,
-        "clock": formats.clock,
-    }
+    shown = (formats.percent, formats.short, formats.duration, formats.counted, formats.clock)
+    environment.filters |= {function.__name__: function for function in shown}
     write_text(target, environment.get_template(template).render(content, plotly=plotly_script()))
     return target
 
 
 def plotly_script() -> Markup:
-    """Returns the script that the plotly package ships, which draws the charts without a network.
+    """Returns the script of the plotly package, which draws the charts without a network.
 
-    The package itself is not imported: that would take longer than all the rest of a page.
+    The package itself is not imported: that would take longer than the rest of a page.
     """
     return Markup(Path(str(distribution("plotly").locate_file(_PLOTLY))).read_text(encoding="utf-8"))

@@ -1,10 +1,10 @@
-"""All that a run directory holds for a page, however far the run came."""
+"""All that a run directory holds for a page, whether the run finished or not."""
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,20 +17,19 @@ from dogbreeds.debug.rules.verdict import ISSUES
 from dogbreeds.errors import UserError
 from dogbreeds.run_directory import HISTORY, OPERATORS, PREDICTIONS, RULES, RUN_CONFIG
 
+_PROBABILITIES = ("probability", "breed_probability", "second_probability")
+
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the model says of a photo.
+    """A row of predictions.csv: classes are folders, probabilities are calibrated.
 
     Attributes:
         split: `valid` or `test`.
-        path: Relative to `data.dir`, or absolute.
-        breed: The right class folder.
-        answer: The class folder that is answered.
-        probability: Of the answer, calibrated.
-        breed_probability: Of the right breed.
-        second: The class folder that is answered next.
-        second_probability: Of that one.
+        path: Relative to `data.dir`.
+        breed: The label.
+        answer: The most probable class, the prediction.
+        second: The next one.
     """
 
     split: str
@@ -43,26 +42,14 @@ class Prediction:
     second_probability: float
 
     @property
-    def right(self) -> bool:
-        """Whether the answer is the right breed."""
+    def correct(self) -> bool:
+        """Whether the prediction is the label."""
         return self.answer == self.breed
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run directory, read.
-
-    Attributes:
-        directory: Where it is.
-        config: The content of config.yaml.
-        config_text: The same as it stands there.
-        metrics: The content of metrics.json; empty before the end.
-        history: Rows of history.csv.
-        record: What debugger and profiler wrote.
-        rules: Entries of rules.json.
-        predictions: Rows of predictions.csv.
-        operators: The content of profiler/operators.json; empty without a trace.
-    """
+    """A run directory, read: the contents of its files, empty where one is missing."""
 
     directory: Path
     config: Mapping[str, Any]
@@ -81,24 +68,24 @@ class Run:
 
     @cached_property
     def names(self) -> dict[str, str]:
-        """What people call each class folder; two folders never have the same name."""
+        """The display name of each class folder; no two folders share one."""
         shown = {folder: display_name(folder) for folder in self.classes}
         return shown if len(set(shown.values())) == len(shown) else {folder: folder for folder in self.classes}
 
     def name(self, folder: str) -> str:
-        """Returns what people call a class folder."""
+        """Returns the display name of a class folder."""
         return self.names.get(folder, display_name(folder))
 
     def shown(self, text: str) -> str:
-        """Returns what a rule says with the names of people in place of class folders."""
-        # A name that is a part of another one must not be found in it.
+        """Returns a rule's message with display names instead of class folders."""
+        # Longest first: a name may be a part of another one.
         for folder in sorted(self.classes, key=len, reverse=True):
             text = text.replace(folder, self.name(folder))
         return text
 
     @cached_property
     def fired(self) -> list[Mapping[str, Any]]:
-        """Rules that found something."""
+        """Rules that found an issue."""
         return [rule for rule in self.rules if rule["status"] == ISSUES]
 
     @property
@@ -109,7 +96,7 @@ class Run:
 
     @cached_property
     def last_at(self) -> float:
-        """When the run last wrote something, in seconds since 1970."""
+        """When the run last wrote anything, in seconds since 1970."""
         measured = self.record.measurements
         times = [row.at for row in self.record.rows[-1:]]
         times += [sample.at for sample in measured.samples[-1:]] + [phase.ended for phase in measured.phases[-1:]]
@@ -118,15 +105,15 @@ class Run:
 
 
 def read_run(directory: Path) -> Run:
-    """Reads a run directory, in which all files but config.yaml may be missing.
+    """Reads a run directory, in which every file but config.yaml may be missing.
 
     Raises:
-        UserError: There is no config.yaml, so it is no run directory.
+        UserError: There is no config.yaml, so it is not a run directory.
     """
     path = directory / RUN_CONFIG
     if not path.is_file():
         raise UserError(
-            f"{directory}: no {RUN_CONFIG} there. Give a run directory of train.py, such as outputs/<date>/<time>."
+            f"{directory} has no {RUN_CONFIG}. Give a run directory of train.py, such as outputs/<date>/<time>."
         )
     record = read_record(directory)
     history = directory / HISTORY
@@ -152,16 +139,5 @@ def _predictions(path: Path) -> list[Prediction]:
     if not path.is_file():
         return []
     with path.open(newline="", encoding="utf-8") as file:
-        return [
-            Prediction(
-                split=row["split"],
-                path=row["path"],
-                breed=row["breed"],
-                answer=row["answer"],
-                probability=float(row["probability"]),
-                breed_probability=float(row["breed_probability"]),
-                second=row["second"],
-                second_probability=float(row["second_probability"]),
-            )
-            for row in csv.DictReader(file)
-        ]
+        rows: Iterator[dict[str, Any]] = csv.DictReader(file)
+        return [Prediction(**row | {name: float(row[name]) for name in _PROBABILITIES}) for row in rows]

@@ -1,7 +1,9 @@
 """Rules over samples of the machine: is the hardware used, and what keeps it from being used?
 
-Names, parameters, defaults and definitions are those of the developer guide's list of built-in profiler rules; where
-that leaves something open, the docstrings say what is done here. A data point is a sample of the machine.
+Names, parameters, defaults and definitions are those of AWS's developer guide, page
+`debugger-built-in-profiler-rules`; where that leaves something open, the docstrings say what is done here. A data
+point is a sample of the machine; `patience` is the number of them before the first evaluation, `window` that of a
+percentile or an average. CPU, I/O wait, utilization and memory are percentages.
 """
 
 from __future__ import annotations
@@ -14,22 +16,16 @@ from numpy.typing import NDArray
 
 from dogbreeds.debug.record import Record
 from dogbreeds.debug.rules.usage import Array, Usage, windows
-from dogbreeds.debug.rules.verdict import NO_ISSUES, Verdict, too_little, verdict
-from dogbreeds.debug.system.statistics import statistics_of
+from dogbreeds.debug.rules.verdict import NO_ISSUES, Verdict, not_applicable, verdict
+from dogbreeds.debug.system.percentiles import usage_percentiles
 
 
 @dataclass(frozen=True)
 class LowGPUUtilization:
     """A GPU works little, or on and off.
 
-    From the developer guide's list of built-in profiler rules: over a window of data points, the 95th percentile of
-    its utilization is below `threshold_p95`, or that is not and the 5th percentile is below `threshold_p5`.
-
-    Attributes:
-        threshold_p95: Percent.
-        threshold_p5: Percent.
-        window: Data points of a percentile.
-        patience: Data points before the first evaluation.
+    Over a window of data points, the 95th percentile of its utilization is below `threshold_p95`; or it is not, and
+    the 5th percentile is below `threshold_p5`.
     """
 
     threshold_p95: float = 70.0
@@ -38,10 +34,10 @@ class LowGPUUtilization:
     patience: int = 1000
 
     def judge(self, record: Record) -> Verdict:
-        """Looks at each GPU alone."""
+        """Judges each GPU alone."""
         usage = Usage(record)
-        if lack := usage.lack(self.patience):
-            return too_little(lack)
+        if missing := usage.missing(self.patience):
+            return not_applicable(missing)
         found = []
         for points in windows(len(usage), self.patience, self.window):
             low, high = np.percentile(usage.gpu[points], (5, 95), axis=0)
@@ -62,16 +58,10 @@ class LowGPUUtilization:
 
 @dataclass(frozen=True)
 class CPUBottleneck:
-    """The GPUs wait for the processor for much of the time.
+    """The GPUs wait for the processor much of the time.
 
-    From the developer guide's list of built-in profiler rules: more than `threshold` percent of the data points have
-    a CPU above `cpu_threshold` and a GPU below `gpu_threshold`. Of several GPUs all must be below it.
-
-    Attributes:
-        threshold: Percent of all data points so far.
-        gpu_threshold: Percent of utilization below which a GPU waits.
-        cpu_threshold: Percent of all cores above which they are busy.
-        patience: Data points before the first evaluation.
+    More than `threshold` percent of all data points so far have a CPU above `cpu_threshold` and all GPUs below
+    `gpu_threshold`.
     """
 
     threshold: float = 50.0
@@ -82,30 +72,24 @@ class CPUBottleneck:
     def judge(self, record: Record) -> Verdict:
         """Counts the data points with a busy processor and idle GPUs."""
         usage = Usage(record)
-        if lack := usage.lack(self.patience):
-            return too_little(lack)
+        if missing := usage.missing(self.patience):
+            return not_applicable(missing)
         return _waiting(
             usage,
             (usage.cpu > self.cpu_threshold) & (usage.busiest_gpu < self.gpu_threshold),
             self.threshold,
             f"the processor was above {self.cpu_threshold:g}% and every GPU below {self.gpu_threshold:g}%",
-            "features.engine=cuda decodes photos on the GPU. Try data.workers of no more than the cores, and nothing "
-            "else on this machine. The features are kept: a second run does not need the photos.",
+            "features.engine=cuda decodes photos on the GPU. Try at most as many data.workers as cores, and no other "
+            "programs on this machine. Features are kept: a second run does not read the photos.",
         )
 
 
 @dataclass(frozen=True)
 class IOBottleneck:
-    """The GPUs wait for the disks for much of the time.
+    """The GPUs wait for the disks much of the time.
 
-    From the developer guide's list of built-in profiler rules: more than `threshold` percent of the data points have
-    an I/O wait above `io_threshold` and a GPU below `gpu_threshold`. Of several GPUs all must be below it.
-
-    Attributes:
-        threshold: Percent of all data points so far.
-        gpu_threshold: Percent of utilization below which a GPU waits.
-        io_threshold: Percent of the time of all cores spent waiting for disks.
-        patience: Data points before the first evaluation.
+    More than `threshold` percent of all data points so far have an I/O wait above `io_threshold` and all GPUs below
+    `gpu_threshold`.
     """
 
     threshold: float = 50.0
@@ -116,21 +100,21 @@ class IOBottleneck:
     def judge(self, record: Record) -> Verdict:
         """Counts the data points with busy disks and waiting GPUs."""
         usage = Usage(record)
-        if lack := usage.lack(self.patience):
-            return too_little(lack)
+        if missing := usage.missing(self.patience):
+            return not_applicable(missing)
         return _waiting(
             usage,
             (usage.io_wait > self.io_threshold) & (usage.busiest_gpu < self.gpu_threshold),
             self.threshold,
             f"more than {self.io_threshold:g}% of the processor waited for disks and every GPU was below "
             f"{self.gpu_threshold:g}%",
-            "Try data.dir and cache.dir on a local disk rather than a network one; with model.unfreeze a later "
-            "stage, whose activations are smaller.",
+            "Try data.dir and cache.dir on a local disk; with model.unfreeze a later stage, whose activations are "
+            "smaller.",
         )
 
 
 def _waiting(usage: Usage, waiting: NDArray[np.bool_], threshold: float, what: str, advice: str) -> Verdict:
-    """Returns the verdict on GPUs that wait: an issue where they do so for more than a share of the data points."""
+    """Returns the verdict on GPUs that wait: an issue if that is more than a share of the data points."""
     share = 100 * float(waiting.mean())
     found = (usage.step(-1), f"for {share:.0f}% of the time up to step {usage.step(-1)} {what}")
     return verdict([found] if share > threshold else [], advice)
@@ -140,13 +124,8 @@ def _waiting(usage: Usage, waiting: NDArray[np.bool_], threshold: float, what: s
 class GPUMemoryIncrease:
     """A GPU's memory fills up.
 
-    From the developer guide's list of built-in profiler rules: the moving average of its memory in use grows by more
-    than `increase`. What is compared here is the average with that of a window earlier, the first one at `patience`.
-
-    Attributes:
-        increase: Growth, in percent of the GPU's memory.
-        window: Data points of the moving average.
-        patience: Data points before the first average.
+    The moving average of its memory in use grows by more than `increase` percent of it. Each average is compared with
+    that of a window earlier, the first one at `patience`.
     """
 
     increase: float = 10.0
@@ -156,8 +135,8 @@ class GPUMemoryIncrease:
     def judge(self, record: Record) -> Verdict:
         """Follows each GPU's average."""
         usage = Usage(record)
-        if lack := usage.lack(self.patience):
-            return too_little(lack)
+        if missing := usage.missing(self.patience):
+            return not_applicable(missing)
         sums = np.concatenate([np.zeros((1, usage.memory.shape[1])), usage.memory.cumsum(axis=0)])
 
         def average(ends: NDArray[np.int64]) -> Array:
@@ -174,24 +153,17 @@ class GPUMemoryIncrease:
             found.append((step, f"up to step {step} the memory in use of GPU {number} {grew}"))
         return verdict(
             found,
-            "At the beginning of training this is as it should be. Where it goes on, try a smaller batch_size or "
-            "features.batch_size, and look for tensors that are kept from step to step.",
+            "This is normal when training begins. If it continues, try a smaller batch_size or features.batch_size, "
+            "and look for tensors that are kept from step to step.",
         )
 
 
 @dataclass(frozen=True)
 class BatchSize:
-    """Processor, GPUs and GPU memory are all used little: larger batches would fit.
+    """Processor, GPUs and GPU memory are all little used: larger batches would fit.
 
-    From the developer guide's list of built-in profiler rules: over a window of data points, the 95th percentiles of
-    CPU, GPU utilization and GPU memory are all below their thresholds. Of several GPUs all must be below them.
-
-    Attributes:
-        cpu_threshold_p95: Percent of all cores.
-        gpu_threshold_p95: Percent of utilization.
-        gpu_memory_threshold_p95: Percent of a GPU's memory.
-        window: Data points of a percentile.
-        patience: Data points before the first evaluation.
+    Over a window of data points, the 95th percentiles of CPU, utilization and memory of every GPU are below their
+    thresholds.
     """
 
     cpu_threshold_p95: float = 70.0
@@ -201,20 +173,17 @@ class BatchSize:
     patience: int = 100
 
     def judge(self, record: Record) -> Verdict:
-        """Looks at the GPU that is used most."""
+        """Judges the GPU that is used most."""
         usage = Usage(record)
-        if lack := usage.lack(self.patience):
-            return too_little(lack)
+        if missing := usage.missing(self.patience):
+            return not_applicable(missing)
         columns, gpus = np.column_stack([usage.cpu, usage.gpu, usage.memory]), usage.gpu.shape[1]
         found = []
         for points in windows(len(usage), self.patience, self.window):
             p95 = np.percentile(columns[points], 95, axis=0)
             cpu, gpu, memory = p95[0], p95[1 : 1 + gpus].max(), p95[1 + gpus :].max()
-            if (
-                cpu < self.cpu_threshold_p95
-                and gpu < self.gpu_threshold_p95
-                and memory < self.gpu_memory_threshold_p95
-            ):
+            thresholds = self.cpu_threshold_p95, self.gpu_threshold_p95, self.gpu_memory_threshold_p95
+            if all(used < limit for used, limit in zip((cpu, gpu, memory), thresholds, strict=True)):
                 step = usage.step(points.stop - 1)
                 used = f"CPU {cpu:.0f}%, GPU {gpu:.0f}%, GPU memory {memory:.0f}%"
                 found.append((step, f"at step {step} the 95th percentiles are low: {used}"))
@@ -229,13 +198,9 @@ class BatchSize:
 class LoadBalancing:
     """One GPU works far more than another.
 
-    From the developer guide's list of built-in profiler rules: the distance between the histograms of two GPUs'
-    utilization is above `threshold`. It is the earth mover's distance here, for histograms fine enough for every
-    value: the mean distance of the sorted utilizations, so that 49% and 51% are next to each other.
-
-    Attributes:
-        threshold: Distance from 0, both work alike, to 1, one always works and the other never does.
-        patience: Data points before the first evaluation.
+    The distance between the histograms of two GPUs' utilization is above `threshold`. Here it is the earth mover's
+    distance with a bin for every value, the mean distance of the sorted utilizations, so that 49% is close to 51%: it
+    is 0 where both work alike, and 1 where one always works and the other never does.
     """
 
     threshold: float = 0.5
@@ -244,8 +209,8 @@ class LoadBalancing:
     def judge(self, record: Record) -> Verdict:
         """Compares all pairs of GPUs, over all data points so far."""
         usage = Usage(record)
-        if lack := usage.lack(self.patience, gpus=2):
-            return too_little(lack)
+        if missing := usage.missing(self.patience, gpus=2):
+            return not_applicable(missing)
         ordered, mean = np.sort(usage.gpu, axis=0), usage.gpu.mean(axis=0)
         step, found = usage.step(-1), []
         for one, other in combinations(range(ordered.shape[1]), 2):
@@ -255,22 +220,18 @@ class LoadBalancing:
                 found.append((step, f"up to step {step} {work} on average, a distance of {distance:.2f}"))
         return verdict(
             found,
-            "trainer=ddp trains on all GPUs of this machine; where fewer are wanted, CUDA_VISIBLE_DEVICES hides the "
-            "others.",
+            "trainer=ddp trains on all GPUs of this machine; CUDA_VISIBLE_DEVICES hides those that you do not want.",
         )
 
 
 @dataclass(frozen=True)
 class OverallSystemUsage:
-    """How much of the machine is used; this rule tells it and never fires.
-
-    From the developer guide's list of built-in profiler rules, which gives it no parameters.
-    """
+    """How much of the machine is used: this rule reports it and never fires."""
 
     def judge(self, record: Record) -> Verdict:
-        """Gives the percentiles of all samples."""
-        used = statistics_of(record.measurements.samples)
+        """Reports percentiles of all samples."""
+        used = usage_percentiles(record.measurements.samples)
         if not used:
-            return too_little("no data points")
+            return not_applicable("no data points")
         parts = [f"{one.name} {one.p50:.3g}, {one.p95:.3g} and {one.p99:.3g} {one.unit}" for one in used]
         return Verdict(NO_ISSUES, message=f"50th, 95th and 99th percentiles: {'; '.join(parts)}")

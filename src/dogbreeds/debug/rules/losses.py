@@ -1,6 +1,7 @@
 """Rules over losses: LossNotDecreasing, Overfit, Overtraining.
 
-Names, parameters, defaults and definitions are those of the developer guide's list of built-in Debugger rules.
+Names, parameters, defaults and definitions are those of AWS's developer guide, page `debugger-built-in-rules`. All
+losses are without class weights, so that those of training and validation compare.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dogbreeds.debug.record import EVAL, TRAIN, Record
-from dogbreeds.debug.rules.verdict import Verdict, too_little, verdict
+from dogbreeds.debug.rules.verdict import Verdict, not_applicable, verdict
 
 Series = Sequence[tuple[int, float]]
 
@@ -22,11 +23,10 @@ class LossNotDecreasing:
 
     Attributes:
         num_steps: Steps between the two losses that are compared, at least.
-        diff_percent: The least fall, in percent of the earlier loss.
-        increase_threshold_percent: A rise of more than this is told as one.
-        share_of_first: Losses below this share of the first one need not fall any more; 0, as documented, is none.
-            Of a head on frozen features most of the loss is gone after some steps, and the rest differs from batch
-            to batch.
+        diff_percent: The smallest fall, in percent of the earlier loss.
+        increase_threshold_percent: A larger rise is reported as one.
+        share_of_first: Losses below this share of the first one need not fall any more; the documented rule has none,
+            0. A head on frozen features loses most of its loss in some steps; the rest is noise of the batches.
     """
 
     num_steps: int = 10
@@ -35,7 +35,7 @@ class LossNotDecreasing:
     share_of_first: float = 0.0
 
     def judge(self, record: Record) -> Verdict:
-        """Compares each loss with the last one that is `num_steps` older."""
+        """Compares each loss with the latest one that is `num_steps` older."""
         series = record.scalar("loss")
         steps = [step for step, _ in series]
         found, compared = [], False
@@ -55,7 +55,7 @@ class LossNotDecreasing:
                     (step, f"the loss {word} from {before:.4g} (step {before_step}) to {loss:.4g} (step {step})")
                 )
         if not compared:
-            return too_little(f"fewer than {self.num_steps} steps")
+            return not_applicable(f"fewer than {self.num_steps} steps")
         return verdict(found, "Try a smaller learning rate; where the loss is low already, fewer epochs.")
 
 
@@ -64,8 +64,8 @@ class Overfit:
     """The validation loss is above the training loss by more than `ratio_threshold` of it, again and again.
 
     Attributes:
-        start_step: Steps before this are not looked at.
-        patience: How often in a row is still fine.
+        start_step: Earlier steps are not judged.
+        patience: Allowed occurrences in a row.
         ratio_threshold: (validation - training) / training above which it counts.
     """
 
@@ -74,10 +74,10 @@ class Overfit:
     ratio_threshold: float = 0.1
 
     def judge(self, record: Record) -> Verdict:
-        """Compares each validation with the mean training loss since the validation before."""
+        """Compares each validation loss with the mean training loss since the previous validation."""
         pairs = [pair for pair in paired_losses(record) if pair[0] >= self.start_step]
         if not pairs:
-            return too_little("no validation loss with training losses before it")
+            return not_applicable("no validation loss with training losses before it")
         found, in_a_row = [], 0
         for step, train, valid in pairs:
             ratio = (valid - train) / train if train else math.inf
@@ -85,7 +85,7 @@ class Overfit:
             if in_a_row > self.patience:
                 losses = f"the validation loss {valid:.4g} is {ratio:.0%} above the training loss {train:.4g}"
                 found.append((step, f"at step {step} {losses}"))
-        return verdict(found, "Try fewer epochs, weight_decay, or augmented views of the photos (data.views=4).")
+        return verdict(found, "Try fewer epochs, weight_decay, or augmented photos (data.views=4).")
 
 
 @dataclass(frozen=True)
@@ -93,9 +93,9 @@ class Overtraining:
     """No loss has improved for many steps: training could have ended.
 
     Attributes:
-        patience_train: Recorded training steps without a better training loss that are still fine.
-        patience_validation: The same of validations.
-        delta: How much less a loss must be to count as better.
+        patience_train: Allowed recorded steps in a row without a better training loss.
+        patience_validation: Allowed validations in a row without a better validation loss.
+        delta: How much smaller a loss must be to count as better.
     """
 
     patience_train: int = 5
@@ -103,10 +103,10 @@ class Overtraining:
     delta: float = 0.01
 
     def judge(self, record: Record) -> Verdict:
-        """Follows the least loss of each mode."""
+        """Follows the smallest loss of each mode."""
         series = {TRAIN: record.scalar("loss"), EVAL: record.scalar("loss", EVAL)}
         if not any(series.values()):
-            return too_little("no loss")
+            return not_applicable("no loss")
         found = [
             *self._stale(series[TRAIN], self.patience_train, "training"),
             *self._stale(series[EVAL], self.patience_validation, "validation"),
@@ -126,13 +126,12 @@ class Overtraining:
 
 
 def paired_losses(record: Record) -> list[tuple[int, float, float]]:
-    """Returns step, mean training loss since the validation before, and mean validation loss."""
+    """Returns step, mean training loss since the previous validation, and mean validation loss."""
     train = record.scalar("loss")
-    found, last = [], -1
-    for step in sorted({step for step, _ in record.scalar("loss", EVAL)}):
-        losses = [loss for at, loss in train if last < at <= step]
-        valid = [loss for at, loss in record.scalar("loss", EVAL) if at == step]
-        if losses:
-            found.append((step, sum(losses) / len(losses), sum(valid) / len(valid)))
-        last = step
+    steps, found, begin = [step for step, _ in train], [], 0
+    for step, valid in record.means("loss", EVAL):
+        end = bisect.bisect_right(steps, step)
+        if end > begin:
+            found.append((step, sum(loss for _, loss in train[begin:end]) / (end - begin), valid))
+        begin = end
     return found

@@ -1,4 +1,4 @@
-"""Rules of our own over what a run brought: they know the exact reference, the splits and the search."""
+"""Rules of our own over the results of a run: they know the exact reference, the splits and the search."""
 
 from __future__ import annotations
 
@@ -6,16 +6,29 @@ import math
 from dataclasses import dataclass
 
 from dogbreeds.debug.record import Record, Searched
-from dogbreeds.debug.rules.verdict import Verdict, too_little, verdict
+from dogbreeds.debug.rules.verdict import Verdict, not_applicable, verdict
+
+# Of a share of 1%: an accuracy of 100% on few photos is not certain either.
+_MIN_VARIANCE = 0.01
+
+
+def margin(accuracy: float, photos: int, standard_errors: float = 2.0) -> float:
+    """Returns the difference from an accuracy that chance explains: some of its standard errors sqrt(p (1 - p) / n).
+
+    Args:
+        accuracy: Share of photos that are classified correctly, p.
+        photos: How many it was measured on, n.
+        standard_errors: How many of them.
+    """
+    return standard_errors * math.sqrt(max(accuracy * (1 - accuracy), _MIN_VARIANCE) / max(1, photos))
 
 
 @dataclass(frozen=True)
 class HeadBelowReference:
-    """The trained head stays behind the exact linear solution on the validation photos.
+    """The trained head classifies fewer validation photos correctly than the exact linear solution.
 
     Attributes:
-        standard_errors: How far behind is still chance: multiples of sqrt(p (1 - p) / n), for a reference of
-            accuracy p on n photos.
+        standard_errors: The allowed difference, as in `margin`.
     """
 
     standard_errors: float = 2.0
@@ -26,52 +39,55 @@ class HeadBelowReference:
         reference = record.facts.reference.get("reference/val_accuracy")
         photos = record.facts.images.get("valid", 0)
         if reached is None or reference is None or not photos:
-            return too_little("no scores yet")
-        error = math.sqrt(max(reference * (1 - reference), 0.01) / photos)
-        if reached >= reference - self.standard_errors * error:
+            return not_applicable("no scores yet")
+        if reached >= reference - margin(reference, photos, self.standard_errors):
             return verdict([], "")
-        message = f"the head reaches {reached:.3f} on validation photos, the exact linear solution {reference:.3f}"
-        return verdict([(record.last_step, message)], "Try more epochs, a smaller batch_size or another lr.")
+        message = (
+            f"the trained head classifies {reached:.1%} of the validation photos correctly, "
+            f"the exact linear solution {reference:.1%}"
+        )
+        return verdict([(record.last_step, message)], "Search for a better learning rate and batch size.")
 
 
 @dataclass(frozen=True)
 class SplitLeakage:
-    """The same photos stand in more than one split, so that the scores flatter.
+    """The same photos appear in more than one split, so that the scores are inflated.
 
     Attributes:
-        photos: How many are still fine.
+        photos: How many are allowed.
     """
 
     photos: int = 0
 
     def judge(self, record: Record) -> Verdict:
-        """Looks at what the index of the photos found."""
+        """Reads what was found when the photos were indexed."""
         if not record.facts.images:
-            return too_little("no photos yet")
+            return not_applicable("no photos yet")
         found = record.facts.in_several_splits
         if found <= self.photos:
             return verdict([], "")
-        message = f"{found} photos stand in more than one split"
-        return verdict([(0, message)], "Remove the copies that the log names, and train once more.")
+        subject = "1 photo appears" if found == 1 else f"{found} photos appear"
+        message = f"{subject} in more than one split"
+        return verdict([(0, message)], "Remove the copies that the log names, then train again.")
 
 
 @dataclass(frozen=True)
 class ClassNeverPredicted:
-    """A breed is never the answer, although there are photos of it.
+    """A breed is never predicted, although there are photos of it.
 
     Attributes:
-        photos: Validation photos of a breed below which nothing is said of it.
+        photos: Validation photos of a breed that are needed for a judgement.
     """
 
     photos: int = 5
 
     def judge(self, record: Record) -> Verdict:
-        """Looks at the columns of the confusion matrix of the validation photos."""
+        """Reads the columns of the confusion matrix of the validation photos."""
         confusion, names = record.metrics.get("val/confusion", ()), list(record.facts.class_counts)
         if not confusion:
-            return too_little("no answers to validation photos yet")
+            return not_applicable("the validation photos are not classified yet")
         found = [
-            (record.last_step, f"{name} is never the answer, although {sum(confusion[column])} photos show it")
+            (record.last_step, f"{name} is never predicted, although {sum(confusion[column])} photos show it")
             for column, name in enumerate(names)
             if sum(confusion[column]) >= self.photos and not any(row[column] for row in confusion)
         ]
@@ -80,7 +96,7 @@ class ClassNeverPredicted:
 
 @dataclass(frozen=True)
 class SearchedRangeEdge:
-    """A search found its best value at the edge of what it searched: better ones may lie beyond.
+    """A search found its best value at the edge of a range: better ones may lie beyond.
 
     Attributes:
         share: Of the range that counts as its edge, at each end.
@@ -89,21 +105,21 @@ class SearchedRangeEdge:
     share: float = 0.05
 
     def judge(self, record: Record) -> Verdict:
-        """Looks at each number that was searched."""
+        """Locates the best value of each number that was searched."""
         if not record.facts.searched:
-            return too_little("not the best trial of a search over a range of numbers")
+            return not_applicable("not the best trial of a search over a range of numbers")
         found = []
         for name, searched in record.facts.searched.items():
-            place = _place(searched)
-            if not self.share <= place <= 1 - self.share:
-                end = "lower" if place < self.share else "upper"
-                range_ = f"{searched.least:g} to {searched.most:g}"
-                found.append((record.last_step, f"{name}={searched.taken:.4g} is at the {end} end of {range_}"))
+            position = _position(searched)
+            if not self.share <= position <= 1 - self.share:
+                end = "lower" if position < self.share else "upper"
+                range_ = f"{searched.low:g} to {searched.high:g}"
+                found.append((record.last_step, f"{name}={searched.value:.4g} is at the {end} end of {range_}"))
         return verdict(found, "Search a wider range.")
 
 
-def _place(searched: Searched) -> float:
-    """Where the value lies in its range, from 0 to 1, on the scale that was searched."""
-    ends = searched.least, searched.most, searched.taken
-    least, most, taken = (math.log(end) for end in ends) if searched.log else ends
-    return (taken - least) / (most - least)
+def _position(searched: Searched) -> float:
+    """Returns where the value lies in its range, from 0 to 1, on the scale that was searched."""
+    numbers = searched.low, searched.high, searched.value
+    low, high, value = (math.log(number) for number in numbers) if searched.log else numbers
+    return (value - low) / (high - low)

@@ -1,7 +1,7 @@
 """Rules over the times of steps: MaxInitializationTime, StepOutlier, and DataWaits, which is our own.
 
-Names, parameters, defaults and definitions of the first two are those of the developer guide's list of built-in
-profiler rules.
+Names, parameters, defaults and definitions of the first two are those of AWS's developer guide, page
+`debugger-built-in-profiler-rules`.
 """
 
 from __future__ import annotations
@@ -15,13 +15,12 @@ from operator import attrgetter
 import numpy as np
 from numpy.typing import NDArray
 
-from dogbreeds.debug.measurements import PARTS, StepTimes
+from dogbreeds.debug.measurements import PARTS, START_UP, StepTimes
 from dogbreeds.debug.record import TRAIN, Record
-from dogbreeds.debug.rules.verdict import Verdict, too_little, verdict
+from dogbreeds.debug.rules.verdict import Verdict, not_applicable, verdict
 
-_START_UP = "start-up"
-_COMPUTE = "Does another program use this machine? Some first steps are slow because libraries load or compile."
-# What to try where a part of a step takes long.
+_COMPUTE = "Is another program using this machine? First steps are slow while libraries load or compile."
+# What to try when a part of a step is slow.
 _ADVICE = {
     "data": "Try cache.dir on a local disk, and a larger batch_size. With model.unfreeze, activations are read in "
     "every epoch: those of a later stage are smaller.",
@@ -36,20 +35,13 @@ _ADVICE = {
 
 @dataclass(frozen=True)
 class MaxInitializationTime:
-    """The first training step comes late.
-
-    From the developer guide's list of built-in profiler rules: there are more than `threshold` minutes from the
-    beginning to the end of the first step. A continued run begins once more.
-
-    Attributes:
-        threshold: Minutes.
-    """
+    """The first training step ends more than `threshold` minutes after the start of a run, or its resumption."""
 
     threshold: float = 20.0
 
     def judge(self, record: Record) -> Verdict:
-        """Compares each beginning with the first step after it."""
-        starts = [phase.began for phase in record.measurements.phases if phase.name == _START_UP]
+        """Compares each start with the end of the first step after it."""
+        starts = [phase.began for phase in record.measurements.phases if phase.name == START_UP]
         found, seen = [], False
         for began, next_began in pairwise([*starts, math.inf]):
             first = next((one for one in record.measurements.steps if began <= one.at < next_began), None)
@@ -59,26 +51,25 @@ class MaxInitializationTime:
             if minutes > self.threshold:
                 found.append((first.step, f"the first step, {first.step}, came after {minutes:.1f} minutes"))
         if not seen:
-            return too_little("no training step yet")
+            return not_applicable("no training step yet")
         return verdict(
             found,
             "scripts/prepare_features.py computes the features ahead of training, and cache.dir keeps them for all "
-            "runs. features.engine=auto takes the fastest engine.",
+            "runs. features.engine=auto chooses the fastest engine.",
         )
 
 
 @dataclass(frozen=True)
 class StepOutlier:
-    """Some steps take far longer than the others.
+    """More than `n_outliers` steps take longer than the mean plus `stddev` standard deviations.
 
-    From the developer guide's list of built-in profiler rules: more than `n_outliers` steps are longer than the mean
-    and `stddev` standard deviations. By Cantelli's inequality no more than one value of 1 + stddev^2 can be that far
-    above the mean, so runs with fewer steps than that needs are not judged.
+    By Cantelli's inequality no more than one value of 1 + stddev^2 can be that far above the mean, so runs with too
+    few steps for that are not judged.
 
     Attributes:
         stddev: Standard deviations.
-        n_outliers: Outliers that are still fine.
-        mode: `train`, or None for all steps; the steps of training are those that are timed.
+        n_outliers: Allowed outliers.
+        mode: `train`, or None for all steps; only training steps are timed.
     """
 
     stddev: float = 5.0
@@ -86,11 +77,11 @@ class StepOutlier:
     mode: str | None = None
 
     def judge(self, record: Record) -> Verdict:
-        """Looks at all steps together."""
+        """Compares all steps with their mean."""
         steps = record.measurements.steps if self.mode in (None, TRAIN) else []
         needed = math.ceil((self.n_outliers + 1) * (1 + self.stddev**2))
         if len(steps) < needed:
-            return too_little(f"{len(steps)} of the {needed} {self.mode or TRAIN} steps that are needed")
+            return not_applicable(f"only {len(steps)} {self.mode or TRAIN} steps; {needed} are needed")
         parts = _parts(steps)
         totals = parts.sum(axis=1)
         mean, longest = float(totals.mean()), int(totals.argmax())
@@ -100,19 +91,19 @@ class StepOutlier:
             return verdict([], "")
         part = PARTS[int((parts[outliers].mean(axis=0) - parts.mean(axis=0)).argmax())]
         message = (
-            f"{len(outliers)} of {len(steps)} steps took longer than {limit:.3g} s, where {mean:.3g} s is the mean; "
-            f"step {steps[longest].step} took {totals[longest]:.3g} s; the part that grew most is {part}"
+            f"{len(outliers)} of {len(steps)} steps took longer than {limit:.3g} s (mean {mean:.3g} s); step "
+            f"{steps[longest].step} took {totals[longest]:.3g} s; the part that grew most is {part}"
         )
         return verdict([(steps[number].step, message) for number in outliers], _ADVICE[part])
 
 
 @dataclass(frozen=True)
 class DataWaits:
-    """Training waits for its batches for much of the time.
+    """Training spends much of its time waiting for batches.
 
     Attributes:
-        threshold: The largest share of the time of all steps that may go into waiting for batches and moving them.
-        steps: Steps below which nothing is said.
+        threshold: The largest allowed share of the time of all steps for waiting for batches and moving them.
+        steps: Steps that are needed for a judgement.
     """
 
     threshold: float = 0.5
@@ -122,7 +113,7 @@ class DataWaits:
         """Adds up the times of all steps."""
         steps = record.measurements.steps
         if len(steps) < self.steps:
-            return too_little(f"{len(steps)} of the {self.steps} steps that are needed")
+            return not_applicable(f"only {len(steps)} steps; {self.steps} are needed")
         parts = _parts(steps)
         waits = parts[:, [PARTS.index("data"), PARTS.index("move")]]
         data, move = (float(seconds) for seconds in waits.sum(axis=0))
@@ -130,8 +121,8 @@ class DataWaits:
         if data + move <= self.threshold * total:
             return verdict([], "")
         message = (
-            f"of {total:.3g} s in {len(steps)} steps, {data / total:.0%} went into waiting for batches and "
-            f"{move / total:.0%} into moving them to the device; step {worst} waited longest"
+            f"of {total:.3g} s in {len(steps)} steps, {data / total:.0%} were spent waiting for batches and "
+            f"{move / total:.0%} moving them to the device; step {worst} waited longest"
         )
         return verdict([(worst, message)], _ADVICE["data" if data >= move else "move"])
 

@@ -1,6 +1,6 @@
 """Rules over tensors: what gradients, weights, updates and activations should not look like.
 
-Names, parameters, defaults and definitions are those of the developer guide's list of built-in Debugger rules.
+Names, parameters, defaults and definitions are those of AWS's developer guide, page `debugger-built-in-rules`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from itertools import pairwise
 import numpy as np
 
 from dogbreeds.debug.record import ACTIVATION, ACTIVITY, GRADIENT, UPDATE, WEIGHT, Record, Statistics
-from dogbreeds.debug.rules.verdict import Verdict, too_little, verdict
+from dogbreeds.debug.rules.verdict import Verdict, not_applicable, verdict
 
 Finding = tuple[int, str]
 
@@ -24,11 +24,12 @@ class PoorWeightInitialization:
     """The first steps show weights that differ wildly between layers, gradients without spread, or a flat loss.
 
     Attributes:
-        threshold: The largest ratio of the weights' variances of two layers.
-        distribution_range: The least distance of the 5th and the 95th percentile of a gradient.
-        patience: Steps of the same loss that are still fine.
-        steps: Recorded steps that are looked at.
-        first_loss: The largest first loss, as a multiple of that of guessing, log(classes); 0, as documented, is any.
+        threshold: The largest allowed ratio of the weights' variances of two layers.
+        distribution_range: The smallest allowed distance of the 5th and the 95th percentile of a gradient.
+        patience: Allowed steps in a row with the same loss.
+        steps: Recorded steps that are judged, from the first.
+        first_loss: The largest allowed first loss, as a multiple of log(classes), that of guessing; the documented
+            rule has no such limit, 0.
     """
 
     threshold: float = 10.0
@@ -38,18 +39,18 @@ class PoorWeightInitialization:
     first_loss: float = 0.0
 
     def judge(self, record: Record) -> Verdict:
-        """Looks at the first recorded steps alone."""
+        """Judges the first recorded steps only."""
         first = record.of("train")[: self.steps]
         if not any(row.tensors for row in first):
-            return too_little("no tensors recorded")
+            return not_applicable("no tensors recorded")
         early = Record(first, record.facts)
         found = [*self._weights(early), *self._gradients(early), *self._loss(early)]
-        return verdict(sorted(found), "Let the head be initialised as it is by default.")
+        return verdict(sorted(found), "Use the default initialisation of the head.")
 
     def _weights(self, record: Record) -> Iterator[Finding]:
         variances: dict[int, dict[str, float]] = {}
         for name, series in record.tensors(WEIGHT).items():
-            # A bias, and a layer that starts with the same weight everywhere, has no scale to compare.
+            # Biases, and layers that start with equal weights, have no scale to compare.
             if name.endswith("weight") and series[0][1].variance > 0:
                 for step, found in series:
                     variances.setdefault(step, {})[name] = found.variance
@@ -57,20 +58,19 @@ class PoorWeightInitialization:
             ratio = max(layers.values()) / max(min(layers.values()), sys.float_info.min)
             if ratio > self.threshold:
                 wide, narrow = max(layers, key=layers.__getitem__), min(layers, key=layers.__getitem__)
-                yield step, f"the weights of {wide} vary {ratio:.3g} times as much as those of {narrow}"
+                yield step, f"the variance of {wide} is {ratio:.3g} times that of {narrow}"
 
     def _gradients(self, record: Record) -> Iterator[Finding]:
         for name, series in record.tensors(GRADIENT).items():
-            # The first gradient of a bias is zero where every class has as many photos in the batch.
             for step, found in series if name.endswith("weight") else ():
                 if found.p95 - found.p5 < self.distribution_range:
-                    yield step, f"nearly all gradients of {name} are the same, {found.p50:.3g}"
+                    yield step, f"nearly all values of the gradient of {name} are {found.p50:.3g}"
 
     def _loss(self, record: Record) -> Iterator[Finding]:
         losses, flat = record.scalar("loss"), 0
         guessing = math.log(max(len(record.facts.class_counts), 2))
         if self.first_loss and losses and not losses[0][1] <= self.first_loss * guessing:
-            yield losses[0][0], f"the first loss is {losses[0][1]:.4g}, and {guessing:.2f} is that of guessing"
+            yield losses[0][0], f"the first loss is {losses[0][1]:.4g}; guessing has {guessing:.2f}"
         for (_, before), (step, loss) in pairwise(losses):
             flat = flat + 1 if loss == before else 0
             if flat > self.patience:
@@ -79,22 +79,21 @@ class PoorWeightInitialization:
 
 @dataclass(frozen=True)
 class VanishingGradient:
-    """A gradient's mean absolute value is next to nothing.
+    """A gradient's mean absolute value is close to zero.
 
     Attributes:
-        threshold: The least.
-        patience: Recorded steps in a row that are still fine; 0, as documented, is none. Where every class has as
-            many photos in a batch, the first gradient of a new head's bias is zero, and nothing is wrong.
+        threshold: The smallest allowed value.
+        patience: Allowed occurrences in a row; the documented rule allows none, 0.
     """
 
     threshold: float = 1e-7
     patience: int = 0
 
     def judge(self, record: Record) -> Verdict:
-        """Looks at every gradient."""
+        """Measures every gradient."""
         gradients = record.tensors(GRADIENT)
         if not gradients:
-            return too_little("no tensors recorded")
+            return not_applicable("no tensors recorded")
         found = []
         for name, series in gradients.items():
             in_a_row = 0
@@ -107,20 +106,20 @@ class VanishingGradient:
 
 @dataclass(frozen=True)
 class ExplodingTensor:
-    """A tensor has values that are no numbers.
+    """A tensor has NaN or infinite values.
 
     Attributes:
-        only_nan: Infinities are fine.
+        only_nan: Infinities are allowed.
     """
 
     only_nan: bool = False
 
     def judge(self, record: Record) -> Verdict:
-        """Looks at every tensor, and at the loss."""
+        """Counts such values of every tensor."""
 
-        def exploded(name: str, found: Statistics) -> str | None:
+        def exploded(step: int, name: str, found: Statistics) -> str | None:
             bad = found.nan + (0 if self.only_nan else found.infinite)
-            return f"{bad} values of {name} are no finite numbers" if bad else None
+            return f"{name} has {bad} NaN or infinite values" if bad else None
 
         kinds = (WEIGHT, GRADIENT, UPDATE, ACTIVATION)
         return _each(record, kinds, exploded, "Try a learning rate a hundred times smaller.")
@@ -130,39 +129,36 @@ class ExplodingTensor:
 class DeadRelu:
     """Most units of a ReLU layer are hardly ever active.
 
-    The record keeps percentiles of how active the units are, for the photos of one step. The share of dead units is
-    read off them; it is exact at a `threshold_layer` of 50.
+    The share of dead units is interpolated between the recorded percentiles of how often the units are active in one
+    step; it is exact at a `threshold_layer` of 50.
 
     Attributes:
-        threshold_inactivity: Percent of the photos for which a unit must be active, or it counts as dead.
-        threshold_layer: Percent of dead units that is still fine.
+        threshold_inactivity: Percent of the photos below which an active unit counts as dead.
+        threshold_layer: The largest allowed percentage of dead units.
     """
 
     threshold_inactivity: float = 1.0
     threshold_layer: float = 50.0
 
     def judge(self, record: Record) -> Verdict:
-        """Looks at the activity of every ReLU."""
-        layers = record.tensors(ACTIVITY)
-        if not layers:
-            return too_little("no ReLU in what is trained")
-        least = self.threshold_inactivity / 100
-        found = []
-        for name, series in layers.items():
-            for step, active in series:
-                places = [active.minimum, active.p5, active.p50, active.p95, active.maximum]
-                dead = 100 * float(np.interp(least, places, [0, 0.05, 0.5, 0.95, 1], left=0, right=1))
-                if dead > self.threshold_layer:
-                    found.append((step, f"{dead:.0f}% of the units of {name} are dead"))
-        return verdict(sorted(found), "Try a smaller learning rate, or fewer hidden units (model.hidden).")
+        """Measures the activity of every ReLU."""
+        min_activity = self.threshold_inactivity / 100
+
+        def dead(step: int, name: str, active: Statistics) -> str | None:
+            places = [active.minimum, active.p5, active.p50, active.p95, active.maximum]
+            share = 100 * float(np.interp(min_activity, places, [0, 0.05, 0.5, 0.95, 1], left=0, right=1))
+            layer = name.removeprefix(f"{ACTIVITY} ")
+            return f"{share:.0f}% of the units of {layer} are dead" if share > self.threshold_layer else None
+
+        return _each(record, (ACTIVITY,), dead, "Try a smaller learning rate, or fewer hidden units (model.hidden).")
 
 
 @dataclass(frozen=True)
 class UnchangedTensor:
-    """A weight does not change any more, or never did: numpy.allclose over several recorded steps.
+    """A weight no longer changes, or never did: numpy.allclose over several recorded steps.
 
     Attributes:
-        num_steps: Recorded steps without a change that are needed to fire.
+        num_steps: Recorded steps in a row without a change.
         rtol: Relative tolerance.
         atol: Absolute tolerance.
     """
@@ -172,10 +168,10 @@ class UnchangedTensor:
     atol: float = 1e-8
 
     def judge(self, record: Record) -> Verdict:
-        """Holds the updates against the weights."""
+        """Compares the largest update with the weight."""
         updates = _updates(record)
         if not updates:
-            return too_little("no updates recorded")
+            return not_applicable("no updates recorded")
         found = []
         for name, series in updates.items():
             still = 0
@@ -192,9 +188,9 @@ class WeightUpdateRatio:
     """Updates are far too large, or far too small, for the weights they change.
 
     Attributes:
-        large_threshold: The largest ratio of the mean sizes.
-        small_threshold: The least.
-        epsilon: Added to the weights' size.
+        large_threshold: The largest allowed ratio of the mean absolute values.
+        small_threshold: The smallest allowed ratio.
+        epsilon: Added to the mean absolute value of the weights.
     """
 
     large_threshold: float = 10.0
@@ -202,41 +198,46 @@ class WeightUpdateRatio:
     epsilon: float = 1e-9
 
     def judge(self, record: Record) -> Verdict:
-        """Compares the mean sizes of update and weight."""
+        """Compares the mean absolute values of update and weight."""
         updates = _updates(record)
         if not updates:
-            return too_little("no updates recorded")
+            return not_applicable("no updates recorded")
         found = []
         for name, series in updates.items():
             for step, update, size in series:
                 ratio = update.mean_absolute / (size + self.epsilon)
-                # A layer that starts at zero has no size to compare with.
+                # A layer that starts at zero has nothing to compare with.
                 if size and not self.small_threshold <= ratio <= self.large_threshold:
-                    found.append((step, f"the updates of {name} are {ratio:.3g} times the size of its weights"))
-        return verdict(sorted(found), "Try a smaller learning rate where it is large, a larger one where small.")
+                    found.append((step, f"the updates of {name} are {ratio:.3g} times its values"))
+        return verdict(sorted(found), "Try a smaller learning rate if the ratio is large, or a larger one.")
 
 
 @dataclass(frozen=True)
 class AllZero:
     """A tensor consists of zeros.
 
+    A new head gives all classes the same probability. In a batch with equally many photos of each class, the gradient
+    of its bias is then exactly zero at the first step of the run; that one is not judged.
+
     Attributes:
-        threshold: The share of zeros that is enough, in percent.
+        threshold: Percent of zeros at which the rule fires.
     """
 
     threshold: float = 100.0
 
     def judge(self, record: Record) -> Verdict:
-        """Looks at gradients and activations; weights may start at zero."""
+        """Counts the zeros of gradients and activations; weights may start at zero."""
 
-        def zero(name: str, found: Statistics) -> str | None:
-            return f"{found.zeros:.0%} of {name} are zero" if 100 * found.zeros >= self.threshold else None
+        def zero(step: int, name: str, found: Statistics) -> str | None:
+            not_judged = step == 0 and name.startswith(GRADIENT) and name.endswith("bias")
+            fires = 100 * found.zeros >= self.threshold and not not_judged
+            return f"{found.zeros:.0%} of {name} is zero" if fires else None
 
         return _each(record, (GRADIENT, ACTIVATION), zero, "Try a smaller learning rate or another initialisation.")
 
 
 def _updates(record: Record) -> dict[str, list[tuple[int, Statistics, float]]]:
-    """Returns for each weight the steps, the updates and the mean sizes of what they changed."""
+    """Returns for each weight the steps, its updates and its mean absolute values before them."""
     sizes = {
         (name, step): weight.mean_absolute
         for name, series in record.tensors(WEIGHT).items()
@@ -249,14 +250,9 @@ def _updates(record: Record) -> dict[str, list[tuple[int, Statistics, float]]]:
 
 
 def _each(
-    record: Record, kinds: tuple[str, ...], look: Callable[[str, Statistics], str | None], advice: str
+    record: Record, kinds: tuple[str, ...], look: Callable[[int, str, Statistics], str | None], advice: str
 ) -> Verdict:
-    looked, found = False, []
-    for kind in kinds:
-        for name, series in record.tensors(kind).items():
-            for step, statistics in series:
-                looked = True
-                message = look(f"{kind} {name}", statistics)
-                if message:
-                    found.append((step, message))
-    return verdict(sorted(found), advice) if looked else too_little("no tensors recorded")
+    tensors = {f"{kind} {name}": series for kind in kinds for name, series in record.tensors(kind).items()}
+    judged = [(step, look(step, name, statistics)) for name, series in tensors.items() for step, statistics in series]
+    found = sorted((step, message) for step, message in judged if message)
+    return verdict(found, advice) if judged else not_applicable(f"no {' or '.join(kinds)} recorded")

@@ -1,4 +1,4 @@
-"""Samples as arrays, for the rules that look at them."""
+"""Samples as arrays, for the rules over them."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ _EVALUATIONS_PER_WINDOW = 4
 class Usage:
     """The samples of a record as arrays.
 
-    A run that was continued on a machine with fewer GPUs, or that lost them, has samples that lack some; these are
-    left out.
+    Samples with fewer GPUs than others, of a run that lost some or was resumed elsewhere, are left out.
 
     Attributes:
         cpu: Percent of all cores, (points,).
@@ -28,7 +27,6 @@ class Usage:
     """
 
     def __init__(self, record: Record) -> None:
-        """Takes the samples of a record."""
         every = record.measurements.samples
         gpus = max((len(sample.gpus) for sample in every), default=0)
         samples = [sample for sample in every if len(sample.gpus) == gpus]
@@ -47,19 +45,19 @@ class Usage:
 
     @property
     def busiest_gpu(self) -> Array:
-        """Percent of utilization of the GPU that works most, (points,)."""
+        """Percent of utilization of the busiest GPU, (points,)."""
         return np.asarray(self.gpu.max(axis=1))
 
-    def lack(self, patience: int, gpus: int = 1) -> str:
-        """Returns what is missing before a rule can look; nothing where it can."""
+    def missing(self, patience: int, gpus: int = 1) -> str:
+        """Returns what a rule lacks to judge; empty if it can."""
         if not len(self):
             return "no data points"
         if self.gpu.shape[1] < gpus:
-            return "one GPU alone" if self.gpu.shape[1] else "no GPU on this machine"
-        return f"{len(self)} of the {patience} data points that are needed" if len(self) < patience else ""
+            return "only one GPU" if self.gpu.shape[1] else "no GPU on this machine"
+        return f"only {len(self)} data points; {patience} are needed" if len(self) < patience else ""
 
     def step(self, point: int) -> int:
-        """Returns the step that ended nearest to a point; 0 where there are no steps."""
+        """Returns the step that ended nearest to a point; 0 if there is none."""
         if not self._steps:
             return 0
         after = min(int(np.searchsorted(self._ended, self._at[point])), len(self._steps) - 1)
@@ -73,8 +71,8 @@ def windows(points: int, patience: int, window: int) -> Iterator[slice]:
 
     Args:
         points: How many there are.
-        patience: Points before the first evaluation, when there may be fewer than `window`.
-        window: How many are looked at.
+        patience: Points before the first evaluation, which may have fewer than `window`.
+        window: Points of an evaluation.
     """
     for end in range(max(patience, 1), points + 1, max(window // _EVALUATIONS_PER_WINDOW, 1)):
         yield slice(max(0, end - window), end)

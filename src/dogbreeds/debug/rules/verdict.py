@@ -1,4 +1,4 @@
-"""What a rule says: a verdict in the service's words."""
+"""What a rule says: a verdict with SageMaker Debugger's statuses."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Verdict:
     """What a rule found in a record.
 
     Attributes:
-        status: One of the service's words, or NotApplicable where there is too little to tell.
-        steps: Where it fired.
-        message: What it saw, for the person at the keyboard.
+        status: One of the statuses of SageMaker Debugger, or NotApplicable where there is too little to judge.
+        steps: Where the rule fired.
+        message: What it saw.
         advice: What to try.
     """
 
@@ -32,14 +32,14 @@ class Rule(Protocol):
     """A rule with its parameters."""
 
     def judge(self, record: Record) -> Verdict:
-        """Looks at all that was recorded so far."""
+        """Judges all that was recorded so far."""
 
 
 def verdict(found: Sequence[tuple[int, str]], advice: str) -> Verdict:
-    """Returns the verdict of a rule that could look: the first message stands for all.
+    """Returns the verdict of a rule that judged, with the first message.
 
     Args:
-        found: Step and message of each time that it fired.
+        found: Step and message of each time that the rule fired.
         advice: What to try.
     """
     if not found:
@@ -47,6 +47,6 @@ def verdict(found: Sequence[tuple[int, str]], advice: str) -> Verdict:
     return Verdict(ISSUES, tuple(step for step, _ in found), found[0][1], advice)
 
 
-def too_little(what: str) -> Verdict:
-    """Returns the verdict of a rule that has nothing to look at."""
-    return Verdict(NOT_APPLICABLE, message=what)
+def not_applicable(why: str) -> Verdict:
+    """Returns the verdict of a rule that cannot judge."""
+    return Verdict(NOT_APPLICABLE, message=why)

@@ -17,51 +17,55 @@ _MILLIWATTS = 1000
 
 
 class Gpus:
-    """The GPUs that CUDA shows to this process; none where there is no GPU, no driver or no NVML.
+    """The GPUs that CUDA shows to this process; none without a GPU, a driver or NVML.
 
-    GPUs whose utilization or memory NVML does not tell are left out; those are slices of a GPU (MIG), and some that
-    share the processor's memory.
+    GPUs for which NVML does not report utilization or memory are left out: slices of a GPU (MIG), some that share the
+    processor's memory, and those that fail.
     """
 
     def __init__(self) -> None:
-        """Starts NVML, once for all readings."""
         self._handles: list[Any] = []
         self._nvml = _start()
         if self._nvml is None:
             return
-        handles = [self._nvml.nvmlDeviceGetHandleByIndex(n) for n in range(self._nvml.nvmlDeviceGetCount())]
-        uuids = [self._nvml.nvmlDeviceGetUUID(handle) for handle in handles]
-        shown = visible(uuids, os.environ.get("CUDA_VISIBLE_DEVICES"))
-        self._handles = [handles[n] for n in shown if self._is_readable(handles[n])]
+        found = [self._found(position) for position in range(int(self._optional(self._nvml.nvmlDeviceGetCount) or 0))]
+        shown = visible([uuid for uuid, _ in found], os.environ.get("CUDA_VISIBLE_DEVICES"))
+        self._handles = [handle for _, handle in (found[position] for position in shown) if self._is_readable(handle)]
         counters = (self._nvml.NVML_PCIE_UTIL_RX_BYTES, self._nvml.NVML_PCIE_UTIL_TX_BYTES)
-        places = [(number, counter) for number in range(len(self._handles)) for counter in range(len(counters))]
-        self._counters, self._turns = counters, cycle(places)
+        self._turns = cycle((number, turn) for number in range(len(self._handles)) for turn in enumerate(counters))
         self._throughput: list[list[float | None]] = [[None, None] for _ in self._handles]
 
     def read(self) -> tuple[Gpu, ...]:
-        """Measures each GPU; after one has failed there are no more.
+        """Measures each GPU; once one has failed, none is measured any more.
 
-        NVML watches the bus for 20 ms to tell the throughput of one GPU in one direction. So each reading asks for
-        one of these numbers, in turn, and repeats the others as they were.
+        NVML watches the bus for 20 ms to measure the throughput of one GPU in one direction. So each reading asks for
+        one of these numbers, in turn, and repeats the others.
         """
         if not self._handles:
             return ()
-        number, counter = next(self._turns)
-        throughput = self._optional(
-            self._nvml.nvmlDeviceGetPcieThroughput, self._handles[number], self._counters[counter]
-        )
-        self._throughput[number][counter] = None if throughput is None else throughput * _BYTES_PER_KB
+        number, (place, counter) = next(self._turns)
+        throughput = self._optional(self._nvml.nvmlDeviceGetPcieThroughput, self._handles[number], counter)
+        self._throughput[number][place] = None if throughput is None else throughput * _BYTES_PER_KB
         try:
             return tuple(self._gpu(number, handle) for number, handle in enumerate(self._handles))
         except self._nvml.NVMLError as error:
-            log.warning("The GPUs are not measured any more: %s", error)
+            log.warning("GPUs are no longer measured: %s", error)
             self._handles = []
             return ()
 
     def close(self) -> None:
-        """Ends what the start began."""
+        """Shuts NVML down."""
         if self._nvml is not None:
-            self._nvml.nvmlShutdown()
+            self._optional(self._nvml.nvmlShutdown)
+
+    def _found(self, position: int) -> tuple[str, Any]:
+        """Returns the UUID and the handle of a GPU; one that fails keeps its position, with neither."""
+        try:
+            handle = self._nvml.nvmlDeviceGetHandleByIndex(position)
+            return self._nvml.nvmlDeviceGetUUID(handle), handle
+        except self._nvml.NVMLError as error:
+            log.info("GPU %d is not measured: %s", position, error)
+            return "", None
 
     def _gpu(self, number: int, handle: Any) -> Gpu:
         nvml = self._nvml
@@ -78,13 +82,16 @@ class Gpus:
             sent=sent,
         )
 
-    def _optional(self, function: Callable[..., int], *arguments: Any) -> float | None:
+    def _optional(self, function: Callable[..., Any], *arguments: Any) -> float | None:
         try:
-            return float(function(*arguments))
+            value = function(*arguments)
         except self._nvml.NVMLError:
             return None
+        return None if value is None else float(value)
 
     def _is_readable(self, handle: Any) -> bool:
+        if handle is None:
+            return False
         try:
             self._nvml.nvmlDeviceGetUtilizationRates(handle)
             self._nvml.nvmlDeviceGetMemoryInfo(handle)
@@ -97,13 +104,13 @@ class Gpus:
 def visible(uuids: Sequence[str], setting: str | None) -> list[int]:
     """Returns the positions of the GPUs that CUDA shows, in its order.
 
-    Positions are those of NVML, the order of the PCI bus; where unlike GPUs stand in one machine, CUDA counts in that
-    order if CUDA_DEVICE_ORDER=PCI_BUS_ID.
+    Positions are those of NVML, the order of the PCI bus; in a machine with different GPUs CUDA counts in that order
+    if CUDA_DEVICE_ORDER=PCI_BUS_ID.
 
     Args:
         uuids: Of all GPUs.
-        setting: CUDA_VISIBLE_DEVICES: positions and the beginnings of UUIDs, separated by commas, of which CUDA
-            takes those before the first that names no GPU. None shows all.
+        setting: CUDA_VISIBLE_DEVICES: positions and the beginnings of UUIDs, separated by commas; CUDA ignores all
+            that follows an entry that names no GPU. None shows all.
     """
     if setting is None:
         return list(range(len(uuids)))

@@ -11,20 +11,13 @@ import psutil
 from dogbreeds.debug.measurements import Sample
 from dogbreeds.debug.system.gpus import Gpus
 
-# To find new child processes means to list all processes of the machine, which may be thousands on a server. It is
-# done as often as this share of one core allows.
-_SHARE_FOR_SEARCH = 0.003
+# New child processes are found by listing all processes of the machine, which may be thousands on a server: as often
+# as this share of one core allows.
+_SEARCH_SHARE = 0.003
 
 
 class Traffic(NamedTuple):
-    """Bytes since the machine was started.
-
-    Attributes:
-        read: From the disks.
-        written: To the disks.
-        received: From the network.
-        sent: To the network.
-    """
+    """Bytes from and to the disks and the network since the machine was started."""
 
     read: int
     written: int
@@ -33,22 +26,16 @@ class Traffic(NamedTuple):
 
 
 class Machine:
-    """Gives samples of the machine, each over the time since the one before.
+    """Samples the machine, each time since the previous sample; all samples must be taken by the thread that made it.
 
-    Memory is what psutil tells of the whole machine: in a container whose control group allows less, the percentage
-    is of the machine's memory all the same. Where disks lie on other disks, as with LVM, the operating system counts
-    their bytes on each of them.
+    Memory is that of the whole machine, also in a container whose control group allows less. Where disks lie on other
+    disks, as with LVM, the operating system counts their bytes on each of them.
 
     Attributes:
         sampled: When the last sample was taken, in seconds of `time.monotonic`.
     """
 
     def __init__(self, gpus: Gpus) -> None:
-        """Begins to measure; all samples must be taken by the thread that does this.
-
-        Args:
-            gpus: What samples say of GPUs.
-        """
         self._gpus, self._processes = gpus, ProcessTree(psutil.Process())
         self._loopback = {name for name, card in psutil.net_if_stats().items() if "loopback" in card.flags.split(",")}
         # psutil gives percentages of the time since its last call in the same thread.
@@ -59,7 +46,7 @@ class Machine:
         self.sampled = time.monotonic()
 
     def sample(self) -> Sample:
-        """Measures."""
+        """Returns what happened since the previous sample."""
         cores = psutil.cpu_percent(percpu=True)
         io_wait = getattr(psutil.cpu_times_percent(), "iowait", 0.0)
         seconds_used, own_memory = self._processes.read()
@@ -103,18 +90,17 @@ class Machine:
 class ProcessTree:
     """A process and all its descendants.
 
-    A new descendant counts from the first search that finds it, which is the next reading on most machines and some
-    seconds later where there are thousands of processes. Memory that processes share counts for each of them.
+    A new descendant counts from the search that finds it: at the next reading on most machines, some seconds later
+    where there are thousands of processes. Memory that processes share counts for each of them.
     """
 
     def __init__(self, root: psutil.Process) -> None:
-        """Takes the process above all others."""
         self._seconds: dict[psutil.Process, float | None] = {root: None}
         self._known: set[int] = {root.pid}
         self._search_due = 0.0
 
     def read(self) -> tuple[float, int]:
-        """Returns the processor seconds that they used since the last reading, and the bytes of memory they hold."""
+        """Returns the processor seconds used since the previous reading, and the bytes of memory in use."""
         if time.monotonic() >= self._search_due:
             self._search()
         used, memory = 0.0, 0
@@ -147,11 +133,11 @@ class ProcessTree:
             for process in found:
                 self._seconds[process] = None
                 del parents[process]
-        self._search_due = time.monotonic() + (time.thread_time() - began) / _SHARE_FOR_SEARCH
+        self._search_due = time.monotonic() + (time.thread_time() - began) / _SEARCH_SHARE
 
 
 def _parents(pids: Iterable[int]) -> dict[psutil.Process, int]:
-    """Returns the parents of the processes that are still there."""
+    """Returns the parents of those processes that still exist."""
     parents = {}
     for pid in pids:
         try:

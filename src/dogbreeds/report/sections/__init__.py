@@ -1,4 +1,4 @@
-"""The sections of a run's page: each turns what was read of a run into charts, tables and words."""
+"""The sections of a run's page: each turns a run into charts, tables and words."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ class Section:
     """A section of the page.
 
     Attributes:
-        name: Of its template in `templates/sections/`, and the place that links lead to.
-        title: What stands above it and in the navigation.
+        name: Of its template in `templates/sections/`, and the anchor of links.
+        title: Its heading.
         content: What its template is filled with.
-        missing: Why there is nothing to show; such a section is named at the end of the page.
+        missing: Why there is nothing to show; the end of the page lists such sections.
     """
 
     name: str

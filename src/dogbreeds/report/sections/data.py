@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dogbreeds.report.chart import ACCENT, SOFT, WARM, Chart, Table, chart, figure, label
+from dogbreeds.report.chart import ACCENT, SOFT, WARM, Chart, Table, bars, chart, figure, label
 from dogbreeds.report.formats import counted
 from dogbreeds.report.run import Run
 from dogbreeds.report.sections import Section
 
-_SIDEWAYS = 24
+_MAX_SIDEWAYS = 24
 
 
 def data(run: Run) -> Section:
@@ -18,22 +18,19 @@ def data(run: Run) -> Section:
     if not run.images:
         return Section("data", "Data", missing="the photos have not been counted yet")
     counts = per_class(run)
-    return Section(
-        "data",
-        "Data",
-        {
-            "images": run.images,
-            "classes": len(run.classes),
-            "unreadable": metrics.get("unreadable", facts.unreadable),
-            "in_several_splits": metrics.get("in_several_splits", facts.in_several_splits),
-            "directory": run.config["data"]["dir"],
-            "charts": [class_chart(counts, [run.name(folder) for folder in run.classes])] if counts else [],
-        },
-    )
+    content = {
+        "images": run.images,
+        "classes": len(run.classes),
+        "unreadable": metrics.get("unreadable", facts.unreadable),
+        "in_several_splits": metrics.get("in_several_splits", facts.in_several_splits),
+        "directory": run.config["data"]["dir"],
+        "charts": [class_chart(counts, [run.name(folder) for folder in run.classes])] if counts else [],
+    }
+    return Section("data", "Data", content)
 
 
 def per_class(run: Run) -> dict[str, list[int]]:
-    """Returns the photos of each class, in the order of the classes, for the splits of which they are known."""
+    """Returns the photos of each class, in the order of the classes, of the splits for which they are known."""
     found = {"train": list(run.record.facts.class_counts.values())}
     for split, prefix in (("valid", "val"), ("test", "test")):
         found[split] = [sum(row) for row in run.metrics.get(f"{prefix}/confusion", ())]
@@ -44,24 +41,21 @@ def class_chart(counts: Mapping[str, Sequence[int]], names: Sequence[str]) -> Ch
     """Draws the photos of each class as bars, the class with the most photos first."""
     totals = [sum(of_class) for of_class in zip(*counts.values(), strict=True)]
     order = sorted(range(len(names)), key=lambda position: -totals[position])
-    sideways = len(names) <= _SIDEWAYS
+    sideways = len(names) <= _MAX_SIDEWAYS
     shown = [label(names[position]) for position in order]
-    bars = []
-    for split, color in (("train", ACCENT), ("valid", SOFT), ("test", WARM)):
-        if split in counts:
-            values = [counts[split][position] for position in order]
-            across, along = ("y", "x") if sideways else ("x", "y")
-            bars.append(
-                {
-                    "type": "bar",
-                    across: shown,
-                    along: values,
-                    "orientation": "h" if sideways else "v",
-                    "name": split,
-                    "marker": {"color": color},
-                    "hovertemplate": f"<b>%{{{across}}}</b>: %{{{along}}} in {split}<extra></extra>",
-                }
-            )
+    across, along = ("y", "x") if sideways else ("x", "y")
+    drawn = [
+        bars(
+            shown,
+            [counts[split][position] for position in order],
+            color,
+            f"<b>%{{{across}}}</b>: %{{{along}}} in {split}<extra></extra>",
+            sideways=sideways,
+        )
+        | {"name": split}
+        for split, color in (("train", ACCENT), ("valid", SOFT), ("test", WARM))
+        if split in counts
+    ]
     first, last = order[0], order[-1]
     message = (
         f"{names[first]} has the most photos, {totals[first]:,}, and {names[last]} the fewest, {totals[last]:,}."
@@ -78,11 +72,8 @@ def class_chart(counts: Mapping[str, Sequence[int]], names: Sequence[str]) -> Ch
     }
     titles = ("photos", "") if sideways else ("", "photos")
     rows = [(names[one], *(f"{of_split[one]:,}" for of_split in counts.values())) for one in order]
+    height = 140 + 24 * len(names) if sideways else 420
+    table = Table(("class", *counts), rows)
     return chart(
-        "photos-classes",
-        "Photos of each class",
-        message,
-        figure(bars, *titles, layout),
-        height=140 + 24 * len(names) if sideways else 420,
-        table=Table(("class", *counts), rows),
+        "photos-classes", "Photos of each class", message, figure(drawn, *titles, layout), height=height, table=table
     )

@@ -11,6 +11,8 @@ from dogbreeds.report.formats import percent, short
 from dogbreeds.report.run import Run
 from dogbreeds.report.sections import Section
 
+# Epochs that each have a tick.
+_MAX_TICKS = 12
 _REFERENCES = {"loss": "reference/val_loss", "accuracy": "reference/val_accuracy"}
 
 
@@ -19,7 +21,7 @@ def learning(run: Run) -> Section:
     charts = [per_epoch(run.history, name, run.metrics.get(_REFERENCES[name])) for name in _REFERENCES if run.history]
     if run.record.scalar("loss"):
         charts.append(per_step(run))
-    missing = "" if charts else "no epoch has ended yet"
+    missing = "" if charts else "no epoch has finished yet"
     return Section("learning", "Learning", {"charts": charts}, missing)
 
 
@@ -29,7 +31,7 @@ def per_epoch(history: Sequence[Mapping[str, float]], name: str, reference: floa
     Args:
         history: Rows of history.csv.
         name: `loss` or `accuracy`.
-        reference: The exact linear solution's validation value.
+        reference: The validation value of the exact linear solution.
     """
     epochs = [row["epoch"] for row in history]
     train, valid = ([row[f"{split}/{name}"] for row in history] for split in ("train", "val"))
@@ -41,13 +43,13 @@ def per_epoch(history: Sequence[Mapping[str, float]], name: str, reference: floa
     shown = short if name == "loss" else percent
     best = best_epoch(history)
     ending = f"{valid[best]:.4g}" if name == "loss" else percent(valid[best])
-    message = f"Epoch {epochs[best]:.0f} of {epochs[-1]:.0f} has the lowest validation loss"
-    message += f"; its validation {name} is {ending}"
+    message = f"Epoch {epochs[best]:.0f} of {epochs[-1]:.0f} has the lowest validation loss; "
+    message += f"its validation {name} is {ending}"
     if reference is not None:
         data.append(_level(epochs, reference, hover))
-        message += f", that of the exact linear reference {shown(reference)}"
+        message += f", the exact linear reference has {shown(reference)}"
     y_axis = {"tickformat": ".0%", "rangemode": "normal"} if name == "accuracy" else {"rangemode": "tozero"}
-    layout = {"hovermode": "x unified", "xaxis": _whole(len(epochs)), "yaxis": y_axis}
+    layout = {"hovermode": "x unified", "xaxis": {"dtick": 1} if len(epochs) <= _MAX_TICKS else {}, "yaxis": y_axis}
     rows = [
         (f"{epoch:.0f}", shown(left), shown(right)) for epoch, left, right in zip(epochs, train, valid, strict=True)
     ]
@@ -63,17 +65,14 @@ def per_epoch(history: Sequence[Mapping[str, float]], name: str, reference: floa
 def per_step(run: Run) -> Chart:
     """Draws the recorded cross-entropy of training and validation over the optimizer steps."""
     train = run.record.scalar("loss")
-    batches: dict[int, list[float]] = {}
-    for step, loss in run.record.scalar("loss", EVAL):
-        batches.setdefault(step, []).append(loss)
-    valid = [(step, sum(losses) / len(losses)) for step, losses in batches.items()]
+    valid = run.record.means("loss", EVAL)
     data = [line(*columns(train), "training batch", SOFT, width=1.5)]
     (_, first), (last_step, last) = train[0], train[-1]
     message = f"The cross-entropy of a training batch went from {first:.4g} to {last:.4g} at step {last_step}"
     if valid:
         data.append(line(*columns(valid), "validation, mean of its batches", ACCENT, markers=True))
         message += f"; that of all validation photos is {valid[-1][1]:.4g} at the end"
-    # A single learning rate that is far too large would press everything else into one line.
+    # A learning rate that is far too large would squeeze all later steps into one line.
     losses = [loss for _, loss in train if math.isfinite(loss)]
     wide = bool(losses) and 0 < 30 * min(losses) < max(losses)
     layout = {"hovermode": "x unified", "yaxis": log_axis(losses) if wide else {"rangemode": "tozero"}}
@@ -86,7 +85,7 @@ def per_step(run: Run) -> Chart:
 
 
 def best_epoch(history: Sequence[Mapping[str, float]]) -> int:
-    """Returns the position of the epoch with the lowest validation loss, which may be NaN or infinite elsewhere."""
+    """Returns the position of the epoch with the lowest finite validation loss."""
     losses = [row["val/loss"] for row in history]
     return min(range(len(losses)), key=lambda row: losses[row] if math.isfinite(losses[row]) else math.inf)
 
@@ -94,8 +93,3 @@ def best_epoch(history: Sequence[Mapping[str, float]]) -> int:
 def _level(epochs: Sequence[float], value: float, hover: str) -> Trace:
     ends = [epochs[0], epochs[-1]] if len(epochs) > 1 else [epochs[0] - 0.5, epochs[0] + 0.5]
     return line(ends, [value, value], "exact linear, validation", WARM, dash="dash", width=1.5, hover=hover)
-
-
-def _whole(epochs: int) -> dict[str, float]:
-    """Returns ticks at whole epochs alone."""
-    return {"dtick": 1} if epochs <= 12 else {}

@@ -19,7 +19,7 @@ _TOP = 5
 
 @dataclass(frozen=True)
 class Number:
-    """A number with its name and what else is to be said of it."""
+    """A number with its name and a note."""
 
     value: str
     name: str
@@ -27,9 +27,9 @@ class Number:
 
 
 def numbers(run: Run) -> Section:
-    """Returns the section of key numbers: of test photos at the end, of validation photos before."""
+    """Returns the section of key numbers: on test photos at the end, on validation photos before."""
     found = [*_quality(run.metrics), *_times(run.metrics)] if run.metrics else _so_far(run)
-    missing = "" if found else "no epoch has ended yet"
+    missing = "" if found else "no epoch has finished yet"
     return Section("numbers", "Key numbers", {"numbers": found}, missing)
 
 
@@ -49,16 +49,15 @@ def _quality(metrics: Mapping[str, Any]) -> list[Number]:
     between = f"{percent(low)} to {percent(high)} with 95% confidence, on {counted(photos, 'photo')}"
     found = [Number(percent(metrics["test/accuracy"]), "Test accuracy", between)]
     if len(metrics["classes"]) > _TOP:
-        found.append(
-            Number(percent(metrics["test/top5_accuracy"]), "Top-5 accuracy", "the right breed is among the best five")
-        )
+        note = "the right breed is among the five most probable"
+        found.append(Number(percent(metrics["test/top5_accuracy"]), "Top-5 accuracy", note))
     if "reference/test_accuracy" in metrics:
         valid = percent(metrics["reference/val_accuracy"])
-        note = f"test accuracy of the linear head solved to the optimum; {valid} on validation photos"
+        note = f"test accuracy of the linear head solved exactly; {valid} on validation photos"
         found.append(Number(percent(metrics["reference/test_accuracy"]), "Exact linear reference", note))
-    found.append(Number(f"{metrics['test/macro_f1']:.3f}", "Macro F1", "each breed counts the same"))
+    found.append(Number(f"{metrics['test/macro_f1']:.3f}", "Macro F1", "every breed counts equally"))
     before = metrics["test/calibration_error_uncalibrated"]
-    note = f"{before:.3f} before; temperature {metrics['temperature']:.2f}"
+    note = f"{before:.3f} before scaling; temperature {metrics['temperature']:.2f}"
     found.append(Number(f"{metrics['test/calibration_error']:.3f}", "Calibration error", note))
     loss = Number(
         f"{metrics['test/loss']:.3f}", "Test loss", f"cross-entropy; {metrics['val/loss']:.3f} on validation photos"
@@ -88,6 +87,6 @@ def _so_far(run: Run) -> list[Number]:
     return [
         Number(f"{last['epoch']:.0f}", "Epochs so far", f"of {asked}"),
         Number(f"{best['val/loss']:.4f}", "Lowest validation loss", note),
-        Number(percent(best["val/accuracy"]), "Validation accuracy", f"of the same epoch, {best['epoch']:.0f}"),
+        Number(percent(best["val/accuracy"]), "Validation accuracy", note),
         Number(f"{last['train/loss']:.4f}", "Training loss", "of the last epoch"),
     ]

@@ -10,9 +10,9 @@ from dogbreeds.debug.rules.verdict import ERROR, ISSUES, NO_ISSUES, NOT_APPLICAB
 from dogbreeds.report.run import Run
 from dogbreeds.report.sections import Section
 
-#: The service's words, the most urgent first, as people read them.
+#: Statuses as people read them, the most urgent first.
 STATUSES = {ISSUES: "issues found", ERROR: "error", NO_ISSUES: "no issues", NOT_APPLICABLE: "not applicable"}
-# What makes all other findings follow comes first.
+# Causes come before what follows from them.
 _SEVERITY = (
     "ExplodingTensor",
     "AllZero",
@@ -27,13 +27,13 @@ _SEVERITY = (
     "Overtraining",
     "Confusion",
 )
-_MOST_STEPS = 12
+_MAX_STEPS = 12
 
 
 def rules(run: Run) -> Section:
     """Returns the section of all rules, those that fired first."""
     if not run.rules:
-        return Section("rules", "Rules", missing="no rule has looked at the run")
+        return Section("rules", "Rules", missing="no rule has judged the run")
     order = list(STATUSES)
     found = [
         {
@@ -50,15 +50,15 @@ def rules(run: Run) -> Section:
 
 
 def worst(found: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """Returns the entry whose advice is to be followed first."""
+    """Returns the entry whose advice comes first."""
     return min(found, key=_severity)
 
 
 def steps(fired: Sequence[int]) -> str:
     """Returns the first steps at which a rule fired, each once, as text."""
     different = list(dict.fromkeys(fired))
-    text = ", ".join(str(step) for step in different[:_MOST_STEPS])
-    more = len(different) - _MOST_STEPS
+    text = ", ".join(str(step) for step in different[:_MAX_STEPS])
+    more = len(different) - _MAX_STEPS
     return f"{text} and {more} more" if more > 0 else text
 
 

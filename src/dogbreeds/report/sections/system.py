@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from dogbreeds.debug.measurements import Phase, Sample
-from dogbreeds.debug.system import statistics_of
+from dogbreeds.debug.system import usage_percentiles
 from dogbreeds.report.chart import ACCENT, SERIES, SOFT, WARM, Chart, Trace, chart, figure, label, line, thinned
 from dogbreeds.report.formats import percent, short
 from dogbreeds.report.run import Run
@@ -16,10 +16,14 @@ from dogbreeds.report.sections import Section
 from dogbreeds.report.sections.timeline import Timeline, outermost
 
 _GB, _MB = 1e9, 1e6
-_MOST_SAMPLES = 500
+_MAX_SAMPLES = 500
 _HEIGHT = 280
 _PERCENTS = {"yaxis": {"range": [0, 102], "ticksuffix": "%"}}
 _FROM_ZERO = {"yaxis": {"rangemode": "tozero"}}
+# Of a phase: its area, as high as the chart, and its name at the top.
+_PLACE = {"xref": "x", "yref": "paper"}
+_SHAPE = _PLACE | {"type": "rect", "y0": 0, "y1": 1, "line": {"width": 0}, "layer": "below"}
+_NAME = _PLACE | {"y": 1, "yanchor": "top", "showarrow": False, "font": {"color": "var(--soft)", "size": 11}}
 
 
 def system(run: Run) -> Section:
@@ -31,14 +35,13 @@ def system(run: Run) -> Section:
     gpus = max(len(sample.gpus) for sample in samples)
     timeline = Timeline(run.record.measurements)
     charts = over_time(samples, phases, timeline)
-    return Section(
-        "system", title, {"rows": statistics_of(samples), "gpus": gpus, "charts": charts, "samples": len(samples)}
-    )
+    rows = usage_percentiles(samples)
+    return Section("system", title, {"rows": rows, "gpus": gpus, "charts": charts, "samples": len(samples)})
 
 
 def over_time(samples: Sequence[Sample], phases: Sequence[Phase], timeline: Timeline) -> list[Chart]:
     """Draws processor, memory, disks with network, and GPUs over the time of the run."""
-    kept = thinned(samples, _MOST_SAMPLES)
+    kept = thinned(samples, _MAX_SAMPLES)
     times = timeline.of([sample.at for sample in kept])
     layout = shaded(phases, timeline) | {"hovermode": "x unified"}
     cores = len(kept[0].cores)
@@ -53,35 +56,18 @@ def over_time(samples: Sequence[Sample], phases: Sequence[Phase], timeline: Time
         line(times, [sample.own_memory / _GB for sample in kept], "this run", ACCENT),
     ]
     most = max(sample.own_memory for sample in samples) / _GB
-    flows: tuple[tuple[str, Callable[[Sample], float]], ...] = (
-        ("read", lambda sample: sample.read),
-        ("written", lambda sample: sample.written),
-        ("received", lambda sample: sample.received),
-        ("sent", lambda sample: sample.sent),
-    )
-    traffic = [
-        line(times, [read(sample) / _MB for sample in kept], name, SERIES[place], width=1.5)
-        for place, (name, read) in enumerate(flows)
-    ]
+    flows = {
+        name: [getattr(sample, name) / _MB for sample in kept] for name in ("read", "written", "received", "sent")
+    }
+    traffic = [line(times, flow, name, SERIES[place], width=1.5) for place, (name, flow) in enumerate(flows.items())]
     busiest = max(sample.read + sample.written for sample in samples) / _MB
+    worked = f"The run kept {percent(float(own) / 100, 0)} of {cores} cores busy on average."
+    held = f"The run used up to {most:.2f} GB."
+    moved = f"The disks were busiest with {short(busiest)} MB/s, read and written."
     found = [
-        _panel(
-            "cpu",
-            "Processor",
-            f"The run kept {percent(float(own) / 100, 0)} of {cores} cores busy on average.",
-            cpu,
-            "of all cores",
-            layout | _PERCENTS,
-        ),
-        _panel("memory", "Memory", f"The run held {most:.2f} GB at most.", memory, "GB", layout | _FROM_ZERO),
-        _panel(
-            "traffic",
-            "Disks and network",
-            f"At the busiest moment {short(busiest)} MB went to and from the disks in a second.",
-            traffic,
-            "MB/s",
-            layout | _FROM_ZERO,
-        ),
+        _panel("cpu", "Processor", worked, cpu, "of all cores", layout | _PERCENTS),
+        _panel("memory", "Memory", held, memory, "GB", layout | _FROM_ZERO),
+        _panel("traffic", "Disks and network", moved, traffic, "MB/s", layout | _FROM_ZERO),
     ]
     return [*found, *_gpu_charts(kept, times, layout)]
 
@@ -101,7 +87,7 @@ def _gpu_charts(samples: Sequence[Sample], times: Sequence[float], layout: dict[
     top = max(gpu.memory_used for sample in samples for gpu in sample.gpus) / _GB
     named = layout | {"showlegend": True}
     used = f"A kernel ran {mean:.0f}% of the time on average."
-    filled = f"{top:.1f} GB of {total:.0f} GB were in use at most."
+    filled = f"Up to {top:.1f} GB of {total:.0f} GB were in use."
     return [
         _panel("gpu", "GPU use", used, use, "of the time", named | _PERCENTS),
         _panel("gpu-memory", "GPU memory", filled, memory, "GB", named | _FROM_ZERO),
@@ -118,31 +104,8 @@ def shaded(phases: Sequence[Phase], timeline: Timeline) -> dict[str, Any]:
     shapes, names = [], []
     for place, phase in enumerate(outermost(phases)):
         began, ended = timeline.span(phase)
-        shapes.append(
-            {
-                "type": "rect",
-                "xref": "x",
-                "yref": "paper",
-                "x0": began,
-                "x1": ended,
-                "y0": 0,
-                "y1": 1,
-                "fillcolor": "var(--shade)" if place % 2 == 0 else "var(--shade-other)",
-                "line": {"width": 0},
-                "layer": "below",
-            }
-        )
+        color = "var(--shade)" if place % 2 == 0 else "var(--shade-other)"
+        shapes.append(_SHAPE | {"x0": began, "x1": ended, "fillcolor": color})
         if ended - began > 0.08 * timeline.seconds:
-            names.append(
-                {
-                    "text": label(phase.name),
-                    "x": (began + ended) / 2,
-                    "y": 1,
-                    "xref": "x",
-                    "yref": "paper",
-                    "yanchor": "top",
-                    "showarrow": False,
-                    "font": {"color": "var(--soft)", "size": 11},
-                }
-            )
+            names.append(_NAME | {"text": label(phase.name), "x": (began + ended) / 2})
     return {"shapes": shapes, "annotations": names}

@@ -26,8 +26,8 @@ from dogbreeds.report.sections import Section
 
 Layers = Mapping[str, Sequence[tuple[int, Statistics]]]
 _KINDS = {GRADIENT: "gradients", WEIGHT: "weights", UPDATE: "updates", ACTIVATION: "activations"}
-# Points of all layers together, so that a run that trains fifty of them has no page of megabytes.
-_POINTS, _FEWEST = 3000, 30
+# Points of all layers together, and of each at least: a run that trains fifty layers has no page of megabytes.
+_MAX_POINTS, _MIN_POINTS = 3000, 30
 
 
 def tensors(run: Run) -> Section:
@@ -46,9 +46,9 @@ def tensors(run: Run) -> Section:
 
 
 def norms(record: Record) -> Chart:
-    """Draws the length of the whole gradient."""
+    """Draws the norm of the whole gradient."""
     series = record.scalar("gradient_norm")
-    message = f"The length of the whole gradient went from {short(series[0][1])} to {short(series[-1][1])}."
+    message = f"The norm of the whole gradient went from {short(series[0][1])} to {short(series[-1][1])}."
     drawn = figure([line(*columns(series), "gradient norm", ACCENT)], "step", "gradient norm", {"showlegend": False})
     return chart("gradient-norm", "Gradient norm", message, drawn)
 
@@ -56,11 +56,14 @@ def norms(record: Record) -> Chart:
 def sizes(kind: str, layers: Layers) -> Chart:
     """Draws the mean absolute value of each layer, on a logarithmic axis."""
     last = {name: series[-1][1].mean_absolute for name, series in layers.items()}
-    largest, least = max(last, key=last.__getitem__), min(last, key=last.__getitem__)
+    largest, smallest = max(last, key=last.__getitem__), min(last, key=last.__getitem__)
     message = f"At the end the mean size is largest in {largest} ({short(last[largest])})"
-    message += f" and least in {least} ({short(last[least])})." if largest != least else "."
+    message += f" and smallest in {smallest} ({short(last[smallest])})." if largest != smallest else "."
     pairs = {name: [(step, found.mean_absolute) for step, found in series] for name, series in layers.items()}
-    rows = [(name, *_cells(series[-1][1])) for name, series in layers.items()]
+    rows = []
+    for name, found in ((name, series[-1][1]) for name, series in layers.items()):
+        numbers = [f"{number:.3g}" for number in (found.mean_absolute, found.p5, found.p50, found.p95)]
+        rows.append((name, *numbers, percent(found.zeros), str(found.nan + found.infinite)))
     return chart(
         f"{kind}-sizes",
         f"Mean size of {_KINDS[kind]}, by layer",
@@ -71,17 +74,17 @@ def sizes(kind: str, layers: Layers) -> Chart:
 
 
 def percentiles(kind: str, layers: Layers) -> Chart:
-    """Draws how the values of a layer spread, one layer at a time."""
-    most = max(_FEWEST, _POINTS // len(layers))
-    series = max(layers, key=lambda name: layers[name][-1][1].p95 - layers[name][-1][1].p5)
-    found = layers[series][-1][1]
+    """Draws percentiles of the values, one layer at a time."""
+    most = max(_MIN_POINTS, _MAX_POINTS // len(layers))
+    widest = max(layers, key=lambda name: layers[name][-1][1].p95 - layers[name][-1][1].p5)
+    found = layers[widest][-1][1]
     ends = f"{short(found.p5)} and {short(found.p95)}"
-    message = f"{series} spreads the widest at the end: 90% of its values lie between {ends}."
-    views = {name: _spread(thinned(list(series), most)) for name, series in layers.items()}
+    message = f"At the end {widest} has the widest range: 90% of its values lie between {ends}."
+    views = {name: _percentile_lines(thinned(list(series), most)) for name, series in layers.items()}
     return Chart(f"{kind}-percentiles", f"Percentiles of {_KINDS[kind]}", message, views, height=280)
 
 
-def _spread(series: Sequence[tuple[int, Statistics]]) -> Figure:
+def _percentile_lines(series: Sequence[tuple[int, Statistics]]) -> Figure:
     steps = [step for step, _ in series]
     low = line(steps, [found.p5 for _, found in series], "5th percentile", ACCENT, width=0.5)
     high = line(steps, [found.p95 for _, found in series], "95th percentile", ACCENT, width=0.5)
@@ -90,7 +93,7 @@ def _spread(series: Sequence[tuple[int, Statistics]]) -> Figure:
         {**low, "showlegend": False},
         {**high, "fill": "tonexty", "fillcolor": BAND, "name": "5th to 95th percentile"},
         line(steps, [found.p50 for _, found in series], "median", ACCENT),
-        line(steps, [found.minimum for _, found in series], "least", "var(--series-soft)", dash="dot", width=1),
+        line(steps, [found.minimum for _, found in series], "smallest", "var(--series-soft)", dash="dot", width=1),
     ]
     return figure(data, "step", "value", {"hovermode": "x unified"})
 
@@ -102,27 +105,20 @@ def ratios(updates: Layers, weights: Layers) -> Chart:
         scale = {step: found.mean_absolute for step, found in weights.get(name, ())}
         pairs[name] = [(step, found.mean_absolute / scale[step]) for step, found in series if scale.get(step)]
     last = {name: series[-1][1] for name, series in pairs.items() if series}
-    described = ", ".join(f"{name} by {ratio:.2g} of their size" for name, ratio in list(last.items())[:3])
+    described = ", ".join(f"{name} by {100 * ratio:.2g}%" for name, ratio in list(last.items())[:3])
     return chart(
         "update-ratios",
         "Updates, as a share of the weights",
-        f"At the end one step changes the weights of {described}."
-        if last
-        else "No layer had a size to compare with.",
+        f"At the end one step changes {described}." if last else "No layer has a size to compare with.",
         _by_layer(pairs, "update / weight"),
     )
 
 
 def _by_layer(pairs: Mapping[str, Sequence[tuple[int, float]]], what: str) -> Figure:
-    """Draws a line for each layer on a logarithmic axis, on which zeros have no place."""
+    """Draws a line for each layer on a logarithmic axis, without zeros."""
     data: list[Trace] = []
     for place, (name, series) in enumerate(pairs.items()):
         positive = [(step, value) for step, value in series if value > 0]
         data.append(line(*columns(positive), name, SERIES[place % len(SERIES)], width=1.5))
     axis = log_axis(value for series in pairs.values() for _, value in series)
     return figure(data, "step", what, {"yaxis": axis})
-
-
-def _cells(found: Statistics) -> tuple[str, ...]:
-    numbers = (found.mean_absolute, found.p5, found.p50, found.p95)
-    return (*(f"{number:.3g}" for number in numbers), percent(found.zeros), str(found.nan + found.infinite))

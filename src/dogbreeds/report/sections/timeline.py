@@ -1,4 +1,4 @@
-"""The time of a run without the pauses between an interruption and its continuation."""
+"""The time of a run without the pauses between a stop and its resumption."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from dogbreeds.debug.measurements import START_UP, Measurements, Phase
 
 
 class Timeline:
-    """Turns times of day into seconds that the run was running.
+    """Turns times of day into seconds of running.
 
-    A run that was continued the next day would otherwise be two dots at the ends of an empty chart.
+    A run that was resumed the next day would otherwise be two dots at the ends of an empty chart.
     """
 
     def __init__(self, measurements: Measurements) -> None:
-        """Finds when the run was started, and when it ended or was stopped."""
         times = sorted(
             [sample.at for sample in measurements.samples]
             + [step.at for step in measurements.steps]
@@ -44,7 +43,7 @@ class Timeline:
 
 
 def outermost(phases: Sequence[Phase]) -> list[Phase]:
-    """Returns the phases that are no part of another one, in their order: validations are part of the training."""
+    """Returns the phases that are not part of another, in order: validations are part of the training."""
     found: list[Phase] = []
     for phase in sorted(phases, key=lambda phase: (phase.began, -phase.ended)):
         if not found or phase.ended > found[-1].ended:

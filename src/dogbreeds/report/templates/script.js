@@ -9,7 +9,7 @@
   probe.className = "hidden";
   probe.setAttribute("aria-hidden", "true");
 
-  // Figures name colours as variables of the style sheet; plotly wants them as they are.
+  // Figures name colours as variables of the style sheet; plotly needs their values.
   let known = new Map();
   function color(name) {
     if (!known.has(name)) {
@@ -86,7 +86,7 @@
       draw(charts.find((chart) => chart.plot === entry.target));
     }
   }, { rootMargin: "600px" });
-  // The width alone is of interest: each chart has its height from the start.
+  // Only the width matters: each chart has its height from the start.
   const sized = new ResizeObserver((entries) => {
     if (before !== null) return;
     for (const { target, contentRect } of entries) {
@@ -108,7 +108,7 @@
     select?.addEventListener("change", () => show(select.value));
   }
 
-  // Charts that nobody has scrolled to are drawn one by one once the page is there, so that scrolling meets them ready.
+  // Once the page is there, the charts further down are drawn one by one, before anybody scrolls to them.
   const drawNext = () => {
     const next = charts.find((chart) => !chart.drawn);
     if (!next) return;
@@ -118,7 +118,7 @@
   };
   addEventListener("load", () => setTimeout(drawNext, 300));
 
-  // Paper is light and of one width, and has room for charts that nobody scrolled to.
+  // Paper is light, has one width, and shows all charts.
   addEventListener("beforeprint", () => {
     before = root.dataset.theme ?? "";
     root.dataset.theme = "light";
@@ -139,7 +139,7 @@
   named();
   button.addEventListener("click", () => {
     root.dataset.theme = isDark() ? "light" : "dark";
-    try { localStorage.setItem("dogbreeds-theme", root.dataset.theme); } catch { /* Storage is off: for this page alone. */ }
+    try { localStorage.setItem("dogbreeds-theme", root.dataset.theme); } catch { /* Storage is off: this page only. */ }
     named();
     redraw();
   });
@@ -158,12 +158,12 @@
   }, { rootMargin: "-15% 0px -80% 0px" });
   links.forEach((_, id) => current.observe(document.getElementById(id)));
 
-  // A page about a run that goes on loads itself again: the reader stays where they were.
+  // The page of a run that has not ended reloads itself: the reader stays where they were.
   if (document.querySelector('meta[http-equiv="refresh"]')) {
     try {
       const place = `dogbreeds-place-${location.pathname}`;
       scrollTo({ top: Number(sessionStorage.getItem(place) ?? 0), behavior: "instant" });
       addEventListener("pagehide", () => sessionStorage.setItem(place, String(scrollY)));
-    } catch { /* Storage is off: the page begins at its top. */ }
+    } catch { /* Storage is off: the page starts at its top. */ }
   }
 })();

@@ -1,9 +1,10 @@
-"""Percentiles of what was sampled, for the report's table of system usage."""
+"""Percentiles of what was measured, as the report's tables show them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
@@ -30,18 +31,8 @@ _GPU: tuple[tuple[str, str, Callable[[Gpu], float | None]], ...] = (
 
 
 @dataclass(frozen=True)
-class UsageStatistic:
-    """How much of something was used.
-
-    Attributes:
-        name: Such as `CPU` or `GPU 0 memory`.
-        unit: Of all the numbers; MB and GB are 10^6 and 10^9 bytes.
-        maximum: The most.
-        p99: The 99th percentile.
-        p95: The 95th.
-        p50: The median.
-        minimum: The least.
-    """
+class Percentiles:
+    """A row of a table of percentiles: what it is of, its unit (MB and GB are 10^6 and 10^9 bytes), the numbers."""
 
     name: str
     unit: str
@@ -51,24 +42,25 @@ class UsageStatistic:
     p50: float
     minimum: float
 
+    @classmethod
+    def of(cls, name: str, unit: str, values: Sequence[float]) -> Self:
+        """Computes them; there must be values."""
+        return cls(name, unit, *(float(one) for one in np.percentile(values, (100, 99, 95, 50, 0))))
 
-def statistics_of(samples: Sequence[Sample]) -> list[UsageStatistic]:
-    """Returns the lines of the table of system usage, as the service's profiler report has them.
+
+def usage_percentiles(samples: Sequence[Sample]) -> list[Percentiles]:
+    """Returns the rows of the table of system usage of SageMaker's profiler report.
 
     Args:
-        samples: Of a run, or a part of it; without any there are no lines, and none of what no GPU told.
+        samples: Of a run, or a part of it; without any there are no rows, and none for what no GPU reported.
     """
     if not samples:
         return []
-    lines = [_statistic(name, unit, [value(sample) for sample in samples]) for name, unit, value in _MACHINE]
+    rows = [Percentiles.of(name, unit, [value(sample) for sample in samples]) for name, unit, value in _MACHINE]
     for number in range(max(len(sample.gpus) for sample in samples)):
         gpus = [sample.gpus[number] for sample in samples if len(sample.gpus) > number]
-        for name, unit, told in _GPU:
-            values = [value for value in map(told, gpus) if value is not None]
+        for name, unit, reported in _GPU:
+            values = [value for value in map(reported, gpus) if value is not None]
             if values:
-                lines.append(_statistic(f"GPU {number} {name}", unit, values))
-    return lines
-
-
-def _statistic(name: str, unit: str, values: Sequence[float]) -> UsageStatistic:
-    return UsageStatistic(name, unit, *(float(one) for one in np.percentile(values, (100, 99, 95, 50, 0))))
+                rows.append(Percentiles.of(f"GPU {number} {name}", unit, values))
+    return rows
