@@ -203,12 +203,16 @@ def test_photos_are_shown_upright_small_and_with_words(drawn: Drawn, tmp_path: P
     assert "be read from" not in words(text)
 
 
+@pytest.mark.parametrize("relative", [False, True], ids=["whole path", "current folder"])
 @pytest.mark.parametrize("elsewhere", ["../secret.png", "{folder}/secret.png"], ids=["up", "absolute"])
-def test_a_photo_outside_the_photos_stays_out_of_the_page(elsewhere: str, drawn: Drawn, tmp_path: Path) -> None:
+def test_a_photo_outside_the_photos_stays_out_of_the_page(
+    elsewhere: str, relative: bool, drawn: Drawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The run directory may be somebody else's, and its page be sent on."""
     drawn.everything()
-    drawn.config(data={"dir": str(tmp_path / "photos")})
     (tmp_path / "photos").mkdir()
+    monkeypatch.chdir(tmp_path / "photos")
+    drawn.config(data={"dir": "." if relative else str(tmp_path / "photos")})
     Image.new("RGB", (300, 200), "teal").save(tmp_path / "secret.png")
     table = drawn.directory / "predictions.csv"
     named = re.sub(r"(?m)^test,[^,]+", f"test,{elsewhere.format(folder=tmp_path)}", table.read_text())

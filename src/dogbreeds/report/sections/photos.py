@@ -72,8 +72,8 @@ def least_sure(predictions: Sequence[Prediction]) -> list[Prediction]:
 
 def _shown(run: Run, one: Prediction, root: Path) -> Shown:
     # The run directory may be somebody else's: what its predictions.csv names elsewhere must not get into the page.
-    path = Path(os.path.normpath(root / one.path))
-    image = thumbnail(path) if path.is_relative_to(os.path.normpath(root)) else ""
+    path, folder = (os.path.normpath(Path.cwd() / place) for place in (root / one.path, root))
+    image = thumbnail(Path(path)) if Path(path).is_relative_to(folder) else ""
     return Shown(one, run.name(one.breed), run.name(one.answer), run.name(one.second), image)
 
 
