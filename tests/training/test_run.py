@@ -362,7 +362,7 @@ def test_a_photo_that_is_gone_when_it_is_needed(
         photos_of(folder)[0].unlink()
         return load_backbone(*arguments, **settings)
 
-    monkeypatch.setattr("dogbreeds.training.preparation.load_backbone", removing)
+    monkeypatch.setattr("dogbreeds.training.datamodule.load_backbone", removing)
     with pytest.raises(DataError, match="cannot be read any more"):
         train(config(f"data.dir={folder}"))
 

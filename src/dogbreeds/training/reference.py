@@ -12,9 +12,9 @@ from torch import Tensor
 from dogbreeds.features.store.artefacts import Artefacts
 from dogbreeds.model.exact import ExactPath, ExactSolution
 from dogbreeds.model.head import Head
-from dogbreeds.training.datamodule import Features
+from dogbreeds.training.features import Features
 
-# To be raised with any change of how it is solved.
+# Raise it with any change to how it is solved.
 _VERSION = 2
 
 
@@ -25,20 +25,20 @@ def exact_path(
     """Returns the exact linear solutions on the features of a run.
 
     Args:
-        head: Its normalisation, fitted to the training features, is what all start from.
+        head: Its normalisation is fitted to the training features.
         vectors: Pooled vectors of each split.
         class_weights: Weights of the classes (classes,) in the training loss, or None.
-        artefacts: Where solutions are remembered.
+        artefacts: Where solutions are cached.
     """
     train, valid = (head.normalise(vectors[split].tensor) for split in ("train", "valid"))
     labels, held_out = vectors["train"].labels, vectors["valid"].labels
     problem = (train, labels, valid, held_out, class_weights)
-    return ExactPath(*problem, Remembered(artefacts, _name(problem)))
+    return ExactPath(*problem, SolutionCache(artefacts, _name(problem)))
 
 
 @torch.no_grad()
 def reference_metrics(solution: ExactSolution, head: Head, vectors: Mapping[str, Features]) -> dict[str, float]:
-    """Returns what metrics.json says of the exact linear solution."""
+    """Returns the entries of metrics.json about the exact linear solution."""
     correct = {
         split: (
             solution.logits(head.normalise(vectors[split].tensor)).argmax(dim=1) == vectors[split].labels
@@ -53,16 +53,15 @@ def reference_metrics(solution: ExactSolution, head: Head, vectors: Mapping[str,
     }
 
 
-class Remembered:
-    """The points of one path, in the feature store and in memory."""
+class SolutionCache:
+    """The solved points of one path, in the feature store and in memory."""
 
     def __init__(self, artefacts: Artefacts, name: str) -> None:
-        """Keeps them under names that begin with `name`."""
         self._artefacts, self._name = artefacts, name
         self._known: dict[float, ExactSolution] = {}
 
     def get(self, strength: float) -> ExactSolution | None:
-        """Returns a point that was solved before, by whatever run."""
+        """Returns a point that some run has solved."""
         if strength not in self._known:
             kept = self._artefacts.get(f"{self._name}-{strength!r}")
             if kept is None:
@@ -77,7 +76,7 @@ class Remembered:
 
 
 def _name(problem: Sequence[Tensor | None]) -> str:
-    """Names a problem by all that its solution depends on."""
+    """Returns a name made of all that the solution depends on."""
     digest = hashlib.sha256(f"{_VERSION}".encode())
     for tensor in problem:
         if tensor is not None:

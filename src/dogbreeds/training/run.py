@@ -27,9 +27,10 @@ from dogbreeds.report.build import build_report
 from dogbreeds.run_directory import METRICS, PREDICTIONS, REPORT, RUN_CONFIG
 from dogbreeds.schema import TrainConfig
 from dogbreeds.training.evaluation import answers, describe, facts, known_before, save_predictions
-from dogbreeds.training.fitting import Report, fit, fit_exactly, fit_trial, local_rank, quieten
+from dogbreeds.training.fitting import Report, fit, fit_exactly, fit_trial
 from dogbreeds.training.history import History
 from dogbreeds.training.preparation import Prepared, prepare
+from dogbreeds.training.trainer import is_first_process, quieten
 from dogbreeds.training.watching import Debugger
 
 
@@ -53,8 +54,10 @@ class RunResult:
         return tuple(one.name for one in issues(self.judgements))
 
     def summary(self) -> str:
-        """Returns the lines that the command prints at its end."""
+        """Returns the lines that the command prints at its end; none in a process that is not the first."""
         metrics = self.metrics
+        if not metrics:
+            return ""
         lines = [
             "",
             f"test accuracy {metrics['test/accuracy']:.4f}   top-5 {metrics['test/top5_accuracy']:.4f}   "
@@ -79,7 +82,8 @@ def train(config: TrainConfig, began: float | None = None, callbacks: Sequence[C
         callbacks: Listen to the training beside what the config asks for.
 
     Returns:
-        The run directory and its metrics. Under DDP, processes other than the first leave after training.
+        The run directory and its metrics. Under DDP, processes other than the first return after
+        training, without metrics.
 
     Raises:
         UserError: The data or the weights cannot be used; the message says why.
@@ -90,7 +94,7 @@ def train(config: TrainConfig, began: float | None = None, callbacks: Sequence[C
     quieten()
     run_dir = Path(config.run_dir)
     save(config, run_dir / RUN_CONFIG)
-    with Debugger(config, began, first=local_rank() == 0) as debugger, open_store(config) as store:
+    with Debugger(config, began, first=is_first_process()) as debugger, open_store(config) as store:
         phase = debugger.phases.phase
         prepared = prepare(config, store, debugger.phases)
         config = prepared.decided(config)
@@ -101,6 +105,8 @@ def train(config: TrainConfig, began: float | None = None, callbacks: Sequence[C
         debugger.know(known_before(config, prepared, reference))
         with phase("training"):
             history = fit_network(config, prepared, network, watching=[*debugger.callbacks(), *callbacks])
+        if not is_first_process():
+            return RunResult(run_dir, {}, ())
         with phase("test"):
             handler = package(run_dir, config, prepared, network)
             found = answers(handler, prepared.features.inputs)
@@ -143,7 +149,7 @@ def fit_network(
         path = prepared.exact_path(config, network.head)
         return fit_exactly(config, path, network, prepared.features.inputs)
     weights = prepared.class_weights(config)
-    given = (config, prepared.batches(config), network, prepared.features.precision, weights)
+    given = (config, prepared.batches(config), network, weights)
     return fit(*given, watching) if report is None else fit_trial(*given, report)
 
 
