@@ -114,7 +114,7 @@ def test_gradients_are_clipped(data: BreedDataModule, tmp_path: Path) -> None:
         enable_checkpointing=False,
     )  # fmt: skip
     trainer.fit(Clipped(data.network(), lr=0.1), datamodule=data)
-    assert len(norms) == 5 and max(norms) <= 1e-3 * 1.001
+    assert norms and max(norms) <= 1e-3 * 1.001
 
 
 def test_the_learning_rate_ends_at_zero_whatever_the_number_of_steps(data: BreedDataModule) -> None:
