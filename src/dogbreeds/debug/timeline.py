@@ -75,17 +75,15 @@ class Phases:
 class StepProfiler(Profiler):
     """Lightning's profiler of one step after another: adds the time between two actions to the innermost one's part.
 
+    Args:
+        begin_step: Called before the batch of a step is fetched.
+        synchronize: Called before the clock is read.
+
     Attributes:
         parts: Seconds of each part of the step so far.
     """
 
     def __init__(self, begin_step: Callable[[], None], synchronize: Callable[[], None]) -> None:
-        """Takes callbacks.
-
-        Args:
-            begin_step: Called where a step begins, before its batch is fetched.
-            synchronize: Called before the clock is read.
-        """
         super().__init__()
         self._begin_step, self._synchronize = begin_step, synchronize
         self.parts = dict.fromkeys(PARTS, 0.0)

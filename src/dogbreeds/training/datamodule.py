@@ -36,6 +36,12 @@ class EpochBatches(DistributedSampler[Tensor]):
 
     A resumed run therefore sees the order that it would have seen without the interruption. Under DDP each rank takes
     its share of every batch; Lightning leaves a DistributedSampler as it is.
+
+    Args:
+        length: Number of photos.
+        batch_size: Photos per batch over all ranks; the last batch may be smaller.
+        shuffle: False keeps the order of the index, in every epoch.
+        device: Of the positions.
     """
 
     def __init__(
@@ -47,15 +53,6 @@ class EpochBatches(DistributedSampler[Tensor]):
         shuffle: bool = False,
         device: torch.device | str = "cpu",
     ) -> None:
-        """Describes the batches.
-
-        Args:
-            length: Number of photos.
-            batch_size: Photos per batch over all ranks; the last batch is smaller where they do not divide.
-            seed: The run's seed.
-            shuffle: False keeps the order of the index, in every epoch.
-            device: Where the positions lie.
-        """
         distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
         ranks = torch.distributed.get_world_size() if distributed else 1
         rank = torch.distributed.get_rank() if distributed else 0
@@ -162,11 +159,7 @@ class BreedDataModule(pl.LightningDataModule):
             self.load_features(self._store)
 
     def index(self, store: FeatureStore) -> None:
-        """Finds the photos.
-
-        Raises:
-            DataError: Nothing can be trained on what is there; the message says why.
-        """
+        """Finds the photos."""
         self.folders = index(
             self.directory,
             store.files.examine,
@@ -178,11 +171,7 @@ class BreedDataModule(pl.LightningDataModule):
             self.folders = self.folders.sample(self.batch_size)
 
     def load_backbone(self) -> None:
-        """Loads the frozen network.
-
-        Raises:
-            WeightsError: The weights cannot be used; the message says why.
-        """
+        """Loads the frozen network."""
         self.backbone = load_backbone(self.model, self.weights, self.seed)
         if self.backbone.pretrained:
             log.info("%s, pretrained, %d features", self.backbone.name, self.backbone.width)
@@ -194,11 +183,7 @@ class BreedDataModule(pl.LightningDataModule):
             )
 
     def load_features(self, store: FeatureStore) -> None:
-        """Loads or computes the features of the photos.
-
-        Raises:
-            UserError: Photos cannot be read, or there is no room for their features.
-        """
+        """Loads or computes the features of the photos."""
         extraction = Extraction(store, self.backbone, self.device, self.settings, self.workers, self.on_bad_image)
         self.folders, self.features = extraction.load(self.folders, self.unfreeze, self.views)
 

@@ -59,10 +59,9 @@ def steps_of(config: TrainConfig, photos: int) -> int:
 
 
 class BestWeights(Callback):
-    """Keeps the weights of the lowest validation loss, and puts them back when training ends."""
+    """Keeps the weights of the lowest validation loss; puts them back, and into a checkpoint, when training ends."""
 
     def __init__(self, path: Path | None = None) -> None:
-        """Takes where the best checkpoint is written, if anywhere."""
         self._path = path
         self._loss = math.inf
         self._weights: dict[str, Tensor] = {}
