@@ -13,12 +13,12 @@ from benchmarks.table import Section
 from dogbreeds.data.layout import SPLITS
 from dogbreeds.features.engines import available
 from dogbreeds.features.engines.reference import resolve_precision
-from dogbreeds.features.source import FeatureSource
 from dogbreeds.features.store.store import FeatureStore
-from dogbreeds.model.backbones import load_backbone, trunk_of
 from dogbreeds.model.exact import ExactPath
 from dogbreeds.model.head import FeatureNormalisation
-from dogbreeds.training.datamodule import BreedDataModule, Features
+from dogbreeds.schema import FeaturesConfig
+from dogbreeds.training.datamodule import BreedDataModule
+from dogbreeds.training.features import Features
 
 
 def run(settings: BenchSettings) -> Section:
@@ -54,30 +54,18 @@ def run(settings: BenchSettings) -> Section:
 
 
 def _features(settings: BenchSettings, device: torch.device, engine: str, precision: str) -> dict[str, Features]:
-    backbone = load_backbone(settings.backbone, settings.weights or "random", 0)
     with tempfile.TemporaryDirectory() as directory, FeatureStore(Path(directory), 1e12) as store:
         data = BreedDataModule(
             settings.photos,
-            store.files.examine,
-            batch_size=1,
-            seed=0,
+            settings.backbone,
+            settings.weights or "random",
             on_bad_image="skip",
-            split_seed=0,
-            workers=None,
-            one_batch=False,
+            features=FeaturesConfig(engine, precision, None),
+            device=device,
+            store=store,
         )
         data.setup()
-        source = FeatureSource(
-            store,
-            trunk_of(backbone, None),
-            device=device,
-            engine=engine,
-            precision=precision,
-            batch_size=None,
-            workers=None,
-            progress=lambda done, total: None,
-        )
-        return data.obtain(source, train_views=[0])
+        return data.features.vectors
 
 
 def _probe(features: dict[str, Features]) -> Tensor:

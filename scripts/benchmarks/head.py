@@ -14,7 +14,8 @@ from benchmarks.table import Section
 from benchmarks.timing import paired, ratio, seconds_of
 from dogbreeds.machine import compute_threads
 from dogbreeds.model.network import Network
-from dogbreeds.training.fitting import fit, quieten
+from dogbreeds.training.fitting import fit
+from dogbreeds.training.trainer import quieten
 
 _SIZE = Size(train=9025, valid=1000, width=2048, classes=10)
 
@@ -29,7 +30,7 @@ def run(settings: BenchSettings) -> Section:
             data = module(config, splits, _SIZE)
             network = Network(nn.Sequential(), nn.Sequential(), new_head(splits, _SIZE))
             here = replace(config, run_dir=directory)
-            return seconds_of(lambda: fit(here, data, network, "fp32", None, watching=()))
+            return seconds_of(lambda: fit(here, data, network, None))
 
     quieten()
     logging.getLogger("dogbreeds").setLevel(logging.WARNING)

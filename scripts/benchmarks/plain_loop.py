@@ -14,7 +14,8 @@ from dogbreeds.data.folders import BreedFolders
 from dogbreeds.machine import compute_threads
 from dogbreeds.model.head import Head, HeadShape
 from dogbreeds.schema import TrainConfig
-from dogbreeds.training.datamodule import BreedDataModule, Features
+from dogbreeds.training.datamodule import BreedDataModule
+from dogbreeds.training.features import Features, RunFeatures
 
 
 @dataclass(frozen=True)
@@ -47,20 +48,11 @@ def new_head(splits: dict[str, Features], size: Size) -> Head:
 
 
 def module(config: TrainConfig, splits: dict[str, Features], size: Size) -> BreedDataModule:
-    """Returns the data module of features that no photo stands behind."""
-    data = BreedDataModule(
-        Path(),
-        lambda paths, workers: ({}, {}),
-        batch_size=config.batch_size,
-        seed=config.seed,
-        on_bad_image="stop",
-        split_seed=0,
-        workers=0,
-        one_batch=False,
-    )
+    """Returns the data module of drawn features, without photos."""
+    data = BreedDataModule(Path(), batch_size=config.batch_size, seed=config.seed)
     classes = tuple(str(number) for number in range(size.classes))
     data.folders = BreedFolders(Path(), classes, {}, (), (), drawn=False)
-    data.inputs = splits
+    data.features = RunFeatures(splits, splits, "torch", "fp32", computed=0, reused=0)
     return data
 
 

@@ -21,7 +21,8 @@ from dogbreeds.debug.record import Facts
 from dogbreeds.model.network import Network
 from dogbreeds.run_directory import RUN_CONFIG
 from dogbreeds.schema import TrainConfig
-from dogbreeds.training.fitting import fit, quieten
+from dogbreeds.training.fitting import fit
+from dogbreeds.training.trainer import quieten
 from dogbreeds.training.watching import Debugger
 
 _SIZE = Size(train=9025, valid=3929, width=2048, classes=133)
@@ -46,7 +47,7 @@ def run(settings: BenchSettings) -> Section:
             network = Network(nn.Sequential(), nn.Sequential(), new_head(splits, _SIZE))
             with Debugger(here, time.time(), first=True) as debugger:
                 debugger.set_facts(Facts({str(number): 1 for number in range(_SIZE.classes)}, epochs=here.epochs))
-                fit(here, module(here, splits, _SIZE), network, "fp32", None, debugger.callbacks())
+                fit(here, module(here, splits, _SIZE), network, None, debugger.callbacks())
 
     pilot = seconds_of(lambda: fitted(replace(nothing, epochs=_PILOT_EPOCHS)))
     epochs = math.ceil(_SECONDS / (pilot / _PILOT_EPOCHS))

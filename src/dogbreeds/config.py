@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +17,7 @@ from dogbreeds.files import replacing
 from dogbreeds.model.names import BACKBONES, WEIGHTS
 from dogbreeds.overrides import override
 from dogbreeds.run_directory import RUN_CONFIG, SEARCH_CONFIG
-from dogbreeds.schema import ModelConfig, SagemakerConfig, TrainConfig
+from dogbreeds.schema import ModelConfig, SagemakerConfig, TrainConfig, TrainerConfig
 
 Settings = TypeVar("Settings")
 OPTIMIZERS = ("adam", "adamw", "sgd", "exact")
@@ -188,13 +189,22 @@ def _typed(composed: Any) -> TrainConfig:
     try:
         # A plain copy, so that keys added with + are unknown keys too.
         own = OmegaConf.masked_copy(composed, [name for name in composed if name not in _OF_THE_COMMAND])
-        merged = OmegaConf.merge(OmegaConf.structured(TrainConfig), OmegaConf.to_container(own, resolve=True))
+        plain: Any = OmegaConf.to_container(own, resolve=True)
+        _collect_arguments(plain.get("trainer", {}))
+        merged = OmegaConf.merge(OmegaConf.structured(TrainConfig), plain)
         config = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
         lines = [line for line in str(error).splitlines() if "object_type=" not in line]
         raise ConfigError("\n".join(lines)) from error
     assert isinstance(config, TrainConfig)
     return config
+
+
+def _collect_arguments(trainer: dict[str, Any]) -> None:
+    """Moves what else was typed as `trainer.<argument>` into `trainer.arguments`."""
+    known = {field.name for field in fields(TrainerConfig)}
+    for name in [name for name in trainer if name not in known]:
+        trainer.setdefault("arguments", {})[name] = trainer.pop(name)
 
 
 def check(config: TrainConfig) -> TrainConfig:
@@ -226,6 +236,7 @@ def check_settings(config: TrainConfig) -> TrainConfig:
     """
     # Needs numpy, which --help has no time for.
     from dogbreeds.debug.catalogue import rule_problems
+    from dogbreeds.training.trainer import trainer_problems
 
     data, model, features, trainer = config.data, config.model, config.features, config.trainer
     problems = [
@@ -258,6 +269,7 @@ def check_settings(config: TrainConfig) -> TrainConfig:
         *_below("profiler.system_seconds", config.profiler.system_seconds or 0.1, 0.1),
         *_below("profiler.trace_steps", config.profiler.trace_steps, 0),
         *rule_problems(config.debugger.rules),
+        *trainer_problems(config),
         *_exact_problems(config),
     ]
     if config.seed > _LARGEST_SEED:

@@ -23,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dogbreeds.errors import ConfigError, UserError, did_you_mean
 from dogbreeds.overrides import hydra_value
-from dogbreeds.schema import SCHEMAS, key_names
+from dogbreeds.schema import SCHEMAS, TrainConfig, TrainerConfig, key_names
 
 #: When the command was typed, as nearly as Python can tell.
 BEGAN = time.time()
@@ -153,10 +153,20 @@ def register() -> None:
     """Makes the schemas and the resolvers of conf/ known to Hydra; calling it again does nothing."""
     store = ConfigStore.instance()
     for name, schema in SCHEMAS.items():
-        store.store(name=f"{name}_schema", node=schema)
+        store.store(name=f"{name}_schema", node=_open(schema))
     if not OmegaConf.has_resolver("or"):
         OmegaConf.register_new_resolver("or", lambda value, other: other if value is None else value)
         OmegaConf.register_new_resolver("user_cache", lambda: platformdirs.user_cache_dir("dogbreeds"))
+
+
+def _open(schema: type) -> DictConfig:
+    """Returns a schema whose sections trainer, logger and callbacks take further keys, typed without a plus sign."""
+    node: DictConfig = OmegaConf.structured(schema)
+    if issubclass(schema, TrainConfig):
+        for section, empty in (("trainer", TrainerConfig()), ("logger", {}), ("callbacks", {})):
+            node[section] = empty
+            OmegaConf.set_struct(node[section], False)
+    return node
 
 
 def share_groups(conf: Path) -> None:

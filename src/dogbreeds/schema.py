@@ -67,6 +67,8 @@ class TrainerConfig:
     precision: str = MISSING
     detect_anomaly: bool = MISSING
     one_batch: bool = MISSING
+    #: What else was typed as `trainer.<argument>`.
+    arguments: dict[str, Any] = MISSING
 
 
 @dataclass
@@ -121,6 +123,8 @@ class TrainConfig:
     features: FeaturesConfig = MISSING
     cache: CacheConfig = MISSING
     trainer: TrainerConfig = MISSING
+    logger: dict[str, Any] = MISSING
+    callbacks: dict[str, Any] = MISSING
     debugger: DebuggerConfig = MISSING
     profiler: ProfilerConfig = MISSING
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from dogbreeds.model.head import Head
 from dogbreeds.run_directory import METRICS, REPORT, RULES
-from dogbreeds.training.datamodule import Batches
+from dogbreeds.training.datamodule import FeatureBatches
 from dogbreeds.training.run import train
 from tests.conftest import SHARED, Compose
 
@@ -129,14 +129,13 @@ def test_one_breed_with_twenty_times_the_photos(judged: Run, tmp_path: Path) -> 
 
 
 def test_a_loader_that_is_slow(judged: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    gathered = Batches.__iter__
+    gathered = FeatureBatches.__getitem__
 
-    def slowly(self: Batches) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        for batch in gathered(self):
-            time.sleep(0.03)
-            yield batch
+    def slowly(self: FeatureBatches, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        time.sleep(0.03)
+        return gathered(self, positions)
 
-    monkeypatch.setattr(Batches, "__iter__", slowly)
+    monkeypatch.setattr(FeatureBatches, "__getitem__", slowly)
     found = judged("batch_size=64")["DataWaits"]
     assert found["status"] == "IssuesFound"
     assert found["message"] and found["advice"]

@@ -13,9 +13,9 @@ from torch import nn
 
 from dogbreeds.debug.record import EVAL, TRAIN, Record, read_record
 from dogbreeds.debug.recorder import Recorder
+from dogbreeds.model.classifier import BreedClassifier
 from dogbreeds.model.head import Head, HeadShape
 from dogbreeds.model.network import Network
-from tests.classifiers import small_classifier
 from tests.conftest import Compose
 
 SIZE = Size(train=60, valid=20, width=8, classes=3)
@@ -27,13 +27,7 @@ def trained(config: Compose, directory: Path, *, epochs: int, kind: str = "linea
     torch.manual_seed(0)
     head = Head(HeadShape(kind, SIZE.width, SIZE.classes, hidden=(6,) if kind == "mlp" else ()))
     head.initialise(splits["train"].tensor)
-    model = small_classifier(
-        Network(nn.Sequential(), nn.Sequential(), head),
-        classes=SIZE.classes,
-        learning_rate=0.001,
-        tail_learning_rate=0.0,
-        steps=6 * epochs,
-    )
+    model = BreedClassifier(Network(nn.Sequential(), nn.Sequential(), head), lr=0.001)
     recorder = Recorder(directory, Record(), train_every=every, eval_every=1, flush_every=5)
     trainer = pl.Trainer(
         accelerator="cpu",
@@ -44,7 +38,6 @@ def trained(config: Compose, directory: Path, *, epochs: int, kind: str = "linea
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
-        use_distributed_sampler=False,
     )
     trainer.fit(model, datamodule=module(settings, splits, SIZE))
     return recorder
@@ -60,6 +53,14 @@ def test_a_long_run_is_recorded_on_the_schedule(config: Compose, tmp_path: Path)
     assert len(set(losses)) == len(losses)
     assert all(norm > 0 for _, norm in record.scalar("gradient_norm"))
     assert {rate for _, rate in record.scalar("lr")} == {0.001}
+
+
+def test_a_run_of_any_length_keeps_a_bounded_record(
+    config: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dogbreeds.debug.recorder._MAX_STATISTICS", 60)
+    rows = trained(config, tmp_path, epochs=20, every=1).record.of(TRAIN)
+    assert len(rows) == 10 and sum(len(row.tensors) for row in rows) <= 60
 
 
 def test_a_short_run_is_recorded_at_every_step(config: Compose, tmp_path: Path) -> None:

@@ -18,12 +18,10 @@ from torch.utils.data import DataLoader
 
 from dogbreeds.model.classifier import BreedClassifier
 from dogbreeds.model.head import Head, HeadShape
-from tests.classifiers import small_classifier
 
 WIDTH, CLASSES, BATCH = 8, 3, 10
-#: Optimizer steps of an epoch, in two groups; validation batches of an epoch.
+#: Optimizer steps of an epoch; validation batches of an epoch.
 STEPS, BATCHES = 23, 2
-_GROUP = 16
 
 
 @dataclass
@@ -36,7 +34,7 @@ class Seen(pl.Callback):
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, module: pl.LightningModule, optimizer: Optimizer) -> None:
         assert isinstance(module, BreedClassifier)
-        self.losses["TRAIN"].append(float(module.step_loss))
+        self.losses["TRAIN"].append(float(module.train_loss))
         for name, parameter in module.named_parameters():
             if parameter.grad is not None:
                 self.weights.setdefault(name, []).append(parameter.detach().numpy().copy())
@@ -72,13 +70,7 @@ def classifier(kind: str = "mlp", *, tail: bool = False) -> BreedClassifier:
         head=head,
         draws=False,
     )
-    return small_classifier(
-        network,
-        classes=CLASSES,
-        learning_rate=0.01,
-        tail_learning_rate=0.001,
-        steps=100,
-    )
+    return BreedClassifier(network, lr=0.01, tail_lr=0.001)
 
 
 def fit(
@@ -90,7 +82,7 @@ def fit(
     precision: Any = "32-true",
     strategy: str = "auto",
 ) -> pl.Trainer:
-    """Trains in groups of batches, as the data module hands them out."""
+    """Trains on batches that are there already."""
     trainer = pl.Trainer(
         accelerator="cpu",
         devices=1,
@@ -107,9 +99,7 @@ def fit(
     )
     inputs, labels = _features(STEPS * BATCH)
     batches = list(zip(inputs.split(BATCH), labels.split(BATCH), strict=True))
-    training = [batches[start : start + _GROUP] for start in range(0, STEPS, _GROUP)]
-    validation = [[batch] for batch in batches[:BATCHES]]
-    loaders = [DataLoader(groups, batch_size=None) for groups in (training, validation)]
+    loaders = [DataLoader(part, batch_size=None) for part in (batches, batches[:BATCHES])]  # type: ignore[arg-type]
     trainer.fit(module, *loaders, ckpt_path=resume, weights_only=True)
     return trainer
 

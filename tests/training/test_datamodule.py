@@ -23,7 +23,8 @@ from dogbreeds.features.source import FeatureSource
 from dogbreeds.features.store.segments import StoredRows
 from dogbreeds.features.store.store import FeatureStore
 from dogbreeds.model.backbones import Trunk
-from dogbreeds.training.datamodule import Batches, BreedDataModule, EpochBatches, Features
+from dogbreeds.training.datamodule import BreedDataModule, EpochBatches
+from dogbreeds.training.features import Features, RunFeatures, load_splits
 from tests.features.colours import CPU, TRANSFORM, trunk
 
 CLASSES = ("akita", "beagle", "collie")
@@ -78,24 +79,23 @@ def source(store: FeatureStore, of: Trunk | None = None) -> FeatureSource:
 
 
 def module(photos: Path, store: FeatureStore, **settings: Any) -> BreedDataModule:
-    defaults: dict[str, Any] = {
-        "batch_size": 5,
-        "seed": 0,
-        "on_bad_image": "stop",
-        "split_seed": 0,
-        "workers": 0,
-        "one_batch": False,
-    }
-    data = BreedDataModule(photos, store.files.examine, **(defaults | settings))
-    data.setup()
+    data = BreedDataModule(photos, **({"batch_size": 5, "workers": 0} | settings))
+    data.index(store)
     return data
+
+
+def obtain(data: BreedDataModule, asked: FeatureSource, views: range | tuple[int, ...] = (0,)) -> dict[str, Features]:
+    """Gives the data module features of a trunk that is no backbone."""
+    data.folders, found = load_splits(data.folders, asked, views, data.on_bad_image)
+    data.features = RunFeatures(found, found, "torch", "fp32", computed=0, reused=0)
+    return found
 
 
 def filled(
     photos: Path, store: FeatureStore, views: range | tuple[int, ...] = (0,), **settings: Any
 ) -> BreedDataModule:
     data = module(photos, store, **settings)
-    data.inputs = data.obtain(source(store), views)
+    obtain(data, source(store), views)
     return data
 
 
@@ -108,12 +108,12 @@ def colours(data: BreedDataModule, split: str, view: int = 0) -> Tensor:
 
 
 def order(length: int, size: int, epoch: int, seed: int = 0) -> list[list[int]]:
-    return positions(EpochBatches(length, size, seed=seed, shuffle=True, group=1), epoch)
+    return positions(EpochBatches(length, size, seed=seed, shuffle=True), epoch)
 
 
 def positions(batches: EpochBatches, epoch: int = 0) -> list[list[int]]:
     batches.set_epoch(epoch)
-    return [batch.tolist() for group in batches for batch in group.batches]
+    return [batch.tolist() for batch in batches]
 
 
 def flat(batches: list[list[int]]) -> list[int]:
@@ -124,11 +124,11 @@ def train_batches(data: BreedDataModule, epoch: int) -> list[tuple[Tensor, Tenso
     loader = data.train_dataloader()
     assert isinstance(loader.sampler, EpochBatches)
     loader.sampler.set_epoch(epoch)
-    return [batch for group in loader for batch in group]
+    return list(loader)
 
 
 def valid_batches(data: BreedDataModule) -> list[tuple[Tensor, Tensor]]:
-    return [batch for group in data.val_dataloader() for batch in group]
+    return list(data.val_dataloader())
 
 
 def same(one: list[tuple[Tensor, Tensor]], other: list[tuple[Tensor, Tensor]]) -> bool:
@@ -147,28 +147,17 @@ def as_rank(monkeypatch: pytest.MonkeyPatch, rank: int, ranks: int) -> None:
 # --- the order of the batches
 
 
-@pytest.mark.parametrize("group", [1, 2, 16])
-def test_every_photo_once_and_a_smaller_last_batch(group: int) -> None:
-    batches = EpochBatches(23, 5, seed=0, shuffle=True, group=group)
-    found = positions(batches)
+def test_every_photo_once_and_a_smaller_last_batch() -> None:
+    found = order(23, 5, epoch=0)
     assert [len(batch) for batch in found] == [5, 5, 5, 5, 3]
     assert sorted(flat(found)) == list(range(23))
     assert flat(found) != list(range(23))
 
 
 @pytest.mark.parametrize(("length", "size", "batches"), [(20, 5, 4), (21, 5, 5), (3, 5, 1), (5, 5, 1), (1, 1, 1)])
-@pytest.mark.parametrize("group", [1, 2, 3])
-def test_number_of_batches(length: int, size: int, batches: int, group: int) -> None:
-    sampler = EpochBatches(length, size, seed=0, shuffle=True, group=group)
-    assert len(positions(sampler)) == batches
-    assert len(sampler) == len(list(sampler)) == -(-batches // group)
-
-
-@pytest.mark.parametrize("group", [2, 3, 16])
-def test_groups_change_nothing_in_the_batches(group: int) -> None:
-    together = EpochBatches(50, 4, seed=3, shuffle=True, group=group)
-    assert positions(together, 2) == order(50, 4, epoch=2, seed=3)
-    assert max(len(one.batches) for one in together) == min(group, 13)
+def test_number_of_batches(length: int, size: int, batches: int) -> None:
+    sampler = EpochBatches(length, size, shuffle=True)
+    assert len(sampler) == len(list(sampler)) == batches
 
 
 def test_order_depends_on_seed_and_epoch_alone() -> None:
@@ -182,26 +171,19 @@ def test_order_depends_on_seed_and_epoch_alone() -> None:
     assert order(50, 8, 1, seed=4) != orders[2]
 
 
-def test_epoch_comes_with_the_batches() -> None:
-    batches = EpochBatches(10, 5, seed=0, shuffle=True, group=1)
-    batches.set_epoch(7)
-    assert [group.epoch for group in batches] == [7, 7]
-
-
 def test_without_shuffling_the_order_is_that_of_the_index() -> None:
-    batches = EpochBatches(7, 3, seed=9, shuffle=False, group=1)
+    batches = EpochBatches(7, 3, seed=9)
     assert positions(batches, 0) == positions(batches, 5) == [[0, 1, 2], [3, 4, 5], [6]]
 
 
 @pytest.mark.parametrize("shuffle", [True, False])
 @pytest.mark.parametrize("ranks", [2, 3])
 def test_ranks_share_every_batch(monkeypatch: pytest.MonkeyPatch, ranks: int, shuffle: bool) -> None:
-    batches = EpochBatches(22, 6, seed=1, shuffle=shuffle, group=2)
-    alone = positions(batches, 2)
+    alone = positions(EpochBatches(22, 6, seed=1, shuffle=shuffle), 2)
     shares = []
     for rank in range(ranks):
         as_rank(monkeypatch, rank, ranks)
-        shares.append(positions(batches, 2))
+        shares.append(positions(EpochBatches(22, 6, seed=1, shuffle=shuffle), 2))
         assert len(shares[-1]) == 4
     for number, batch in enumerate(alone):
         parts = [share[number] for share in shares]
@@ -211,11 +193,11 @@ def test_ranks_share_every_batch(monkeypatch: pytest.MonkeyPatch, ranks: int, sh
 
 
 def test_no_rank_gets_an_empty_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    batches = EpochBatches(13, 6, seed=1, shuffle=True, group=16)
-    last = positions(batches)[-1]
+    last = order(13, 6, epoch=0, seed=1)[-1]
     assert len(last) == 1
     for rank in range(2):
         as_rank(monkeypatch, rank, 2)
+        batches = EpochBatches(13, 6, seed=1, shuffle=True)
         assert [len(batch) for batch in positions(batches)] == [3, 3, 1]
         assert positions(batches)[-1] == last
 
@@ -228,8 +210,8 @@ class Recorder(pl.LightningModule):
         self.weight = nn.Parameter(torch.zeros(1))
         self.seen: dict[int, list[Tensor]] = {}
 
-    def training_step(self, batches: Batches, number: int) -> Tensor:
-        self.seen.setdefault(self.current_epoch, []).extend(values.clone() for values, _ in batches)
+    def training_step(self, batch: tuple[Tensor, Tensor], number: int) -> Tensor:
+        self.seen.setdefault(self.current_epoch, []).append(batch[0])
         return self.weight.sum()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -266,7 +248,7 @@ def test_lightning_shuffles_anew_and_turns_to_the_next_view_in_each_epoch(
 def test_features_of_all_splits_in_the_order_of_the_index(photos: Path, store: FeatureStore) -> None:
     data = filled(photos, store)
     for split, count in PER_CLASS.items():
-        found = data.inputs[split]
+        found = data.features.inputs[split]
         assert torch.equal(found.tensor, colours(data, split))
         assert found.labels.tolist() == [0] * count + [1] * count + [2] * count
         assert (found.tensor.dtype, found.labels.dtype) == (torch.float32, torch.int64)
@@ -274,21 +256,21 @@ def test_features_of_all_splits_in_the_order_of_the_index(photos: Path, store: F
 
 def test_batches_are_rows_of_the_features(photos: Path, store: FeatureStore) -> None:
     data = filled(photos, store)
-    train = data.inputs["train"]
+    train = data.features.inputs["train"]
     batches = train_batches(data, 3)
     assert [len(labels) for _, labels in batches] == [5, 5, 2]
     for (values, labels), rows in zip(batches, order(12, 5, 3), strict=True):
         assert torch.equal(values, train.tensor[rows])
         assert torch.equal(labels, train.labels[rows])
     values, labels = (torch.cat(parts) for parts in zip(*valid_batches(data), strict=True))
-    assert torch.equal(values, data.inputs["valid"].tensor)
+    assert torch.equal(values, data.features.inputs["valid"].tensor)
     assert labels.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
 
 
 def test_activations_come_batch_by_batch_from_their_files(photos: Path, store: FeatureStore) -> None:
     data = module(photos, store)
-    data.inputs = data.obtain(source(store, ACTIVATIONS), [0])
-    train = data.inputs["train"]
+    obtain(data, source(store, ACTIVATIONS))
+    train = data.features.inputs["train"]
     assert isinstance(train.values, StoredRows)
     assert train.tensor.shape == (12, 3, 2, 2)
     torch.testing.assert_close(train.tensor.mean(dim=(2, 3)), colours(data, "train"), atol=0.1, rtol=0)
@@ -301,7 +283,7 @@ def test_activations_come_batch_by_batch_from_their_files(photos: Path, store: F
 @pytest.mark.parametrize("of", [trunk(), ACTIVATIONS], ids=["vectors", "activations"])
 def test_features_for_a_device(photos: Path, store: FeatureStore, of: Trunk) -> None:
     data = module(photos, store)
-    features = data.obtain(source(store, of), [0])["train"]
+    features = obtain(data, source(store, of))["train"]
     moved = features.to(torch.device("cpu"))
     assert isinstance(moved, Features)
     assert torch.equal(moved.tensor, features.tensor)
@@ -324,31 +306,21 @@ def test_epochs_take_turns_with_the_views(photos: Path, store: FeatureStore, cou
 def test_validation_and_test_photos_are_seen_as_evaluation_sees_them(photos: Path, store: FeatureStore) -> None:
     data = filled(photos, store, views=(1, 2))
     assert torch.equal(torch.cat([values for values, _ in valid_batches(data)]), colours(data, "valid"))
-    assert torch.equal(data.inputs["test"].tensor, colours(data, "test"))
-    assert not torch.equal(data.inputs["train"].tensor, colours(data, "train"))
+    assert torch.equal(data.features.inputs["test"].tensor, colours(data, "test"))
+    assert not torch.equal(data.features.inputs["train"].tensor, colours(data, "train"))
 
 
 def test_only_what_is_needed_of_each_view_is_computed(photos: Path, store: FeatureStore) -> None:
     data = module(photos, store)
     asked = source(store)
-    data.obtain(asked, (1, 2))
+    obtain(data, asked, (1, 2))
     assert asked.computed == 2 * 12 + 9 + 3
     again = source(store)
-    data.obtain(again, (0,))
+    obtain(data, again)
     assert again.computed == 12
 
 
 # --- folders and features
-
-
-def test_setup_reads_the_folders_once(photos: Path, store: FeatureStore, tmp_path: Path) -> None:
-    shutil.copytree(photos, tmp_path / "photos")
-    data = module(tmp_path / "photos", store)
-    found = data.folders
-    shutil.rmtree(tmp_path / "photos")
-    data.setup("fit")
-    assert data.folders is found
-    assert found.counts() == {"train": 12, "valid": 9, "test": 3}
 
 
 def test_settings_reach_the_index(store: FeatureStore, tmp_path: Path) -> None:
@@ -367,10 +339,10 @@ def test_settings_reach_the_index(store: FeatureStore, tmp_path: Path) -> None:
 def test_the_second_module_computes_nothing(photos: Path, store: FeatureStore) -> None:
     first = filled(photos, store)
     asked = source(store)
-    again = module(photos, store, batch_size=3, seed=9).obtain(asked, [0])
+    again = obtain(module(photos, store, batch_size=3, seed=9), asked)
     assert asked.computed == 0
     for split, found in again.items():
-        assert torch.equal(found.tensor, first.inputs[split].tensor)
+        assert torch.equal(found.tensor, first.features.inputs[split].tensor)
 
 
 def test_a_changed_photo_is_computed_alone(photos: Path, store: FeatureStore, tmp_path: Path) -> None:
@@ -380,7 +352,7 @@ def test_a_changed_photo_is_computed_alone(photos: Path, store: FeatureStore, tm
     Image.new("RGB", (40, 40), (1, 2, 3)).save(root / "valid/akita/0.png")
     asked = source(store)
     data = module(root, store)
-    again = data.obtain(asked, [0])
+    again = obtain(data, asked)
     assert asked.computed == 1
     assert again["valid"].tensor[0].tolist() == [1, 2, 3]
     assert torch.equal(again["valid"].tensor, colours(data, "valid"))
@@ -392,7 +364,7 @@ def test_copies_in_several_splits_have_the_same_features(photos: Path, store: Fe
     shutil.copy(root / "train/akita/0.png", root / "valid/akita/0.png")
     asked = source(store)
     data = module(root, store)
-    found = data.obtain(asked, [0])
+    found = obtain(data, asked)
     assert asked.computed == 23
     assert torch.equal(found["valid"].tensor[0], found["train"].tensor[0])
     assert len(data.folders.leaks) == 1
@@ -417,7 +389,7 @@ def test_photos_that_cannot_be_decoded_stop_the_run(damaged: Path, store: Featur
     data = module(damaged, store)
     asked = source(store)
     with pytest.raises(DataError, match="3 of 25 files") as caught:
-        data.obtain(asked, [0])
+        obtain(data, asked)
     assert "valid/beagle/2.png" in str(caught.value)
     assert "data.on_bad_image=skip" in str(caught.value)
     # The others were computed, and the next run says so at once.
@@ -429,24 +401,24 @@ def test_photos_that_cannot_be_decoded_stop_the_run(damaged: Path, store: Featur
 def test_photos_that_cannot_be_decoded_are_left_out(damaged: Path, store: FeatureStore) -> None:
     data = module(damaged, store, on_bad_image="skip")
     assert data.folders.counts() == {"train": 12, "valid": 9, "test": 4}
-    data.inputs = data.obtain(source(store), [0])
+    obtain(data, source(store))
     assert data.folders.counts() == {"train": 11, "valid": 8, "test": 3}
     assert len(data.folders.unreadable) == 3
     for split in PER_CLASS:
-        assert torch.equal(data.inputs[split].tensor, colours(data, split))
-        assert data.inputs[split].labels.tolist() == [photo.label for photo in data.folders.splits[split]]
+        assert torch.equal(data.features.inputs[split].tensor, colours(data, split))
+        assert data.features.inputs[split].labels.tolist() == [photo.label for photo in data.folders.splits[split]]
     assert [len(labels) for _, labels in train_batches(data, 0)] == [5, 5, 1]
     # The next run knows it from the start, and has the same photos in the same order.
     again = module(damaged, store, on_bad_image="skip")
     assert again.folders == data.folders
     asked = source(store)
-    assert torch.equal(again.obtain(asked, [0])["train"].tensor, data.inputs["train"].tensor)
+    assert torch.equal(obtain(again, asked)["train"].tensor, data.features.inputs["train"].tensor)
     assert asked.computed == 0
 
 
 def test_photos_that_cannot_be_decoded_are_left_out_of_all_views(damaged: Path, store: FeatureStore) -> None:
     data = filled(damaged, store, views=(1, 2), on_bad_image="skip")
-    assert [len(view) for view in data.inputs["train"].views] == [11, 11]
+    assert [len(view) for view in data.features.inputs["train"].views] == [11, 11]
     for view in (1, 2):
         values = torch.cat([values for values, _ in train_batches(data, view - 1)])
         assert torch.equal(values, colours(data, "train", view)[flat(order(11, 5, view - 1))])
@@ -459,7 +431,7 @@ def test_a_class_of_which_nothing_can_be_decoded(photos: Path, store: FeatureSto
     (root / "test/collie/0.png").write_bytes(content[: len(content) // 2])
     data = module(root, store, on_bad_image="skip")
     with pytest.raises(DataError, match="test: collie"):
-        data.obtain(source(store), [0])
+        obtain(data, source(store))
 
 
 # --- one batch
@@ -488,5 +460,5 @@ def test_one_batch_is_spread_over_the_classes(
 
 def test_one_batch_computes_no_other_photos(photos: Path, store: FeatureStore) -> None:
     asked = source(store)
-    module(photos, store, batch_size=2, one_batch=True).obtain(asked, [0])
+    obtain(module(photos, store, batch_size=2, one_batch=True), asked)
     assert asked.computed == 6

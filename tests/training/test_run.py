@@ -153,6 +153,14 @@ def test_resuming_between_epochs_gives_the_uninterrupted_result(
     assert rows["run"] == rows["whole"]
 
 
+def test_a_run_that_had_stopped_early_stays_stopped(config: Compose, tmp_path: Path) -> None:
+    whole = train(config("patience=1", "lr=0.3", "epochs=30"))
+    assert whole.metrics["epochs"] < 30
+    (tmp_path / "run" / "metrics.json").unlink()
+    resumed = train(load(OmegaConf.create({"resume": str(tmp_path / "run")}), [f"resume={tmp_path / 'run'}"]))
+    assert comparable(resumed.metrics) == comparable(whole.metrics)
+
+
 def test_the_same_seed_gives_the_same_metrics(config: Compose, tmp_path: Path) -> None:
     """Whether features are computed or found."""
     results = [train(config(f"run_dir={tmp_path / name}", f"cache.dir={tmp_path / cache}")) for name, cache in RUNS]
@@ -362,7 +370,7 @@ def test_a_photo_that_is_gone_when_it_is_needed(
         photos_of(folder)[0].unlink()
         return load_backbone(*arguments, **settings)
 
-    monkeypatch.setattr("dogbreeds.training.preparation.load_backbone", removing)
+    monkeypatch.setattr("dogbreeds.training.datamodule.load_backbone", removing)
     with pytest.raises(DataError, match="can no longer be read"):
         train(config(f"data.dir={folder}"))
 

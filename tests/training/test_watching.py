@@ -145,6 +145,14 @@ def test_a_continued_run_has_one_record(config: Compose, tmp_path: Path, monkeyp
     assert [phase.name for phase in record.measurements.phases].count("start-up") == 2
 
 
+def test_a_directory_that_is_used_again_forgets_the_run_before(config: Compose, tmp_path: Path) -> None:
+    for epochs in (4, 2):
+        train(config(f"epochs={epochs}"))
+    record = read_record(tmp_path / "run")
+    assert [times.step for times in record.measurements.steps] == list(range(6))
+    assert [phase.name for phase in record.measurements.phases].count("start-up") == 1
+
+
 def test_a_trace_opens_and_names_operators(config: Compose, tmp_path: Path) -> None:
     train(config("profiler=trace", "profiler.trace_steps=4"))
     run = tmp_path / "run"

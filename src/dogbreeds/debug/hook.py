@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytorch_lightning as pl
@@ -22,11 +22,11 @@ class SmdebugHook(pl.Callback):
 
     A step of smdebug is a forward pass: an optimizer step in mode TRAIN, a validation batch in mode EVAL, both
     counted from 0. Where a job supplies a configuration of the hook, that one decides what is saved, when and where.
-    A resumed run goes on counting where its checkpoint was written, in the same directory.
+    A resumed run continues to count from its checkpoint, in the same directory.
     """
 
     def __init__(self, out_dir: Path, train_every: int, eval_every: int) -> None:
-        """Takes what holds where no job supplies a configuration.
+        """Takes what applies where no job supplies a configuration.
 
         Args:
             out_dir: Where the tensors go; what an earlier run wrote there is replaced.
@@ -44,11 +44,11 @@ class SmdebugHook(pl.Callback):
         return {mode.name: step for mode, step in self._hook.mode_steps.items()} if self._hook else self._steps
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Takes what `state_dict` returned, when a run is resumed."""
+        """Continues from a checkpoint."""
         self._steps = state_dict
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Creates the hook and has it called.
+        """Creates and registers the hook.
 
         Raises:
             ConfigError: There is no smdebug, or the configuration that a job supplies cannot be used.
@@ -56,15 +56,15 @@ class SmdebugHook(pl.Callback):
         check_smdebug()
         from smdebug.pytorch import modes
 
-        assert isinstance(pl_module, BreedClassifier)
-        relus = any(isinstance(part, nn.ReLU) for part in pl_module.head.modules())
+        module = cast(BreedClassifier, pl_module)
+        relus = any(isinstance(part, nn.ReLU) for part in module.head.modules())
         self._hook = new_hook(
             self._out_dir, self._train_every, self._eval_every, relus=relus, resumed=bool(self._steps)
         )
         self._hook._make_numpy_array = _as_array
         self._hook.mode_steps.update({modes[mode]: step for mode, step in self._steps.items()})
         self._hook.step = self._hook.mode_steps[modes.GLOBAL]
-        self._register(pl_module)
+        self._register(module)
 
     def _register(self, module: BreedClassifier) -> None:
         """Has the hook called by tail, head and loss.
@@ -73,8 +73,8 @@ class SmdebugHook(pl.Callback):
         call each ReLU by its number in the head, where rules look for `relu`.
         """
         hook, trained = self._hook, _Trained(module)
-        # The tail, empty or not, is called once in each forward pass. The whole module is no measure: under DDP
-        # Lightning calls it once more around each group of steps.
+        # The tail, empty or not, is called once in each forward pass. Under DDP Lightning calls the whole module
+        # once more around each.
         self._handles.append(
             module.tail.register_forward_pre_hook(lambda _, given: hook.forward_pre_hook(trained, given))
         )
@@ -93,15 +93,15 @@ class SmdebugHook(pl.Callback):
         )
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Says that steps are of training."""
+        """Switches to the mode of training."""
         self._set_mode("TRAIN")
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Says that steps are of validation."""
+        """Switches to the mode of validation."""
         self._set_mode("EVAL")
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Says that steps are of training again."""
+        """Switches back to the mode of training."""
         self._set_mode("TRAIN")
 
     def _set_mode(self, name: str) -> None:
@@ -128,7 +128,7 @@ class SmdebugHook(pl.Callback):
         self._close()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Writes what there is when a run is stopped."""
+        """Writes what there is of a run that was stopped."""
         self._close()
 
     def _close(self) -> None:
@@ -149,7 +149,7 @@ class SmdebugHook(pl.Callback):
 
 
 class _Trained(nn.Module):
-    """Tail and head under the name of the whole, which smdebug puts before the names of parameters: no trunk."""
+    """Tail and head under the name of the whole, which smdebug puts before the names of parameters."""
 
     def __init__(self, whole: BreedClassifier) -> None:
         super().__init__()

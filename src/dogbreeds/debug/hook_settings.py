@@ -1,4 +1,4 @@
-"""What the smdebug hook saves, when and where: what a job says, or what the replaced systems had.
+"""What the smdebug hook saves, when and where: as the job configures it, or as the replaced systems did.
 
 smdebug is no longer maintained and needs old versions of other packages: it is imported only where a run asks for it.
 """
@@ -14,9 +14,9 @@ from dogbreeds.errors import ConfigError
 
 #: The name of the training loss, which comes from a module; its tensor is `CrossEntropyLoss_output_0`.
 LOSS = "CrossEntropyLoss"
-# Of the loss alone; what the replaced systems asked of the service.
+# Of the loss alone, as in the replaced systems.
 _LOSS_TRAIN_EVERY, _LOSS_EVAL_EVERY = 10, 1
-# What smdebug leaves in its directory to say that a run is under way there, and that one has ended.
+# Files by which smdebug marks a directory in use, and one whose run has ended.
 _MARKS = ("claim.smd", "training_job_end.ts")
 _WRITTEN = ("events", "index", "collections")
 _HELP = (
@@ -27,19 +27,19 @@ _HELP = (
 
 
 def check_smdebug() -> None:
-    """Imports smdebug, so that a run that cannot have it ends before anything costs time.
+    """Imports smdebug, so that a run without it ends before anything costs time.
 
     Raises:
         ConfigError: smdebug is not installed, or does not work with what is installed beside it.
     """
-    # What it says at every start would be printed between our own lines.
+    # It would print lines between our own at every start.
     os.environ.setdefault("SMDEBUG_LOG_LEVEL", "warning")
     try:
         import smdebug.pytorch  # noqa: F401
     except ModuleNotFoundError as error:
-        raise ConfigError(f"debugger=smdebug: there is no module {error.name} here. {_HELP}") from error
+        raise ConfigError(f"debugger=smdebug: module {error.name} is not installed. {_HELP}") from error
     except (ImportError, TypeError) as error:
-        # A TypeError is what newer versions of protobuf raise at the code that was generated for smdebug.
+        # Newer versions of protobuf raise TypeError at the code that was generated for smdebug.
         reason = str(error).splitlines()[0]
         raise ConfigError(f"debugger=smdebug: smdebug cannot be imported ({reason}). {_HELP}") from error
     import numpy as np
@@ -49,17 +49,17 @@ def check_smdebug() -> None:
 
 
 def new_hook(out_dir: Path, train_every: int, eval_every: int, *, relus: bool, resumed: bool) -> Any:
-    """Returns a hook of smdebug, which must be there.
+    """Returns a hook of smdebug, which must be installed.
 
-    It is made from the configuration that a job supplies, if one does: the file that `$SMDEBUG_CONFIG_FILE_PATH`
-    names, or the one that SageMaker puts into a container. Without that the arguments hold.
+    The configuration of a job comes first: the file that `$SMDEBUG_CONFIG_FILE_PATH` names, or the one that SageMaker
+    puts into a container. Without one, the arguments apply.
 
     Args:
         out_dir: Where the tensors go; what an earlier run wrote there is replaced.
         train_every: Optimizer steps from one saving to the next, of all but the loss, which has every 10.
         eval_every: Validation batches from one saving to the next, of all but the loss, which has each.
         relus: Save what goes into and comes out of the ReLUs of a head too.
-        resumed: The run goes on with what is in the directory.
+        resumed: The run continues the series in the directory.
 
     Raises:
         ConfigError: The configuration that a job supplies cannot be used.
@@ -127,6 +127,6 @@ def _own(out_dir: Path, train_every: int, eval_every: int, relus: bool) -> Any:
 
 
 def _unmark(directory: Path) -> None:
-    """Lets smdebug write where a run ended or was killed: it would refuse, or go on and write nothing."""
+    """Lets smdebug write where a run ended or was killed: it would refuse, or write nothing."""
     for mark in _MARKS:
         (directory / mark).unlink(missing_ok=True)

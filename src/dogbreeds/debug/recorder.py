@@ -1,11 +1,11 @@
-"""The recorder: a Lightning callback that writes down what training does, on a schedule."""
+"""The recorder: a Lightning callback that writes statistics of training to a file, on a schedule."""
 
 from __future__ import annotations
 
 import math
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
@@ -31,8 +31,10 @@ from dogbreeds.files import Appender
 from dogbreeds.model.classifier import BreedClassifier
 from dogbreeds.run_directory import RECORD
 
-# A shorter run would give the rules too little to look at.
+# A shorter run is recorded at every step, or the rules would have too little to look at.
 _SHORT_RUN = 100
+# What a run of any length may keep in memory: about 150 MB.
+_MAX_STATISTICS = 300_000
 _ACTIVATIONS = (nn.ReLU, nn.GELU, nn.SiLU, nn.Hardswish, nn.Sigmoid, nn.Tanh)
 
 
@@ -51,7 +53,8 @@ class Recorder(pl.Callback):
         Args:
             run_dir: Where rows are written.
             record: Gets the rows too.
-            train_every: Optimizer steps from one record to the next; a run of fewer than 100 records all.
+            train_every: Optimizer steps from one record to the next; more in a very long run, 1 in one of fewer than
+                100 steps.
             eval_every: Validation batches from one record to the next.
             flush_every: Rows that a crash may cost.
         """
@@ -64,21 +67,23 @@ class Recorder(pl.Callback):
         self._before: dict[str, Tensor] = {}
         self._activations: dict[str, Statistics] = {}
 
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Opens the file and listens to the activations."""
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Opens the file and listens to the activations, in the first process."""
         if not trainer.is_global_zero:
             return
-        assert isinstance(pl_module, BreedClassifier)
-        # A continued run goes on with what was recorded up to where it continues.
+        # A resumed run keeps what was recorded before the step that it resumes at.
         self.record.rows = [row for row in read_rows(self._run_dir) if _is_before(row, trainer.global_step)]
         self._writer = Appender(self._run_dir / RECORD, self._flush_every)
         named = pl_module.named_parameters()
         self._trained = {name: parameter for name, parameter in named if parameter.requires_grad}
-        if pl_module.steps < _SHORT_RUN:
-            self._train_every = 1
-        for name, module in pl_module.named_modules():
-            if isinstance(module, _ACTIVATIONS) and not name.startswith("trunk"):
-                self._handles.append(module.register_forward_hook(self._listener(trainer, name)))
+        activations = [item for item in pl_module.named_modules() if isinstance(item[1], _ACTIVATIONS)]
+        for name, module in activations:
+            self._handles.append(module.register_forward_hook(self._listener(trainer, name)))
+        # Weight, gradient and update; activation and activity.
+        of_a_step = 3 * len(self._trained) + 2 * len(activations)
+        steps = min(trainer.estimated_stepping_batches, 1e12)
+        fewest = math.ceil(steps * of_a_step / _MAX_STATISTICS)
+        self._train_every = 1 if steps < _SHORT_RUN else max(self._train_every, fewest)
 
     def _listener(self, trainer: pl.Trainer, name: str) -> Any:
         def heard(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -100,7 +105,6 @@ class Recorder(pl.Callback):
         self._complete()
         if self._writer is None or not self._is_due(trainer):
             return
-        assert isinstance(pl_module, BreedClassifier)
         tensors = dict(self._activations)
         norms = []
         for name, parameter in self._trained.items():
@@ -110,14 +114,14 @@ class Recorder(pl.Callback):
                 tensors[f"{GRADIENT}/{name}"] = describe(parameter.grad)
                 norms.append(float(torch.linalg.vector_norm(parameter.grad)))
         scalars = {
-            "loss": float(pl_module.step_loss),
+            "loss": float(cast(BreedClassifier, pl_module).train_loss),
             "lr": float(optimizer.param_groups[0]["lr"]),
             "gradient_norm": math.hypot(*norms),
         }
         self._pending = self._row(TRAIN, trainer, scalars, tensors)
 
     def _complete(self) -> None:
-        """Adds what the last recorded step changed, and writes its row."""
+        """Adds the updates of the last recorded step, and writes its row."""
         if self._pending is None:
             return
         updates = {
@@ -145,15 +149,14 @@ class Recorder(pl.Callback):
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Writes the rest."""
-        self._complete()
         self._close()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Writes what there is when a run is stopped."""
-        self._complete()
+        """Writes what there is of a run that was stopped."""
         self._close()
 
     def _close(self) -> None:
+        self._complete()
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
@@ -166,9 +169,9 @@ class Recorder(pl.Callback):
         return Row(mode, trainer.global_step, trainer.current_epoch + 1, at, scalars, tensors)
 
     def _write(self, row: Row) -> None:
-        assert self._writer is not None
-        self.record.rows.append(row)
-        self._writer.add(row.line())
+        if self._writer is not None:
+            self.record.rows.append(row)
+            self._writer.add(row.line())
 
 
 def _is_before(row: Row, step: int) -> bool:

@@ -3,30 +3,44 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch.optim import Optimizer
+from pytorch_lightning.profilers import Profiler
 
 from dogbreeds.debug.measurements import PARTS, Phase, StepTimes
 from dogbreeds.files import Appender, whole_lines
-from dogbreeds.model.classifier import BreedClassifier
-from dogbreeds.run_directory import PHASES, STEPS
+from dogbreeds.run_directory import PHASES, RECORD, STEPS, SYSTEM
 
 # As many say as much about a run as a million, and neither memory nor page has room for more.
-_MOST_STEPS = 20_000
+_MAX_STEPS = 20_000
 _FLUSH_EVERY = 200
+# What Lightning does for a step, by the ends of its names for it; all else is `logging`.
+_ACTIONS = {
+    ".train_dataloader_next": "data",
+    ".batch_to_device": "move",
+    ".training_step": "forward",
+    ".backward": "backward",
+    ".on_before_optimizer_step": "record",
+    ".optimizer_step": "optimizer",
+    ".lr_scheduler_step": "optimizer",
+}
+
+
+def remove_measurements(run_dir: Path) -> None:
+    """Removes what an earlier run measured in a directory that is used again."""
+    for name in (PHASES, STEPS, SYSTEM, RECORD):
+        (run_dir / name).unlink(missing_ok=True)
 
 
 class Phases:
     """The phases of a run, in memory and, with a run directory, in a file."""
 
     def __init__(self, run_dir: Path | None = None) -> None:
-        """Begins with those of a run that is continued."""
+        """Starts with the phases of a run that is resumed."""
         lines = whole_lines(run_dir / PHASES) if run_dir is not None else ()
         self.ended = [Phase.parsed(line) for line in lines]
         self._before = len(self.ended)
@@ -48,7 +62,7 @@ class Phases:
             self._file.add(phase.line())
 
     def seconds(self, *names: str) -> float:
-        """Returns how long the phases of these names took together, since the program began."""
+        """Returns the seconds of all phases of these names since the program began."""
         return sum(phase.seconds for phase in self.ended[self._before :] if phase.name in names)
 
     def close(self) -> None:
@@ -58,6 +72,57 @@ class Phases:
             self._file = None
 
 
+class StepProfiler(Profiler):
+    """Lightning's profiler of one step after another: adds the time between two actions to the innermost one's part.
+
+    Args:
+        begin_step: Called before the batch of a step is fetched.
+        synchronize: Called before the clock is read.
+
+    Attributes:
+        parts: Seconds of each part of the step so far.
+    """
+
+    def __init__(self, begin_step: Callable[[], None], synchronize: Callable[[], None]) -> None:
+        super().__init__()
+        self._begin_step, self._synchronize = begin_step, synchronize
+        self.parts = dict.fromkeys(PARTS, 0.0)
+        self._running: list[str] = []
+        self._last = 0.0
+
+    def start(self, action_name: str) -> None:
+        """Begins an action."""
+        part = _part(action_name)
+        if part is None:
+            return
+        if part == "data":
+            self._lap()
+            self._begin_step()
+        self._lap()
+        self._running.append(part)
+
+    def stop(self, action_name: str) -> None:
+        """Ends an action."""
+        if self._running and _part(action_name) == self._running[-1]:
+            self._lap()
+            self._running.pop()
+
+    def restart(self) -> None:
+        """Leaves out the time since the last action."""
+        self._running.clear()
+        self._last = time.perf_counter()
+
+    def _lap(self) -> None:
+        self._synchronize()
+        now = time.perf_counter()
+        self.parts[self._running[-1] if self._running else "logging"] += now - self._last
+        self._last = now
+
+
+def _part(action: str) -> str | None:
+    return _ACTIONS.get(action[action.rfind(".") :])
+
+
 class StepTimeline(pl.Callback):
     """Times the parts of training steps, and the validations between them.
 
@@ -65,105 +130,88 @@ class StepTimeline(pl.Callback):
     recorder's schedule are timed, with waiting, and the others not at all.
 
     Attributes:
+        profiler: Must be the Trainer's.
         steps: What was timed so far.
     """
 
     def __init__(self, run_dir: Path, phases: Phases, *, gpu_every: int) -> None:
-        """Takes where it is written.
+        """Takes where the times are written.
 
         Args:
-            run_dir: The steps go there.
-            phases: The validations go there.
+            run_dir: Of the steps.
+            phases: Of the validations.
             gpu_every: Optimizer steps from one timed step to the next, on a GPU.
         """
+        self.profiler = StepProfiler(self._begin_step, self._synchronize)
         self.steps: list[StepTimes] = []
         self._run_dir, self._phases, self._every, self._gpu_every = run_dir, phases, 1, gpu_every
         self._file: Appender | None = None
-        self._waits = False
-        self._parts = dict.fromkeys(PARTS, 0.0)
-        self._last = self._validation_began = 0.0
+        self._gpu = False
+        self._validation_began = 0.0
         self._trainer: pl.Trainer | None = None
         self._step = 0
 
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Listens to the module's steps."""
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Opens the file in the first process."""
         if not trainer.is_global_zero:
             return
-        assert isinstance(pl_module, BreedClassifier)
         self._file, self._trainer = Appender(self._run_dir / STEPS, _FLUSH_EVERY), trainer
-        self._waits = pl_module.device.type == "cuda"
-        self._every = max(self._gpu_every if self._waits else 1, -(-pl_module.steps // _MOST_STEPS))
+        self._gpu = pl_module.device.type == "cuda"
+        steps = int(min(trainer.estimated_stepping_batches, 1e12))
+        self._every = max(self._gpu_every if self._gpu else 1, -(-steps // _MAX_STEPS))
         self._step = trainer.global_step
-        pl_module.observers.append(self)
-
-    def lap(self, part: str) -> None:
-        """Gives the time since the last call to a part of the step; `data` begins a step."""
-        if part == "data":
-            self._complete()
-        if self._waits and self._step % self._every == 0:
-            torch.cuda.synchronize()
-        now = time.perf_counter()
-        self._parts[part] += now - self._last
-        self._last = now
-
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        """Gives what Lightning did since the last step to that step."""
-        if self._file is not None:
-            self.lap("logging")
-
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Gives the metrics to the step."""
-        if self._file is not None:
-            self.lap("logging")
-
-    def on_before_optimizer_step(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
-    ) -> None:
-        """Gives what Lightning does around an optimizer step to it; the callbacks that follow are the debugger's."""
-        if self._file is not None:
-            self.lap("optimizer")
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Leaves out what lies between two epochs."""
-        self._last = time.perf_counter()
+        """Leaves out the time between two epochs."""
+        self.profiler.restart()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Writes the last step of an epoch."""
+        self._begin_step()
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Starts the clock of a validation."""
-        self._complete()
+        self._begin_step()
         self._validation_began = time.time()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Notes the validation, which belongs to no step."""
         if self._file is not None:
             self._phases.add(Phase("validation", self._validation_began, time.time()))
-        self._last = time.perf_counter()
+        self.profiler.parts = dict.fromkeys(PARTS, 0.0)
+        self.profiler.restart()
 
-    def _complete(self) -> None:
-        """Writes the step that has ended, if it was one of those that are timed."""
-        if self._file is None or self._trainer is None or not self._parts["optimizer"]:
+    def _synchronize(self) -> None:
+        if self._gpu and self._step % self._every == 0:
+            torch.cuda.synchronize()
+
+    def _begin_step(self) -> None:
+        """Writes the step that has ended, if an optimizer step was taken and is one of those that are timed."""
+        parts = self.profiler.parts
+        if self._file is None or self._trainer is None or not parts["optimizer"]:
             return
         if self._step % self._every == 0:
             epoch, at = self._trainer.current_epoch + 1, round(time.time(), 3)
-            times = StepTimes(self._step, epoch, at, **{part: round(self._parts[part], 6) for part in PARTS})
+            times = StepTimes(self._step, epoch, at, **{part: round(parts[part], 6) for part in PARTS})
             self.steps.append(times)
             self._file.add(times.line())
         self._step = self._trainer.global_step
-        self._parts = dict.fromkeys(PARTS, 0.0)
+        self.profiler.parts = dict.fromkeys(PARTS, 0.0)
+        if self._gpu and self._step % self._every == 0:
+            # What is left to do of steps that were not timed is no part of the one that is.
+            torch.cuda.synchronize()
+            self.profiler.restart()
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Writes the rest."""
         self._close()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Writes what there is when a run is stopped."""
+        """Writes what there is of a run that was stopped."""
         self._close()
 
     def _close(self) -> None:
-        self._complete()
+        self._begin_step()
         if self._file is not None:
             self._file.close()
             self._file = None

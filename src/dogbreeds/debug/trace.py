@@ -1,21 +1,21 @@
-"""What each operator of some training steps cost, by torch.profiler: profiler=trace."""
+"""The time of each operator in some training steps, by torch.profiler: profiler=trace."""
 
 from __future__ import annotations
 
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 from torch.profiler import ProfilerActivity, profile, schedule
 
 from dogbreeds.files import replacing, write_text
-from dogbreeds.model.classifier import BreedClassifier
 from dogbreeds.run_directory import OPERATORS, TRACE
 
 log = logging.getLogger(__name__)
 
-_MOST_OPERATORS = 30
+_MAX_OPERATORS = 30
 _MICROSECONDS = 1000.0
 
 
@@ -23,16 +23,14 @@ class Tracer(pl.Callback):
     """Traces some training steps, after one that warms up."""
 
     def __init__(self, run_dir: Path, steps: int) -> None:
-        """Takes where the trace is written, and how many steps it has."""
         self._run_dir, self._steps = run_dir, steps
         self._profiler: profile | None = None
         self._done = 0
 
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Listens to the module's steps."""
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Starts torch's profiler in the first process."""
         if not trainer.is_global_zero:
             return
-        assert isinstance(pl_module, BreedClassifier)
         activities = [ProfilerActivity.CPU]
         if pl_module.device.type == "cuda":
             activities.append(ProfilerActivity.CUDA)
@@ -42,22 +40,23 @@ class Tracer(pl.Callback):
             on_trace_ready=self._write,
         )
         self._profiler.start()
-        pl_module.observers.append(self)
 
-    def lap(self, part: str) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Tells the profiler that a step has ended."""
-        if part == "optimizer" and self._profiler is not None:
+        if self._profiler is not None:
             self._done += 1
             self._profiler.step()
             if self._done > self._steps:
                 self._stop()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Writes what there is of a run that was shorter."""
+        """Writes the trace of a run that was shorter."""
         self._stop()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Does the same for a run that was stopped."""
+        """Writes the trace of a run that was stopped."""
         self._stop()
 
     def _stop(self) -> None:
@@ -88,6 +87,6 @@ class Tracer(pl.Callback):
             if not event.key.startswith("ProfilerStep")
         ]
         operators.sort(key=lambda operator: -(operator["cpu_ms"] + operator["device_ms"]))
-        content = {"steps": steps, "operators": operators[:_MOST_OPERATORS]}
+        content = {"steps": steps, "operators": operators[:_MAX_OPERATORS]}
         write_text(self._run_dir / OPERATORS, json.dumps(content, indent=1) + "\n")
         log.info("traced %d steps: open %s at https://ui.perfetto.dev", steps, path)

@@ -25,9 +25,10 @@ from dogbreeds.hpo.space import Values
 from dogbreeds.hpo.trial import package_trial, run_trial
 from dogbreeds.overrides import override
 from dogbreeds.run_directory import BEST, ERROR, LEADERBOARD, REPORT, SEARCH_LOCK
-from dogbreeds.training.fitting import Interrupted, NeverFiniteError, quieten
+from dogbreeds.training.fitting import Interrupted, NeverFiniteError
 from dogbreeds.training.preparation import Preparations
 from dogbreeds.training.run import open_store
+from dogbreeds.training.trainer import quieten
 
 log = logging.getLogger(__name__)
 

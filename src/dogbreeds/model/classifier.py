@@ -1,189 +1,162 @@
-"""The LightningModule: a frozen trunk, an optional trainable tail, a new head."""
+"""The LightningModule: what is trained on the features of a frozen trunk."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MetricCollection
-from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
+
+from dogbreeds.errors import ConfigError
+from dogbreeds.model.head import Head, HeadShape
+from dogbreeds.model.metrics import split_metrics
 
 # Only backbones need torchvision; what trains on features does without.
 if TYPE_CHECKING:
     from dogbreeds.model.network import Network
 
+#: Features of photos (N, *shape), float32, and their classes (N,), int64.
 Batch = tuple[Tensor, Tensor]
 
 
-class StepObserver(Protocol):
-    """Who is told how far a training step has come."""
-
-    def lap(self, part: str) -> None:
-        """A part of the step has ended: `data`, `move`, `forward`, `backward`, `record`, `optimizer`."""
-
-
 class BreedClassifier(pl.LightningModule):
-    """Trains `head(tail(trunk(images)))` with the trunk frozen.
+    """Trains `head(tail(features))` on what the frozen trunk made of the photos.
 
-    A batch of uint8 images goes through the trunk; a batch of features enters behind it.
+    Logs loss and accuracy for `train`, and loss, accuracy, top5_accuracy and macro_f1 for `val` and `test`. The
+    losses are unweighted cross-entropy, so that they can be compared.
 
     Attributes:
-        step_loss: The loss of the step whose gradients are there, for callbacks that look at each step.
-        observers: Told of each part of a training step; callbacks add themselves.
+        train_loss: Unweighted loss of the last training batch, for callbacks that look at each step.
     """
 
-    step_loss: Tensor
-
-    # Checkpoints hold no trunk, so loading one must not ask for it.
-    strict_loading = False
-    automatic_optimization = False
+    train_loss: Tensor
 
     def __init__(
         self,
-        network: Network,
+        network: Network | None = None,
         *,
-        classes: int,
-        learning_rate: float,
-        tail_learning_rate: float,
-        optimizer: str,
-        weight_decay: float,
-        schedule: str,
-        class_weights: Tensor | None,
-        trunk_precision: str,
-        steps: int,
-        seed: int,
+        head: Mapping[str, Any] | None = None,
+        lr: float = 0.01,
+        tail_lr: float = 0.0001,
+        optimizer: str = "adam",
+        weight_decay: float = 0.0,
+        schedule: str = "constant",
+        class_weights: Sequence[float] | None = None,
+        seed: int = 0,
     ) -> None:
-        """Takes the network and how to train it.
+        """Takes a network, as `BreedDataModule.network` makes it, and how to train it.
 
         Args:
-            network: Trunk, tail and head; the head is initialised already.
-            classes: Number of breeds.
-            learning_rate: Of the head.
-            tail_learning_rate: Of what is unfrozen.
+            network: Its tail and its initialised head are trained.
+            head: Without a network: the `HeadShape` of a new head, as checkpoints have it.
+            lr: Learning rate of the head.
+            tail_lr: Learning rate of the tail.
             optimizer: `adam`, `adamw` or `sgd` (with Nesterov momentum 0.9).
             weight_decay: L2 strength as the optimizer understands it.
-            schedule: `constant`, or `cosine` to zero over all steps.
-            class_weights: float32 (classes,) for the loss, or None.
-            trunk_precision: `fp32` or `bf16`, for batches of images.
-            steps: Optimizer steps of the whole run, over which a schedule stretches.
-            seed: Decides dropout, anew in each step.
+            schedule: `constant`, or `cosine` to zero over all steps of the Trainer.
+            class_weights: Weights of the classes in the loss that is minimised.
+            seed: Seeds dropout, anew in each step.
         """
         super().__init__()
-        self.trunk, self.tail, self.head = network.trunk, network.tail, network.head
-        self.learning_rate, self.tail_learning_rate = learning_rate, tail_learning_rate
-        self.optimizer, self.weight_decay, self.schedule = optimizer, weight_decay, schedule
-        self.trunk_precision, self.steps, self.seed = trunk_precision, steps, seed
-        self.observers: list[StepObserver] = []
-        self.loss = nn.CrossEntropyLoss(weight=class_weights)
-        self._draws = network.draws
-        self.val_metrics = MetricCollection(
-            {
-                "accuracy": MulticlassAccuracy(classes, average="micro"),
-                "top5_accuracy": MulticlassAccuracy(classes, average="micro", top_k=min(5, classes)),
-                "macro_f1": MulticlassF1Score(classes, average="macro"),
-            },
-            prefix="val/",
-        )
+        if network is None and head is None:
+            raise ConfigError("BreedClassifier needs a network or a head.")
+        self.save_hyperparameters(ignore=["network", "head"])
+        self.head = network.head if network else Head(HeadShape(**head or {}))
+        self.tail = network.tail if network else nn.Sequential()
+        self.save_hyperparameters({"head": asdict(self.head.shape)})
+        self.loss = nn.CrossEntropyLoss(None if class_weights is None else torch.tensor(class_weights))
+        self._has_dropout = network.draws if network else self.head.shape.dropout > 0
+        metrics = split_metrics(self.head.shape.classes)
+        self.val_metrics, self.test_metrics = metrics.clone(prefix="val/"), metrics.clone(prefix="test/")
+        self._photos, self._loss_sum, self._correct = 0, torch.zeros(()), torch.zeros(())
 
-    def train(self, mode: bool = True) -> BreedClassifier:
-        """Switches tail and head; the trunk stays in evaluation mode, so BatchNorm learns nothing."""
-        super().train(mode)
-        self.trunk.eval()
-        return self
+    def forward(self, features: Tensor) -> Tensor:
+        """Returns logits (N, classes) of features (N, *shape)."""
+        return self.head(self.tail(features))  # type: ignore[no-any-return]
 
-    def forward(self, batch: Tensor) -> Tensor:
-        """Returns logits (N, classes) for uint8 images (N, 3, H, W) or what the trunk made of them."""
-        return self.head(self.tail(self._trunk(batch) if batch.dtype == torch.uint8 else batch))  # type: ignore[no-any-return]
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Returns the loss of a batch, weighted by the class weights."""
+        features, labels = batch
+        if batch_idx == 0:
+            self._photos = 0
+            self._loss_sum, self._correct = torch.zeros(2, device=self.device)
+        if self._has_dropout:
+            # Drawn per step, so that a resumed run draws what an uninterrupted one would.
+            step = self.current_epoch * int(self.trainer.num_training_batches) + batch_idx
+            torch.manual_seed(self.hparams["seed"] * 1_000_003 + step)
+        logits = self(features)
+        loss: Tensor = self.loss(logits, labels)
+        with torch.no_grad():
+            self.train_loss = loss if self.loss.weight is None else nn.functional.cross_entropy(logits, labels)
+            self.train_loss = self.train_loss.detach()
+            self._photos += len(labels)
+            self._loss_sum += self.train_loss * len(labels)
+            self._correct += (logits.argmax(dim=1) == labels).sum()
+        return loss
 
-    @torch.no_grad()
-    def _trunk(self, images: Tensor) -> Tensor:
-        with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=self.trunk_precision == "bf16"):
-            features: Tensor = self.trunk(images.contiguous(memory_format=torch.channels_last))
-        return features.float()
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """Logs loss and accuracy of the epoch at its last batch: `log` costs more than the step of a linear head."""
+        trainer = self.trainer
+        if trainer.is_last_batch or trainer.should_stop or trainer.global_step == trainer.max_steps:
+            scores = {"train/loss": self._loss_sum / self._photos, "train/accuracy": self._correct / self._photos}
+            self.log_dict(scores, on_step=False, on_epoch=True, batch_size=self._photos, sync_dist=True)
 
-    def training_step(self, batches: Iterable[Batch], group: int) -> None:
-        """Takes one optimizer step for each batch of a group.
+    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Returns the loss of a batch."""
+        return self._scored(batch, "val", self.val_metrics)
 
-        Lightning's own work per step costs more than a linear head does, so it is done once for several steps.
-        """
-        optimizer, scheduler = self.optimizers(), self.lr_schedulers()
-        assert isinstance(optimizer, LightningOptimizer)
-        losses, correct, photos = 0.0, 0, 0
-        for inputs, labels in self._on_device(batches):
-            if self._draws:
-                # Dropout is drawn per step, so that a resumed run draws what an uninterrupted one would.
-                torch.manual_seed(self.seed * 1_000_003 + self.global_step)
-            logits = self(inputs)
-            loss = self.loss(logits, labels)
-            self._lap("forward")
-            optimizer.zero_grad()
-            self.manual_backward(loss)
-            self.step_loss = loss.detach()
-            self._lap("backward")
-            optimizer.step()
-            if isinstance(scheduler, LRScheduler):
-                scheduler.step()
-            self._lap("optimizer")
-            losses = losses + loss.detach() * len(labels)
-            correct = correct + (logits.detach().argmax(dim=1) == labels).sum()
-            photos += len(labels)
-        for name, total in (("loss", losses), ("accuracy", correct)):
-            self.log(f"train/{name}", total / photos, on_step=False, on_epoch=True, batch_size=photos, sync_dist=True)
+    def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Returns the loss of a batch."""
+        return self._scored(batch, "test", self.test_metrics)
 
-    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Called after the callbacks that look at the gradients."""
-        self._lap("record")
+    def _scored(self, batch: Batch, split: str, metrics: MetricCollection) -> Tensor:
+        features, labels = batch
+        logits = self(features)
+        loss = nn.functional.cross_entropy(logits, labels)
+        metrics.update(logits, labels)
+        self.log(f"{split}/loss", loss, batch_size=len(labels), sync_dist=True)
+        self.log_dict(metrics)
+        return loss
 
-    def _lap(self, part: str) -> None:
-        if self.training:
-            for observer in self.observers:
-                observer.lap(part)
-
-    def validation_step(self, batches: Iterable[Batch], group: int) -> Tensor:
-        """Logs the unweighted loss and the metrics of a group of batches, and returns its mean loss."""
-        losses, photos = torch.zeros((), device=self.device), 0
-        for inputs, labels in self._on_device(batches):
-            logits = self(inputs)
-            loss = nn.functional.cross_entropy(logits, labels)
-            self.val_metrics.update(logits, labels)
-            self.log("val/loss", loss, batch_size=len(labels), sync_dist=True)
-            losses += loss * len(labels)
-            photos += len(labels)
-        self.log_dict(self.val_metrics)
-        return losses / photos
-
-    def _on_device(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        for inputs, labels in batches:
-            self._lap("data")
-            moved = inputs.to(self.device), labels.to(self.device)
-            self._lap("move")
-            yield moved
+    def predict_step(self, batch: Batch | Tensor, batch_idx: int) -> Tensor:
+        """Returns the probabilities of the classes (N, classes)."""
+        features = batch if isinstance(batch, Tensor) else batch[0]
+        return self(features).softmax(dim=1)  # type: ignore[no-any-return]
 
     def configure_optimizers(self) -> Any:
         """Returns the optimizer of head and tail, with the schedule where there is one."""
-        groups = [{"params": list(self.head.parameters()), "lr": self.learning_rate}]
-        if any(True for _ in self.tail.parameters()):
-            groups.append({"params": list(self.tail.parameters()), "lr": self.tail_learning_rate})
+        groups = [{"params": list(self.head.parameters()), "lr": self.hparams["lr"]}]
+        tail = list(self.tail.parameters())
+        if tail:
+            groups.append({"params": tail, "lr": self.hparams["tail_lr"]})
         optimizer = self._optimizer(groups)
-        if self.schedule == "constant":
+        if self.hparams["schedule"] == "constant":
             return optimizer
-        steps = self.steps
+        steps = int(self.trainer.estimated_stepping_batches)
         cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cosine, "interval": "step"}}
 
     def _optimizer(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-        if self.optimizer == "adam":
-            return torch.optim.Adam(groups, weight_decay=self.weight_decay)
-        if self.optimizer == "adamw":
-            return torch.optim.AdamW(groups, weight_decay=self.weight_decay)
-        return torch.optim.SGD(groups, weight_decay=self.weight_decay, momentum=0.9, nesterov=True)
+        decay = self.hparams["weight_decay"]
+        if self.hparams["optimizer"] == "adam":
+            return torch.optim.Adam(groups, weight_decay=decay)
+        if self.hparams["optimizer"] == "adamw":
+            return torch.optim.AdamW(groups, weight_decay=decay)
+        return torch.optim.SGD(groups, weight_decay=decay, momentum=0.9, nesterov=True)
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Leaves the frozen trunk out: it is in the model package, or where it came from."""
-        state = checkpoint["state_dict"]
-        checkpoint["state_dict"] = {name: value for name, value in state.items() if not name.startswith("trunk.")}
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuses a checkpoint with a tail where this module has none.
+
+        Raises:
+            ConfigError: The message says how to load it.
+        """
+        trained = any(name.startswith("tail.") for name in checkpoint["state_dict"])
+        if trained and not list(self.tail.parameters()):
+            raise ConfigError(
+                "This checkpoint has a trained tail: "
+                "BreedClassifier.load_from_checkpoint(path, network=data.network()) with the same model.unfreeze."
+            )

@@ -1,4 +1,4 @@
-"""What is said of a set of predictions, by torchmetrics, from logits that are computed once."""
+"""Scores of predictions, by torchmetrics."""
 
 from __future__ import annotations
 
@@ -7,14 +7,29 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torchmetrics import MetricCollection
+from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 from torchmetrics.functional.classification import (
     multiclass_accuracy,
     multiclass_calibration_error,
     multiclass_confusion_matrix,
-    multiclass_f1_score,
 )
 
 _CALIBRATION_BINS = 15
+
+
+def split_metrics(classes: int) -> MetricCollection:
+    """Returns the metrics of a split, for logits (N, classes) and labels (N,).
+
+    With fewer than five classes the top-5 accuracy is that of as many as there are.
+    """
+    return MetricCollection(
+        {
+            "accuracy": MulticlassAccuracy(classes, average="micro"),
+            "top5_accuracy": MulticlassAccuracy(classes, average="micro", top_k=min(5, classes)),
+            "macro_f1": MulticlassF1Score(classes, average="macro"),
+        }
+    )
 
 
 @dataclass(frozen=True)
@@ -24,8 +39,8 @@ class Evaluation:
     Attributes:
         scalars: `accuracy`, `top5_accuracy`, `macro_f1`, `loss` (cross-entropy of the uncalibrated logits),
             `calibration_error` (expected, 15 bins) with and without the temperature.
-        per_class: Share of right answers for each class (recall), in the order of the classes.
-        confusion: int64 (classes, classes): photos of the row's breed that were called the column's breed.
+        per_class: Recall of each class, in the order of the classes.
+        confusion: int64 (classes, classes): photos of the row's breed that were classified as the column's breed.
     """
 
     scalars: dict[str, float]
@@ -42,32 +57,31 @@ class Evaluation:
 
 
 def evaluate(logits: Tensor, labels: Tensor, temperature: float) -> Evaluation:
-    """Scores logits (N, classes) against labels (N,).
-
-    With fewer than five classes the top-5 accuracy is that of as many as there are.
-    """
-    classes = logits.shape[1]
+    """Scores logits (N, classes) against labels (N,)."""
+    classes, photos = logits.shape[1], len(labels)
     predicted = logits.argmax(dim=1)
+    scores = {name: float(value) for name, value in split_metrics(classes)(logits, labels).items()}
+    # torchmetrics computes in float32: these are the shares of photos that it means.
+    shares = {name: round(scores[name] * photos) / photos for name in ("accuracy", "top5_accuracy")}
     scalars = {
-        "accuracy": (predicted == labels).double().mean(),
-        "top5_accuracy": (logits.topk(min(5, classes)).indices == labels[:, None]).any(dim=1).double().mean(),
-        "macro_f1": multiclass_f1_score(predicted, labels, num_classes=classes, average="macro"),
-        "loss": torch.nn.functional.cross_entropy(logits.double(), labels),
+        **scores,
+        **shares,
+        "loss": float(torch.nn.functional.cross_entropy(logits.double(), labels)),
         "calibration_error": _calibration_error(logits / temperature, labels),
         "calibration_error_uncalibrated": _calibration_error(logits, labels),
     }
     recalls = multiclass_accuracy(predicted, labels, num_classes=classes, average="none")
     return Evaluation(
-        scalars={name: float(value) for name, value in scalars.items()},
+        scalars=scalars,
         per_class=recalls.tolist(),
         confusion=multiclass_confusion_matrix(predicted, labels, num_classes=classes).tolist(),
     )
 
 
-def _calibration_error(logits: Tensor, labels: Tensor) -> Tensor:
-    return multiclass_calibration_error(
-        logits.softmax(dim=1), labels, num_classes=logits.shape[1], n_bins=_CALIBRATION_BINS
-    )
+def _calibration_error(logits: Tensor, labels: Tensor) -> float:
+    probabilities = logits.softmax(dim=1)
+    classes, bins = logits.shape[1], _CALIBRATION_BINS
+    return float(multiclass_calibration_error(probabilities, labels, num_classes=classes, n_bins=bins))
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:

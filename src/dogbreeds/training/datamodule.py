@@ -1,176 +1,168 @@
-"""Breed folders as a LightningDataModule: batches of features, which the frozen trunk has computed before."""
+"""Breed folders as a LightningDataModule: batches of features, which the frozen trunk computes once."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
+import platformdirs
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
-from dogbreeds.data.folders import BreedFolders, Examine, index
-from dogbreeds.data.layout import SPLITS
-from dogbreeds.features.source import FeatureSource
-from dogbreeds.features.store.segments import StoredRows
+from dogbreeds.data.folders import BreedFolders, index
+from dogbreeds.features.store.store import FeatureStore
+from dogbreeds.model.backbones import Backbone, cut, load_backbone
+from dogbreeds.model.classifier import Batch
+from dogbreeds.model.head import Head, HeadShape
+from dogbreeds.model.network import Network
+from dogbreeds.schema import FeaturesConfig
+from dogbreeds.training.features import Extraction, Features, RunFeatures
 
-Batch = tuple[Tensor, Tensor]
+log = logging.getLogger(__name__)
 
 # Photos per validation step: all at once would do for vectors, but not for activations behind an early cut.
-_VALIDATION_BATCH = 1024
-# Training steps on vectors between two visits to Lightning's loop.
-_STEPS_PER_GROUP = 16
+_EVALUATION_BATCH = 1024
+_STORE_BYTES = 20e9
 
 
-@dataclass(frozen=True)
-class Features:
-    """Features of one split with its labels.
+class EpochBatches(DistributedSampler[Tensor]):
+    """Batches of positions (batch,), shuffled by the seed and the epoch alone.
 
-    Attributes:
-        views: For each view of the photos, their features (photos, *shape) in the order of the index.
-        labels: int64 of shape (photos,).
+    A resumed run therefore sees the order that it would have seen without the interruption. Under DDP each rank takes
+    its share of every batch; Lightning leaves a DistributedSampler as it is.
+
+    Args:
+        length: Number of photos.
+        batch_size: Photos per batch over all ranks; the last batch may be smaller.
+        shuffle: False keeps the order of the index, in every epoch.
+        device: Of the positions.
     """
-
-    views: tuple[Tensor | StoredRows, ...]
-    labels: Tensor
-
-    @property
-    def values(self) -> Tensor | StoredRows:
-        """The features of the first view, the only one but for training with augmented views."""
-        return self.views[0]
-
-    def to(self, device: torch.device) -> Features:
-        """Returns the same with vectors on a device; activations stay in their files."""
-        views = tuple(view.to(device) if isinstance(view, Tensor) else view for view in self.views)
-        return Features(views, self.labels.to(device))
-
-    @property
-    def tensor(self) -> Tensor:
-        """The same, in memory."""
-        return self.values if isinstance(self.values, Tensor) else self.values.tensor()
-
-
-class Group(NamedTuple):
-    """Consecutive batches: the positions of their photos, and the epoch, on which the view depends."""
-
-    epoch: int
-    batches: tuple[Tensor, ...]
-
-
-class EpochBatches(Sampler[Group]):
-    """Shuffled batches of indices that depend on the seed and the epoch alone, several at a time.
-
-    A resumed run therefore sees the order that it would have seen without the interruption. Under DDP each
-    rank takes its share of every batch.
-    """
-
-    def __init__(self, length: int, batch_size: int, seed: int, *, shuffle: bool, group: int) -> None:
-        """Describes the batches.
-
-        Args:
-            length: Number of photos.
-            batch_size: Photos per batch over all ranks; the last batch is smaller where they do not divide.
-            seed: The run's seed.
-            shuffle: False keeps the order of the index, in every epoch.
-            group: Batches that are handed out together.
-        """
-        self.length, self.batch_size, self.seed, self.shuffle, self.group = length, batch_size, seed, shuffle, group
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Lightning calls this before each epoch."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return -(-self.length // (self.batch_size * self.group))
-
-    def __iter__(self) -> Iterator[Group]:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        order = torch.randperm(self.length, generator=generator) if self.shuffle else torch.arange(self.length)
-        distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-        rank = torch.distributed.get_rank() if distributed else 0
-        ranks = torch.distributed.get_world_size() if distributed else 1
-        # Each rank needs at least one photo of every batch, or the ranks would wait for each other.
-        batches = [batch[rank::ranks] if len(batch) > rank else batch[:1] for batch in order.split(self.batch_size)]
-        for start in range(0, len(batches), self.group):
-            yield Group(self.epoch, tuple(batches[start : start + self.group]))
-
-
-class Batches:
-    """The batches of a group, gathered one by one: all at once they would not stay in the processor's caches."""
-
-    def __init__(self, features: Features, group: Group) -> None:
-        """Takes the split and what to gather of it."""
-        self._features, self._group = features, group
-
-    def __iter__(self) -> Iterator[Batch]:
-        view = self._features.views[self._group.epoch % len(self._features.views)]
-        for positions in self._group.batches:
-            yield view[positions], self._features.labels[positions]
-
-
-class _FeatureBatches(Dataset[Batches]):
-    def __init__(self, features: Features) -> None:
-        self.features = features
-
-    def __getitem__(self, group: Group) -> Batches:
-        return Batches(self.features, group)
-
-
-class BreedDataModule(pl.LightningDataModule):
-    """Reads breed folders and serves them as features.
-
-    `setup` indexes the folders; `obtain` has the features computed or found; the loaders serve what `inputs` holds.
-    """
-
-    folders: BreedFolders
-    inputs: dict[str, Features]
 
     def __init__(
         self,
-        directory: Path,
-        examine: Examine,
-        *,
+        length: int,
         batch_size: int,
-        seed: int,
-        on_bad_image: str,
-        split_seed: int,
-        workers: int | None,
-        one_batch: bool,
+        *,
+        seed: int = 0,
+        shuffle: bool = False,
+        device: torch.device | str = "cpu",
     ) -> None:
-        """Takes the settings of conf/data.
+        distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+        ranks = torch.distributed.get_world_size() if distributed else 1
+        rank = torch.distributed.get_rank() if distributed else 0
+        super().__init__(range(length), ranks, rank, shuffle, seed)  # type: ignore[arg-type]
+        self.length, self.batch_size, self.device = length, batch_size, device
+
+    def __len__(self) -> int:
+        return -(-self.length // self.batch_size)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        order = torch.randperm(self.length, generator=generator) if self.shuffle else torch.arange(self.length)
+        for batch in order.to(self.device).split(self.batch_size):
+            # Each rank needs at least one photo of every batch, or the ranks would wait for each other.
+            yield batch[self.rank :: self.num_replicas] if len(batch) > self.rank else batch[:1]
+
+
+class FeatureBatches(Dataset[Batch]):
+    """Features and labels at positions, of the view whose turn it is in the sampler's epoch."""
+
+    def __init__(self, features: Features, sampler: EpochBatches) -> None:
+        self._features, self._sampler = features, sampler
+
+    def __getitem__(self, positions: Tensor) -> Batch:
+        views = self._features.views
+        return views[self._sampler.epoch % len(views)][positions], self._features.labels[positions]
+
+
+class BreedDataModule(pl.LightningDataModule):
+    """Batches of the features of breed folders.
+
+    `setup` indexes the folders, loads the backbone, and loads or computes the features, each once.
+
+    Attributes:
+        folders: The photos.
+        backbone: The frozen network.
+        features: What it made of the photos.
+    """
+
+    folders: BreedFolders
+    backbone: Backbone
+    features: RunFeatures
+
+    def __init__(
+        self,
+        directory: str | Path,
+        model: str = "resnet50",
+        weights: str = "imagenet",
+        *,
+        unfreeze: str | None = None,
+        views: int = 0,
+        batch_size: int = 256,
+        seed: int = 0,
+        split_seed: int = 0,
+        on_bad_image: str = "stop",
+        workers: int | None = None,
+        one_batch: bool = False,
+        features: FeaturesConfig | None = None,
+        device: torch.device | None = None,
+        store: FeatureStore | None = None,
+    ) -> None:
+        """Takes the settings of conf/data, conf/model and conf/train.yaml.
 
         Args:
             directory: The folder of breed folders.
-            examine: Gives the digests of files, and why some are no images.
+            model: The backbone.
+            weights: `imagenet`, `random`, or a file.
+            unfreeze: The stage where the tail begins, or None.
+            views: Augmented views of the training photos; epoch e sees number 1 + e mod views. 0 is none.
             batch_size: Photos per training step.
-            seed: Decides the order of the batches.
-            on_bad_image: `stop` or `skip`.
+            seed: Decides the order of the batches, and random weights.
             split_seed: Decides the split of folders that come without one.
+            on_bad_image: `stop` or `skip`.
             workers: Threads that read; None is one per core, 0 is none.
             one_batch: Keep one batch of each split, spread over the classes.
+            features: Engine, precision and batch size of the trunk; None is `auto`.
+            device: Where the trunk runs; None is the accelerator of this machine.
+            store: Where features are kept; None is the usual place of this user.
         """
         super().__init__()
-        self.directory, self.examine = directory, examine
-        self.batch_size, self.seed = batch_size, seed
-        self.on_bad_image, self.split_seed, self.workers = on_bad_image, split_seed, workers
-        self.one_batch = one_batch
+        self.directory, self.model, self.weights, self.unfreeze = Path(directory), model, weights, unfreeze
+        self.views, self.batch_size, self.seed, self.split_seed = views, batch_size, seed, split_seed
+        self.on_bad_image, self.workers, self.one_batch = on_bad_image, workers, one_batch
+        self.settings = features or FeaturesConfig("auto", "auto", None)
+        current = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        self.device = device or current or torch.device("cpu")
+        self._store = store
 
     def setup(self, stage: str | None = None) -> None:
-        """Indexes the folders, once.
+        """Does what has not been done yet.
 
         Raises:
-            DataError: Nothing can be trained on what is there; the message says why.
+            UserError: The photos or the weights cannot be used; the message says why.
         """
-        if hasattr(self, "folders"):
+        if hasattr(self, "features"):
             return
+        with ExitStack() as opened:
+            if self._store is None:
+                place = Path(platformdirs.user_cache_dir("dogbreeds"))
+                self._store = opened.enter_context(FeatureStore(place, _STORE_BYTES))
+                opened.callback(setattr, self, "_store", None)
+            self.index(self._store)
+            self.load_backbone()
+            self.load_features(self._store)
+
+    def index(self, store: FeatureStore) -> None:
+        """Finds the photos."""
         self.folders = index(
             self.directory,
-            self.examine,
+            store.files.examine,
             on_bad_image=self.on_bad_image,
             split_seed=self.split_seed,
             workers=self.workers,
@@ -178,50 +170,70 @@ class BreedDataModule(pl.LightningDataModule):
         if self.one_batch:
             self.folders = self.folders.sample(self.batch_size)
 
-    def obtain(self, source: FeatureSource, train_views: Sequence[int]) -> dict[str, Features]:
-        """Returns the features of all splits, in the order of the index.
+    def load_backbone(self) -> None:
+        """Loads the frozen network."""
+        self.backbone = load_backbone(self.model, self.weights, self.seed)
+        if self.backbone.pretrained:
+            log.info("%s, pretrained, %d features", self.backbone.name, self.backbone.width)
+        else:
+            log.warning(
+                "!!! %s has RANDOM weights: it is NOT pretrained, and its accuracy will be poor. "
+                "Use model.weights=imagenet or a file for real work.",
+                self.backbone.name,
+            )
+
+    def load_features(self, store: FeatureStore) -> None:
+        """Loads or computes the features of the photos."""
+        extraction = Extraction(store, self.backbone, self.device, self.settings, self.workers, self.on_bad_image)
+        self.folders, self.features = extraction.load(self.folders, self.unfreeze, self.views)
+
+    def network(self, head: str = "linear", hidden: Sequence[int] = (256,), dropout: float = 0.5) -> Network:
+        """Returns the trunk, a tail of its own, and a new head that starts from the training features.
 
         Args:
-            source: Has them or computes them.
-            train_views: The views of training photos; the other splits are seen as evaluation sees them.
-
-        Raises:
-            DataError: Photos turned out to be unreadable and may not be skipped, or are gone.
+            head: `linear` or `mlp`.
+            hidden: Widths of the hidden layers of an `mlp`.
+            dropout: Share of hidden units that an `mlp` drops while training.
         """
-        photos = {split: [photo.digest for photo in self.folders.splits[split]] for split in SPLITS}
-        wanted = {0: photos["valid"] + photos["test"]}
-        for view in train_views:
-            wanted[view] = photos["train"] + wanted.get(view, [])
-        found, unreadable = source.load(self.folders.files(), wanted)
-        self.folders = self.folders.without(unreadable, on_bad_image=self.on_bad_image)
-        return {split: self._features(found, split, train_views if split == "train" else [0]) for split in SPLITS}
-
-    def _features(self, found: Mapping[int, StoredRows], split: str, views: Sequence[int]) -> Features:
-        photos = self.folders.splits[split]
-        rows = [found[view].of([photo.digest for photo in photos]) for view in views]
-        labels = torch.tensor([photo.label for photo in photos], dtype=torch.long)
-        # Vectors fit into memory; activations stay in their files and are read batch by batch.
-        in_memory = len(rows[0].layout.shape) == 1
-        return Features(tuple(view.tensor() if in_memory else view for view in rows), labels)
+        self.setup()
+        torch.manual_seed(self.seed)
+        layers = (tuple(hidden), dropout) if head == "mlp" else ((), 0.0)
+        new = Head(HeadShape(head, self.backbone.width, len(self.folders.classes), *layers))
+        new.initialise(self.features.vectors["train"].tensor)
+        trunk, tail = cut(self.backbone.stages, self.backbone.transform, self.unfreeze)
+        return Network(trunk, copy.deepcopy(tail), new)
 
     def rebatched(self, batch_size: int, seed: int) -> BreedDataModule:
-        """Returns the same photos and inputs in other batches; nothing is read again."""
+        """Returns the same photos and features in other batches; nothing is read again."""
         other = copy.copy(self)
         other.batch_size, other.seed = batch_size, seed
         return other
 
-    def train_dataloader(self) -> DataLoader[Batches]:
-        """Returns groups of shuffled training batches."""
-        return self._loader("train", self.batch_size)
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Returns shuffled batches of the training photos."""
+        return self._loader("train")
 
-    def val_dataloader(self) -> DataLoader[Batches]:
-        """Returns validation batches in the order of the index, one in a group."""
-        return self._loader("valid", max(self.batch_size, _VALIDATION_BATCH))
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Returns batches of the validation photos in the order of the index."""
+        return self._loader("valid")
 
-    def _loader(self, split: str, batch_size: int) -> DataLoader[Batches]:
-        features = self.inputs[split]
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """Returns batches of the test photos in the order of the index."""
+        return self._loader("test")
+
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        """Returns batches of the test photos in the order of the index."""
+        return self._loader("test")
+
+    def _loader(self, split: str) -> DataLoader[Batch]:
+        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        features = self.features.inputs[split].to(device)
         train = split == "train"
-        group = _STEPS_PER_GROUP if train and isinstance(features.values, Tensor) else 1
-        batches = EpochBatches(len(features.labels), batch_size, self.seed, shuffle=train, group=group)
-        # batch_size=None: what the sampler says goes to the dataset whole.
-        return DataLoader(_FeatureBatches(features), batch_size=None, sampler=batches)
+        size = self.batch_size if train else max(self.batch_size, _EVALUATION_BATCH)
+        sampler = EpochBatches(len(features.labels), size, seed=self.seed, shuffle=train, device=device)
+        # batch_size=None: what the sampler yields goes to the dataset whole.
+        return DataLoader(FeatureBatches(features, sampler), batch_size=None, sampler=sampler, collate_fn=_as_it_is)
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch

@@ -20,7 +20,7 @@ from dogbreeds.model.network import Network
 from dogbreeds.package.package import Description
 from dogbreeds.package.predictor import Handler
 from dogbreeds.schema import TrainConfig
-from dogbreeds.training.datamodule import Features
+from dogbreeds.training.features import Features
 from dogbreeds.training.fitting import steps_of
 from dogbreeds.training.preparation import Prepared
 

@@ -1,38 +1,70 @@
-"""The features of one run: what its config asks for, from the store or from the trunk."""
+"""The features of a run: loaded from the store, or computed by the frozen trunk."""
 
 from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
+from dogbreeds.data.folders import BreedFolders
+from dogbreeds.data.layout import SPLITS
 from dogbreeds.features.engines.reference import resolve_precision
 from dogbreeds.features.source import FeatureSource
+from dogbreeds.features.store.segments import StoredRows
 from dogbreeds.features.store.store import FeatureStore
 from dogbreeds.model.backbones import Backbone, trunk_of
-from dogbreeds.schema import TrainConfig
-from dogbreeds.training.datamodule import BreedDataModule, Features
+from dogbreeds.schema import FeaturesConfig
 
 log = logging.getLogger(__name__)
 
-_SECONDS_BETWEEN_LINES = 5.0
+_LOG_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features of one split with its labels.
+
+    Attributes:
+        views: For each view of the photos, their features (photos, *shape) in the order of the index.
+        labels: int64 of shape (photos,).
+    """
+
+    views: tuple[Tensor | StoredRows, ...]
+    labels: Tensor
+
+    @property
+    def values(self) -> Tensor | StoredRows:
+        """The features of the first view, the only one except in training with augmented views."""
+        return self.views[0]
+
+    def to(self, device: torch.device) -> Features:
+        """Returns the same with vectors on a device; activations stay in their files."""
+        views = tuple(view.to(device) if isinstance(view, Tensor) else view for view in self.views)
+        return Features(views, self.labels.to(device))
+
+    @property
+    def tensor(self) -> Tensor:
+        """The features of the first view, in memory."""
+        return self.values if isinstance(self.values, Tensor) else self.values.tensor()
 
 
 @dataclass(frozen=True)
 class RunFeatures:
-    """What a run works with.
+    """The features that a run works with.
 
     Attributes:
-        vectors: Pooled vectors of each split under the evaluation view: the head starts from them, and the exact
-            reference is solved on them.
-        inputs: What training and evaluation take for each split: the same vectors, augmented views of them, or
-            the activations at the cut where a tail is trained.
+        vectors: Pooled vectors of each split under the evaluation view: the head's normalisation and the exact
+            reference are fitted to them.
+        inputs: What is trained and evaluated on: the same vectors, augmented views of them, or the activations at
+            the cut where a tail is trained.
         engine: What computed the inputs.
         precision: `fp32` or `bf16`.
         computed: Photos that went through the trunk now, views and cuts counted.
-        reused: The same of those that the store had.
+        reused: Photos whose features were in the store, counted likewise.
     """
 
     vectors: dict[str, Features]
@@ -43,7 +75,7 @@ class RunFeatures:
     reused: int
 
     def counts(self) -> dict[str, int | str]:
-        """Returns what metrics.json says of features."""
+        """Returns the section `features` of metrics.json."""
         return {
             "computed": self.computed,
             "reused": self.reused,
@@ -52,52 +84,111 @@ class RunFeatures:
         }
 
 
-def obtain(
-    config: TrainConfig, store: FeatureStore, data: BreedDataModule, backbone: Backbone, device: torch.device
-) -> RunFeatures:
-    """Has everything that a run needs computed, or finds it; the data module then serves the inputs.
+@dataclass(frozen=True)
+class Extraction:
+    """How photos become features.
 
-    Raises:
-        UserError: Photos cannot be read, or there is no room for their features.
+    Attributes:
+        store: Where features are kept.
+        backbone: Computes them.
+        device: Where it runs.
+        settings: Engine, precision and batch size.
+        workers: Threads that decode photos; None is one per core.
+        on_bad_image: `stop` or `skip`.
     """
-    precision = resolve_precision(config.features.precision, device)
 
-    def source_of(unfreeze: str | None, engine: str) -> FeatureSource:
+    store: FeatureStore
+    backbone: Backbone
+    device: torch.device
+    settings: FeaturesConfig
+    workers: int | None
+    on_bad_image: str
+
+    def load(self, folders: BreedFolders, unfreeze: str | None, views: int) -> tuple[BreedFolders, RunFeatures]:
+        """Loads or computes all features of a run.
+
+        Args:
+            folders: The photos.
+            unfreeze: The stage where the tail begins, or None.
+            views: Augmented views of the training photos; 0 is none.
+
+        Returns:
+            The photos that could be read, and their features.
+
+        Raises:
+            UserError: Photos cannot be read, or there is no room for their features.
+        """
+        sources = [self._source(None, self.settings.engine)]
+        folders, vectors = load_splits(folders, sources[0], [0], self.on_bad_image)
+        inputs = vectors
+        if unfreeze is not None:
+            sources.append(self._source(unfreeze, sources[0].engine))
+        if unfreeze is not None or views:
+            remaining, inputs = load_splits(folders, sources[-1], range(1, views + 1) or [0], self.on_bad_image)
+            if remaining is not folders:
+                # Another decoder may fail at photos that the first could read.
+                folders, vectors = load_splits(remaining, sources[0], [0], self.on_bad_image)
+        computed = sum(source.computed for source in sources)
+        reused = sum(source.photos for source in sources) - computed
+        log.info("features: %d computed, %d reused", computed, reused)
+        precision = resolve_precision(self.settings.precision, self.device)
+        return folders, RunFeatures(vectors, inputs, sources[-1].engine, precision, computed, reused)
+
+    def _source(self, unfreeze: str | None, engine: str) -> FeatureSource:
         return FeatureSource(
-            store,
-            trunk_of(backbone, unfreeze),
-            device=device,
+            self.store,
+            trunk_of(self.backbone, unfreeze),
+            device=self.device,
             engine=engine,
-            precision=precision,
-            batch_size=config.features.batch_size,
-            workers=config.data.workers,
+            precision=resolve_precision(self.settings.precision, self.device),
+            batch_size=self.settings.batch_size,
+            workers=self.workers,
             progress=_Log(),
         )
 
-    sources = [source_of(None, config.features.engine)]
-    vectors = data.obtain(sources[0], train_views=[0])
-    data.inputs = vectors
-    if config.model.unfreeze is not None:
-        sources.append(source_of(config.model.unfreeze, sources[0].engine))
-    if config.model.unfreeze is not None or config.data.views:
-        data.inputs = data.obtain(sources[-1], train_views=range(1, config.data.views + 1) or [0])
-    computed = sum(source.computed for source in sources)
-    reused = sum(source.photos for source in sources) - computed
-    log.info("features: %d computed, %d reused", computed, reused)
-    return RunFeatures(vectors, data.inputs, sources[-1].engine, precision, computed, reused)
+
+def load_splits(
+    folders: BreedFolders, source: FeatureSource, train_views: Sequence[int], on_bad_image: str
+) -> tuple[BreedFolders, dict[str, Features]]:
+    """Returns the photos that could be read, and the features of all splits in their order.
+
+    Args:
+        folders: The photos.
+        source: Has their features or computes them.
+        train_views: The views of training photos; the other splits are seen as evaluation sees them.
+        on_bad_image: `stop` or `skip`.
+
+    Raises:
+        DataError: Photos turned out to be unreadable and may not be skipped, or are gone.
+    """
+    photos = {split: [photo.digest for photo in folders.splits[split]] for split in SPLITS}
+    wanted = {0: photos["valid"] + photos["test"]}
+    for view in train_views:
+        wanted[view] = photos["train"] + wanted.get(view, [])
+    found, unreadable = source.load(folders.files(), wanted)
+    folders = folders.without(unreadable, on_bad_image=on_bad_image)
+    splits = {}
+    for split in SPLITS:
+        digests = [photo.digest for photo in folders.splits[split]]
+        rows = [found[view].of(digests) for view in (train_views if split == "train" else [0])]
+        labels = torch.tensor([photo.label for photo in folders.splits[split]], dtype=torch.long)
+        # Vectors fit into memory; activations stay in their files and are read batch by batch.
+        in_memory = len(rows[0].layout.shape) == 1
+        splits[split] = Features(tuple(view.tensor() if in_memory else view for view in rows), labels)
+    return folders, splits
 
 
 class _Log:
-    """Says now and then how far a pass is and how long it will take."""
+    """Logs how far a pass is and how long it will take."""
 
     def __init__(self) -> None:
-        self._began = self._said = time.monotonic()
+        self._began = self._logged = time.monotonic()
 
     def __call__(self, done: int, total: int) -> None:
         now = time.monotonic()
-        if done < total and now - self._said < _SECONDS_BETWEEN_LINES:
+        if done < total and now - self._logged < _LOG_SECONDS:
             return
-        self._said = now
+        self._logged = now
         rate = done / (now - self._began)
         left = f", {(total - done) / rate:.0f} s left" if done < total else ""
         log.info("features %d/%d, %.0f photos/s%s", done, total, rate, left)

@@ -1,32 +1,24 @@
-"""Fitting with Lightning: the device, the Trainer, what it keeps, and what happens when it is stopped."""
+"""Fitting with Lightning: what a run keeps, and what happens when it is stopped."""
 
 from __future__ import annotations
 
 import logging
 import math
-import os
 import sys
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import (
-    Callback,
-    Checkpoint,
-    EarlyStopping,
-    ModelCheckpoint,
-    ProgressBar,
-    RichProgressBar,
-)
-from pytorch_lightning.loggers import TensorBoardLogger
-from torch import Tensor, nn
+from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint, RichProgressBar
+from pytorch_lightning.callbacks.early_stopping import EarlyStoppingReason
+from torch import Tensor
 
-from dogbreeds.errors import ConfigError, UserError
+from dogbreeds.debug.timeline import StepTimeline
+from dogbreeds.errors import UserError
 from dogbreeds.machine import compute_threads
 from dogbreeds.model.classifier import BreedClassifier
 from dogbreeds.model.exact import ExactPath
@@ -34,8 +26,10 @@ from dogbreeds.model.metrics import evaluate
 from dogbreeds.model.network import Network
 from dogbreeds.run_directory import CHECKPOINTS, HISTORY
 from dogbreeds.schema import TrainConfig
-from dogbreeds.training.datamodule import BreedDataModule, Features
+from dogbreeds.training.datamodule import BreedDataModule
+from dogbreeds.training.features import Features
 from dogbreeds.training.history import COLUMNS, History
+from dogbreeds.training.trainer import new_callbacks, new_loggers, new_trainer
 
 log = logging.getLogger(__name__)
 
@@ -46,53 +40,6 @@ class Interrupted(UserError):
     exit_code = 130
 
 
-def quieten() -> None:
-    """Leaves out what Lightning and torch say that a user of this project can do nothing about."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    if local_rank():
-        logging.getLogger().setLevel(logging.WARNING)
-    # Batches are indexed, not decoded, so Lightning's advice to add workers does not apply.
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message=".*number of training batches.*is smaller than the logging interval.*")
-    warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
-    warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
-    # Raised by torch itself about a caller inside Lightning.
-    warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
-
-
-def local_rank() -> int:
-    """The position among this machine's processes of a run, which Lightning tells the ones that it starts."""
-    return int(os.environ.get("LOCAL_RANK", "0"))
-
-
-def device_of(config: TrainConfig) -> torch.device:
-    """Returns where the trunk and the handler run: the device that Lightning will choose.
-
-    Raises:
-        ConfigError: PyTorch finds no such device.
-    """
-    accelerator = config.trainer.accelerator
-    if accelerator in ("gpu", "cuda", "auto") and torch.cuda.is_available():
-        return torch.device("cuda", local_rank())
-    if accelerator in ("gpu", "mps", "auto") and torch.backends.mps.is_available():
-        return torch.device("mps")
-    if accelerator in ("cpu", "auto"):
-        return torch.device("cpu")
-    raise ConfigError(
-        f"trainer.accelerator={accelerator}: PyTorch finds no such device here. Use trainer=auto or trainer=cpu."
-    )
-
-
-def threads_of(config: TrainConfig) -> int:
-    """Returns how many threads a run trains with: a head alone is small products, a tail is worth all threads."""
-    return 1 if config.model.unfreeze is None else torch.get_num_threads()
-
-
-def steps_of(config: TrainConfig, photos: int) -> int:
-    """Returns how many optimizer steps all epochs of a run take over so many training photos."""
-    return config.epochs * -(-photos // config.batch_size)
-
-
 class NeverFiniteError(UserError):
     """A run whose validation loss was never a number."""
 
@@ -101,64 +48,119 @@ class NeverFiniteError(UserError):
 Report = Callable[[dict[str, float]], bool]
 
 
+def threads_of(config: TrainConfig) -> int:
+    """Returns how many threads a run trains with: a head alone is small products, a tail is worth all threads."""
+    return 1 if config.model.unfreeze is None else torch.get_num_threads()
+
+
+def steps_of(config: TrainConfig, photos: int) -> int:
+    """Returns the optimizer steps of all epochs of a run over so many training photos."""
+    return config.epochs * -(-photos // config.batch_size)
+
+
+class BestWeights(Callback):
+    """Keeps the weights of the lowest validation loss; puts them back, and into a checkpoint, when training ends."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._path = path
+        self._loss = math.inf
+        self._weights: dict[str, Tensor] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns what a checkpoint keeps, so that a resumed run knows the best epoch before it."""
+        return {"loss": self._loss, "weights": self._weights}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continues from a checkpoint."""
+        self._loss, self._weights = state_dict["loss"], state_dict["weights"]
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keeps the weights of an epoch that is better than all before."""
+        loss = float(trainer.callback_metrics.get("val/loss", math.nan))
+        if loss < self._loss:
+            self._loss = loss
+            self._weights = {name: value.clone() for name, value in pl_module.state_dict().items()}
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Puts the best weights back."""
+        if self._weights:
+            pl_module.load_state_dict(self._weights)
+            if self._path is not None:
+                trainer.save_checkpoint(self._path, weights_only=True)
+
+
+class ResumableEarlyStopping(EarlyStopping):
+    """Early stopping that a resumed run does not train past."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Ends a run that had stopped before it was resumed."""
+        if self.stopping_reason != EarlyStoppingReason.NOT_STOPPED:
+            trainer.should_stop = True
+
+
+class _EpochReport(Callback):
+    """Reports the row of each epoch, and stops where the answer is True; follows the history."""
+
+    def __init__(self, history: History, report: Report) -> None:
+        self._history, self._report = history, report
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._report(self._history.rows[-1]):
+            trainer.should_stop = True
+
+
 def fit(
     config: TrainConfig,
     data: BreedDataModule,
     network: Network,
-    precision: str,
     class_weights: Tensor | None,
-    watching: Sequence[Callback],
+    watching: Sequence[Callback] = (),
 ) -> History:
-    """Trains with Lightning and leaves the best weights by validation loss in the network, ready to answer.
+    """Trains with Lightning and leaves the best weights by validation loss in the network, in evaluation mode.
 
-    Checkpoints and TensorBoard events go to the run directory; a run that has checkpoints there is resumed.
+    Checkpoints and logs go to the run directory; a run that has checkpoints there is resumed.
 
     Args:
         config: How.
         data: The batches.
         network: Trunk, tail and an initialised head.
-        precision: Of the trunk.
         class_weights: float32 (classes,) for the loss, or None.
-        watching: Callbacks that look on.
+        watching: Further callbacks.
+
+    Returns:
+        The history; under DDP that of processes other than the first has no rows.
 
     Raises:
-        Interrupted: Ctrl-C; what to type to continue is in the message.
+        Interrupted: Ctrl-C; the message says how to continue.
         NeverFiniteError: The validation loss was never a number.
     """
     run_dir = Path(config.run_dir)
-    checkpoints = run_dir / CHECKPOINTS
+    last = run_dir / CHECKPOINTS / "last.ckpt"
     history = History(run_dir / HISTORY)
-    model = _classifier(config, data, network, precision, class_weights)
-    callbacks: list[Callback] = [
+    callbacks = [
         *watching,
         history,
-        # Two files: the best by validation loss, and the newest, from which a run is resumed.
-        ModelCheckpoint(checkpoints, "best", "val/loss", save_on_train_epoch_end=True, enable_version_counter=False),
-        ModelCheckpoint(checkpoints, "last", save_on_train_epoch_end=True, enable_version_counter=False),
+        BestWeights(last.with_name("best.ckpt")),
+        # The newest epoch, from which a run is resumed.
+        ModelCheckpoint(last.parent, last.stem, save_on_train_epoch_end=True, enable_version_counter=False),
     ]
-    if sys.stdout.isatty():
+    if sys.stdout.isatty() and config.trainer.arguments.get("enable_progress_bar", True):
         callbacks.append(RichProgressBar())
-    trainer = _trainer(config, callbacks, TensorBoardLogger(run_dir, name="tensorboard", version=""))
-    last = checkpoints / "last.ckpt"
-    resumed = str(last) if config.resume and last.is_file() else None
+    profiler = next((callback.profiler for callback in watching if isinstance(callback, StepTimeline)), None)
+    trainer = new_trainer(config, _all(config, callbacks), new_loggers(config), profiler)
+    for logger in trainer.loggers:
+        logger.log_hyperparams(asdict(config))
+    resumed = last if config.resume and last.is_file() else None
     if resumed:
         log.info("resuming from %s", resumed)
-    _run(config, trainer, model, data, resumed, f"Continue with: python train.py resume={run_dir}")
-    if not trainer.is_global_zero:
-        sys.exit(0)
-    _check_finite(config, history)
-    state = torch.load(checkpoints / "best.ckpt", map_location="cpu", weights_only=True)["state_dict"]
-    model.cpu().eval().load_state_dict(state, strict=False)
+    _run(config, trainer, data, network, class_weights, resumed, f"Continue with: python train.py resume={run_dir}")
+    if trainer.is_global_zero:
+        _check_finite(config, history)
     return history
 
 
 def fit_trial(
-    config: TrainConfig,
-    data: BreedDataModule,
-    network: Network,
-    precision: str,
-    class_weights: Tensor | None,
-    report: Report,
+    config: TrainConfig, data: BreedDataModule, network: Network, class_weights: Tensor | None, report: Report
 ) -> History:
     """Does the same for one trial of a search: the same arithmetic, and nothing on disk but the history.
 
@@ -167,14 +169,9 @@ def fit_trial(
         NeverFiniteError: The validation loss was never a number.
     """
     history = History(Path(config.run_dir) / HISTORY, announce=False)
-    # Trials take features alone, and moving a trunk to a GPU and back costs more than a head's training.
-    trained = replace(network, trunk=nn.Sequential())
-    model = _classifier(config, data, trained, precision, class_weights)
-    best = _Best(history, report)
-    trainer = _trainer(config, [history, best], logger=False)
-    _run(config, trainer, model, data, resumed=None, advice="")
+    trainer = new_trainer(config, _all(config, [history, BestWeights(), _EpochReport(history, report)]))
+    _run(config, trainer, data, network, class_weights, resumed=None, advice="")
     _check_finite(config, history)
-    model.cpu().eval().load_state_dict(best.state, strict=False)
     return history
 
 
@@ -194,52 +191,32 @@ def fit_exactly(config: TrainConfig, path: ExactPath, network: Network, inputs: 
     return history
 
 
-class _Best(Callback):
-    """Keeps the best weights by validation loss in memory, and asks after each epoch whether to go on."""
-
-    def __init__(self, history: History, report: Report) -> None:
-        self._history, self._report = history, report
-        self._least = math.inf
-        self.state: dict[str, Tensor] = {}
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Looks at the epoch that ended; the history has its row already."""
-        row = self._history.rows[-1]
-        if row["val/loss"] < self._least:
-            self._least = row["val/loss"]
-            kept = pl_module.state_dict().items()
-            self.state = {name: value.clone() for name, value in kept if not name.startswith("trunk.")}
-        if self._report(row):
-            trainer.should_stop = True
-
-
-def _classifier(
-    config: TrainConfig, data: BreedDataModule, network: Network, precision: str, class_weights: Tensor | None
-) -> BreedClassifier:
-    return BreedClassifier(
-        network,
-        classes=len(data.folders.classes),
-        learning_rate=config.lr,
-        tail_learning_rate=config.lr * config.model.unfreeze_lr_scale,
-        optimizer=config.optimizer,
-        weight_decay=config.weight_decay,
-        schedule=config.schedule,
-        class_weights=class_weights,
-        trunk_precision=precision,
-        steps=steps_of(config, len(data.inputs["train"].labels)),
-        seed=config.seed,
+def _all(config: TrainConfig, callbacks: Sequence[Callback]) -> list[Callback]:
+    stopping = ResumableEarlyStopping(
+        "val/loss", patience=config.patience, check_on_train_epoch_end=True, strict=False
     )
+    return [*callbacks, stopping, *new_callbacks(config)]
 
 
 def _run(
     config: TrainConfig,
     trainer: pl.Trainer,
-    model: BreedClassifier,
     data: BreedDataModule,
-    resumed: str | None,
+    network: Network,
+    class_weights: Tensor | None,
+    resumed: Path | None,
     advice: str,
 ) -> None:
-    data.inputs = {split: features.to(device_of(config)) for split, features in data.inputs.items()}
+    model = BreedClassifier(
+        network,
+        lr=config.lr,
+        tail_lr=config.lr * config.model.unfreeze_lr_scale,
+        optimizer=config.optimizer,
+        weight_decay=config.weight_decay,
+        schedule=config.schedule,
+        class_weights=None if class_weights is None else class_weights.tolist(),
+        seed=config.seed,
+    )
     try:
         with compute_threads(threads_of(config)):
             trainer.fit(model, datamodule=data, ckpt_path=resumed, weights_only=True)
@@ -247,34 +224,9 @@ def _run(
         if trainer.interrupted:
             raise Interrupted(f"\nStopped. {advice}") from None
         raise
+    model.cpu().eval()
 
 
 def _check_finite(config: TrainConfig, history: History) -> None:
     if not any(math.isfinite(row["val/loss"]) for row in history.rows):
         raise NeverFiniteError(f"The validation loss was never finite with lr={config.lr}: try a smaller one.")
-
-
-def _trainer(
-    config: TrainConfig, callbacks: list[Callback], logger: TensorBoardLogger | Literal[False]
-) -> pl.Trainer:
-    trains_tail = config.model.unfreeze is not None
-    mixed = trains_tail and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-    automatic = "bf16-mixed" if mixed and config.trainer.accelerator != "cpu" else "32-true"
-    devices = config.trainer.devices
-    stop = EarlyStopping("val/loss", patience=config.patience, check_on_train_epoch_end=True)
-    return pl.Trainer(
-        accelerator=config.trainer.accelerator,
-        devices=int(devices) if devices.isdigit() else devices,
-        strategy=config.trainer.strategy,
-        precision=automatic if config.trainer.precision == "auto" else config.trainer.precision,  # type: ignore[arg-type]
-        max_epochs=config.epochs,
-        callbacks=[*callbacks, stop],
-        logger=logger,
-        log_every_n_steps=10,
-        num_sanity_val_steps=0,
-        detect_anomaly=config.trainer.detect_anomaly,
-        enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
-        enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -29,21 +30,20 @@ COLUMNS = (
 
 
 class History(pl.Callback):
-    """Keeps one row per epoch in the checkpoint and in history.csv, so that a resumed run continues both."""
+    """Keeps one row per epoch in the checkpoint and in history.csv, so that a resumed run continues both.
+
+    Args:
+        path: The file, replaced after every epoch.
+        announce: Log each epoch where there is no progress bar.
+    """
 
     def __init__(self, path: Path, *, announce: bool = True) -> None:
-        """Writes to `path`, whole after every epoch.
-
-        Args:
-            path: Where to.
-            announce: Say what each epoch brought, where no progress bar does.
-        """
         self.path, self.announce = path, announce
         self.rows: list[dict[str, float]] = []
         self._epoch_began = 0.0
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
+        """Returns what a checkpoint keeps."""
         return {"rows": self.rows}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -55,16 +55,18 @@ class History(pl.Callback):
         self._epoch_began = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Writes the row of the epoch that ended."""
+        """Writes the row of an epoch."""
         if not trainer.is_global_zero:
             return
-        measured = {name: float(value) for name, value in trainer.callback_metrics.items() if name in COLUMNS}
+        # An epoch without validation has no number for it.
+        measured = dict.fromkeys(COLUMNS, math.nan)
+        measured |= {name: float(value) for name, value in trainer.callback_metrics.items() if name in COLUMNS}
         row = {
+            **measured,
             "epoch": trainer.current_epoch + 1,
             "step": trainer.global_step,
             "lr": trainer.optimizers[0].param_groups[0]["lr"],
             "seconds": round(time.perf_counter() - self._epoch_began, 4),
-            **measured,
         }
         self.add(row)
         if self.announce and trainer.progress_bar_callback is None:

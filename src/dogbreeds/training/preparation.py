@@ -1,32 +1,30 @@
-"""What runs with the same photos, backbone and features have in common, made once for all trials of a search."""
+"""What runs on the same photos, backbone and features share: prepared once for all trials of a search."""
 
 from __future__ import annotations
 
-import copy
 import json
 import logging
 from collections import OrderedDict
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from dogbreeds.debug.timeline import Phases
 from dogbreeds.features.store.store import FeatureStore
-from dogbreeds.model.backbones import Backbone, cut, load_backbone
+from dogbreeds.model.backbones import Backbone
 from dogbreeds.model.exact import ExactPath
-from dogbreeds.model.head import Head, HeadShape
+from dogbreeds.model.head import Head
 from dogbreeds.model.network import Network
 from dogbreeds.schema import TrainConfig
 from dogbreeds.training.datamodule import BreedDataModule
-from dogbreeds.training.features import RunFeatures, obtain
-from dogbreeds.training.fitting import device_of
+from dogbreeds.training.features import RunFeatures
 from dogbreeds.training.reference import exact_path, reference_metrics
+from dogbreeds.training.trainer import device_of
 
 log = logging.getLogger(__name__)
 
-_KEPT = 4
+_MAX_PREPARED = 4
 
 
 @dataclass(frozen=True)
@@ -34,22 +32,31 @@ class Prepared:
     """Photos, backbone and features, ready for any number of heads.
 
     Attributes:
-        data: The photos; its batches are those of one run, `batches` gives those of another.
-        backbone: The frozen network.
-        features: What it made of the photos.
-        device: Where the trunk and the handler run.
+        data: Its batches are those of one run; `batches` gives those of another.
     """
 
     data: BreedDataModule
-    backbone: Backbone
-    features: RunFeatures
-    device: torch.device
     _store: FeatureStore
     _paths: dict[str, ExactPath] = field(default_factory=dict)
     _references: dict[str, dict[str, float]] = field(default_factory=dict)
 
+    @property
+    def backbone(self) -> Backbone:
+        """The frozen network."""
+        return self.data.backbone
+
+    @property
+    def features(self) -> RunFeatures:
+        """What the frozen network made of the photos."""
+        return self.data.features
+
+    @property
+    def device(self) -> torch.device:
+        """Where the trunk and the predictor run."""
+        return self.data.device
+
     def decided(self, config: TrainConfig) -> TrainConfig:
-        """Returns the config with the engine and precision that were chosen: a resumed run must not choose again."""
+        """Returns the config with the engine and precision that were chosen, so that a resumed run keeps them."""
         chosen = replace(config.features, engine=self.features.engine, precision=self.features.precision)
         return replace(config, features=chosen)
 
@@ -59,19 +66,8 @@ class Prepared:
 
     def network(self, config: TrainConfig) -> Network:
         """Returns the trunk, which all networks share, a tail of its own and a new head."""
-        torch.manual_seed(config.seed)
-        mlp = config.model.head == "mlp"
-        shape = HeadShape(
-            kind=config.model.head,
-            width=self.backbone.width,
-            classes=len(self.data.folders.classes),
-            hidden=tuple(config.model.hidden) if mlp else (),
-            dropout=config.model.dropout if mlp else 0.0,
-        )
-        head = Head(shape)
-        head.initialise(self.features.vectors["train"].tensor)
-        trunk, tail = cut(self.backbone.stages, self.backbone.transform, config.model.unfreeze)
-        return Network(trunk, copy.deepcopy(tail), head)
+        model = config.model
+        return self.batches(config).network(model.head, model.hidden, model.dropout)
 
     def class_weights(self, config: TrainConfig) -> Tensor | None:
         """Weights n / (classes * n_class), the usual `balanced` formula (King and Zeng 2001)."""
@@ -81,7 +77,7 @@ class Prepared:
         return counts.sum() / (len(counts) * counts.clamp_min(1))
 
     def reference(self, config: TrainConfig, head: Head) -> dict[str, float]:
-        """Returns what metrics.json says of the best exact solution."""
+        """Returns the entries of metrics.json about the best exact solution."""
         kind = config.model.class_weights
         if kind not in self._references:
             best = self.exact_path(config, head).best()
@@ -98,55 +94,46 @@ class Prepared:
 
 
 def prepare(config: TrainConfig, store: FeatureStore, phases: Phases) -> Prepared:
-    """Indexes the photos, loads the backbone, and has the features computed or found.
+    """Indexes the photos, loads the backbone, and loads or computes the features.
 
     Args:
         config: What is wanted.
         store: Where features are kept.
-        phases: Told what takes how long.
+        phases: Times the parts.
 
     Raises:
-        UserError: The data or the weights cannot be used; the message says why.
+        UserError: The device, the data or the weights cannot be used; the message says why.
     """
-    device = device_of(config)
     data = BreedDataModule(
-        Path(config.data.dir),
-        store.files.examine,
+        config.data.dir,
+        config.model.backbone,
+        config.model.weights,
+        unfreeze=config.model.unfreeze,
+        views=config.data.views,
         batch_size=config.batch_size,
         seed=config.seed,
-        on_bad_image=config.data.on_bad_image,
         split_seed=config.data.split_seed,
+        on_bad_image=config.data.on_bad_image,
         workers=config.data.workers,
         one_batch=config.trainer.one_batch,
+        features=config.features,
+        device=device_of(config),
+        store=store,
     )
     with phases.phase("index"):
-        data.setup()
+        data.index(store)
     log.info(data.folders.describe())
     with phases.phase("backbone"):
-        backbone = _backbone(config)
+        data.load_backbone()
     with phases.phase("features"):
-        features = obtain(config, store, data, backbone, device)
-    return Prepared(data, backbone, features, device, store)
-
-
-def _backbone(config: TrainConfig) -> Backbone:
-    backbone = load_backbone(config.model.backbone, config.model.weights, config.seed)
-    if backbone.pretrained:
-        log.info("%s, pretrained, %d features", backbone.name, backbone.width)
-    else:
-        log.warning(
-            "!!! %s has RANDOM weights: it is NOT pretrained, and its accuracy will be poor. "
-            "Use model.weights=imagenet or a file for real work.",
-            backbone.name,
-        )
-    return backbone
+        data.load_features(store)
+    return Prepared(data, store)
 
 
 class Preparations:
     """Prepares once for all trials that need the same, and keeps what was used last."""
 
     def __init__(self, store: FeatureStore) -> None:
-        """Takes the store that all trials share."""
         self._store = store
         self._prepared: OrderedDict[str, Prepared] = OrderedDict()
 
@@ -163,13 +150,13 @@ class Preparations:
             self._prepared[preparation_key(prepared.decided(config))] = prepared
             self._prepared[key] = prepared
         self._prepared.move_to_end(key)
-        while len({id(prepared) for prepared in self._prepared.values()}) > _KEPT:
+        while len({id(prepared) for prepared in self._prepared.values()}) > _MAX_PREPARED:
             self._prepared.popitem(last=False)
         return self._prepared[key]
 
 
 def preparation_key(config: TrainConfig) -> str:
-    """Returns all that `training.preparation.prepare` depends on: runs with the same can share what it makes."""
+    """Returns a key of all that `prepare` depends on: runs with the same key share what it makes."""
     model = config.model
     needs = {
         "data": asdict(config.data),

@@ -12,9 +12,9 @@ from torch import Tensor
 from dogbreeds.features.store.blobs import BlobCache
 from dogbreeds.model.exact import ExactPath, ExactSolution
 from dogbreeds.model.head import Head
-from dogbreeds.training.datamodule import Features
+from dogbreeds.training.features import Features
 
-# To be raised with any change of how it is solved.
+# Raise it with any change to how it is solved.
 _VERSION = 2
 
 
@@ -25,7 +25,7 @@ def exact_path(
     """Returns the exact linear solutions on the features of a run.
 
     Args:
-        head: Its normalisation, fitted to the training features, is what all start from.
+        head: Its normalisation is fitted to the training features.
         vectors: Pooled vectors of each split.
         class_weights: Weights of the classes (classes,) in the training loss, or None.
         blobs: Where solutions are cached.
@@ -38,7 +38,7 @@ def exact_path(
 
 @torch.no_grad()
 def reference_metrics(solution: ExactSolution, head: Head, vectors: Mapping[str, Features]) -> dict[str, float]:
-    """Returns what metrics.json says of the exact linear solution."""
+    """Returns the entries of metrics.json about the exact linear solution."""
     correct = {
         split: (
             solution.logits(head.normalise(vectors[split].tensor)).argmax(dim=1) == vectors[split].labels
@@ -62,7 +62,7 @@ class StoredSolutions:
         self._known: dict[float, ExactSolution] = {}
 
     def get(self, strength: float) -> ExactSolution | None:
-        """Returns a point that was solved before, by whatever run."""
+        """Returns a point that some run has solved."""
         if strength not in self._known:
             kept = self._blobs.get(f"{self._name}-{strength!r}")
             if kept is None:
@@ -77,7 +77,7 @@ class StoredSolutions:
 
 
 def _name(problem: Sequence[Tensor | None]) -> str:
-    """Names a problem by all that its solution depends on."""
+    """Returns a name made of all that the solution depends on."""
     digest = hashlib.sha256(f"{_VERSION}".encode())
     for tensor in problem:
         if tensor is not None:

@@ -28,10 +28,11 @@ from dogbreeds.report.build import build_report
 from dogbreeds.run_directory import METRICS, MODEL, MODEL_ARCHIVE, PREDICTIONS, REPORT, RUN_CONFIG
 from dogbreeds.schema import TrainConfig
 from dogbreeds.training.evaluation import describe, facts_before_training, run_facts, save_predictions, score
-from dogbreeds.training.fitting import Report, fit, fit_exactly, fit_trial, quieten
+from dogbreeds.training.fitting import Report, fit, fit_exactly, fit_trial
 from dogbreeds.training.history import History
 from dogbreeds.training.preparation import Prepared, prepare
-from dogbreeds.training.watching import Debugger, is_first_process
+from dogbreeds.training.trainer import is_first_process, quieten
+from dogbreeds.training.watching import Debugger
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ class Run:
         # With the engine that was chosen: a resumed run must not choose again.
         save(self.config, self.directory / RUN_CONFIG)
         config, prepared, network = self.config, self._prepared, self.network
-        given = config, prepared.batches(config), network, prepared.features.precision, prepared.class_weights(config)
+        given = config, prepared.batches(config), network, prepared.class_weights(config)
         history: History | None
         with self._phases.phase("training"):
             if config.optimizer == "exact":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from contextlib import ExitStack
 from dataclasses import replace
@@ -21,7 +20,7 @@ from dogbreeds.debug.record import Facts, Record, read_record
 from dogbreeds.debug.recorder import Recorder
 from dogbreeds.debug.rules.classes import StalledTrainingRule
 from dogbreeds.debug.system import SystemSampler
-from dogbreeds.debug.timeline import Phases, StepTimeline
+from dogbreeds.debug.timeline import Phases, StepTimeline, remove_measurements
 from dogbreeds.debug.trace import Tracer
 from dogbreeds.debug.watch import Judge, StallWatch, Watch
 from dogbreeds.errors import ConfigError
@@ -30,14 +29,6 @@ from dogbreeds.run_directory import RUN_CONFIG, SYSTEM, TENSORS
 from dogbreeds.schema import TrainConfig
 
 log = logging.getLogger(__name__)
-
-# Set by Lightning, by torchrun, and in jobs on several machines.
-_RANKS = ("LOCAL_RANK", "NODE_RANK", "GROUP_RANK")
-
-
-def is_first_process() -> bool:
-    """Whether this process has rank 0 among all machines of a run, and so is the one that writes."""
-    return all(os.environ.get(name, "0") == "0" for name in _RANKS)
 
 
 class Debugger:
@@ -58,6 +49,8 @@ class Debugger:
         self._config, self._began, self._first = config, began, first
         self._run_dir = Path(config.run_dir)
         self._watched = ExitStack()
+        if first and not config.resume:
+            remove_measurements(self._run_dir)
         self.phases = Phases(self._run_dir if first else None)
         self._rules = watching_rules(config.debugger) if first else {}
         self._record = Record(measurements=Measurements(phases=self.phases.ended))

@@ -36,9 +36,9 @@ from dogbreeds.sagemaker.protocol.metrics import metric_line
 from dogbreeds.sagemaker.protocol.snapshots import Snapshots, saving
 from dogbreeds.sagemaker.protocol.task import FEATURES, SEARCH, TRAIN, TRIAL, Task
 from dogbreeds.schema import TrainConfig
-from dogbreeds.training.fitting import local_rank, quieten
 from dogbreeds.training.preparation import Preparations
 from dogbreeds.training.run import open_store, prepare_features, train
+from dogbreeds.training.trainer import local_rank, quieten
 
 log = logging.getLogger(__name__)
 
@@ -101,10 +101,9 @@ class Job:
         if self.around.gpus > 1 and config.trainer.devices == "1":
             log.warning("This machine has %d GPUs and one is used: trainer=ddp uses all.", self.around.gpus)
         result = train(config, self.began, [MetricLines(), Keeper(self.parent, self.snapshots, self._seconds)])
-        if not result.metrics:
-            return
-        print(metric_line(result.metrics), flush=True)
-        self._put_out(work / "model")
+        if result.metrics:
+            print(metric_line(result.metrics), flush=True)
+            self._put_out(work / "model")
 
     def _trial(self) -> None:
         config = self._config()

@@ -16,6 +16,7 @@ from dogbreeds.schema import TrainConfig, key_names
 #: The channel of the breed folders, and that of features which a job starts from.
 PHOTOS, FEATURES = "photos", "features"
 _DATA, _WEIGHTS, _RULES = "data.dir", "model.weights", "debugger.rules"
+_GROUPS = ("logger", "callbacks")
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,10 @@ def outgoing(config: TrainConfig, corners: Sequence[TrainConfig] = (), searched:
     Raises:
         ConfigError: A tuning job would vary which files it is given.
     """
-    sent: dict[str, object] = {}
+    # Config groups cross entry by entry; what a job has by default and the run has not is switched off.
+    sent: dict[str, object] = {"logger.tensorboard": None}
+    for group in _GROUPS:
+        sent |= {f"{group}.{name}": node for name, node in getattr(config, group).items()}
     files: dict[str, Path] = {}
     for name in key_names(TrainConfig):
         value, others = setting(config, name), [setting(corner, name) for corner in corners]
@@ -57,7 +61,7 @@ def outgoing(config: TrainConfig, corners: Sequence[TrainConfig] = (), searched:
                 raise ConfigError(f"{name}: a tuning job gives all its trials the same files. Vary something else.")
         elif file is not None:
             files[name] = file
-        elif crosses(name):
+        elif crosses(name) and name not in _GROUPS:
             sent[name] = value
     return Crossing(sent, files)
 

@@ -1,0 +1,196 @@
+"""Lightning's Trainer, loggers and callbacks, from the config."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from hydra.errors import HydraException
+from hydra.utils import get_class, instantiate
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.callbacks import Callback, Checkpoint, ProgressBar
+from pytorch_lightning.loggers import Logger
+from pytorch_lightning.profilers import Profiler
+from pytorch_lightning.strategies import StrategyRegistry
+
+from dogbreeds.errors import ConfigError
+from dogbreeds.schema import TrainConfig
+
+# Arguments of the Trainer that other settings stand for.
+_OWN = {
+    "accelerator": "trainer.accelerator",
+    "devices": "trainer.devices",
+    "strategy": "trainer.strategy",
+    "precision": "trainer.precision",
+    "detect_anomaly": "trainer.detect_anomaly",
+    "max_epochs": "epochs",
+    "logger": "logger=csv or another of conf/logger",
+    "callbacks": "callbacks.<name>._target_",
+    "default_root_dir": "hydra.run.dir",
+    "enable_checkpointing": "resume, which every run can do",
+    "use_distributed_sampler": "trainer.strategy",
+    "check_val_every_n_epoch": "epochs, which all end with a validation",
+}
+
+
+def quieten() -> None:
+    """Leaves out what Lightning and torch say that a user of this project can do nothing about."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    if not is_first_process():
+        logging.getLogger().setLevel(logging.WARNING)
+    # Batches are indexed, not decoded, so Lightning's advice to add workers does not apply.
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*number of training batches.*is smaller than the logging interval.*")
+    warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
+    warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
+    # Raised by torch itself about a caller inside Lightning.
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+
+
+def local_rank() -> int:
+    """The position among this machine's processes of a run, which Lightning or torchrun tells the ones it starts."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def is_first_process() -> bool:
+    """Whether this process writes: the first of the first machine."""
+    machine = os.environ.get("NODE_RANK") or os.environ.get("GROUP_RANK") or "0"
+    return local_rank() == 0 and int(machine) == 0
+
+
+def trainer_problems(config: TrainConfig) -> list[str]:
+    """Returns what is wrong with conf/trainer on any machine, one line per setting."""
+    trainer, problems = config.trainer, []
+    if trainer.arguments.get("profiler") and config.profiler.steps:
+        problems.append("trainer.profiler: needs profiler.steps=false, whose timeline is a profiler too.")
+    names = [name for name in inspect.signature(pl.Trainer).parameters if name not in _OWN]
+    for name in trainer.arguments:
+        if name in _OWN:
+            problems.append(f"trainer.{name}: use {_OWN[name]} instead.")
+        elif name not in names:
+            problems.append(f"trainer.{name}: the Trainer has no such argument. It has {', '.join(sorted(names))}.")
+    strategies = ["auto", *StrategyRegistry.available_strategies()]
+    if trainer.strategy not in strategies:
+        problems.append(f"trainer.strategy={trainer.strategy}: must be one of {', '.join(strategies)}.")
+    if _devices(trainer.devices) is None:
+        problems.append(
+            f"trainer.devices={trainer.devices}: must be a number, auto, or the numbers of devices such as '0,1'."
+        )
+    return problems
+
+
+def _devices(text: str) -> int | str | list[int] | None:
+    """Returns devices as the Trainer takes them: a number, `auto`, or a list of numbers; None is a mistake."""
+    if text == "auto":
+        return text
+    numbers = text.strip("[]").split(",")
+    if not all(number.strip().isdecimal() for number in numbers) and text != "-1":
+        return None
+    found = [int(number) for number in numbers]
+    return found if len(found) > 1 or text.startswith("[") else (found[0] or None)
+
+
+def device_of(config: TrainConfig) -> torch.device:
+    """Returns where the trunk and the predictor run: the device that Lightning gives this process.
+
+    Raises:
+        ConfigError: PyTorch finds no such device here, or the Trainer refuses its arguments.
+    """
+    device: torch.device = new_trainer(config).strategy.root_device
+    return device
+
+
+def new_trainer(
+    config: TrainConfig,
+    callbacks: Sequence[Callback] = (),
+    loggers: Sequence[Logger] = (),
+    profiler: Profiler | None = None,
+) -> pl.Trainer:
+    """Returns the Trainer of a run.
+
+    Raises:
+        ConfigError: It refuses its arguments; the message says why.
+    """
+    chosen = config.trainer
+    given: dict[str, Any] = {
+        "precision": _precision(config) if chosen.precision == "auto" else chosen.precision,
+        "log_every_n_steps": 10,
+        "num_sanity_val_steps": 0,
+        "profiler": profiler,
+        "enable_progress_bar": any(isinstance(callback, ProgressBar) for callback in callbacks),
+        "enable_model_summary": False,
+        **chosen.arguments,
+    }
+    try:
+        return pl.Trainer(
+            accelerator=chosen.accelerator,
+            devices=_devices(chosen.devices) or "auto",
+            strategy=chosen.strategy,
+            max_epochs=config.epochs,
+            callbacks=list(callbacks),
+            logger=list(loggers),
+            detect_anomaly=chosen.detect_anomaly,
+            enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
+            use_distributed_sampler=False,
+            default_root_dir=config.run_dir,
+            **given,
+        )
+    except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        typed = "".join(f" trainer.{name}={value}" for name, value in chosen.arguments.items())
+        raise ConfigError(
+            f"trainer.accelerator={chosen.accelerator} trainer.devices={chosen.devices} "
+            f"trainer.strategy={chosen.strategy}{typed}: {reason} trainer=auto takes the device that is here."
+        ) from error
+
+
+def _precision(config: TrainConfig) -> str:
+    trains_tail = config.model.unfreeze is not None
+    bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bf16-mixed" if trains_tail and bf16 and config.trainer.accelerator != "cpu" else "32-true"
+
+
+def new_loggers(config: TrainConfig) -> list[Logger]:
+    """Returns the loggers of conf/logger; they write into the run directory where they are not told where to.
+
+    Raises:
+        ConfigError: One cannot be made; the message says which and why.
+    """
+    return _made("logger", config.logger, Logger, Path(config.run_dir))
+
+
+def new_callbacks(config: TrainConfig) -> list[Callback]:
+    """Returns the callbacks of conf/callbacks.
+
+    Raises:
+        ConfigError: One cannot be made; the message says which and why.
+    """
+    return _made("callbacks", config.callbacks, Callback, None)
+
+
+def _made(group: str, nodes: Mapping[str, Any], kind: type, save_dir: Path | None) -> list[Any]:
+    made = []
+    for name, node in nodes.items():
+        if node is None:
+            continue
+        target = node.get("_target_") if isinstance(node, Mapping) else None
+        if target is None:
+            raise ConfigError(f"{group}.{name}: needs _target_, the name of a class.")
+        try:
+            found = get_class(target)
+            if not issubclass(found, kind):
+                raise ConfigError(f"{group}.{name}._target_={target}: is not a {kind.__name__} of Lightning.")
+            takes_place = save_dir is not None and "save_dir" in inspect.signature(found).parameters
+            made.append(instantiate({**({"save_dir": str(save_dir)} if takes_place else {}), **node}))
+        except (ImportError, HydraException, TypeError, ValueError) as error:
+            reason = str(error.__cause__ or error).splitlines()[0]
+            hint = f" pip install 'dogbreeds[{name}]'." if name in ("mlflow", "wandb") else ""
+            raise ConfigError(f"{group}.{name}: {reason}{hint}") from error
+    return made
