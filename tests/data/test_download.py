@@ -23,7 +23,7 @@ from dogbreeds.data.archives import BadArchiveError, Source, Summary, check_arch
 from dogbreeds.data.download import CHUNK_BYTES, Connection, choose_source, download, get_dataset
 from dogbreeds.errors import UserError
 
-CONFIG = Path(__file__).parents[2] / "conf" / "scripts" / "get_data.yaml"
+CONFIG = Path(__file__).parents[2] / "conf" / "get_data.yaml"
 CONNECTION = Connection(connect_timeout=2, read_timeout=2, retries=2, backoff=0.01)
 BODY = bytes(range(256)) * (4 * CHUNK_BYTES // 256) + b"the end"
 
@@ -161,7 +161,7 @@ DOG_IMAGES = {
 
 
 def source(name: str, url: str) -> Source:
-    """The real row of conf/scripts/get_data.yaml with the address of the test server."""
+    """The real row of conf/get_data.yaml with the address of the test server."""
     table = OmegaConf.to_container(OmegaConf.load(CONFIG).datasets)
     assert isinstance(table, dict)
     return choose_source(name, {name: {**table[name], "url": url}})

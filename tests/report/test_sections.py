@@ -174,7 +174,7 @@ def opened(drawn: Drawn, **metrics: object) -> Opening:
 @pytest.mark.parametrize(
     ("metrics", "verdict", "advice", "command"),
     [
-        ({}, "no clear difference from the exact linear reference", "Ask it", "predict.py model="),
+        ({}, "no clear difference from the exact linear reference", "Ask it", "predict.py package="),
         (
             {"test/accuracy": 0.4, "val/accuracy": 0.2},
             "the exact linear reference reaches 80.0%",

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from dogbreeds.config import read_yaml
 from dogbreeds.errors import ConfigError
@@ -19,6 +20,33 @@ from dogbreeds.overrides import override
 from dogbreeds.run_directory import SEARCH_CONFIG, TUNING_JOB
 
 _TRIALS = "hpo.trials="
+_PACKAGES = ("optuna", "plotly", "scipy", "greenlet")
+
+
+def planned(arguments: Sequence[str], composed: DictConfig, loader: ConfigLoader) -> tuple[Plan, Path]:
+    """Returns what a command line searches for, and its multirun directory.
+
+    Args:
+        arguments: Overrides, sweeps or not.
+        composed: The config, with Hydra's own section.
+        loader: Composes the trials.
+
+    Raises:
+        ConfigError: The search cannot work, or needs packages that are not installed.
+    """
+    missing = [name for name in _PACKAGES if find_spec(name) is None]
+    if missing:
+        raise ConfigError(f"-m needs {' and '.join(missing)}: pip install 'dogbreeds[search]', or make install.")
+
+    def compose(overrides: Sequence[str]) -> DictConfig:
+        return loader.load_sweep_config(composed, list(overrides))
+
+    if composed.resume is not None:
+        directory = Path(composed.resume)
+        return resumed(directory, arguments, compose, loader), directory
+    directory = Path(composed.hydra.sweep.dir)
+    check_unused(directory)
+    return Plan(arguments, compose, loader), directory
 
 
 def check_unused(directory: Path) -> None:

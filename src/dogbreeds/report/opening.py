@@ -176,7 +176,7 @@ def _next(run: Run, state: str) -> tuple[str, list[str]]:
     if run.fired:
         remedy = _remedy(worst(run.fired)["name"], run.config)
         return worst(run.fired)["advice"], [f"python train.py {again} {remedy}"] if remedy else []
-    ask = f"python scripts/predict.py {override('model', run.directory / 'model')} images='photos/*.jpg'"
+    ask = f"python scripts/predict.py {override('package', run.directory)} images='photos/*.jpg'"
     if is_below_reference(metrics):
         return "Search for a better learning rate and batch size.", [f"python train.py -m hpo=bayes {again}"]
     return "Ask it about your own photos, or search for better settings.", [

@@ -63,7 +63,7 @@ def story(settings: Sequence[str], directory: Path) -> list[Step]:
             ],
         ),
         Step("report", ["scripts/report.py", _at("run", best)]),
-        Step("deploy the winner", [*deploy, endpoint, _at("model", best)], "answer "),
+        Step("deploy the winner", [*deploy, endpoint, _at("package", best)], "answer "),
         Step(
             "ask it",
             ["scripts/predict.py", *place, endpoint, _at("images", best / "model" / _EXAMPLES)],

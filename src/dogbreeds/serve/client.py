@@ -143,7 +143,7 @@ def _row(
         if asker.most_bytes is not None and len(photo) > asker.most_bytes:
             raise NoAnswer(
                 f"The photo has {len(photo):,} bytes, and at most {asker.most_bytes:,} can be sent: make it smaller, "
-                "or ask the model on this machine (model=<package>)."
+                "or ask the model on this machine (package=<run>)."
             )
         answer = again(lambda: asker.ask(photo), patience, sleep, ended)
         return answered(path, from_json(answer)), True
@@ -219,7 +219,7 @@ class Server:
             self._session.close()
             raise UserError(
                 f"url={url}: nobody answers there ({_why(error)}). Start a server with: python scripts/serve.py "
-                "model=<run>/model"
+                "package=<run>"
             ) from error
 
     def ask(self, photo: bytes) -> dict[str, Any]:

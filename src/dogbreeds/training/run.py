@@ -63,7 +63,7 @@ class RunResult:
             *([f"rules  {verdict_of(self.judgements)}"] if self.judgements else []),
             f"run    {self.directory}",
             f"report {self.directory / REPORT}",
-            f"ask it python scripts/predict.py model={self.directory / 'model'} images=<photo, folder or glob>",
+            f"ask it python scripts/predict.py package={self.directory} images=<photo, folder or glob>",
         ]
         if metrics["debug"]:
             lines.append("This was a debugging run on one batch: its numbers mean nothing.")
