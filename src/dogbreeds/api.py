@@ -17,16 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hydra import compose, initialize_config_dir
-from hydra.core.config_loader import ConfigLoader
-from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import CompactHydraException
-from omegaconf.errors import OmegaConfBaseException
+from hydra import compose
 
 from dogbreeds import config as configs
-from dogbreeds.entry import arranged, explain, register
+from dogbreeds.entry import arranged, initialized
 from dogbreeds.errors import ConfigError, DataError, PackageError
-from dogbreeds.installation import conf_directory
 from dogbreeds.overrides import hydra_value
 
 if TYPE_CHECKING:
@@ -118,7 +113,7 @@ def train(*overrides: str, **settings: object) -> RunResult:
         UserError: A setting, the photos or the weights cannot be used; the message says why.
     """
     arguments = _arguments(overrides, settings)
-    with _unchanged_process(), _hydra(arguments):
+    with _unchanged_process(), initialized(_PRIMARY, arguments):
         composed = compose(_PRIMARY, arguments, return_hydra_config=True)
         if not any(argument.startswith("run_dir=") for argument in arguments):
             composed.run_dir = str(_unused(Path(composed.hydra.run.dir), keep=composed.resume is not None))
@@ -145,7 +140,7 @@ def search(*overrides: str, **settings: object) -> SearchResult:
     arguments = _arguments(overrides, settings)
     of_hydra = [argument for argument in arguments if argument.startswith("hydra.")]
     own = [argument for argument in arguments if argument not in of_hydra]
-    with _unchanged_process(), _hydra(arguments) as loader:
+    with _unchanged_process(), initialized(_PRIMARY, arguments) as loader:
         resume = [argument for argument in own if argument.startswith("resume=")]
         master = compose(_PRIMARY, [*of_hydra, *resume], return_hydra_config=True)
 
@@ -191,24 +186,6 @@ def _arguments(overrides: Sequence[str], settings: Mapping[str, object]) -> list
     if options:
         raise ConfigError(f"{' '.join(options)}: Python takes settings only; search() does what -m does.")
     return arranged(typed)
-
-
-@contextmanager
-def _hydra(arguments: Sequence[str]) -> Iterator[ConfigLoader]:
-    """Yields Hydra's loader for conf/, in place of a Hydra that the caller may have started."""
-    register()
-    instance = GlobalHydra.instance()
-    others = instance.hydra
-    instance.clear()
-    try:
-        with initialize_config_dir(str(conf_directory()), job_name=_PRIMARY, version_base="1.3"):
-            yield GlobalHydra.instance().config_loader()
-    except (CompactHydraException, OmegaConfBaseException) as error:
-        raise ConfigError(explain(error, conf_directory() / f"{_PRIMARY}.yaml", arguments)) from error
-    finally:
-        GlobalHydra.instance().clear()
-        if others is not None:
-            GlobalHydra.instance().initialize(others)
 
 
 @contextmanager

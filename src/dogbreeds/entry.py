@@ -16,7 +16,10 @@ from pathlib import Path
 
 import hydra
 import platformdirs
+from hydra import initialize_config_dir
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import CompactHydraException, HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -225,6 +228,31 @@ def register() -> None:
         OmegaConf.register_new_resolver("absolute", lambda path: str(Path(path).absolute()))
         # Hydra fills in what follows a dollar sign.
         OmegaConf.register_new_resolver("help_page", lambda name: page(name).replace("$", "$$"))
+
+
+@contextmanager
+def initialized(name: str, arguments: Sequence[str] = ()) -> Iterator[ConfigLoader]:
+    """Lets `hydra.compose` read conf/, in place of a Hydra that is running already, and yields its loader.
+
+    Args:
+        name: Of the primary config.
+        arguments: The overrides, for messages.
+
+    Raises:
+        ConfigError: What is composed inside has a setting that is unknown or of another type.
+    """
+    register()
+    running = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(conf_directory()), job_name=name, version_base="1.3"):
+            yield GlobalHydra.instance().config_loader()
+    except (CompactHydraException, OmegaConfBaseException) as error:
+        raise ConfigError(explain(error, conf_directory() / f"{name}.yaml", arguments)) from error
+    finally:
+        GlobalHydra.instance().clear()
+        if running is not None:
+            GlobalHydra.instance().initialize(running)
 
 
 def explain(error: Exception, primary: Path, arguments: Sequence[str] = ()) -> str:

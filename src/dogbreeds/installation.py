@@ -24,6 +24,11 @@ def script_of(name: str) -> str:
     return _ENTRY_SCRIPTS.get(name, f"scripts/{name}.py")
 
 
+def arguments_of(name: str) -> list[str]:
+    """Returns what Python is started with to run a command: in a checkout from its root."""
+    return [script_of(name)] if CHECKOUT else ["-m", "dogbreeds", name]
+
+
 def command(name: str) -> str:
     """Returns how a command is typed: `python train.py`, or `dogbreeds train` where the package is installed."""
     started = Path(sys.argv[0])

@@ -246,7 +246,7 @@ def test_whoever_leaves_is_told_how_to_look(
     assert len(configs) == len(models) == 1
 
 
-def test_an_update_may_not_be_seen_at_once() -> None:
+def test_an_update_may_not_be_seen_at_once(settings: Callable[..., DeployCommandConfig]) -> None:
     seen = [("InService", "old"), ("InService", "old"), ("Updating", "old"), ("InService", "new")]
     # It has failed before, which says nothing of this update.
     failed = {"FailureReason": "no capacity", "LastModifiedTime": 1}
@@ -258,7 +258,7 @@ def test_an_update_may_not_be_seen_at_once() -> None:
             status, config = seen.pop(0)
             return {"EndpointName": endpoint, "EndpointStatus": status, "EndpointConfigName": config, **failed}
 
-    account = Slow(lambda service: None, SagemakerConfig())
+    account = Slow(lambda service: None, settings("action=list").sagemaker)
     assert follow(account, "dogs", "new", failed)["EndpointConfigName"] == "new"
 
 
