@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from dogbreeds.errors import DataError
+from dogbreeds.installation import command
 
 SPLITS = ("train", "valid", "test")
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
@@ -21,7 +22,7 @@ def find_photos(root: Path) -> dict[str, list[Path]]:
     if not root.is_dir():
         raise DataError(
             f"data.dir={root}: no such directory. Point it at a folder of breed folders, download one with\n"
-            "`python scripts/get_data.py dataset=dog_breeds`, or draw one with `python scripts/make_sample.py` "
+            f"`{command('get_data')} dataset=dog_breeds`, or draw one with `{command('make_sample')}` "
             "and add data=sample."
         )
     present = {split: root / name for split in SPLITS for name in _FOLDERS[split] if (root / name).is_dir()}

@@ -23,6 +23,7 @@ from dogbreeds.hpo.resuming import save_plan
 from dogbreeds.hpo.screen import Screen
 from dogbreeds.hpo.space import Values
 from dogbreeds.hpo.trial import package_trial, run_trial
+from dogbreeds.installation import command
 from dogbreeds.overrides import override
 from dogbreeds.run_directory import BEST, LEADERBOARD, REPORT
 from dogbreeds.training.fitting import Interrupted, NeverFiniteError, quieten
@@ -60,7 +61,7 @@ def search(plan: Plan, directory: Path) -> Leaderboard:
             if running.board().best is not None:
                 running.finish()
             raise Interrupted(
-                f"\nStopped. Continue with: python train.py -m {override('resume', directory)}"
+                f"\nStopped. Continue with: {command('train')} -m {override('resume', directory)}"
             ) from None
         return running.finish()
 
@@ -131,9 +132,10 @@ class RunningSearch:
         except (UserError, OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             # Somebody has been at the files; the search itself is worth showing all the same.
             log.warning(
-                "%s cannot be packaged (%s). Run its values again: python train.py %s",
+                "%s cannot be packaged (%s). Run its values again: %s %s",
                 best,
                 error,
+                command("train"),
                 override("best_of", self._directory),
             )
 

@@ -16,6 +16,7 @@ from dogbreeds.config import read_yaml
 from dogbreeds.errors import ConfigError
 from dogbreeds.files import write_text
 from dogbreeds.hpo.plan import Compose, Plan
+from dogbreeds.installation import command
 from dogbreeds.overrides import override
 from dogbreeds.run_directory import SEARCH_CONFIG, TUNING_JOB
 
@@ -56,9 +57,9 @@ def check_unused(directory: Path) -> None:
         ConfigError: The message says how to continue a search that is there.
     """
     if (directory / SEARCH_CONFIG).is_file():
-        command = "launch_sagemaker.py" if (directory / TUNING_JOB).is_file() else "train.py"
+        name = "launch" if (directory / TUNING_JOB).is_file() else "train"
         raise ConfigError(
-            f"{directory} holds a search already. Continue it with python {command} -m "
+            f"{directory} holds a search already. Continue it with {command(name)} -m "
             f"{override('resume', directory)}, or choose another hydra.sweep.dir."
         )
     if directory.is_dir() and any(re.fullmatch(r"\d+", path.name) for path in directory.iterdir()):

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from dogbreeds.installation import command
 from dogbreeds.overrides import override
 from dogbreeds.report.formats import clock, counted, moment, percent
 from dogbreeds.report.run import Run
@@ -164,24 +165,24 @@ def _next(run: Run, state: str) -> tuple[str, list[str]]:
     if state == "stopped":
         if (run.directory / _CHECKPOINT).is_file():
             resume = override("resume", run.directory)
-            return "Continue it: the result will be the same as without the stop.", [f"python train.py {resume}"]
-        return "Start it again: it stopped before there was anything to continue.", [f"python train.py {again}"]
+            return "Continue it: the result will be the same as without the stop.", [f"{command('train')} {resume}"]
+        return "Start it again: it stopped before there was anything to continue.", [f"{command('train')} {again}"]
     if metrics.get("debug"):
-        return "Run it on all photos.", [f"python train.py {again}"]
+        return "Run it on all photos.", [f"{command('train')} {again}"]
     if metrics.get("in_several_splits"):
-        return "Leave each photo in one split, then train again.", [f"python train.py {again}"]
+        return "Leave each photo in one split, then train again.", [f"{command('train')} {again}"]
     if not metrics.get("pretrained", True):
         own = [one for one in _own(run) if not one.startswith("model.weights=")]
-        return "Train on pretrained weights.", [f"python train.py {' '.join(own)}"]
+        return "Train on pretrained weights.", [f"{command('train')} {' '.join(own)}"]
     if run.fired:
         remedy = _remedy(worst(run.fired)["name"], run.config)
-        return worst(run.fired)["advice"], [f"python train.py {again} {remedy}"] if remedy else []
-    ask = f"python scripts/predict.py {override('package', run.directory)} images='photos/*.jpg'"
+        return worst(run.fired)["advice"], [f"{command('train')} {again} {remedy}"] if remedy else []
+    ask = f"{command('predict')} {override('package', run.directory)} images='photos/*.jpg'"
     if is_below_reference(metrics):
-        return "Search for a better learning rate and batch size.", [f"python train.py -m hpo=bayes {again}"]
+        return "Search for a better learning rate and batch size.", [f"{command('train')} -m hpo=bayes {again}"]
     return "Ask it about your own photos, or search for better settings.", [
         ask,
-        f"python train.py -m hpo=bayes {again}",
+        f"{command('train')} -m hpo=bayes {again}",
     ]
 
 

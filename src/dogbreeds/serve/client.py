@@ -29,6 +29,7 @@ from tenacity import (
 )
 
 from dogbreeds.errors import ConfigError, UserError
+from dogbreeds.installation import command
 from dogbreeds.overrides import override
 from dogbreeds.package.messages import BYTES, JSON, from_json
 from dogbreeds.serve.answers_file import Row, answered, unanswered
@@ -218,7 +219,7 @@ class Server:
         except requests.RequestException as error:
             self._session.close()
             raise UserError(
-                f"url={url}: nobody answers there ({_why(error)}). Start a server with: python scripts/serve.py "
+                f"url={url}: nobody answers there ({_why(error)}). Start a server with: {command('serve')} "
                 "package=<run>"
             ) from error
 

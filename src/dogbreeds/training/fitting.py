@@ -27,6 +27,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
 from dogbreeds.errors import ConfigError, UserError
+from dogbreeds.installation import command
 from dogbreeds.machine import compute_threads
 from dogbreeds.model.classifier import BreedClassifier
 from dogbreeds.model.exact import ExactPath
@@ -143,7 +144,7 @@ def fit(
     resumed = str(last) if config.resume and last.is_file() else None
     if resumed:
         log.info("resuming from %s", resumed)
-    _run(config, trainer, model, data, resumed, f"Continue with: python train.py resume={run_dir}")
+    _run(config, trainer, model, data, resumed, f"Continue with: {command('train')} resume={run_dir}")
     if not trainer.is_global_zero:
         sys.exit(0)
     _check_finite(config, history)

@@ -18,6 +18,7 @@ from dogbreeds.debug.timeline import Phases
 from dogbreeds.features.store.artefacts import Artefacts
 from dogbreeds.features.store.store import FeatureStore
 from dogbreeds.files import write_text
+from dogbreeds.installation import command
 from dogbreeds.model.network import Network
 from dogbreeds.package.archive import archive_for
 from dogbreeds.package.examples import choose, save_examples
@@ -63,7 +64,7 @@ class RunResult:
             *([f"rules  {verdict_of(self.judgements)}"] if self.judgements else []),
             f"run    {self.directory}",
             f"report {self.directory / REPORT}",
-            f"ask it python scripts/predict.py package={self.directory} images=<photo, folder or glob>",
+            f"ask it {command('predict')} package={self.directory} images=<photo, folder or glob>",
         ]
         if metrics["debug"]:
             lines.append("This was a debugging run on one batch: its numbers mean nothing.")

@@ -36,11 +36,12 @@ class LocalSearch(Sweeper):
 
     def _search(self, plan: Plan, directory: Path) -> None:
         from dogbreeds.hpo.local import search
+        from dogbreeds.installation import command
         from dogbreeds.overrides import override
         from dogbreeds.run_directory import TUNING_JOB
 
         if (directory / TUNING_JOB).is_file():
-            again = f"python launch_sagemaker.py -m {override('resume', directory)}"
+            again = f"{command('launch')} -m {override('resume', directory)}"
             raise ConfigError(f"{directory} is of a tuning job. Follow it again with: {again}")
         search(plan, directory)
 

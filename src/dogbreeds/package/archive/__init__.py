@@ -21,6 +21,7 @@ _CODE = (
     "__init__.py",
     "errors.py",
     "files.py",
+    "installation.py",
     "version.py",
     "data/__init__.py",
     "data/images.py",
