@@ -43,7 +43,7 @@ def load(composed: DictConfig, overrides: Sequence[str]) -> TrainConfig:
         DataError: `data.dir` is missing, empty, or holds one class only.
     """
     _refuse_search(composed, overrides)
-    config = _typed(composed) if composed.resume is None else _resumed(Path(composed.resume), overrides)
+    config = unchecked(composed) if composed.resume is None else _resumed(Path(composed.resume), overrides)
     check_settings(config)
     check_photos(config)
     return config
@@ -82,8 +82,7 @@ def launch_settings(composed: DictConfig) -> SagemakerConfig:
     Raises:
         ConfigError: A setting is impossible.
     """
-    section = composed.sagemaker
-    return check_launch(_object(section, SagemakerConfig, "sagemaker."))
+    return check_launch(_object(composed.sagemaker, SagemakerConfig, "sagemaker."))
 
 
 def check_launch(section: SagemakerConfig, *, serves: bool = False) -> SagemakerConfig:
@@ -122,15 +121,6 @@ def command_settings(composed: DictConfig, schema: type[Settings]) -> Settings:
     return config
 
 
-def unchecked(composed: DictConfig) -> TrainConfig:
-    """Returns a composed config for the paths in it, which need not exist.
-
-    Raises:
-        ConfigError: A setting is unknown or has another type.
-    """
-    return _typed(composed)
-
-
 def read_yaml(path: Path) -> Any:
     """Returns the content of a file that the program wrote.
 
@@ -157,7 +147,7 @@ def load_saved(path: Path) -> TrainConfig:
     Raises:
         ConfigError: It was edited, and is no config any more.
     """
-    return _typed(OmegaConf.create(read_yaml(path)))
+    return unchecked(OmegaConf.create(read_yaml(path)))
 
 
 def trial(composed: DictConfig, directory: Path) -> TrainConfig:
@@ -171,7 +161,7 @@ def trial(composed: DictConfig, directory: Path) -> TrainConfig:
         ConfigError: A setting is impossible. The search itself checks the photos, once.
     """
     composed.resume, composed.run_dir = None, str(directory)
-    return check_settings(_typed(composed))
+    return check_settings(unchecked(composed))
 
 
 def type_problem(text: str, schema: type, value_of: Callable[[str], Any]) -> str | None:
@@ -191,7 +181,12 @@ def type_problem(text: str, schema: type, value_of: Callable[[str], Any]) -> str
     return f"{found.name}={given}: must be {found.expected}{example}."
 
 
-def _typed(composed: DictConfig) -> TrainConfig:
+def unchecked(composed: DictConfig) -> TrainConfig:
+    """Returns a composed config whose types are right, and whose values and paths nobody has looked at.
+
+    Raises:
+        ConfigError: A setting is unknown or has another type.
+    """
     # A plain copy, so that keys added with + are unknown keys too.
     own = OmegaConf.masked_copy(composed, [str(name) for name in composed if name not in _COMMAND_KEYS])
     try:

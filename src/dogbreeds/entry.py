@@ -88,8 +88,7 @@ def entry_point(
 def run_hydra(primary: Path, arguments: Sequence[str], task: Task) -> None:
     """Lets Hydra compose a config and call a task, or do what its own options say.
 
-    Hydra reads `sys.argv`, and raises its errors instead of printing them if an environment variable says so: both
-    are as before while the task runs, and afterwards.
+    Hydra reads `sys.argv`, and raises its errors where an environment variable says so. The task sees neither change.
     """
     argv, full_error = sys.argv, os.environ.get(_FULL_ERROR)
 
@@ -118,9 +117,7 @@ def run_hydra(primary: Path, arguments: Sequence[str], task: Task) -> None:
 def report_errors(primary: Path, arguments: Sequence[str]) -> Iterator[None]:
     """Ends the process with a short message where a user's mistake, a closed pipe or Ctrl-C is the reason.
 
-    Args:
-        primary: The primary config of the command.
-        arguments: The command line.
+    `primary` is the primary config of the command, and `arguments` its command line.
     """
     user_wants_traceback = bool(os.environ.get(_FULL_ERROR))
     try:
@@ -132,7 +129,7 @@ def report_errors(primary: Path, arguments: Sequence[str]) -> Iterator[None]:
             raise
         _leave(explain(error, primary, arguments), UserError.exit_code)
     except ValueError as error:
-        # Hydra's own, of a command line with two commands.
+        # Hydra's own, about its options.
         if not str(error).startswith(("Only one of --", "The --resolve flag")):
             raise
         _leave(str(error), UserError.exit_code)
@@ -234,10 +231,6 @@ def register() -> None:
 def initialized(name: str, arguments: Sequence[str] = ()) -> Iterator[ConfigLoader]:
     """Lets `hydra.compose` read conf/, in place of a Hydra that is running already, and yields its loader.
 
-    Args:
-        name: Of the primary config.
-        arguments: The overrides, for messages.
-
     Raises:
         ConfigError: What is composed inside has a setting that is unknown or of another type.
     """
@@ -276,7 +269,8 @@ def explain(error: Exception, primary: Path, arguments: Sequence[str] = ()) -> s
     unknown = _UNKNOWN_KEY.search(message)
     if unknown:
         full = re.search(r"full_key: (\S+)", message)
-        return _unknown_key(full[1] if full else unknown["key"], _setting_names(primary))
+        key, names = full[1] if full else unknown["key"], _setting_names(primary)
+        return f"Unknown setting '{key}'. {did_you_mean(key, names)}Settings are: {', '.join(names)}."
     given = {_name(argument): argument.partition("=")[2] for argument in arguments}
     schema = SCHEMAS.get(primary.stem)
     problem = type_problem(whole, schema, lambda name: given.get(name, "")) if schema else None
@@ -296,10 +290,6 @@ def _setting_names(primary: Path) -> list[str]:
         return key_names(SCHEMAS[primary.stem])
     names = [str(name) for name in OmegaConf.load(primary)]
     return [name for name in names if name not in ("defaults", "hydra")]
-
-
-def _unknown_key(key: str, names: list[str]) -> str:
-    return f"Unknown setting '{key}'. {did_you_mean(key, names)}Settings are: {', '.join(names)}."
 
 
 def _leave(message: str, code: int) -> None:

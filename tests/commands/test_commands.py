@@ -67,7 +67,7 @@ def choices(group: str) -> list[str]:
     return sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml"))
 
 
-@pytest.mark.parametrize("group", ["data", "model", "trainer", "debugger", "profiler", "hpo", "experiment", "paths"])
+@pytest.mark.parametrize("group", ["data", "model", "trainer", "debugger", "profiler", "hpo", "experiment"])
 def test_every_shipped_config_composes(group: str) -> None:
     entry.register()
     for choice in choices(group):
