@@ -132,9 +132,9 @@ class SearchConfig:
     strategy: Annotated[str, one_of("grid", "random", "bayes", "hyperband")]
     trials: Annotated[int | None, at_least(1)]
     objective: str
-    min_epochs: Annotated[int | None, at_least(1)]
+    min_epochs: int | None
     space: dict[str, Any]
-    parallel: int
+    parallel: Annotated[int, at_least(1)]
     early_stopping: bool
     warm_start: list[str]
     one_job: bool

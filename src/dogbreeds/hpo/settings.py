@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from dogbreeds import constraints
 from dogbreeds.errors import ConfigError, did_you_mean
 from dogbreeds.hpo.space import OF_ALL_TRIALS, Interval, Space
 from dogbreeds.schema import SearchConfig, TrainConfig, key_names
 
-#: How points are chosen.
-STRATEGIES = ("grid", "random", "bayes", "hyperband")
 #: Config groups that can be searched.
 GROUPS = ("data", "model", "experiment")
 _MEASURED = {
@@ -72,14 +71,10 @@ def check_search(settings: SearchConfig, space: Space, configs: Sequence[TrainCo
 
 
 def _problems(settings: SearchConfig, space: Space) -> list[str]:
-    problems = []
-    if settings.strategy not in STRATEGIES:
-        problems.append(f"hpo.strategy={settings.strategy}: must be one of {', '.join(STRATEGIES)}.")
+    problems = constraints.problems(settings, "hpo.")
     if settings.objective not in OBJECTIVES:
         hint = did_you_mean(settings.objective, OBJECTIVES, most=1)
         problems.append(f"hpo.objective={settings.objective}: {hint}It must be one of {', '.join(OBJECTIVES)}.")
-    if settings.trials is not None and settings.trials < 1:
-        problems.append(f"hpo.trials={settings.trials}: must be at least 1.")
     if not space.dimensions:
         problems.append(
             "There is nothing to search: add hpo=bayes, or name the values to try, such as lr=0.01,0.001."
