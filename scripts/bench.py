@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from omegaconf import DictConfig
 
 from dogbreeds.entry import entry_point
 
 
-@entry_point("bench")
+@entry_point("bench", directory=Path(__file__).parent / "benchmarks")
 def main(cfg: DictConfig) -> None:
     from benchmarks.run import run
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import tempfile
 
@@ -12,14 +11,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # start inherit this.
 _CACHE = tempfile.TemporaryDirectory(prefix="dogbreeds-tests-")
 os.environ["XDG_CACHE_HOME"] = _CACHE.name
+os.environ["XDG_DATA_HOME"] = f"{_CACHE.name}/data"
 
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
-from hydra.core.config_store import ConfigStore
-from hydra.core.plugins import Plugins
 
 from dogbreeds import entry
 from dogbreeds.config import load
@@ -33,17 +31,6 @@ Compose = Callable[..., TrainConfig]
 
 def pytest_unconfigure() -> None:
     _CACHE.cleanup()
-
-
-@pytest.fixture
-def shared_groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lets configs of scripts choose from groups of conf/, in one test alone: Hydra would warn in all others."""
-    # Plugins put their configs into the store once, which must not be the copy.
-    Plugins.instance()
-    store = ConfigStore.instance()
-    entry.register()
-    monkeypatch.setattr(store, "repo", copy.deepcopy(store.repo))
-    entry.share_groups(ROOT / "conf")
 
 
 @pytest.fixture(scope="session")

@@ -11,13 +11,14 @@ from omegaconf import DictConfig
 from benchmarks.settings import BenchSettings
 from benchmarks.table import write
 from dogbreeds.config import load
+from dogbreeds.entry import initialized
 from dogbreeds.errors import ConfigError
 
 CASES = ("trunk", "store", "head", "trials", "search", "watching", "serve", "equivalence")
 
 
 def run(config: DictConfig) -> None:
-    """Runs the cases that conf/bench.yaml and the command line name.
+    """Runs the cases that bench.yaml and the command line name.
 
     Raises:
         UserError: There is no such case, or no such folder of photos.
@@ -27,8 +28,10 @@ def run(config: DictConfig) -> None:
         raise ConfigError(f"cases={list(config.cases)}: must be some of {', '.join(CASES)}.")
     if config.rounds < 1 or config.count < 1:
         raise ConfigError(f"rounds={config.rounds} count={config.count}: both must be at least 1.")
+    with initialized("train"):
+        train = load(compose("train", [f"data.dir={config.photos}", "run_dir=outputs"]), [])
     settings = BenchSettings(
-        train=load(compose("train", [f"data.dir={config.photos}", "run_dir=outputs"]), []),
+        train=train,
         photos=Path(config.photos),
         count=config.count,
         rounds=config.rounds,

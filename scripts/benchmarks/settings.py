@@ -10,7 +10,7 @@ from dogbreeds.schema import TrainConfig
 
 @dataclass(frozen=True)
 class BenchSettings:
-    """The settings of conf/bench.yaml.
+    """The settings of bench.yaml.
 
     Attributes:
         train: A config of a training run, for all that is not named here.

@@ -1,7 +1,9 @@
-"""The one place where a config is checked: what types cannot say, before anything is loaded."""
+"""From a composed config to a checked one: types, allowed values, and what settings must be together."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,35 +13,27 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
+from dogbreeds.constraints import problems, settings
 from dogbreeds.data.layout import find_photos
 from dogbreeds.errors import ConfigError
 from dogbreeds.files import replacing
+from dogbreeds.installation import command
 from dogbreeds.model.names import BACKBONES, WEIGHTS
 from dogbreeds.overrides import override
 from dogbreeds.run_directory import RUN_CONFIG, SEARCH_CONFIG
-from dogbreeds.schema import ModelConfig, SagemakerConfig, TrainConfig, TrainerConfig
+from dogbreeds.schema import Limits, ModelConfig, SagemakerConfig, TrainConfig, TrainerConfig
 
 Settings = TypeVar("Settings")
-OPTIMIZERS = ("adam", "adamw", "sgd", "exact")
-SCHEDULES = ("constant", "cosine")
-HEADS = ("linear", "mlp")
-CLASS_WEIGHTS = ("none", "balanced")
-ON_BAD_IMAGE = ("stop", "skip")
-FEATURE_PRECISIONS = ("auto", "fp32", "bf16")
-ENGINES = ("auto", "openvino", "cuda", "torch")
-TRAINER_PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
-ON_ISSUE = ("tell", "stop")
-ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
-_LARGEST_SEED = 2**32 - 1
-# What train.py reads and a run does not depend on.
-_OF_THE_COMMAND = ("best_of", "hpo", "hydra", "attach", "stop", "sagemaker")
+# What a command reads beside the settings of a run.
+_COMMAND_KEYS = ("best_of", "hpo", "hydra", "attach", "stop", "sagemaker")
+_FULL_KEY = re.compile(r"full_key: ([\w.]+)")
 
 
-def load(composed: DictConfig, overrides: list[str]) -> TrainConfig:
+def load(composed: DictConfig, overrides: Sequence[str]) -> TrainConfig:
     """Turns a composed config into a checked `TrainConfig`.
 
-    With `resume=<run directory>` the run continues with the config it was started with, so that its result
-    is the one that an uninterrupted run would have had; nothing else can be changed with it.
+    With `resume=<run directory>` the run continues with the config that it was started with, so that its result is
+    the one of an uninterrupted run; nothing else can be changed with it.
 
     Args:
         composed: What Hydra composed from conf/ and the command line.
@@ -47,15 +41,25 @@ def load(composed: DictConfig, overrides: list[str]) -> TrainConfig:
 
     Raises:
         ConfigError: A setting is impossible, or `resume` does not name a run directory.
+        DataError: `data.dir` is missing, empty, or holds one class only.
     """
+    _refuse_search(composed, overrides)
+    config = unchecked(composed) if composed.resume is None else _resumed(Path(composed.resume), overrides)
+    check_settings(config)
+    check_photos(config)
+    return config
+
+
+def _refuse_search(composed: DictConfig, overrides: Sequence[str]) -> None:
     searched = [one for one in overrides if one.startswith("hpo")]
-    # A search's best values name the hpo they were found with, which is no wish to search again.
+    # The values of `best_of` name the hpo that found them, which is no wish to search again.
     own = [one for one in searched if composed.best_of is None or one.startswith("hpo.")]
     if own:
-        raise ConfigError(f"{' '.join(own)} is for a search, which -m begins: python train.py -m {' '.join(own)}")
-    if composed.resume is None:
-        return check(_typed(composed))
-    directory = Path(composed.resume)
+        again = " ".join(own)
+        raise ConfigError(f"{again} needs -m: {command('train')} -m {again}")
+
+
+def _resumed(directory: Path, overrides: Sequence[str]) -> TrainConfig:
     others = [other for other in overrides if not other.startswith("resume=")]
     if others:
         raise ConfigError(
@@ -65,11 +69,11 @@ def load(composed: DictConfig, overrides: list[str]) -> TrainConfig:
     saved = directory / RUN_CONFIG
     if not saved.is_file():
         if (directory / SEARCH_CONFIG).is_file():
-            raise ConfigError(f"resume={directory} is a search: python train.py -m {override('resume', directory)}")
-        raise ConfigError(f"resume={directory}: no {RUN_CONFIG} there, so it is not a run directory of train.py.")
-    config = check(load_saved(saved))
-    config.resume = str(directory)
-    config.run_dir = str(directory)
+            again = f"{command('train')} -m {override('resume', directory)}"
+            raise ConfigError(f"resume={directory} is a search: {again}")
+        raise ConfigError(f"resume={directory}: it has no {RUN_CONFIG}, so it is not a run directory.")
+    config = load_saved(saved)
+    config.resume = config.run_dir = str(directory)
     return config
 
 
@@ -79,67 +83,43 @@ def launch_settings(composed: DictConfig) -> SagemakerConfig:
     Raises:
         ConfigError: A setting is impossible.
     """
-    try:
-        settings = OmegaConf.to_object(composed.sagemaker)
-    except OmegaConfBaseException as error:
-        raise ConfigError(str(error).splitlines()[0]) from error
-    assert isinstance(settings, SagemakerConfig)
-    return check_launch(settings)
+    return check_launch(_object(composed.sagemaker, SagemakerConfig, "sagemaker."))
 
 
-def check_launch(settings: SagemakerConfig, *, serves: bool = False) -> SagemakerConfig:
-    """Refuses settings of SageMaker that are impossible, or that need more packages than there are.
+def check_launch(section: SagemakerConfig, *, serves: bool = False) -> SagemakerConfig:
+    """Refuses settings of SageMaker that are impossible, or that need packages which are not installed.
 
     Args:
-        settings: The section `sagemaker`.
-        serves: Endpoints are started or asked, whose container a rehearsal has to run.
+        section: The section `sagemaker`.
+        serves: An endpoint is started or asked, whose container a rehearsal has to run.
 
     Raises:
         ConfigError: One line per setting.
     """
     needed = {"boto3": "sagemaker", "sagemaker": "sagemaker"}
-    if settings.rehearsal:
+    if section.rehearsal:
         needed |= {"moto": "rehearsal", "sagemaker_training": "rehearsal"} | ({"ray": "serve"} if serves else {})
     missing = {extra for package, extra in needed.items() if find_spec(package) is None}
     if missing:
         raise ConfigError(f"This needs more packages: pip install 'dogbreeds[{','.join(sorted(missing))}]'.")
-    problems = [
-        *_below("sagemaker.instances", settings.instances, 1),
-        *_below("sagemaker.volume_gb", settings.volume_gb, 1),
-        *_below("sagemaker.hours", settings.hours, 0, allow_equal=False),
-        *_below("sagemaker.wait_hours", settings.wait_hours, 0),
-        *_below("sagemaker.retries", settings.retries, 0),
-        *_below("sagemaker.checkpoint_seconds", settings.checkpoint_seconds, 0),
-    ]
-    if problems:
-        raise ConfigError("\n".join(problems))
-    return settings
+    _raise(problems(section, "sagemaker."))
+    return section
 
 
 def command_settings(composed: DictConfig, schema: type[Settings]) -> Settings:
-    """Returns all settings of a command; a section `sagemaker` is not looked at.
+    """Returns all settings of a command, checked; for a section `sagemaker` see `check_launch` too.
 
     Raises:
-        ConfigError: A setting is missing or cannot be read.
+        ConfigError: A setting is missing or impossible.
     """
     try:
-        settings = OmegaConf.to_object(composed)
+        config = _object(composed, schema)
     except MissingMandatoryValue as error:
         missing = ", ".join(f"{name}=<value>" for name in sorted(OmegaConf.missing_keys(composed)))
         raise ConfigError(f"Add {missing}: there is no default.") from error
-    except OmegaConfBaseException as error:
-        raise ConfigError(str(error).splitlines()[0]) from error
-    assert isinstance(settings, schema)
-    return settings
-
-
-def places(composed: DictConfig) -> TrainConfig:
-    """Returns a composed config for the places that it names, which need not be there.
-
-    Raises:
-        ConfigError: It is no config.
-    """
-    return _typed(composed)
+    limits = getattr(config, "limits", None)
+    _raise([*problems(config), *(_limits_problems(limits) if isinstance(limits, Limits) else [])])
+    return config
 
 
 def read_yaml(path: Path) -> Any:
@@ -166,57 +146,82 @@ def load_saved(path: Path) -> TrainConfig:
     """Reads what `save` wrote.
 
     Raises:
-        ConfigError: Somebody has changed it so that it is no config any more.
+        ConfigError: It was edited, and is no config any more.
     """
-    return _typed(OmegaConf.create(read_yaml(path)))
+    return unchecked(OmegaConf.create(read_yaml(path)))
 
 
 def trial(composed: DictConfig, directory: Path) -> TrainConfig:
     """Returns the config of one trial of a search.
 
     Args:
-        composed: What Hydra composed for it; it is changed to say where.
+        composed: What Hydra composed for it; its `resume` and `run_dir` are set.
         directory: Where it is written.
 
     Raises:
-        ConfigError: A setting is impossible. That there are photos is for the search to see, once.
+        ConfigError: A setting is impossible. The search itself checks the photos, once.
     """
     composed.resume, composed.run_dir = None, str(directory)
-    return check_settings(_typed(composed))
+    return check_settings(unchecked(composed))
 
 
-def _typed(composed: Any) -> TrainConfig:
+def type_problem(text: str, schema: type, value_of: Callable[[str], Any]) -> str | None:
+    """Returns `name=value: must be ...` for OmegaConf's message about a value of the wrong type, None for others.
+
+    Args:
+        text: The message.
+        schema: Of the command or of the run.
+        value_of: Returns what was given for a dotted name.
+    """
+    key = _FULL_KEY.search(text)
+    found = next((one for one in settings(schema) if key and key[1] == one.name), None)
+    if found is None or "not in" in text.splitlines()[0]:
+        return None
+    given = value_of(found.name)
+    example = f" such as [{given}]" if found.expected.startswith("a list") else ""
+    return f"{found.name}={given}: must be {found.expected}{example}."
+
+
+def unchecked(composed: DictConfig) -> TrainConfig:
+    """Returns a composed config whose types are right, and whose values and paths nobody has looked at.
+
+    Raises:
+        ConfigError: A setting is unknown or has another type.
+    """
+    # A plain copy, so that keys added with + are unknown keys too.
+    own = OmegaConf.masked_copy(composed, [str(name) for name in composed if name not in _COMMAND_KEYS])
     try:
-        # A plain copy, so that keys added with + are unknown keys too.
-        own = OmegaConf.masked_copy(composed, [name for name in composed if name not in _OF_THE_COMMAND])
         plain: Any = OmegaConf.to_container(own, resolve=True)
         _collect_arguments(plain.get("trainer", {}))
         merged = OmegaConf.merge(OmegaConf.structured(TrainConfig), plain)
-        config = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
-        lines = [line for line in str(error).splitlines() if "object_type=" not in line]
-        raise ConfigError("\n".join(lines)) from error
-    assert isinstance(config, TrainConfig)
-    return config
+        raise ConfigError(_said(error, TrainConfig, own)) from error
+    assert isinstance(merged, DictConfig)
+    return _object(merged, TrainConfig)
 
 
 def _collect_arguments(trainer: dict[str, Any]) -> None:
-    """Moves what else was typed as `trainer.<argument>` into `trainer.arguments`."""
+    """Moves further arguments of the Trainer, typed as `trainer.<argument>`, into `trainer.arguments`."""
     known = {field.name for field in fields(TrainerConfig)}
     for name in [name for name in trainer if name not in known]:
         trainer.setdefault("arguments", {})[name] = trainer.pop(name)
 
 
-def check(config: TrainConfig) -> TrainConfig:
-    """Refuses what cannot work, listing everything that is wrong at once.
-
-    Raises:
-        ConfigError: One line per setting: what it is, and what it may be.
-        DataError: `data.dir` is missing, empty, or holds one class only.
-    """
-    check_settings(config)
-    check_photos(config)
+def _object(composed: DictConfig, schema: type[Settings], prefix: str = "") -> Settings:
+    try:
+        config = OmegaConf.to_object(composed)
+    except MissingMandatoryValue:
+        raise
+    except OmegaConfBaseException as error:
+        raise ConfigError(prefix + _said(error, schema, composed)) from error
+    assert isinstance(config, schema)
     return config
+
+
+def _said(error: Exception, schema: type, given: DictConfig) -> str:
+    text = str(error)
+    problem = type_problem(text, schema, lambda name: OmegaConf.select(given, name))
+    return problem or "\n".join(line for line in text.splitlines() if "object_type=" not in line)
 
 
 def check_photos(config: TrainConfig) -> None:
@@ -229,67 +234,42 @@ def check_photos(config: TrainConfig) -> None:
 
 
 def check_settings(config: TrainConfig) -> TrainConfig:
-    """Does what `check` does, and does not look at the photos.
+    """Refuses what cannot work, listing everything that is wrong at once; does not look at the photos.
 
     Raises:
         ConfigError: One line per setting: what it is, and what it may be.
     """
     # Needs numpy, which --help has no time for.
     from dogbreeds.debug.catalogue import rule_problems
-    from dogbreeds.training.trainer import trainer_problems
+    from dogbreeds.trainer_arguments import trainer_problems
 
-    data, model, features, trainer = config.data, config.model, config.features, config.trainer
-    problems = [
-        *_below("lr", config.lr, 0, allow_equal=False),
-        *_below("batch_size", config.batch_size, 1),
-        *_below("epochs", config.epochs, 1),
-        *_below("seed", config.seed, 0),
-        *_below("weight_decay", config.weight_decay, 0),
-        *_below("patience", config.patience, 1),
-        *_below("features.batch_size", 1 if features.batch_size is None else features.batch_size, 1),
-        *_below("data.views", data.views, 0),
-        *_below("model.examples", model.examples, 0),
-        *_below("cache.max_gb", config.cache.max_gb, 0, allow_equal=False),
-        *_below("data.workers", 0 if data.workers is None else data.workers, 0),
-        *_below("model.unfreeze_lr_scale", model.unfreeze_lr_scale, 0, allow_equal=False),
-        *_not_one_of("optimizer", config.optimizer, OPTIMIZERS),
-        *_not_one_of("schedule", config.schedule, SCHEDULES),
-        *_not_one_of("data.on_bad_image", data.on_bad_image, ON_BAD_IMAGE),
-        *_not_one_of("model.head", model.head, HEADS),
-        *_not_one_of("model.class_weights", model.class_weights, CLASS_WEIGHTS),
-        *_not_one_of("features.engine", features.engine, ENGINES),
-        *_not_one_of("features.precision", features.precision, FEATURE_PRECISIONS),
-        *_not_one_of("trainer.precision", trainer.precision, TRAINER_PRECISIONS),
-        *_not_one_of("trainer.accelerator", trainer.accelerator, ACCELERATORS),
-        *_model_problems(model),
-        *_below("debugger.train_every", config.debugger.train_every, 1),
-        *_below("debugger.eval_every", config.debugger.eval_every, 1),
-        *_below("debugger.flush_every", config.debugger.flush_every, 1),
-        *_not_one_of("debugger.on_issue", config.debugger.on_issue, ON_ISSUE),
-        *_below("profiler.system_seconds", config.profiler.system_seconds or 0.1, 0.1),
-        *_below("profiler.trace_steps", config.profiler.trace_steps, 0),
-        *rule_problems(config.debugger.rules),
-        *trainer_problems(config),
-        *_exact_problems(config),
-    ]
-    if config.seed > _LARGEST_SEED:
-        problems.append(f"seed={config.seed}: must be at most {_LARGEST_SEED}.")
-    if not 0 <= model.dropout < 1:
-        problems.append(f"model.dropout={model.dropout}: must be at least 0 and below 1.")
-    if problems:
-        raise ConfigError("\n".join(problems))
+    _raise(
+        [
+            *problems(config),
+            *_model_problems(config.model),
+            *rule_problems(config.debugger.rules),
+            *trainer_problems(config),
+            *_exact_problems(config),
+        ]
+    )
     return config
 
 
+def _raise(found: Sequence[str]) -> None:
+    if found:
+        raise ConfigError("\n".join(found))
+
+
 def _model_problems(model: ModelConfig) -> list[str]:
-    problems = _not_one_of("model.backbone", model.backbone, tuple(BACKBONES))
+    found = []
     if model.head == "mlp" and (not model.hidden or min(model.hidden) < 1):
-        problems.append(f"model.hidden={model.hidden}: model.head=mlp needs one or more widths, such as [256].")
-    if model.backbone in BACKBONES and model.unfreeze is not None:
-        problems += _not_one_of("model.unfreeze", model.unfreeze, BACKBONES[model.backbone])
+        found.append(f"model.hidden={model.hidden}: model.head=mlp needs one or more widths, such as [256].")
+    stages = BACKBONES.get(model.backbone, ())
+    if stages and model.unfreeze is not None and model.unfreeze not in stages:
+        found.append(f"model.unfreeze={model.unfreeze}: must be one of {', '.join(stages)}.")
     if model.weights not in WEIGHTS and not Path(model.weights).is_file():
-        problems.append(f"model.weights={model.weights}: no such file. It may be imagenet, random or a file.")
-    return problems
+        found.append(f"model.weights={model.weights}: no such file. It may be {', '.join(WEIGHTS)} or a file.")
+    return found
 
 
 def _exact_problems(config: TrainConfig) -> list[str]:
@@ -304,12 +284,16 @@ def _exact_problems(config: TrainConfig) -> list[str]:
     return [f"{found}: optimizer=exact needs {what}." for found, (fine, what) in needs.items() if not fine]
 
 
-def _below(name: str, value: float, limit: float, *, allow_equal: bool = True) -> list[str]:
-    # Written so that NaN, which compares false with everything, is refused too.
-    if value < float("inf") and (value >= limit if allow_equal else value > limit):
-        return []
-    return [f"{name}={value}: must be {'at least' if allow_equal else 'above'} {limit} and finite."]
-
-
-def _not_one_of(name: str, value: str, valid: tuple[str, ...]) -> list[str]:
-    return [] if value in valid else [f"{name}={value}: must be one of {', '.join(valid)}."]
+def _limits_problems(limits: Limits) -> list[str]:
+    found = []
+    if limits.held_bytes < limits.body_bytes:
+        found.append(
+            f"limits.held_bytes={limits.held_bytes}: must be at least limits.body_bytes={limits.body_bytes}, "
+            "or no such request fits."
+        )
+    if limits.waiting < limits.photos:
+        found.append(
+            f"limits.waiting={limits.waiting}: must be at least limits.photos={limits.photos}, or no such request "
+            "fits."
+        )
+    return found

@@ -1,7 +1,6 @@
-"""What all entry points share: compose the config, run the task, turn mistakes into short messages.
+"""From a command line to a task: arrange the arguments, compose the config, turn mistakes into short messages.
 
-Only this module and the scripts that use it touch Hydra. Nothing heavy is imported here, so that
-`python train.py --help` answers at once.
+Nothing heavy is imported here, so that `python train.py --help` answers at once.
 """
 
 from __future__ import annotations
@@ -11,80 +10,135 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import hydra
 import platformdirs
+from hydra import initialize_config_dir
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import CompactHydraException, HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from dogbreeds.command_schemas import SCHEMAS
+from dogbreeds.config import type_problem
 from dogbreeds.errors import ConfigError, UserError, did_you_mean
-from dogbreeds.overrides import hydra_value
-from dogbreeds.schema import SCHEMAS, TrainConfig, TrainerConfig, key_names
+from dogbreeds.help_page import page
+from dogbreeds.installation import conf_directory
+from dogbreeds.overrides import hydra_value, value_of
+from dogbreeds.schema import TrainConfig, TrainerConfig, key_names
 
 #: When the command was typed, as nearly as Python can tell.
 BEGAN = time.time()
 
 Task = Callable[[DictConfig], None]
-
-# Groups of conf/ that the scripts choose from as well. Beside the group conf/model, Hydra would look there for what
-# `model=<package>` names, so that their own configs are in a folder of their own.
-_SHARED_GROUPS = ("sagemaker", "hydra/job_logging")
-_SCRIPTS = "scripts"
+#: Runs with the arguments given, or with those of the process.
+Command = Callable[..., None]
 
 _UNKNOWN_KEY = re.compile(r"[Kk]ey '(?P<key>[^']+)' (?:is )?not in")
+_FULL_ERROR = "HYDRA_FULL_ERROR"
+_MULTIRUN = ("--multirun", "-m")
+# Hydra's own options, by what follows them.
+_OPTIONS = (*_MULTIRUN, "--help", "-h", "--hydra-help", "--version", "--resolve", "--run", "-r", "--shell-completion")
+_OPTIONS_WITH_VALUE = (
+    *("--cfg", "-c", "--package", "-p", "--config-dir", "-cd"),
+    *("--config-path", "-cp", "--config-name", "-cn", "--experimental-rerun"),
+)
+_INFO, _INFO_KINDS = ("--info", "-i"), ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 
 
 def entry_point(
-    config_name: str, lists: tuple[str, ...] = (), instead: Mapping[str, str] | None = None
-) -> Callable[[Task], Callable[[], None]]:
+    name: str,
+    *,
+    lists: tuple[str, ...] = (),
+    renamed: Mapping[str, str] | None = None,
+    directory: Path | None = None,
+) -> Callable[[Task], Command]:
     """Makes a command of a task: `@entry_point("train")` reads conf/train.yaml and the command line.
 
     A mistake of the user ends with one or two lines on stderr and exit code 2; an unexpected
     exception keeps its traceback and exits with 1.
 
     Args:
-        config_name: Name of the primary config, without `.yaml`.
+        name: Name of the primary config, without `.yaml`.
         lists: Settings that are typed as `key=a,b`, which Hydra would take for a sweep.
-        instead: Settings that other commands take, and what this one takes instead.
+        renamed: Settings that have no effect here, each with the one to use.
+        directory: Where the primary config lies; None is conf/.
     """
 
-    def decorate(task: Task) -> Callable[[], None]:
-        def command() -> None:
+    def decorate(task: Task) -> Command:
+        @functools.wraps(task)
+        def run(arguments: Sequence[str] | None = None) -> None:
+            typed = sys.argv[1:] if arguments is None else arguments
+            primary = (directory or conf_directory()) / f"{name}.yaml"
             register()
-            user_wants_traceback = bool(os.environ.get("HYDRA_FULL_ERROR"))
-            # Hydra then raises its errors instead of printing them and leaving with its own exit code.
-            os.environ["HYDRA_FULL_ERROR"] = "1"
-            try:
-                sys.argv[1:] = _arranged([_bracketed(argument, lists) for argument in sys.argv[1:]])
-                _refuse(sys.argv[1:], instead or {})
-                primary = _config_file(task, config_name)
-                if primary.parent.name == _SCRIPTS:
-                    share_groups(primary.parents[1])
-                run = hydra.main(version_base="1.3", config_path=str(primary.parent), config_name=config_name)
-                run(_guard(task))()
-            except UserError as error:
-                _leave(str(error), error.exit_code)
-            except (CompactHydraException, OmegaConfBaseException) as error:
-                if user_wants_traceback:
-                    raise
-                _leave(explain(error, primary), UserError.exit_code)
-            except ValueError as error:
-                # Hydra's own, of a command line with two commands.
-                if not str(error).startswith("Only one of --"):
-                    raise
-                _leave(str(error), UserError.exit_code)
-            except BrokenPipeError:
-                _leave_quietly()
-            except KeyboardInterrupt:
-                _leave("Stopped. What was finished is kept.", 130)
+            with report_errors(primary, typed):
+                _refuse_renamed(typed, renamed or {})
+                run_hydra(primary, arranged([_bracketed(argument, lists) for argument in typed]), task)
 
-        return command
+        return run
 
     return decorate
+
+
+def run_hydra(primary: Path, arguments: Sequence[str], task: Task) -> None:
+    """Lets Hydra compose a config and call a task, or do what its own options say.
+
+    Hydra reads `sys.argv`, and raises its errors where an environment variable says so. The task sees neither change.
+    """
+    argv, full_error = sys.argv, os.environ.get(_FULL_ERROR)
+
+    def restore() -> None:
+        sys.argv = argv
+        os.environ.pop(_FULL_ERROR, None)
+        if full_error is not None:
+            os.environ[_FULL_ERROR] = full_error
+
+    @functools.wraps(task)
+    def guarded(composed: DictConfig) -> None:
+        restore()
+        # Here, because Hydra would add lines of its own to what a task raises.
+        with report_errors(primary, arguments):
+            task(composed)
+
+    sys.argv = [argv[0], *arguments]
+    os.environ[_FULL_ERROR] = "1"
+    try:
+        hydra.main(version_base="1.3", config_path=str(primary.parent), config_name=primary.stem)(guarded)()
+    finally:
+        restore()
+
+
+@contextmanager
+def report_errors(primary: Path, arguments: Sequence[str]) -> Iterator[None]:
+    """Ends the process with a short message where a user's mistake, a closed pipe or Ctrl-C is the reason.
+
+    `primary` is the primary config of the command, and `arguments` its command line.
+    """
+    user_wants_traceback = bool(os.environ.get(_FULL_ERROR))
+    try:
+        yield
+    except UserError as error:
+        _leave(str(error), error.exit_code)
+    except (CompactHydraException, OmegaConfBaseException) as error:
+        if user_wants_traceback:
+            raise
+        _leave(explain(error, primary, arguments), UserError.exit_code)
+    except ValueError as error:
+        # Hydra's own, about its options.
+        if not str(error).startswith(("Only one of --", "The --resolve flag")):
+            raise
+        _leave(str(error), UserError.exit_code)
+    except BrokenPipeError:
+        # The reader of a pipe, such as `head`, has left: nobody is there to read a message.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except KeyboardInterrupt:
+        _leave("Stopped. Everything finished so far is kept.", 130)
 
 
 def _bracketed(argument: str, lists: tuple[str, ...]) -> str:
@@ -94,59 +148,70 @@ def _bracketed(argument: str, lists: tuple[str, ...]) -> str:
     return f"{name}=[{','.join(hydra_value(one) for one in value.split(','))}]"
 
 
-def _refuse(arguments: list[str], instead: Mapping[str, str]) -> None:
-    for name in map(_name, arguments):
-        if name in instead:
-            raise ConfigError(f"{name} changes nothing here: {instead[name]} is what this command takes.")
+def _refuse_renamed(arguments: Sequence[str], renamed: Mapping[str, str]) -> None:
+    for argument in arguments:
+        name, _, value = argument.partition("=")
+        new = renamed.get(name.lstrip("+~"))
+        if new is not None:
+            raise ConfigError(f"{argument} has no effect here; use {new}={value or '<value>'}.")
 
 
-def _arranged(arguments: list[str]) -> list[str]:
-    """Returns a command line as Hydra takes it: `-m` first, and the values that `best_of` stands for in its place.
+def arranged(arguments: Sequence[str]) -> list[str]:
+    """Returns a command line as Hydra takes it: settings, then options, with what `best_of` stands for in its place.
 
-    What else was typed wins over those values.
+    Settings that were typed win over those of `best_of`.
+
+    Raises:
+        ConfigError: An argument is neither a setting nor an option of Hydra.
     """
-    flags = [argument for argument in arguments if argument in ("-m", "--multirun")][:1]
-    rest = [argument for argument in arguments if argument not in ("-m", "--multirun")]
+    rest, options = _split(arguments)
     typed = {_name(argument): argument for argument in rest}
     if "best_of" not in typed:
-        return [*flags, *rest]
+        return [*rest, *options]
 
     from dogbreeds.hpo.leaderboard import best_overrides
-    from dogbreeds.overrides import value_of
 
     try:
         place = value_of(typed["best_of"].partition("=")[2])
     except HydraException:
-        # Hydra will say of the whole command line what is wrong with it.
+        # Hydra says of the whole command line what is wrong with it.
         place = None
     if not place:
-        return [*flags, *rest]
+        return [*rest, *options]
     if "resume" in typed:
         raise ConfigError(
-            "best_of begins a run with the best values of a search, and resume continues one: leave one out."
+            "best_of starts a run with the best values of a search, and resume continues one: leave one out."
         )
     best = [override for override in best_overrides(Path(str(place))) if _name(override) not in typed]
     position = rest.index(typed["best_of"])
-    return [*flags, *rest[:position], *best, *rest[position:]]
+    return [*rest[:position], *best, *rest[position:], *options]
+
+
+def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Returns the settings of a command line, and Hydra's options with their values; argparse mixes the two up."""
+    rest: list[str] = []
+    options: list[str] = []
+    waiting = list(arguments)
+    while waiting:
+        argument = waiting.pop(0)
+        name = argument.partition("=")[0]
+        if not argument.startswith("-"):
+            rest.append(argument)
+        elif name in _OPTIONS_WITH_VALUE or (name in _INFO and waiting[:1] and waiting[0] in _INFO_KINDS):
+            options += [argument, *(waiting[:1] if name == argument else ())]
+            del waiting[: name == argument]
+        elif name in (*_OPTIONS, *_INFO):
+            if argument not in options:
+                options.append(argument)
+        else:
+            plain = argument.lstrip("-")
+            example = plain if plain.partition("=")[2] else f"{plain.rstrip('=')}=<value>"
+            raise ConfigError(f"{argument}: settings are typed as key=value, without dashes: {example}")
+    return rest, options
 
 
 def _name(override: str) -> str:
     return override.split("=")[0].lstrip("+~")
-
-
-def _guard(task: Task) -> Task:
-    """Ends the process at a user's mistake, before Hydra adds its own lines to the message."""
-
-    @functools.wraps(task)
-    def guarded(cfg: DictConfig) -> None:
-        try:
-            task(cfg)
-        except UserError as error:
-            _leave(str(error), error.exit_code)
-        except BrokenPipeError:
-            _leave_quietly()
-
-    return guarded
 
 
 def register() -> None:
@@ -157,42 +222,49 @@ def register() -> None:
     if not OmegaConf.has_resolver("or"):
         OmegaConf.register_new_resolver("or", lambda value, other: other if value is None else value)
         OmegaConf.register_new_resolver("user_cache", lambda: platformdirs.user_cache_dir("dogbreeds"))
+        OmegaConf.register_new_resolver("absolute", lambda path: str(Path(path).absolute()))
+        # Hydra fills in what follows a dollar sign.
+        OmegaConf.register_new_resolver("help_page", lambda name: page(name).replace("$", "$$"))
 
 
 def _open(schema: type) -> DictConfig:
     """Returns a schema whose sections trainer, logger and callbacks take further keys, typed without a plus sign."""
     node: DictConfig = OmegaConf.structured(schema)
     if issubclass(schema, TrainConfig):
-        for section, empty in (("trainer", TrainerConfig()), ("logger", {}), ("callbacks", {})):
+        for section, empty in (("trainer", OmegaConf.structured(TrainerConfig)), ("logger", {}), ("callbacks", {})):
             node[section] = empty
             OmegaConf.set_struct(node[section], False)
     return node
 
 
-def share_groups(conf: Path) -> None:
-    """Lets the configs in a folder of their own choose from groups of conf/ too."""
-    store = ConfigStore.instance()
-    for group in _SHARED_GROUPS:
-        for file in (conf / group).glob("*.yaml"):
-            store.store(group=group, name=file.stem, node=OmegaConf.load(file))
+@contextmanager
+def initialized(name: str, arguments: Sequence[str] = ()) -> Iterator[ConfigLoader]:
+    """Lets `hydra.compose` read conf/, in place of a Hydra that is running already, and yields its loader.
+
+    Raises:
+        ConfigError: What is composed inside has a setting that is unknown or of another type.
+    """
+    register()
+    running = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(conf_directory()), job_name=name, version_base="1.3"):
+            yield GlobalHydra.instance().config_loader()
+    except (CompactHydraException, OmegaConfBaseException) as error:
+        raise ConfigError(explain(error, conf_directory() / f"{name}.yaml", arguments)) from error
+    finally:
+        GlobalHydra.instance().clear()
+        if running is not None:
+            GlobalHydra.instance().initialize(running)
 
 
-def _config_file(task: Task, name: str) -> Path:
-    """The primary config in the nearest folder conf, or conf/scripts, at or above the script of the task."""
-    script = Path(task.__code__.co_filename).resolve()
-    for parent in script.parents:
-        for file in (parent / "conf" / f"{name}.yaml", parent / "conf" / _SCRIPTS / f"{name}.yaml"):
-            if file.is_file():
-                return file
-    raise UserError(f"No conf/{name}.yaml beside or above {script}: run the script from a checkout of the project.")
-
-
-def explain(error: Exception, primary: Path) -> str:
-    """Returns Hydra's message without its advice for programmers, and with the names that exist.
+def explain(error: Exception, primary: Path, arguments: Sequence[str] = ()) -> str:
+    """Returns Hydra's message without its advice for programmers, with the names that exist and the types expected.
 
     Args:
         error: Of Hydra or OmegaConf.
         primary: The primary config that was composed.
+        arguments: The command line.
     """
     causes: list[str] = []
     current: BaseException | None = error
@@ -201,14 +273,23 @@ def explain(error: Exception, primary: Path) -> str:
         if text and not any(text in known or known in text for known in causes):
             causes.append(text)
         current = current.__cause__
-    lines = "\n".join(causes).splitlines()
-    message = "\n".join(line for line in lines if line.strip() and "object_type=" not in line)
+    whole = "\n".join(causes)
+    message = "\n".join(line for line in whole.splitlines() if line.strip() and "object_type=" not in line)
     message = message.split("\nConfig search path:")[0]
     unknown = _UNKNOWN_KEY.search(message)
     if unknown:
         full = re.search(r"full_key: (\S+)", message)
-        return _unknown_key(full[1] if full else unknown["key"], _setting_names(primary))
+        key, names = full[1] if full else unknown["key"], _setting_names(primary)
+        return f"Unknown setting '{key}'. {did_you_mean(key, names)}Settings are: {', '.join(names)}."
+    given = {_name(argument): argument.partition("=")[2] for argument in arguments}
+    schema = SCHEMAS.get(primary.stem)
+    problem = type_problem(whole, schema, lambda name: given.get(name, "")) if schema else None
+    if problem:
+        return problem
     if "Error parsing override" in message:
+        malformed = next((one for one in arguments if "=" not in one and not one.startswith(("-", "~"))), None)
+        if malformed:
+            return f"{malformed}: settings are typed as key=value, such as lr=0.01."
         message += "\nA value with spaces, commas, brackets or '=' needs quotes inside quotes: 'key=\"a value\"'."
     return message
 
@@ -219,16 +300,6 @@ def _setting_names(primary: Path) -> list[str]:
         return key_names(SCHEMAS[primary.stem])
     names = [str(name) for name in OmegaConf.load(primary)]
     return [name for name in names if name not in ("defaults", "hydra")]
-
-
-def _unknown_key(key: str, names: list[str]) -> str:
-    return f"Unknown setting '{key}'. {did_you_mean(key, names)}Settings are: {', '.join(names)}."
-
-
-def _leave_quietly() -> None:
-    """Ends the process when the reader of a pipe, such as `head`, has left: nobody is there to be told."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(1)
 
 
 def _leave(message: str, code: int) -> None:

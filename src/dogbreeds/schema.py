@@ -1,319 +1,216 @@
-"""The typed schemas of conf/: what settings there are, and of which type.
+"""The typed schemas of conf/: which settings there are, their types, and what each may be.
 
 conf/ is the only home of defaults: no field here has one. Hydra merges the YAML files into these types, so
-an unknown key or a value of the wrong type never gets further than the command line.
+an unknown key or a value of the wrong type never gets further than the command line; `constraints.problems` checks
+what stands beside a type. What several settings must be together is checked in config.py.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, get_type_hints
+from dataclasses import dataclass
+from typing import Annotated, Any
 
-from omegaconf import MISSING
-
-from dogbreeds.errors import ConfigError
+from dogbreeds.constraints import Range, above, at_least, one_of, settings
+from dogbreeds.model.names import BACKBONES
 
 
 @dataclass
 class DataConfig:
     """Where the photos are and how they are read (conf/data)."""
 
-    dir: str = MISSING
-    on_bad_image: str = MISSING
-    split_seed: int = MISSING
-    views: int = MISSING
-    workers: int | None = MISSING
+    dir: str
+    on_bad_image: Annotated[str, one_of("stop", "skip")]
+    split_seed: int
+    views: Annotated[int, at_least(0)]
+    workers: Annotated[int | None, at_least(0)]
 
 
 @dataclass
 class ModelConfig:
     """The frozen backbone and the new head (conf/model)."""
 
-    backbone: str = MISSING
-    weights: str = MISSING
-    unfreeze: str | None = MISSING
-    unfreeze_lr_scale: float = MISSING
-    head: str = MISSING
-    hidden: list[int] = MISSING
-    dropout: float = MISSING
-    class_weights: str = MISSING
-    examples: int = MISSING
+    backbone: Annotated[str, one_of(*BACKBONES)]
+    weights: str
+    unfreeze: str | None
+    unfreeze_lr_scale: Annotated[float, above(0)]
+    head: Annotated[str, one_of("linear", "mlp")]
+    hidden: list[int]
+    dropout: Annotated[float, Range(0, 1, below=True)]
+    class_weights: Annotated[str, one_of("none", "balanced")]
+    examples: Annotated[int, at_least(0)]
 
 
 @dataclass
 class FeaturesConfig:
     """How the frozen trunk computes."""
 
-    engine: str = MISSING
-    precision: str = MISSING
-    batch_size: int | None = MISSING
+    engine: Annotated[str, one_of("auto", "openvino", "cuda", "torch")]
+    precision: Annotated[str, one_of("auto", "fp32", "bf16")]
+    batch_size: Annotated[int | None, at_least(1)]
 
 
 @dataclass
 class CacheConfig:
     """Where computed features are kept, for all runs, and how much room they may take."""
 
-    dir: str = MISSING
-    max_gb: float = MISSING
+    dir: str
+    max_gb: Annotated[float, above(0)]
 
 
 @dataclass
 class TrainerConfig:
     """What Lightning's Trainer is told (conf/trainer)."""
 
-    accelerator: str = MISSING
-    devices: str = MISSING
-    strategy: str = MISSING
-    precision: str = MISSING
-    detect_anomaly: bool = MISSING
-    one_batch: bool = MISSING
-    #: What else was typed as `trainer.<argument>`.
-    arguments: dict[str, Any] = MISSING
+    accelerator: Annotated[str, one_of("auto", "cpu", "gpu", "cuda", "mps")]
+    devices: str
+    strategy: str
+    precision: Annotated[str, one_of("auto", "32-true", "bf16-mixed", "16-mixed")]
+    detect_anomaly: bool
+    one_batch: bool
+    #: Further arguments, typed as `trainer.<argument>`.
+    arguments: dict[str, Any]
 
 
 @dataclass
 class ManagedDebuggerConfig:
     """What is asked of SageMaker Debugger itself, in accounts that have it (debugger=aws)."""
 
-    rules: dict[str, Any] = MISSING
-    profiler_rules: dict[str, Any] = MISSING
-    collections: dict[str, Any] = MISSING
-    system_milliseconds: int = MISSING
+    rules: dict[str, Any]
+    profiler_rules: dict[str, Any]
+    collections: dict[str, Any]
+    system_milliseconds: int
 
 
 @dataclass
 class DebuggerConfig:
     """What training leaves on record, and which rules watch it (conf/debugger)."""
 
-    record: bool = MISSING
-    train_every: int = MISSING
-    eval_every: int = MISSING
-    flush_every: int = MISSING
-    on_issue: str = MISSING
-    smdebug: bool = MISSING
-    managed: ManagedDebuggerConfig | None = MISSING
-    rules: dict[str, Any] = MISSING
+    record: bool
+    train_every: Annotated[int, at_least(1)]
+    eval_every: Annotated[int, at_least(1)]
+    flush_every: Annotated[int, at_least(1)]
+    on_issue: Annotated[str, one_of("tell", "stop")]
+    smdebug: bool
+    managed: ManagedDebuggerConfig | None
+    rules: dict[str, Any]
 
 
 @dataclass
 class ProfilerConfig:
     """What is measured of the machine and of time (conf/profiler)."""
 
-    system_seconds: float | None = MISSING
-    steps: bool = MISSING
-    trace_steps: int = MISSING
+    system_seconds: Annotated[float | None, at_least(0.1)]
+    steps: bool
+    trace_steps: Annotated[int, at_least(0)]
 
 
 @dataclass
 class TrainConfig:
     """Everything that one training run depends on (conf/train.yaml)."""
 
-    lr: float = MISSING
-    batch_size: int = MISSING
-    epochs: int = MISSING
-    seed: int = MISSING
-    optimizer: str = MISSING
-    weight_decay: float = MISSING
-    schedule: str = MISSING
-    patience: int = MISSING
-    resume: str | None = MISSING
-    run_dir: str = MISSING
-    data: DataConfig = MISSING
-    model: ModelConfig = MISSING
-    features: FeaturesConfig = MISSING
-    cache: CacheConfig = MISSING
-    trainer: TrainerConfig = MISSING
-    logger: dict[str, Any] = MISSING
-    callbacks: dict[str, Any] = MISSING
-    debugger: DebuggerConfig = MISSING
-    profiler: ProfilerConfig = MISSING
+    lr: Annotated[float, above(0)]
+    batch_size: Annotated[int, at_least(1)]
+    epochs: Annotated[int, at_least(1)]
+    seed: Annotated[int, Range(0, 2**32 - 1)]
+    optimizer: Annotated[str, one_of("adam", "adamw", "sgd", "exact")]
+    weight_decay: Annotated[float, at_least(0)]
+    schedule: Annotated[str, one_of("constant", "cosine")]
+    patience: Annotated[int, at_least(1)]
+    resume: str | None
+    run_dir: str
+    data: DataConfig
+    model: ModelConfig
+    features: FeaturesConfig
+    cache: CacheConfig
+    trainer: TrainerConfig
+    logger: dict[str, Any]
+    callbacks: dict[str, Any]
+    debugger: DebuggerConfig
+    profiler: ProfilerConfig
 
 
 @dataclass
 class SearchConfig:
     """What a search varies, how, and for what (conf/hpo)."""
 
-    strategy: str = MISSING
-    trials: int | None = MISSING
-    objective: str = MISSING
-    min_epochs: int | None = MISSING
-    space: dict[str, Any] = MISSING
-    parallel: int = MISSING
-    early_stopping: bool = MISSING
-    warm_start: list[str] = MISSING
-    one_job: bool = MISSING
+    strategy: Annotated[str, one_of("grid", "random", "bayes", "hyperband")]
+    trials: Annotated[int | None, at_least(1)]
+    objective: str
+    min_epochs: int | None
+    space: dict[str, Any]
+    parallel: Annotated[int, at_least(1)]
+    early_stopping: bool
+    warm_start: list[str]
+    one_job: bool
 
 
 @dataclass
 class TrainCommandConfig(TrainConfig):
     """What train.py reads: a training run, and how to search for a better one."""
 
-    best_of: str | None = MISSING
-    hpo: SearchConfig = MISSING
+    best_of: str | None
+    hpo: SearchConfig
 
 
 @dataclass
 class SagemakerConfig:
     """Where and on what jobs run (conf/sagemaker)."""
 
-    rehearsal: bool = MISSING
-    region: str | None = MISSING
-    role: str | None = MISSING
-    bucket: str | None = MISSING
-    prefix: str = MISSING
-    image: str | None = MISSING
-    framework: str = MISSING
-    framework_version: str = MISSING
-    instance: str = MISSING
-    instances: int = MISSING
-    features_instance: str | None = MISSING
-    trial_instance: str = MISSING
-    volume_gb: int = MISSING
-    hours: float = MISSING
-    spot: bool = MISSING
-    wait_hours: float = MISSING
-    retries: int = MISSING
-    checkpoint_seconds: float = MISSING
-    subnets: list[str] = MISSING
-    security_groups: list[str] = MISSING
-    kms_key: str | None = MISSING
-    isolated: bool = MISSING
-    encrypt_traffic: bool = MISSING
-    tags: dict[str, str] = MISSING
-    environment: dict[str, str] = MISSING
-    rehearsal_dir: str = MISSING
-    faults: dict[str, Any] = MISSING
-
-
-@dataclass
-class LaunchCommandConfig(TrainCommandConfig):
-    """What launch_sagemaker.py reads: what train.py reads, and where to run it."""
-
-    attach: str | None = MISSING
-    stop: str | None = MISSING
-    sagemaker: SagemakerConfig = MISSING
+    rehearsal: bool
+    region: str | None
+    role: str | None
+    bucket: str | None
+    prefix: str
+    image: str | None
+    framework: str
+    framework_version: str
+    instance: str
+    instances: Annotated[int, at_least(1)]
+    features_instance: str | None
+    trial_instance: str
+    volume_gb: Annotated[int, at_least(1)]
+    hours: Annotated[float, above(0)]
+    spot: bool
+    wait_hours: Annotated[float, at_least(0)]
+    retries: Annotated[int, at_least(0)]
+    checkpoint_seconds: Annotated[float, at_least(0)]
+    subnets: list[str]
+    security_groups: list[str]
+    kms_key: str | None
+    isolated: bool
+    encrypt_traffic: bool
+    tags: dict[str, str]
+    environment: dict[str, str]
+    rehearsal_dir: str
+    faults: dict[str, Any]
 
 
 @dataclass
 class VariantConfig:
-    """What serves an endpoint (conf/scripts/variant)."""
+    """What serves an endpoint (conf/variant)."""
 
-    kind: str = MISSING
-    image: str | None = MISSING
-    serving_version: str = MISSING
-    instance: str | None = MISSING
-    instances: int | None = MISSING
-    min_instances: int | None = MISSING
-    max_instances: int | None = MISSING
-    target: float = MISSING
-    scale_in_seconds: int = MISSING
-    scale_out_seconds: int = MISSING
-    capture_percent: int = MISSING
-    volume_gb: int | None = MISSING
-    download_seconds: int | None = MISSING
-    startup_seconds: int | None = MISSING
-    memory_mb: int | None = MISSING
-    concurrency: int | None = MISSING
-    output: str | None = MISSING
-
-
-@dataclass
-class DeployCommandConfig:
-    """What scripts/deploy.py reads (conf/scripts/deploy.yaml)."""
-
-    action: str = MISSING
-    model: str | None = MISSING
-    endpoint: str | None = MISSING
-    yes: bool = MISSING
-    sagemaker: SagemakerConfig = MISSING
-    variant: VariantConfig = MISSING
-
-
-@dataclass
-class CachePlaceConfig:
-    """Where computed features are kept, for a command that adds none."""
-
-    dir: str = MISSING
-
-
-@dataclass
-class PredictCommandConfig:
-    """What scripts/predict.py reads (conf/scripts/predict.yaml)."""
-
-    model: str | None = MISSING
-    endpoint: str | None = MISSING
-    url: str | None = MISSING
-    images: str | None = MISSING
-    out: str | None = MISSING
-    at_once: int = MISSING
-    patience_seconds: float = MISSING
-    cache: CachePlaceConfig = MISSING
-    sagemaker: SagemakerConfig = MISSING
-
-
-@dataclass
-class ServeCommandConfig:
-    """What scripts/serve.py reads (conf/scripts/serve.yaml)."""
-
-    model: str = MISSING
-    host: str = MISSING
-    port: int = MISSING
-    cache: CachePlaceConfig = MISSING
-    limits: Limits = MISSING
-
-
-@dataclass
-class ExportCommandConfig:
-    """What scripts/export.py reads (conf/scripts/export.yaml)."""
-
-    model: str = MISSING
-    format: str = MISSING
-    out: str = MISSING
-    images: str | None = MISSING
-
-
-@dataclass
-class CacheCommandConfig:
-    """What scripts/cache.py reads (conf/scripts/cache.yaml)."""
-
-    action: str = MISSING
-    days: float = MISSING
-    cache: CacheConfig = MISSING
-
-
-SCHEMAS: dict[str, type] = {
-    "train": TrainCommandConfig,
-    "prepare_features": TrainCommandConfig,
-    "launch": LaunchCommandConfig,
-    "deploy": DeployCommandConfig,
-    "predict": PredictCommandConfig,
-    "serve": ServeCommandConfig,
-    "export": ExportCommandConfig,
-    "cache": CacheCommandConfig,
-}
-
-
-def key_types(schema: type, prefix: str = "") -> dict[str, Any]:
-    """All settings of a schema in dotted form, with their types: `{"lr": float, ..., "data.dir": str, ...}`."""
-    found: dict[str, Any] = {}
-    hints = get_type_hints(schema)
-    for field in fields(schema):
-        kind = hints[field.name]
-        if is_dataclass(kind) and isinstance(kind, type):
-            found |= key_types(kind, f"{prefix}{field.name}.")
-        else:
-            found[f"{prefix}{field.name}"] = kind
-    return found
-
-
-def key_names(schema: type) -> list[str]:
-    """All settings of a schema in dotted form: `["lr", ..., "data.dir", ...]`."""
-    return list(key_types(schema))
+    kind: str
+    image: str | None
+    serving_version: str
+    instance: str | None
+    instances: int | None
+    min_instances: int | None
+    max_instances: int | None
+    target: float
+    scale_in_seconds: int
+    scale_out_seconds: int
+    capture_percent: int
+    volume_gb: int | None
+    download_seconds: int | None
+    startup_seconds: int | None
+    memory_mb: int | None
+    concurrency: int | None
+    output: str | None
 
 
 @dataclass
 class Limits:
-    """The settings `limits` of conf/scripts/serve.yaml, where their defaults are.
+    """What a server refuses (`limits` in conf/serve.yaml).
 
     Attributes:
         body_bytes: Of one request.
@@ -329,34 +226,23 @@ class Limits:
         answer_seconds: From the body's last byte to the answer. A lane that takes longer is taken for stuck.
     """
 
-    body_bytes: int
-    held_bytes: int
-    header_bytes: int
-    pixels: int
-    photos: int
-    waiting: int
-    connections: int
-    per_client: int | None
-    receive_seconds: float
-    answer_seconds: float
+    body_bytes: Annotated[int, above(0)]
+    held_bytes: Annotated[int, above(0)]
+    header_bytes: Annotated[int, above(0)]
+    pixels: Annotated[int, above(0)]
+    photos: Annotated[int, above(0)]
+    waiting: Annotated[int, above(0)]
+    connections: Annotated[int, above(0)]
+    per_client: Annotated[int | None, above(0)]
+    receive_seconds: Annotated[float, above(0)]
+    answer_seconds: Annotated[float, above(0)]
 
-    def __post_init__(self) -> None:
-        """Refuses what no server can keep to.
 
-        Raises:
-            ConfigError: A limit is not positive, or two contradict each other.
-        """
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if value is not None and value <= 0:
-                raise ConfigError(f"limits.{field.name}={value}: must be more than 0.")
-        if self.held_bytes < self.body_bytes:
-            raise ConfigError(
-                f"limits.held_bytes={self.held_bytes} has no room for one request of "
-                f"limits.body_bytes={self.body_bytes}: raise it, or lower the other."
-            )
-        if self.waiting < self.photos:
-            raise ConfigError(
-                f"limits.waiting={self.waiting} has no room for one request of limits.photos={self.photos} photos: "
-                "raise it, or lower the other."
-            )
+def key_types(schema: type) -> dict[str, Any]:
+    """All settings of a schema in dotted form, with their types: `{"lr": float, ..., "data.dir": str, ...}`."""
+    return {one.name: one.type for one in settings(schema)}
+
+
+def key_names(schema: type) -> list[str]:
+    """All settings of a schema in dotted form: `["lr", ..., "data.dir", ...]`."""
+    return list(key_types(schema))

@@ -23,7 +23,11 @@ from omegaconf import OmegaConf
 from torchvision import models
 
 from dogbreeds import entry
-from dogbreeds.schema import SCHEMAS, LaunchCommandConfig, TrainCommandConfig, key_names
+from dogbreeds.command_schemas import SCHEMAS, LaunchCommandConfig
+from dogbreeds.commands import COMMANDS
+from dogbreeds.constraints import OneOf, settings
+from dogbreeds.installation import script_of
+from dogbreeds.schema import TrainCommandConfig, key_names
 from tests.commands.typed import Typed, run, succeeded
 from tests.conftest import ROOT
 
@@ -50,7 +54,7 @@ def choices(group: str) -> list[str]:
     return sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml"))
 
 
-@pytest.mark.parametrize("group", ["data", "model", "trainer", "debugger", "profiler", "hpo", "experiment", "paths"])
+@pytest.mark.parametrize("group", ["data", "model", "trainer", "debugger", "profiler", "hpo", "experiment"])
 def test_every_shipped_config_composes(group: str) -> None:
     entry.register()
     for choice in choices(group):
@@ -70,19 +74,19 @@ def test_every_place_of_jobs_composes() -> None:
 
 
 # What has no default.
-NEEDED = {"serve": ["model=m"], "export": ["model=m", "format=onnx", "out=m.onnx"]}
+NEEDED = {"serve": ["package=m"], "export": ["package=m", "format=onnx", "out=m.onnx"]}
 
 
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        ("serve model=m port=abc", "Value 'abc'"),
-        ("serve model=m prot=1", "Did you mean port"),
-        ("serve model=m limits.photo=1", "Did you mean limits.photos"),
-        ("serve model=m limits.photos=many", "Value 'many'"),
-        ("serve", "Add model=<value>: there is no default"),
-        ("export model=3", "Add format=<value>, out=<value>: there is no default"),
-        ("export model=3 form=onnx", "Did you mean format"),
+        ("serve package=m port=abc", "port=abc: must be a whole number"),
+        ("serve package=m prot=1", "Did you mean port"),
+        ("serve package=m limits.photo=1", "Did you mean limits.photos"),
+        ("serve package=m limits.photos=many", "limits.photos=many: must be a whole number"),
+        ("serve", "Add package=<value>: there is no default"),
+        ("export package=3", "Add format=<value>, out=<value>: there is no default"),
+        ("export package=3 form=onnx", "Did you mean format"),
     ],
 )
 def test_settings_of_serving_that_cannot_be(command: str, said: str) -> None:
@@ -95,19 +99,16 @@ def test_settings_of_serving_that_cannot_be(command: str, said: str) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    [*sorted((ROOT / "conf").glob("*.yaml")), *sorted((ROOT / "conf" / "scripts").glob("*.yaml"))],
+    sorted((ROOT / "conf").glob("*.yaml")),
     ids=lambda path: path.stem,
 )
-@pytest.mark.usefixtures("shared_groups")
 def test_every_command_has_a_config_that_composes(path: Path) -> None:
     with initialize_config_dir(str(path.parent), version_base="1.3"):
-        trains = issubclass(SCHEMAS.get(path.stem, int), TrainCommandConfig)
+        trains = issubclass(SCHEMAS[path.stem], TrainCommandConfig)
         composed = compose(path.stem, ["run_dir=somewhere"] if trains else NEEDED.get(path.stem, []))
-    entries = {"train": ROOT / "train.py", "launch": ROOT / "launch_sagemaker.py"}
-    script = entries.get(path.stem, ROOT / "scripts" / f"{path.stem}.py")
-    assert re.search(rf'@entry_point\("{path.stem}"[,)]', script.read_text())
-    schema = SCHEMAS.get(path.stem)
-    assert not [name for name in (key_names(schema) if schema else []) if _lookup(composed, name) == "???"]
+    assert not [name for name in key_names(SCHEMAS[path.stem]) if _lookup(composed, name) == "???"]
+    assert f"    {path.stem}()\n" in (ROOT / script_of(path.stem)).read_text()
+    assert path.stem in COMMANDS
 
 
 def _lookup(config: object, dotted: str) -> object:
@@ -147,11 +148,13 @@ def test_help_names_every_key_and_choice_and_imports_nothing_heavy() -> None:
         check=False,
     )
     assert answer.returncode == 0
-    groups = {name.split(".")[0] for name in key_names(TrainCommandConfig)}
-    assert not [name for name in groups if not re.search(rf"^\s+{name}(\.\*)?\s", answer.stdout, re.MULTILINE)]
-    for name in key_names(TrainCommandConfig):
-        if name != "model.backbone":
-            assert re.search(rf"\b{name.split('.')[-1]}\b", answer.stdout), name
+    for setting in settings(TrainCommandConfig):
+        (line,) = re.findall(rf"^  {re.escape(setting.name)}  .*(?:\n    .*)*", answer.stdout, re.MULTILINE)
+        described = " ".join(line.split())
+        if isinstance(setting.constraint, OneOf):
+            assert all(value in described for value in setting.constraint.values), described
+        elif setting.constraint is not None:
+            assert described.endswith(str(setting.constraint))
     for group in ("data", "model", "trainer", "debugger", "profiler", "hpo", "experiment"):
         assert f"{group}: {', '.join(choices(group))}" in answer.stdout
     imported = {line.split("|")[-1].strip().split(".")[0] for line in answer.stderr.splitlines() if "|" in line}
@@ -191,9 +194,9 @@ def test_the_readme_commands_run(sample: Path, tmp_path: Path) -> None:
         "scripts/cache.py action=prune",
         "scripts/report.py run=",
         "scripts/report.py runs=",
-        "scripts/serve.py model=",
-        "scripts/export.py model=",
-        "scripts/deploy.py model=",
+        "scripts/serve.py package=",
+        "scripts/export.py package=",
+        "scripts/deploy.py package=",
         "launch_sagemaker.py -m hpo=bayes",
     ):
         assert any(command.startswith(f"python {promised}") for command in commands)
@@ -211,13 +214,13 @@ def test_the_readme_commands_run(sample: Path, tmp_path: Path) -> None:
             answer = run(*words, "--cfg", "job")
         elif script == "scripts/make_sample.py":
             answer = run(*words, f"dir={tmp_path / 'drawn'}", "train=1", "valid=1", "test=1", "pixels=64")
-        elif script == "scripts/predict.py" and any(word.startswith("model=") for word in words):
-            filled = [re.sub(r"^model=.*", f"model={trained / 'model'}", word) for word in words]
+        elif script == "scripts/predict.py" and any(word.startswith("package=") for word in words):
+            filled = [re.sub(r"^package=.*", f"package={trained / 'model'}", word) for word in words]
             filled = [re.sub(r"^out=", f"out={tmp_path}/", word) for word in filled]
             answer = run(*[re.sub(r"^images=.*", f"images={photo}", word) for word in filled])
             assert any(word.startswith("out=") for word in words) or json.loads(answer.stdout)["path"] == str(photo)
         elif script == "scripts/export.py":
-            filled = [re.sub(r"^model=.*", f"model={trained / 'model'}", word) for word in words]
+            filled = [re.sub(r"^package=.*", f"package={trained / 'model'}", word) for word in words]
             answer = run(*[re.sub(r"^out=", f"out={tmp_path}/", word) for word in filled])
             assert (tmp_path / "dogs.onnx").is_file()
         elif script == "scripts/report.py":
@@ -267,7 +270,7 @@ def test_prediction_goes_on_after_an_unreadable_file(sample: Path, tmp_path: Pat
     folder.mkdir()
     shutil.copy(next((sample / "test").rglob("*.jpg")), folder / "b.jpg")
     (folder / "a.jpg").write_text("no image")
-    ask = ("scripts/predict.py", f"model={trained / 'model'}", f"images={folder}", f"cache.dir={kept}")
+    ask = ("scripts/predict.py", f"package={trained / 'model'}", f"images={folder}", f"cache.dir={kept}")
     answer = run(*ask)
     lines = [json.loads(line) for line in answer.stdout.splitlines()]
     assert answer.returncode == 1
@@ -279,8 +282,8 @@ def test_prediction_goes_on_after_an_unreadable_file(sample: Path, tmp_path: Pat
     assert run(*ask).stdout == answer.stdout
     assert sorted(path.name for path in (kept / "artefacts").iterdir()) == networks
     # A run means its package.
-    assert run("scripts/predict.py", f"model={trained}", *ask[2:]).stdout == answer.stdout
-    assert run("scripts/predict.py", f"model={folder}", f"images={folder}").returncode == 2
+    assert run("scripts/predict.py", f"package={trained}", *ask[2:]).stdout == answer.stdout
+    assert run("scripts/predict.py", f"package={folder}", f"images={folder}").returncode == 2
 
 
 def test_features_are_prepared_used_listed_and_pruned(
@@ -367,7 +370,7 @@ def wrong_inputs(sample: Path, tmp_path: Path) -> dict[str, tuple[list[str], lis
         "unknown key, added": ([here, "+color=1"], ["color"]),
         "unknown model": ([here, "model=resnet5"], ["resnet5", "resnet50"]),
         "unknown recipe": ([here, "experiment=none"], ["vgg16_stanford"]),
-        "negative learning rate": ([here, "lr=-1"], ["lr=-1", "above 0"]),
+        "negative learning rate": ([here, "lr=-1"], ["lr=-1: must be above 0"]),
         "batch of none": ([here, "batch_size=0"], ["batch_size=0", "at least 1"]),
         "words for numbers": ([here, "lr=fast"], ["lr", "fast"]),
         "unknown head": ([here, "model.head=big"], ["linear, mlp"]),
@@ -409,7 +412,7 @@ def test_wrong_inputs_end_with_a_message_and_code_2(sample: Path, tmp_path: Path
         (["scripts/report.py", "runs=conf"], ["runs=conf", "two"]),
         (["scripts/prepare_features.py", "data.dir=nowhere"], ["nowhere", "no such directory"]),
         (["scripts/prepare_features.py", "features.engin=torch"], ["'features.engin'", "features.engine"]),
-        (["scripts/predict.py", "model=nowhere", "images=nowhere"], ["model=nowhere", "no model.json there"]),
+        (["scripts/predict.py", "package=nowhere", "images=nowhere"], ["package=nowhere", "no model.json there"]),
     ],
     ids=lambda value: " ".join(value) if value[0].startswith("scripts") else "",
 )

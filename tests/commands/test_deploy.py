@@ -24,12 +24,12 @@ def test_an_endpoint_says_what_the_package_says(sample: Path, tmp_path: Path) ->
     trained, cache = tmp_path / "run", f"cache.dir={tmp_path / 'cache'}"
     succeeded("train.py", f"data.dir={sample}", *SMALL, cache, f"hydra.run.dir={trained}")
     there = ["sagemaker=rehearsal", f"sagemaker.rehearsal_dir={tmp_path / 'rehearsal'}"]
-    said = succeeded("scripts/deploy.py", f"model={trained}", "endpoint=dogs", *there)
+    said = succeeded("scripts/deploy.py", f"package={trained}", "endpoint=dogs", *there)
     assert "answer  " in said and "differs" not in said
     photos = f"images={trained / 'model' / 'examples'}"
     rows = [
         [json.loads(line) for line in succeeded("scripts/predict.py", *asked, photos, cache).splitlines()]
-        for asked in (["endpoint=dogs", *there], [f"model={trained / 'model'}"])
+        for asked in (["endpoint=dogs", *there], [f"package={trained / 'model'}"])
     ]
     assert len(rows[0]) == len(rows[1]) > 0
     for theirs, ours in zip(*rows, strict=True):
@@ -50,9 +50,9 @@ def test_an_endpoint_says_what_the_package_says(sample: Path, tmp_path: Path) ->
         (["scripts/deploy.py", "variant.instence=ml.m5.large"], ["'variant.instence'", "variant.instance"]),
         (["scripts/deploy.py", "variant.instances=many"], ["variant.instances", "many"]),
         (["scripts/deploy.py", "sagemaker.instance=ml.g5.xlarge"], ["sagemaker.instance", "variant.instance"]),
-        (["scripts/deploy.py", "endpoint=dogs"], ["model=null"]),
+        (["scripts/deploy.py", "endpoint=dogs"], ["package=null"]),
         (["scripts/predict.py", "images=photos"], ["Who is asked?"]),
-        (["scripts/predict.py", "model=m"], ["images=null"]),
+        (["scripts/predict.py", "package=m"], ["images=null"]),
         (["scripts/predict.py", "url=http://127.0.0.1:9", "images=photos"], ["nobody answers there"]),
     ],
     ids=lambda value: " ".join(value),

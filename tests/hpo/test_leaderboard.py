@@ -101,14 +101,10 @@ def test_best_values_that_are_not_there(tmp_path: Path) -> None:
 def test_what_is_typed_beats_the_best_values(tmp_path: Path) -> None:
     save_best(tmp_path / "best.yaml", ENTRIES[3], LOSS, ["model=vgg16", "lr=0.003", "model.head=mlp"])
     place = f"best_of={tmp_path}"
-    assert entry._arranged([place, "++lr=1", "-m"]) == ["-m", "model=vgg16", "model.head=mlp", place, "++lr=1"]
-    assert entry._arranged(["lr=1"]) == ["lr=1"]
+    assert entry.arranged([place, "++lr=1", "-m"]) == ["model=vgg16", "model.head=mlp", place, "++lr=1", "-m"]
+    assert entry.arranged(["lr=1"]) == ["lr=1"]
     with pytest.raises(ConfigError, match="leave one out"):
-        entry._arranged([place, "resume=outputs"])
-
-
-def test_multirun_may_stand_anywhere() -> None:
-    assert entry._arranged(["lr=1,2", "--multirun", "seed=1"]) == ["--multirun", "lr=1,2", "seed=1"]
+        entry.arranged([place, "resume=outputs"])
 
 
 def test_commands_can_be_pasted(tmp_path: Path) -> None:
@@ -116,9 +112,9 @@ def test_commands_can_be_pasted(tmp_path: Path) -> None:
     odd.mkdir()
     save_best(odd / "best.yaml", ENTRIES[3], LOSS, ["lr=0.003"])
     (typed,) = shlex.split(Leaderboard.of(LOSS, ENTRIES, odd).outcome.split("train.py ")[1].split("\n")[0])
-    assert entry._arranged([typed]) == ["lr=0.003", typed]
+    assert entry.arranged([typed]) == ["lr=0.003", typed]
     assert override("resume", Path("outputs/2026-11-21/14-03-59")) == "resume=outputs/2026-11-21/14-03-59"
-    assert entry._arranged(["best_of=null"]) == ["best_of=null"]
+    assert entry.arranged(["best_of=null"]) == ["best_of=null"]
 
 
 def test_the_table_has_the_best_trials_and_counts_the_others() -> None:

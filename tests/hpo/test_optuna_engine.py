@@ -28,7 +28,8 @@ def engine(
     seed: int = 0,
     objective: str = "val/loss",
 ) -> OptunaEngine:
-    settings = SearchConfig(strategy, trials, objective, 1 if strategy == "hyperband" else None, {})
+    min_epochs = 1 if strategy == "hyperband" else None
+    settings = SearchConfig(strategy, trials, objective, min_epochs, {}, 1, False, [], False)
     return OptunaEngine(directory, space, settings, seed=seed, epochs=9)
 
 

@@ -306,7 +306,7 @@ def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_the_run_directory_instead_of_the_package(package: Path) -> None:
-    assert refusal(package.parent).endswith(f"did you mean model={package}?")
+    assert refusal(package.parent).endswith(f"did you mean package={package}?")
 
 
 def test_without_a_description(package: Path) -> None:

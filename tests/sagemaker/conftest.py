@@ -9,9 +9,10 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from dogbreeds import entry
+from dogbreeds.command_schemas import LaunchCommandConfig
 from dogbreeds.sagemaker.requests.images import training_image
 from dogbreeds.sagemaker.requests.job import Job
-from dogbreeds.schema import LaunchCommandConfig, SagemakerConfig
+from dogbreeds.schema import SagemakerConfig
 from tests.conftest import ROOT
 
 Launch = Callable[..., LaunchCommandConfig]

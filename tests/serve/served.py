@@ -25,7 +25,7 @@ PATIENCE = 90.0
 
 
 def limits_of(section: DictConfig) -> Limits:
-    """Returns the section `limits` of conf/scripts/serve.yaml."""
+    """Returns the section `limits` of conf/serve.yaml."""
     limits = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Limits), section))
     assert isinstance(limits, Limits)
     return limits
@@ -147,7 +147,7 @@ def is_closed(connection: socket.socket) -> bool:
 @contextmanager
 def served(package: Path, *settings: str, ready: bool = True) -> Iterator[Served]:
     """Runs scripts/serve.py on a free port, and ends it."""
-    command = [sys.executable, str(ROOT / "scripts/serve.py"), f"model={package}", "port=0", *settings]
+    command = [sys.executable, str(ROOT / "scripts/serve.py"), f"package={package}", "port=0", *settings]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True) as process:
         assert process.stdout is not None

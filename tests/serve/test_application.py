@@ -39,7 +39,7 @@ class Described(Gated):
 
 
 def limits(*settings: str) -> Limits:
-    section = OmegaConf.load(ROOT / "conf/scripts/serve.yaml").limits
+    section = OmegaConf.load(ROOT / "conf/serve.yaml").limits
     return limits_of(OmegaConf.merge(section, OmegaConf.from_dotlist(list(settings))))
 
 

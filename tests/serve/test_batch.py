@@ -64,7 +64,7 @@ def said(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_the_commands_write_what_they_are_asked_for(package: Path, tmp_path: Path) -> None:
     examples = package / DIRECTORY
     (examples / "broken.png").write_bytes(b"no photo")
-    asked = said("scripts/predict.py", f"model={package}", f"images={examples}", f"out={tmp_path / 'answers.csv'}")
+    asked = said("scripts/predict.py", f"package={package}", f"images={examples}", f"out={tmp_path / 'answers.csv'}")
     assert (asked.returncode, asked.stdout) == (1, "")
     assert "Photos without an answer: 1." in asked.stderr
     with (tmp_path / "answers.csv").open(encoding="utf-8") as file:
@@ -72,16 +72,16 @@ def test_the_commands_write_what_they_are_asked_for(package: Path, tmp_path: Pat
     assert answers["broken.png"]["error"] == "not an image"
     assert answers["1.jpg"]["breed"] == load_examples(package)[0].answer["breed"]
 
-    wrong = said("scripts/predict.py", f"model={package}", f"images={examples}", "out=answers.xls")
+    wrong = said("scripts/predict.py", f"package={package}", f"images={examples}", "out=answers.xls")
     assert (wrong.returncode, wrong.stdout) == (2, "")
     assert "must end in .csv, .jsonl, .parquet" in wrong.stderr
 
-    exported = said("scripts/export.py", f"model={package}", "format=torchscript", f"out={tmp_path / 'dogs.pt'}")
+    exported = said("scripts/export.py", f"package={package}", "format=torchscript", f"out={tmp_path / 'dogs.pt'}")
     assert exported.returncode == 0, exported.stderr
     assert "what the package says" in exported.stdout
     assert 'torch.jit.load("dogs.pt")' in exported.stdout
 
     (examples / "examples.json").write_text(json.dumps([]))
-    without = said("scripts/export.py", f"model={package}", "format=torchscript", f"out={tmp_path / 'dogs.pt'}")
+    without = said("scripts/export.py", f"package={package}", "format=torchscript", f"out={tmp_path / 'dogs.pt'}")
     assert without.returncode == 2
     assert "add images=<some photos>" in without.stderr

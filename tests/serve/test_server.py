@@ -14,7 +14,7 @@ import pytest
 from omegaconf import OmegaConf
 from PIL import Image
 
-from dogbreeds.errors import ConfigError, UserError
+from dogbreeds.errors import UserError
 from dogbreeds.package.messages import as_json
 from dogbreeds.package.predictor import Handler
 from dogbreeds.serve.run import serve
@@ -145,23 +145,10 @@ def test_metrics_count(server: Served) -> None:
 # Start
 
 
-def test_limits_that_are_none() -> None:
-    section = OmegaConf.load(ROOT / "conf/scripts/serve.yaml").limits
-    assert limits_of(section).body_bytes == 6 * 2**20
-    for setting, message in (
-        ("pixels=0", "limits.pixels=0: must be more than 0"),
-        ("per_client=-1", "limits.per_client=-1: must be more than 0"),
-        ("waiting=10", "limits.waiting=10 has no room for one request of limits.photos=64"),
-        ("held_bytes=10", "limits.held_bytes=10 has no room for one request of limits.body_bytes=6291456"),
-    ):
-        with pytest.raises(ConfigError, match=message):
-            limits_of(OmegaConf.merge(section, OmegaConf.from_dotlist([setting])))
-
-
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"package": Path("nowhere")}, "model=nowhere is no model package"),
+        ({"package": Path("nowhere")}, "package=nowhere is no model package"),
         ({"port": 70_000}, "port=70000: must be between 0 and 65535"),
         ({"host": "192.0.2.1"}, "host=192.0.2.1 port=0 cannot be listened on: "),
         ({"host": 70 * "a"}, "host=a+ is no name of a machine"),
@@ -172,7 +159,7 @@ def test_what_cannot_be_served(
     settings: dict[str, Any], message: str, tiny_package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
-    limits = limits_of(OmegaConf.load(ROOT / "conf/scripts/serve.yaml").limits)
+    limits = limits_of(OmegaConf.load(ROOT / "conf/serve.yaml").limits)
     usual = {"package": tiny_package, "host": "127.0.0.1", "port": 0}
     with pytest.raises(UserError, match=message):
         serve(**{**usual, **settings}, limits=limits, cache=tmp_path)
@@ -182,7 +169,7 @@ def test_a_port_that_is_taken(
     server: Served, tiny_package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
-    limits = limits_of(OmegaConf.load(ROOT / "conf/scripts/serve.yaml").limits)
+    limits = limits_of(OmegaConf.load(ROOT / "conf/serve.yaml").limits)
     with pytest.raises(UserError, match=f"port={server.port} is taken: choose another one"):
         serve(tiny_package, limits, host="127.0.0.1", port=server.port, cache=tmp_path)
 

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from dogbreeds.errors import DataError
+from dogbreeds.installation import command
 
 SPLITS = ("train", "valid", "test")
 #: The formats that are read, by Pillow's names, and how their files' names end. Pillow knows many more, some of which
@@ -26,7 +27,7 @@ def find_photos(root: Path) -> dict[str, list[Path]]:
     if not root.is_dir():
         raise DataError(
             f"data.dir={root}: no such directory. Point it at a folder of class folders, download one with\n"
-            "`python scripts/get_data.py dataset=dog_breeds`, or draw one with `python scripts/make_sample.py` "
+            f"`{command('get_data')} dataset=dog_breeds`, or draw one with `{command('make_sample')}` "
             "and add data=sample."
         )
     roots = _split_folders(root)

@@ -15,6 +15,7 @@ from dogbreeds.errors import ConfigError
 from dogbreeds.files import write_csv, write_text
 from dogbreeds.hpo.settings import Objective
 from dogbreeds.hpo.space import Values
+from dogbreeds.installation import command
 from dogbreeds.overrides import name_of, override
 from dogbreeds.run_directory import BEST, LEADERBOARD, MODEL, REPORT, SEARCH_PAGE
 
@@ -103,7 +104,7 @@ class Leaderboard:
             self.headline(),
             f"trials {directory / LEADERBOARD}",
             f"charts {directory / SEARCH_PAGE}",
-            f"again  python train.py {override('best_of', directory)}",
+            f"again  {command('train')} {override('best_of', directory)}",
             f"model  {directory / str(best.number) / MODEL}",
             f"report {directory / str(best.number) / REPORT}",
         ]
@@ -156,7 +157,7 @@ def save_best(path: Path, best: Entry, objective: Objective, overrides: Sequence
         "overrides": list(overrides),
     }
     text = OmegaConf.to_yaml(OmegaConf.create(content))
-    write_text(path, f"# python train.py {override('best_of', path)}\n{text}")
+    write_text(path, f"# {command('train')} {override('best_of', path)}\n{text}")
 
 
 def best_overrides(place: Path) -> list[str]:

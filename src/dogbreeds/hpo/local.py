@@ -23,6 +23,7 @@ from dogbreeds.hpo.resuming import save_plan
 from dogbreeds.hpo.screen import Screen
 from dogbreeds.hpo.space import Values
 from dogbreeds.hpo.trial import package_trial, run_trial
+from dogbreeds.installation import command
 from dogbreeds.overrides import override
 from dogbreeds.run_directory import BEST, ERROR, LEADERBOARD, REPORT, SEARCH_LOCK
 from dogbreeds.training.fitting import Interrupted, NeverFiniteError
@@ -42,7 +43,7 @@ class SearchInterrupted(Interrupted):
 
     def __init__(self, board: Leaderboard) -> None:
         resume = override("resume", board.directory)
-        super().__init__(f"\nStopped. Continue with: python train.py -m {resume}")
+        super().__init__(f"\nStopped. Continue with: {command('train')} -m {resume}")
         self.board = board
 
 
@@ -144,9 +145,10 @@ class RunningSearch:
         except (UserError, OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             # The trial's files were changed or removed; the search itself is still worth showing.
             log.warning(
-                "%s cannot be packaged (%s). Run its values again: python train.py %s",
+                "%s cannot be packaged (%s). Run its values again: %s %s",
                 best,
                 error,
+                command("train"),
                 override("best_of", self._directory),
             )
 

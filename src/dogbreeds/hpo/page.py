@@ -14,6 +14,7 @@ from dogbreeds.hpo.leaderboard import FINISHED, Entry, Leaderboard
 from dogbreeds.hpo.rendering import distributions, encode
 from dogbreeds.hpo.screen import shown
 from dogbreeds.hpo.space import Choice, Dimension, Interval, Space
+from dogbreeds.installation import command
 from dogbreeds.overrides import override, value_of
 from dogbreeds.report.chart import ACCENT, SOFT, WARM, Chart, Figure, Trace, chart, figure, label, line
 from dogbreeds.report.formats import counted, duration
@@ -56,7 +57,7 @@ def build_search_page(directory: Path, board: Leaderboard, space: Space, *, debu
         directory / SEARCH_PAGE,
         "search.html",
         {
-            "again": override("best_of", directory),
+            "again": f"{command('train')} {override('best_of', directory)}",
             "debug": debug,
             "summary": board.summary(),
             "objective": board.objective.name,

@@ -5,20 +5,49 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from dogbreeds.config import read_yaml
 from dogbreeds.errors import ConfigError
 from dogbreeds.files import write_text
 from dogbreeds.hpo.plan import Compose, Plan
+from dogbreeds.installation import command
 from dogbreeds.overrides import name_of, override
 from dogbreeds.run_directory import SEARCH_CONFIG, TUNING_JOB
 
 _TRIALS = "hpo.trials"
+_PACKAGES = ("optuna", "plotly", "scipy", "greenlet")
+
+
+def planned(arguments: Sequence[str], composed: DictConfig, loader: ConfigLoader) -> tuple[Plan, Path]:
+    """Returns what a command line searches for, and its multirun directory.
+
+    Args:
+        arguments: Overrides, sweeps or not.
+        composed: The config, with Hydra's own section.
+        loader: Composes the trials.
+
+    Raises:
+        ConfigError: The search cannot work, or needs packages that are not installed.
+    """
+    missing = [name for name in _PACKAGES if find_spec(name) is None]
+    if missing:
+        raise ConfigError(f"-m needs {' and '.join(missing)}: pip install 'dogbreeds[search]', or make install.")
+
+    def compose(overrides: Sequence[str]) -> DictConfig:
+        return loader.load_sweep_config(composed, list(overrides))
+
+    if composed.resume is not None:
+        directory = Path(composed.resume)
+        return resumed(directory, arguments, compose, loader), directory
+    directory = Path(composed.hydra.sweep.dir)
+    check_unused(directory)
+    return Plan(arguments, compose, loader), directory
 
 
 def check_unused(directory: Path) -> None:
@@ -28,9 +57,9 @@ def check_unused(directory: Path) -> None:
         ConfigError: The message says how to resume a search that is there.
     """
     if (directory / SEARCH_CONFIG).is_file():
-        command = "launch_sagemaker.py" if (directory / TUNING_JOB).is_file() else "train.py"
+        name = "launch" if (directory / TUNING_JOB).is_file() else "train"
         raise ConfigError(
-            f"{directory} holds a search already. Resume it with python {command} -m "
+            f"{directory} holds a search already. Resume it with {command(name)} -m "
             f"{override('resume', directory)}, or choose another hydra.sweep.dir."
         )
     if directory.is_dir() and any(re.fullmatch(r"\d+", path.name) for path in directory.iterdir()):

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 
 from omegaconf import DictConfig
 
+from dogbreeds import constraints
 from dogbreeds.errors import ConfigError, did_you_mean
 from dogbreeds.hpo.space import NOT_SEARCHABLE, Interval, Space
 from dogbreeds.overrides import sets
 from dogbreeds.schema import SearchConfig, TrainConfig, key_names
 
-#: How points are chosen.
-STRATEGIES = ("grid", "random", "bayes", "hyperband")
 #: Config groups that can be searched.
 GROUPS = ("data", "model", "experiment")
 #: The numbers of metrics.json that a search can be for, and whether more is better. The calibration error of the
@@ -89,14 +88,10 @@ def check_search(settings: SearchConfig, space: Space, configs: Sequence[TrainCo
 
 
 def _problems(settings: SearchConfig, space: Space) -> list[str]:
-    problems = []
-    if settings.strategy not in STRATEGIES:
-        problems.append(f"hpo.strategy={settings.strategy}: must be one of {', '.join(STRATEGIES)}.")
+    problems = constraints.problems(settings, "hpo.")
     if settings.objective not in OBJECTIVES:
         hint = did_you_mean(settings.objective, OBJECTIVES, most=1)
         problems.append(f"hpo.objective={settings.objective}: {hint}It must be one of {', '.join(OBJECTIVES)}.")
-    if settings.trials is not None and settings.trials < 1:
-        problems.append(f"hpo.trials={settings.trials}: must be at least 1.")
     if not space.dimensions:
         problems.append("There is nothing to search: add hpo=bayes, or list values to try, such as lr=0.01,0.001.")
     if settings.strategy == "grid":

@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-import dogbreeds
 from dogbreeds.data.images import UnreadableImageError
 from dogbreeds.data.layout import display_name
 from dogbreeds.errors import ConfigError, DataError, UserError
@@ -28,6 +27,7 @@ from dogbreeds.model.network import Network
 from dogbreeds.package.export_formats import FORMATS, INPUT, OUTPUT, Array, Run
 from dogbreeds.package.package import Description, load_package
 from dogbreeds.package.predictor import Handler
+from dogbreeds.version import __version__
 
 #: How far a probability may be from the package's own, in fp32. Trunks that feed a trained tail round their
 #: activations to half precision, which another runtime may do one way or the other.
@@ -178,5 +178,5 @@ def _about(description: Description) -> dict[str, str]:
         "input": f"{INPUT}: uint8 RGB (N, 3, {transform.crop}, {transform.crop})",
         "output": f"{OUTPUT}: float32 (N, {len(description.classes)}), calibrated",
         "backbone": description.backbone,
-        "dogbreeds": dogbreeds.__version__,
+        "dogbreeds": __version__,
     }

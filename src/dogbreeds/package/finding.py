@@ -26,6 +26,6 @@ def find_package(place: str) -> Path:
         if (candidate / DESCRIPTION).is_file():
             return candidate
     raise PackageError(
-        f"model={place}: no {DESCRIPTION} there, nor in {path / _MODEL}. Name a model package, or the directory of "
+        f"package={place}: no {DESCRIPTION} there, nor in {path / _MODEL}. Name a model package, or the directory of "
         "a run or a search that has one."
     )

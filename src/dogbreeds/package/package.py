@@ -19,7 +19,6 @@ import torchvision
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-import dogbreeds
 from dogbreeds.data.images import Transform
 from dogbreeds.errors import PackageError
 from dogbreeds.files import replacing, write_text
@@ -27,6 +26,7 @@ from dogbreeds.model.backbones import architecture, cut
 from dogbreeds.model.head import Head, HeadShape
 from dogbreeds.model.names import DESCRIPTION
 from dogbreeds.model.network import Network
+from dogbreeds.version import __version__
 
 FORMAT = 2
 WEIGHTS = "model.safetensors"
@@ -91,7 +91,7 @@ def save_package(directory: Path, description: Description, network: Network) ->
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     description.versions = {
-        "dogbreeds": dogbreeds.__version__,
+        "dogbreeds": __version__,
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
     }
@@ -142,7 +142,7 @@ def load_package(directory: Path) -> tuple[Description, Network]:
         load_state(directory / WEIGHTS, network, PARTS)
     except (SafetensorError, OSError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        raise PackageError(f"model={directory}: {WEIGHTS} is missing or damaged ({reason}).") from error
+        raise PackageError(f"package={directory}: {WEIGHTS} is missing or damaged ({reason}).") from error
     for module in (network.trunk, network.tail, network.head):
         module.eval().requires_grad_(False)
     return description, network
@@ -157,12 +157,12 @@ def read_description(directory: Path) -> Description:
     path = directory / DESCRIPTION
     if not path.is_file():
         nested = directory / "model" / DESCRIPTION
-        hint = f"; did you mean model={nested.parent}?" if nested.is_file() else ""
-        raise PackageError(f"model={directory} is no model package: there is no {DESCRIPTION} in it{hint}")
+        hint = f"; did you mean package={nested.parent}?" if nested.is_file() else ""
+        raise PackageError(f"package={directory} is no model package: there is no {DESCRIPTION} in it{hint}")
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         if values["format"] > FORMAT:
-            raise PackageError(f"model={directory} was made by a newer version of dogbreeds: update this one.")
+            raise PackageError(f"package={directory} was made by a newer version of dogbreeds: update this one.")
         return Description.from_json(values)
     except (ValueError, KeyError, TypeError) as error:
         raise PackageError(f"{path} is damaged: {error!r}") from error

@@ -8,6 +8,7 @@ from typing import Any
 
 from dogbreeds.debug.rules.results import HeadBelowReference, margin
 from dogbreeds.debug.rules.verdict import ISSUES, NO_ISSUES
+from dogbreeds.installation import command
 from dogbreeds.overrides import override
 from dogbreeds.report.formats import clock, counted, moment, percent
 from dogbreeds.report.run import Run
@@ -162,12 +163,12 @@ def _next(run: Run, state: str) -> tuple[str, list[str]]:
     search = _train("-m", "hpo=bayes", *own)
     if _is_below_reference(run):
         return "Search for a better learning rate and batch size.", [search]
-    predict = f"python scripts/predict.py {override('package', run.directory)} images='photos/*.jpg'"
+    predict = f"{command('predict')} {override('package', run.directory)} images='photos/*.jpg'"
     return "Classify your own photos, or search for better settings.", [predict, search]
 
 
 def _train(*arguments: str) -> str:
-    return " ".join(("python train.py", *arguments))
+    return " ".join((command("train"), *arguments))
 
 
 def _remedy(rule: str, config: Mapping[str, Any]) -> str:

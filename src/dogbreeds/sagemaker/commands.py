@@ -10,6 +10,7 @@ from typing import Any
 from dogbreeds.config import load_saved, save
 from dogbreeds.errors import ConfigError, UserError
 from dogbreeds.hpo.plan import Plan
+from dogbreeds.installation import command
 from dogbreeds.overrides import override
 from dogbreeds.report.build import build_report
 from dogbreeds.run_directory import LEADERBOARD, METRICS, RUN_CONFIG
@@ -32,7 +33,7 @@ def train(settings: SagemakerConfig, config: TrainConfig) -> str:
     """
     if config.resume is not None:
         raise ConfigError(
-            f"resume continues a run on this machine: python train.py {override('resume', config.resume)}. A job "
+            f"resume continues a run on this machine: {command('train')} {override('resume', config.resume)}. A job "
             "that was interrupted goes on by itself (sagemaker.spot)."
         )
     with opened(settings) as session:
@@ -58,7 +59,7 @@ def search(settings: SagemakerConfig, plan: Plan, directory: Path) -> str:
             found,
             f"trials {directory / LEADERBOARD}",
             f"charts {directory / 'search.html'}",
-            f"again  python launch_sagemaker.py {override('best_of', directory)}",
+            f"again  {command('launch')} {override('best_of', directory)}",
         ]
     )
 

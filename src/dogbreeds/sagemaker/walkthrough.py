@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
+from dogbreeds.installation import CHECKOUT, arguments_of
 from dogbreeds.overrides import override
 from dogbreeds.sagemaker.endpoints.commands import NOTHING
 
-_PROJECT = Path(__file__).resolve().parents[3]
 _LAST_LINES = 3
 _LONGEST_LINE = 200
 _EXAMPLES = "examples"
@@ -46,27 +46,27 @@ def story(settings: Sequence[str], directory: Path) -> list[Step]:
     """
     # A rehearsal of its own: it shall find nothing of others running, and end nothing of theirs.
     place = ["sagemaker=rehearsal", _at("sagemaker.rehearsal_dir", directory / "rehearsal")]
-    launch = ["launch_sagemaker.py", *settings, *place]
+    launch = [*arguments_of("launch"), *settings, *place]
     tuned, best = directory / "tuned", directory / "best"
-    deploy, endpoint = ["scripts/deploy.py", *place], "endpoint=dogs"
+    deploy, endpoint = [*arguments_of("deploy"), *place], "endpoint=dogs"
     return [
         Step("train", [*launch, _at("hydra.run.dir", directory / "trained")]),
         Step("tune", [*launch, "-m", "hpo=bayes", _at("hydra.sweep.dir", tuned)]),
         Step(
             "train the winner, with AWS's debugger",
             [
-                "launch_sagemaker.py",
+                *arguments_of("launch"),
                 *place,
                 _at("best_of", tuned),
                 "debugger=aws",
                 _at("hydra.run.dir", best),
             ],
         ),
-        Step("report", ["scripts/report.py", _at("run", best)]),
-        Step("deploy the winner", [*deploy, endpoint, _at("model", best)], "answer "),
+        Step("report", [*arguments_of("report"), _at("run", best)]),
+        Step("deploy the winner", [*deploy, endpoint, _at("package", best)], "answer "),
         Step(
             "ask it",
-            ["scripts/predict.py", *place, endpoint, _at("images", best / "model" / _EXAMPLES)],
+            [*arguments_of("predict"), *place, endpoint, _at("images", best / "model" / _EXAMPLES)],
             '"probability"',
         ),
         Step("see what is running", [*deploy, "action=list"], "InService"),
@@ -95,7 +95,7 @@ def play(settings: Sequence[str], directory: Path) -> bool:
         console.print(escape(f"$ python {shlex.join(step.arguments)}"), style="bold", highlight=False)
         began = time.monotonic()
         ended = subprocess.run(
-            [sys.executable, *step.arguments], cwd=_PROJECT, capture_output=True, text=True, check=False
+            [sys.executable, *step.arguments], cwd=CHECKOUT, capture_output=True, text=True, check=False
         )
         lines = [_short(line) for line in (ended.stdout + ended.stderr).splitlines() if line.strip()]
         table.add_row(step.title, f"{time.monotonic() - began:.0f}", escape("\n".join(lines[-_LAST_LINES:])))

@@ -29,6 +29,7 @@ from tenacity import (
 )
 
 from dogbreeds.errors import ConfigError, UserError
+from dogbreeds.installation import command
 from dogbreeds.overrides import override
 from dogbreeds.package.messages import BYTES, JSON, from_json
 from dogbreeds.serve.answers_file import Row, answered, unanswered
@@ -143,7 +144,7 @@ def _row(
         if asker.most_bytes is not None and len(photo) > asker.most_bytes:
             raise NoAnswer(
                 f"The photo has {len(photo):,} bytes, and at most {asker.most_bytes:,} can be sent: make it smaller, "
-                "or ask the model on this machine (model=<package>)."
+                "or ask the model on this machine (package=<run>)."
             )
         answer = again(lambda: asker.ask(photo), patience, sleep, ended)
         return answered(path, from_json(answer)), True
@@ -218,8 +219,8 @@ class Server:
         except requests.RequestException as error:
             self._session.close()
             raise UserError(
-                f"url={url}: nobody answers there ({_why(error)}). Start a server with: python scripts/serve.py "
-                "model=<run>/model"
+                f"url={url}: nobody answers there ({_why(error)}). Start a server with: {command('serve')} "
+                "package=<run>"
             ) from error
 
     def ask(self, photo: bytes) -> dict[str, Any]:

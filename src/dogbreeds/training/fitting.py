@@ -19,6 +19,7 @@ from torch import Tensor
 
 from dogbreeds.debug.timeline import StepTimeline
 from dogbreeds.errors import UserError
+from dogbreeds.installation import command
 from dogbreeds.machine import compute_threads
 from dogbreeds.model.classifier import BreedClassifier
 from dogbreeds.model.exact import ExactPath
@@ -153,7 +154,9 @@ def fit(
     resumed = last if config.resume and last.is_file() else None
     if resumed:
         log.info("resuming from %s", resumed)
-    _run(config, trainer, data, network, class_weights, resumed, f"Continue with: python train.py resume={run_dir}")
+    _run(
+        config, trainer, data, network, class_weights, resumed, f"Continue with: {command('train')} resume={run_dir}"
+    )
     if trainer.is_global_zero:
         _check_finite(config, history)
     return history

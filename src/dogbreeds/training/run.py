@@ -20,6 +20,7 @@ from dogbreeds.debug.timeline import Phases
 from dogbreeds.features.store.blobs import BlobCache
 from dogbreeds.features.store.store import FeatureStore
 from dogbreeds.files import write_text
+from dogbreeds.installation import command
 from dogbreeds.package.archive import archive_for
 from dogbreeds.package.examples import choose, save_examples
 from dogbreeds.package.package import save_package
@@ -67,7 +68,7 @@ class RunResult:
             *([f"rules  {verdict_of(self.judgements)}"] if self.judgements else []),
             f"run    {self.directory}",
             f"report {self.directory / REPORT}",
-            f"predict python scripts/predict.py package={self.directory / MODEL} images=<photo, folder or glob>",
+            f"predict {command('predict')} package={self.directory} images=<photo, folder or glob>",
         ]
         if metrics["debug"]:
             lines.append("This was a debugging run on one batch: its numbers mean nothing.")

@@ -18,26 +18,10 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Callback, Checkpoint, ProgressBar
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.profilers import Profiler
-from pytorch_lightning.strategies import StrategyRegistry
 
 from dogbreeds.errors import ConfigError
 from dogbreeds.schema import TrainConfig
-
-# Arguments of the Trainer that other settings stand for.
-_OWN = {
-    "accelerator": "trainer.accelerator",
-    "devices": "trainer.devices",
-    "strategy": "trainer.strategy",
-    "precision": "trainer.precision",
-    "detect_anomaly": "trainer.detect_anomaly",
-    "max_epochs": "epochs",
-    "logger": "logger=csv or another of conf/logger",
-    "callbacks": "callbacks.<name>._target_",
-    "default_root_dir": "hydra.run.dir",
-    "enable_checkpointing": "resume, which every run can do",
-    "use_distributed_sampler": "trainer.strategy",
-    "check_val_every_n_epoch": "epochs, which all end with a validation",
-}
+from dogbreeds.trainer_arguments import devices_of
 
 
 def quieten() -> None:
@@ -63,38 +47,6 @@ def is_first_process() -> bool:
     """Whether this process writes: the first of the first machine."""
     machine = os.environ.get("NODE_RANK") or os.environ.get("GROUP_RANK") or "0"
     return local_rank() == 0 and int(machine) == 0
-
-
-def trainer_problems(config: TrainConfig) -> list[str]:
-    """Returns what is wrong with conf/trainer on any machine, one line per setting."""
-    trainer, problems = config.trainer, []
-    if trainer.arguments.get("profiler") and config.profiler.steps:
-        problems.append("trainer.profiler: needs profiler.steps=false, whose timeline is a profiler too.")
-    names = [name for name in inspect.signature(pl.Trainer).parameters if name not in _OWN]
-    for name in trainer.arguments:
-        if name in _OWN:
-            problems.append(f"trainer.{name}: use {_OWN[name]} instead.")
-        elif name not in names:
-            problems.append(f"trainer.{name}: the Trainer has no such argument. It has {', '.join(sorted(names))}.")
-    strategies = ["auto", *StrategyRegistry.available_strategies()]
-    if trainer.strategy not in strategies:
-        problems.append(f"trainer.strategy={trainer.strategy}: must be one of {', '.join(strategies)}.")
-    if _devices(trainer.devices) is None:
-        problems.append(
-            f"trainer.devices={trainer.devices}: must be a number, auto, or the numbers of devices such as '0,1'."
-        )
-    return problems
-
-
-def _devices(text: str) -> int | str | list[int] | None:
-    """Returns devices as the Trainer takes them: a number, `auto`, or a list of numbers; None is a mistake."""
-    if text == "auto":
-        return text
-    numbers = text.strip("[]").split(",")
-    if not all(number.strip().isdecimal() for number in numbers) and text != "-1":
-        return None
-    found = [int(number) for number in numbers]
-    return found if len(found) > 1 or text.startswith("[") else (found[0] or None)
 
 
 def device_of(config: TrainConfig) -> torch.device:
@@ -131,7 +83,7 @@ def new_trainer(
     try:
         return pl.Trainer(
             accelerator=chosen.accelerator,
-            devices=_devices(chosen.devices) or "auto",
+            devices=devices_of(chosen.devices) or "auto",
             strategy=chosen.strategy,
             max_epochs=config.epochs,
             callbacks=list(callbacks),

@@ -5,8 +5,6 @@ Hydra imports this at every start, so nothing slow is imported at module level.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,8 +18,6 @@ from dogbreeds.errors import ConfigError
 if TYPE_CHECKING:
     from dogbreeds.hpo.plan import Plan
 
-_PACKAGES = ("optuna", "plotly", "scipy", "greenlet")
-
 
 class LocalSearch(Sweeper):
     """Searches on this machine."""
@@ -32,33 +28,20 @@ class LocalSearch(Sweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         """Runs the search of a command line."""
-        from dogbreeds.hpo.plan import Plan
-        from dogbreeds.hpo.resuming import check_unused, resumed
+        from dogbreeds.hpo.resuming import planned
 
-        loader, config = self._loader, self._config
-        directory = Path(config.resume or config.hydra.sweep.dir)
-
-        def compose(overrides: Sequence[str]) -> DictConfig:
-            return loader.load_sweep_config(config, list(overrides))
-
-        missing = [name for name in _PACKAGES if find_spec(name) is None]
-        if missing:
-            raise ConfigError(f"-m needs {' and '.join(missing)}: pip install 'dogbreeds[search]', or make install.")
-        if config.resume is None:
-            check_unused(directory)
-            plan = Plan(arguments, compose, loader)
-        else:
-            plan = resumed(directory, arguments, compose, loader)
+        plan, directory = planned(arguments, self._config, self._loader)
         self._log_to(directory)
         self._search(plan, directory)
 
     def _search(self, plan: Plan, directory: Path) -> None:
         from dogbreeds.hpo.local import SearchInterrupted, search
+        from dogbreeds.installation import command
         from dogbreeds.overrides import override
         from dogbreeds.run_directory import TUNING_JOB
 
         if (directory / TUNING_JOB).is_file():
-            again = f"python launch_sagemaker.py -m {override('resume', directory)}"
+            again = f"{command('launch')} -m {override('resume', directory)}"
             raise ConfigError(f"{directory} belongs to a tuning job. Follow it with: {again}")
         try:
             board = search(plan, directory)

@@ -13,13 +13,13 @@ from botocore.exceptions import ClientError
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from dogbreeds.command_schemas import DeployCommandConfig
 from dogbreeds.errors import ConfigError, PackageError, UserError
 from dogbreeds.sagemaker.endpoints import commands as endpoint_commands
 from dogbreeds.sagemaker.endpoints.account import Account
 from dogbreeds.sagemaker.endpoints.wait import follow
 from dogbreeds.sagemaker.rehearsal import serving
 from dogbreeds.sagemaker.session import connected
-from dogbreeds.schema import DeployCommandConfig, SagemakerConfig
 from tests.conftest import ROOT
 from tests.sagemaker.rehearsal.serving import FakeContainer, settled
 
@@ -37,9 +37,7 @@ def package(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def settings(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared_groups: None
-) -> Iterator[Callable[..., DeployCommandConfig]]:
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., DeployCommandConfig]]:
     """Composes what scripts/deploy.py reads, for a rehearsal with containers that cost nothing."""
     FakeContainer.made.clear()
     FakeContainer.release.set()
@@ -48,7 +46,7 @@ def settings(
 
     def composed(*overrides: str) -> DeployCommandConfig:
         place = f"sagemaker.rehearsal_dir={tmp_path / 'rehearsal'}"
-        with initialize_config_dir(str(ROOT / "conf" / "scripts"), version_base="1.3"):
+        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
             config = OmegaConf.to_object(compose("deploy", ["sagemaker=rehearsal", place, *overrides]))
         assert isinstance(config, DeployCommandConfig)
         return config
@@ -66,7 +64,7 @@ def _archive(package: Path, archive: Path, *, gpus: int, requirements: bool) -> 
 @pytest.fixture
 def deploy(settings: Callable[..., DeployCommandConfig], package: Path) -> Deploy:
     def deployed(*overrides: str) -> str:
-        return endpoint_commands.run(settings(f"model={package.parent}", "endpoint=dogs", *overrides))
+        return endpoint_commands.run(settings(f"package={package.parent}", "endpoint=dogs", *overrides))
 
     return deployed
 
@@ -206,7 +204,7 @@ def test_an_endpoint_of_somebody_else_is_left_alone(
     assert (kept["EndpointStatus"], kept["EndpointConfigName"]) == ("InService", config)
 
 
-def test_tags_that_may_not_be_read_are_not_ours() -> None:
+def test_tags_that_may_not_be_read_are_not_ours(settings: Callable[..., DeployCommandConfig]) -> None:
     class Service:
         def get_paginator(self, operation: str) -> Service:
             return self
@@ -219,7 +217,7 @@ def test_tags_that_may_not_be_read_are_not_ours() -> None:
                 raise ClientError({"Error": {"Code": "AccessDeniedException", "Message": "no"}}, "ListTags")
             return {"Tags": [{"Key": "dogbreeds:endpoint", "Value": "dogs"}]}
 
-    found = Account(lambda service: Service(), SagemakerConfig()).ours()
+    found = Account(lambda service: Service(), settings("action=list").sagemaker).ours()
     assert [one["EndpointName"] for one in found] == ["dogs"]
 
 
@@ -248,7 +246,7 @@ def test_whoever_leaves_is_told_how_to_look(
     assert len(configs) == len(models) == 1
 
 
-def test_an_update_may_not_be_seen_at_once() -> None:
+def test_an_update_may_not_be_seen_at_once(settings: Callable[..., DeployCommandConfig]) -> None:
     seen = [("InService", "old"), ("InService", "old"), ("Updating", "old"), ("InService", "new")]
     # It has failed before, which says nothing of this update.
     failed = {"FailureReason": "no capacity", "LastModifiedTime": 1}
@@ -260,14 +258,14 @@ def test_an_update_may_not_be_seen_at_once() -> None:
             status, config = seen.pop(0)
             return {"EndpointName": endpoint, "EndpointStatus": status, "EndpointConfigName": config, **failed}
 
-    account = Slow(lambda service: None, SagemakerConfig())
+    account = Slow(lambda service: None, settings("action=list").sagemaker)
     assert follow(account, "dogs", "new", failed)["EndpointConfigName"] == "new"
 
 
 def test_a_search_means_its_best_trial(settings: Callable[..., DeployCommandConfig], package: Path) -> None:
     search = package.parents[1]
     (search / "best.yaml").write_text("trial: run\n")
-    assert "answer" in endpoint_commands.run(settings(f"model={search}", "endpoint=dogs"))
+    assert "answer" in endpoint_commands.run(settings(f"package={search}", "endpoint=dogs"))
 
 
 @pytest.mark.parametrize(
@@ -275,8 +273,8 @@ def test_a_search_means_its_best_trial(settings: Callable[..., DeployCommandConf
     [
         (["action=stop"], ConfigError, "action=stop: must be one of deploy, status"),
         (["action=status"], ConfigError, "endpoint=null: action=status needs"),
-        (["endpoint=dogs"], ConfigError, "model=null: name what is served"),
-        (["endpoint=dogs", "model=nowhere"], PackageError, "model=nowhere: no model.json there"),
+        (["endpoint=dogs"], ConfigError, "package=null: name what is served"),
+        (["endpoint=dogs", "package=nowhere"], PackageError, "package=nowhere: no model.json there"),
         (["endpoint=nobody", "action=status"], UserError, "There is no endpoint nobody"),
     ],
 )

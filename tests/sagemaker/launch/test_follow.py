@@ -43,7 +43,7 @@ def test_the_end_of_a_job_says_why_what_rules_found_and_what_was_billed() -> Non
     assert summary(described) == [
         "status Failed",
         "reason AlgorithmError: lr=-1",
-        "try    The log above says more; python train.py with the same settings shows it on this machine.",
+        "try    The log above says more; training with the same settings on this machine shows it.",
         "rule   Overfit: IssuesFound (at step 3)",
         "time   100 s, 30 s billed, spot saved 70%",
     ]

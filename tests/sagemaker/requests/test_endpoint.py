@@ -10,6 +10,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from dogbreeds.command_schemas import DeployCommandConfig
 from dogbreeds.errors import ConfigError
 from dogbreeds.sagemaker.requests.endpoint import (
     Deployment,
@@ -23,7 +24,6 @@ from dogbreeds.sagemaker.requests.endpoint import (
 from dogbreeds.sagemaker.requests.images import serving_image
 from dogbreeds.sagemaker.requests.instances import gpus
 from dogbreeds.sagemaker.requests.validation import check_request
-from dogbreeds.schema import DeployCommandConfig
 from tests.conftest import ROOT
 
 Compose = Callable[..., DeployCommandConfig]
@@ -41,11 +41,11 @@ TAGS = [{"Key": "dogbreeds:endpoint", "Value": "dogs"}]
 
 
 @pytest.fixture
-def settings(shared_groups: None) -> Compose:
+def settings() -> Compose:
     """Composes what scripts/deploy.py reads."""
 
     def composed(*overrides: str) -> DeployCommandConfig:
-        with initialize_config_dir(str(ROOT / "conf" / "scripts"), version_base="1.3"):
+        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
             config = OmegaConf.to_object(compose("deploy", list(overrides)))
         assert isinstance(config, DeployCommandConfig)
         return config

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from dogbreeds.command_schemas import LaunchCommandConfig
 from dogbreeds.errors import ConfigError
 from dogbreeds.hpo.settings import Objective, searchable
 from dogbreeds.hpo.space import parse
@@ -14,7 +15,6 @@ from dogbreeds.sagemaker.requests.images import rules_image, training_image
 from dogbreeds.sagemaker.requests.job import training_request
 from dogbreeds.sagemaker.requests.tuning import tuning_request
 from dogbreeds.sagemaker.service_model import problems
-from dogbreeds.schema import LaunchCommandConfig
 from tests.hpo.ranges import RESNET50, VGG16
 from tests.sagemaker.conftest import Launch, MakeJob
 from tests.sagemaker.requests import reference_requests as asked

@@ -14,6 +14,7 @@ from botocore.validate import ParamValidator
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dogbreeds.command_schemas import DeployCommandConfig, LaunchCommandConfig
 from dogbreeds.errors import ConfigError
 from dogbreeds.hpo.settings import Objective, searchable
 from dogbreeds.hpo.space import parse
@@ -21,7 +22,7 @@ from dogbreeds.sagemaker.requests.job import training_request
 from dogbreeds.sagemaker.requests.tuning import tuning_request
 from dogbreeds.sagemaker.requests.validation import SETTINGS, check_request, setting_of
 from dogbreeds.sagemaker.service_model import problems
-from dogbreeds.schema import DeployCommandConfig, LaunchCommandConfig, key_names
+from dogbreeds.schema import key_names
 from tests.sagemaker.conftest import Launch, MakeJob
 
 METRICS = [{"Name": "val/loss", "Regex": r"val/loss=(\S+)"}]

@@ -9,12 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 from string import Template
 
-import dogbreeds
 from dogbreeds.files import pack
 from dogbreeds.package.package import Description, files_of, read_description
 
 _HERE = Path(__file__).parent
-_SOURCE = Path(dogbreeds.__file__).parent
+_SOURCE = _HERE.parents[1]
 _CONFIG = "config.yaml"
 _REQUIREMENTS = "code/requirements.txt"
 #: The modules that a package carries, relative to the package `dogbreeds`.
@@ -22,6 +21,8 @@ _CODE = (
     "__init__.py",
     "errors.py",
     "files.py",
+    "installation.py",
+    "version.py",
     "data/__init__.py",
     "data/images.py",
     "data/layout.py",

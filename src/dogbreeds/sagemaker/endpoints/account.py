@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from dogbreeds.errors import UserError
+from dogbreeds.installation import command
 from dogbreeds.overrides import override
 from dogbreeds.sagemaker.launch.follow import advice
 from dogbreeds.sagemaker.requests.endpoint import ENDPOINT_TAG, PACKAGE_TAG, scaled_resource
@@ -57,7 +58,7 @@ class Account:
     def command(self, action: str, endpoint: str) -> str:
         """Returns what to type for another look at an endpoint."""
         place = " sagemaker=rehearsal" if self.settings.rehearsal else ""
-        return f"python scripts/deploy.py action={action} {override('endpoint', endpoint)}{place}"
+        return f"{command('deploy')} action={action} {override('endpoint', endpoint)}{place}"
 
     def find(self, endpoint: str) -> dict[str, Any] | None:
         """Returns what the service says of an endpoint; None where there is none.
@@ -247,7 +248,7 @@ class Account:
         return {"Key": ENDPOINT_TAG, "Value": endpoint} in tags
 
     def _list(self) -> str:
-        return f"python scripts/deploy.py action=list{' sagemaker=rehearsal' if self.settings.rehearsal else ''}"
+        return f"{command('deploy')} action=list{' sagemaker=rehearsal' if self.settings.rehearsal else ''}"
 
 
 def _beginning() -> int:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from dogbreeds.errors import UserError
+from dogbreeds.installation import command
 from dogbreeds.package.messages import BYTES, JSON
 from dogbreeds.sagemaker.endpoints.account import is_missing
 from dogbreeds.sagemaker.s3.transfers import MissingObjectError, encryption, split_uri, storage_errors
@@ -210,7 +211,7 @@ def _meant(endpoint: str, error: Any) -> Exception:
     if is_missing(error) or _NOT_FOUND in message:
         return UserError(
             f"endpoint={endpoint}: there is no such endpoint in service ({message}). See which there are: "
-            "python scripts/deploy.py action=list"
+            f"{command('deploy')} action=list"
         )
     if code in _ACCESS:
         return UserError(f"endpoint={endpoint}: these credentials may not ask it ({message}).")

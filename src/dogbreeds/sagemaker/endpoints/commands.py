@@ -11,11 +11,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from dogbreeds.command_schemas import DeployCommandConfig
 from dogbreeds.errors import ConfigError, UserError
 from dogbreeds.sagemaker.endpoints.account import Account, Ask, asking
 from dogbreeds.sagemaker.endpoints.wait import await_end
 from dogbreeds.sagemaker.session import connected, opened
-from dogbreeds.schema import DeployCommandConfig
 
 log = logging.getLogger(__name__)
 
@@ -52,13 +52,13 @@ def run(config: DeployCommandConfig, ask: Ask = input) -> str:
 
 
 def _deploy(config: DeployCommandConfig, endpoint: str) -> str:
-    if config.model is None:
-        raise ConfigError("model=null: name what is served, model=<run>/model or the directory of a run or a search.")
+    if config.package is None:
+        raise ConfigError("package=null: name what is served, package=<run directory, search or model package>.")
     # These need torch, and no other action does.
     from dogbreeds.package.finding import find_package
     from dogbreeds.sagemaker.endpoints.deployer import Deployer
 
-    package = find_package(config.model)
+    package = find_package(config.package)
     with opened(config.sagemaker) as session:
         deployer = Deployer.of(session, config.sagemaker, config.variant, Account(session.client, config.sagemaker))
         return deployer.deploy(package, endpoint)

@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from dogbreeds.errors import UserError
+from dogbreeds.installation import command
 from dogbreeds.overrides import override
 from dogbreeds.package.archive import archive_for
 from dogbreeds.sagemaker.endpoints.account import Account, asking
@@ -254,7 +255,7 @@ class Deployer:
         place = " sagemaker=rehearsal" if self.sagemaker.rehearsal else ""
         lines = [
             "",
-            f"ask      python scripts/predict.py {override('endpoint', endpoint)} images=<photos>{place}",
+            f"ask      {command('predict')} {override('endpoint', endpoint)} images=<photos>{place}",
             f"look     {self.account.command('status', endpoint)}",
             f"delete   {self.account.command('delete', endpoint)}",
         ]

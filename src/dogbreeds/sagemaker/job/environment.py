@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dogbreeds.errors import UserError
+from dogbreeds.installation import command
 from dogbreeds.overrides import hydra_value
 from dogbreeds.sagemaker.protocol.inputs import channel_of
 from dogbreeds.sagemaker.protocol.snapshots import Snapshots
@@ -55,7 +56,7 @@ class Surroundings:
             UserError: This is no job.
         """
         if "SM_HPS" not in environ:
-            raise UserError("This program runs in jobs: start one with python launch_sagemaker.py.")
+            raise UserError(f"This program runs in jobs: start one with {command('launch')}.")
         named = environ.get("DOGBREEDS_CHECKPOINT_DIR")
         checkpoints = Path(named or _CHECKPOINTS)
         channels = json.loads(environ["SM_CHANNELS"])

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dogbreeds.errors import UserError
+from dogbreeds.installation import command
 from dogbreeds.sagemaker.session import Session, message_of
 
 log = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ def describe(session: Session, job: str) -> dict[str, Any]:
             raise UserError(f"There is no training job {job} ({message_of(error)}).") from error
         raise UserError(
             f"{job} cannot be asked about ({message_of(error)}). If it runs, it goes on: follow it again with "
-            f"python launch_sagemaker.py attach={job}"
+            f"{command('launch')} attach={job}"
         ) from error
 
 
@@ -132,7 +133,7 @@ _ADVICE = {
     "AccessDenied": "docs/sagemaker.md has the rights that are needed.",
     "ThrottlingException": "AWS gets too many requests from this account: try again in a minute.",
     "Debugger": "Leave debugger=aws out: our own debugger runs in every job.",
-    "AlgorithmError": "The log above says more; python train.py with the same settings shows it on this machine.",
+    "AlgorithmError": "The log above says more; training with the same settings on this machine shows it.",
 }
 
 

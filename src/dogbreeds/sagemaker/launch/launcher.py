@@ -18,6 +18,7 @@ from rich.console import Console
 
 from dogbreeds.data.layout import find_photos
 from dogbreeds.errors import UserError
+from dogbreeds.installation import command
 from dogbreeds.run_directory import CHECKPOINTS
 from dogbreeds.sagemaker.launch.follow import advice, follow
 from dogbreeds.sagemaker.protocol.hyperparameters import encode
@@ -269,7 +270,7 @@ def leaving(again: str, session: Session) -> Iterator[None]:
     except (BotoCoreError, ClientError) as error:
         raise UserError(
             f"AWS does not answer any more ({message_of(error)}). The job goes on: follow it again with "
-            f"python launch_sagemaker.py {again}"
+            f"{command('launch')} {again}"
         ) from error
 
 
@@ -286,7 +287,7 @@ class Left(UserError):
             goes_on: It does; a rehearsed job ends with the command.
         """
         if goes_on:
-            super().__init__(f"\nThe job goes on. Follow it again with: python launch_sagemaker.py {again}")
+            super().__init__(f"\nThe job goes on. Follow it again with: {command('launch')} {again}")
         else:
             super().__init__("\nStopped, and with it the rehearsal: its job ended too.")
 

@@ -19,6 +19,7 @@ from dogbreeds.hpo.page import build_search_page
 from dogbreeds.hpo.plan import Plan
 from dogbreeds.hpo.resuming import save_plan
 from dogbreeds.hpo.settings import Objective
+from dogbreeds.installation import command
 from dogbreeds.overrides import override
 from dogbreeds.run_directory import BEST, LEADERBOARD, SEARCH_CONFIG, TUNING_JOB
 from dogbreeds.sagemaker.launch.follow import ENDED, summary
@@ -59,7 +60,7 @@ def tune(launcher: Launcher, plan: Plan, directory: Path) -> Leaderboard:
             )
     elif (directory / SEARCH_CONFIG).is_file():
         raise ConfigError(
-            f"{directory} is a search of this machine: python train.py -m {override('resume', directory)}"
+            f"{directory} is a search of this machine: {command('train')} -m {override('resume', directory)}"
         )
     else:
         name = _begin(launcher, plan, directory, objective)

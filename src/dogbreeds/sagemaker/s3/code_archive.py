@@ -2,60 +2,90 @@
 
 from __future__ import annotations
 
+import importlib
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from importlib import metadata
 from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from dogbreeds.errors import UserError
 from dogbreeds.files import pack
+from dogbreeds.installation import conf_directory
 
 #: The archive's name in S3; the toolkit knows it by this one.
 ARCHIVE = "sourcedir.tar.gz"
-_FOLDERS = ("src", "conf")
-_FILES = ("train.py",)
+_PYPROJECT = "pyproject.toml"
+# Packages of the distribution, by which it is found where it is installed.
+_PACKAGES = ("dogbreeds", "hydra_plugins.dogbreeds_sweepers")
 # Every image of PyTorch has these, built for its own CUDA; pip would put others in their place.
 _OF_THE_IMAGE = frozenset({"torch", "torchvision"})
 _LEVEL = 9
 
 
-def requirements(pyproject: Path, extras: Sequence[str]) -> list[str]:
+def requirements(project: Path, extras: Sequence[str]) -> list[str]:
     """Returns what a job installs: the dependencies of the project but for those that the image brings.
 
     Args:
-        pyproject: The project's pyproject.toml.
+        project: The checkout, whose pyproject.toml is read; elsewhere the installed package knows them.
         extras: Its optional dependencies that the job needs, too.
 
     Raises:
         KeyError: The project has no such extra.
     """
-    project = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]
-    wanted = [*project["dependencies"], *(one for extra in extras for one in project["optional-dependencies"][extra])]
-    brought = {text: canonicalize_name(Requirement(text).name) in _OF_THE_IMAGE for text in wanted}
-    return [text for text, in_image in brought.items() if not in_image]
+    wanted = [Requirement(text) for text in _dependencies(project, extras)]
+    return [str(one) for one in wanted if canonicalize_name(one.name) not in _OF_THE_IMAGE]
+
+
+def _dependencies(project: Path, extras: Sequence[str]) -> Iterator[str]:
+    if _is_checkout(project):
+        described = tomllib.loads((project / _PYPROJECT).read_text(encoding="utf-8"))["project"]
+        yield from described["dependencies"]
+        for extra in extras:
+            yield from described["optional-dependencies"][extra]
+        return
+    for one in map(Requirement, metadata.requires("dogbreeds") or ()):
+        marker, one.marker = one.marker, None
+        # Jobs run on Linux, wherever they are sent from.
+        there = [{"extra": extra, "sys_platform": "linux"} for extra in ("", *extras)]
+        if marker is None or any(map(marker.evaluate, there)):
+            yield str(one)
 
 
 def code_members(project: Path, extras: Sequence[str]) -> dict[str, Path | bytes]:
-    """Returns the members of the code archive by their paths in it.
+    """Returns the members of the code archive by their paths in it: src/ and conf/, as in a checkout.
 
-    Raises:
-        UserError: The project is installed without its checkout, and a job needs conf/ and train.py.
+    Args:
+        project: The checkout; where it is none, the installed package is packed.
+        extras: Of the dependencies, see `requirements`.
     """
-    missing = [name for name in (*_FOLDERS, *_FILES, "pyproject.toml") if not (project / name).exists()]
-    if missing:
-        raise UserError(f"{project} has no {', '.join(missing)}: run the command from a checkout of the project.")
-    found = [path for folder in _FOLDERS for path in (project / folder).rglob("*") if _is_code(path)]
-    paths = [*found, *(project / name for name in _FILES)]
-    listed = "\n".join(requirements(project / "pyproject.toml", extras)) + "\n"
-    members: dict[str, Path | bytes] = {path.relative_to(project).as_posix(): path for path in paths}
-    return members | {"requirements.txt": listed.encode()}
+    if _is_checkout(project):
+        folders = {name: project / name for name in ("src", "conf")}
+        # It tells a job that commands are typed as in a checkout.
+        alone = {"train.py": project / "train.py"}
+    else:
+        folders, alone = {"conf": conf_directory()}, {}
+        for name in _PACKAGES:
+            (place,) = importlib.import_module(name).__path__
+            folders[f"src/{name.replace('.', '/')}"] = Path(place)
+    members: dict[str, Path | bytes] = {
+        f"{folder}/{path.relative_to(place).as_posix()}": path
+        for folder, place in folders.items()
+        for path in place.rglob("*")
+        if _is_code(path) and (folder == "conf" or not path.is_relative_to(conf_directory()))
+    }
+    listed = "\n".join(requirements(project, extras)) + "\n"
+    return members | alone | {"requirements.txt": listed.encode()}
 
 
 def pack_code(project: Path, archive: Path, extras: Sequence[str]) -> None:
-    """Writes the code archive of a checkout; the same code gives the same bytes."""
+    """Writes the code archive of a checkout or of the installed package; the same code gives the same bytes."""
     pack(archive, code_members(project, extras), _LEVEL)
+
+
+def _is_checkout(project: Path) -> bool:
+    return (project / _PYPROJECT).is_file() and (project / "train.py").is_file()
 
 
 def _is_code(path: Path) -> bool:

@@ -1,0 +1,225 @@
+"""The Python API: `from dogbreeds import train, search, load`.
+
+A call leaves the process as it was: working directory, `sys.argv`, environment, logging and Hydra's own state.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import tarfile
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hydra import compose
+
+from dogbreeds import config as configs
+from dogbreeds.entry import arranged, initialized
+from dogbreeds.errors import ConfigError, DataError, PackageError
+from dogbreeds.overrides import hydra_value
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from dogbreeds.hpo.leaderboard import Entry, Leaderboard
+    from dogbreeds.package.predictor import Handler
+    from dogbreeds.training.run import RunResult
+
+_PRIMARY = "train"
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What a search found.
+
+    Attributes:
+        directory: The multirun directory; `load` of it gives the best model.
+        leaderboard: All trials, best first.
+    """
+
+    directory: Path
+    leaderboard: Leaderboard
+
+    @property
+    def best(self) -> Entry | None:
+        """The best finished trial: its `values`, `metrics` and `number`."""
+        return self.leaderboard.best
+
+
+@dataclass(frozen=True)
+class PhotoPrediction:
+    """What a model says about one photo.
+
+    Attributes:
+        breed: The most probable breed.
+        probability: Of that breed, calibrated.
+        top: The most probable breeds with their probabilities, best first.
+    """
+
+    breed: str
+    probability: float
+    top: tuple[tuple[str, float], ...]
+
+
+class Classifier:
+    """A loaded model package."""
+
+    def __init__(self, predictor: Handler) -> None:
+        self._predictor = predictor
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class folders, in the order of the training set."""
+        return tuple(self._predictor.description.classes)
+
+    def predict(self, photos: Sequence[str | Path | bytes | Image]) -> list[PhotoPrediction]:
+        """Returns the breeds of some photos.
+
+        Args:
+            photos: Paths, the bytes of image files, or PIL images.
+
+        Raises:
+            DataError: A file cannot be read, or is not an image.
+        """
+        from dogbreeds.data.images import UnreadableImageError
+
+        try:
+            found = self._predictor.predict([_content(photo) for photo in photos])
+        except (OSError, UnreadableImageError) as error:
+            raise DataError(f"A photo cannot be read: {error}") from error
+        return [
+            PhotoPrediction(top[0].breed, top[0].probability, tuple((one.breed, one.probability) for one in top))
+            for top in found
+        ]
+
+
+def train(*overrides: str, **settings: object) -> RunResult:
+    """Trains, evaluates and packages one classifier, as `python train.py` does.
+
+    Args:
+        *overrides: As on the command line: `train("data.dir=photos", "model=resnet50")`.
+        **settings: The same by keyword: `train(lr=0.01, **{"data.dir": "photos"})`.
+
+    Returns:
+        The run directory, its metrics, and what the rules found.
+
+    Raises:
+        UserError: A setting, the photos or the weights cannot be used; the message says why.
+    """
+    arguments = _arguments(overrides, settings)
+    with _unchanged_process(), initialized(_PRIMARY, arguments):
+        composed = compose(_PRIMARY, arguments, return_hydra_config=True)
+        if not any(argument.startswith("run_dir=") for argument in arguments):
+            composed.run_dir = str(_unused(Path(composed.hydra.run.dir), keep=composed.resume is not None))
+        config = configs.load(composed, arguments)
+
+        from dogbreeds.training import run
+
+        return run.train(config)
+
+
+def search(*overrides: str, **settings: object) -> SearchResult:
+    """Searches for the best values on this machine, as `python train.py -m` does.
+
+    Args:
+        *overrides: As on the command line: `search("hpo=bayes", "data.dir=photos")` or `search("lr=0.1,0.01")`.
+        **settings: Fixed values by keyword, as for `train`.
+
+    Returns:
+        The best trial, the leaderboard, and the multirun directory.
+
+    Raises:
+        UserError: The search cannot work, or no trial finished; the message says why.
+    """
+    arguments = _arguments(overrides, settings)
+    of_hydra = [argument for argument in arguments if argument.startswith("hydra.")]
+    own = [argument for argument in arguments if argument not in of_hydra]
+    with _unchanged_process(), initialized(_PRIMARY, arguments) as loader:
+        resume = [argument for argument in own if argument.startswith("resume=")]
+        master = compose(_PRIMARY, [*of_hydra, *resume], return_hydra_config=True)
+
+        from dogbreeds.hpo import local
+        from dogbreeds.hpo.resuming import planned
+
+        plan, directory = planned(own, master, loader)
+        return SearchResult(directory.absolute(), local.search(plan, directory))
+
+
+def load(place: str | Path) -> Classifier:
+    """Loads a model.
+
+    Args:
+        place: A run directory, a multirun directory (its best trial), a model package or its model.tar.gz.
+
+    Raises:
+        PackageError: There is no model package, or it is damaged.
+    """
+    from dogbreeds.package.finding import find_package
+    from dogbreeds.package.predictor import Handler
+
+    if not Path(place).is_file():
+        return Classifier(Handler.load(find_package(str(place)), one_by_one=False))
+    with tempfile.TemporaryDirectory(prefix="dogbreeds-") as directory:
+        try:
+            with tarfile.open(place) as archive:
+                archive.extractall(directory, filter="data")
+        except (tarfile.TarError, EOFError, OSError) as error:
+            raise PackageError(f"{place} is not a model.tar.gz, or it is damaged ({error}).") from error
+        return Classifier(Handler.load(Path(directory), one_by_one=False))
+
+
+def _arguments(overrides: Sequence[str], settings: Mapping[str, object]) -> list[str]:
+    """Returns a command line, with what `best_of` stands for."""
+    typed = list(overrides)
+    for name, value in settings.items():
+        try:
+            typed.append(f"{name}={hydra_value(str(value) if isinstance(value, Path) else value)}")
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"{name}={value!r}: {error}.") from error
+    options = [argument for argument in typed if argument.startswith("-")]
+    if options:
+        raise ConfigError(f"{' '.join(options)}: Python takes settings only; search() does what -m does.")
+    return arranged(typed)
+
+
+@contextmanager
+def _unchanged_process() -> Iterator[None]:
+    """Puts back what Lightning, torch and a run's own quietness change for the whole process."""
+    environment = dict(os.environ)
+    loggers = [logging.getLogger(name) for name in (None, "pytorch_lightning", "lightning")]
+    levels = [logger.level for logger in loggers]
+    try:
+        with warnings.catch_warnings():
+            yield
+    finally:
+        for name in os.environ.keys() - environment.keys():
+            del os.environ[name]
+        os.environ.update(environment)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _unused(directory: Path, *, keep: bool) -> Path:
+    """Returns a directory of this name, or with a number where two calls came in the same second."""
+    directory, number = directory.absolute(), 2
+    chosen = directory
+    while chosen.exists() and not keep:
+        chosen, number = directory.with_name(f"{directory.name}-{number}"), number + 1
+    return chosen
+
+
+def _content(photo: str | Path | bytes | Image) -> bytes:
+    if isinstance(photo, bytes):
+        return photo
+    if isinstance(photo, str | Path):
+        return Path(photo).read_bytes()
+    file = io.BytesIO()
+    # Without loss, so that it is answered as the file that it came from would be.
+    photo.save(file, "PNG")
+    return file.getvalue()

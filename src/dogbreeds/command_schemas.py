@@ -1,0 +1,145 @@
+"""The typed schemas of the commands beside train.py: what each reads from conf/ and the command line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from dogbreeds.constraints import Range, above, at_least, one_of
+from dogbreeds.schema import CacheConfig, Limits, SagemakerConfig, TrainCommandConfig, VariantConfig
+
+
+@dataclass
+class LaunchCommandConfig(TrainCommandConfig):
+    """What launch_sagemaker.py reads: what train.py reads, and where to run it."""
+
+    attach: str | None
+    stop: str | None
+    sagemaker: SagemakerConfig
+
+
+@dataclass
+class DeployCommandConfig:
+    """What scripts/deploy.py reads (conf/deploy.yaml)."""
+
+    action: Annotated[str, one_of("deploy", "status", "delete", "list")]
+    package: str | None
+    endpoint: str | None
+    yes: bool
+    sagemaker: SagemakerConfig
+    variant: VariantConfig
+
+
+@dataclass
+class CachePlaceConfig:
+    """Where computed features are kept, for a command that adds none."""
+
+    dir: str
+
+
+@dataclass
+class PredictCommandConfig:
+    """What scripts/predict.py reads (conf/predict.yaml)."""
+
+    package: str | None
+    endpoint: str | None
+    url: str | None
+    images: str | None
+    out: str | None
+    at_once: Annotated[int, at_least(1)]
+    patience_seconds: Annotated[float, at_least(0)]
+    cache: CachePlaceConfig
+    sagemaker: SagemakerConfig
+
+
+@dataclass
+class ServeCommandConfig:
+    """What scripts/serve.py reads (conf/serve.yaml)."""
+
+    package: str
+    host: str
+    port: Annotated[int, Range(0, 65535)]
+    cache: CachePlaceConfig
+    limits: Limits
+
+
+@dataclass
+class ExportCommandConfig:
+    """What scripts/export.py reads (conf/export.yaml)."""
+
+    package: str
+    format: str
+    out: str
+    images: str | None
+
+
+@dataclass
+class CacheCommandConfig:
+    """What scripts/cache.py reads (conf/cache.yaml)."""
+
+    action: Annotated[str, one_of("list", "prune")]
+    days: Annotated[float, at_least(0)]
+    cache: CacheConfig
+
+
+@dataclass
+class ReportCommandConfig:
+    """What scripts/report.py reads (conf/report.yaml)."""
+
+    run: str | None
+    runs: list[str] | None
+    out: str
+
+
+@dataclass
+class RehearseCommandConfig:
+    """What scripts/rehearse.py reads (conf/rehearse.yaml)."""
+
+    action: Annotated[str, one_of("play", "clear")]
+    settings: list[str]
+    dir: str
+    rehearsal_dir: str
+
+
+@dataclass
+class GetDataCommandConfig:
+    """What scripts/get_data.py reads (conf/get_data.yaml)."""
+
+    dataset: str
+    dir: str
+    keep_archive: bool
+    connect_timeout: Annotated[float, above(0)]
+    read_timeout: Annotated[float, above(0)]
+    retries: Annotated[int, at_least(0)]
+    backoff: Annotated[float, at_least(0)]
+    datasets: dict[str, Any]
+
+
+@dataclass
+class MakeSampleCommandConfig:
+    """What scripts/make_sample.py reads (conf/make_sample.yaml)."""
+
+    dir: str
+    breeds: int
+    train: int
+    valid: int
+    test: int
+    pixels: int
+    seed: int
+
+
+#: The schema of each command, by the name of its config.
+SCHEMAS: dict[str, type] = {
+    "train": TrainCommandConfig,
+    "prepare_features": TrainCommandConfig,
+    "launch": LaunchCommandConfig,
+    "deploy": DeployCommandConfig,
+    "predict": PredictCommandConfig,
+    "serve": ServeCommandConfig,
+    "export": ExportCommandConfig,
+    "report": ReportCommandConfig,
+    "cache": CacheCommandConfig,
+    "get_data": GetDataCommandConfig,
+    "make_sample": MakeSampleCommandConfig,
+    "rehearse": RehearseCommandConfig,
+}

@@ -1,0 +1,256 @@
+"""The commands: what each script does, and `dogbreeds <command>` where the package is installed."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, cast
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from dogbreeds import config as configs
+from dogbreeds.command_schemas import (
+    CacheCommandConfig,
+    DeployCommandConfig,
+    ExportCommandConfig,
+    GetDataCommandConfig,
+    MakeSampleCommandConfig,
+    PredictCommandConfig,
+    RehearseCommandConfig,
+    ReportCommandConfig,
+    ServeCommandConfig,
+)
+from dogbreeds.config import check_launch, command_settings
+from dogbreeds.entry import BEGAN, Command, entry_point
+from dogbreeds.errors import ConfigError, did_you_mean
+from dogbreeds.help_page import summary
+from dogbreeds.installation import command
+
+_PACKAGE = {"model": "package"}
+# Those on the left are of training jobs.
+_VARIANT = {f"sagemaker.{key}": f"variant.{key}" for key in ("image", "instance", "instances", "volume_gb")}
+_SERVING = ("starlette", "uvicorn", "httptools", "prometheus_client")
+
+
+@entry_point("train")
+def train(composed: DictConfig) -> None:
+    """Trains one classifier; a search (-m) goes to hydra_plugins instead."""
+    config = configs.load(composed, HydraConfig.get().overrides.task)
+
+    from dogbreeds.training import run
+
+    print(run.train(config, BEGAN).summary())
+
+
+@entry_point("launch")
+def launch(composed: DictConfig) -> None:
+    """Trains on SageMaker, or follows or stops a job there."""
+    settings = configs.launch_settings(composed)
+
+    from dogbreeds.sagemaker import commands
+
+    if composed.stop is not None:
+        print(commands.stop(settings, composed.stop))
+    elif composed.attach is not None:
+        print(commands.attach(settings, composed.attach, configs.unchecked(composed)))
+    else:
+        print(commands.train(settings, configs.load(composed, HydraConfig.get().overrides.task)))
+
+
+@entry_point("prepare_features")
+def prepare_features(composed: DictConfig) -> None:
+    """Computes features ahead of training."""
+    config = configs.load(composed, overrides=[])
+
+    from dogbreeds.training import run
+
+    run.prepare_features(config)
+    print(f"They are in {config.cache.dir}; {command('train')} with the same settings finds them there.")
+
+
+@entry_point("predict", renamed=_PACKAGE)
+def predict(composed: DictConfig) -> None:
+    """Asks a model, a server or an endpoint for breeds."""
+    config = command_settings(composed, PredictCommandConfig)
+
+    from dogbreeds.asking import asked
+    from dogbreeds.serve.answers_file import check_out, write_rows
+    from dogbreeds.serve.batch import find_images
+
+    out = check_out(config.out)
+    if config.images is None:
+        raise ConfigError("images=null: name a photo, a folder, or a glob in quotes, images=<photos>.")
+    with asked(config) as ask:
+        paths = find_images(config.images)
+        unanswered = write_rows(ask(paths), out, len(paths))
+    if unanswered:
+        sys.exit(f"Photos without an answer: {unanswered}. Their lines say why.")
+
+
+@entry_point("serve", renamed=_PACKAGE)
+def serve(composed: DictConfig) -> None:
+    """Serves a model package over HTTP."""
+    config = command_settings(composed, ServeCommandConfig)
+    missing = [name for name in _SERVING if find_spec(name) is None]
+    if missing:
+        raise ConfigError(f"This needs {' and '.join(missing)}: pip install 'dogbreeds[serve]', or make install.")
+
+    from dogbreeds.package.finding import find_package
+
+    package = find_package(config.package)
+
+    from dogbreeds.serve import run
+
+    run.serve(package, config.limits, host=config.host, port=config.port, cache=Path(config.cache.dir))
+
+
+@entry_point("export", renamed=_PACKAGE)
+def export(composed: DictConfig) -> None:
+    """Writes a model for another runtime, and compares the two."""
+    config = command_settings(composed, ExportCommandConfig)
+
+    from dogbreeds.package import export as exporting
+    from dogbreeds.package.examples import DIRECTORY, load_examples
+    from dogbreeds.package.finding import find_package
+    from dogbreeds.serve.batch import find_images
+
+    out, package = exporting.check_out(config.format, config.out), find_package(config.package)
+    if config.images is None:
+        photos = [package / DIRECTORY / example.file for example in load_examples(package)]
+    else:
+        photos = find_images(config.images)
+    if not photos:
+        raise ConfigError(f"package={package} has no example photos to compare on: add images=<some photos>.")
+    found = exporting.export(package, config.format, out, photos)
+    print(f"{out} agrees with the package on {found.photos} photos within {found.difference:.1g}. Use it:\n")
+    print(exporting.usage(config.format, out))
+    print("\nimages is uint8 RGB (N, 3, side, side), resized and cropped as its metadata say.")
+
+
+@entry_point("deploy", renamed=_PACKAGE | _VARIANT)
+def deploy(composed: DictConfig) -> None:
+    """Serves a model package on SageMaker."""
+    config = command_settings(composed, DeployCommandConfig)
+    check_launch(config.sagemaker, serves=config.action == "deploy")
+
+    from dogbreeds.sagemaker.endpoints import commands
+
+    print(commands.run(config))
+
+
+@entry_point("report", lists=("runs",))
+def report(composed: DictConfig) -> None:
+    """Builds the report of a run again, or compares runs."""
+    config = command_settings(composed, ReportCommandConfig)
+    if (config.run is None) == (config.runs is None):
+        raise ConfigError("Give a run directory, run=<directory>, or several to compare, runs=<one>,<another>.")
+    if config.run is not None:
+        from dogbreeds.training.watching import report_again
+
+        print(report_again(Path(config.run)))
+    elif config.runs is not None:
+        from dogbreeds.report.comparison import build_comparison
+
+        print(f"comparison {build_comparison([Path(run) for run in config.runs], Path(config.out))}")
+
+
+@entry_point("cache")
+def cache(composed: DictConfig) -> None:
+    """Shows or prunes the feature store."""
+    config = command_settings(composed, CacheCommandConfig)
+
+    from dogbreeds.features.store import listing
+
+    listing.run(config.action, Path(config.cache.dir), config.cache.max_gb, config.days)
+
+
+@entry_point("get_data")
+def get_data(composed: DictConfig) -> None:
+    """Downloads a public dog-breed set."""
+    config = command_settings(composed, GetDataCommandConfig)
+
+    from rich.console import Console
+
+    from dogbreeds.data.download import Connection
+    from dogbreeds.data.public import choose_set, get_dataset
+
+    target = Path(config.dir).expanduser()
+    connection = Connection(config.connect_timeout, config.read_timeout, config.retries, config.backoff)
+    chosen = choose_set(config.dataset, cast(dict[str, dict[str, Any]], config.datasets))
+    found = get_dataset(chosen, target, connection, config.keep_archive, Console())
+    print(f"{found.images} images of {found.breeds} breeds in {target}")
+    print(f"Next: {command('train')} data.dir={shlex.quote(str(target))}")
+
+
+@entry_point("make_sample")
+def make_sample(composed: DictConfig) -> None:
+    """Draws a small set of procedural dogs."""
+    config = command_settings(composed, MakeSampleCommandConfig)
+
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from dogbreeds.data import sample
+
+    counts = {"train": config.train, "valid": config.valid, "test": config.test}
+    console = Console(stderr=True)
+    with Progress(transient=True, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("Drawing dogs", total=None)
+        sample.make_sample(
+            Path(config.dir),
+            breeds=config.breeds,
+            **counts,
+            pixels=config.pixels,
+            seed=config.seed,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    per_breed = ", ".join(f"{count} {split}" for split, count in counts.items())
+    print(f"{config.dir} holds {config.breeds} drawn breeds with {per_breed} pictures each.")
+    print(f"Next: {command('train')} data=sample model=resnet18 model.weights=random")
+
+
+@entry_point("rehearse", lists=("settings",))
+def rehearse(composed: DictConfig) -> None:
+    """Rehearses a model's whole life on SageMaker."""
+    config = command_settings(composed, RehearseCommandConfig)
+    if config.action == "clear":
+        from dogbreeds.sagemaker.rehearsal import clear
+
+        clear(Path(config.rehearsal_dir))
+    else:
+        from dogbreeds.sagemaker.walkthrough import play
+
+        sys.exit(not play(config.settings, Path(config.dir)))
+
+
+COMMANDS: dict[str, Command] = {
+    "train": train,
+    "launch": launch,
+    "predict": predict,
+    "serve": serve,
+    "export": export,
+    "deploy": deploy,
+    "report": report,
+    "cache": cache,
+    "prepare_features": prepare_features,
+    "get_data": get_data,
+    "make_sample": make_sample,
+    "rehearse": rehearse,
+}
+
+
+def main() -> None:
+    """Runs `dogbreeds <command>`, and lists the commands where none is named."""
+    name = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    chosen = COMMANDS.get(name.replace("-", "_"))
+    if chosen is not None:
+        chosen(sys.argv[2:])
+    elif name in ("--help", "-h"):
+        print("Usage: dogbreeds <command> [key=value ...]\n")
+        print("\n".join(f"  {name:<18}{summary(name)}" for name in COMMANDS))
+        print("\ndogbreeds <command> --help lists the settings of a command.")
+    else:
+        sys.exit(f"dogbreeds {name}: no such command. {did_you_mean(name, COMMANDS)}See dogbreeds --help.")

@@ -1,0 +1,138 @@
+"""What a setting may be, beside its type in schema.py, and the one function that checks all of them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
+from operator import attrgetter
+from types import NoneType, UnionType
+from typing import Annotated, Any, Protocol, get_args, get_origin, get_type_hints
+
+
+class Constraint(Protocol):
+    """What stands beside a type in `Annotated`; as a string it completes "must be ..."."""
+
+    def allows(self, value: Any) -> bool:
+        """Says whether a setting may have this value."""
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """One of several words."""
+
+    values: tuple[str, ...]
+
+    def allows(self, value: Any) -> bool:
+        """Says whether it is one of them."""
+        return value in self.values
+
+    def __str__(self) -> str:
+        return f"one of {', '.join(self.values)}"
+
+
+@dataclass(frozen=True)
+class Range:
+    """A finite number between two others.
+
+    Attributes:
+        low: The smallest.
+        high: The largest.
+        above: `low` itself is too small.
+        below: `high` itself is too large.
+    """
+
+    low: float
+    high: float = math.inf
+    above: bool = False
+    below: bool = False
+
+    def allows(self, value: Any) -> bool:
+        """Says whether it lies between them; NaN does not."""
+        over = self.low < value if self.above else self.low <= value
+        under = value < self.high if self.below or math.isinf(self.high) else value <= self.high
+        return bool(over and under)
+
+    def __str__(self) -> str:
+        if not (self.above or self.below or math.isinf(self.high)):
+            return f"between {self.low} and {self.high}"
+        low = f"{'above' if self.above else 'at least'} {self.low}"
+        return low if math.isinf(self.high) else f"{low} and {'below' if self.below else 'at most'} {self.high}"
+
+
+def one_of(*values: str) -> OneOf:
+    """Returns the constraint to some words."""
+    return OneOf(values)
+
+
+def at_least(low: float) -> Range:
+    """Returns the constraint to numbers from `low` on."""
+    return Range(low)
+
+
+def above(low: float) -> Range:
+    """Returns the constraint to numbers greater than `low`."""
+    return Range(low, above=True)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting of a schema.
+
+    Attributes:
+        name: In dotted form, such as `data.dir`.
+        type: Without `Annotated`.
+        constraint: None where the type says it all.
+    """
+
+    name: str
+    type: Any
+    constraint: Constraint | None
+
+    @property
+    def expected(self) -> str:
+        """What its type takes, in words."""
+        kinds = [kind for kind in get_args(self.type) if kind is not NoneType]
+        optional = isinstance(self.type, UnionType)
+        kind = kinds[0] if optional else self.type
+        words = {int: "a whole number", float: "a number", bool: "true or false", str: "a single value"}.get(kind)
+        if words is None:
+            words = "a list" if get_origin(kind) is list else "a mapping such as {name: value}"
+        return f"{words} or null" if optional else words
+
+
+@cache
+def settings(schema: type) -> tuple[Setting, ...]:
+    """Returns all settings of a dataclass, those of nested ones under dotted names."""
+    found: list[Setting] = []
+    hints = get_type_hints(schema, include_extras=True)
+    for field in fields(schema):
+        kind, *constraints = get_args(hints[field.name]) if _is_annotated(hints[field.name]) else (hints[field.name],)
+        if is_dataclass(kind) and isinstance(kind, type):
+            nested = settings(kind)
+            found += [Setting(f"{field.name}.{one.name}", one.type, one.constraint) for one in nested]
+        else:
+            found.append(Setting(field.name, kind, next(iter(constraints), None)))
+    return tuple(found)
+
+
+def problems(config: object, prefix: str = "") -> list[str]:
+    """Returns a line for each setting that has a value which it may not have.
+
+    Args:
+        config: An instance of a schema.
+        prefix: Of the names, such as `sagemaker.` for a section.
+    """
+    found = []
+    schema: type = type(config)
+    for setting in settings(schema):
+        value = attrgetter(setting.name)(config)
+        if setting.constraint is not None and value is not None and not setting.constraint.allows(value):
+            infinite = isinstance(value, float) and not math.isfinite(value)
+            finite = " and finite" if infinite else ""
+            found.append(f"{prefix}{setting.name}={value}: must be {setting.constraint}{finite}.")
+    return found
+
+
+def _is_annotated(hint: Any) -> bool:
+    return get_origin(hint) is Annotated

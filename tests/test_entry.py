@@ -1,0 +1,140 @@
+"""The command line: where its parts may stand, and what is said about one that cannot be read."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig
+
+from dogbreeds import entry
+from dogbreeds.commands import COMMANDS, main
+from dogbreeds.errors import ConfigError
+from dogbreeds.installation import CHECKOUT, command, script_of
+from tests.conftest import ROOT
+
+
+def run(name: str, *arguments: str) -> int | str | None:
+    """Runs a command in this process, and returns what it exits with."""
+    with pytest.raises(SystemExit) as ended:
+        COMMANDS[name](list(arguments))
+    return ended.value.code
+
+
+@pytest.mark.parametrize(
+    ("typed", "arranged"),
+    [
+        ("lr=0.1 -m hpo=bayes", "lr=0.1 hpo=bayes -m"),
+        ("-m lr=0.1,0.2", "lr=0.1,0.2 -m"),
+        ("--cfg job lr=0.1 --resolve", "lr=0.1 --cfg job --resolve"),
+        ("--cfg=job lr=0.1", "lr=0.1 --cfg=job"),
+        ("lr=0.1 --config-dir mine --help", "lr=0.1 --config-dir mine --help"),
+        ("--info lr=0.1", "lr=0.1 --info"),
+        ("--info plugins ~hpo", "~hpo --info plugins"),
+    ],
+)
+def test_settings_may_stand_on_both_sides_of_an_option(typed: str, arranged: str) -> None:
+    assert entry.arranged(typed.split()) == arranged.split()
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "said"),
+    [
+        ("train", "model.hidden=512", "model.hidden=512: must be a list such as [512]."),
+        ("train", "lr=fast", "lr=fast: must be a number."),
+        ("train", "lr=", "lr=: must be a number."),
+        ("train", "data.workers=x", "data.workers=x: must be a whole number or null."),
+        ("train", "profiler.steps=perhaps", "profiler.steps=perhaps: must be true or false."),
+        ("train", "--lr=0.1", "--lr=0.1: settings are typed as key=value, without dashes: lr=0.1"),
+        ("train", "--lr=", "--lr=: settings are typed as key=value, without dashes: lr=<value>"),
+        ("train", "lr 0.1", "lr: settings are typed as key=value, such as lr=0.01."),
+        ("train", "hpo=bayes", "hpo=bayes needs -m: python train.py -m hpo=bayes"),
+        ("train", "-m hpo=bayes --cfg job", "Only one of --run, --multirun"),
+        ("launch", "sagemaker.instances=many", "sagemaker.instances=many: must be a whole number."),
+        ("launch", "sagemaker.instances=0", "sagemaker.instances=0: must be at least 1."),
+        (
+            "predict",
+            "model=outputs/run images=a.jpg",
+            "model=outputs/run has no effect here; use package=outputs/run.",
+        ),
+        ("predict", "package=m images=a.jpg at_once=0", "at_once=0: must be at least 1."),
+        ("predict", "package=m patience_seconds=inf", "patience_seconds=inf: must be at least 0 and finite."),
+        ("deploy", "sagemaker.instance=x", "sagemaker.instance=x has no effect here; use variant.instance=x."),
+        ("serve", "package=m port=70000", "port=70000: must be between 0 and 65535."),
+        ("serve", "package=m limits.pixels=0 limits.per_client=-1", "limits.per_client=-1: must be above 0."),
+        ("serve", "package=m limits.waiting=10", "limits.waiting=10: must be at least limits.photos=64"),
+        (
+            "serve",
+            "package=m limits.held_bytes=10",
+            "limits.held_bytes=10: must be at least limits.body_bytes=",
+        ),
+        ("report", "runs=one", "runs=one: must be at least two runs to compare."),
+        ("rehearse", "action=stop", "action=stop: must be one of play, clear."),
+        ("cache", "days=-1", "days=-1.0: must be at least 0."),
+    ],
+)
+def test_what_cannot_be_read_or_done(
+    name: str, arguments: str, said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", [script_of(name)])
+    assert run(name, *arguments.split()) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_shown_config_can_be_resolved(capsys: pytest.CaptureFixture[str]) -> None:
+    COMMANDS["train"](["--cfg", "job", "lr=0.5", "--resolve", "hydra.run.dir=here"])
+    shown = capsys.readouterr().out
+    assert "lr: 0.5\n" in shown
+    assert f"run_dir: {Path('here').absolute()}\n" in shown
+
+
+def test_a_task_sees_the_process_as_it_was(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Lightning starts the other processes of a run by `sys.argv`, and they inherit the environment."""
+    (tmp_path / "tiny.yaml").write_text("value: 1\nhydra: {output_subdir: null, run: {dir: .}}\n")
+    monkeypatch.setattr(sys, "argv", ["dogbreeds", "tiny", "value=2"])
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    seen: list[object] = []
+
+    @entry.entry_point("tiny", directory=tmp_path)
+    def task(composed: DictConfig) -> None:
+        seen.extend([composed.value, list(sys.argv), os.environ.get("HYDRA_FULL_ERROR")])
+
+    task(["value=2"])
+    assert seen == [2, ["dogbreeds", "tiny", "value=2"], None]
+    assert sys.argv == ["dogbreeds", "tiny", "value=2"]
+
+
+def test_the_list_of_commands(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["dogbreeds", "--help"])
+    main()
+    lines = capsys.readouterr().out.splitlines()
+    for name in COMMANDS:
+        (line,) = [line for line in lines if line.split()[:1] == [name]]
+        assert line.endswith(".")
+    scripts = {path.stem for path in (ROOT / "scripts").glob("*.py")} - {"bench"}
+    assert scripts | {"train", "launch"} == set(COMMANDS)
+
+
+def test_an_unknown_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["dogbreeds", "trian"])
+    with pytest.raises(SystemExit, match="Did you mean train"):
+        main()
+
+
+def test_commands_are_spelled_as_they_were_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert CHECKOUT == ROOT
+    monkeypatch.setattr(sys, "argv", ["scripts/serve.py"])
+    assert (command("train"), command("serve")) == ("python train.py", "python scripts/serve.py")
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/dogbreeds", "serve"])
+    assert command("train") == "dogbreeds train"
+    monkeypatch.setattr("dogbreeds.installation.CHECKOUT", None)
+    monkeypatch.setattr(sys, "argv", ["notebook"])
+    assert command("launch") == "dogbreeds launch"
+
+
+def test_resume_and_best_of_contradict_each_other() -> None:
+    (best,) = [*ROOT.glob("conf/hpo/bayes.yaml")]
+    with pytest.raises(ConfigError, match="leave one out"):
+        entry.arranged([f"best_of={best}", "resume=run"])
