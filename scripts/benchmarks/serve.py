@@ -1,4 +1,4 @@
-"""Case `serve`: a server and its clients on one machine, against the handler alone."""
+"""Case `serve`: a server and its clients on one machine, against the predictor alone."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from dogbreeds.model.backbones import cut, load_backbone
 from dogbreeds.model.head import Head, HeadShape
 from dogbreeds.model.network import Network
 from dogbreeds.package.package import Description, save_package
-from dogbreeds.package.predictor import Handler
+from dogbreeds.package.predictor import Predictor
 
 _BACKBONES = ("squeezenet1_1", "resnet50")
 _CLASSES = 133
@@ -56,7 +56,7 @@ def run(settings: BenchSettings) -> Section:
     return Section(
         title="serve",
         text=f"JPEG files over HTTP on one machine, the clients in a process of their own, {settings.rounds} rounds "
-        f"in turns. The handler alone is called by as many threads as the engine has lanes, with batches of "
+        f"in turns. The predictor alone is called by as many threads as the engine has lanes, with batches of "
         f"{_BATCH}; or by one, photo by photo, as a server calls it. Slowest are those 1% of {_ALONE} photos.",
         columns=("", "", "photos/s (median)", "slowest 1% (ms, median)", "ratio (median)"),
         rows=rows,
@@ -90,17 +90,17 @@ def _measure(
     package: Path, folder: Path, cache: Path, rounds: int, many: int
 ) -> tuple[dict[str, float], list[tuple[str, ...]]]:
     keeper = Artefacts.of(cache)
-    full, single = (Handler.load(package, keeper=keeper, one_by_one=one_by_one) for one_by_one in (False, True))
+    full, single = (Predictor.load(package, keeper=keeper, one_by_one=one_by_one) for one_by_one in (False, True))
     photos = [path.read_bytes() for path in sorted(folder.rglob("*.jp*g"))]
     batches = [[photos[(start + place) % len(photos)] for place in range(_BATCH)] for start in range(0, many, _BATCH)]
-    slowest: dict[str, list[float]] = {"handler": [], "server": []}
+    slowest: dict[str, list[float]] = {"predictor": [], "server": []}
 
-    def handler() -> float:
-        return seconds_of(lambda: list(pool.map(full.answers, batches)))
+    def predictor() -> float:
+        return seconds_of(lambda: list(pool.map(full.predict_each, batches)))
 
-    def handler_alone() -> float:
-        each = [seconds_of(partial(single.answers, [photo])) for photo in photos]
-        slowest["handler"].append(_p99(each))
+    def predictor_alone() -> float:
+        each = [seconds_of(partial(single.predict_each, [photo])) for photo in photos]
+        slowest["predictor"].append(_p99(each))
         return sum(each)
 
     def server() -> float:
@@ -113,28 +113,28 @@ def _measure(
 
     with compute_threads(1), ThreadPoolExecutor(full.engine.lanes) as pool, _server(package, cache) as port:
         # What is made at first use does not count.
-        full.answers(photos[:_BATCH])
-        single.answers(photos[:1])
+        full.predict_each(photos[:_BATCH])
+        single.predict_each(photos[:1])
         server_alone()
         slowest["server"].clear()
         contestants = {
-            "handler": handler,
+            "predictor": predictor,
             "server": server,
-            "handler_alone": handler_alone,
+            "predictor_alone": predictor_alone,
             "server_alone": server_alone,
         }
         times = paired(contestants, rounds)
     tails = {name: Times(tuple(seconds)) for name, seconds in slowest.items()}
-    throughput, tail = ratio(times["handler"], times["server"]), ratio(tails["server"], tails["handler"])
+    throughput, tail = ratio(times["predictor"], times["server"]), ratio(tails["server"], tails["predictor"])
     rates = {
         name: (len(photos) if name.endswith("alone") else len(batches) * _BATCH) / found.median
         for name, found in times.items()
     }
     milliseconds = {name: f"{1000 * found.median:.1f}" for name, found in tails.items()}
     rows: list[tuple[str, ...]] = [
-        ("handler, batches", f"{rates['handler']:.0f}", "", "1"),
+        ("predictor, batches", f"{rates['predictor']:.0f}", "", "1"),
         (f"server, {_CLIENTS} clients", f"{rates['server']:.0f}", "", f"{throughput:.2f}"),
-        ("handler, one by one", f"{rates['handler_alone']:.0f}", milliseconds["handler"], "1"),
+        ("predictor, one by one", f"{rates['predictor_alone']:.0f}", milliseconds["predictor"], "1"),
         ("server, one client", f"{rates['server_alone']:.0f}", milliseconds["server"], f"{tail:.2f}"),
     ]
     return {

@@ -14,7 +14,7 @@ from dogbreeds.debug.watch import Judge
 from dogbreeds.hpo.space import Interval, Space, Values
 from dogbreeds.machine import compute_threads
 from dogbreeds.package.package import load_state, save_state
-from dogbreeds.package.predictor import Handler
+from dogbreeds.package.predictor import Predictor
 from dogbreeds.run_directory import METRICS, PREDICTIONS, RUN_CONFIG
 from dogbreeds.schema import TrainConfig
 from dogbreeds.training.evaluation import answers, describe, facts, known_before, save_predictions
@@ -62,7 +62,7 @@ def _run(config: TrainConfig, prepared: Prepared, report: Report) -> dict[str, A
     history = fit_network(config, prepared, network, report=noted)
     trained = time.perf_counter() - training_began
     save_state(directory / HEAD, network, _TRAINED)
-    handler = Handler(describe(config, prepared, network), network, prepared.device)
+    handler = Predictor(describe(config, prepared, network), network, prepared.device)
     metrics = answers(handler, prepared.features.inputs).metrics
     metrics |= reference | facts(config, prepared, history, handler)
     if pruned:

@@ -19,7 +19,7 @@ from dogbreeds.machine import machine, versions
 from dogbreeds.model.metrics import evaluate, fit_temperature
 from dogbreeds.model.network import Network
 from dogbreeds.package.package import Description
-from dogbreeds.package.predictor import Handler
+from dogbreeds.package.predictor import Predictor
 from dogbreeds.schema import TrainConfig
 from dogbreeds.training.datamodule import Features
 from dogbreeds.training.fitting import steps_of
@@ -69,7 +69,7 @@ class Answers:
     probabilities: dict[str, Tensor]
 
 
-def answers(handler: Handler, inputs: Mapping[str, Features]) -> Answers:
+def answers(handler: Predictor, inputs: Mapping[str, Features]) -> Answers:
     """Scores what a handler says of validation and test photos, and sets its temperature by the former.
 
     Args:
@@ -112,12 +112,12 @@ def save_predictions(path: Path, folders: BreedFolders, probabilities: Mapping[s
         writer.writerows(rows)
 
 
-def _logits(handler: Handler, features: Features) -> Tensor:
+def _logits(handler: Predictor, features: Features) -> Tensor:
     positions = torch.arange(len(features.labels))
     return torch.cat([handler.classify(features.values[part]) for part in positions.split(_BATCH)])
 
 
-def facts(config: TrainConfig, prepared: Prepared, history: History, handler: Handler) -> dict[str, Any]:
+def facts(config: TrainConfig, prepared: Prepared, history: History, handler: Predictor) -> dict[str, Any]:
     """Returns what metrics.json says beside scores and seconds."""
     folders = prepared.data.folders
     return {

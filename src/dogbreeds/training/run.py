@@ -22,7 +22,7 @@ from dogbreeds.model.network import Network
 from dogbreeds.package.archive import archive_for
 from dogbreeds.package.examples import choose, save_examples
 from dogbreeds.package.package import save_package, write_description
-from dogbreeds.package.predictor import Handler
+from dogbreeds.package.predictor import Predictor
 from dogbreeds.report.build import build_report
 from dogbreeds.run_directory import METRICS, PREDICTIONS, REPORT, RUN_CONFIG
 from dogbreeds.schema import TrainConfig
@@ -147,22 +147,23 @@ def fit_network(
     return fit(*given, watching) if report is None else fit_trial(*given, report)
 
 
-def package(run_dir: Path, config: TrainConfig, prepared: Prepared, network: Network) -> Handler:
+def package(run_dir: Path, config: TrainConfig, prepared: Prepared, network: Network) -> Predictor:
     """Writes the model package of a run and loads it back, so that its scores are those of what is handed on."""
     save_package(run_dir / "model", describe(config, prepared, network), network)
-    return Handler.load(run_dir / "model", prepared.device, Artefacts.of(Path(config.cache.dir)))
+    return Predictor.load(run_dir / "model", prepared.device, Artefacts.of(Path(config.cache.dir)))
 
 
-def describe_scores(run_dir: Path, metrics: dict[str, Any], handler: Handler) -> None:
+def describe_scores(run_dir: Path, metrics: dict[str, Any], handler: Predictor) -> None:
     """Writes the scores and the temperature of a handler into the package that it was loaded from."""
     handler.description.metrics = {name: value for name, value in metrics.items() if "/" in name}
     write_description(run_dir / "model", handler.description)
 
 
-def add_examples(run_dir: Path, config: TrainConfig, prepared: Prepared, handler: Handler) -> None:
+def add_examples(run_dir: Path, config: TrainConfig, prepared: Prepared, handler: Predictor) -> None:
     """Puts example photos into the package that a handler was loaded from; its temperature must be set."""
     if config.model.examples:
-        save_examples(run_dir / "model", choose(prepared.data.folders, config.model.examples), handler)
+        folders = prepared.data.folders
+        save_examples(run_dir / "model", choose(folders, config.model.examples), folders.classes)
 
 
 def complete(run_dir: Path, metrics: dict[str, Any], judgements: Sequence[Judgement]) -> RunResult:
