@@ -1,4 +1,4 @@
-"""Case `serve`: a server and its clients on one machine, against the predictor alone."""
+"""Case `serve`: a server and its clients on one machine, compared with the predictor alone."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _BACKBONES = ("squeezenet1_1", "resnet50")
 _CLASSES = 133
 _CLIENTS = 16
 _BATCH = 32
-# Photos of a round: of the batches and the many clients, and of those who ask alone.
+# Photos of a round: in batches or by many clients, and one at a time.
 _MANY = {"squeezenet1_1": 960, "resnet50": 320}
 _ALONE = 300
 _START_SECONDS = 120.0
@@ -56,8 +56,8 @@ def run(settings: BenchSettings) -> Section:
     return Section(
         title="serve",
         text=f"JPEG files over HTTP on one machine, the clients in a process of their own, {settings.rounds} rounds "
-        f"in turns. The predictor alone is called by as many threads as the engine has lanes, with batches of "
-        f"{_BATCH}; or by one, photo by photo, as a server calls it. Slowest are those 1% of {_ALONE} photos.",
+        f"in turns. The predictor alone runs in one thread per stream of the engine with batches of {_BATCH}, or "
+        f"in one thread photo by photo, as a server calls it. The slowest are 1% of {_ALONE} photos.",
         columns=("", "", "photos/s (median)", "slowest 1% (ms, median)", "ratio (median)"),
         rows=rows,
         numbers=numbers,
@@ -65,7 +65,7 @@ def run(settings: BenchSettings) -> Section:
 
 
 def _package(settings: BenchSettings, name: str, directory: Path) -> Path:
-    """Makes a package whose head is as new as its weights, unless there are real ones."""
+    """Makes a package with an untrained head, and random weights unless there are real ones."""
     weights = settings.weights if settings.weights is not None and name == settings.backbone else "random"
     backbone = load_backbone(name, weights, seed=0)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -112,7 +112,7 @@ def _measure(
         return asked.seconds
 
     with compute_threads(1), ThreadPoolExecutor(full.engine.lanes) as pool, _server(package, cache) as port:
-        # What is made at first use does not count.
+        # The first use does not count.
         full.predict_each(photos[:_BATCH])
         single.predict_each(photos[:1])
         server_alone()

@@ -221,7 +221,7 @@ def test_the_page_from_the_first_look_to_the_last_photo(page: Any, server: Serve
     page.route("**/ping", lambda route: route.abort())
     page.set_input_files("#files", sent(4, "lost.png"))
     page.wait_for_selector("#standing.lost")
-    assert "does not answer" in page.inner_text("#trouble")
+    assert "does not respond" in page.inner_text("#trouble")
     page.unroute("**/invocations")
     page.unroute("**/ping")
     page.wait_for_selector("#standing.ready")
