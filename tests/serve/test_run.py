@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
-from starlette.types import Receive, Scope, Send
 
 from dogbreeds.serve import run
 from dogbreeds.serve.app import Application
 from tests.package.test_predictor import photo
 from tests.serve.conftest import SMALL_LIMITS
-from tests.serve.served import PATIENCE, Reply, Served, invocation, is_closed, limits, read_reply, send, served
+from tests.serve.served import Reply, Served, invocation, is_closed, limits, read_reply, send, served
 
 pytestmark = pytest.mark.slow
 
@@ -166,33 +165,56 @@ def test_memory_for_bodies_has_an_end(tiny_package: Path) -> None:
         assert server.ask(body, "application/json").status == 422
 
 
-def test_slow_headers_end_a_connection_that_has_had_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It may stay idle for longer than a new connection, so the limit is shortened here."""
-    monkeypatch.setattr(run, "_KEEP_ALIVE_SECONDS", 1)
-    monkeypatch.setattr(run, "_DRAIN_SECONDS", 0.0)
+class Transport(asyncio.Transport):
+    """A connection that sends nothing."""
 
-    async def answers(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            for step in ("startup", "shutdown"):
-                await receive()
-                await send({"type": f"lifespan.{step}.complete"})
-        else:
-            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
-            await send({"type": "http.response.body", "body": b""})
+    def __init__(self) -> None:
+        super().__init__({"peername": ("127.0.0.1", id(self))})
+        self.written = b""
 
-    async def scenario() -> bytes:
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            server = run._Server(cast(Application, answers), limits())
-            serving = asyncio.create_task(server.serve(sockets=[listener]))
-            reader, writer = await asyncio.open_connection(*listener.getsockname())
-            writer.write(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
-            async with asyncio.timeout(PATIENCE):
-                assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
-                writer.write(b"GET / HT")
-                received = await reader.read()
-            writer.close()
-            server.should_exit = True
-            await serving
-            return received
+    def write(self, data: Any) -> None:
+        self.written += data
 
-    assert asyncio.run(scenario()).startswith(b"HTTP/1.1 408 ")
+    def close(self) -> None:
+        self.written += b"closed"
+
+
+@dataclass
+class Connection:
+    transport: Transport = field(default_factory=Transport)
+
+    __hash__ = object.__hash__
+
+
+def test_connections_that_wait_for_headers_are_closed_late_if_they_have_had_a_request() -> None:
+    request = asyncio.Event()
+
+    async def application(*_: object) -> None:
+        await request.wait()
+
+    async def scenario() -> list[str]:
+        server = run._Server(cast(Application, application), limits("receive_seconds=20"))
+        new, used = Connection(), Connection()
+        server.server_state.connections |= cast(Any, {new, used})
+        scope = {"type": "http", "client": used.transport.get_extra_info("peername")}
+        seen = []
+
+        def look(*times: float) -> None:
+            for now in times:
+                server._close_slow_connections(now)
+            seen.append("".join("c" if one.transport.written.endswith(b"closed") else "o" for one in (new, used)))
+
+        look(0, 19)
+        for begun in (10, 80, 150):
+            answering = asyncio.ensure_future(server._serve_request(scope, cast(Any, None), cast(Any, None)))
+            await asyncio.sleep(0)
+            look(begun, begun + 60)
+            request.set()
+            await answering
+            request.clear()
+        look(211, 286)
+        look(287)
+        assert new.transport.written.startswith(b"HTTP/1.1 408 ")
+        return seen
+
+    assert asyncio.run(scenario()) == ["oo", "co", "co", "co", "co", "cc"]

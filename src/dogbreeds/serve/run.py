@@ -10,6 +10,7 @@ import logging
 import math
 import signal
 import socket
+import time
 import warnings
 from collections.abc import Generator
 from pathlib import Path
@@ -70,9 +71,10 @@ class _Server(uvicorn.Server):
             )
         )
         self._application, self._header_seconds = application, limits.receive_seconds
-        # Addresses of clients: with an open request, and of connections that have had one.
+        # Addresses of clients: with an open request, of connections that have had one, and since when others wait.
         self._open: set[tuple[Any, ...]] = set()
         self._used: set[tuple[Any, ...]] = set()
+        self._waiting: dict[tuple[Any, ...], float] = {}
         self._stopping = asyncio.Event()
 
     async def _serve_request(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -82,6 +84,7 @@ class _Server(uvicorn.Server):
         client = scope["client"]
         self._open.add(client)
         self._used.add(client)
+        self._waiting.pop(client, None)
         try:
             await self._application(scope, receive, send)
         finally:
@@ -90,7 +93,7 @@ class _Server(uvicorn.Server):
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Serves until a signal, and closes slow connections meanwhile."""
         self._loop = asyncio.get_running_loop()
-        watch = asyncio.create_task(self._close_slow_connections())
+        watch = asyncio.create_task(self._watch())
         drain = asyncio.create_task(self._drain())
         try:
             await super().serve(sockets)
@@ -98,20 +101,21 @@ class _Server(uvicorn.Server):
             watch.cancel()
             drain.cancel()
 
-    async def _close_slow_connections(self) -> None:
-        clock = asyncio.get_running_loop().time
-        waiting: dict[tuple[Any, ...], float] = {}
+    async def _watch(self) -> None:
         while True:
-            found = [connection.transport for connection in self.server_state.connections]
-            transports = {tuple(peer[:2]): one for one in found if (peer := one.get_extra_info("peername"))}
-            self._used &= transports.keys()
-            waiting = {client: waiting.get(client, clock()) for client in transports if client not in self._open}
-            for client, since in waiting.items():
-                used = client in self._used
-                if clock() - since > (_KEEP_ALIVE_SECONDS if used else self._header_seconds):
-                    transports[client].write(_TIMEOUT_RESPONSE)
-                    transports[client].close()
+            self._close_slow_connections(time.monotonic())
             await asyncio.sleep(_CHECK_SECONDS)
+
+    def _close_slow_connections(self, now: float) -> None:
+        found = [connection.transport for connection in self.server_state.connections]
+        transports = {tuple(peer[:2]): one for one in found if (peer := one.get_extra_info("peername"))}
+        self._used &= transports.keys()
+        idle = transports.keys() - self._open
+        self._waiting = {client: self._waiting.get(client, now) for client in idle}
+        for client, since in self._waiting.items():
+            if now - since > (_KEEP_ALIVE_SECONDS if client in self._used else self._header_seconds):
+                transports[client].write(_TIMEOUT_RESPONSE)
+                transports[client].close()
 
     async def _drain(self) -> None:
         await self._stopping.wait()
