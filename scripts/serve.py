@@ -12,7 +12,7 @@ from dogbreeds.entry import entry_point
 from dogbreeds.errors import ConfigError
 from dogbreeds.schema import ServeCommandConfig
 
-_PACKAGES = ("starlette", "uvicorn", "httptools", "prometheus_client")
+_PACKAGES = ("starlette", "uvicorn", "prometheus_client")
 
 
 @entry_point("serve")

@@ -26,7 +26,8 @@ GOOD = invocation(photo(4), "image/png")
 @pytest.fixture(scope="module")
 def crowded(tiny_package: Path) -> Iterator[Served]:
     """A server with room for few."""
-    with served(tiny_package, *SMALL_LIMITS, "limits.connections=6", "limits.per_client=3") as running:
+    few = ("limits.connections=6", "limits.per_client=3", "limits.held_bytes=650_000")
+    with served(tiny_package, *SMALL_LIMITS, *few) as running:
         yield running
 
 
@@ -148,21 +149,21 @@ def test_too_many_requests_of_one_client(crowded: Served) -> None:
     assert crowded.ask(photo(4), "image/png").status == 200
 
 
-def test_memory_for_bodies_has_an_end(tiny_package: Path) -> None:
-    with served(tiny_package, *SMALL_LIMITS, "limits.held_bytes=650_000") as server, ExitStack() as stack:
+def test_memory_for_bodies_has_an_end(crowded: Served) -> None:
+    with ExitStack() as stack:
         body = json.dumps({"image": "a" * 280_000}).encode()
         request = invocation(body, "application/json")
-        connections = [stack.enter_context(server.connect()) for _ in range(2)]
+        connections = [stack.enter_context(crowded.connect()) for _ in range(2)]
         for connection in connections:
             send(connection, request[:-1])
-        server.until_held(2 * (len(body) - 1))
-        reply = server.ask(body, "application/json")
+        crowded.until_held(2 * (len(body) - 1))
+        reply = crowded.ask(body, "application/json")
         assert (reply.status, reply.code, reply.headers["retry-after"]) == (503, "busy", "1")
         for connection in connections:
             send(connection, request[-1:])
             assert read_reply(connection).status == 422
-        server.until_held(0)
-        assert server.ask(body, "application/json").status == 422
+        crowded.until_held(0)
+        assert crowded.ask(body, "application/json").status == 422
 
 
 class Transport(asyncio.Transport):

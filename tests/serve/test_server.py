@@ -185,8 +185,8 @@ def test_a_port_that_is_taken(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_when_all_is_answered(tiny_package: Path, tiny_predictor: Predictor, number: int) -> None:
+def test_a_signal_ends_it_when_all_is_answered(tiny_package: Path, tiny_predictor: Predictor) -> None:
+    """SIGTERM is sent to the server of test_load."""
     # A run directory will do.
     with served(tiny_package.parent) as server:
         request = invocation(photo(4), "image/png")
@@ -201,7 +201,7 @@ def test_a_signal_ends_it_when_all_is_answered(tiny_package: Path, tiny_predicto
         for connection in whole:
             send(connection, request)
         ended: list[int] = []
-        ending = threading.Thread(target=lambda: ended.append(server.end(number)))
+        ending = threading.Thread(target=lambda: ended.append(server.end(signal.SIGINT)))
         ending.start()
         for connection in idle:
             assert is_closed(connection)
