@@ -1,7 +1,7 @@
 """Clients of a server, in a process of their own so that only the processor is shared with it.
 
-`python -m benchmarks.asking <port> <clients> <requests> <folder>` asks for the photos of a folder in turns, each
-client as soon as it has its answer, and prints one JSON line.
+`python -m benchmarks.asking <port> <clients> <requests> <folder>` sends the photos of a folder in turns, each client
+as soon as it has its response, and prints one JSON line.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ _HEAD = b"POST /invocations HTTP/1.1\r\nHost: here\r\nContent-Type: image/jpeg\r
 
 @dataclass(frozen=True)
 class Asked:
-    """Seconds from the first request to the last answer, and of each request, in the order of the answers."""
+    """Seconds from the first request to the last response, and of each request in the order of the responses."""
 
     seconds: float
     each: list[float]
 
 
 async def ask(port: int, clients: int, requests: int, photos: Sequence[bytes]) -> Asked:
-    """Asks a server on this machine.
+    """Sends requests to a server on this machine.
 
     Args:
         port: Where it listens.
-        clients: Connections that are kept open, with one request each at a time.
-        requests: Of all clients.
+        clients: Open connections, each with one request at a time.
+        requests: Of all clients together.
         photos: JPEG files.
 
     Raises:
-        ValueError: An answer is none.
+        ValueError: A request failed.
     """
     each: list[float] = []
     bodies = itertools.islice(itertools.cycle(photos), requests)
@@ -65,7 +65,7 @@ def main() -> None:
     """Prints the times."""
     port, clients, requests = (int(argument) for argument in sys.argv[1:4])
     photos = [path.read_bytes() for path in sorted(Path(sys.argv[4]).rglob("*.jp*g"))]
-    # What the clients cost, the server lacks.
+    # Whatever the clients use, the server lacks.
     with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
         print(json.dumps(vars(runner.run(ask(port, clients, requests, photos)))))
 

@@ -1,4 +1,4 @@
-"""Case `serve`: a server and its clients on one machine, against the handler alone."""
+"""Case `serve`: a server and its clients on one machine, compared with the predictor alone."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from dogbreeds.model.backbones import cut, load_backbone
 from dogbreeds.model.head import Head, HeadShape
 from dogbreeds.model.network import Network
 from dogbreeds.package.package import Description, save_package
-from dogbreeds.package.predictor import Handler
+from dogbreeds.package.predictor import Predictor
 
 _BACKBONES = ("squeezenet1_1", "resnet50")
 _CLASSES = 133
 _CLIENTS = 16
 _BATCH = 32
-# Photos of a round: of the batches and the many clients, and of those who ask alone.
+# Photos of a round: in batches or by many clients, and one at a time.
 _MANY = {"squeezenet1_1": 960, "resnet50": 320}
 _ALONE = 300
 _START_SECONDS = 120.0
@@ -56,8 +56,8 @@ def run(settings: BenchSettings) -> Section:
     return Section(
         title="serve",
         text=f"JPEG files over HTTP on one machine, the clients in a process of their own, {settings.rounds} rounds "
-        f"in turns. The handler alone is called by as many threads as the engine has workers, with batches of "
-        f"{_BATCH}; or by one, photo by photo, as a server calls it. Slowest are those 1% of {_ALONE} photos.",
+        f"in turns. The predictor alone runs in one thread per stream of the engine with batches of {_BATCH}, or "
+        f"in one thread photo by photo, as a server calls it. The slowest are 1% of {_ALONE} photos.",
         columns=("", "", "photos/s (median)", "slowest 1% (ms, median)", "ratio (median)"),
         rows=rows,
         numbers=numbers,
@@ -65,7 +65,7 @@ def run(settings: BenchSettings) -> Section:
 
 
 def _package(settings: BenchSettings, name: str, directory: Path) -> Path:
-    """Makes a package whose head is as new as its weights, unless there are real ones."""
+    """Makes a package with an untrained head, and random weights unless there are real ones."""
     weights = settings.weights if settings.weights is not None and name == settings.backbone else "random"
     backbone = load_backbone(name, weights, seed=0)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -89,18 +89,18 @@ def _package(settings: BenchSettings, name: str, directory: Path) -> Path:
 def _measure(
     package: Path, folder: Path, cache: Path, rounds: int, many: int
 ) -> tuple[dict[str, float], list[tuple[str, ...]]]:
-    keeper = BlobCache.of(cache)
-    full, single = (Handler.load(package, keeper=keeper, one_by_one=one_by_one) for one_by_one in (False, True))
+    blobs = BlobCache.of(cache)
+    full, single = (Predictor.load(package, cache=blobs, one_by_one=one_by_one) for one_by_one in (False, True))
     photos = [path.read_bytes() for path in sorted(folder.rglob("*.jp*g"))]
     batches = [[photos[(start + place) % len(photos)] for place in range(_BATCH)] for start in range(0, many, _BATCH)]
-    slowest: dict[str, list[float]] = {"handler": [], "server": []}
+    slowest: dict[str, list[float]] = {"predictor": [], "server": []}
 
-    def handler() -> float:
-        return seconds_of(lambda: list(pool.map(full.answers, batches)))
+    def predictor() -> float:
+        return seconds_of(lambda: list(pool.map(full.predict_each, batches)))
 
-    def handler_alone() -> float:
-        each = [seconds_of(partial(single.answers, [photo])) for photo in photos]
-        slowest["handler"].append(_p99(each))
+    def predictor_alone() -> float:
+        each = [seconds_of(partial(single.predict_each, [photo])) for photo in photos]
+        slowest["predictor"].append(_p99(each))
         return sum(each)
 
     def server() -> float:
@@ -112,29 +112,29 @@ def _measure(
         return asked.seconds
 
     with compute_threads(1), ThreadPoolExecutor(full.engine.workers) as pool, _server(package, cache) as port:
-        # What is made at first use does not count.
-        full.answers(photos[:_BATCH])
-        single.answers(photos[:1])
+        # The first use does not count.
+        full.predict_each(photos[:_BATCH])
+        single.predict_each(photos[:1])
         server_alone()
         slowest["server"].clear()
         contestants = {
-            "handler": handler,
+            "predictor": predictor,
             "server": server,
-            "handler_alone": handler_alone,
+            "predictor_alone": predictor_alone,
             "server_alone": server_alone,
         }
         times = paired(contestants, rounds)
     tails = {name: Times(tuple(seconds)) for name, seconds in slowest.items()}
-    throughput, tail = ratio(times["handler"], times["server"]), ratio(tails["server"], tails["handler"])
+    throughput, tail = ratio(times["predictor"], times["server"]), ratio(tails["server"], tails["predictor"])
     rates = {
         name: (len(photos) if name.endswith("alone") else len(batches) * _BATCH) / found.median
         for name, found in times.items()
     }
     milliseconds = {name: f"{1000 * found.median:.1f}" for name, found in tails.items()}
     rows: list[tuple[str, ...]] = [
-        ("handler, batches", f"{rates['handler']:.0f}", "", "1"),
+        ("predictor, batches", f"{rates['predictor']:.0f}", "", "1"),
         (f"server, {_CLIENTS} clients", f"{rates['server']:.0f}", "", f"{throughput:.2f}"),
-        ("handler, one by one", f"{rates['handler_alone']:.0f}", milliseconds["handler"], "1"),
+        ("predictor, one by one", f"{rates['predictor_alone']:.0f}", milliseconds["predictor"], "1"),
         ("server, one client", f"{rates['server_alone']:.0f}", milliseconds["server"], f"{tail:.2f}"),
     ]
     return {
@@ -152,7 +152,7 @@ def _p99(seconds: Sequence[float]) -> float:
 @contextmanager
 def _server(package: Path, cache: Path) -> Iterator[int]:
     """Runs a server in a process of its own; yields its port when it is ready."""
-    command = [sys.executable, "scripts/serve.py", f"model={package}", "port=0", f"cache.dir={cache}"]
+    command = [sys.executable, "scripts/serve.py", f"package={package}", "port=0", f"cache.dir={cache}"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None

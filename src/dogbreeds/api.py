@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from dogbreeds.hpo.leaderboard import Entry, Leaderboard
-    from dogbreeds.package.predictor import Handler
+    from dogbreeds.package.predictor import Predictor
     from dogbreeds.training.run import RunResult
 
 _PRIMARY = "train"
@@ -70,7 +70,7 @@ class PhotoPrediction:
 class Classifier:
     """A loaded model package."""
 
-    def __init__(self, predictor: Handler) -> None:
+    def __init__(self, predictor: Predictor) -> None:
         self._predictor = predictor
 
     @property
@@ -161,17 +161,17 @@ def load(place: str | Path) -> Classifier:
         PackageError: There is no model package, or it is damaged.
     """
     from dogbreeds.package.finding import find_package
-    from dogbreeds.package.predictor import Handler
+    from dogbreeds.package.predictor import Predictor
 
     if not Path(place).is_file():
-        return Classifier(Handler.load(find_package(str(place)), one_by_one=False))
+        return Classifier(Predictor.load(find_package(str(place)), one_by_one=False))
     with tempfile.TemporaryDirectory(prefix="dogbreeds-") as directory:
         try:
             with tarfile.open(place) as archive:
                 archive.extractall(directory, filter="data")
         except (tarfile.TarError, EOFError, OSError) as error:
             raise PackageError(f"{place} is not a model.tar.gz, or it is damaged ({error}).") from error
-        return Classifier(Handler.load(Path(directory), one_by_one=False))
+        return Classifier(Predictor.load(Path(directory), one_by_one=False))
 
 
 def _arguments(overrides: Sequence[str], settings: Mapping[str, object]) -> list[str]:

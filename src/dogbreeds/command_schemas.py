@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from dogbreeds.constraints import Range, above, at_least, one_of
-from dogbreeds.schema import CacheConfig, Limits, SagemakerConfig, TrainCommandConfig, VariantConfig
+from dogbreeds.limits import Limits
+from dogbreeds.schema import CacheConfig, SagemakerConfig, TrainCommandConfig, VariantConfig
 
 
 @dataclass

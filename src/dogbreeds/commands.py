@@ -32,7 +32,7 @@ from dogbreeds.installation import command
 _PACKAGE = {"model": "package"}
 # Those on the left are of training jobs.
 _VARIANT = {f"sagemaker.{key}": f"variant.{key}" for key in ("image", "instance", "instances", "volume_gb")}
-_SERVING = ("starlette", "uvicorn", "httptools", "prometheus_client")
+_SERVING = ("starlette", "uvicorn", "prometheus_client")
 
 
 @entry_point("train")

@@ -21,7 +21,7 @@ from dogbreeds.installation import command
 from dogbreeds.model.names import BACKBONES, WEIGHTS
 from dogbreeds.overrides import override
 from dogbreeds.run_directory import RUN_CONFIG, SEARCH_CONFIG
-from dogbreeds.schema import Limits, ModelConfig, SagemakerConfig, TrainConfig, TrainerConfig
+from dogbreeds.schema import ModelConfig, SagemakerConfig, TrainConfig, TrainerConfig
 
 Settings = TypeVar("Settings")
 # What a command reads beside the settings of a run.
@@ -117,8 +117,7 @@ def command_settings(composed: DictConfig, schema: type[Settings]) -> Settings:
     except MissingMandatoryValue as error:
         missing = ", ".join(f"{name}=<value>" for name in sorted(OmegaConf.missing_keys(composed)))
         raise ConfigError(f"Add {missing}: there is no default.") from error
-    limits = getattr(config, "limits", None)
-    _raise([*problems(config), *(_limits_problems(limits) if isinstance(limits, Limits) else [])])
+    _raise(problems(config))
     return config
 
 
@@ -282,18 +281,3 @@ def _exact_problems(config: TrainConfig) -> list[str]:
         f"data.views={config.data.views}": (config.data.views == 0, "data.views=0"),
     }
     return [f"{found}: optimizer=exact needs {what}." for found, (fine, what) in needs.items() if not fine]
-
-
-def _limits_problems(limits: Limits) -> list[str]:
-    found = []
-    if limits.held_bytes < limits.body_bytes:
-        found.append(
-            f"limits.held_bytes={limits.held_bytes}: must be at least limits.body_bytes={limits.body_bytes}, "
-            "or no such request fits."
-        )
-    if limits.waiting < limits.photos:
-        found.append(
-            f"limits.waiting={limits.waiting}: must be at least limits.photos={limits.photos}, or no such request "
-            "fits."
-        )
-    return found

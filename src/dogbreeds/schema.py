@@ -208,36 +208,6 @@ class VariantConfig:
     output: str | None
 
 
-@dataclass
-class Limits:
-    """What a server refuses (`limits` in conf/serve.yaml).
-
-    Attributes:
-        body_bytes: Of one request.
-        held_bytes: Of all requests that are being received or answered, as they came; pixels are more.
-        header_bytes: Of one request, its first line included.
-        pixels: Of one photo, and of all photos of a request together; each lane at work holds up to 16 bytes of each.
-        photos: Of one request.
-        waiting: Photos that wait for a lane.
-        connections: Open at once.
-        per_client: Requests that one client address has open at once; None is no limit.
-        receive_seconds: From a connection, or a later request's first byte, to complete headers; then once more to
-            the body's last byte.
-        answer_seconds: From the body's last byte to the answer. A lane that takes longer is taken for stuck.
-    """
-
-    body_bytes: Annotated[int, above(0)]
-    held_bytes: Annotated[int, above(0)]
-    header_bytes: Annotated[int, above(0)]
-    pixels: Annotated[int, above(0)]
-    photos: Annotated[int, above(0)]
-    waiting: Annotated[int, above(0)]
-    connections: Annotated[int, above(0)]
-    per_client: Annotated[int | None, above(0)]
-    receive_seconds: Annotated[float, above(0)]
-    answer_seconds: Annotated[float, above(0)]
-
-
 def key_types(schema: type) -> dict[str, Any]:
     """All settings of a schema in dotted form, with their types: `{"lr": float, ..., "data.dir": str, ...}`."""
     return {one.name: one.type for one in settings(schema)}

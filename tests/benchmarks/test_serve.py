@@ -1,4 +1,4 @@
-"""The case `serve` starts a server, asks it, and compares it with the handler."""
+"""The case `serve` starts a server, asks it, and compares it with the predictor."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def test_serve_case(config: Compose, sample: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(serve, "_ALONE", 20)
     section = serve.run(BenchSettings(config(), sample, count=30, rounds=2, weights=None, backbone="squeezenet1_1"))
     assert [row[1] for row in section.rows] == [
-        "handler, batches",
+        "predictor, batches",
         "server, 16 clients",
-        "handler, one by one",
+        "predictor, one by one",
         "server, one client",
     ]
     assert all(value > 0 for value in section.numbers.values())

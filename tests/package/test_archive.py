@@ -16,6 +16,7 @@ import yaml
 import dogbreeds
 from dogbreeds.data.images import Transform
 from dogbreeds.errors import PackageError
+from dogbreeds.limits import RequestLimits
 from dogbreeds.model.backbones import cut, load_backbone
 from dogbreeds.model.head import Head, HeadShape
 from dogbreeds.model.network import Network
@@ -30,7 +31,7 @@ from dogbreeds.package.package import (
     write_description,
 )
 
-SERVED = {"config.yaml", "deployment.py", "code/inference.py", "code/dogbreeds/package/predictor.py"}
+SERVED = {"config.yaml", "deployment.py", "code/dogbreeds/package/predictor.py", "code/dogbreeds/serve/app.py"}
 REQUIREMENTS = "code/requirements.txt"
 
 
@@ -72,11 +73,11 @@ def files(directory: Path) -> set[str]:
 
 def deployment(directory: Path) -> dict[str, Any]:
     (application,) = yaml.safe_load((directory / "config.yaml").read_text(encoding="utf-8"))["applications"]
-    # Containers of SageMaker ask at this path alone.
+    # The containers of SageMaker post to this path only.
     assert application["route_prefix"] == "/"
     assert application["import_path"] == "deployment:app"
     (found,) = application["deployments"]
-    return dict(found)
+    return {**found, "limits": RequestLimits(**application["args"])}
 
 
 @pytest.fixture(scope="module")
@@ -136,12 +137,11 @@ def test_what_ray_reserves_is_what_the_machine_has(saved: Path, tmp_path: Path) 
 
 
 def test_the_settings_are_the_documented_ones(archive: Path, tmp_path: Path) -> None:
-    limits = pytest.importorskip("dogbreeds.serve.ray_answers", reason="Ray Serve is not installed")
     shutil.copy(archive, tmp_path)
     found = deployment(opened(tmp_path / archive.name))
-    assert limits.ReplicaLimits(**found["user_config"]).body_bytes == 6_291_456
+    assert found["limits"].body_bytes == 6_291_456
     # Ray refuses in plain text, and must not come first.
-    assert found["max_ongoing_requests"] > found["user_config"]["open_photos"]
+    assert found["max_ongoing_requests"] > found["limits"].waiting
 
 
 @pytest.mark.parametrize(

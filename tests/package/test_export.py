@@ -21,7 +21,7 @@ from dogbreeds.package import export as export_module
 from dogbreeds.package.export import check_out, compare, export, usage
 from dogbreeds.package.export_formats import FORMATS
 from dogbreeds.package.package import Description, save_package
-from dogbreeds.package.predictor import Handler
+from dogbreeds.package.predictor import Predictor
 
 CLASSES = ["001.Pug", "002.Épagneul_breton", "Samoyed"]
 SMALL = Transform(70, 64, "bilinear", (0.5, 0.4, 0.3), (0.2, 0.25, 0.3))
@@ -76,10 +76,10 @@ def metadata(form: str, path: Path) -> dict[str, str]:
         import onnxruntime
 
         return dict(onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map)
-    if form == "torchscript":
+    if form == "pt2":
         extra = {"classes": "", "transform": "", "input": ""}
-        torch.jit.load(path, _extra_files=extra)
-        return {name: text.decode() if isinstance(text, bytes) else text for name, text in extra.items()}
+        torch.export.load(path, extra_files=extra)
+        return extra
     model = import_openvino().Core().read_model(path)
     return {name: model.get_rt_info(["dogbreeds", name]).astype(str) for name in ("classes", "transform", "input")}
 
@@ -97,9 +97,9 @@ def test_a_graph_says_what_the_package_says(
     assert {path.suffix for path in tmp_path.glob("*") if path.is_file()} <= {FORMATS[form].ending, ".bin"}
     assert not list(tmp_path.glob(".*"))
 
-    handler = Handler.load(package, torch.device("cpu"))
-    images = torch.stack([handler.pixels(path.read_bytes()) for path in photos])
-    expected = (handler.logits(images).double() / 1.7).softmax(dim=1).numpy()
+    predictor = Predictor.load(package, torch.device("cpu"))
+    images = torch.stack([predictor.pixels(path.read_bytes()) for path in photos])
+    expected = (predictor.logits(images).double() / 1.7).softmax(dim=1).numpy()
     answered = as_used(usage(form, out), images.numpy(), tmp_path, monkeypatch)
     np.testing.assert_allclose(answered, expected, atol=1e-3)
     assert float(np.ptp(expected, axis=0).max()) > 0.05
@@ -113,19 +113,19 @@ def test_a_graph_says_what_the_package_says(
 def test_a_graph_that_says_something_else_is_not_left_behind(
     package: Path, photos: Sequence[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    form = FORMATS["torchscript"]
+    form = FORMATS["pt2"]
 
     def heated(graph: nn.Module, side: int, about: dict[str, str], path: Path) -> None:
         graph.temperature = 3.0
         form.write(graph, side, about, path)
 
-    monkeypatch.setitem(FORMATS, "torchscript", replace(form, write=heated))
-    out = tmp_path / "dogs.pt"
+    monkeypatch.setitem(FORMATS, "pt2", replace(form, write=heated))
+    out = tmp_path / "dogs.pt2"
     out.write_bytes(b"before")
-    with pytest.raises(UserError, match="does not say what the package says"):
-        export(package, "torchscript", out, photos)
+    with pytest.raises(UserError, match="discarded because it disagrees with the package"):
+        export(package, "pt2", out, photos)
     assert out.read_bytes() == b"before"
-    assert {path.name for path in tmp_path.iterdir()} == {"dogs.pt", "photos"}
+    assert {path.name for path in tmp_path.iterdir()} == {"dogs.pt2", "photos"}
 
 
 def test_comparing() -> None:
@@ -148,18 +148,20 @@ def test_comparing() -> None:
 
 
 def test_what_cannot_be_exported(package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigError, match="must be one of onnx, torchscript, openvino"):
+    with pytest.raises(ConfigError, match="must be one of onnx, pt2, openvino"):
         check_out("tflite", str(tmp_path / "dogs.tflite"))
-    with pytest.raises(ConfigError, match=r"ends in \.onnx"):
-        check_out("onnx", str(tmp_path / "dogs.pt"))
+    with pytest.raises(ConfigError, match="use format=pt2"):
+        check_out("torchscript", str(tmp_path / "dogs.pt2"))
+    with pytest.raises(ConfigError, match=r"must end in \.onnx"):
+        check_out("onnx", str(tmp_path / "dogs.pt2"))
     with pytest.raises(ConfigError, match="there is no"):
-        check_out("torchscript", str(tmp_path / "missing" / "dogs.pt"))
-    (tmp_path / "dogs.pt").mkdir()
+        check_out("pt2", str(tmp_path / "missing" / "dogs.pt2"))
+    (tmp_path / "dogs.pt2").mkdir()
     with pytest.raises(ConfigError, match="is a folder"):
-        check_out("torchscript", str(tmp_path / "dogs.pt"))
+        check_out("pt2", str(tmp_path / "dogs.pt2"))
     (tmp_path / "bad.jpg").write_bytes(b"no photo")
-    with pytest.raises(DataError, match=r"bad\.jpg cannot be compared on: not an image"):
-        export(package, "torchscript", tmp_path / "other.pt", [tmp_path / "bad.jpg"])
+    with pytest.raises(DataError, match=r"bad\.jpg cannot be read.*: not an image"):
+        export(package, "pt2", tmp_path / "other.pt2", [tmp_path / "bad.jpg"])
     monkeypatch.setattr(export_module, "find_spec", lambda _: None)
     with pytest.raises(ConfigError, match=r"needs onnx, onnxscript, onnxruntime: pip install 'dogbreeds\[export\]'"):
         check_out("onnx", str(tmp_path / "dogs.onnx"))
@@ -171,7 +173,7 @@ def test_what_cannot_be_exported(package: Path, tmp_path: Path, monkeypatch: pyt
     [
         ("onnx", "vit_b_16", "layer11"),
         ("onnx", "efficientnet_b0", None),
-        ("torchscript", "vit_b_16", "layer11"),
+        ("pt2", "vit_b_16", "layer11"),
         ("openvino", "convnext_tiny", "stage4"),
     ],
 )

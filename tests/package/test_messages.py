@@ -1,22 +1,34 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 
 import pytest
+from PIL import Image
 
 from dogbreeds.data.images import UnreadableImageError
-from dogbreeds.package.messages import Question, Ranked, Refused, answer_to, as_json, from_json, question_of
+from dogbreeds.package.messages import (
+    JSON,
+    HttpError,
+    Prediction,
+    PredictRequest,
+    as_json,
+    format_response,
+    from_json,
+    parse_request,
+)
 
 PHOTO = b"\xff\xd8 not really"
 TEXT = base64.b64encode(PHOTO).decode()
-PUG = [Ranked("Pug", 1, 0.75), Ranked("Beagle", 0, 0.25)]
-BEAGLE = [Ranked("Beagle, small", 0, 0.5), Ranked("Pug", 1, 0.5)]
+PUG = [Prediction("Pug", 1, 0.75), Prediction("Beagle", 0, 0.25)]
+MAX_PIXELS = 10**6
+BEAGLE = [Prediction("Beagle, small", 0, 0.5), Prediction("Pug", 1, 0.5)]
 
 
-def refusal(body: bytes, content_type: str = "application/json", most: int | None = 2) -> tuple[int, str]:
-    with pytest.raises(Refused) as caught:
-        question_of(body, content_type, most)
+def refusal(body: bytes, kind: str = JSON, max_photos: int = 2, max_pixels: int = MAX_PIXELS) -> tuple[int, str]:
+    with pytest.raises(HttpError) as caught:
+        parse_request(body, kind, max_photos, max_pixels)
     said = json.loads(caught.value.body())
     assert said == {"error": {"code": caught.value.code, "message": caught.value.message}}
     return caught.value.status, caught.value.code
@@ -24,15 +36,15 @@ def refusal(body: bytes, content_type: str = "application/json", most: int | Non
 
 @pytest.mark.parametrize("kind", ["image/jpeg", "IMAGE/PNG; q=1", "image/*", "application/octet-stream"])
 def test_the_bytes_of_a_photo(kind: str) -> None:
-    assert question_of(PHOTO, kind, 1) == Question((PHOTO,), many=False)
+    assert parse_request(PHOTO, kind, 1, MAX_PIXELS) == PredictRequest((PHOTO,), many=False)
 
 
 @pytest.mark.parametrize("text", [TEXT, f"data:image/jpeg;base64,{TEXT}"])
 def test_photos_in_json(text: str) -> None:
     one = json.dumps({"image": text}).encode()
-    assert question_of(one, "application/json; charset=utf-8", 1) == Question((PHOTO,), many=False)
+    assert parse_request(one, f"{JSON}; charset=utf-8", 1, MAX_PIXELS) == PredictRequest((PHOTO,), many=False)
     several = json.dumps({"instances": [{"image": text}, {"image": text}]}).encode()
-    assert question_of(several, "application/json", 2) == Question((PHOTO, PHOTO), many=True)
+    assert parse_request(several, "application/json", 2, MAX_PIXELS) == PredictRequest((PHOTO, PHOTO), many=True)
 
 
 @pytest.mark.parametrize("kind", ["", "text/plain", "multipart/form-data", "application/x-npy"])
@@ -72,15 +84,23 @@ def test_broken_base64(text: str) -> None:
 
 def test_too_many_photos() -> None:
     body = json.dumps({"instances": [{"image": TEXT}] * 3}).encode()
-    assert refusal(body, most=2) == (413, "too_many_photos")
-    assert len(question_of(body, "application/json", None).photos) == 3
+    assert refusal(body, max_photos=2) == (413, "too_many_photos")
+    assert len(parse_request(body, "application/json", 3, MAX_PIXELS).photos) == 3
+
+
+def test_photos_of_a_request_share_the_limit_of_pixels() -> None:
+    file = io.BytesIO()
+    Image.new("L", (20, 10)).save(file, "PNG")
+    two = json.dumps({"instances": [{"image": base64.b64encode(file.getvalue()).decode()}] * 2}).encode()
+    assert len(parse_request(two, "application/json", 2, 400).photos) == 2
+    assert refusal(two, max_pixels=399) == (413, "too_many_pixels")
 
 
 @pytest.mark.parametrize(
     "accept", ["", "*/*", "application/json", "text/html, application/json;q=0.9", "text/csv, */*"]
 )
 def test_an_answer_in_json(accept: str) -> None:
-    body, kind = answer_to([PUG], accept, many=False)
+    body, kind = format_response([PUG], accept, many=False)
     assert kind == "application/json"
     assert json.loads(body) == {
         "prediction": 1,
@@ -94,27 +114,27 @@ def test_an_answer_in_json(accept: str) -> None:
 
 
 def test_answers_to_a_list_are_a_list_even_of_one() -> None:
-    body, _ = answer_to([PUG], "", many=True)
+    body, _ = format_response([PUG], "", many=True)
     assert [from_json(answer) for answer in json.loads(body)["predictions"]] == [PUG]
     assert from_json(as_json(BEAGLE)) == BEAGLE
 
 
 def test_an_answer_in_csv() -> None:
-    body, kind = answer_to([PUG, BEAGLE], "text/csv", many=True)
+    body, kind = format_response([PUG, BEAGLE], "text/csv", many=True)
     assert (body, kind) == (b'1,Pug,0.75\n0,"Beagle, small",0.5\n', "text/csv; charset=utf-8")
 
 
 def test_an_answer_in_no_form_that_there_is() -> None:
-    with pytest.raises(Refused, match="image/png") as caught:
-        answer_to([PUG], "image/png", many=False)
+    with pytest.raises(HttpError, match="image/png") as caught:
+        format_response([PUG], "image/png", many=False)
     assert caught.value.status == 406
 
 
 def test_all_photos_of_a_request_are_answered_or_none() -> None:
     bad = UnreadableImageError("not an image")
-    assert Question((b"", b""), many=True).ranked([PUG, BEAGLE]) == [PUG, BEAGLE]
-    with pytest.raises(Refused, match=r"instances\[1\]") as caught:
-        Question((b"", b""), many=True).ranked([PUG, bad])
+    assert PredictRequest((b"", b""), many=True).predictions([PUG, BEAGLE]) == [PUG, BEAGLE]
+    with pytest.raises(HttpError, match=r"instances\[1\]") as caught:
+        PredictRequest((b"", b""), many=True).predictions([PUG, bad])
     assert (caught.value.status, caught.value.code) == (422, "unreadable_image")
-    with pytest.raises(Refused, match="The photo"):
-        Question((b"",), many=False).ranked([bad])
+    with pytest.raises(HttpError, match="The photo"):
+        PredictRequest((b"",), many=False).predictions([bad])

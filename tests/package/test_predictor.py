@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-import base64
 import importlib.util
 import io
-import json
 import math
 import shutil
 from pathlib import Path
@@ -21,10 +19,10 @@ from dogbreeds.features.store.blobs import BlobCache
 from dogbreeds.model.backbones import cut, load_backbone
 from dogbreeds.model.head import Head, HeadShape
 from dogbreeds.model.network import Network
-from dogbreeds.package import predictor as handler_module
-from dogbreeds.package.messages import Ranked, Refused, as_json
+from dogbreeds.package import predictor as predictor_module
+from dogbreeds.package.messages import Prediction
 from dogbreeds.package.package import Description, load_package, save_package, write_description
-from dogbreeds.package.predictor import Handler, input_fn, model_fn, output_fn, predict_fn
+from dogbreeds.package.predictor import Predictor
 from dogbreeds.serve.batch import find_images, rows
 
 CPU = torch.device("cpu")
@@ -82,12 +80,12 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def handler(package: Path) -> Handler:
-    return Handler.load(package, CPU)
+def predictor(package: Path) -> Predictor:
+    return Predictor.load(package, CPU)
 
 
-def of_classes(handler: Handler, classes: list[str], temperature: float) -> Handler:
-    return Handler(described(classes, temperature), handler.network, CPU)
+def of_classes(predictor: Predictor, classes: list[str], temperature: float) -> Predictor:
+    return Predictor(described(classes, temperature), predictor.network, CPU)
 
 
 # Ranking
@@ -108,8 +106,8 @@ def test_display_names(folder: str, name: str) -> None:
     assert display_name(folder) == name
 
 
-def test_ranking_is_sorted_and_calibrated(handler: Handler) -> None:
-    ranked = of_classes(handler, FOUR, temperature=2.0).rank(torch.tensor([[1.0, 4.0, -2.0, 2.0]]))[0]
+def test_ranking_is_sorted_and_calibrated(predictor: Predictor) -> None:
+    ranked = of_classes(predictor, FOUR, temperature=2.0).rank(torch.tensor([[1.0, 4.0, -2.0, 2.0]]))[0]
     total = sum(math.exp(value / 2) for value in (1.0, 4.0, -2.0, 2.0))
     assert [one.index for one in ranked] == [1, 3, 0, 2]
     assert [one.breed for one in ranked] == [
@@ -123,64 +121,64 @@ def test_ranking_is_sorted_and_calibrated(handler: Handler) -> None:
     assert sum(one.probability for one in ranked) == pytest.approx(1)
 
 
-def test_a_higher_temperature_is_less_sure_of_the_same_order(handler: Handler) -> None:
+def test_a_higher_temperature_is_less_sure_of_the_same_order(predictor: Predictor) -> None:
     logits = torch.tensor([[1.0, 4.0, -2.0, 2.0]])
-    cold, hot = (of_classes(handler, FOUR, value).rank(logits)[0] for value in (0.5, 5.0))
+    cold, hot = (of_classes(predictor, FOUR, value).rank(logits)[0] for value in (0.5, 5.0))
     assert [one.index for one in cold] == [one.index for one in hot]
     assert cold[0].probability > 0.9 > 0.5 > hot[0].probability > 0.25
 
 
-def test_five_of_more_classes_are_named(handler: Handler) -> None:
+def test_five_of_more_classes_are_named(predictor: Predictor) -> None:
     logits = torch.tensor([[0.0, 6.0, 1.0, 5.0, 2.0, 4.0, 3.0]])
-    ranked = of_classes(handler, SEVEN, temperature=1.0).rank(logits)[0]
+    ranked = of_classes(predictor, SEVEN, temperature=1.0).rank(logits)[0]
     assert [one.index for one in ranked] == [1, 3, 5, 6, 4]
     assert ranked[0].breed == "Breed 1"
     every = logits.double().softmax(dim=1)[0]
     assert sum(one.probability for one in ranked) == pytest.approx(1 - float(every[0] + every[2]))
 
 
-def test_every_row_is_ranked_for_itself(handler: Handler) -> None:
-    rows = handler.rank(torch.eye(4) * 3)
+def test_every_row_is_ranked_for_itself(predictor: Predictor) -> None:
+    rows = predictor.rank(torch.eye(4) * 3)
     assert [row[0].index for row in rows] == [0, 1, 2, 3]
 
 
 # Answers
 
 
-def test_answers_do_not_depend_on_the_batch(handler: Handler) -> None:
+def test_answers_do_not_depend_on_the_batch(predictor: Predictor) -> None:
     batch = pixels(70, seed=1)
-    together = handler.logits(batch)
+    together = predictor.logits(batch)
     assert together.shape == (len(batch), len(FOUR))
     assert together.dtype == torch.float32
     assert float(together.std(dim=0).min()) > 1e-3
     # Activations are handed to the tail in half precision, which can magnify the last bit of a float.
-    alone = torch.cat([handler.logits(one[None]) for one in batch[-4:]])
+    alone = torch.cat([predictor.logits(one[None]) for one in batch[-4:]])
     torch.testing.assert_close(together[-4:], alone, atol=5e-3, rtol=5e-3)
     order = torch.randperm(len(batch), generator=torch.Generator().manual_seed(2))
-    torch.testing.assert_close(handler.logits(batch[order]), together[order], atol=5e-3, rtol=5e-3)
+    torch.testing.assert_close(predictor.logits(batch[order]), together[order], atol=5e-3, rtol=5e-3)
 
 
-def test_classify_is_what_comes_behind_the_trunk(handler: Handler) -> None:
+def test_classify_is_what_comes_behind_the_trunk(predictor: Predictor) -> None:
     batch = pixels(4, seed=1)
-    assert torch.equal(handler.classify(handler.engine(batch)), handler.logits(batch))
+    assert torch.equal(predictor.classify(predictor.engine(batch)), predictor.logits(batch))
 
 
-def test_predict_goes_from_bytes_to_breeds(handler: Handler) -> None:
+def test_predict_goes_from_bytes_to_breeds(predictor: Predictor) -> None:
     contents = [photo(seed, form=form) for seed, form in enumerate(("PNG", "JPEG", "WEBP", "BMP"))]
-    answers = handler.predict(contents)
-    assert all(isinstance(one, Ranked) for answer in answers for one in answer)
+    answers = predictor.predict(contents)
+    assert all(isinstance(one, Prediction) for answer in answers for one in answer)
     assert len(answers) == 4
     for content, answer in zip(contents, answers, strict=True):
-        logits = handler.logits(handler.pixels(content)[None])[0]
+        logits = predictor.logits(predictor.pixels(content)[None])[0]
         assert answer[0].index == int(logits.argmax())
         expected = (logits.double() / 2).softmax(dim=0)
         by_class = sorted(answer, key=lambda one: one.index)
         assert [one.probability for one in by_class] == pytest.approx(expected.tolist(), abs=1e-4)
 
 
-def test_photos_of_any_size_become_the_crop(handler: Handler) -> None:
+def test_photos_of_any_size_become_the_crop(predictor: Predictor) -> None:
     for size in ((64, 64), (3, 200), (500, 40)):
-        assert handler.pixels(photo(0, size)).shape == (3, 64, 64)
+        assert predictor.pixels(photo(0, size)).shape == (3, 64, 64)
 
 
 # The engine
@@ -205,18 +203,18 @@ def test_no_engine_is_started_before_it_is_needed(package: Path, monkeypatch: py
     def never(*_: object, **__: object) -> None:
         raise AssertionError("an engine was started")
 
-    monkeypatch.setattr(handler_module, "build", never)
-    handler = Handler.load(package, CPU)
+    monkeypatch.setattr(predictor_module, "build", never)
+    predictor = Predictor.load(package, CPU)
     features = torch.rand(3, 512, 3, 3).half()
-    assert handler.classify(features).shape == (3, len(FOUR))
-    handler.rank(handler.classify(features))
+    assert predictor.classify(features).shape == (3, len(FOUR))
+    predictor.rank(predictor.classify(features))
     with pytest.raises(AssertionError, match="an engine was started"):
-        handler.logits(pixels(1))
+        predictor.logits(pixels(1))
 
 
-def test_one_engine_serves_all_answers(handler: Handler) -> None:
-    handler.logits(pixels(1))
-    assert handler.engine is handler.engine
+def test_one_engine_serves_all_answers(predictor: Predictor) -> None:
+    predictor.logits(pixels(1))
+    assert predictor.engine is predictor.engine
 
 
 def with_engine(package: Path, name: str, copy: Path) -> Path:
@@ -230,16 +228,16 @@ def with_engine(package: Path, name: str, copy: Path) -> Path:
 def test_the_engine_of_the_training_answers(package: Path, tmp_path: Path) -> None:
     kept = Kept()
     compiled = with_engine(package, "openvino", tmp_path / "model")
-    handler, plain = Handler.load(compiled, CPU, kept), Handler.load(package, CPU)
+    predictor, plain = Predictor.load(compiled, CPU, kept), Predictor.load(package, CPU)
     assert kept.content == {}
     batch = pixels(5, seed=1)
-    logits = handler.logits(batch)
-    assert (handler.engine.name, plain.engine.name) == ("openvino", "torch")
+    logits = predictor.logits(batch)
+    assert (predictor.engine.name, plain.engine.name) == ("openvino", "torch")
     torch.testing.assert_close(logits, plain.logits(batch), atol=1e-2, rtol=1e-2)
     # The converted network is kept.
     before = dict(kept.content)
     assert len(before) == 2
-    assert torch.equal(Handler.load(compiled, CPU, kept).logits(batch), logits)
+    assert torch.equal(Predictor.load(compiled, CPU, kept).logits(batch), logits)
     assert kept.content == before
 
 
@@ -248,9 +246,9 @@ def test_where_a_machine_has_no_other_engine_torch_answers(
     name: str, package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    handler = Handler.load(with_engine(package, name, tmp_path / "model"), CPU)
-    assert handler.engine.name == "torch"
-    assert torch.equal(handler.logits(pixels(2)), Handler.load(package, CPU).logits(pixels(2)))
+    predictor = Predictor.load(with_engine(package, name, tmp_path / "model"), CPU)
+    assert predictor.engine.name == "torch"
+    assert torch.equal(predictor.logits(pixels(2)), Predictor.load(package, CPU).logits(pixels(2)))
 
 
 @pytest.mark.gpu
@@ -258,18 +256,18 @@ def test_a_package_of_a_processor_answers_on_a_gpu(package: Path, tmp_path: Path
     if not torch.cuda.is_available():
         pytest.skip("there is no CUDA device")
     batch = pixels(5, seed=1)
-    expected = Handler.load(package, CPU).logits(batch)
+    expected = Predictor.load(package, CPU).logits(batch)
     for trained, served in (("openvino", "cuda"), ("torch", "torch"), ("cuda", "cuda")):
-        handler = Handler.load(with_engine(package, trained, tmp_path / trained))
-        assert handler.device.type == "cuda"
-        assert handler.engine.name == served
-        torch.testing.assert_close(handler.logits(batch), expected, atol=0.05, rtol=0.05)
+        predictor = Predictor.load(with_engine(package, trained, tmp_path / trained))
+        assert predictor.device.type == "cuda"
+        assert predictor.engine.name == served
+        torch.testing.assert_close(predictor.logits(batch), expected, atol=0.05, rtol=0.05)
 
 
-def test_bytes_that_are_no_photo(handler: Handler) -> None:
+def test_bytes_that_are_no_photo(predictor: Predictor) -> None:
     for content in (b"", b"no photo", photo(0)[:200]):
         with pytest.raises(UnreadableImageError):
-            handler.predict([photo(0), content])
+            predictor.predict([photo(0), content])
 
 
 # Finding photos
@@ -327,14 +325,16 @@ def test_names_that_look_like_globs(folder: Path, tmp_path: Path) -> None:
 def test_naming_no_photo(pattern: str, folder: Path) -> None:
     with pytest.raises(DataError) as caught:
         find_images(f"{folder}/{pattern}")
-    assert f"images={folder}/{pattern} names no photo (.jpg, " in str(caught.value)
-    assert "Give a file, a folder, or a glob in quotes." in str(caught.value)
+    assert f"images={folder}/{pattern} matches no photo (.jpg, " in str(caught.value)
+    assert "Give a file, a folder or a quoted glob." in str(caught.value)
 
 
 # Rows
 
 
-def test_rows_keep_the_order_and_report_what_cannot_be_read(handler: Handler, package: Path, tmp_path: Path) -> None:
+def test_rows_keep_the_order_and_report_what_cannot_be_read(
+    predictor: Predictor, package: Path, tmp_path: Path
+) -> None:
     unreadable = {
         "1.png": b"no photo",
         "3.png": b"",
@@ -360,7 +360,7 @@ def test_rows_keep_the_order_and_report_what_cannot_be_read(handler: Handler, pa
             assert entry.keys() == {"path", "error"}
             assert entry["error"]
             continue
-        answer = handler.predict([contents[path.name]])[0]
+        answer = predictor.predict([contents[path.name]])[0]
         assert entry.keys() == {"path", "breed", "index", "probability", "top"}
         assert (entry["breed"], entry["index"]) == (answer[0].breed, answer[0].index)
         assert entry["probability"] == pytest.approx(answer[0].probability, abs=1e-4)
@@ -393,7 +393,7 @@ def test_rows_keep_the_converted_network(
     assert not caplog.records
     # An engine that does not start is replaced by the one that always does.
     answered = list(rows(compiled, paths, tmp_path / "another"))
-    assert "converted again). Use features.engine=torch. Going on with torch." in caplog.text
+    assert "converted again). Use features.engine=torch. Using torch instead." in caplog.text
     assert [row["index"] for row, _ in answered] == [row["index"] for row, _ in first]
 
 
@@ -404,36 +404,19 @@ def test_rows_without_a_place_for_the_cache(package: Path, tmp_path: Path) -> No
     assert list(rows(package, [path], tmp_path / "file" / "cache"))
 
 
-# The four functions of classic containers
-
-
-def test_the_four_functions(package: Path, handler: Handler) -> None:
-    photo = io.BytesIO()
-    Image.new("RGB", (90, 80), (200, 120, 40)).save(photo, "PNG")
-    question = input_fn(photo.getvalue(), "image/png")
-    body, kind = output_fn(predict_fn(question, model_fn(str(package))), "application/json")
-    assert kind == "application/json"
-    assert json.loads(body) == as_json(handler.predict([photo.getvalue()])[0])
-    alone = json.dumps({"instances": [{"image": base64.b64encode(photo.getvalue()).decode()}]}).encode()
-    body, _ = output_fn(predict_fn(input_fn(alone, "application/json"), handler), "")
-    assert json.loads(body) == {"predictions": [as_json(handler.predict([photo.getvalue()])[0])]}
-    with pytest.raises(Refused, match="cannot be read"):
-        predict_fn(input_fn(b"no photo", "image/png"), handler)
-
-
-def test_a_bad_photo_does_not_keep_the_others_from_being_answered(handler: Handler) -> None:
+def test_a_bad_photo_does_not_keep_the_others_from_being_answered(predictor: Predictor) -> None:
     photo = io.BytesIO()
     Image.new("RGB", (90, 80), (20, 120, 240)).save(photo, "WEBP")
-    first, second, third = handler.answers([photo.getvalue(), b"no photo", photo.getvalue()])
+    first, second, third = predictor.predict_each([photo.getvalue(), b"no photo", photo.getvalue()])
     assert isinstance(second, UnreadableImageError)
     assert not isinstance(first, UnreadableImageError)
     assert first == third
     # torch rounds differently in batches of other sizes.
-    assert first[0].probability == pytest.approx(handler.predict([photo.getvalue()])[0][0].probability, abs=1e-4)
+    assert first[0].probability == pytest.approx(predictor.predict([photo.getvalue()])[0][0].probability, abs=1e-4)
 
 
 def test_where_there_are_many_photos_the_engine_takes_its_own_batches(package: Path, tmp_path: Path) -> None:
     compiled = with_engine(package, "openvino", tmp_path / "model")
-    one_by_one, many = Handler.load(compiled, CPU), Handler.load(compiled, CPU, one_by_one=False)
+    one_by_one, many = Predictor.load(compiled, CPU), Predictor.load(compiled, CPU, one_by_one=False)
     assert (one_by_one.engine.batch_size, many.engine.batch_size) == (1, 8)
     assert torch.equal(one_by_one.logits(pixels(5)), many.logits(pixels(5)))

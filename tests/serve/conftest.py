@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from dogbreeds.package.package import save_package
-from dogbreeds.package.predictor import Handler
+from dogbreeds.package.predictor import Predictor
 from tests.package.test_predictor import FOUR, described, network, photo
 from tests.serve.served import Served, served
 
@@ -31,14 +31,14 @@ def tiny_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_package(directory, described(FOUR), network(described(FOUR)))
     (directory / "examples").mkdir()
     (directory / "examples" / "pug.png").write_bytes(photo(3))
-    listed = [{"file": "pug.png", "label": "002.Pug", "breed": "Pug", "answer": {}}]
+    listed = [{"file": "pug.png", "label": "002.Pug", "breed": "Pug"}]
     (directory / "examples" / "examples.json").write_text(json.dumps(listed))
     return directory
 
 
 @pytest.fixture(scope="session")
-def tiny_handler(tiny_package: Path) -> Handler:
-    return Handler.load(tiny_package, torch.device("cpu"))
+def tiny_predictor(tiny_package: Path) -> Predictor:
+    return Predictor.load(tiny_package, torch.device("cpu"))
 
 
 @pytest.fixture(scope="session")

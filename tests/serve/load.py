@@ -23,7 +23,7 @@ from typing import Any
 import psutil
 
 from dogbreeds.package.messages import as_json
-from dogbreeds.package.predictor import Handler
+from dogbreeds.package.predictor import Predictor
 from tests.serve import hostile
 from tests.serve.served import Reply, Served, invocation, read_reply, send, served
 
@@ -38,7 +38,7 @@ class Load:
     Attributes:
         statuses: Of good requests.
         hostile: Statuses of the others; 0 where the server closed without an answer.
-        wrong: Answers that are not the handler's.
+        wrong: Answers that are not the predictor's.
         unanswered: Good requests that got no answer.
         seconds: Of each good request.
         resident: MB of the server's memory, once a second.
@@ -90,6 +90,10 @@ def load(
             began = time.perf_counter()
             send(connection, invocation(content, "image/jpeg"))
             reply = read_reply(connection)
+            if not reply.status and ending.is_set():
+                # The connection was idle when the server ended.
+                connection.close()
+                return
             with lock:
                 seen.seconds.append(time.perf_counter() - began)
                 _judge(seen, reply, photos[content], tolerance)
@@ -146,8 +150,8 @@ def main() -> None:
     """Prints what was seen."""
     package, folder, seconds = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
     contents = [path.read_bytes() for path in sorted(folder.rglob("*.jp*g"))]
-    handler = Handler.load(package)
-    photos = {content: as_json(answer[0]) for content in contents for answer in [handler.predict([content])]}
+    predictor = Predictor.load(package)
+    photos = {content: as_json(answer[0]) for content in contents for answer in [predictor.predict([content])]}
     with served(package, "limits.receive_seconds=5", *sys.argv[4:]) as server:
         seen = load(server, photos, hostile_requests(), seconds=seconds, clients=32, tolerance=2e-3)
     slices = statistics.quantiles(seen.seconds, n=100)

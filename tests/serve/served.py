@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -17,7 +18,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from dogbreeds.schema import Limits
+from dogbreeds.limits import Limits
 from tests.conftest import ROOT
 
 #: Seconds after which a test gives up on a server, however slow the machine.
@@ -29,6 +30,12 @@ def limits_of(section: DictConfig) -> Limits:
     limits = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Limits), section))
     assert isinstance(limits, Limits)
     return limits
+
+
+def limits(*settings: str) -> Limits:
+    """Returns the limits of conf/serve.yaml, some of them changed."""
+    section = OmegaConf.load(ROOT / "conf/serve.yaml").limits
+    return limits_of(OmegaConf.merge(section, OmegaConf.from_dotlist(list(settings))))
 
 
 @dataclass(frozen=True)
@@ -128,11 +135,11 @@ def read_reply(connection: socket.socket) -> Reply:
     if status.split()[1] == "100":
         return read_reply(connection)
     body = bytearray()
-    while missing := int(headers.get("content-length", 0)) - len(body):
-        part = connection.recv(missing)
-        if not part:
-            break
-        body += part
+    # What the server refuses before there is a request ends with the connection.
+    length = int(headers.get("content-length", 10**6))
+    with contextlib.suppress(ConnectionResetError):
+        while (missing := length - len(body)) and (part := connection.recv(missing)):
+            body += part
     return Reply(int(status.split()[1]), headers, bytes(body))
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from dogbreeds.errors import ConfigError, UserError
 from dogbreeds.serve import answers_file
-from dogbreeds.serve.answers_file import Row, check_out, unanswered, write_rows
+from dogbreeds.serve.answers_file import Row, check_out, error_row, write_rows
 
 
 def answered(path: str, *breeds: str) -> tuple[Row, bool]:
@@ -84,7 +84,7 @@ def test_an_end_too_early_keeps_what_was_answered_and_what_was_there(
         write_rows(ended(), path, 3)
     assert path.read_text() == "before"
     assert {one.name for one in tmp_path.iterdir()} == {name, kept.name}
-    assert f"{kept} has the rows so far, of 2 photos." in capsys.readouterr().err
+    assert f"{kept} has the 2 rows so far." in capsys.readouterr().err
     if path.suffix == ".parquet":
         rows = parquet.read_table(kept).to_pylist()
     else:
@@ -131,5 +131,5 @@ def test_parquet_without_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_names_of_files_that_are_no_text(tmp_path: Path) -> None:
     path = Path(os.fsdecode(b"b\xe9.jpg"))
     out = tmp_path / "answers.csv"
-    assert write_rows([(unanswered(path, ValueError("no photo")), False)], out, 1) == 1
+    assert write_rows([(error_row(path, ValueError("no photo")), False)], out, 1) == 1
     assert "b\\xe9.jpg" in out.read_text(encoding="utf-8")

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
-from omegaconf import OmegaConf
 from starlette.types import Message
 
-from dogbreeds.schema import Limits
+from dogbreeds.package.messages import HttpError
 from dogbreeds.serve import app as app_module
 from dogbreeds.serve.app import Application
-from tests.conftest import ROOT
 from tests.package.test_predictor import FOUR, described
-from tests.serve.served import limits_of
+from tests.serve.served import limits
 from tests.serve.test_batching import Gated, taken, until
 
 SCOPE: dict[str, Any] = {
@@ -36,11 +34,6 @@ SCOPE: dict[str, Any] = {
 
 class Described(Gated):
     description = described(FOUR)
-
-
-def limits(*settings: str) -> Limits:
-    section = OmegaConf.load(ROOT / "conf/serve.yaml").limits
-    return limits_of(OmegaConf.merge(section, OmegaConf.from_dotlist(list(settings))))
 
 
 class Client:
@@ -66,75 +59,138 @@ class Client:
         return start["status"], json.loads(body["body"])["error"]["code"]
 
 
-async def started(handler: Any, package: Path, *settings: str) -> Application:
-    application = Application(handler, package, limits(*settings))
+async def started(predictor: Any, *settings: str) -> Application:
+    application = Application(predictor, limits(*settings))
     application.batcher.start()
-    await until(lambda: application.batcher.condition is None)
+    await until(lambda: application.batcher.unavailable is None)
     return application
 
 
-async def ended(application: Application, handler: Gated) -> None:
-    handler.gate.set()
+async def ended(application: Application, predictor: Gated) -> None:
+    predictor.gate.set()
     await asyncio.to_thread(application.batcher.close)
 
 
-def test_patience_ends_and_the_photo_is_not_computed(tmp_path: Path) -> None:
-    handler = Described()
+def test_patience_ends_and_the_photo_is_not_computed() -> None:
+    predictor = Described()
 
     async def scenario() -> None:
-        application = await started(handler, tmp_path, "answer_seconds=0.2")
+        application = await started(predictor, "answer_seconds=0.2")
         first, second = Client(b"first"), Client(b"second")
         asked = [asyncio.ensure_future(application(SCOPE, first.receive, first.send))]
-        await taken(handler)
+        await taken(predictor)
         asked.append(asyncio.ensure_future(application(SCOPE, second.receive, second.send)))
         await asyncio.gather(*asked)
         assert first.error == second.error == (503, "busy")
         assert dict(first.sent[0]["headers"])[b"retry-after"] == b"1"
         assert application.batcher.waiting == 0
-        await ended(application, handler)
+        await ended(application, predictor)
 
     asyncio.run(scenario())
-    assert handler.batches == [[b"first"]]
+    assert predictor.batches == [[b"first"]]
 
 
-def test_who_has_gone_is_not_answered(tmp_path: Path) -> None:
-    handler = Described()
+def test_who_has_gone_is_not_answered() -> None:
+    predictor = Described()
 
     async def scenario() -> None:
-        application = await started(handler, tmp_path)
+        application = await started(predictor)
         first, second, third = Client(b"first"), Client(b"second"), Client(b"third")
         asked = [asyncio.ensure_future(application(SCOPE, first.receive, first.send))]
-        await taken(handler)
+        await taken(predictor)
         asked += [asyncio.ensure_future(application(SCOPE, one.receive, one.send)) for one in (second, third)]
         await until(lambda: application.batcher.waiting == 2)
         second.gone.set()
         await until(lambda: application.batcher.waiting == 1)
-        handler.gate.set()
+        predictor.gate.set()
         await asyncio.gather(*asked)
         assert second.sent == []
         assert first.sent[0]["status"] == third.sent[0]["status"] == 200
-        await ended(application, handler)
+        await ended(application, predictor)
 
     asyncio.run(scenario())
-    assert handler.batches == [[b"first"], [b"third"]]
+    assert predictor.batches == [[b"first"], [b"third"]]
 
 
-def test_what_nobody_thought_of_is_an_error_in_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    handler = Described()
+def test_an_unexpected_error_is_logged_and_answered_in_json(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    predictor = Described()
 
     def fails(*_: object) -> None:
         raise RuntimeError("nobody thought of this")
 
-    monkeypatch.setattr(app_module, "question_of", fails)
+    monkeypatch.setattr(app_module, "parse_request", fails)
 
     async def scenario() -> None:
-        application = await started(handler, tmp_path)
+        application = await started(predictor)
         client = Client(b"photo")
-        with pytest.raises(RuntimeError, match="nobody thought of this"):
-            # uvicorn logs it.
-            await application(SCOPE, client.receive, client.send)
+        await application(SCOPE, client.receive, client.send)
         assert client.error == (500, "failed")
         assert b"nobody" not in client.sent[1]["body"]
-        await ended(application, handler)
+        await ended(application, predictor)
 
     asyncio.run(scenario())
+    assert "nobody thought of this" in caplog.text
+
+
+@pytest.mark.parametrize("path", ["/", "/invocations"])
+def test_photos_are_taken_at_the_root_too(path: str) -> None:
+    """The containers of SageMaker post there."""
+    predictor = Described()
+    predictor.gate.set()
+
+    async def scenario() -> None:
+        application = await started(predictor)
+        client = Client(b"photo")
+        await application(SCOPE | {"path": path}, client.receive, client.send)
+        assert client.sent[0]["status"] == 200
+        assert json.loads(client.sent[1]["body"])["breed"] == "photo"
+        await ended(application, predictor)
+
+    asyncio.run(scenario())
+
+
+def test_a_server_that_stops_says_so_and_closes_connections() -> None:
+    predictor = Described()
+    predictor.gate.set()
+
+    async def scenario() -> None:
+        application = await started(predictor)
+        application.stop()
+        photo, ping = Client(b"photo"), Client(b"")
+        await application(SCOPE, photo.receive, photo.send)
+        assert photo.sent[0]["status"] == 200
+        await application(SCOPE | {"method": "GET", "path": "/ping", "headers": []}, ping.receive, ping.send)
+        assert ping.error == (503, "draining")
+        assert all((b"connection", b"close") in client.sent[0]["headers"] for client in (photo, ping))
+        await ended(application, predictor)
+
+    asyncio.run(scenario())
+
+
+def test_start_up_can_wait_for_the_engine(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(Described):
+        def warm_up(self) -> None:
+            raise RuntimeError("no memory on the device")
+
+    async def scenario(predictor: Any) -> list[str]:
+        application = Application(predictor, limits(), wait_for_engine=True)
+        messages = [{"type": "lifespan.shutdown"}, {"type": "lifespan.startup"}]
+        sent = []
+
+        async def receive() -> Message:
+            sent.append("" if application.batcher.unavailable is None else application.batcher.unavailable.code)
+            return messages.pop()
+
+        async def send(message: Message) -> None:
+            sent.append(message["type"])
+
+        with contextlib.suppress(HttpError):
+            await application({"type": "lifespan"}, receive, send)
+        return sent
+
+    ready = ["loading", "lifespan.startup.complete", "", "lifespan.shutdown.complete"]
+    assert asyncio.run(scenario(Described())) == ready
+    assert asyncio.run(scenario(Broken())) == ["loading", "lifespan.startup.failed"]
+    assert "no memory on the device" in caplog.text

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from dogbreeds.package.examples import DIRECTORY, load_examples
+from dogbreeds.package.predictor import Predictor
 from dogbreeds.serve import batch
 from dogbreeds.serve.batch import rows
 from dogbreeds.training.run import train
@@ -44,14 +45,14 @@ def test_few_photos_are_under_way_however_many_there_are(
     assert not [thread for thread in threading.enumerate() if thread not in before and "Executor" in thread.name]
 
 
-def test_examples_get_the_answers_that_the_package_lists(package: Path, tmp_path: Path) -> None:
-    examples = load_examples(package)
-    paths = [package / DIRECTORY / example.file for example in examples]
-    for example, (row, readable) in zip(examples, rows(package, paths, tmp_path / "cache"), strict=True):
+def test_batches_give_the_predictions_of_single_photos(package: Path, tmp_path: Path) -> None:
+    predictor = Predictor.load(package)
+    paths = [package / DIRECTORY / example.file for example in load_examples(package)]
+    for path, (row, readable) in zip(paths, rows(package, paths, tmp_path / "cache"), strict=True):
         assert readable
-        assert row["index"] == example.answer["prediction"]
-        # One by one or in a batch, the answer is the same.
-        assert row["probability"] == pytest.approx(example.answer["probability"], abs=1e-3)
+        best = predictor.predict([path.read_bytes()])[0][0]
+        assert (row["breed"], row["index"]) == (best.breed, best.index)
+        assert row["probability"] == pytest.approx(best.probability, abs=1e-3)
 
 
 def said(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -70,18 +71,15 @@ def test_the_commands_write_what_they_are_asked_for(package: Path, tmp_path: Pat
     with (tmp_path / "answers.csv").open(encoding="utf-8") as file:
         answers = {Path(row["path"]).name: row for row in csv.DictReader(file)}
     assert answers["broken.png"]["error"] == "not an image"
-    assert answers["1.jpg"]["breed"] == load_examples(package)[0].answer["breed"]
+    (best, *_), *_ = Predictor.load(package).predict([(examples / "1.jpg").read_bytes()])
+    assert answers["1.jpg"]["breed"] == best.breed
 
-    wrong = said("scripts/predict.py", f"package={package}", f"images={examples}", "out=answers.xls")
-    assert (wrong.returncode, wrong.stdout) == (2, "")
-    assert "must end in .csv, .jsonl, .parquet" in wrong.stderr
-
-    exported = said("scripts/export.py", f"package={package}", "format=torchscript", f"out={tmp_path / 'dogs.pt'}")
+    exported = said("scripts/export.py", f"package={package}", "format=pt2", f"out={tmp_path / 'dogs.pt2'}")
     assert exported.returncode == 0, exported.stderr
     assert "what the package says" in exported.stdout
-    assert 'torch.jit.load("dogs.pt")' in exported.stdout
+    assert 'torch.export.load("dogs.pt2").module()' in exported.stdout
 
     (examples / "examples.json").write_text(json.dumps([]))
-    without = said("scripts/export.py", f"package={package}", "format=torchscript", f"out={tmp_path / 'dogs.pt'}")
+    without = said("scripts/export.py", f"package={package}", "format=pt2", f"out={tmp_path / 'dogs.pt2'}")
     assert without.returncode == 2
     assert "add images=<some photos>" in without.stderr

@@ -13,9 +13,9 @@ from typing import Any, cast
 import pytest
 
 from dogbreeds.data.images import UnreadableImageError
-from dogbreeds.package.messages import Ranked, Refused
-from dogbreeds.package.predictor import Handler
-from dogbreeds.serve.batching import Answer, Batcher
+from dogbreeds.package.messages import HttpError, Prediction
+from dogbreeds.package.predictor import Predictor
+from dogbreeds.serve.batching import Batcher, Found
 
 PATIENCE = 20.0
 
@@ -24,14 +24,14 @@ PATIENCE = 20.0
 class Engine:
     name: str = "torch"
     batch_size: int = 4
-    workers: int = 1
+    lanes: int = 1
 
 
 class Gated:
-    """A handler that answers each photo with its own text, as soon as the gate is open."""
+    """A predictor that answers each photo with its own text, as soon as the gate is open."""
 
-    def __init__(self, batch_size: int = 4, workers: int = 1) -> None:
-        self.engine = Engine(batch_size=batch_size, workers=workers)
+    def __init__(self, batch_size: int = 4, lanes: int = 1) -> None:
+        self.engine = Engine(batch_size=batch_size, lanes=lanes)
         self.batches: list[list[bytes]] = []
         self.gate = threading.Event()
         self.taken = threading.Semaphore(0)
@@ -39,7 +39,7 @@ class Gated:
     def warm_up(self) -> None:
         """Nothing is cold."""
 
-    def answers(self, contents: Sequence[bytes]) -> list[Answer]:
+    def predict_each(self, contents: Sequence[bytes]) -> list[Found]:
         self.batches.append(list(contents))
         self.taken.release()
         assert self.gate.wait(PATIENCE)
@@ -48,21 +48,21 @@ class Gated:
         return [UnreadableImageError("no photo") if one == b"bad" else answer(one) for one in contents]
 
 
-def answer(photo: bytes) -> list[Ranked]:
-    return [Ranked(photo.decode(), 0, 1.0)]
+def answer(photo: bytes) -> list[Prediction]:
+    return [Prediction(photo.decode(), 0, 1.0)]
 
 
 @asynccontextmanager
 async def started(
-    handler: Any, most_waiting: int = 8, patience: float = PATIENCE, on_batch: Callable[[int], object] = id
+    predictor: Any, max_waiting: int = 8, timeout: float = PATIENCE, on_batch: Callable[[int], object] = id
 ) -> AsyncIterator[Batcher]:
-    batcher = Batcher(cast(Handler, handler), most_waiting=most_waiting, patience=patience, on_batch=on_batch)
+    batcher = Batcher(cast(Predictor, predictor), max_waiting=max_waiting, timeout=timeout, on_batch=on_batch)
     batcher.start()
     try:
-        await until(lambda: batcher.condition is None)
+        await until(lambda: batcher.unavailable is None)
         yield batcher
     finally:
-        handler.gate.set()
+        predictor.gate.set()
         await asyncio.to_thread(batcher.close)
 
 
@@ -72,106 +72,106 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.001)
 
 
-async def taken(handler: Gated) -> None:
-    assert await asyncio.to_thread(handler.taken.acquire, timeout=PATIENCE)
+async def taken(predictor: Gated) -> None:
+    assert await asyncio.to_thread(predictor.taken.acquire, timeout=PATIENCE)
 
 
 def test_a_busy_lane_makes_batches_and_an_idle_one_takes_what_is_there() -> None:
-    handler, sizes = Gated(), []
+    predictor, sizes = Gated(), []
 
     async def scenario() -> None:
-        async with started(handler, on_batch=sizes.append) as batcher:
+        async with started(predictor, on_batch=sizes.append) as batcher:
             futures = [batcher.submit([b"0"])]
-            await taken(handler)
+            await taken(predictor)
             assert (batcher.busy, batcher.waiting) == (1, 0)
             futures += [batcher.submit([str(number).encode()]) for number in range(1, 7)]
             assert batcher.waiting == 6
-            handler.gate.set()
+            predictor.gate.set()
             assert [found for (found,) in await asyncio.gather(*futures)] == [
                 answer(str(number).encode()) for number in range(7)
             ]
             assert (batcher.busy, batcher.waiting) == (0, 0)
 
     asyncio.run(scenario())
-    assert handler.batches == [[b"0"], [b"1", b"2", b"3", b"4"], [b"5", b"6"]]
+    assert predictor.batches == [[b"0"], [b"1", b"2", b"3", b"4"], [b"5", b"6"]]
     assert sizes == [1, 4, 2]
 
 
 def test_photos_of_a_request_are_shared_by_lanes_and_answered_in_order() -> None:
-    handler = Gated(batch_size=1, workers=2)
+    predictor = Gated(batch_size=1, lanes=2)
 
     async def scenario() -> None:
-        async with started(handler) as batcher:
+        async with started(predictor) as batcher:
             future = batcher.submit([b"a", b"b", b"c", b"d", b"e"])
             for _ in range(3):
-                await taken(handler)
+                await taken(predictor)
             # One lane more than the engine has streams.
             assert (batcher.busy, batcher.waiting) == (3, 0)
-            assert sorted(map(len, handler.batches)) == [1, 2, 2]
-            handler.gate.set()
+            assert sorted(map(len, predictor.batches)) == [1, 2, 2]
+            predictor.gate.set()
             assert await future == [answer(photo) for photo in (b"a", b"b", b"c", b"d", b"e")]
 
     asyncio.run(scenario())
 
 
 def test_photos_that_do_not_fit_are_refused_together() -> None:
-    handler = Gated()
+    predictor = Gated()
 
     async def scenario() -> None:
-        async with started(handler, most_waiting=5) as batcher:
+        async with started(predictor, max_waiting=5) as batcher:
             first = batcher.submit([b"0"])
-            await taken(handler)
+            await taken(predictor)
             assert batcher.retry_after == 1
             second = batcher.submit([b"1", b"2", b"3"])
-            with pytest.raises(Refused, match="3 photos are waiting") as caught:
+            with pytest.raises(HttpError, match=r"The queue is full \(3 photos\)") as caught:
                 batcher.submit([b"4", b"5", b"6"])
             assert (caught.value.status, caught.value.code) == (503, "busy")
             assert batcher.waiting == 3
             third = batcher.submit([b"7", b"8"])
-            handler.gate.set()
+            predictor.gate.set()
             assert await first == [answer(b"0")]
             assert len(await second) == 3
             assert len(await third) == 2
 
     asyncio.run(scenario())
-    assert [photo for batch in handler.batches for photo in batch] == [b"0", b"1", b"2", b"3", b"7", b"8"]
+    assert [photo for batch in predictor.batches for photo in batch] == [b"0", b"1", b"2", b"3", b"7", b"8"]
 
 
 def test_a_bad_photo_harms_no_other() -> None:
-    handler = Gated()
+    predictor = Gated()
 
     async def scenario() -> None:
-        async with started(handler) as batcher:
+        async with started(predictor) as batcher:
             futures = [batcher.submit([b"0"])]
-            await taken(handler)
+            await taken(predictor)
             futures += [batcher.submit([b"good"]), batcher.submit([b"bad"]), batcher.submit([b"fine"])]
-            handler.gate.set()
+            predictor.gate.set()
             answers = await asyncio.gather(*futures)
             assert answers[1:4:2] == [[answer(b"good")], [answer(b"fine")]]
             assert isinstance(answers[2][0], UnreadableImageError)
 
     asyncio.run(scenario())
-    assert handler.batches[1] == [b"good", b"bad", b"fine"]
+    assert predictor.batches[1] == [b"good", b"bad", b"fine"]
 
 
 def test_a_failing_batch_is_told_to_its_requests_and_the_lane_goes_on(caplog: pytest.LogCaptureFixture) -> None:
-    handler = Gated(batch_size=2)
+    predictor = Gated(batch_size=2)
 
     async def scenario() -> None:
-        async with started(handler) as batcher:
+        async with started(predictor) as batcher:
             first = batcher.submit([b"0"])
-            await taken(handler)
+            await taken(predictor)
             # The second request is computed in two batches, of which one fails.
             futures = [batcher.submit([b"1"]), batcher.submit([b"poison", b"2", b"3"]), batcher.submit([b"4"])]
-            handler.gate.set()
+            predictor.gate.set()
             assert await first == [answer(b"0")]
             for future in futures[:2]:
-                with pytest.raises(Refused) as caught:
+                with pytest.raises(HttpError) as caught:
                     await future
                 assert (caught.value.status, caught.value.code) == (500, "failed")
             assert await futures[2] == [answer(b"4")]
             assert await batcher.submit([b"5"]) == [answer(b"5")]
-            assert batcher.condition is None
+            assert batcher.unavailable is None
 
     asyncio.run(scenario())
     assert "a photo that nothing was prepared for" in caplog.text
@@ -180,39 +180,39 @@ def test_a_failing_batch_is_told_to_its_requests_and_the_lane_goes_on(caplog: py
 
 @pytest.mark.parametrize("end", ["cancelled", "refused"])
 def test_what_nobody_waits_for_is_not_computed(end: str) -> None:
-    handler = Gated()
+    predictor = Gated()
 
     async def scenario() -> None:
-        async with started(handler, most_waiting=4) as batcher:
+        async with started(predictor, max_waiting=4) as batcher:
             first = batcher.submit([b"0"])
-            await taken(handler)
+            await taken(predictor)
             gone = batcher.submit([b"gone", b"gone too"])
             last = batcher.submit([b"1", b"2"])
             if end == "cancelled":
                 gone.cancel()
             else:
-                gone.set_exception(Refused(503, "busy", "There was no answer."))
-                with pytest.raises(Refused):
+                gone.set_exception(HttpError(503, "busy", "There was no answer."))
+                with pytest.raises(HttpError):
                     await gone
             await until(lambda: batcher.waiting == 2)
             # There is room again.
             newest = batcher.submit([b"3", b"4"])
-            handler.gate.set()
+            predictor.gate.set()
             await asyncio.gather(first, last, newest)
 
     asyncio.run(scenario())
-    assert handler.batches == [[b"0"], [b"1", b"2", b"3", b"4"]]
+    assert predictor.batches == [[b"0"], [b"1", b"2", b"3", b"4"]]
 
 
 def test_an_answer_that_comes_too_late_is_thrown_away() -> None:
-    handler = Gated()
+    predictor = Gated()
 
     async def scenario() -> None:
-        async with started(handler) as batcher:
+        async with started(predictor) as batcher:
             gone = batcher.submit([b"0"])
-            await taken(handler)
+            await taken(predictor)
             gone.cancel()
-            handler.gate.set()
+            predictor.gate.set()
             assert await batcher.submit([b"1"]) == [answer(b"1")]
 
     asyncio.run(scenario())
@@ -223,16 +223,16 @@ def test_before_the_engine_runs_nothing_is_taken() -> None:
         def warm_up(self) -> None:
             assert self.gate.wait(PATIENCE)
 
-    handler = Slow()
+    predictor = Slow()
 
     async def scenario() -> None:
-        batcher = Batcher(cast(Handler, handler), most_waiting=8, patience=PATIENCE, on_batch=id)
+        batcher = Batcher(cast(Predictor, predictor), max_waiting=8, timeout=PATIENCE, on_batch=id)
         batcher.start()
-        with pytest.raises(Refused) as caught:
+        with pytest.raises(HttpError) as caught:
             batcher.submit([b"0"])
         assert (caught.value.status, caught.value.code) == (503, "loading")
-        handler.gate.set()
-        await until(lambda: batcher.condition is None)
+        predictor.gate.set()
+        await until(lambda: batcher.unavailable is None)
         assert await batcher.submit([b"0"]) == [answer(b"0")]
         await asyncio.to_thread(batcher.close)
 
@@ -245,10 +245,10 @@ def test_an_engine_that_does_not_start_is_dead(caplog: pytest.LogCaptureFixture)
             raise RuntimeError("no memory on the device")
 
     async def scenario() -> None:
-        batcher = Batcher(cast(Handler, Broken()), most_waiting=8, patience=PATIENCE, on_batch=id)
+        batcher = Batcher(cast(Predictor, Broken()), max_waiting=8, timeout=PATIENCE, on_batch=id)
         batcher.start()
-        await until(lambda: batcher.condition is not None and batcher.condition.code == "dead")
-        with pytest.raises(Refused) as caught:
+        await until(lambda: batcher.unavailable is not None and batcher.unavailable.code == "dead")
+        with pytest.raises(HttpError) as caught:
             batcher.submit([b"0"])
         assert caught.value.status == 500
         await asyncio.to_thread(batcher.close)
@@ -258,63 +258,63 @@ def test_an_engine_that_does_not_start_is_dead(caplog: pytest.LogCaptureFixture)
 
 
 def test_a_stuck_lane_is_dead() -> None:
-    handler = Gated()
+    predictor = Gated()
 
     async def scenario() -> None:
-        async with started(handler, patience=0.05) as batcher:
+        async with started(predictor, timeout=0.05) as batcher:
             future = batcher.submit([b"0"])
-            await until(lambda: batcher.condition is not None)
-            assert batcher.condition is not None
-            assert (batcher.condition.status, batcher.condition.code) == (500, "dead")
-            handler.gate.set()
+            await until(lambda: batcher.unavailable is not None)
+            assert batcher.unavailable is not None
+            assert (batcher.unavailable.status, batcher.unavailable.code) == (500, "dead")
+            predictor.gate.set()
             await future
-            await until(lambda: batcher.condition is None)
+            await until(lambda: batcher.unavailable is None)
 
     asyncio.run(scenario())
 
 
 def test_closing_answers_what_was_taken_and_refuses_the_rest() -> None:
-    handler = Gated(batch_size=1)
+    predictor = Gated(batch_size=1)
 
     async def scenario() -> None:
-        async with started(handler) as batcher:
+        async with started(predictor) as batcher:
             futures = [batcher.submit([str(number).encode()]) for number in range(4)]
-            await taken(handler)
+            await taken(predictor)
             closing = asyncio.ensure_future(asyncio.to_thread(batcher.close))
-            await until(lambda: batcher.condition is not None)
-            with pytest.raises(Refused) as caught:
+            await until(lambda: batcher.unavailable is not None)
+            with pytest.raises(HttpError) as caught:
                 batcher.submit([b"late"])
             assert (caught.value.status, caught.value.code) == (503, "draining")
-            handler.gate.set()
+            predictor.gate.set()
             assert len(await asyncio.gather(*futures)) == 4
             await closing
 
     asyncio.run(scenario())
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("lane-")]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("worker-")]
 
 
 def test_the_wait_is_estimated_from_the_speed() -> None:
     class Measured(Gated):
-        def answers(self, contents: Sequence[bytes]) -> list[Answer]:
+        def predict_each(self, contents: Sequence[bytes]) -> list[Found]:
             if contents == [b"slow"]:
                 # Five photos per second, at most.
                 time.sleep(0.2)
-            return super().answers(contents)
+            return super().predict_each(contents)
 
-    handler = Measured(batch_size=1)
-    handler.gate.set()
+    predictor = Measured(batch_size=1)
+    predictor.gate.set()
 
     async def scenario() -> None:
-        async with started(handler, most_waiting=1000) as batcher:
+        async with started(predictor, max_waiting=1000) as batcher:
             await batcher.submit([b"slow"])
-            handler.gate.clear()
+            predictor.gate.clear()
             waiting = batcher.submit([b"0"])
             await until(lambda: batcher.busy == 1)
             many = batcher.submit([b"1"] * 500)
             # 100 seconds, but nobody is asked to wait longer than a minute.
             assert batcher.retry_after == 60
             many.cancel()
-            handler.gate.set()
+            predictor.gate.set()
             await waiting
 
     asyncio.run(scenario())

@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import fields
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -23,10 +22,10 @@ from botocore.exceptions import (
 )
 
 from dogbreeds.asking import asked
-from dogbreeds.command_schemas import PredictCommandConfig
 from dogbreeds.errors import ConfigError, UserError
 from dogbreeds.sagemaker.endpoints.client import Endpoint, asker
-from dogbreeds.serve.client import Busy, NoAnswer, Server, again, rows
+from dogbreeds.schema import PredictCommandConfig
+from dogbreeds.serve.client import Busy, PredictionFailed, Server, retry, rows
 
 Respond = Callable[[bytes, int], tuple[int, dict[str, str], bytes] | None]
 
@@ -46,7 +45,7 @@ def serving(respond: Respond) -> Iterator[str]:
     times: dict[bytes, int] = {}
     lock = threading.Lock()
 
-    class Handler(BaseHTTPRequestHandler):
+    class Predictor(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
@@ -77,7 +76,7 @@ def serving(respond: Respond) -> Iterator[str]:
         def log_message(self, format: str, *args: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Predictor)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
@@ -175,10 +174,10 @@ def test_a_photo_without_an_answer_has_a_row(files: Callable[..., list[Path]]) -
 @pytest.mark.parametrize(
     ("response", "said"),
     [
-        ((404, {}, b"Not Found"), "answers with status 404 Not Found: is it a server of dogbreeds"),
-        ((200, {}, b"<html>"), "none of dogbreeds: b'<html>'"),
-        ((200, {}, b'{"score": 1}'), "none of dogbreeds"),
-        ((302, {"Location": "/login"}, b""), "answers with status 302"),
+        ((404, {}, b"Not Found"), "responds with status 404 Not Found: is it a dogbreeds server"),
+        ((200, {}, b"<html>"), "not a dogbreeds response: b'<html>'"),
+        ((200, {}, b'{"score": 1}'), "not a dogbreeds response"),
+        ((302, {"Location": "/login"}, b""), "responds with status 302"),
     ],
 )
 def test_a_server_of_somebody_else(
@@ -209,8 +208,8 @@ def test_a_photo_in_vain_has_a_row_and_many_are_the_end(files: Callable[..., lis
     with serving(respond) as url:
         found = answered(url, files("1", "good", "2", "3", "4", "good too"), no_pause, at_once=1, patience=0.0)
         assert ["error" in row for row in found] == [True, False, True, True, True, False]
-        assert "No answer in 0 s (busy)" in str(found[0]["error"])
-        with pytest.raises(UserError, match="No answer in 0 s"):
+        assert "No response in 0 s (busy)" in str(found[0]["error"])
+        with pytest.raises(UserError, match="No response in 0 s"):
             answered(url, files("1", "2", "3", "4", "good"), no_pause, at_once=1, patience=0.0)
 
 
@@ -228,11 +227,11 @@ def test_nobody_waits_for_what_nobody_takes(files: Callable[..., list[Path]]) ->
 
 
 def test_nobody_is_there() -> None:
-    with pytest.raises(UserError, match=r"url=http://127\.0\.0\.1:9: nobody answers there \(.*refused"):
+    with pytest.raises(UserError, match=r"url=http://127\.0\.0\.1:9: no server responds there \(.*refused"):
         Server("http://127.0.0.1:9", 1)
     with pytest.raises(ConfigError, match="must begin with http://"):
         Server("localhost:8080", 1)
-    with pytest.raises(ConfigError, match=r"url=http://\[::1 is none"):
+    with pytest.raises(ConfigError, match=r"url=http://\[::1 is not a valid URL"):
         Server("http://[::1", 1)
 
 
@@ -240,8 +239,8 @@ def test_patience_ends() -> None:
     def busy() -> None:
         raise Busy("throttled")
 
-    with pytest.raises(UserError, match=r"No answer in 0 s \(throttled\)\. .*patience_seconds="):
-        again(busy, 0.0, no_pause)
+    with pytest.raises(UserError, match=r"No response in 0 s \(throttled\)\. .*patience_seconds="):
+        retry(busy, 0.0, no_pause)
 
 
 def client_error(code: str, message: str, **members: Any) -> ClientError:
@@ -286,7 +285,7 @@ def test_endpoints_are_asked_again_too(files: Callable[..., list[Path]]) -> None
     assert [fine for _, fine in found] == [True, False, False]
     assert found[0][0]["breed"] == "pug"
     assert found[1][0]["error"] == "The photo cannot be read."
-    assert "14 bytes, and at most 10" in str(found[2][0]["error"])
+    assert "14 bytes; at most 10" in str(found[2][0]["error"])
 
 
 @pytest.mark.parametrize(
@@ -300,12 +299,12 @@ def test_endpoints_are_asked_again_too(files: Callable[..., list[Path]]) -> None
 )
 def test_endpoints_that_never_answer(error: Exception, said: str) -> None:
     with pytest.raises(UserError, match=said):
-        Endpoint(Runtime(error), "dogs", 10).ask(b"photo")
+        Endpoint(Runtime(error), "dogs", 10).predict(b"photo")
 
 
 def test_a_failing_container_is_no_reason_to_ask_again() -> None:
-    with pytest.raises(NoAnswer, match="status 500 Traceback"):
-        Endpoint(Runtime(model_error(500, b"Traceback")), "dogs", 10).ask(b"photo")
+    with pytest.raises(PredictionFailed, match="status 500 Traceback"):
+        Endpoint(Runtime(model_error(500, b"Traceback")), "dogs", 10).predict(b"photo")
 
 
 def test_who_may_not_look_may_ask() -> None:
@@ -316,7 +315,7 @@ def test_who_may_not_look_may_ask() -> None:
     def clients(service: str, config: Any = None) -> Any:
         return Blind() if service == "sagemaker" else Runtime(answer("pug"))
 
-    assert asker(clients, "dogs", 1, None).ask(b"photo")["breed"] == "pug"
+    assert asker(clients, "dogs", 1, None).predict(b"photo")["breed"] == "pug"
 
 
 @pytest.mark.parametrize(
@@ -369,7 +368,7 @@ def test_an_answer_through_s3_is_looked_for_again(files: Callable[..., list[Path
     queue = Queue()
     asked_one = asker(queue, "dogs", 1, "key-1")
     with pytest.raises(Busy, match=r"answers/1\.out is not there yet"):
-        asked_one.ask(b"one")
+        asked_one.predict(b"one")
     ((row, fine),) = rows(asked_one, files("one"), 1, 60.0, no_pause)
     assert fine and row["breed"] == "pug"
     # Asked once, however often its answer was looked for.
@@ -384,11 +383,13 @@ def test_an_answer_through_s3_is_looked_for_again(files: Callable[..., list[Path
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({}, r"Choose exactly one of package=<run>, endpoint=<name>, url=<server>\."),
-        ({"package": "m", "url": "u"}, "got package=m url=u"),
+        ({}, "One of model=<run>/model, endpoint=<name>, url=<server>, not none of them"),
+        ({"package": "m", "url": "u"}, "not package=m url=u"),
+        ({"model": "m", "at_once": 0}, "at_once=0: must be 1"),
+        ({"model": "m", "patience_seconds": float("inf")}, "patience_seconds=inf"),
     ],
 )
 def test_one_is_asked(changes: dict[str, Any], said: str) -> None:
-    nobody: dict[str, Any] = {field.name: None for field in fields(PredictCommandConfig)}
+    nobody: dict[str, Any] = {"model": None, "endpoint": None, "url": None, "at_once": 1, "patience_seconds": 1.0}
     with pytest.raises(ConfigError, match=said), asked(PredictCommandConfig(**nobody | changes)):
         pass

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dogbreeds.package.messages import as_json
-from dogbreeds.package.predictor import Handler
+from dogbreeds.package.predictor import Predictor
 from tests.package.test_predictor import photo
 from tests.serve.conftest import SMALL_LIMITS
 from tests.serve.load import hostile_requests, load
@@ -16,9 +16,9 @@ from tests.serve.served import served
 pytestmark = pytest.mark.slow
 
 
-def test_many_clients_and_a_signal(tiny_package: Path, tiny_handler: Handler) -> None:
+def test_many_clients_and_a_signal(tiny_package: Path, tiny_predictor: Predictor) -> None:
     contents = [photo(seed, size=(80, 70), form="JPEG") for seed in range(9)]
-    photos = {content: as_json(tiny_handler.predict([content])[0]) for content in contents}
+    photos = {content: as_json(tiny_predictor.predict([content])[0]) for content in contents}
     with served(tiny_package, *SMALL_LIMITS) as server:
         seen = load(server, photos, hostile_requests(), seconds=4, clients=16, tolerance=2e-3)
     assert seen.wrong == []
@@ -30,9 +30,9 @@ def test_many_clients_and_a_signal(tiny_package: Path, tiny_handler: Handler) ->
     assert seen.hostile[422] > 0
 
 
-def test_a_queue_that_is_full_refuses_and_answers_the_rest(tiny_package: Path, tiny_handler: Handler) -> None:
+def test_a_queue_that_is_full_refuses_and_answers_the_rest(tiny_package: Path, tiny_predictor: Predictor) -> None:
     content = photo(4, form="JPEG")
-    photos = {content: as_json(tiny_handler.predict([content])[0])}
+    photos = {content: as_json(tiny_predictor.predict([content])[0])}
     with served(tiny_package, "limits.photos=1", "limits.waiting=1") as server:
         seen = load(server, photos, hostile_requests(), seconds=2, clients=16, tolerance=2e-3)
     assert seen.wrong == []

@@ -18,8 +18,8 @@ from PIL import Image
 import dogbreeds
 from dogbreeds.data.folders import Photo
 from dogbreeds.package.examples import DIRECTORY, load_examples, save_examples
-from dogbreeds.package.messages import JSON, Refused, answer_to, question_of
-from dogbreeds.package.predictor import Handler
+from dogbreeds.package.messages import JSON, HttpError, format_response, parse_request
+from dogbreeds.package.predictor import Predictor
 from dogbreeds.serve.card import card
 from dogbreeds.training.run import train
 from tests.conftest import Compose
@@ -39,9 +39,9 @@ PATIENCE_MS = 15_000
 class Server(ThreadingHTTPServer):
     """The contract that the page is written against, and what was asked of it."""
 
-    def __init__(self, handler: Handler, package: Path) -> None:
+    def __init__(self, predictor: Predictor, package: Path) -> None:
         super().__init__(("127.0.0.1", 0), Requests)
-        self.handler, self.package = handler, package
+        self.predictor, self.package = predictor, package
         self.loading = False
         self.asked: list[tuple[str, bytes]] = []
 
@@ -57,16 +57,16 @@ class Requests(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
-        package, handler = self.server.package, self.server.handler
+        package, predictor = self.server.package, self.server.predictor
         examples = load_examples(package)
         known = {
             "/ping": lambda: {},
-            "/card": lambda: card(handler.description),
+            "/card": lambda: card(predictor.description),
             "/examples": lambda: [{"name": one.file, "breed": one.breed} for one in examples],
         }
         file = PAGE / (self.path.lstrip("/") or "index.html")
         if self.path == "/ping" and self.server.loading:
-            self._refuse(Refused(503, "loading", "The model is being loaded."))
+            self._refuse(HttpError(503, "loading", "The model is being loaded."))
         elif self.path in known:
             self._answer(200, json.dumps(known[self.path]()).encode(), JSON)
         elif self.path.startswith(f"/{DIRECTORY}/"):
@@ -78,14 +78,14 @@ class Requests(BaseHTTPRequestHandler):
         body, kind = self.rfile.read(int(self.headers["content-length"])), self.headers["content-type"]
         self.server.asked.append((kind, body))
         try:
-            question = question_of(body, kind, most_photos=1)
-            ranked = question.ranked(self.server.handler.answers(question.photos))
-        except Refused as refused:
+            request = parse_request(body, kind, max_photos=1, max_pixels=10**8)
+            predictions = request.predictions(self.server.predictor.predict_each(request.photos))
+        except HttpError as refused:
             self._refuse(refused)
         else:
-            self._answer(200, *answer_to(ranked, "", many=question.many))
+            self._answer(200, *format_response(predictions, "", many=request.many))
 
-    def _refuse(self, refused: Refused) -> None:
+    def _refuse(self, refused: HttpError) -> None:
         self._answer(refused.status, refused.body(), JSON)
 
     def _answer(self, status: int, body: bytes, kind: str) -> None:
@@ -137,14 +137,14 @@ def browser() -> Iterator[Any]:
 @pytest.fixture
 def server(config: Compose) -> Iterator[Server]:
     package = train(config("epochs=1", "model.examples=0")).directory / "model"
-    handler = Handler.load(package)
+    predictor = Predictor.load(package)
     photos = []
     for label in range(2):
         path = package.parent / f"{label}.png"
         path.write_bytes(drawn(label))
         photos.append(Photo(path, label, str(label)))
-    save_examples(package, photos, handler)
-    with Server(handler, package) as server:
+    save_examples(package, photos, predictor.description.classes)
+    with Server(predictor, package) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield server
@@ -186,7 +186,7 @@ def test_the_page_from_the_first_look_to_the_last_photo(page: Any, server: Serve
     assert not server.asked
     server.loading = False
     page.wait_for_selector("#answer .percent")
-    (answer,) = server.handler.predict([drawn(3)])
+    (answer,) = server.predictor.predict([drawn(3)])
     assert page.inner_text(".name") == answer[0].breed
     assert page.locator("#bars .breed").all_inner_texts() == [one.breed for one in answer]
     assert page.locator("#bars .share").first.inner_text() == f"{100 * answer[0].probability:.1f}\u00a0%"
@@ -194,9 +194,9 @@ def test_the_page_from_the_first_look_to_the_last_photo(page: Any, server: Serve
     assert answer[0].breed in page.inner_text("#spoken")
 
     page.wait_for_selector("#card:not([hidden])")
-    scores = server.handler.description.metrics
+    scores = server.predictor.description.metrics
     assert f"{100 * scores['test/accuracy']:.1f}\u00a0%" in page.inner_text("#tiles")
-    breeds = [one["breed"] for one in card(server.handler.description)["classes"]]
+    breeds = [one["breed"] for one in card(server.predictor.description)["classes"]]
     assert page.locator("#classes .breed").all_inner_texts() == breeds
     page.fill("#filter", breeds[1].upper())
     assert page.locator("#classes li:visible .breed").all_inner_texts() == [breeds[1]]
@@ -213,7 +213,7 @@ def test_the_page_from_the_first_look_to_the_last_photo(page: Any, server: Serve
     names = page.locator("#gallery li:not(.bad) .file").all_inner_texts()
     assert names == ["0.png", "1.png", "2.png", "dog.png"]
     said = page.locator("#gallery li:not(.bad) .said").all_inner_texts()
-    expected = [ranked[0] for ranked in server.handler.predict([drawn(seed) for seed in (0, 1, 2, 3)])]
+    expected = [ranked[0] for ranked in server.predictor.predict([drawn(seed) for seed in (0, 1, 2, 3)])]
     assert said == [f"{best.breed} {100 * best.probability:.0f}\u00a0%" for best in expected]
 
     # Of a server that is gone the page says so, and takes up again when it is back.
@@ -221,7 +221,7 @@ def test_the_page_from_the_first_look_to_the_last_photo(page: Any, server: Serve
     page.route("**/ping", lambda route: route.abort())
     page.set_input_files("#files", sent(4, "lost.png"))
     page.wait_for_selector("#standing.lost")
-    assert "does not answer" in page.inner_text("#trouble")
+    assert "does not respond" in page.inner_text("#trouble")
     page.unroute("**/invocations")
     page.unroute("**/ping")
     page.wait_for_selector("#standing.ready")
@@ -237,8 +237,9 @@ def test_examples_and_photos_that_are_dropped_or_large(page: Any, server: Server
     assert page.locator("#thumbs button").all_inner_texts() == [one.breed for one in examples]
     page.click("#thumbs li:nth-child(2) button")
     page.wait_for_selector("#answer .percent")
-    assert page.inner_text(".name") == examples[1].answer["breed"]
-    assert server.asked[-1][1] == (server.package / DIRECTORY / examples[1].file).read_bytes()
+    content = (server.package / DIRECTORY / examples[1].file).read_bytes()
+    assert page.inner_text(".name") == server.predictor.predict([content])[0][0].breed
+    assert server.asked[-1][1] == content
 
     drop(page, "dropped.png", drawn(5))
     page.locator("#gallery li", has_text="dropped.png").locator("b").wait_for()
@@ -260,7 +261,7 @@ def test_the_page_of_serve_py(browser: Any, server: Server) -> None:
         page.wait_for_selector("#standing.ready")
         drop(page, "dropped.png", drawn(5))
         page.wait_for_selector("#answer .percent")
-        (answer,) = server.handler.predict([drawn(5)])
+        (answer,) = server.predictor.predict([drawn(5)])
         assert page.inner_text(".name") == answer[0].breed
         page.click("#thumbs li:nth-child(2) button")
         page.locator("#gallery b").nth(1).wait_for()

@@ -18,7 +18,7 @@ import torch
 from dogbreeds.package.archive import archive_for
 from dogbreeds.package.messages import as_json
 from dogbreeds.package.package import load_package, save_package, write_description
-from dogbreeds.package.predictor import Handler
+from dogbreeds.package.predictor import Predictor
 from dogbreeds.sagemaker.rehearsal.inference_container import InferenceContainer
 from tests.conftest import ROOT, SHARED
 from tests.package.test_predictor import FOUR, described, network, photo
@@ -45,8 +45,8 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def handler(package: Path) -> Handler:
-    return Handler.load(package, CPU)
+def predictor(package: Path) -> Predictor:
+    return Predictor.load(package, CPU)
 
 
 @pytest.fixture(scope="module")
@@ -92,9 +92,9 @@ def test_refusals_come_through_ray_as_json(
     assert (said, json.loads(content)["error"]["code"]) == (status, code)
 
 
-def test_many_clients_get_their_own_answers(container: InferenceContainer, handler: Handler) -> None:
+def test_many_clients_get_their_own_answers(container: InferenceContainer, predictor: Predictor) -> None:
     photos = [photo(seed) for seed in range(8)]
-    expected = [handler.predict([one])[0] for one in photos]
+    expected = [predictor.predict([one])[0] for one in photos]
     for position, (status, content) in enumerate(ask(container, photos * 8, "image/png", clients=16)):
         best = expected[position % len(photos)][0]
         said = json.loads(content)
@@ -105,7 +105,7 @@ def test_many_clients_get_their_own_answers(container: InferenceContainer, handl
 
 
 def test_what_is_too_much_is_refused_and_the_rest_is_answered(container: InferenceContainer) -> None:
-    # Six times the replica's limit, and as many in each request as may be.
+    # Six times what fits into the replica's queue, and as many in each request as may be.
     answers = ask(container, [instances([photo(1)] * 64)] * 12, "application/json", clients=12)
     assert {status for status, _ in answers} == {200, 503}
     assert {json.loads(content)["error"]["code"] for status, content in answers if status == 503} == {"busy"}
@@ -120,10 +120,10 @@ def real_photos() -> list[tuple[int, bytes]]:
 
 
 @pytest.mark.photos
-def test_ray_answers_as_the_package_does(container: InferenceContainer, handler: Handler) -> None:
+def test_ray_answers_as_the_package_does(container: InferenceContainer, predictor: Predictor) -> None:
     photos = [content for _, content in real_photos()]
     through_ray = [json.loads(content) for _, content in ask(container, photos, "image/jpeg", clients=4)]
-    directly = [as_json(handler.predict([content])[0]) for content in photos]
+    directly = [as_json(predictor.predict([content])[0]) for content in photos]
     assert len(photos) == 350
     assert [one["prediction"] for one in through_ray] == [one["prediction"] for one in directly]
     for asked, called in zip(through_ray, directly, strict=True):
@@ -140,9 +140,9 @@ def test_the_trunk_may_compute_in_half_precision(package: Path, tmp_path: Path) 
         description, _ = load_package(changed)
         description.precision = precision
         write_description(changed, description)
-        handler = Handler.load(changed, CPU, one_by_one=False)
-        assert handler.engine.precision == precision
-        found[precision] = np.array([one[0].index for one in handler.predict(photos)])
+        predictor = Predictor.load(changed, CPU, one_by_one=False)
+        assert predictor.engine.precision == precision
+        found[precision] = np.array([one[0].index for one in predictor.predict(photos)])
     accuracy = {precision: (answers == labels).mean() for precision, answers in found.items()}
     assert min(accuracy.values()) > 0.7
     assert (found["fp32"] == found["bf16"]).mean() >= 0.98

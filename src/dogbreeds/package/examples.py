@@ -1,7 +1,6 @@
-"""Example photos of a package: a few of the run's own test photos, and what the packaged model says of them.
+"""Example photos of a package: a few of the run's own test photos.
 
-They show a page's visitor what to ask, they are the first question to an endpoint, and whatever the model is
-exported to is compared on them.
+Visitors of the page can try them, a new endpoint is tested with the first, and exported models are compared on them.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
@@ -20,8 +18,6 @@ from dogbreeds.data.folders import BreedFolders, Photo
 from dogbreeds.data.images import UnreadableImageError, decode
 from dogbreeds.data.layout import display_name
 from dogbreeds.errors import PackageError
-from dogbreeds.package.messages import as_json
-from dogbreeds.package.predictor import Handler
 
 DIRECTORY = "examples"
 LISTING = "examples.json"
@@ -37,25 +33,23 @@ class Example:
     Attributes:
         file: Its name in the folder `examples` of the package.
         label: Its class folder.
-        breed: The class as people read it.
-        answer: What the packaged model says of the file's bytes, as it stands in JSON.
+        breed: The display name of its class.
     """
 
     file: str
     label: str
     breed: str
-    answer: dict[str, Any]
 
 
 def choose(folders: BreedFolders, count: int) -> list[Photo]:
-    """Returns test photos of as many classes as can be, evenly spread over the list of classes.
+    """Returns test photos from as many classes as possible, evenly spread over the list of classes.
 
-    Within a class the order of their digests decides, which favours neither easy photos nor hard ones. Photos that
-    also stand in another split are no examples: the model has learned from them.
+    Within a class the order of digests decides, which favours neither easy nor hard photos. Photos that also appear
+    in another split are skipped: the model has learned from them.
 
     Args:
         folders: The photos of a run.
-        count: How many; fewer where there are not so many.
+        count: At most so many.
     """
     learned = {photo.digest for split, photos in folders.splits.items() if split != "test" for photo in photos}
     unseen = {photo.digest: photo for photo in folders.splits["test"] if photo.digest not in learned}
@@ -70,16 +64,15 @@ def choose(folders: BreedFolders, count: int) -> list[Photo]:
     return sorted(chosen, key=lambda photo: (photo.label, photo.digest))
 
 
-def save_examples(package: Path, photos: Iterable[Photo], handler: Handler) -> None:
-    """Writes example photos into a package, in place of those that were there.
+def save_examples(package: Path, photos: Iterable[Photo], classes: Sequence[str]) -> None:
+    """Writes example photos into a package, replacing any that are there.
 
-    They are small JPEGs without what cameras write beside the pixels, such as the place. Photos that are not there
-    any more, or cannot be read, are left out.
+    They are small JPEGs without metadata such as the place. Photos that are gone or unreadable are left out.
 
     Args:
         package: Its directory.
         photos: As `choose` returns them.
-        handler: Loaded from that package, its temperature set.
+        classes: Folder names in the order of the labels.
     """
     directory = package / DIRECTORY
     shutil.rmtree(directory, ignore_errors=True)
@@ -87,38 +80,37 @@ def save_examples(package: Path, photos: Iterable[Photo], handler: Handler) -> N
     if not small:
         return
     directory.mkdir()
-    classes = handler.description.classes
     listed = []
     for number, (photo, content) in enumerate(small, 1):
         file, label = f"{number}.jpg", classes[photo.label]
         (directory / file).write_bytes(content)
-        (answer,) = handler.predict([content])
-        listed.append(asdict(Example(file, label, display_name(label), as_json(answer))))
+        listed.append(asdict(Example(file, label, display_name(label))))
     (directory / LISTING).write_text(json.dumps(listed, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
 def load_examples(package: Path) -> list[Example]:
-    """Returns the example photos of a package; none where it carries none.
+    """Returns the example photos of a package, which may have none.
 
     Raises:
-        PackageError: Their list is damaged, or names what is not there.
+        PackageError: Their list is damaged, or names a file that is missing.
     """
     listing = package / DIRECTORY / LISTING
     if not listing.is_file():
         return []
     try:
-        examples = [Example(**one) for one in json.loads(listing.read_text(encoding="utf-8"))]
-    except (ValueError, TypeError) as error:
+        values = json.loads(listing.read_text(encoding="utf-8"))
+        examples = [Example(one["file"], one["label"], one["breed"]) for one in values]
+    except (ValueError, TypeError, KeyError) as error:
         raise PackageError(f"{listing} is damaged: {error!r}") from error
     for example in examples:
         # A name with a path in it would lead out of the package.
         if Path(example.file).name != example.file or not (listing.parent / example.file).is_file():
-            raise PackageError(f"{listing} names {example.file!r}, which is not beside it.")
+            raise PackageError(f"{listing} names {example.file!r}, which is not in {listing.parent}.")
     return examples
 
 
 def _spread(labels: Sequence[int], count: int) -> list[int]:
-    """As many of the labels, evenly spread; all where there are fewer."""
+    """Returns `count` labels, evenly spread; all where there are fewer."""
     count = min(count, len(labels))
     return [labels[position * len(labels) // count] for position in range(count)]
 
@@ -130,7 +122,7 @@ def _small(path: Path) -> bytes | None:
         return None
     scale = min(1.0, _SIDE / min(image.size))
     size = (round(image.width * scale), round(image.height * scale))
-    # A new image has pixels alone, and none of what the old one had in its header.
+    # A new image has no metadata.
     plain = Image.new("RGB", size)
     plain.paste(image.resize(size, Image.Resampling.LANCZOS))
     buffer = io.BytesIO()

@@ -1,7 +1,6 @@
-"""A package as one graph for other runtimes: uint8 photos in, calibrated probabilities out.
+"""Exports a package as one graph for other runtimes: uint8 photos in, calibrated probabilities out.
 
-What is written is loaded back by its own runtime and compared with the package on real photos, and only what
-agrees is left behind.
+The file is loaded by its own runtime and compared with the package on real photos; it is kept only if both agree.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+import dogbreeds
 from dogbreeds.data.images import UnreadableImageError
 from dogbreeds.data.layout import display_name
 from dogbreeds.errors import ConfigError, DataError, UserError
@@ -26,23 +26,22 @@ from dogbreeds.files import check_place
 from dogbreeds.model.network import Network
 from dogbreeds.package.export_formats import FORMATS, INPUT, OUTPUT, Array, Run
 from dogbreeds.package.package import Description, load_package
-from dogbreeds.package.predictor import Handler
-from dogbreeds.version import __version__
+from dogbreeds.package.predictor import Predictor
 
-#: How far a probability may be from the package's own, in fp32. Trunks that feed a trained tail round their
-#: activations to half precision, which another runtime may do one way or the other.
+#: Largest difference to the package's own probabilities, in fp32. Activations for a trained tail are rounded to half
+#: precision, and runtimes round ties differently.
 TOLERANCE = 1e-3
 _BATCH = 32
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What an exported graph and its package say of the same photos.
+    """How an exported graph and its package agree on the same photos.
 
     Attributes:
-        photos: How many there were.
-        difference: The largest between two probabilities.
-        disagreeing: Photos of which the most probable class differs.
+        photos: Number of photos.
+        difference: Largest difference between two probabilities.
+        disagreeing: Photos whose most probable class differs.
     """
 
     photos: int
@@ -51,7 +50,7 @@ class Comparison:
 
     @property
     def good(self) -> bool:
-        """Whether the graph may stand for the package."""
+        """Whether the graph may replace the package."""
         return self.difference <= TOLERANCE and not self.disagreeing
 
 
@@ -59,30 +58,31 @@ class ExportGraph(nn.Module):
     """A whole package as one module."""
 
     def __init__(self, network: Network, temperature: float) -> None:
-        """Takes the parts of a network, in evaluation mode, and what its logits are divided by."""
         super().__init__()
         self.trunk, self.tail, self.head = network.trunk, network.tail, network.head
         self.temperature = temperature
 
     def forward(self, images: Tensor) -> Tensor:
         """Returns probabilities (N, classes) for uint8 RGB images (N, 3, crop, crop)."""
-        # Engines hand activations over in half precision, so the trained tail has never seen others.
+        # Engines return activations in half precision, and the tail was trained on those.
         features = as_stored(self.trunk(images)).float()
         probabilities: Tensor = (self.head(self.tail(features)) / self.temperature).softmax(dim=1)
         return probabilities
 
 
 def check_out(form: str, out: str) -> Path:
-    """Returns where a graph is to be written, before anything is loaded.
+    """Returns the path of the exported file, before anything is loaded.
 
     Raises:
-        ConfigError: There is no such format, its packages are missing, or the place cannot be.
+        ConfigError: There is no such format, its packages are missing, or the file cannot be written there.
     """
+    if form == "torchscript":
+        raise ConfigError("format=torchscript is deprecated in PyTorch: use format=pt2 (torch.export).")
     if form not in FORMATS:
         raise ConfigError(f"format={form}: must be one of {', '.join(FORMATS)}.")
     chosen, path = FORMATS[form], Path(out).expanduser()
     if path.suffix != chosen.ending:
-        raise ConfigError(f"out={out}: the name of format={form} ends in {chosen.ending}.")
+        raise ConfigError(f"out={out}: the file name must end in {chosen.ending} for format={form}.")
     check_place(path, f"out={out}")
     missing = [package for package in chosen.needs if find_spec(package) is None]
     if missing:
@@ -97,7 +97,7 @@ def export(package: Path, form: str, out: Path, photos: Sequence[Path]) -> Compa
         package: Its directory.
         form: One of `FORMATS`.
         out: The file, as `check_out` returns it; OpenVINO's weights go beside it, as .bin.
-        photos: What they are compared on.
+        photos: The photos to compare them on.
 
     Returns:
         How they agree.
@@ -105,7 +105,7 @@ def export(package: Path, form: str, out: Path, photos: Sequence[Path]) -> Compa
     Raises:
         PackageError: There is no package, or it is damaged.
         DataError: A photo cannot be read.
-        UserError: They do not agree; nothing is left behind then, and what was there before stays.
+        UserError: They do not agree; nothing is written then, and an older file stays.
     """
     description, network = load_package(package)
     images = _read(photos, description)
@@ -113,15 +113,15 @@ def export(package: Path, form: str, out: Path, photos: Sequence[Path]) -> Compa
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.stem}-") as directory:
         written = Path(directory) / out.name
         with torch.no_grad(), warnings.catch_warnings():
-            # The exporters of torch warn of their own insides, and of what comes after them.
+            # The exporters warn about their own internals and about their successors.
             warnings.simplefilter("ignore")
             FORMATS[form].write(graph, description.transform.crop, _about(description), written)
             run = FORMATS[form].load(written)
             found = compare(run, _expected(description, network, images), images)
         if not found.good:
             raise UserError(
-                f"The {form} of {package} is not left behind, because it does not say what the package says: of "
-                f"{found.photos} photos {found.disagreeing} get another breed, and probabilities differ by up to "
+                f"The {form} export of {package} was discarded because it disagrees with the package: "
+                f"{found.disagreeing} of {found.photos} photos get another breed, and probabilities differ by up to "
                 f"{found.difference:.2g}. Try another format ({', '.join(FORMATS)})."
             )
         # The file that names the others comes last.
@@ -131,20 +131,20 @@ def export(package: Path, form: str, out: Path, photos: Sequence[Path]) -> Compa
 
 
 def usage(form: str, out: Path) -> str:
-    """Returns lines of Python that ask an exported graph."""
+    """Returns lines of Python that run an exported graph."""
     return FORMATS[form].usage.format(name=out.name)
 
 
 def compare(run: Run, expected: Array, images: Tensor) -> Comparison:
-    """Compares what a graph says of images (N, 3, crop, crop) with probabilities (N, classes).
+    """Compares the output of a graph for images (N, 3, crop, crop) with the expected probabilities (N, classes).
 
-    The first image is asked alone as well, since a graph may have learned the size of a batch by heart.
+    The first image also runs alone, because a graph may have a fixed batch size.
     """
     batches = [images[:1], *images.split(_BATCH)]
     found = np.concatenate([run(batch.numpy()) for batch in batches])
     wanted = np.concatenate([expected[:1], expected])
     differences = np.abs(found - wanted)
-    # A NaN is as far off as can be.
+    # A NaN counts as the largest possible difference.
     difference = float(np.nan_to_num(differences, nan=1.0).max())
     disagreeing = int((found[1:].argmax(axis=1) != expected.argmax(axis=1)).sum())
     return Comparison(len(images), difference, disagreeing)
@@ -152,8 +152,8 @@ def compare(run: Run, expected: Array, images: Tensor) -> Comparison:
 
 def _expected(description: Description, network: Network, images: Tensor) -> Array:
     plain = replace(description, engine="torch", precision="fp32")
-    handler = Handler(plain, network, torch.device("cpu"))
-    probabilities = (handler.logits(images).double() / description.temperature).softmax(dim=1)
+    predictor = Predictor(plain, network, torch.device("cpu"))
+    probabilities = (predictor.logits(images).double() / description.temperature).softmax(dim=1)
     return probabilities.float().numpy()
 
 
@@ -163,12 +163,12 @@ def _read(photos: Sequence[Path], description: Description) -> Tensor:
         try:
             images.append(description.transform.read(path.read_bytes()))
         except (OSError, UnreadableImageError) as error:
-            raise DataError(f"{path} cannot be compared on: {error}.") from error
+            raise DataError(f"{path} cannot be read, so nothing can be compared on it: {error}.") from error
     return torch.stack(images)
 
 
 def _about(description: Description) -> dict[str, str]:
-    """What a file says of itself; the normalisation is left out, since the graph does it."""
+    """The metadata of a file; the graph itself does the normalisation."""
     transform = description.transform
     return {
         "classes": json.dumps([display_name(name) for name in description.classes], ensure_ascii=False),
@@ -178,5 +178,5 @@ def _about(description: Description) -> dict[str, str]:
         "input": f"{INPUT}: uint8 RGB (N, 3, {transform.crop}, {transform.crop})",
         "output": f"{OUTPUT}: float32 (N, {len(description.classes)}), calibrated",
         "backbone": description.backbone,
-        "dogbreeds": __version__,
+        "dogbreeds": dogbreeds.__version__,
     }

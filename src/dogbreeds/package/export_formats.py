@@ -1,4 +1,4 @@
-"""The formats that a graph is written in: how each is written, read back and asked."""
+"""The export formats: how each is written, loaded and run."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from dogbreeds.features.engines.cpu import import_openvino
 INPUT, OUTPUT = "images", "probabilities"
 
 Array = NDArray[np.float32]
-#: Takes uint8 images (N, 3, H, W), gives probabilities (N, classes).
+#: From uint8 images (N, 3, H, W) to float32 probabilities (N, classes).
 Run = Callable[[NDArray[np.uint8]], Array]
 
 
 @dataclass(frozen=True)
 class Format:
-    """How one format is written and read back.
+    """How one format is written and loaded.
 
     Attributes:
-        ending: Of its file.
-        needs: Packages that must be there.
-        write: Takes the graph, the side of its images, what the file says of itself, and the path.
+        ending: Of the file name.
+        needs: Packages that it takes.
+        write: Takes the graph, the side of its images in pixels, the metadata, and the path.
         load: Takes the path.
-        usage: Lines of Python that ask it; `{name}` is the file.
+        usage: Lines of Python that run it; `{name}` is the file.
     """
 
     ending: str
@@ -41,12 +41,12 @@ class Format:
 
 
 def _example(side: int) -> Tensor:
-    # Of one image some exporters take the batch for a constant.
+    # With one image, some exporters take the batch size for a constant.
     return torch.zeros(2, 3, side, side, dtype=torch.uint8)
 
 
 def _write_onnx(graph: nn.Module, side: int, about: dict[str, str], path: Path) -> None:
-    # It tells what it does on the log, and of operators of packages that are not there.
+    # It logs its progress, and operators of packages that are not installed.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     program = torch.onnx.export(
         graph,
@@ -69,14 +69,14 @@ def _load_onnx(path: Path) -> Run:
     return lambda images: session.run([OUTPUT], {INPUT: images})[0]
 
 
-def _write_torchscript(graph: nn.Module, side: int, about: dict[str, str], path: Path) -> None:
-    traced = torch.jit.trace(graph, (_example(side),), check_trace=False)
-    torch.jit.save(traced, path, _extra_files=dict(about))
+def _write_pt2(graph: nn.Module, side: int, about: dict[str, str], path: Path) -> None:
+    program = torch.export.export(graph, (_example(side),), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    torch.export.save(program, path, extra_files=about)
 
 
-def _load_torchscript(path: Path) -> Run:
-    module = torch.jit.load(path, map_location="cpu")
-    return lambda images: module(torch.from_numpy(images)).numpy()
+def _load_pt2(path: Path) -> Run:
+    module = torch.export.load(path).module()
+    return lambda images: module(torch.from_numpy(images)).detach().numpy()
 
 
 def _write_openvino(graph: nn.Module, side: int, about: dict[str, str], path: Path) -> None:
@@ -94,7 +94,7 @@ def _load_openvino(path: Path) -> Run:
     return lambda images: compiled({INPUT: images})[OUTPUT]
 
 
-#: By the name that the setting `format` takes.
+#: By the value of the setting `format`.
 FORMATS = {
     "onnx": Format(
         ".onnx",
@@ -104,12 +104,13 @@ FORMATS = {
         'import onnxruntime\nsession = onnxruntime.InferenceSession("{name}")\n'
         'probabilities = session.run(None, {{"images": images}})[0]',
     ),
-    "torchscript": Format(
-        ".pt",
+    "pt2": Format(
+        ".pt2",
         (),
-        _write_torchscript,
-        _load_torchscript,
-        'import torch\nmodel = torch.jit.load("{name}")\nprobabilities = model(torch.from_numpy(images)).numpy()',
+        _write_pt2,
+        _load_pt2,
+        'import torch\nmodel = torch.export.load("{name}").module()\n'
+        "probabilities = model(torch.from_numpy(images)).detach().numpy()",
     ),
     "openvino": Format(
         ".xml",

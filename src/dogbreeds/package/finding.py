@@ -1,7 +1,8 @@
-"""Which model package is meant by what was typed."""
+"""Finds the model package that a path on the command line means."""
 
 from __future__ import annotations
 
+import tarfile
 from pathlib import Path
 
 from dogbreeds.config import read_yaml
@@ -13,7 +14,7 @@ _MODEL = "model"
 
 
 def find_package(place: str) -> Path:
-    """Returns the package that a path means: it is one, or a run or a search whose best trial has one.
+    """Returns the directory of a package: the path itself, or that of a run, or of a search's best trial.
 
     Raises:
         PackageError: There is none.
@@ -21,11 +22,23 @@ def find_package(place: str) -> Path:
     path = Path(place)
     candidates = [path, path / _MODEL]
     if (path / BEST).is_file():
-        candidates.append(path / str(read_yaml(path / BEST)["trial"]) / _MODEL)
+        candidates.append(path / _best_trial(path / BEST) / _MODEL)
     for candidate in candidates:
         if (candidate / DESCRIPTION).is_file():
             return candidate
+    if path.is_file() and tarfile.is_tarfile(path):
+        raise PackageError(
+            f"package={place} is an archive. Unpack it first: mkdir model && tar -xzf {place} -C model, "
+            "then use package=model."
+        )
     raise PackageError(
-        f"package={place}: no {DESCRIPTION} there, nor in {path / _MODEL}. Name a model package, or the directory of "
+        f"package={place}: no {DESCRIPTION} there, nor in {path / _MODEL}. Give a model package, or the directory of "
         "a run or a search that has one."
     )
+
+
+def _best_trial(best: Path) -> str:
+    content = read_yaml(best)
+    if not isinstance(content, dict) or "trial" not in content:
+        raise PackageError(f"{best} is not the {BEST} of a search: it names no trial.")
+    return str(content["trial"])

@@ -1,8 +1,8 @@
-"""The model package: a directory that holds all that serving needs, and the same as model.tar.gz.
+"""The model package: a directory with everything that serving needs; model.tar.gz holds the same.
 
-`model.json` describes it, `model.safetensors` holds the weights, `code/` the modules that read both; with
-`config.yaml` and `deployment.py` Ray Serve serves it. It needs torch, torchvision, safetensors and Pillow, and
-nothing that only training uses.
+`model.json` describes it and `model.safetensors` holds the weights. The archive adds `code/`, the modules that read
+both, and `config.yaml` and `deployment.py` for Ray Serve. Loading needs torch, torchvision, safetensors and Pillow,
+and nothing that only training uses.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import torchvision
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+import dogbreeds
 from dogbreeds.data.images import Transform
 from dogbreeds.errors import PackageError
 from dogbreeds.files import replacing, write_text
@@ -26,32 +27,31 @@ from dogbreeds.model.backbones import architecture, cut
 from dogbreeds.model.head import Head, HeadShape
 from dogbreeds.model.names import DESCRIPTION
 from dogbreeds.model.network import Network
-from dogbreeds.version import __version__
 
 FORMAT = 2
 WEIGHTS = "model.safetensors"
-#: The parts of a network.
+#: The attributes of a `Network`.
 PARTS = ("trunk", "tail", "head")
 
 
 @dataclass
 class Description:
-    """What model.json says.
+    """The content of model.json.
 
     Attributes:
-        classes: Folder names; a prediction's index is the position in it.
+        classes: Folder names; a prediction's index is a position in this list.
         backbone: Name of the architecture.
         pretrained: False when the backbone had random weights.
         unfreeze: The first trained stage, or None.
         transform: How a photo becomes a tensor.
         head: Kind and widths of the head.
-        engine: What ran the trunk: `openvino`, `cuda` or `torch`.
+        engine: The one that ran the trunk in training: `openvino`, `cuda` or `torch`.
         precision: The trunk's precision, `fp32` or `bf16`.
         temperature: Divides the logits, so that probabilities are calibrated.
         metrics: The scalars of the run's metrics.json.
         versions: Of this project, torch and torchvision when the package was made.
-        photos: How many the run had in each split; empty where that is not known.
-        made: The day of the run, as 2026-11-22, in UTC; empty where that is not known.
+        photos: Number in each split of the run; empty where unknown.
+        made: The UTC date of the run, as 2026-11-22; empty where unknown.
     """
 
     classes: list[str]
@@ -69,7 +69,7 @@ class Description:
     made: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Returns what model.json holds."""
+        """Returns the content of model.json."""
         return {"format": FORMAT, **asdict(self)}
 
     @classmethod
@@ -86,12 +86,12 @@ class Description:
 
 
 def save_package(directory: Path, description: Description, network: Network) -> None:
-    """Writes a package; `directory` appears only when it is whole."""
+    """Writes a package; `directory` appears only when it is complete."""
     partial = directory.with_name(f"{directory.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     description.versions = {
-        "dogbreeds": __version__,
+        "dogbreeds": dogbreeds.__version__,
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
     }
@@ -110,16 +110,16 @@ def save_state(path: Path, network: Network, parts: Sequence[str]) -> None:
     }
     with replacing(path) as temporary:
         save_file(state, temporary)
-        # safetensors writes for the owner alone; weights are there to be handed on.
+        # safetensors makes files private to their owner; weights are meant to be shared.
         temporary.chmod(0o644)
 
 
 def load_state(path: Path, network: Network, parts: Sequence[str]) -> None:
-    """Puts what `save_state` wrote into a network of the same shape."""
+    """Loads what `save_state` wrote into a network of the same shape."""
     state = load_file(path)
     for part in parts:
         own = {name.removeprefix(f"{part}."): t for name, t in state.items() if name.startswith(f"{part}.")}
-        # The bytes of the file are not aligned as torch's are, and the last bits of logits depend on that.
+        # A mapped file is not aligned as torch's own memory is, which changes the last bits of the logits.
         own = {name: tensor.clone() for name, tensor in own.items()}
         getattr(network, part).load_state_dict(own, strict=True, assign=True)
 
@@ -136,8 +136,14 @@ def load_package(directory: Path) -> tuple[Description, Network]:
         PackageError: There is no package, it is damaged, or a newer version made it.
     """
     description = read_description(directory)
-    trunk, tail = cut(architecture(description.backbone), description.transform, description.unfreeze)
-    network = Network(trunk, tail, Head(description.head))
+    try:
+        trunk, tail = cut(architecture(description.backbone), description.transform, description.unfreeze)
+        network = Network(trunk, tail, Head(description.head))
+    except (ValueError, LookupError, AssertionError, TypeError, RuntimeError) as error:
+        raise PackageError(
+            f"{directory / DESCRIPTION} describes a network that this version cannot build: backbone="
+            f"{description.backbone}, unfreeze={description.unfreeze}, head={description.head.kind}."
+        ) from error
     try:
         load_state(directory / WEIGHTS, network, PARTS)
     except (SafetensorError, OSError, RuntimeError) as error:
@@ -149,7 +155,7 @@ def load_package(directory: Path) -> tuple[Description, Network]:
 
 
 def read_description(directory: Path) -> Description:
-    """Reads what a package says of itself, and none of its weights.
+    """Reads the description of a package without its weights.
 
     Raises:
         PackageError: There is no package, it is damaged, or a newer version made it.
@@ -157,8 +163,8 @@ def read_description(directory: Path) -> Description:
     path = directory / DESCRIPTION
     if not path.is_file():
         nested = directory / "model" / DESCRIPTION
-        hint = f"; did you mean package={nested.parent}?" if nested.is_file() else ""
-        raise PackageError(f"package={directory} is no model package: there is no {DESCRIPTION} in it{hint}")
+        hint = f"; did you mean package={nested.parent}?" if nested.is_file() else "."
+        raise PackageError(f"package={directory} is not a model package: it has no {DESCRIPTION}{hint}")
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         if values["format"] > FORMAT:

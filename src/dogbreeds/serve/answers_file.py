@@ -1,4 +1,4 @@
-"""Where answers to many photos go: JSON lines on stdout, or a file of them as CSV, JSON lines or Parquet."""
+"""Writes the predictions for many photos: JSON lines on stdout, or a file as CSV, JSON lines or Parquet."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from dogbreeds.errors import ConfigError, UserError
 from dogbreeds.files import check_place, replacing
-from dogbreeds.package.messages import Ranked, as_json
+from dogbreeds.package.messages import Prediction, as_json
 from dogbreeds.package.predictor import TOP
 
-#: `path`, `breed`, `index`, `probability`, and `top`: the best breeds as dictionaries of the latter three. Of a photo
-#: without an answer: `path` and `error`.
+#: `path`, `breed`, `index`, `probability`, and `top`: the best breeds as dictionaries of the last three. For a photo
+#: without a prediction: `path` and `error`.
 Row = dict[str, Any]
 
 _Write = Callable[[Row], object]
-#: Rows of a group, which is what Parquet keeps in memory.
+#: Rows that Parquet keeps in memory before it writes them.
 _GROUP = 10_000
 _OTHERS = range(2, TOP + 1)
 _COLUMNS = (
@@ -36,59 +36,59 @@ _COLUMNS = (
 )
 
 
-def answered(path: Path, ranked: Sequence[Ranked]) -> Row:
-    """Returns the row of a photo that was answered."""
-    top = as_json(ranked)["top"]
+def prediction_row(path: Path, predictions: Sequence[Prediction]) -> Row:
+    """Returns the row of a photo."""
+    top = as_json(predictions)["top"]
     return {"path": _readable(path), **top[0], "top": top}
 
 
-def unanswered(path: Path, error: Exception) -> Row:
-    """Returns the row of a photo that was not."""
+def error_row(path: Path, error: Exception) -> Row:
+    """Returns the row of a photo without a prediction."""
     return {"path": _readable(path), "error": str(error)}
 
 
 def _readable(path: Path) -> str:
-    """Names of files are bytes; those that are no text cannot be written as they are."""
+    """File names are bytes; those that are not text cannot be written as they are."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def check_out(out: str | None) -> Path | None:
-    """Returns where answers are to be written, None for stdout, before anything is asked.
+    """Returns the file to write, None for stdout, before anything is computed.
 
     Raises:
-        ConfigError: It cannot be written, or its ending is none of those known.
+        ConfigError: It cannot be written, or its extension is not supported.
     """
     if out is None:
         return None
     path = Path(out).expanduser()
     if path.suffix.lower() not in _FORMATS:
-        raise ConfigError(f"out={out}: the name must end in {', '.join(_FORMATS)}, which says how it is written.")
+        raise ConfigError(f"out={out}: the file name must end in {', '.join(_FORMATS)}.")
     check_place(path, f"out={out}")
     if path.suffix.lower() == ".parquet" and find_spec("pyarrow") is None:
-        raise ConfigError(f"out={out} needs one more package: pip install pyarrow.")
+        raise ConfigError(f"out={out} needs pyarrow: pip install pyarrow.")
     return path
 
 
 def write_rows(rows: Iterable[tuple[Row, bool]], out: Path | None, total: int) -> int:
-    """Writes rows as they come, and shows on a terminal how far they are.
+    """Writes rows as they come, with a progress bar on a terminal.
 
-    A file appears when it is whole; lines on stdout appear one by one. Where the answers end too early, those so far
-    are kept beside it, as `<name>.partial.<ending>`: a whole file too, which stderr names.
+    A file appears when it is complete; lines on stdout appear one by one. When `rows` fails, the rows before are kept
+    as `<name>.partial.<ending>`, a valid file too, which stderr names.
 
     Args:
-        rows: Each with whether its photo was answered.
+        rows: Each with whether its photo has a prediction.
         out: As `check_out` returns it.
-        total: How many there will be.
+        total: The expected number of rows.
 
     Returns:
-        How many photos were not answered; their rows say why.
+        The number of photos without a prediction; their rows say why.
 
     Raises:
-        UserError: From `rows`, once the rows before it have been kept; an interruption likewise.
+        UserError: From `rows`, once the rows before it have been kept; likewise KeyboardInterrupt.
     """
     if out is None:
-        return sum(_printed(row, answered) for row, answered in rows)
-    unanswered, written = 0, 0
+        return sum(_print(row, predicted) for row, predicted in rows)
+    failed, written = 0, 0
     ended: UserError | KeyboardInterrupt | None = None
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     console = Console(stderr=True)
@@ -99,25 +99,25 @@ def write_rows(rows: Iterable[tuple[Row, bool]], out: Path | None, total: int) -
         ):
             task = bar.add_task("Photos", total=total)
             try:
-                for row, answered in rows:
+                for row, predicted in rows:
                     write(row)
                     written += 1
-                    unanswered += not answered
+                    failed += not predicted
                     bar.advance(task)
             except (UserError, KeyboardInterrupt) as error:
-                # Raised below, once the file has been closed and can be read.
+                # Raised below, once the file is closed and readable.
                 ended = error
         if ended is not None:
             if written:
                 kept = temporary.replace(out.with_name(f"{out.stem}.partial{out.suffix}"))
-                print(f"{kept} has the rows so far, of {written} photos.", file=sys.stderr)
+                print(f"{kept} has the {written} rows so far.", file=sys.stderr)
             raise ended
-    return unanswered
+    return failed
 
 
-def _printed(row: Row, answered: bool) -> bool:
+def _print(row: Row, predicted: bool) -> bool:
     print(_line(row), flush=True)
-    return not answered
+    return not predicted
 
 
 def _line(row: Row) -> str:
@@ -132,7 +132,7 @@ def _json_lines(path: Path) -> Iterator[_Write]:
 
 @contextmanager
 def _csv(path: Path) -> Iterator[_Write]:
-    """A column for each place of the answer, since a table has no lists; empty where there is nothing."""
+    """Writes a column for each rank, because a table has no lists."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, _COLUMNS, lineterminator="\n")
         writer.writeheader()

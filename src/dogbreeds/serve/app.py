@@ -1,148 +1,132 @@
-"""The HTTP application: the container contract, metrics, and the page with what it shows."""
+"""The ASGI application that answers photos, on this machine and under Ray Serve alike."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
-from starlette.routing import Route
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
-from dogbreeds.package.examples import DIRECTORY, load_examples
-from dogbreeds.package.messages import JSON, Refused, answer_to, check_accept, question_of
-from dogbreeds.package.predictor import Handler
-from dogbreeds.schema import Limits
-from dogbreeds.serve import metrics as measured
-from dogbreeds.serve.batching import Answer, Batcher
-from dogbreeds.serve.card import card
-from dogbreeds.serve.edge import INVOCATIONS, Edge
-from dogbreeds.serve.intake import Intake
-from dogbreeds.serve.metrics import Metrics
-from dogbreeds.serve.receiving import ClientGoneError
+from dogbreeds.limits import RequestLimits
+from dogbreeds.package.messages import JSON, HttpError, accepted, format_response, parse_request
+from dogbreeds.package.predictor import Predictor
+from dogbreeds.serve.batching import Batcher, Found
+from dogbreeds.serve.bodies import ClientGoneError, OpenRequests
+from dogbreeds.serve.middleware import INVOCATIONS, Middleware, Observer
 
-_PAGE = Path(__file__).parent / "page"
-_WORDS = {404: ("not_found", "There is nothing at {path}."), 405: ("wrong_method", "{path} does not take {method}.")}
+log = logging.getLogger(__name__)
+
+_ERRORS = {404: ("not_found", "There is nothing at {path}."), 405: ("wrong_method", "{path} does not take {method}.")}
 
 
 class Application:
-    """An ASGI application around one handler.
+    """An ASGI application around one predictor.
 
     Attributes:
-        metrics: What is counted.
-        batcher: What computes.
-        stopping: Whether the server ends when what is open is answered, of which `/ping` tells.
+        batcher: Queues and computes the photos.
+        requests: The open ones.
     """
 
-    def __init__(self, handler: Handler, package: Path, limits: Limits) -> None:
+    def __init__(
+        self,
+        predictor: Predictor,
+        limits: RequestLimits,
+        *,
+        routes: Sequence[BaseRoute] = (),
+        observer: Observer | None = None,
+        wait_for_engine: bool = False,
+    ) -> None:
         """Puts the routes together; the engine starts with the application's lifespan.
 
         Args:
-            handler: Answers for photos.
-            package: Its directory, which may hold example photos.
+            predictor: A loaded package.
             limits: What is taken from clients.
-
-        Raises:
-            PackageError: The list of example photos is damaged.
+            routes: More of them.
+            observer: Sees what happens.
+            wait_for_engine: Whether start-up lasts until the engine runs; requests are refused before.
         """
-        self.stopping = False
-        self.metrics = Metrics(handler.description)
+        observer = observer or Observer()
         self.batcher = Batcher(
-            handler,
-            most_waiting=limits.waiting,
-            patience=limits.answer_seconds,
-            on_batch=self.metrics.batches.observe,
+            predictor, max_waiting=limits.waiting, timeout=limits.answer_seconds, on_batch=observer.batch
         )
-        self.metrics.gauge("waiting_photos", "Photos that wait for a lane.", lambda: self.batcher.waiting)
-        self.metrics.gauge("busy_lanes", "Lanes that compute.", lambda: self.batcher.busy)
-        intake = Intake(limits)
-        self.metrics.gauge("held_bytes", "Bytes of the bodies of open requests.", lambda: intake.held)
-        invocations = _Invocations(self.batcher, intake, self.metrics, limits)
-        routes = [
-            Route(INVOCATIONS, invocations, methods=["POST"]),
-            Route("/ping", self._ping),
-            Route("/metrics", self._metrics),
-            Route("/card", _json(lambda: _card(handler, self.batcher))),
-            *_examples(package),
-            *_page(),
-        ]
-        inner = Starlette(
-            routes=routes,
-            exception_handlers={HTTPException: _http_error, Refused: self._refused, Exception: _internal_error},
+        self.requests = OpenRequests(limits)
+        self._wait_for_engine = wait_for_engine
+        self._invocations = _Invocations(self.batcher, self.requests, limits, observer)
+        self._router = Starlette(
+            routes=[
+                Route("/ping", self._ping),
+                *routes,
+                # Requests of other methods end here; `_dispatch` takes the rest past the router.
+                *(Route(path, self._invocations, methods=["POST"]) for path in INVOCATIONS),
+            ],
+            exception_handlers={HTTPException: _http_error, HttpError: self._refused, Exception: _internal_error},
             lifespan=self._lifespan,
         )
-        # /ping/ is no route, and a redirect has no JSON.
-        inner.router.redirect_slashes = False
-        # Most requests of a busy server are of this kind, and need no router.
-        direct = ServerErrorMiddleware(invocations, _internal_error)
-
-        async def dispatched(scope: Scope, receive: Receive, send: Send) -> None:
-            asked = scope["type"] == "http" and scope["path"] == INVOCATIONS and scope["method"] == "POST"
-            await (direct if asked else inner)(scope, receive, send)
-
-        self._app = Edge(dispatched, self.metrics, frozenset(route.path for route in routes))
+        # /ping/ is not a route, and a redirect is not JSON.
+        self._router.router.redirect_slashes = False
+        self._middleware = Middleware(self._dispatch, observer)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers a request."""
-        await self._app(scope, receive, send)
+        """Handles a request."""
+        await self._middleware(scope, receive, send)
 
-    def on_refusal(self, status: int) -> None:
-        """Counts an answer that was given before there was a request to look at."""
-        self.metrics.requests.labels("none", str(status)).inc()
+    def stop(self) -> None:
+        """Says by `/ping` that the server is stopping, and closes each connection after its response."""
+        self._middleware.stopping = True
+
+    async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # A busy server spends a tenth of its time in the router otherwise.
+        direct = scope["type"] == "http" and scope["path"] in INVOCATIONS and scope["method"] == "POST"
+        await (self._invocations if direct else self._router)(scope, receive, send)
 
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
-        self.batcher.start()
+        starting = self.batcher.start()
+        if self._wait_for_engine:
+            await asyncio.to_thread(starting.join)
+            if (error := self.batcher.unavailable) is not None:
+                raise error
         yield
         await asyncio.to_thread(self.batcher.close)
 
     async def _ping(self, _: Request) -> Response:
-        refused = Refused(503, "draining", "The server is stopping.") if self.stopping else self.batcher.condition
-        if refused is not None:
-            raise refused
+        if self._middleware.stopping:
+            raise HttpError(503, "draining", "The server is stopping.")
+        if (error := self.batcher.unavailable) is not None:
+            raise error
         return JSONResponse({"status": "ready"})
 
-    async def _metrics(self, _: Request) -> Response:
-        return Response(self.metrics.text(), media_type=measured.CONTENT_TYPE)
-
-    async def _refused(self, _: Request, refused: Exception) -> Response:
-        assert isinstance(refused, Refused)
-        return _answer(refused, self.batcher.retry_after)
+    async def _refused(self, _: Request, error: Exception) -> Response:
+        assert isinstance(error, HttpError)
+        return _response(error, self.batcher.retry_after)
 
 
 class _Invocations:
-    """`POST /invocations`, as plain ASGI: most of a busy server's requests are here."""
+    """`POST /invocations` as plain ASGI, because most requests of a busy server come here."""
 
-    def __init__(self, batcher: Batcher, intake: Intake, metrics: Metrics, limits: Limits) -> None:
-        self._batcher, self._intake, self._metrics, self._limits = batcher, intake, metrics, limits
+    def __init__(self, batcher: Batcher, requests: OpenRequests, limits: RequestLimits, observer: Observer) -> None:
+        self._batcher, self._requests, self._limits, self._observer = batcher, requests, limits, observer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = time.perf_counter()
-        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
-        client = scope["client"][0] if scope["client"] else ""
-        accept = headers.get(b"accept", "")
         try:
-            refused = self._batcher.condition
-            if refused is not None:
-                raise refused
-            check_accept(accept)
-            with self._intake.request(client) as body:
-                content = await body.read(int(headers.get(b"content-length", 0)), receive)
-                question = question_of(content, headers.get(b"content-type", ""), self._limits.photos)
-                ranked = question.ranked(await self._answers(question.photos, receive))
-            self._metrics.photos.inc(len(ranked))
-            content, kind = answer_to(ranked, accept, many=question.many)
+            content, kind = await self._predict(scope, receive)
         except ClientGoneError:
             return
-        except Refused as refused:
-            await _answer(refused, self._batcher.retry_after)(scope, receive, send)
+        except HttpError as error:
+            await _response(error, self._batcher.retry_after)(scope, receive, send)
+            return
+        except Exception:
+            log.exception("A request failed.")
+            await _failed()(scope, receive, send)
             return
         head = [
             (b"content-type", kind.encode()),
@@ -152,11 +136,26 @@ class _Invocations:
         await send({"type": "http.response.start", "status": 200, "headers": head})
         await send({"type": "http.response.body", "body": content})
 
-    async def _answers(self, photos: tuple[bytes, ...], receive: Receive) -> list[Answer]:
-        """Waits for the answers, but no longer than the limit, nor than there is a client."""
+    async def _predict(self, scope: Scope, receive: Receive) -> tuple[bytes, str]:
+        if (error := self._batcher.unavailable) is not None:
+            raise error
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        accept, length = headers.get(b"accept", ""), headers.get(b"content-length", "")
+        # A response that the client does not accept should not cost anything.
+        accepted(accept)
+        with self._requests.admit(scope["client"][0] if scope["client"] else "") as body:
+            content = await body.read(int(length) if length.isdecimal() else 0, receive)
+            kind = headers.get(b"content-type", "")
+            request = parse_request(content, kind, self._limits.photos, self._limits.pixels)
+            predictions = request.predictions(await self._compute(request.photos, receive))
+        self._observer.photos(len(predictions))
+        return format_response(predictions, accept, many=request.many)
+
+    async def _compute(self, photos: tuple[bytes, ...], receive: Receive) -> list[Found]:
+        """Waits for the predictions, until the limit is reached or the client is gone."""
         future = self._batcher.submit(photos)
         loop = asyncio.get_running_loop()
-        patience = loop.call_later(self._limits.answer_seconds, self._give_up, future)
+        timer = loop.call_later(self._limits.answer_seconds, self._give_up, future)
         watch = loop.create_task(_until_gone(receive))
         watch.add_done_callback(lambda _: future.cancel())
         try:
@@ -166,13 +165,13 @@ class _Invocations:
                 raise ClientGoneError from None
             raise
         finally:
-            patience.cancel()
+            timer.cancel()
             watch.cancel()
 
-    def _give_up(self, future: asyncio.Future[list[Answer]]) -> None:
+    def _give_up(self, future: asyncio.Future[list[Found]]) -> None:
         if not future.done():
             seconds = self._limits.answer_seconds
-            future.set_exception(Refused(503, "busy", f"There was no answer within {seconds:g} seconds."))
+            future.set_exception(HttpError(503, "busy", f"No result within {seconds:g} seconds: try again later."))
 
 
 async def _until_gone(receive: Receive) -> None:
@@ -180,57 +179,22 @@ async def _until_gone(receive: Receive) -> None:
         pass
 
 
-def _answer(refused: Refused, retry_after: int) -> Response:
-    headers = {"retry-after": str(retry_after)} if refused.status in (429, 503) else None
-    return Response(refused.body(), refused.status, headers, media_type=JSON)
+def _response(error: HttpError, retry_after: int) -> Response:
+    headers = {"retry-after": str(retry_after)} if error.status in (429, 503) else None
+    return Response(error.body(), error.status, headers, media_type=JSON)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    code, message = _WORDS.get(error.status_code, ("refused", error.detail))
-    refused = Refused(error.status_code, code, message.format(path=request.url.path, method=request.method))
+    code, message = _ERRORS.get(error.status_code, ("refused", error.detail))
+    refused = HttpError(error.status_code, code, message.format(path=request.url.path, method=request.method))
     return Response(refused.body(), refused.status, error.headers, media_type=JSON)
 
 
 async def _internal_error(_: Request, __: Exception) -> Response:
-    # Starlette raises it once more, and uvicorn logs the traceback.
-    return _answer(Refused(500, "failed", "Something went wrong; the server's log says what."), retry_after=1)
+    # Starlette raises it once more, and the server logs the traceback.
+    return _failed()
 
 
-def _json(value: Callable[[], object]) -> Callable[[Request], object]:
-    async def endpoint(_: Request) -> Response:
-        return JSONResponse(value())
-
-    return endpoint
-
-
-def _card(handler: Handler, batcher: Batcher) -> dict[str, object]:
-    # Asking for the engine would wait for its start.
-    return card(handler.description, handler.engine.name if batcher.condition is None else None)
-
-
-def _file(path: Path) -> Callable[[Request], object]:
-    async def endpoint(_: Request) -> Response:
-        return FileResponse(path, headers={"cache-control": "no-cache"})
-
-    return endpoint
-
-
-def _examples(package: Path) -> list[Route]:
-    """The photos that a package carries, each at its name, and the list of them.
-
-    Raises:
-        PackageError: Their list is damaged.
-    """
-    examples = load_examples(package)
-    listed = [{"name": example.file, "breed": example.breed} for example in examples]
-    files = {example.file: package / DIRECTORY / example.file for example in examples}
-    return [
-        Route("/examples", _json(lambda: listed)),
-        *(Route(f"/examples/{name}", _file(path)) for name, path in files.items()),
-    ]
-
-
-def _page() -> list[Route]:
-    files = {path.relative_to(_PAGE).as_posix(): path for path in _PAGE.rglob("*") if path.is_file()}
-    return [Route("/", _file(files["index.html"])), *(Route(f"/{name}", _file(path)) for name, path in files.items())]
+def _failed() -> Response:
+    return _response(HttpError(500, "failed", "The request failed; see the server's log."), retry_after=1)

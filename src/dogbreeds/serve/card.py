@@ -1,4 +1,4 @@
-"""The model card: what a page or a program is told of a package before it asks."""
+"""The model card: facts about a package for the page and for programs."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _SCORES = ("accuracy", "top5_accuracy", "macro_f1", "loss", "calibration_error",
 
 
 def card(description: Description, engine: str | None = None) -> dict[str, Any]:
-    """Returns what there is to say of a model, ready for JSON.
+    """Returns the model card as JSON values.
 
     Args:
         description: Of its package.
-        engine: What runs the trunk here; None is what ran it in training.
+        engine: The one that runs the trunk here; None is the one of the training.
 
     Returns:
-        `scores` are of the test photos, `classes` are in the order of their index, each with the share of its test
-        photos that were answered rightly. Numbers that a package does not know are None.
+        `scores` are on the test photos; `classes` are in the order of their index, each with the share of its test
+        photos that were classified correctly. Unknown numbers are None.
     """
     metrics = description.metrics
     return {
@@ -52,5 +52,5 @@ def _per_class(metrics: Mapping[str, Any], classes: int) -> list[float | None]:
 
 
 def _number(value: object) -> float | None:
-    """A number that JSON has: NaN and infinities, which classes without test photos give, it has not."""
+    """Returns a finite number; classes without test photos have NaN, which JSON has not."""
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None

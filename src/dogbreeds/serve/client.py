@@ -1,6 +1,6 @@
-"""Asks a server or an endpoint about many photos: several at a time, in order, and again where it has no time.
+"""Sends many photos to a server or an endpoint: several at a time, in order, with retries where it is busy.
 
-A row is what a model that is asked on this machine gives too: the path, and the answer or the error.
+The rows are those of a package on this machine: the path, and the prediction or the error.
 """
 
 from __future__ import annotations
@@ -29,106 +29,104 @@ from tenacity import (
 )
 
 from dogbreeds.errors import ConfigError, UserError
-from dogbreeds.installation import command
 from dogbreeds.overrides import override
 from dogbreeds.package.messages import BYTES, JSON, from_json
-from dogbreeds.serve.answers_file import Row, answered, unanswered
+from dogbreeds.serve.answers_file import Row, error_row, prediction_row
 
-#: From one question to the same again: this often doubled, and this at most.
-_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.5, 20.0
-# For a connection, and for an answer: endpoints have 60 s for theirs.
+# The pause before a retry doubles from the first to the second.
+_FIRST_PAUSE_SECONDS, _MAX_PAUSE_SECONDS = 0.5, 20.0
+# To connect, and to read a response: endpoints have 60 s for theirs.
 _TIMEOUT_SECONDS = (5.0, 70.0)
 _BUSY = (408, 429, 502, 503, 504)
-# What a server says of one photo; anything else is wrong with all of them.
-_OF_THE_PHOTO = (400, 413, 415, 422, 500)
-# So many photos in a row, or all that are asked about at once, in vain: there is nobody any more.
-_IN_VAIN = 4
+# Statuses that concern one photo; any other means that no photo will do.
+_PER_PHOTO_STATUS = (400, 413, 415, 422, 500)
+# Photos in a row without a response, or as many as are sent at once if that is more: the server is gone.
+_MAX_FAILURES = 4
 
 
 class Busy(Exception):
-    """No answer for the moment: the same question later may have one.
+    """A temporary refusal; the same request may succeed later.
 
     Attributes:
-        seconds: How long to wait, as far as was said.
+        seconds: How long to wait, where the server says so.
     """
 
     def __init__(self, reason: str, seconds: float = 0.0) -> None:
-        """Takes why, and how long to wait."""
         super().__init__(reason)
         self.seconds = seconds
 
 
-class NoAnswer(Exception):
-    """There is no answer for this photo; the text says why."""
+class PredictionFailed(Exception):
+    """There is no prediction for this photo; the text says why."""
 
 
-class OutOfPatience(UserError):
-    """There was no answer in the time that a photo has."""
+class RetriesExhausted(UserError):
+    """The server stayed busy for too long."""
 
 
-class Asker(Protocol):
-    """Asks about one photo, from several threads.
+class PredictClient(Protocol):
+    """Sends photos to a server; several threads use it.
 
     Attributes:
-        most_bytes: Of a photo; None takes all.
+        max_bytes: Of a photo; None is no limit.
     """
 
-    most_bytes: int | None
+    max_bytes: int | None
 
-    def ask(self, photo: bytes) -> dict[str, Any]:
-        """Returns the answer, as `messages.as_json` gives it.
+    def predict(self, photo: bytes) -> dict[str, Any]:
+        """Returns the predictions for one photo, as `messages.as_json` gives them.
 
         Raises:
-            Busy: There is none for the moment.
-            NoAnswer: There is none for this photo.
-            UserError: There is none for any photo.
+            Busy: Not at the moment.
+            PredictionFailed: Not for this photo.
+            UserError: Not for any photo.
         """
 
 
 def rows(
-    asker: Asker,
+    client: PredictClient,
     paths: Sequence[Path],
     at_once: int,
     patience: float,
     sleep: Callable[[float], None] | None = None,
 ) -> Iterator[tuple[Row, bool]]:
-    """Yields a row for each photo, in order, and whether it was answered.
+    """Yields a row for each photo, in order, and whether it has a prediction.
 
     Args:
-        asker: Asks about one.
+        client: Sends one photo.
         paths: The photos.
-        at_once: How many are asked about at a time.
-        patience: Seconds in which a photo must have its answer, however often it takes to ask.
-        sleep: Waits; None waits until the time is over, or nobody takes rows any more.
+        at_once: Photos sent at a time.
+        patience: Seconds in which a photo must have its prediction, retries included.
+        sleep: Waits between retries; None also ends the wait when the caller stops taking rows.
 
     Raises:
-        UserError: Nothing is answered any more; the rows before that have been yielded.
+        UserError: The server is gone, or refuses all photos; the rows before that have been yielded.
     """
     ended = threading.Event()
-    pool = ThreadPoolExecutor(at_once, thread_name_prefix="asking")
+    pool = ThreadPoolExecutor(at_once, thread_name_prefix="predict")
     waiting: deque[tuple[Path, Future[tuple[Row, bool]]]] = deque()
     left = iter(paths)
-    in_vain = 0
+    failures = 0
 
     def wait(seconds: float) -> None:
         ended.wait(seconds)
 
     def begin(count: int) -> None:
         for path in itertools.islice(left, count):
-            waiting.append((path, pool.submit(_row, asker, path, patience, sleep or wait, ended)))
+            waiting.append((path, pool.submit(_row, client, path, patience, sleep or wait, ended)))
 
     try:
-        # As many again wait, so that a slow answer does not stop the others.
+        # As many again are queued, so that a slow response does not hold up the others.
         begin(2 * at_once)
         while waiting:
-            path, asked = waiting.popleft()
+            path, row = waiting.popleft()
             try:
-                found, in_vain = asked.result(), 0
-            except OutOfPatience as error:
-                in_vain += 1
-                if in_vain == max(_IN_VAIN, at_once):
+                found, failures = row.result(), 0
+            except RetriesExhausted as error:
+                failures += 1
+                if failures == max(_MAX_FAILURES, at_once):
                     raise
-                found = unanswered(path, error), False
+                found = error_row(path, error), False
             yield found
             begin(1)
     finally:
@@ -137,41 +135,41 @@ def rows(
 
 
 def _row(
-    asker: Asker, path: Path, patience: float, sleep: Callable[[float], None], ended: threading.Event
+    client: PredictClient, path: Path, patience: float, sleep: Callable[[float], None], ended: threading.Event
 ) -> tuple[Row, bool]:
     try:
         photo = path.read_bytes()
-        if asker.most_bytes is not None and len(photo) > asker.most_bytes:
-            raise NoAnswer(
-                f"The photo has {len(photo):,} bytes, and at most {asker.most_bytes:,} can be sent: make it smaller, "
-                "or ask the model on this machine (package=<run>)."
+        if client.max_bytes is not None and len(photo) > client.max_bytes:
+            raise PredictionFailed(
+                f"The photo has {len(photo):,} bytes; at most {client.max_bytes:,} can be sent. Make it smaller, or "
+                "use the package on this machine (package=<package>)."
             )
-        answer = again(lambda: asker.ask(photo), patience, sleep, ended)
-        return answered(path, from_json(answer)), True
-    except (OSError, NoAnswer) as error:
-        return unanswered(path, error), False
+        response = retry(lambda: client.predict(photo), patience, sleep, ended)
+        return prediction_row(path, from_json(response)), True
+    except (OSError, PredictionFailed) as error:
+        return error_row(path, error), False
     except (KeyError, TypeError, IndexError) as error:
-        raise UserError(f"The answer for {path} is none of dogbreeds: {str(answer)[:200]}") from error
+        raise UserError(f"The response for {path} is not a dogbreeds response: {str(response)[:200]}") from error
 
 
-def again(
-    ask: Callable[[], Any],
+def retry(
+    send: Callable[[], Any],
     patience: float,
     sleep: Callable[[float], None] = time.sleep,
     ended: threading.Event | None = None,
 ) -> Any:
-    """Asks until there is an answer, with pauses that get longer and are never the same for all who wait.
+    """Calls `send` until it is not busy, with random pauses that grow.
 
     Args:
-        ask: Asks once.
-        patience: Seconds after which it is given up.
+        send: Raises `Busy` where it should be called again.
+        patience: Seconds after which to give up.
         sleep: Waits.
-        ended: Once it is set nobody wants an answer any more.
+        ended: Once it is set, there are no more retries.
 
     Raises:
-        OutOfPatience: There was none in that time.
+        RetriesExhausted: It was busy all that time.
     """
-    pauses = wait_random_exponential(multiplier=_FIRST_PAUSE_SECONDS, max=_LONGEST_PAUSE_SECONDS)
+    pauses = wait_random_exponential(multiplier=_FIRST_PAUSE_SECONDS, max=_MAX_PAUSE_SECONDS)
 
     def pause(state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome is not None else None
@@ -180,34 +178,36 @@ def again(
     stop = stop_any(stop_before_delay(patience), stop_when_event_set(ended or threading.Event()))
     trying = Retrying(retry=retry_if_exception_type(Busy), wait=pause, stop=stop, sleep=sleep, reraise=True)
     try:
-        return trying(ask)
+        return trying(send)
     except Busy as error:
-        raise OutOfPatience(
-            f"No answer in {patience:g} s ({error}). Ask less at a time (at_once=1), or wait longer "
+        raise RetriesExhausted(
+            f"No response in {patience:g} s ({error}). Send fewer at a time (at_once=1), or wait longer "
             f"({override('patience_seconds', f'{10 * patience:g}')})."
         ) from error
 
 
 class Server:
-    """A server of `scripts/serve.py`, or anything that answers as it does."""
+    """Sends photos to `scripts/serve.py`, or to any server with the same interface."""
 
-    most_bytes: int | None = None
+    max_bytes: int | None = None
 
     def __init__(self, url: str, connections: int) -> None:
-        """Finds out whether it is there.
+        """Checks that it responds.
 
         Args:
             url: Such as `http://127.0.0.1:8080`.
-            connections: As many as there are threads that ask.
+            connections: Kept open; one for each thread.
 
         Raises:
-            ConfigError: `url` is none.
-            UserError: Nobody answers there.
+            ConfigError: `url` is not a URL.
+            UserError: Nothing responds there.
         """
         try:
             parts = urlsplit(url)
         except ValueError as error:
-            raise ConfigError(f"url={url} is none ({error}): such as url=http://127.0.0.1:8080.") from error
+            raise ConfigError(
+                f"url={url} is not a valid URL ({error}); use one like url=http://127.0.0.1:8080."
+            ) from error
         if parts.scheme not in ("http", "https") or not parts.netloc:
             raise ConfigError(f"url={url}: must begin with http:// or https://, such as url=http://127.0.0.1:8080.")
         self._url = url.rstrip("/")
@@ -219,12 +219,12 @@ class Server:
         except requests.RequestException as error:
             self._session.close()
             raise UserError(
-                f"url={url}: nobody answers there ({_why(error)}). Start a server with: {command('serve')} "
+                f"url={url}: no server responds there ({_why(error)}). Start one with: python scripts/serve.py "
                 "package=<run>"
             ) from error
 
-    def ask(self, photo: bytes) -> dict[str, Any]:
-        """Asks about one photo."""
+    def predict(self, photo: bytes) -> dict[str, Any]:
+        """Returns the predictions for one photo."""
         try:
             response = self._session.post(
                 f"{self._url}/invocations",
@@ -236,38 +236,40 @@ class Server:
         except requests.RequestException as error:
             raise Busy(_why(error)) from error
         if response.status_code in _BUSY:
-            raise Busy(said(response.text, response.status_code), _seconds(response.headers.get("Retry-After", "")))
-        if response.status_code in _OF_THE_PHOTO:
-            raise NoAnswer(said(response.text, response.status_code))
+            raise Busy(
+                error_message(response.text, response.status_code), _seconds(response.headers.get("Retry-After", ""))
+            )
+        if response.status_code in _PER_PHOTO_STATUS:
+            raise PredictionFailed(error_message(response.text, response.status_code))
         if response.status_code != 200:
             raise UserError(
-                f"{self._url}/invocations answers with {said(response.text, response.status_code)}: is it a "
-                "server of dogbreeds?"
+                f"{self._url}/invocations responds with {error_message(response.text, response.status_code)}: is it "
+                "a dogbreeds server?"
             )
-        return answer_of(response.content)
+        return parse_response(response.content)
 
     def close(self) -> None:
-        """Ends its connections."""
+        """Closes its connections."""
         self._session.close()
 
 
-def answer_of(body: bytes) -> dict[str, Any]:
-    """Reads an answer.
+def parse_response(body: bytes) -> dict[str, Any]:
+    """Parses a response.
 
     Raises:
-        UserError: It is no JSON object.
+        UserError: It is not a JSON object.
     """
     try:
-        answer = json.loads(body)
+        response = json.loads(body)
     except ValueError:
-        answer = None
-    if not isinstance(answer, dict):
-        raise UserError(f"The answer is none of dogbreeds: {body[:200]!r}")
-    return answer
+        response = None
+    if not isinstance(response, dict):
+        raise UserError(f"This is not a dogbreeds response: {body[:200]!r}")
+    return response
 
 
-def said(body: str, status: int) -> str:
-    """Returns what a refusal says, or the status where it says nothing that is understood."""
+def error_message(body: str, status: int) -> str:
+    """Returns the message of an error response, or its status where there is none."""
     try:
         return str(json.loads(body)["error"]["message"])
     except (ValueError, KeyError, TypeError):
@@ -275,12 +277,12 @@ def said(body: str, status: int) -> str:
 
 
 def _seconds(text: str) -> float:
-    # A date, which the header can be too, is left to the pauses.
+    # The header can also be a date, which is ignored.
     return float(text) if text.isdecimal() else 0.0
 
 
 def _why(error: Exception) -> str:
-    """Returns what is behind the layers of a failed request."""
+    """Returns the root cause of a failed request."""
     while error.__context__ is not None and isinstance(error.__context__, Exception):
         error = error.__context__
     return str(error) or type(error).__name__

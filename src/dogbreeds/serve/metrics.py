@@ -1,4 +1,4 @@
-"""What a server counts, in the form that Prometheus reads."""
+"""What a server counts, in the text format of Prometheus."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from dogbreeds.package.package import Description
+from dogbreeds.serve.middleware import INVOCATIONS, Observer
 
 _SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 _PHOTOS = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -15,46 +16,51 @@ _PHOTOS = (1, 2, 4, 8, 16, 32, 64, 128)
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 
-class Metrics:
-    """The numbers of one server, in a registry of their own.
+class Metrics(Observer):
+    """The metrics of one server, in a registry of their own."""
 
-    Attributes:
-        requests: Answered ones, by route and status; a route that does not exist counts as `other`.
-        photos: Photos that were answered for.
-        seconds: From a request's headers to its answer, for `/invocations`.
-        batches: Photos that lanes computed at once.
-    """
-
-    def __init__(self, description: Description) -> None:
-        """Begins to count.
+    def __init__(self, description: Description, routes: frozenset[str]) -> None:
+        """Starts at zero.
 
         Args:
-            description: Of the package, some of which is told as labels.
+            description: Of the package; some of it becomes labels.
+            routes: Paths that are counted by name; all others count as `other`.
         """
-        self._registry = CollectorRegistry()
-        self.requests = Counter(
-            "dogbreeds_requests", "Requests that were answered.", ("route", "status"), registry=self._registry
-        )
-        self.photos = Counter("dogbreeds_photos", "Photos that were answered for.", registry=self._registry)
-        self.seconds = Histogram(
+        self._registry = registry = CollectorRegistry()
+        self._routes = routes
+        self._requests = Counter("dogbreeds_requests", "Requests answered.", ("route", "status"), registry=registry)
+        self._photos = Counter("dogbreeds_photos", "Photos answered.", registry=registry)
+        self._seconds = Histogram(
             "dogbreeds_request_seconds",
             "Seconds from the headers of an invocation to its answer.",
             buckets=_SECONDS,
-            registry=self._registry,
+            registry=registry,
         )
-        self.batches = Histogram(
-            "dogbreeds_batch_photos", "Photos computed at once.", buckets=_PHOTOS, registry=self._registry
+        self._batches = Histogram(
+            "dogbreeds_batch_photos", "Photos computed at once.", buckets=_PHOTOS, registry=registry
         )
         labels = {"backbone": description.backbone, "classes": str(len(description.classes))}
-        versions = {f"{name}_version": version for name, version in description.versions.items()}
-        Gauge("dogbreeds_model", "The model that answers.", (*labels, *versions), registry=self._registry).labels(
-            **labels, **versions
-        ).set(1)
+        labels |= {f"{name}_version": version for name, version in description.versions.items()}
+        Gauge("dogbreeds_model", "The served model.", tuple(labels), registry=registry).labels(**labels).set(1)
+
+    def request(self, path: str, status: int, seconds: float) -> None:
+        """Counts a response."""
+        self._requests.labels(path if path in self._routes else "other", str(status)).inc()
+        if path == INVOCATIONS[0]:
+            self._seconds.observe(seconds)
+
+    def photos(self, count: int) -> None:
+        """Counts answered photos."""
+        self._photos.inc(count)
+
+    def batch(self, size: int) -> None:
+        """Counts a batch."""
+        self._batches.observe(size)
 
     def gauge(self, name: str, meaning: str, value: Callable[[], float]) -> None:
-        """Adds a number that is asked for whenever the metrics are read."""
+        """Adds a number that is read whenever the metrics are read."""
         Gauge(f"dogbreeds_{name}", meaning, registry=self._registry).set_function(value)
 
     def text(self) -> bytes:
-        """Returns all numbers in Prometheus' text format."""
+        """Returns the metrics in Prometheus' text format."""
         return generate_latest(self._registry)

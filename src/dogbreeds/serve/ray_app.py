@@ -1,54 +1,59 @@
-"""The Ray Serve application of a package."""
+"""The replica class of a package under Ray Serve, which answers with the same application as `scripts/serve.py`."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from starlette.requests import Request
-from starlette.responses import Response
+if TYPE_CHECKING:
+    from dogbreeds.serve.app import Application
 
 
 class Replica:
-    """What a deployment has one or more of.
+    """One copy of the model; Ray gives each a process of its own.
 
-    Ray builds an application in a process that answers nothing, so what takes seconds to import comes with the
-    first replica.
+    Ray builds an application in a process that answers nothing, so the slow imports wait for the first replica.
 
     Attributes:
-        package: The directory of the package, which a class for that package names.
+        package: The directory of the package; a subclass names it.
+        application: Answers the requests of this process.
     """
 
     package: ClassVar[Path]
+    application: ClassVar[Application]
 
-    def __init__(self) -> None:
+    def __init__(self, limits: dict[str, Any]) -> None:
         """Loads the package.
 
-        Raises:
-            PackageError: There is none, or it is damaged.
-        """
-        from dogbreeds.serve.ray_answers import Answers
-
-        self._answers = Answers(self.package)
-
-    async def reconfigure(self, user_config: dict[str, Any]) -> None:
-        """Takes the limits that stand in config.yaml, at the start and whenever they change there.
+        Args:
+            limits: The `args` of config.yaml; see `dogbreeds.limits.RequestLimits`.
 
         Raises:
-            TypeError: There is no limit of such a name, or one is missing.
+            PackageError: There is no package, or it is damaged.
+            TypeError: A limit is missing or unknown.
         """
-        from dogbreeds.serve.ray_answers import ReplicaLimits
+        from PIL import Image
 
-        self._answers.limit(ReplicaLimits(**user_config))
+        from dogbreeds.limits import RequestLimits
+        from dogbreeds.package.predictor import Predictor
+        from dogbreeds.serve.app import Application
 
-    async def check_health(self) -> None:
-        """Lets Ray replace a replica that is stuck.
+        checked = RequestLimits(**limits)
+        # This process does nothing else.
+        Image.MAX_IMAGE_PIXELS = checked.pixels
+        Replica.application = Application(Predictor.load(self.package), checked, wait_for_engine=True)
+
+    def check_health(self) -> None:
+        """Lets Ray replace a replica whose engine has failed or is stuck.
 
         Raises:
-            RuntimeError: This one is.
+            RuntimeError: This is one.
         """
-        self._answers.check_health()
+        error = Replica.application.batcher.unavailable
+        if error is not None and error.code == "dead":
+            raise RuntimeError(error.message)
 
-    async def __call__(self, request: Request) -> Response:
-        """Answers a request, or says why not."""
-        return await self._answers(request)
+
+def replica_application() -> Application:
+    """Returns the application of this process's replica, for `ray.serve.ingress`."""
+    return Replica.application

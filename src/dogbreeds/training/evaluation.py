@@ -18,7 +18,7 @@ from dogbreeds.machine import machine, versions
 from dogbreeds.model.metrics import evaluate, fit_temperature
 from dogbreeds.model.network import Network
 from dogbreeds.package.package import Description
-from dogbreeds.package.predictor import Handler
+from dogbreeds.package.predictor import Predictor
 from dogbreeds.schema import TrainConfig
 from dogbreeds.training.features import Features
 from dogbreeds.training.fitting import steps_of
@@ -59,14 +59,14 @@ class Scores:
     probabilities: dict[str, Tensor]
 
 
-def score(handler: Handler, inputs: Mapping[str, Features]) -> Scores:
+def score(predictor: Predictor, inputs: Mapping[str, Features]) -> Scores:
     """Calibrates a model on the validation photos and scores it on validation and test photos.
 
     Args:
-        handler: The model; it is not changed.
+        predictor: The model; it is not changed.
         inputs: What its own trunk gives for the photos of each split: same weights, engine and precision.
     """
-    logits = {split: _logits(handler, inputs[split]) for split in ("valid", "test")}
+    logits = {split: _logits(predictor, inputs[split]) for split in ("valid", "test")}
     temperature = fit_temperature(logits["valid"], inputs["valid"].labels)
     metrics: dict[str, float] = {}
     for split, name in (("test", "test"), ("valid", "val")):
@@ -75,9 +75,9 @@ def score(handler: Handler, inputs: Mapping[str, Features]) -> Scores:
     return Scores(temperature, metrics, probabilities)
 
 
-def _logits(handler: Handler, features: Features) -> Tensor:
+def _logits(predictor: Predictor, features: Features) -> Tensor:
     positions = torch.arange(len(features.labels))
-    return torch.cat([handler.classify(features.values[part]) for part in positions.split(_BATCH_SIZE)])
+    return torch.cat([predictor.classify(features.values[part]) for part in positions.split(_BATCH_SIZE)])
 
 
 def save_predictions(path: Path, folders: BreedFolders, probabilities: Mapping[str, Tensor]) -> None:

@@ -17,14 +17,13 @@ from dogbreeds.debug.catalogue import Judgement, issues, verdict_of
 from dogbreeds.debug.hook_settings import check_smdebug
 from dogbreeds.debug.record import Facts, Searched
 from dogbreeds.debug.timeline import Phases
-from dogbreeds.features.store.blobs import BlobCache
 from dogbreeds.features.store.store import FeatureStore
 from dogbreeds.files import write_text
 from dogbreeds.installation import command
 from dogbreeds.package.archive import archive_for
 from dogbreeds.package.examples import choose, save_examples
-from dogbreeds.package.package import save_package
-from dogbreeds.package.predictor import Handler
+from dogbreeds.package.package import load_package, save_package
+from dogbreeds.package.predictor import Predictor
 from dogbreeds.report.build import build_report
 from dogbreeds.run_directory import METRICS, MODEL, MODEL_ARCHIVE, PREDICTIONS, REPORT, RUN_CONFIG
 from dogbreeds.schema import TrainConfig
@@ -134,7 +133,7 @@ class Run:
     def score(self) -> None:
         """Calibrates and scores the predictor that the package will hold, and fills in `metrics`."""
         with self._phases.phase("test"):
-            predictor = Handler(self._description, self.network, self._prepared.device)
+            predictor = Predictor(self._description, self.network, self._prepared.device)
             scores = score(predictor, self._prepared.features.inputs)
         self._description.temperature = scores.temperature
         self._probabilities = scores.probabilities
@@ -149,10 +148,10 @@ class Run:
             save_predictions(self.directory / PREDICTIONS, folders, self._probabilities)
             self._description.metrics = {name: value for name, value in self.metrics.items() if "/" in name}
             save_package(package, self._description, self.network)
+            # A package that cannot be loaded is never handed on.
+            load_package(package)
             if count:
-                # The package itself answers, so one that cannot be loaded is never handed on.
-                blobs = BlobCache.of(Path(self.config.cache.dir))
-                save_examples(package, choose(folders, count), Handler.load(package, self._prepared.device, blobs))
+                save_examples(package, choose(folders, count), folders.classes)
             if archive:
                 archive_for(package, self.directory / MODEL_ARCHIVE, gpus=0, requirements=True)
 

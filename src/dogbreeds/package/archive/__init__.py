@@ -1,7 +1,6 @@
-"""What makes a package more than files: what Ray Serve and the containers of SageMaker start it by.
+"""Makes the model.tar.gz of a package: its files, and what Ray Serve and the containers of SageMaker start.
 
-The files beside this one are copied into each package. `config.yaml` has the settings of Ray Serve, for a machine
-with or without GPUs.
+`config.yaml` has the settings of Ray Serve, for a machine with or without GPUs.
 """
 
 from __future__ import annotations
@@ -16,12 +15,14 @@ _HERE = Path(__file__).parent
 _SOURCE = _HERE.parents[1]
 _CONFIG = "config.yaml"
 _REQUIREMENTS = "code/requirements.txt"
-#: The modules that a package carries, relative to the package `dogbreeds`.
+#: The modules that an archive carries, relative to the package `dogbreeds`.
 _CODE = (
     "__init__.py",
+    "constraints.py",
     "errors.py",
     "files.py",
     "installation.py",
+    "limits.py",
     "version.py",
     "data/__init__.py",
     "data/images.py",
@@ -44,26 +45,27 @@ _CODE = (
     "package/package.py",
     "package/predictor.py",
     "serve/__init__.py",
-    "serve/ray_answers.py",
+    "serve/app.py",
+    "serve/batching.py",
+    "serve/bodies.py",
+    "serve/middleware.py",
     "serve/ray_app.py",
-    "serve/receiving.py",
 )
 
 
 def serving_files(description: Description, *, gpus: int, requirements: bool) -> dict[str, Path | bytes]:
-    """Returns the files that a package is served by, under their paths in it: settings and code.
+    """Returns the files that Ray Serve needs, settings and code, by their paths in the archive.
 
     Args:
         description: Of the package.
-        gpus: Of the machine that serves it; each gets a replica of its own.
-        requirements: Whether the container may install from the network what its image lacks. That is OpenVINO, which
-            serves on processors whatever was not trained with torch itself; without it torch does.
+        gpus: Of the serving machine; each gets a replica of its own.
+        requirements: Whether the container may install what its image lacks from the network. That is OpenVINO, which
+            serves on processors unless the model was trained with the engine `torch`; without it, torch serves.
     """
     config = Template((_HERE / _CONFIG).read_text(encoding="utf-8"))
     found: dict[str, Path | bytes] = {
         _CONFIG: config.substitute(replicas=max(1, gpus), gpus=min(1, gpus)).encode(),
         "deployment.py": _SOURCE / "serve" / "deployment.py",
-        "code/inference.py": _HERE / "inference.py",
         **{f"code/dogbreeds/{name}": _SOURCE / name for name in _CODE},
     }
     if requirements and not gpus and description.engine != "torch":
@@ -74,13 +76,13 @@ def serving_files(description: Description, *, gpus: int, requirements: bool) ->
 def archive_for(package: Path, archive: Path, *, gpus: int, requirements: bool) -> None:
     """Writes the model.tar.gz of a package for a kind of machine.
 
-    Code and settings are those of this version, whatever the package has: an older one is served by them as well.
+    Code and settings are those of this version, so that it serves older packages too.
 
     Args:
         package: Its directory.
-        archive: The file.
-        gpus: Of the machine, 0 for one without.
-        requirements: Whether it may install from the network what its image lacks.
+        archive: The file to write.
+        gpus: Of the serving machine.
+        requirements: Whether it may install what its image lacks from the network.
 
     Raises:
         PackageError: There is no package, or it is damaged.

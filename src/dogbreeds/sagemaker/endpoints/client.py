@@ -14,7 +14,7 @@ from dogbreeds.sagemaker.endpoints.account import is_missing
 from dogbreeds.sagemaker.s3.transfers import MissingObjectError, encryption, split_uri, storage_errors
 from dogbreeds.sagemaker.session import Clients, connected, message_of
 from dogbreeds.schema import SagemakerConfig
-from dogbreeds.serve.client import Asker, Busy, NoAnswer, answer_of, said
+from dogbreeds.serve.client import Busy, PredictClient, PredictionFailed, error_message, parse_response
 
 #: Bytes that an endpoint on instances takes at once, and a serverless one.
 MOST_BYTES, MOST_BYTES_SERVERLESS = 6_291_456, 4_194_304
@@ -36,7 +36,7 @@ _NOT_FOUND = "not found"
 
 
 @contextmanager
-def asker_of(settings: SagemakerConfig, endpoint: str, at_once: int) -> Iterator[Asker]:
+def asker_of(settings: SagemakerConfig, endpoint: str, at_once: int) -> Iterator[PredictClient]:
     """Yields what asks an endpoint.
 
     Args:
@@ -51,7 +51,7 @@ def asker_of(settings: SagemakerConfig, endpoint: str, at_once: int) -> Iterator
         yield asker(clients, endpoint, at_once, settings.kms_key)
 
 
-def asker(clients: Clients, endpoint: str, at_once: int, kms_key: str | None) -> Asker:
+def asker(clients: Clients, endpoint: str, at_once: int, kms_key: str | None) -> PredictClient:
     """Returns what asks an endpoint, the way that the service says it must be asked.
 
     Args:
@@ -86,19 +86,19 @@ def asker(clients: Clients, endpoint: str, at_once: int, kms_key: str | None) ->
 class Endpoint:
     """An endpoint that answers at once."""
 
-    def __init__(self, runtime: Any, endpoint: str, most_bytes: int) -> None:
+    def __init__(self, runtime: Any, endpoint: str, max_bytes: int) -> None:
         """Takes a client of the runtime API, and a name."""
         self._runtime, self._endpoint = runtime, endpoint
-        self.most_bytes: int | None = most_bytes
+        self.max_bytes: int | None = max_bytes
 
-    def ask(self, photo: bytes) -> dict[str, Any]:
+    def predict(self, photo: bytes) -> dict[str, Any]:
         """Asks about one photo."""
         with _invoking(self._endpoint):
             response = self._runtime.invoke_endpoint(
                 EndpointName=self._endpoint, Body=photo, ContentType=BYTES, Accept=JSON
             )
             body = response["Body"].read()
-        return answer_of(body)
+        return parse_response(body)
 
 
 class QueuedEndpoint:
@@ -108,7 +108,7 @@ class QueuedEndpoint:
     question later looks for it again, and puts nothing up anew.
     """
 
-    most_bytes: int | None = None
+    max_bytes: int | None = None
 
     def __init__(self, runtime: Any, s3: Any, endpoint: str, answers: str, kms_key: str | None) -> None:
         """Takes what it asks with.
@@ -124,16 +124,16 @@ class QueuedEndpoint:
         self._encryption = encryption(kms_key)
         self._begun: dict[str, tuple[str, str | None]] = {}
 
-    def ask(self, photo: bytes) -> dict[str, Any]:
+    def predict(self, photo: bytes) -> dict[str, Any]:
         """Asks about one photo, or looks for the answer to what was asked before."""
         digest = hashlib.sha256(photo).hexdigest()
         output, failure = self._begun.get(digest) or self._begin(digest, photo)
         if (answer := self._read(output)) is not None:
             self._begun.pop(digest, None)
-            return answer_of(answer)
+            return parse_response(answer)
         if failure is not None and (reason := self._read(failure)) is not None:
             self._begun.pop(digest, None)
-            raise NoAnswer(reason.decode("utf-8", "replace"))
+            raise PredictionFailed(reason.decode("utf-8", "replace"))
         raise Busy(f"{output} is not there yet, and instances may still be starting")
 
     def _begin(self, digest: str, photo: bytes) -> tuple[str, str | None]:
@@ -176,7 +176,7 @@ def _invoking(endpoint: str) -> Iterator[None]:
 
     Raises:
         Busy: There is no answer for the moment.
-        NoAnswer: There is none for this photo.
+        PredictionFailed: There is none for this photo.
         UserError: There is none for any photo.
     """
     from botocore.exceptions import (
@@ -204,8 +204,8 @@ def _meant(endpoint: str, error: Any) -> Exception:
     code, message = error.response["Error"]["Code"], message_of(error)
     if code == "ModelError":
         status = int(error.response.get("OriginalStatusCode") or 0)
-        reason = said(str(error.response.get("OriginalMessage", "")), status)
-        return Busy(reason) if status in _BUSY_CONTAINER else NoAnswer(reason)
+        reason = error_message(str(error.response.get("OriginalMessage", "")), status)
+        return Busy(reason) if status in _BUSY_CONTAINER else PredictionFailed(reason)
     if code in _BUSY:
         return Busy(message)
     if is_missing(error) or _NOT_FOUND in message:

@@ -40,7 +40,7 @@ from dogbreeds.sagemaker.requests.validation import check_request
 from dogbreeds.sagemaker.s3.storage import Storage
 from dogbreeds.sagemaker.session import Session
 from dogbreeds.schema import SagemakerConfig, VariantConfig
-from dogbreeds.serve.client import NoAnswer, again
+from dogbreeds.serve.client import PredictionFailed, retry
 
 log = logging.getLogger(__name__)
 
@@ -261,14 +261,14 @@ class Deployer:
         ]
         try:
             asking_it = asker(self.session.client, endpoint, 1, self.sagemaker.kms_key)
-            answer = again(lambda: asking_it.ask(trial.photo), _PATIENCE_SECONDS)
-        except (NoAnswer, UserError) as error:
+            answer = retry(lambda: asking_it.predict(trial.photo), _PATIENCE_SECONDS)
+        except (PredictionFailed, UserError) as error:
             raise UserError(
                 "\n".join([f"{endpoint} is in service and does not answer: {error}", *lines[1:]])
             ) from error
         lines.insert(1, f"answer   {answer['breed']} ({answer['probability']:.1%}) for {trial.source}")
         if trial.expected is not None and answer["breed"] != trial.expected:
-            lines.insert(2, f"differs  the package says {trial.expected} on the machine that trained it")
+            lines.insert(2, f"differs  the package says {trial.expected} on this machine")
         return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-// One photo and what the model says of it.
+// One photo and its prediction.
 
 import { byId, copyOf, milliseconds, percent } from "./words.js";
 
@@ -6,7 +6,7 @@ const SURE = 0.5;
 const GHOSTS = [0.82, 0.46, 0.3, 0.2, 0.12];
 let eye = null;
 
-/** Takes the model's view of photos, `{resize, crop}`, which is a square in their middle. */
+/** Sets the model's view of photos, `{resize, crop}`: a square in their middle. */
 export function setEye(image) {
   eye = image;
   outline();
@@ -16,7 +16,7 @@ export function setEye(image) {
 export function showNothing() {
   byId("verdict").replaceChildren(named("Waiting for a photo"));
   byId("meaning").textContent =
-    "The five most probable breeds will stand here, with percentages that can be taken at their word.";
+    "The five most likely breeds will appear here, with calibrated percentages.";
   byId("bars").classList.add("empty");
   byId("bars").setAttribute("aria-hidden", "true");
   byId("bars").replaceChildren(...GHOSTS.map((share) => bar({ breed: "", index: "", probability: share }, "")));
@@ -34,7 +34,7 @@ export function showPhoto(url, name) {
   const image = byId("image");
   image.onload = outline;
   image.onerror = () => {
-    // Kinds that this browser cannot show, and files that are no photos.
+    // A format that this browser cannot show, or not a photo.
     byId("stage").classList.remove("filled");
     byId("photo").hidden = byId("crop").hidden = true;
   };
@@ -44,8 +44,8 @@ export function showPhoto(url, name) {
   byId("stage").classList.add("filled");
 }
 
-/** Shows that an answer is on its way. */
-export function showBusy(busy, words = "Looking") {
+/** Shows that a request is running. */
+export function showBusy(busy, words = "Working") {
   byId("asking").classList.toggle("busy", busy);
   if (busy) byId("spoken").textContent = words;
 }
@@ -76,7 +76,7 @@ export function showAnswer({ answer, total, server }) {
   byId("spoken").textContent = `${best.breed}, ${percent(best.probability)}. ${byId("meaning").textContent}`;
 }
 
-/** Shows why there is no answer. */
+/** Shows an error. */
 export function showTrouble(title, message) {
   const heading = document.createElement("b");
   heading.textContent = title;
@@ -86,7 +86,7 @@ export function showTrouble(title, message) {
   byId("spoken").textContent = "";
 }
 
-/** Draws, or hides, the square that the model sees. */
+/** Draws or hides the square that the model sees. */
 export function outline(toggle = false) {
   const button = byId("crop");
   const on = (button.getAttribute("aria-pressed") === "true") !== (toggle === true);
@@ -105,9 +105,9 @@ export function outline(toggle = false) {
 
 function meaning(best, second) {
   const right = Math.round(100 * best.probability);
-  if (right >= 100) return "As sure as it gets: of such answers hardly one in a hundred is wrong.";
-  const share = `Of 100 answers as sure as this one, about ${right} are right.`;
-  return best.probability < SURE && second ? `Not sure: it may also be ${second.breed}. ${share}` : share;
+  if (right >= 100) return "Very sure: about one in a hundred such answers is wrong, or fewer.";
+  const share = `Of 100 answers as sure as this one, about ${right} are correct.`;
+  return best.probability < SURE && second ? `Not sure: it could also be ${second.breed}. ${share}` : share;
 }
 
 function named(text) {
@@ -120,7 +120,7 @@ function named(text) {
 function bar(one, text) {
   const element = copyOf("bar");
   fill(element, { ...one, probability: 0 }, text);
-  // From nothing to its length, once it is there to be animated.
+  // Grows from zero, once it is in the page.
   requestAnimationFrame(() => requestAnimationFrame(() => length(element, one.probability)));
   return element;
 }

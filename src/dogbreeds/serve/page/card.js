@@ -1,4 +1,4 @@
-// What there is to say of the model, and the list of its breeds.
+// The model card and the list of breeds.
 
 import { byId, copyOf, counted, percent } from "./words.js";
 
@@ -7,22 +7,22 @@ export function showCard(card) {
   const { scores, photos } = card;
   byId("backbone").textContent = card.backbone;
   byId("lede").textContent =
-    `Show the model a dog. It knows ${counted(card.classes.length, "breed")}, names those that it sees in the photo, ` +
-    "and says how sure it is of each.";
+    `Upload a photo of a dog. The model knows ${counted(card.classes.length, "breed")} and names the most likely ones, ` +
+    "with a probability for each.";
   byId("tiles").replaceChildren(
-    tile("Right answers", percent(scores.accuracy, 1), tested(photos.test)),
-    tile("Among its best five", percent(scores.top5_accuracy, 1), "of its answers name the right breed"),
+    tile("Accuracy", percent(scores.accuracy, 1), tested(photos.test)),
+    tile("Top-5 accuracy", percent(scores.top5_accuracy, 1), "have the right breed among the five most likely"),
     tile("Calibration error", percent(scores.calibration_error, 1), calibration(card)),
-    tile("Learned from", photos.train === undefined ? "–" : photos.train.toLocaleString("en"), learned(photos)),
+    tile("Trained on", photos.train === undefined ? "–" : photos.train.toLocaleString("en"), learned(photos)),
   );
   byId("facts").replaceChildren(
     ...Object.entries({
-      Backbone: `${card.backbone}, ${card.pretrained ? "pretrained" : "not pretrained: its answers will be poor"}`,
+      Backbone: `${card.backbone}, ${card.pretrained ? "pretrained" : "not pretrained: expect poor predictions"}`,
       Trained: trained(card),
-      Sees: `the middle ${card.image.crop} × ${card.image.crop} pixels of a photo with a shorter side of ${card.image.resize}`,
+      Input: `shorter side resized to ${card.image.resize} pixels, middle ${card.image.crop} × ${card.image.crop}`,
       Engine: `${card.engine} in ${card.precision}`,
-      Made: card.made,
-      With: Object.entries(card.versions).map(([name, version]) => `${name} ${version.split("+")[0]}`).join(", "),
+      Created: card.made,
+      Versions: Object.entries(card.versions).map(([name, version]) => `${name} ${version.split("+")[0]}`).join(", "),
     }).filter(([, text]) => text).map(([name, text]) => fact(name, text)),
   );
   showBreeds(card.classes);
@@ -52,20 +52,20 @@ function showBreeds(classes) {
   filter();
 }
 
-const tested = (test) => (test === undefined ? "of its test photos" : `of ${counted(test, "photo")} that it had not seen before`);
+const tested = (test) => (test === undefined ? "of its test photos" : `of ${counted(test, "test photo")}`);
 
 const learned = (photos) =>
-  photos.valid === undefined ? "photos" : `photos; ${photos.valid.toLocaleString("en")} others decided when to stop`;
+  photos.valid === undefined ? "photos" : `photos; ${photos.valid.toLocaleString("en")} more for validation`;
 
 function calibration({ scores, temperature }) {
   const before = scores.calibration_error_uncalibrated;
-  const text = "is how far its percentages are off on average";
-  return before === null ? text : `${text}; ${percent(before, 1)} before a temperature of ${temperature.toFixed(2)}`;
+  const text = "average error of its percentages";
+  return before === null ? text : `${text}; ${percent(before, 1)} without the temperature of ${temperature.toFixed(2)}`;
 }
 
 function trained({ head, unfreeze }) {
   const kind = head.kind === "linear" ? "a linear head" : `a head with hidden layers of ${head.hidden.join(", ")}`;
-  return unfreeze === null ? `${kind} on the frozen backbone` : `${kind}, and the backbone from ${unfreeze} on`;
+  return unfreeze === null ? `${kind} on the frozen backbone` : `${kind}, and the backbone from ${unfreeze}`;
 }
 
 function tile(name, value, note) {

@@ -1,4 +1,4 @@
-// Photos on their way to the server: phones make larger ones than it takes, or needs.
+// Prepares photos for the server: phones make larger ones than it needs.
 
 const LARGEST_BYTES = 1.5e6;
 const SHORTER_SIDE = 1024;
@@ -6,14 +6,14 @@ const LONGEST_SIDE = 8192;
 const QUALITY = 0.92;
 const KNOWN = ["image/jpeg", "image/png", "image/webp", "image/bmp", "image/gif"];
 
-/** Returns a file as it is sent: as it is, or smaller where it is large, or as JPEG where only browsers know its kind. */
+/** Returns the file to send: unchanged, smaller where it is large, or as JPEG where the server cannot read its format. */
 export async function prepared(file) {
   if (file.size <= LARGEST_BYTES && KNOWN.includes(file.type)) return file;
   let image;
   try {
     image = await createImageBitmap(file, { imageOrientation: "from-image" });
   } catch {
-    // Not for this browser; the server says what it thinks of it.
+    // This browser cannot read it; the server says why.
     return file;
   }
   const scale = Math.min(1, SHORTER_SIDE / Math.min(image.width, image.height), LONGEST_SIDE / Math.max(image.width, image.height));
@@ -21,7 +21,7 @@ export async function prepared(file) {
   canvas.width = Math.max(1, Math.round(image.width * scale));
   canvas.height = Math.max(1, Math.round(image.height * scale));
   const context = canvas.getContext("2d");
-  // As the server shows what is transparent.
+  // The server also shows transparent parts on white.
   context.fillStyle = "#fff";
   context.fillRect(0, 0, canvas.width, canvas.height);
   context.imageSmoothingQuality = "high";

@@ -1,4 +1,4 @@
-// The page: photos come in, answers come out.
+// The page: takes photos and shows predictions.
 
 import { outline, setEye, showAnswer, showBusy, showNothing, showPhoto, showTrouble } from "./answer.js";
 import { showCard } from "./card.js";
@@ -7,9 +7,9 @@ import { ask, read, Refusal, untilReady } from "./server.js";
 import { byId, copyOf, percent } from "./words.js";
 
 const AT_ONCE = 2;
-const asked = [];
+const photos = [];
 const waiting = [];
-let under_way = 0;
+let running = 0;
 let current = null;
 let ready = null;
 
@@ -18,14 +18,14 @@ function standing(state, words) {
   byId("standing").firstElementChild.textContent = words;
 }
 
-/** Asks about photos; the first of them is shown. `name` is null for photos of the package. */
+/** Sends photos to the server, and shows the first. */
 function take(files) {
   if (files.length === 0) {
-    if (current === null) showTrouble("No photo", "That was no file. Save the picture first, then drop or choose it.");
+    if (current === null) showTrouble("No photo", "That was not a file. Save the picture first, then drop or choose it.");
     return;
   }
   const entries = files.map((file) => ({ file, name: file.name || "pasted photo", url: URL.createObjectURL(file), found: null, trouble: null, item: null }));
-  asked.push(...entries);
+  photos.push(...entries);
   waiting.push(...entries);
   for (const button of byId("thumbs").querySelectorAll("[aria-current]")) button.removeAttribute("aria-current");
   list(entries);
@@ -34,10 +34,10 @@ function take(files) {
 }
 
 function next() {
-  while (under_way < AT_ONCE && waiting.length > 0) {
-    under_way += 1;
+  while (running < AT_ONCE && waiting.length > 0) {
+    running += 1;
     answer(waiting.shift()).finally(() => {
-      under_way -= 1;
+      running -= 1;
       next();
     });
   }
@@ -48,7 +48,7 @@ async function answer(entry) {
     await ready;
     entry.found = await ask(await prepared(entry.file));
   } catch (error) {
-    entry.trouble = error instanceof Refusal ? error : new Refusal("No answer", String(error));
+    entry.trouble = error instanceof Refusal ? error : new Refusal("Error", String(error));
     if (entry.trouble.lost) ready = untilReady(standing);
   }
   label(entry);
@@ -58,13 +58,13 @@ async function answer(entry) {
 function show(entry) {
   if (entry !== current) showPhoto(entry.url, entry.name);
   current = entry;
-  for (const one of asked) one.item?.firstElementChild.setAttribute("aria-current", String(one === entry));
+  for (const one of photos) one.item?.firstElementChild.setAttribute("aria-current", String(one === entry));
   showBusy(entry.found === null && entry.trouble === null);
   if (entry.found !== null) showAnswer(entry.found);
   if (entry.trouble !== null) showTrouble(entry.trouble.title, entry.trouble.message);
 }
 
-/** Lists photos under "Your photos", which one alone does not need. */
+/** Lists photos under "Your photos" where there are several. */
 function list(entries) {
   for (const entry of entries) {
     entry.item = copyOf("entry");
@@ -77,7 +77,7 @@ function list(entries) {
     });
   }
   byId("gallery").prepend(...entries.map((entry) => entry.item));
-  byId("yours").hidden = asked.length < 2;
+  byId("yours").hidden = photos.length < 2;
 }
 
 function label(entry) {
@@ -93,31 +93,29 @@ function label(entry) {
 }
 
 function clear() {
-  for (const entry of asked) URL.revokeObjectURL(entry.url);
-  asked.length = waiting.length = 0;
+  for (const entry of photos) URL.revokeObjectURL(entry.url);
+  photos.length = waiting.length = 0;
   current = null;
   byId("gallery").replaceChildren();
   byId("yours").hidden = true;
   showNothing();
 }
 
-/** Shows the photos that the package carries: names, or `{name, breed}`. */
+/** Shows the example photos of the package, `{name, breed}`. */
 function showExamples(examples) {
-  const items = examples.map((example, number) => {
-    const { name, breed } = typeof example === "string" ? { name: example, breed: null } : example;
+  const items = examples.map(({ name, breed }) => {
     const item = copyOf("thumb");
-    const words = breed ?? `Example ${number + 1}`;
     const path = `examples/${encodeURIComponent(name)}`;
     item.querySelector("img").src = path;
-    item.querySelector("span").textContent = words;
+    item.querySelector("span").textContent = breed;
     item.firstElementChild.addEventListener("click", async () => {
       try {
         const content = await (await fetch(path)).blob();
-        take([new File([content], words, { type: content.type })]);
+        take([new File([content], breed, { type: content.type })]);
         item.firstElementChild.setAttribute("aria-current", "true");
         byId("stage").scrollIntoView({ block: "nearest" });
       } catch {
-        showTrouble("No answer", "The server does not answer. Is it still running?");
+        showTrouble("Error", "The server does not respond. Is it still running?");
       }
     });
     return item;
@@ -134,9 +132,9 @@ byId("clear").addEventListener("click", clear);
 listen(take);
 ready = untilReady(standing);
 for (const [path, shown] of [["examples", showExamples], ["card", (card) => { setEye(card.image); showCard(card); }]]) {
-  read(path).then((found) => { if (found !== null) shown(found); }, () => standing("lost", "The server does not answer"));
+  read(path).then((found) => { if (found !== null) shown(found); }, () => standing("lost", "The server does not respond"));
 }
-// The engine is known when it runs.
+// The engine is known once it runs.
 ready.then(async () => {
   const card = await read("card").catch(() => null);
   if (card !== null) showCard(card);

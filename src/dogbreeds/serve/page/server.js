@@ -1,10 +1,10 @@
-// What the page asks of its server, and nothing of any other.
+// Requests to the page's own server.
 
 const POLL_MS = 1000;
-const MOST_TRIES = 5;
-const LONGEST_WAIT_S = 10;
+const MAX_TRIES = 5;
+const MAX_WAIT_S = 10;
 
-/** A question that got no answer; the message is the server's own where there is one. `lost`: it is gone. */
+/** A failed request, with the server's own message where there is one. `lost`: the server is gone. */
 export class Refusal extends Error {
   constructor(title, message, lost = false) {
     super(message);
@@ -15,13 +15,13 @@ export class Refusal extends Error {
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
-/** Reads JSON; null where there is none at that path. */
+/** Returns JSON; null where the path has none. */
 export async function read(path) {
   const response = await fetch(path, { headers: { Accept: "application/json" } });
   return response.ok ? response.json() : null;
 }
 
-/** Tells `say(state, words)` how the model does until it is ready. */
+/** Calls `say(state, words)` until the model is ready. */
 export async function untilReady(say) {
   for (;;) {
     try {
@@ -33,15 +33,15 @@ export async function untilReady(say) {
       const { code, message } = await errorOf(response);
       say(code === "loading" ? "loading" : "lost", code === "loading" ? "The model is starting" : message);
     } catch {
-      say("lost", "The server does not answer");
+      say("lost", "The server does not respond");
     }
     await pause(POLL_MS);
   }
 }
 
 /**
- * Asks for the breeds in a photo, patiently where the server is busy.
- * Returns the answer, the milliseconds it took, and those of the server where it tells them.
+ * Sends a photo, with retries where the server is busy.
+ * Returns the answer, the milliseconds it took, and those of the server where known.
  */
 export async function ask(photo) {
   let body;
@@ -60,15 +60,15 @@ export async function ask(photo) {
         headers: { "Content-Type": typeOf(photo), Accept: "application/json" },
       });
     } catch {
-      throw new Refusal("No answer", "The server does not answer. Is it still running?", true);
+      throw new Refusal("Error", "The server does not respond. Is it still running?", true);
     }
     if (response.ok) {
       const answer = await response.json();
       return { answer, total: performance.now() - began, server: serverTime(response) };
     }
     const { message } = await errorOf(response);
-    if (![429, 503].includes(response.status) || tries === MOST_TRIES) throw new Refusal(titleOf(response.status), message);
-    await pause(1000 * Math.min(Number(response.headers.get("Retry-After")) || 1, LONGEST_WAIT_S));
+    if (![429, 503].includes(response.status) || tries === MAX_TRIES) throw new Refusal(titleOf(response.status), message);
+    await pause(1000 * Math.min(Number(response.headers.get("Retry-After")) || 1, MAX_WAIT_S));
   }
 }
 
@@ -76,15 +76,15 @@ async function errorOf(response) {
   try {
     return (await response.json()).error;
   } catch {
-    return { code: "", message: `The server answers with status ${response.status}.` };
+    return { code: "", message: `The server responds with status ${response.status}.` };
   }
 }
 
-// Of a file that is no image the server is to say why it cannot be read, whatever the browser calls its type.
+// For a file that is not an image, the server says why it cannot be read.
 const typeOf = (photo) => (photo.type.startsWith("image/") ? photo.type : "application/octet-stream");
 
 function titleOf(status) {
-  return { 413: "Too large", 422: "No photo that can be read", 429: "Too many at once", 503: "Busy" }[status] ?? "No answer";
+  return { 413: "Too large", 422: "Unreadable photo", 429: "Too many requests", 503: "Busy" }[status] ?? "Error";
 }
 
 function serverTime(response) {

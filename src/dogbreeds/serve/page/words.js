@@ -1,11 +1,11 @@
-// Numbers and elements as the page writes them.
+// Formatting of numbers, and access to elements.
 
 export const byId = (id) => document.getElementById(id);
 
 /** A fresh copy of what a template holds. */
 export const copyOf = (id) => byId(id).content.firstElementChild.cloneNode(true);
 
-/** A share as a percentage; null is a dash. Certainty is never claimed where there is none. */
+/** A share as a percentage; null is a dash. Only exactly 1 becomes 100 %. */
 export function percent(share, digits = 0) {
   if (share === null || share === undefined) return "–";
   const text = (100 * share).toFixed(digits);

@@ -1,4 +1,4 @@
-"""The outermost layer of the application: headers of every answer, counting, and a good end for refused uploads."""
+"""The outermost layer of the application: security headers, counting, and refusals that clients can read."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dogbreeds.serve.metrics import Metrics
-
-#: Seconds for which a client that was refused may go on sending. Closing at once would reset the connection, and it
-#: would never read why.
+#: Seconds for which a refused client may go on sending. Closing at once would reset the connection, and the client
+#: would never read the refusal.
 LINGER_SECONDS = 2.0
-INVOCATIONS = "/invocations"
+#: Paths that take photos. The containers of SageMaker post to the root.
+INVOCATIONS = ("/invocations", "/")
 _SECURITY = (
     (
         b"content-security-policy",
@@ -25,42 +24,49 @@ _SECURITY = (
 _CLOSE = (b"connection", b"close")
 
 
-class Edge:
-    """Wraps an ASGI application."""
+class Observer:
+    """Sees what a server does. This one ignores it; `metrics.Metrics` counts."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, routes: frozenset[str]) -> None:
-        """Takes what every request passes through.
+    def request(self, path: str, status: int, seconds: float) -> None:
+        """Sees a response, and the seconds from the headers of its request to its end."""
 
-        Args:
-            app: What answers.
-            metrics: Counts.
-            routes: Paths that are counted by name.
-        """
-        self._app, self._metrics, self._routes = app, metrics, routes
+    def photos(self, count: int) -> None:
+        """Sees the photos of a request that was answered."""
+
+    def batch(self, size: int) -> None:
+        """Sees a batch, in the thread that computed it."""
+
+
+class Middleware:
+    """Wraps an ASGI application.
+
+    Attributes:
+        stopping: Whether the server is shutting down, so that each response closes its connection.
+    """
+
+    def __init__(self, app: ASGIApp, observer: Observer) -> None:
+        self._app, self._observer = app, observer
+        self.stopping = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers a request."""
+        """Handles a request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        path = scope["path"]
-        exchange = _Exchange(scope, receive, send)
+        exchange = _Exchange(scope, receive, send, closing=self.stopping)
         began = time.perf_counter()
         try:
             await self._app(scope, exchange.receive, exchange.send)
         finally:
             if exchange.status:
-                route = path if path in self._routes else "other"
-                self._metrics.requests.labels(route, str(exchange.status)).inc()
-                if path == INVOCATIONS:
-                    self._metrics.seconds.observe(time.perf_counter() - began)
+                self._observer.request(scope["path"], exchange.status, time.perf_counter() - began)
 
 
 class _Exchange:
-    """One request and its answer."""
+    """One request and its response."""
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._receive, self._send = receive, send
+    def __init__(self, scope: Scope, receive: Receive, send: Send, *, closing: bool) -> None:
+        self._receive, self._send, self._closing = receive, send, closing
         self._received = not any(
             name == b"transfer-encoding" or (name == b"content-length" and value != b"0")
             for name, value in scope["headers"]
@@ -77,7 +83,7 @@ class _Exchange:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = [*message["headers"], *_SECURITY]
-            if not self._received:
+            if self._closing or not self._received:
                 headers.append(_CLOSE)
             await self._send({**message, "headers": headers})
         elif self._received or message.get("more_body", False):
@@ -93,5 +99,5 @@ class _Exchange:
                 while not self._received:
                     await self.receive()
         except TimeoutError:
-            # The connection ends now, whatever still comes.
+            # The connection is closed now, whatever the client still sends.
             return
