@@ -53,7 +53,7 @@ def test_an_endpoint_says_what_the_package_says(sample: Path, tmp_path: Path) ->
         (["scripts/deploy.py", "endpoint=dogs"], ["model=null"]),
         (["scripts/predict.py", "images=photos"], ["Who is asked?"]),
         (["scripts/predict.py", "model=m"], ["images=null"]),
-        (["scripts/predict.py", "url=http://127.0.0.1:9", "images=photos"], ["nobody answers there"]),
+        (["scripts/predict.py", "url=http://127.0.0.1:9", "images=photos"], ["no server responds there"]),
     ],
     ids=lambda value: " ".join(value),
 )
