@@ -51,9 +51,9 @@ def test_an_endpoint_says_what_the_package_says(sample: Path, tmp_path: Path) ->
         (["scripts/deploy.py", "variant.instances=many"], ["variant.instances", "many"]),
         (["scripts/deploy.py", "sagemaker.instance=ml.g5.xlarge"], ["sagemaker.instance", "variant.instance"]),
         (["scripts/deploy.py", "endpoint=dogs"], ["package=null"]),
-        (["scripts/predict.py", "images=photos"], ["Who is asked?"]),
+        (["scripts/predict.py", "images=photos"], ["Choose exactly one of"]),
         (["scripts/predict.py", "package=m"], ["images=null"]),
-        (["scripts/predict.py", "url=http://127.0.0.1:9", "images=photos"], ["nobody answers there"]),
+        (["scripts/predict.py", "url=http://127.0.0.1:9", "images=photos"], ["no server responds there"]),
     ],
     ids=lambda value: " ".join(value),
 )
