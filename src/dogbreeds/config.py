@@ -236,7 +236,6 @@ def check_settings(config: TrainConfig) -> TrainConfig:
     """
     # Needs numpy, which --help has no time for.
     from dogbreeds.debug.catalogue import rule_problems
-    from dogbreeds.training.trainer import trainer_problems
 
     data, model, features, trainer = config.data, config.model, config.features, config.trainer
     problems = [
@@ -269,7 +268,7 @@ def check_settings(config: TrainConfig) -> TrainConfig:
         *_below("profiler.system_seconds", config.profiler.system_seconds or 0.1, 0.1),
         *_below("profiler.trace_steps", config.profiler.trace_steps, 0),
         *rule_problems(config.debugger.rules),
-        *trainer_problems(config),
+        *_trainer_problems(config),
         *_exact_problems(config),
     ]
     if config.seed > _LARGEST_SEED:
@@ -279,6 +278,16 @@ def check_settings(config: TrainConfig) -> TrainConfig:
     if problems:
         raise ConfigError("\n".join(problems))
     return config
+
+
+def _trainer_problems(config: TrainConfig) -> list[str]:
+    trainer = config.trainer
+    if not trainer.arguments and trainer.strategy in ("auto", "ddp") and trainer.devices in ("auto", "1"):
+        # conf/trainer as it is: no need to import Lightning, which a launch does without.
+        return []
+    from dogbreeds.training.trainer import trainer_problems
+
+    return trainer_problems(config)
 
 
 def _model_problems(model: ModelConfig) -> list[str]:
