@@ -25,10 +25,15 @@ _OWN = {
 
 def trainer_problems(config: TrainConfig) -> list[str]:
     """Returns what is wrong with conf/trainer on any machine, one line per setting."""
+    trainer = config.trainer
+    if not trainer.arguments and trainer.strategy in ("auto", "ddp") and trainer.devices in ("auto", "1"):
+        # As conf/trainer has it: no need to import Lightning, which a launch does without.
+        return []
+
     import pytorch_lightning as pl
     from pytorch_lightning.strategies import StrategyRegistry
 
-    trainer, problems = config.trainer, []
+    problems = []
     if trainer.arguments.get("profiler") and config.profiler.steps:
         problems.append("trainer.profiler: needs profiler.steps=false, whose timeline is a profiler too.")
     names = [name for name in inspect.signature(pl.Trainer).parameters if name not in _OWN]
