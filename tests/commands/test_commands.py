@@ -379,7 +379,7 @@ def wrong_inputs(sample: Path, tmp_path: Path) -> dict[str, tuple[list[str], lis
         "unknown key, added": ([here, "+color=1"], ["color"]),
         "unknown model": ([here, "model=resnet5"], ["resnet5", "resnet50"]),
         "unknown recipe": ([here, "experiment=none"], ["vgg16_stanford"]),
-        "negative learning rate": ([here, "lr=-1"], ["lr=-1: must be above 0"]),
+        "negative learning rate": ([here, "lr=-1"], ["lr=-1.0: must be above 0."]),
         "batch of none": ([here, "batch_size=0"], ["batch_size=0", "at least 1"]),
         "words for numbers": ([here, "lr=fast"], ["lr", "fast"]),
         "unknown head": ([here, "model.head=big"], ["linear, mlp"]),
