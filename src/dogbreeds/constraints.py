@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields, is_dataclass
-from functools import cache
+from functools import cache, partial
 from operator import attrgetter
 from types import NoneType, UnionType
 from typing import Annotated, Any, Protocol, get_args, get_origin, get_type_hints
@@ -65,14 +65,10 @@ def one_of(*values: str) -> OneOf:
     return OneOf(values)
 
 
-def at_least(low: float) -> Range:
-    """Returns the constraint to numbers from `low` on."""
-    return Range(low)
-
-
-def above(low: float) -> Range:
-    """Returns the constraint to numbers greater than `low`."""
-    return Range(low, above=True)
+#: Numbers from one on.
+at_least = Range
+#: Numbers greater than one.
+above = partial(Range, above=True)
 
 
 @dataclass(frozen=True)
@@ -107,7 +103,8 @@ def settings(schema: type) -> tuple[Setting, ...]:
     found: list[Setting] = []
     hints = get_type_hints(schema, include_extras=True)
     for field in fields(schema):
-        kind, *constraints = get_args(hints[field.name]) if _is_annotated(hints[field.name]) else (hints[field.name],)
+        hint = hints[field.name]
+        kind, *constraints = get_args(hint) if get_origin(hint) is Annotated else (hint,)
         if is_dataclass(kind) and isinstance(kind, type):
             nested = settings(kind)
             found += [Setting(f"{field.name}.{one.name}", one.type, one.constraint) for one in nested]
@@ -132,7 +129,3 @@ def problems(config: object, prefix: str = "") -> list[str]:
             finite = " and finite" if infinite else ""
             found.append(f"{prefix}{setting.name}={value}: must be {setting.constraint}{finite}.")
     return found
-
-
-def _is_annotated(hint: Any) -> bool:
-    return get_origin(hint) is Annotated
