@@ -1,4 +1,4 @@
-"""Play the whole story of a model on SageMaker without an account: python scripts/rehearse.py."""
+"""Rehearse all commands for a model on SageMaker without an account: python scripts/rehearse.py."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def main(cfg: DictConfig) -> None:
 
         clear(Path(cfg.rehearsal_dir))
     elif cfg.action == "play":
-        from dogbreeds.sagemaker.walkthrough import play
+        from dogbreeds.sagemaker import walkthrough
 
-        sys.exit(not play(list(cfg.settings), Path(cfg.dir)))
+        sys.exit(not walkthrough.run(list(cfg.settings), Path(cfg.dir)))
     else:
         raise ConfigError(f"action={cfg.action}: must be one of play, clear.")
 

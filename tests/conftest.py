@@ -11,7 +11,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # The features and converted networks of the person who tests are neither used nor added to; commands that tests
 # start inherit this.
 _CACHE = tempfile.TemporaryDirectory(prefix="dogbreeds-tests-")
-os.environ["XDG_CACHE_HOME"] = _CACHE.name
+os.environ["XDG_CACHE_HOME"] = os.environ["XDG_DATA_HOME"] = _CACHE.name
 
 from collections.abc import Callable
 from pathlib import Path

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from dogbreeds.files import write_text
-from dogbreeds.sagemaker.limits import problems_between
-from dogbreeds.sagemaker.rehearsal.checks import refuse
-from dogbreeds.sagemaker.rehearsal.faults import ServiceError, invalid
+from dogbreeds.sagemaker.rehearsal.checks import refuse, rule_problems
+from dogbreeds.sagemaker.rehearsal.faults import ApiError, invalid
 from dogbreeds.sagemaker.rehearsal.http import Call, Operation
 from dogbreeds.sagemaker.rehearsal.objects import ACCOUNT
 
@@ -30,12 +29,6 @@ class Autoscaling:
     """All scalable targets and their policies, by resource."""
 
     def __init__(self, path: Path, changed: threading.Condition) -> None:
-        """Reads what there is.
-
-        Args:
-            path: The file that it is kept in.
-            changed: Guards all that is known.
-        """
         self._path, self._changed = path, changed
         kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"targets": {}, "policies": {}}
         self._targets: dict[str, dict[str, Any]] = kept["targets"]
@@ -63,7 +56,7 @@ class Autoscaling:
 
     def _register(self, call: Call, why_not: WhyNot) -> Mapping[str, Any]:
         resource = _resource(call)
-        refuse(f"{one.path} {one.message}." for one in problems_between("RegisterScalableTarget", call.body))
+        refuse(rule_problems("RegisterScalableTarget", call.body))
         with self._changed:
             if (why := why_not(resource)) is not None:
                 raise invalid(why)
@@ -128,5 +121,5 @@ def _resource(call: Call) -> str:
     return str(body["ResourceId"])
 
 
-def _not_found(message: str) -> ServiceError:
-    return ServiceError("ObjectNotFoundException", message)
+def _not_found(message: str) -> ApiError:
+    return ApiError("ObjectNotFoundException", message)

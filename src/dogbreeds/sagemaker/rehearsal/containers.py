@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from dogbreeds.sagemaker.rehearsal.faults import JobFailure
 from dogbreeds.sagemaker.rehearsal.objects import split_uri
-from dogbreeds.sagemaker.rehearsal.premises import Premises
+from dogbreeds.sagemaker.rehearsal.premises import Context
 
 #: Seconds that a container has for its first answer to /ping, unless the request says: what AWS leaves it.
 STARTUP_SECONDS = 600
@@ -55,7 +55,7 @@ class Unready(Exception):
     """A container that has not been started in the time that an invocation may take."""
 
 
-class Served:
+class ServedVariant:
     """The one variant of an endpoint configuration: its container is there from the first need to the end."""
 
     def __init__(
@@ -63,23 +63,14 @@ class Served:
         endpoint: str,
         variant: Mapping[str, Any],
         model: Mapping[str, Any],
-        premises: Premises,
+        context: Context,
         make: MakeContainer,
     ) -> None:
-        """Takes what is to be served.
-
-        Args:
-            endpoint: The endpoint's name.
-            variant: The production variant.
-            model: The description of its model.
-            premises: What all share.
-            make: Makes the container.
-        """
         self.variant, self._model = variant, model
-        self._premises, self._make = premises, make
+        self._context, self._make = context, make
         self._instance = f"i-{uuid.uuid4().hex[:17]}"
-        self._directory = premises.machines / f"{endpoint}-{self._instance}"
-        self._stream = premises.logs.open_endpoint(endpoint, f"{variant['VariantName']}/{self._instance}")
+        self._directory = context.machines / f"{endpoint}-{self._instance}"
+        self._stream = context.logs.open_endpoint(endpoint, f"{variant['VariantName']}/{self._instance}")
         self._starting: Future[Container] | None = None
         self._lock = threading.Lock()
         self._closing = threading.Event()
@@ -168,7 +159,7 @@ class Served:
 
     def _started(self) -> Container:
         container = self._model["PrimaryContainer"]
-        archive = self._premises.objects.find(*split_uri(container["ModelDataUrl"]))
+        archive = self._context.objects.find(*split_uri(container["ModelDataUrl"]))
         if archive is None:
             raise JobFailure(f"Failed to download model data: there is no object {container['ModelDataUrl']}.")
         self._directory.mkdir(parents=True, exist_ok=True)

@@ -23,7 +23,7 @@ _THREADS = "2"
 _KEPT = ("PATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "SYSTEMROOT")
 
 
-class Machine:
+class Instance:
     """A job's disk and environment; nothing of it lies outside its directory.
 
     Attributes:
@@ -32,7 +32,6 @@ class Machine:
     """
 
     def __init__(self, directory: Path) -> None:
-        """Takes a directory, which `prepare` empties."""
         self.directory = directory
         self.base = directory / "ml"
         self.checkpoints = self.base / "checkpoints"

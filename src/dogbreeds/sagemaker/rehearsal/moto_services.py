@@ -26,7 +26,6 @@ class MotoServices:
     """Moto's services, without moto's own search for the one that a request is for, which takes as long again."""
 
     def __init__(self, objects: Objects) -> None:
-        """Takes the objects that S3 serves."""
         self._objects = objects
         self._applications: dict[str, WSGIApplication] = {
             service: create_backend_app(service) for service in SERVICES

@@ -12,18 +12,17 @@ from dogbreeds.sagemaker.rehearsal.objects import Objects
 _COMPRESSION = 1
 
 
-class Synced:
-    """A directory whose files are copied to S3 whenever they have changed; what is removed stays there, as on AWS."""
+class MirroredDirectory:
+    """A directory whose files are copied to S3 whenever they have changed; what is removed stays there, as on AWS.
+
+    Args:
+        directory: Where the files are written.
+        uri: Where they are copied to.
+        objects: All buckets.
+        restored: The present files came from there.
+    """
 
     def __init__(self, directory: Path, uri: str, objects: Objects, *, restored: bool) -> None:
-        """Takes a directory and the prefix that its files are copied to.
-
-        Args:
-            directory: Where the files are made.
-            uri: Where they go.
-            objects: All buckets.
-            restored: Whether what is in the directory now came from there.
-        """
         self._directory, self._uri, self._objects = directory, uri.rstrip("/"), objects
         self._known = {path: _state(path) for path in _files(directory)} if restored else {}
 

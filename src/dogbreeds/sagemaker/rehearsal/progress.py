@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import Any
 
-from dogbreeds.sagemaker.rehearsal.premises import Premises
+from dogbreeds.sagemaker.rehearsal.premises import Context
 from dogbreeds.sagemaker.rehearsal.records import Record
 
 #: What FailureReason has room for.
@@ -34,22 +34,21 @@ class End(Enum):
 class Progress:
     """Writes down what becomes of a job; all of it is seen at once or not at all."""
 
-    def __init__(self, record: Record, premises: Premises) -> None:
-        """Takes a job that was accepted."""
-        self._record, self._job, self._premises = record, record.description, premises
+    def __init__(self, record: Record, context: Context) -> None:
+        self._record, self._job, self._context = record, record.description, context
         definitions = self._job["AlgorithmSpecification"].get("MetricDefinitions", [])
         self._metrics = [(each["Name"], re.compile(each["Regex"])) for each in definitions]
 
     def begin(self, process: tuple[int, float]) -> None:
         """Says that training has begun, for the first time or again, and in which process."""
-        with self._premises.changed:
+        with self._context.changed:
             self._record.process = process
             self._job.setdefault("TrainingStartTime", time.time())
             self.save()
 
     def note_model(self, uri: str) -> None:
         """Says where the model is."""
-        with self._premises.changed:
+        with self._context.changed:
             self._job["ModelArtifacts"] = {"S3ModelArtifacts": uri}
 
     def read(self, lines: Sequence[str]) -> None:
@@ -61,7 +60,7 @@ class Progress:
             if (match := pattern.search(line)) and (value := _number(match[1])) is not None
         ]
         if found:
-            with self._premises.changed:
+            with self._context.changed:
                 for name, value in found:
                     self._record.series.setdefault(name, []).append((time.time(), value))
                 self.save()
@@ -73,7 +72,7 @@ class Progress:
             secondary: Its secondary status.
             message: What it says of it.
         """
-        with self._premises.changed:
+        with self._context.changed:
             transitions: list[dict[str, Any]] = self._job["SecondaryStatusTransitions"]
             now = time.time()
             if transitions:
@@ -90,7 +89,7 @@ class Progress:
             reason: Why it failed.
             trained: Seconds on machines.
         """
-        with self._premises.changed:
+        with self._context.changed:
             job, self._record.process = self._job, None
             job["TrainingEndTime"] = time.time()
             if trained:
@@ -111,12 +110,12 @@ class Progress:
 
     def save(self) -> None:
         """Writes the record."""
-        with self._premises.changed:
+        with self._context.changed:
             self._job["FinalMetricDataList"] = [
                 {"MetricName": name, "Value": series[-1][1], "Timestamp": series[-1][0]}
                 for name, series in self._record.series.items()
             ]
-            self._premises.records.save(self._record)
+            self._context.records.save(self._record)
 
 
 def _number(text: str | None) -> float | None:

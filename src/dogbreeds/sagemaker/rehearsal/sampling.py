@@ -12,7 +12,7 @@ from optuna.pruners import BasePruner, HyperbandPruner, NopPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import Trial
 
-from dogbreeds.sagemaker.rehearsal.tuning_checks import ranges_of
+from dogbreeds.sagemaker.limits import ranges_of
 
 # Points that are drawn before there is anything to learn from.
 _POINTS_BEFORE_THE_MODEL = 3
@@ -20,15 +20,14 @@ _REVERSE = "ReverseLogarithmic"
 
 
 class Sampler:
-    """Chooses the values of one training job after the other, and learns from what came of them."""
+    """Chooses the values of one training job after the other, and learns from what came of them.
+
+    Args:
+        config: HyperParameterTuningJobConfig.
+        seed: Determines all points, if results come in the same order.
+    """
 
     def __init__(self, config: Mapping[str, Any], seed: int) -> None:
-        """Begins a search.
-
-        Args:
-            config: HyperParameterTuningJobConfig.
-            seed: Decides all points, as far as results come in the same order.
-        """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._ranges = {each["Name"]: (kind, each) for kind, each in ranges_of(config)}
         self._distributions = {name: _distribution(kind, each) for name, (kind, each) in self._ranges.items()}

@@ -1,4 +1,4 @@
-"""What jobs send back, unpacked with suspicion: code that others wrote may have run in them."""
+"""Unpacks the archives of jobs safely: code of others may have run in them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from dogbreeds.errors import UserError
 
 
 def unpack(archive: Path, directory: Path) -> None:
-    """Unpacks a tar archive of files and folders.
+    """Unpacks a tar archive of files and folders; a damaged or unsafe one leaves nothing behind.
 
-    All of it is read before anything is written, so that a bad member or a damaged end leaves nothing behind.
 
     Args:
         archive: The file, compressed or not.
-        directory: Where to; made where it is missing. Files of the same name are replaced.
+        directory: Created if missing; files of the same name are replaced.
 
     Raises:
         UserError: It is damaged, or has a link, a device, or a member that leads outside the directory.
@@ -36,7 +35,7 @@ def _check(archive: Path, directory: Path) -> None:
         for member in tar:
             refuse_unsafe_tar_member(member, directory)
             if not (member.isreg() or member.isdir()):
-                raise BadArchiveError(f"is not safe to unpack: its member {member.name!r} is no file or folder")
+                raise BadArchiveError(f"is not safe to unpack: its member {member.name!r} is not a file or folder")
         # The checksum of a compressed stream comes at its very end, after the last member.
         while tar.fileobj is not None and tar.fileobj.read(CHUNK_BYTES):
             pass
