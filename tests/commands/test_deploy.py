@@ -50,7 +50,7 @@ def test_an_endpoint_says_what_the_package_says(sample: Path, tmp_path: Path) ->
         (["scripts/deploy.py", "variant.instence=ml.m5.large"], ["'variant.instence'", "variant.instance"]),
         (["scripts/deploy.py", "variant.instances=many"], ["variant.instances", "many"]),
         (["scripts/deploy.py", "sagemaker.instance=ml.g5.xlarge"], ["sagemaker.instance", "variant.instance"]),
-        (["scripts/deploy.py", "endpoint=dogs"], ["model=null"]),
+        (["scripts/deploy.py", "endpoint=dogs"], ["package=null"]),
         (["scripts/predict.py", "images=photos"], ["Who is asked?"]),
         (["scripts/predict.py", "model=m"], ["images=null"]),
         (["scripts/predict.py", "url=http://127.0.0.1:9", "images=photos"], ["nobody answers there"]),

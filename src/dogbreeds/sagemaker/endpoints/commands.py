@@ -29,10 +29,6 @@ _NOT_DELETABLE = ("Creating", "Updating", "Deleting")
 def run(config: DeployCommandConfig, ask: Ask = input) -> str:
     """Runs an action, and returns what to print.
 
-    Args:
-        config: All settings.
-        ask: Asks the person at the keyboard.
-
     Raises:
         UserError: It failed; the message says what exists now.
     """
@@ -84,12 +80,6 @@ def status_lines(endpoints: Endpoints, described: Mapping[str, Any]) -> list[str
 
 def delete(endpoints: Endpoints, endpoint: str, *, yes: bool, ask: Ask) -> str:
     """Removes an endpoint and everything that was created for it, also the rest of a broken deployment.
-
-    Args:
-        endpoints: The account's endpoints.
-        endpoint: Its name.
-        yes: Do not ask.
-        ask: Asks the person.
 
     Returns:
         What was removed.

@@ -81,10 +81,6 @@ class Deployer:
     def deploy(self, package: Path, endpoint: str) -> str:
         """Makes an endpoint serve a package; an existing one keeps answering meanwhile.
 
-        Args:
-            package: The directory of the package.
-            endpoint: The endpoint's name.
-
         Returns:
             What to print at the end.
 

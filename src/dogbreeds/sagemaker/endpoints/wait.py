@@ -49,13 +49,7 @@ def wait_until_deleted(endpoints: Endpoints, endpoint: str) -> None:
 
 
 def failure(endpoints: Endpoints, described: Mapping[str, Any], *, kept: bool) -> UserError:
-    """Returns the error that tells the person why an endpoint did not come up.
-
-    Args:
-        endpoints: The account's endpoints.
-        described: AWS's description of it.
-        kept: The former model still answers.
-    """
+    """Returns the error that tells the person why an endpoint did not come up."""
     endpoint, reason = described["EndpointName"], described.get("FailureReason", "AWS gives no reason.")
     lines = _last_lines(endpoints, endpoint)
     said = "\n  ".join(["The last lines of its log:", *lines]) if lines else "Its log is empty."

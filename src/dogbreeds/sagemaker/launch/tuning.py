@@ -140,7 +140,8 @@ def _computed_by_job(launcher: Launcher, config: TrainConfig, inputs: JobInputs,
 def _follow(launcher: Launcher, name: str, directory: Path) -> None:
     """Prints the progress of a tuning job until it ends."""
     account, printed = launcher.account, ""
-    command = account.command("launch_sagemaker.py", "-m", override("resume", directory))
+    # A search resumes where it was started: sagemaker.* need not be typed again.
+    command = f"python launch_sagemaker.py -m {override('resume', directory)}"
     with explain_detach(account, "The job", command):
         while True:
             described = account.sagemaker.describe_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)

@@ -1,4 +1,4 @@
-"""Application Auto Scaling, as far as endpoints go: what was registered is kept, and nothing scales."""
+"""Application Auto Scaling of endpoints: registrations are kept, and nothing scales."""
 
 from __future__ import annotations
 
@@ -35,11 +35,7 @@ class Autoscaling:
         self._policies: dict[str, dict[str, dict[str, Any]]] = kept["policies"]
 
     def operations(self, why_not: WhyNot) -> Mapping[str, Operation]:
-        """Returns what can be asked.
-
-        Args:
-            why_not: Judges resources.
-        """
+        """Returns what can be asked."""
         return {
             "RegisterScalableTarget": lambda call: self._register(call, why_not),
             "DescribeScalableTargets": self._describe_targets,

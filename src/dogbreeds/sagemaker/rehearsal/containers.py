@@ -1,4 +1,4 @@
-"""The container of an endpoint: what a rehearsal wants of it, and when it is started and ended."""
+"""The container of an endpoint: its interface, and when it is started and ended."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ def inference_container(
 
 
 class Unready(Exception):
-    """A container that has not been started in the time that an invocation may take."""
+    """A container that did not start within the time of an invocation."""
 
 
 class ServedVariant:
-    """The one variant of an endpoint configuration: its container is there from the first need to the end."""
+    """The only variant of an endpoint configuration; its container starts when it is first needed."""
 
     def __init__(
         self,
@@ -113,11 +113,6 @@ class ServedVariant:
 
     def invoke(self, body: bytes, headers: Mapping[str, str], patience: float) -> tuple[int, bytes, str]:
         """Hands a request on that has entered; a container that a former command left is started first.
-
-        Args:
-            body: What is asked.
-            headers: Of HTTP, without those of the transport.
-            patience: Seconds to wait for the container.
 
         Raises:
             Unready: It is still being started.

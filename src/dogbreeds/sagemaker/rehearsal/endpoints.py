@@ -1,4 +1,4 @@
-"""The operations on endpoints, and what becomes of each: creating, in service, updating, deleting."""
+"""The operations on endpoints: creating, in service, updating, deleting."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dogbreeds.sagemaker.rehearsal.faults import JobFailure, invalid
 from dogbreeds.sagemaker.rehearsal.http import Call, Operation
 from dogbreeds.sagemaker.rehearsal.models import NamedResources
 from dogbreeds.sagemaker.rehearsal.premises import Context
-from dogbreeds.sagemaker.rehearsal.progress import LONGEST_REASON
+from dogbreeds.sagemaker.rehearsal.progress import MAX_REASON
 from dogbreeds.sagemaker.rehearsal.records import Record
 from dogbreeds.sagemaker.rehearsal.variants import capture_of, counted, described_variants
 
@@ -46,7 +46,7 @@ class Endpoints:
 
     @property
     def operations(self) -> Mapping[str, Operation]:
-        """What can be asked."""
+        """The operations, by name."""
         return {
             "CreateEndpoint": self._create,
             "DescribeEndpoint": self._describe,
@@ -210,7 +210,7 @@ class Endpoints:
                     **capture_of(chosen),
                 }
             else:
-                description["FailureReason"] = reason[:LONGEST_REASON]
+                description["FailureReason"] = reason[:MAX_REASON]
             description["EndpointStatus"] = "Failed" if reason is not None and not updating else "InService"
             self._endpoints.save(record)
         if reason is not None:

@@ -1,4 +1,4 @@
-"""What can go wrong on purpose."""
+"""Faults that can be injected, and errors."""
 
 from __future__ import annotations
 

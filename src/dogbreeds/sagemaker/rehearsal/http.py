@@ -1,4 +1,4 @@
-"""The one port of a rehearsal: each request goes to the service that it was signed for."""
+"""The port of a rehearsal: each request goes to the service that it was signed for."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ Application = Callable[["WSGIEnvironment", "StartResponse"], Iterable[bytes]]
 
 @dataclass
 class Dispatcher:
-    """Finds out whom a request is for, checks it and answers; a WSGI application.
+    """Checks requests and passes them to their services; a WSGI application.
 
     Attributes:
         operations: By service and name, such as `operations["sagemaker"]["CreateTrainingJob"]`.
         invoke: Answers what endpoints are asked.
         moto: Answers for S3, IAM and STS.
-        faults: Whom to tell to come back later.
+        faults: Calls to throttle.
     """
 
     operations: Mapping[str, Mapping[str, Operation]]
@@ -106,7 +106,7 @@ class Dispatcher:
         operation = self.operations[service].get(name)
         if operation is None:
             known = name in service_model.operations(service)
-            why = "is not rehearsed: it needs AWS" if known else "is no operation of this service"
+            why = "is not rehearsed: it needs AWS" if known else "is not an operation of this service"
             raise ApiError("UnknownOperationException", f"{name or 'A request without a target'} {why}.")
         self._throttle(name)
         try:

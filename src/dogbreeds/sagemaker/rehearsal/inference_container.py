@@ -1,4 +1,4 @@
-"""The container of an endpoint: it serves a model archive as AWS's container for Ray Serve does."""
+"""The container of an endpoint: serves a model archive as AWS's container for Ray Serve does."""
 
 from __future__ import annotations
 

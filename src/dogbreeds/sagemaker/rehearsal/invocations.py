@@ -1,4 +1,4 @@
-"""What endpoints are asked: at once, or by an object in S3 that is answered by another one."""
+"""Invocations of endpoints: direct ones, and asynchronous ones through objects in S3."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from dogbreeds.sagemaker.rehearsal.logs import ENDPOINTS
 from dogbreeds.sagemaker.rehearsal.objects import ACCOUNT, NoBucketError, Objects, split_uri
 
 #: Bytes of a request, to an endpoint on instances and to a serverless one.
-MOST_BYTES, MOST_BYTES_SERVERLESS = 6_291_456, 4_194_304
-_MOST_INLINE_BYTES = 128_000
+MAX_BYTES, MAX_BYTES_SERVERLESS = 6_291_456, 4_194_304
+_MAX_INLINE_BYTES = 128_000
 # An invocation takes 60 s at most.
 _PATIENCE_SECONDS = 50.0
 _PATIENCE_ASYNC_SECONDS = 900.0
@@ -39,11 +39,6 @@ class Invocations:
 
     def invoke(self, name: str, later: bool, request: Request) -> Response:
         """Answers a request.
-
-        Args:
-            name: The endpoint's name.
-            later: It is asked by InvokeEndpointAsync.
-            request: As it came.
 
         Raises:
             ApiError: It is refused, or the container's answer is an error.
@@ -68,9 +63,9 @@ class Invocations:
     def _now(self, description: Mapping[str, Any], served: ServedVariant, request: Request) -> Response:
         name, body = description["EndpointName"], request.get_data()
         serverless = served.variant.get("ServerlessConfig")
-        most = MOST_BYTES if serverless is None else MOST_BYTES_SERVERLESS
+        most = MAX_BYTES if serverless is None else MAX_BYTES_SERVERLESS
         if len(body) > most:
-            raise ApiError("ValidationError", f"The body must have {most} bytes at most, has {len(body)}.")
+            raise ApiError("ValidationError", f"The body must have at most {most} bytes, got {len(body)}.")
         if serverless is not None and served.invocations > serverless["MaxConcurrency"]:
             raise ApiError("ThrottlingException", f"{name} has its maximum of concurrent invocations.", 429)
         variant = request.headers.get(f"{_MARK}Target-Variant", served.variant["VariantName"])
@@ -106,8 +101,8 @@ class Invocations:
             raise ApiError("ValidationError", "; ".join(f"{one.path} {one.message}" for one in problems))
         if bool(members) == bool(body):
             raise ApiError("ValidationError", "Exactly one of InputLocation and Body must be given.")
-        if len(body) > _MOST_INLINE_BYTES:
-            raise ApiError("ValidationError", f"A Body must have {_MOST_INLINE_BYTES} bytes at most.")
+        if len(body) > _MAX_INLINE_BYTES:
+            raise ApiError("ValidationError", f"A Body must have at most {_MAX_INLINE_BYTES} bytes.")
         output = description["AsyncInferenceConfig"]["OutputConfig"]
         place, name = output["S3OutputPath"].rstrip("/"), str(uuid.uuid4())
         done = f"{place}/{name}.out"

@@ -19,9 +19,9 @@ GROUP = "/aws/sagemaker/TrainingJobs"
 #: Of endpoints, each of which has a group of its own.
 ENDPOINTS = "/aws/sagemaker/Endpoints/"
 # Events of one answer and bytes of one event, unless less is asked for: limits of the service.
-_MOST_EVENTS = 10_000
+_MAX_EVENTS = 10_000
 _FOLDER = "endpoints"
-_LONGEST_EVENT = 262_118
+_MAX_EVENT_BYTES = 262_118
 
 
 class Stream:
@@ -41,7 +41,7 @@ class Stream:
 
     def add(self, message: str) -> None:
         """Appends a line, with the time."""
-        event = (int(time.time() * 1000), message[:_LONGEST_EVENT])
+        event = (int(time.time() * 1000), message[:_MAX_EVENT_BYTES])
         if self._file is None:
             self._file = Appender(self._path, every=1)
         self._file.add(json.dumps(event))
@@ -90,7 +90,7 @@ class Logs:
 
     @property
     def operations(self) -> Mapping[str, Operation]:
-        """What can be asked."""
+        """The operations, by name."""
         return {"DescribeLogStreams": self._describe, "GetLogEvents": self._get}
 
     def _describe(self, call: Call) -> Mapping[str, Any]:
@@ -115,7 +115,7 @@ class Logs:
         stream = next((one for one in streams if one.name == body["logStreamName"]), None)
         if stream is None:
             raise ApiError("ResourceNotFoundException", "The specified log stream does not exist.")
-        count, limit = len(stream.events), body.get("limit", _MOST_EVENTS)
+        count, limit = len(stream.events), body.get("limit", _MAX_EVENTS)
         token = body.get("nextToken")
         if token is None:
             start = 0 if body.get("startFromHead") else max(0, count - limit)

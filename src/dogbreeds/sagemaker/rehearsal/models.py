@@ -1,4 +1,4 @@
-"""The operations on models and endpoint configurations, which nothing happens to by themselves."""
+"""The operations on models and endpoint configurations."""
 
 from __future__ import annotations
 
@@ -31,10 +31,6 @@ class NamedResources(Records):
 
     def create(self, call: Call, description: Mapping[str, Any]) -> Record:
         """Takes a new one.
-
-        Args:
-            call: The request.
-            description: What of it is described later.
 
         Returns:
             Its record, whose description has its ARN.
@@ -69,7 +65,7 @@ class Models:
 
     @property
     def operations(self) -> Mapping[str, Operation]:
-        """What can be asked."""
+        """The operations, by name."""
         return {
             "CreateModel": self._create_model,
             "DescribeModel": lambda call: _described(self._models[call.body["ModelName"]]),

@@ -1,4 +1,4 @@
-"""S3, IAM and STS: moto answers, and what it keeps of S3 is written down."""
+"""S3, IAM and STS by moto; its objects are written to disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Objects of S3 as files: moto speaks the protocol, this keeps what it is given."""
+"""Keeps the objects of S3 as files; moto speaks the protocol."""
 
 from __future__ import annotations
 

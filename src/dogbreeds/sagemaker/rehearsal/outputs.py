@@ -1,4 +1,4 @@
-"""What comes back from a job's disk to S3: the two archives, checkpoints, tensors."""
+"""Copies files of a job to S3: its two archives, checkpoints, tensors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _COMPRESSION = 1
 
 
 class MirroredDirectory:
-    """A directory whose files are copied to S3 whenever they have changed; what is removed stays there, as on AWS.
+    """A directory whose changed files are copied to S3; removed files stay there, as on AWS.
 
     Args:
         directory: Where the files are written.

@@ -1,4 +1,4 @@
-"""What a rehearsal knows of its jobs and endpoints, in files that are whole at any moment."""
+"""The records of jobs and endpoints, in files that are complete at any moment."""
 
 from __future__ import annotations
 

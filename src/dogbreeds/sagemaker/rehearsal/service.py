@@ -100,12 +100,7 @@ class Rehearsal:
         return boto3.Session(botocore_session=core)
 
     def client(self, service: str, config: Any = None) -> Any:
-        """Returns a boto3 client, such as `client("sagemaker")`.
-
-        Args:
-            service: By boto3's name.
-            config: Retries and timeouts, a botocore Config.
-        """
+        """Returns a boto3 client, such as `client("sagemaker")`."""
         return self.session().client(service, config=config)
 
     def _open(self, stack: ExitStack) -> None:

@@ -1,4 +1,4 @@
-"""All of serving: models, endpoint configurations, endpoints, what they are asked, and their autoscaling."""
+"""Serving: models, endpoint configurations, endpoints, invocations and autoscaling."""
 
 from __future__ import annotations
 

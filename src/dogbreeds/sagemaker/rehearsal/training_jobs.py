@@ -54,7 +54,7 @@ class TrainingJobs:
 
     @property
     def operations(self) -> Mapping[str, Operation]:
-        """What can be asked."""
+        """The operations, by name."""
         return {
             "CreateTrainingJob": lambda call: self.create(call.body, call.region),
             "DescribeTrainingJob": self._describe,

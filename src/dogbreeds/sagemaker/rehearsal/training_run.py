@@ -14,7 +14,7 @@ from dogbreeds.sagemaker.rehearsal.machine import Instance
 from dogbreeds.sagemaker.rehearsal.objects import NoBucketError
 from dogbreeds.sagemaker.rehearsal.outputs import MirroredDirectory, upload_archive
 from dogbreeds.sagemaker.rehearsal.premises import CLOSED, Context
-from dogbreeds.sagemaker.rehearsal.progress import LONGEST_REASON, End, Progress
+from dogbreeds.sagemaker.rehearsal.progress import MAX_REASON, End, Progress
 from dogbreeds.sagemaker.rehearsal.records import Record
 from dogbreeds.sagemaker.rehearsal.toolkit import Toolkit
 
@@ -144,12 +144,7 @@ class TrainingRun(threading.Thread):
         return self._context.faults.grace_seconds
 
     def _reason(self, seconds: float, lines: Sequence[str]) -> End | None:
-        """Returns why training has to end, if it has to.
-
-        Args:
-            seconds: Since this attempt began.
-            lines: New lines of its log.
-        """
+        """Returns why training has to end, if it has to."""
         condition, faults = self._job["StoppingCondition"], self._context.faults
         if self._close_asked.is_set():
             return End.CLOSED
@@ -188,4 +183,4 @@ class TrainingRun(threading.Thread):
         path = self._instance.output / "failure"
         text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
         code = f", exit code: {self._exit_code}"
-        return f"AlgorithmError: {text}"[: LONGEST_REASON - len(code)] + code
+        return f"AlgorithmError: {text}"[: MAX_REASON - len(code)] + code

@@ -1,4 +1,4 @@
-"""The life of a tuning job: it starts training jobs, watches their objective, and keeps the best."""
+"""Runs a tuning job: starts training jobs, follows their objective, and keeps the best."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from dogbreeds.sagemaker.rehearsal.tuning_summaries import best, child_summary, 
 
 _LOG = logging.getLogger(__name__)
 _TICK_SECONDS = 0.5
-# Jobs that have to be over before the median of their curves says anything.
+# Jobs that must have ended before the median rule applies; AWS does not document the number.
 _JOBS_BEFORE_THE_MEDIAN = 2
 
 
@@ -84,7 +84,7 @@ class TuningRun(threading.Thread):
             self._context.changed.notify_all()
 
     def run(self) -> None:
-        """Lives the job's life."""
+        """Runs the job to its end."""
         try:
             self._live()
         except ApiError as error:

@@ -1,4 +1,4 @@
-"""What DescribeEndpoint says of a configuration in use."""
+"""The parts of DescribeEndpoint that come from its configuration."""
 
 from __future__ import annotations
 
