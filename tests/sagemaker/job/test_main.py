@@ -179,7 +179,7 @@ def test_trials_start_from_the_features_of_another_job(config: Compose, jobs: Jo
 @pytest.mark.slow
 def test_a_whole_search_in_one_job(config: Compose, jobs: Jobs) -> None:
     typed = ("hpo=random", "hpo.trials=3", "lr=interval(0.001,0.1)", "epochs=2", "batch_size=12,18", "trainer=cpu")
-    typed += ("model=squeezenet1_1", "model.weights=random", "debugger=off", "hydra.sweep.dir=elsewhere")
+    typed += ("model=squeezenet1_1", "model.weights=random", "debugger=off")
     job = jobs.of(config(), Task(SEARCH, 60.0, typed))
     code, output = job.run()
     assert code == 0, output
