@@ -221,9 +221,9 @@ def rehearse(composed: DictConfig) -> None:
 
         clear(Path(config.rehearsal_dir))
     else:
-        from dogbreeds.sagemaker.walkthrough import play
+        from dogbreeds.sagemaker import walkthrough
 
-        sys.exit(not play(config.settings, Path(config.dir)))
+        sys.exit(not walkthrough.run(config.settings, Path(config.dir)))
 
 
 COMMANDS: dict[str, Command] = {

@@ -1,17 +1,21 @@
-"""Whose account, which region, role and bucket: found, or said what is missing."""
+"""Region, role and bucket of an account, and messages about what is missing."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import cast
 
 import boto3
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, EndpointConnectionError
 from moto import mock_aws
 
-from dogbreeds.errors import ConfigError
-from dogbreeds.sagemaker.session import message_of, opened
+from dogbreeds.errors import ConfigError, UserError
+from dogbreeds.sagemaker import commands
+from dogbreeds.sagemaker.aws_errors import MissingError, aws_errors
+from dogbreeds.sagemaker.session import Account, connected
+from dogbreeds.schema import TrainConfig
 from tests.sagemaker.conftest import Launch
 
 
@@ -28,38 +32,68 @@ def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
-def test_the_bucket_of_the_region_is_made_and_closed(account: None, launch: Launch) -> None:
+def test_the_bucket_of_the_region_is_created_and_closed(account: None, launch: Launch) -> None:
     settings = launch("sagemaker.region=eu-central-1", "sagemaker.role=arn:aws:iam::123456789012:role/x").sagemaker
     for _ in range(2):
-        with opened(settings) as session:
-            assert session.bucket == "sagemaker-eu-central-1-123456789012"
-            assert session.role == "arn:aws:iam::123456789012:role/x"
-            assert session.uri("a", "b") == "s3://sagemaker-eu-central-1-123456789012/a/b"
-            closed = session.s3.get_public_access_block(Bucket=session.bucket)["PublicAccessBlockConfiguration"]
+        with connected(settings) as found:
+            assert found.bucket == "sagemaker-eu-central-1-123456789012"
+            assert found.role == "arn:aws:iam::123456789012:role/x"
+            assert found.uri("a", "b") == "s3://sagemaker-eu-central-1-123456789012/a/b"
+            closed = found.s3.get_public_access_block(Bucket=found.bucket)["PublicAccessBlockConfiguration"]
             assert set(closed.values()) == {True}
 
 
-def test_a_bucket_with_a_name_of_ones_own_must_be_there(account: None, launch: Launch) -> None:
+def test_a_named_bucket_must_exist(account: None, launch: Launch) -> None:
     settings = launch("sagemaker.role=arn:aws:iam::123456789012:role/x", "sagemaker.bucket=mine").sagemaker
-    with pytest.raises(ConfigError, match=r"sagemaker.bucket=mine: there is no such bucket"), opened(settings):
-        pass
+    with connected(settings) as found, pytest.raises(ConfigError, match=r"sagemaker.bucket=mine: no bucket of that"):
+        _ = found.bucket
 
 
 def test_a_role_is_found_by_its_name(account: None, launch: Launch) -> None:
     iam = boto3.client("iam")
     iam.create_role(RoleName="trainer", AssumeRolePolicyDocument="{}")
-    with opened(launch("sagemaker.role=trainer").sagemaker) as session:
-        assert session.role == "arn:aws:iam::123456789012:role/trainer"
-    with pytest.raises(ConfigError, match=r"sagemaker.role=nobody: there is no such role"):
-        opened(launch("sagemaker.role=nobody").sagemaker).__enter__()
+    with connected(launch("sagemaker.role=trainer").sagemaker) as found:
+        assert found.role == "arn:aws:iam::123456789012:role/trainer"
+    with (
+        connected(launch("sagemaker.role=nobody").sagemaker) as found,
+        pytest.raises(ConfigError, match=r"sagemaker.role=nobody: no role of that name"),
+    ):
+        _ = found.role
 
 
-def test_what_is_missing_is_said_with_the_setting(account: None, launch: Launch) -> None:
+def test_a_notebook_runs_jobs_as_its_own_role(account: None, launch: Launch) -> None:
+    iam, sts = boto3.client("iam"), boto3.client("sts")
+    arn = iam.create_role(RoleName="notebook", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
+    keys = sts.assume_role(RoleArn=arn, RoleSessionName="me")["Credentials"]
+    session = boto3.Session(keys["AccessKeyId"], keys["SecretAccessKey"], keys["SessionToken"])
+    assert Account(session.client, launch().sagemaker).role == arn
+
+
+def test_a_missing_setting_is_named(account: None, launch: Launch) -> None:
     settings = launch().sagemaker
-    with pytest.raises(ConfigError, match=r"sagemaker.role=null: these credentials are no role"):
-        opened(settings).__enter__()
+    with (
+        connected(settings) as found,
+        pytest.raises(ConfigError, match=r"sagemaker.role=null: these credentials are not a role"),
+    ):
+        _ = found.role
     with pytest.raises(ConfigError, match=r"sagemaker.region"):
-        opened(replace(settings, region=None)).__enter__()
+        connected(replace(settings, region=None)).__enter__()
+
+
+def test_an_unknown_fault_is_refused_by_name(launch: Launch) -> None:
+    settings = launch("sagemaker=rehearsal", "+sagemaker.faults.x=1").sagemaker
+    with pytest.raises(ConfigError, match=r"sagemaker.faults.x: must be one of capacity_errors, interrupt_after"):
+        connected(settings).__enter__()
+
+
+def test_to_follow_a_job_needs_neither_role_nor_bucket(account: None, launch: Launch) -> None:
+    """Nothing is created on the way either."""
+    settings = launch().sagemaker
+    with pytest.raises(UserError, match="No training job named nobody on AWS in us-east-1"):
+        commands.attach(settings, "nobody", cast(TrainConfig, None))
+    with pytest.raises(UserError, match="No training job named nobody"):
+        commands.stop(settings, "nobody")
+    assert boto3.client("s3").list_buckets()["Buckets"] == []
 
 
 def test_without_credentials_one_message_says_so(
@@ -68,10 +102,34 @@ def test_without_credentials_one_message_says_so(
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
-    with pytest.raises(ConfigError, match=r"no AWS credentials.*sagemaker=rehearsal needs none"):
-        opened(launch("sagemaker.role=arn:aws:iam::123456789012:role/x").sagemaker).__enter__()
+    with (
+        connected(launch("sagemaker.role=arn:aws:iam::123456789012:role/x").sagemaker) as found,
+        pytest.raises(UserError, match=r"No AWS credentials.*sagemaker=rehearsal needs none"),
+    ):
+        _ = found.bucket
 
 
-def test_what_the_service_says_is_told_with_its_code() -> None:
-    error = ClientError({"Error": {"Code": "Throttling", "Message": "Rate exceeded"}}, "CreateTrainingJob")
-    assert message_of(error) == "Throttling: Rate exceeded"
+def answers(code: str, message: str) -> ClientError:
+    return ClientError({"Error": {"Code": code, "Message": message}}, "CreateTrainingJob")
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "said"),
+    [
+        (
+            answers("Throttling", "Rate exceeded"),
+            UserError,
+            r"^Cannot do it \(CreateTrainingJob: Throttling: Rate",
+        ),
+        (answers("404", "Not Found"), MissingError, "Cannot do it"),
+        (answers("ValidationException", 'Could not find model "dogs".'), MissingError, "Could not find"),
+        (answers("ValidationException", "1 validation error detected"), UserError, "1 validation error"),
+        (answers("AccessDenied", "no"), UserError, r"docs/sagemaker\.md lists the permissions"),
+        (EndpointConnectionError(endpoint_url="https://x"), UserError, "Cannot do it .*https://x"),
+    ],
+    ids=["refused", "no object", "no model", "invalid", "forbidden", "offline"],
+)
+def test_errors_of_aws_become_messages(error: Exception, kind: type[UserError], said: str) -> None:
+    with pytest.raises(UserError, match=said) as caught, aws_errors("do it"):
+        raise error
+    assert type(caught.value) is kind

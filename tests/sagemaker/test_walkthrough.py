@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from dogbreeds.sagemaker import walkthrough as story_module
+from dogbreeds.sagemaker import walkthrough
 from dogbreeds.sagemaker.endpoints.commands import NOTHING
-from dogbreeds.sagemaker.walkthrough import Step, play, story
+from dogbreeds.sagemaker.walkthrough import Step
 from tests.commands.test_commands import run
 
 
-def steps(monkeypatch: pytest.MonkeyPatch, *each: Step) -> None:
-    monkeypatch.setattr(story_module, "story", lambda *_: list(each))
+def given(monkeypatch: pytest.MonkeyPatch, *each: Step) -> None:
+    monkeypatch.setattr(walkthrough, "steps", lambda *_: list(each))
 
 
 def says(words: str) -> list[str]:
@@ -19,11 +19,11 @@ def says(words: str) -> list[str]:
 
 
 def test_it_ends_with_nothing_running(tmp_path: Path) -> None:
-    steps = story(["data=sample"], tmp_path / "a place, with 'signs'")
+    steps = walkthrough.steps(["data=sample"], tmp_path / "a place, with 'signs'")
     titles = [step.title for step in steps]
-    assert titles.index("deploy the winner") < titles.index("ask it") < titles.index("remove the endpoint")
+    assert titles.index("deploy the best model") < titles.index("ask it") < titles.index("delete the endpoint")
     assert (steps[-1].arguments[-1], steps[-1].expected) == ("action=list", NOTHING)
-    # All of them rehearse in one place of the story's own, but the report, which asks nobody.
+    # All of them rehearse in one separate directory, but the report, which asks nobody.
     (alone,) = (step for step in steps if "sagemaker=rehearsal" not in step.arguments)
     assert alone.title == "report"
     assert len({word for step in steps for word in step.arguments if "rehearsal_dir" in word}) == 1
@@ -31,7 +31,7 @@ def test_it_ends_with_nothing_running(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_its_commands_are_taken_from_any_place(tmp_path: Path) -> None:
-    for step in story([], tmp_path / "a place, with 'signs'"):
+    for step in walkthrough.steps([], tmp_path / "a place, with 'signs'"):
         if any(word.startswith("best_of=") for word in step.arguments):
             # Its values are looked up before anything else.
             continue
@@ -39,13 +39,13 @@ def test_its_commands_are_taken_from_any_place(tmp_path: Path) -> None:
         assert answer.returncode == 0, answer.stderr
 
 
-def test_a_story_that_goes_well(
+def test_commands_that_succeed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    steps(monkeypatch, Step("greet", says("hello [there]"), "hello"), Step("part", says("good bye")))
-    assert play([], tmp_path)
+    given(monkeypatch, Step("greet", says("hello [there]"), "hello"), Step("part", says("good bye")))
+    assert walkthrough.run([], tmp_path)
     printed = capsys.readouterr().out
-    assert "hello [there]" in printed and "good bye" in printed and "not played" not in printed
+    assert "hello [there]" in printed and "good bye" in printed and "not run" not in printed
 
 
 @pytest.mark.parametrize(
@@ -53,17 +53,17 @@ def test_a_story_that_goes_well(
     [
         (
             Step("fail", ["-c", "import sys; print('long ago'); sys.exit('what is wrong ' + 300 * '.')"]),
-            "ended with 1",
+            "exited with 1",
         ),
-        (Step("fall silent", says("long ago ... what is wrong " + 300 * "."), "hello"), "did not say: hello"),
+        (Step("fall silent", says("long ago ... what is wrong " + 300 * "."), "hello"), "did not print: hello"),
     ],
     ids=["failed", "silent"],
 )
-def test_a_story_ends_at_what_fails_and_says_all_about_it(
+def test_the_first_failure_ends_it_with_all_output(
     failing: Step, why: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    steps(monkeypatch, failing, Step("part", says("good bye")))
-    assert not play([], tmp_path)
+    given(monkeypatch, failing, Step("part", says("good bye")))
+    assert not walkthrough.run([], tmp_path)
     printed = capsys.readouterr().out
     assert why in printed and "long ago" in printed and "what is wrong " + 300 * "." in printed
     assert "good bye" not in printed

@@ -1,187 +1,237 @@
-"""Limits between several members of a request, which the service model has no words for.
+"""Rules between several members of a request, which the service model cannot express: the only place that has them.
 
-They are those of AWS's documentation of CreateTrainingJob, CreateHyperParameterTuningJob and of the limits of
-automatic model tuning; those of endpoints are in `endpoint_limits`.
+Sources: the API reference of CreateTrainingJob, StoppingCondition, ProfilerConfig, HyperParameterTuningJobConfig and
+its ranges (docs.aws.amazon.com/sagemaker/latest/APIReference; botocore's service model of November 2026 has the same
+texts), and the page automatic-model-tuning-limits of the developer guide. What they leave open, such as an interval
+of one value, is allowed. The rules of endpoints are in `endpoint_limits`.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from dogbreeds.sagemaker.endpoint_limits import endpoint_config_problems, scaling_problems
 from dogbreeds.sagemaker.service_model import Problem
 
-#: The hyperparameter that the service adds to the trials of a tuning job.
+#: The hyperparameter that the service adds to the trials of a tuning job; it counts towards the maximum.
 OBJECTIVE_PARAMETER = "_tuning_objective_metric"
-#: What Debugger can sample the system at, in milliseconds.
-PROFILING_INTERVALS = (100, 200, 500, 1000, 5000, 60_000)
-_SECONDS_PER_DAY = 86_400
-_LONGEST_DAYS = 28
-_MOST_HYPERPARAMETERS = 100
-_MOST_RANGES = 30
-_MOST_TUNING_METRICS = 20
-_MOST_PARALLEL = 100
-_MOST_TRIALS = {"Random": 10_000}
-_MOST_OTHER_TRIALS = 750
+#: MaxRuntimeInSeconds unless the request has it: a day.
+DEFAULT_RUNTIME_SECONDS = 86_400
+_MAX_RUNTIME_DAYS = 28
+_PROFILING_MILLISECONDS = (100, 200, 500, 1000, 5000, 60_000)
+_MAX_HYPERPARAMETERS = 100
+_MAX_RANGES = 30
+_MAX_TUNING_METRICS = 20
+# The highest quota that AWS grants.
+_MAX_PARALLEL = 100
+_MAX_RANDOM_TRIALS, _MAX_OTHER_TRIALS = 10_000, 750
 _RESERVED_TAG = "aws:"
+_TUNING = "HyperParameterTuningJobConfig"
+_RANGES = f"{_TUNING}.ParameterRanges"
 
 Request = Mapping[str, Any]
 
 
 def problems_between(operation: str, request: Request) -> list[Problem]:
-    """Returns what the service refuses of a request whose every member is fine by itself."""
+    """Returns what the service refuses in a request whose members are all valid by themselves."""
     if operation == "RegisterScalableTarget":
         return list(scaling_problems(request))
     found = list(_tags(request))
     if operation == "CreateEndpointConfig":
         found += endpoint_config_problems(request)
     if operation == "CreateTrainingJob":
-        found += [*_job(request), *_profiler(request)]
+        found += [*_job(request), *_debugger(request)]
     if operation == "CreateHyperParameterTuningJob":
         definition = request["TrainingJobDefinition"]
-        prefix = "TrainingJobDefinition."
-        found += [Problem(prefix + one.path, one.message) for one in _job(definition)]
+        found += [Problem(f"TrainingJobDefinition.{one.path}", one.message) for one in _job(definition)]
         found += [*_strategy(request), *_budget(request), *_ranges(request), *_metrics(request)]
     return found
+
+
+def ranges_of(tuning: Request) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yields kind (Integer, Continuous, Categorical) and range of all that is tuned.
+
+    Args:
+        tuning: A HyperParameterTuningJobConfig.
+    """
+    for kind in ("Integer", "Continuous", "Categorical"):
+        for one in tuning.get("ParameterRanges", {}).get(f"{kind}ParameterRanges", []):
+            yield kind, one
+
+
+def combinations(tuning: Request) -> int:
+    """Returns the number of points of a grid."""
+    return math.prod(len(one.get("Values", ())) for _, one in ranges_of(tuning))
 
 
 def _tags(request: Request) -> Iterator[Problem]:
     keys = [tag["Key"] for tag in request.get("Tags", [])]
     for position, key in enumerate(keys):
         if key.lower().startswith(_RESERVED_TAG):
-            yield Problem(f"Tags[{position}].Key", f"must not begin with {_RESERVED_TAG}, which AWS keeps for itself")
-    yield from _twice("Tags", keys)
+            yield Problem(f"Tags[{position}].Key", f"must not begin with {_RESERVED_TAG}, which is reserved for AWS")
+    yield from _repeated("Tags", keys)
 
 
-def _job(definition: Request) -> Iterator[Problem]:
-    stopping = definition["StoppingCondition"]
-    longest, wait = stopping.get("MaxRuntimeInSeconds"), stopping.get("MaxWaitTimeInSeconds")
-    if longest is not None and longest > _LONGEST_DAYS * _SECONDS_PER_DAY:
-        yield Problem(
-            "StoppingCondition.MaxRuntimeInSeconds", f"must be {_LONGEST_DAYS} days at most, is {longest} s"
-        )
-    place = "StoppingCondition.MaxWaitTimeInSeconds"
-    if definition.get("EnableManagedSpotTraining"):
-        if wait is None:
-            yield Problem(place, "is missing, and a job on spare machines needs it")
-        elif longest is not None and wait < longest:
-            yield Problem(place, f"must be MaxRuntimeInSeconds ({longest} s) or more, is {wait} s")
-    elif wait is not None:
-        yield Problem(place, "is for jobs on spare machines only (sagemaker.spot=true)")
-    yield from _twice("InputDataConfig", [one["ChannelName"] for one in definition.get("InputDataConfig", [])])
-    metrics = definition["AlgorithmSpecification"].get("MetricDefinitions", [])
-    yield from _twice("AlgorithmSpecification.MetricDefinitions", [one["Name"] for one in metrics])
+def _job(job: Request) -> Iterator[Problem]:
+    # The model leaves these open because there are jobs without instances of their own.
+    for name in ("AlgorithmSpecification", "ResourceConfig", "StoppingCondition"):
+        if name not in job:
+            yield Problem(name, "is missing")
+    resources = job.get("ResourceConfig", {})
+    if resources and not resources.get("InstanceGroups"):
+        for name in ("InstanceType", "InstanceCount", "VolumeSizeInGB"):
+            if not resources.get(name):
+                yield Problem(f"ResourceConfig.{name}", _absent(name, resources))
+    yield from _stopping(job)
+    yield from _repeated("InputDataConfig", [one["ChannelName"] for one in job.get("InputDataConfig", [])])
+    yield from _algorithm(job.get("AlgorithmSpecification", {}))
 
 
-def _profiler(request: Request) -> Iterator[Problem]:
+def _absent(name: str, members: Request) -> str:
+    return f"must be at least 1, got {members[name]}" if name in members else "is missing"
+
+
+def _stopping(job: Request) -> Iterator[Problem]:
+    stopping = job.get("StoppingCondition", {})
+    runtime = stopping.get("MaxRuntimeInSeconds", DEFAULT_RUNTIME_SECONDS)
+    wait, path = stopping.get("MaxWaitTimeInSeconds"), "StoppingCondition.MaxWaitTimeInSeconds"
+    if runtime > _MAX_RUNTIME_DAYS * 86_400:
+        said = f"must be at most {_MAX_RUNTIME_DAYS} days, got {runtime} s"
+        yield Problem("StoppingCondition.MaxRuntimeInSeconds", said)
+    if not job.get("EnableManagedSpotTraining"):
+        if wait is not None:
+            yield Problem(path, "is only for Spot jobs (EnableManagedSpotTraining)")
+    elif wait is None:
+        yield Problem(path, "is missing, but Spot jobs need it")
+    elif wait < runtime:
+        yield Problem(path, f"must be at least MaxRuntimeInSeconds ({runtime} s), got {wait} s")
+
+
+def _algorithm(algorithm: Request) -> Iterator[Problem]:
+    path = "AlgorithmSpecification"
+    if algorithm and ("TrainingImage" in algorithm) == ("AlgorithmName" in algorithm):
+        yield Problem(path, "must have exactly one of TrainingImage and AlgorithmName")
+    metrics = algorithm.get("MetricDefinitions", [])
+    yield from _repeated(f"{path}.MetricDefinitions", [one["Name"] for one in metrics])
+    for metric in metrics:
+        try:
+            groups = re.compile(metric["Regex"]).groups
+        except re.error as error:
+            yield Problem(
+                f"{path}.MetricDefinitions", f"has an invalid regular expression for {metric['Name']}: {error}"
+            )
+        else:
+            if not groups:
+                yield Problem(f"{path}.MetricDefinitions", f"needs a group for the value of {metric['Name']}")
+
+
+def _debugger(request: Request) -> Iterator[Problem]:
     config = request.get("ProfilerConfig", {})
     interval = config.get("ProfilingIntervalInMilliseconds")
-    if interval is not None and interval not in PROFILING_INTERVALS:
-        choices = ", ".join(str(one) for one in PROFILING_INTERVALS)
-        yield Problem("ProfilerConfig.ProfilingIntervalInMilliseconds", f"must be one of {choices}, not {interval}")
+    if interval is not None and interval not in _PROFILING_MILLISECONDS:
+        choices = ", ".join(map(str, _PROFILING_MILLISECONDS))
+        yield Problem("ProfilerConfig.ProfilingIntervalInMilliseconds", f"must be one of {choices}, got {interval}")
     if config.get("DisableProfiler") and request.get("ProfilerRuleConfigurations"):
-        yield Problem("ProfilerRuleConfigurations", "cannot judge a job whose profiler is off")
+        yield Problem("ProfilerRuleConfigurations", "cannot be used where DisableProfiler is true")
     for member in ("DebugRuleConfigurations", "ProfilerRuleConfigurations"):
-        yield from _twice(member, [rule["RuleConfigurationName"] for rule in request.get(member, [])])
+        yield from _repeated(member, [rule["RuleConfigurationName"] for rule in request.get(member, [])])
 
 
 def _strategy(request: Request) -> Iterator[Problem]:
-    tuning = request["HyperParameterTuningJobConfig"]
-    path = "HyperParameterTuningJobConfig"
+    tuning = request[_TUNING]
     hyperband = tuning.get("StrategyConfig", {}).get("HyperbandStrategyConfig", {})
     if tuning["Strategy"] != "Hyperband":
         if hyperband:
-            yield Problem(f"{path}.StrategyConfig", f"is for Hyperband only, not for {tuning['Strategy']}")
+            yield Problem(f"{_TUNING}.StrategyConfig", f"is only for Hyperband, not for {tuning['Strategy']}")
         return
     if tuning.get("TrainingJobEarlyStoppingType", "Off") != "Off":
-        yield Problem(f"{path}.TrainingJobEarlyStoppingType", "must be Off: Hyperband stops trials by its own rule")
-    least, most = hyperband.get("MinResource"), hyperband.get("MaxResource")
-    if least is not None and most is not None and least > most:
-        yield Problem(
-            f"{path}.StrategyConfig.HyperbandStrategyConfig.MinResource",
-            f"must not be above MaxResource ({most}), is {least}",
-        )
+        said = "must be Off with Hyperband, which stops trials by its own rule"
+        yield Problem(f"{_TUNING}.TrainingJobEarlyStoppingType", said)
+    low, high = hyperband.get("MinResource", 1), hyperband.get("MaxResource", math.inf)
+    if low > high:
+        path = f"{_TUNING}.StrategyConfig.HyperbandStrategyConfig.MinResource"
+        yield Problem(path, f"must be at most MaxResource ({high}), got {low}")
 
 
 def _budget(request: Request) -> Iterator[Problem]:
-    tuning = request["HyperParameterTuningJobConfig"]
-    strategy, limits = tuning["Strategy"], tuning["ResourceLimits"]
-    path = "HyperParameterTuningJobConfig.ResourceLimits"
+    tuning = request[_TUNING]
+    strategy, limits, path = tuning["Strategy"], tuning["ResourceLimits"], f"{_TUNING}.ResourceLimits"
     trials, parallel = limits.get("MaxNumberOfTrainingJobs"), limits["MaxParallelTrainingJobs"]
-    if parallel > _MOST_PARALLEL:
-        yield Problem(f"{path}.MaxParallelTrainingJobs", f"must be {_MOST_PARALLEL} at most, is {parallel}")
+    if parallel > _MAX_PARALLEL:
+        yield Problem(f"{path}.MaxParallelTrainingJobs", f"must be at most {_MAX_PARALLEL}, got {parallel}")
     if strategy == "Grid":
-        ranges = tuning.get("ParameterRanges", {})
-        points = math.prod(len(one["Values"]) for one in ranges.get("CategoricalParameterRanges", []))
+        points = combinations(tuning)
         if trials is not None and trials != points:
-            yield Problem(
-                f"{path}.MaxNumberOfTrainingJobs", f"must be the {points} combinations of the grid, is {trials}"
-            )
+            said = f"must be the number of combinations of the grid ({points}), got {trials}"
+            yield Problem(f"{path}.MaxNumberOfTrainingJobs", said)
         trials = points
     if trials is None:
-        yield Problem(f"{path}.MaxNumberOfTrainingJobs", f"is missing, and {strategy} needs it")
+        yield Problem(f"{path}.MaxNumberOfTrainingJobs", f"is missing, but {strategy} needs it")
         return
     if parallel > trials:
-        yield Problem(f"{path}.MaxParallelTrainingJobs", f"must not exceed the {trials} trials, is {parallel}")
-    most = _MOST_TRIALS.get(strategy, _MOST_OTHER_TRIALS)
+        said = f"must be at most the number of trials ({trials}), got {parallel}"
+        yield Problem(f"{path}.MaxParallelTrainingJobs", said)
+    most = _MAX_RANDOM_TRIALS if strategy == "Random" else _MAX_OTHER_TRIALS
     if trials > most:
-        yield Problem(f"{path}.MaxNumberOfTrainingJobs", f"must be {most} at most for {strategy}, is {trials}")
+        yield Problem(f"{path}.MaxNumberOfTrainingJobs", f"must be at most {most} for {strategy}, got {trials}")
 
 
 def _ranges(request: Request) -> Iterator[Problem]:
-    tuning, definition = request["HyperParameterTuningJobConfig"], request["TrainingJobDefinition"]
-    path = "HyperParameterTuningJobConfig.ParameterRanges"
-    ranges = tuning.get("ParameterRanges", {})
-    numbers = [(kind, one) for kind in ("Integer", "Continuous") for one in ranges.get(f"{kind}ParameterRanges", [])]
-    choices = ranges.get("CategoricalParameterRanges", [])
-    names = [one["Name"] for one in [*(one for _, one in numbers), *choices]]
-    if len(names) > _MOST_RANGES:
-        yield Problem(path, f"must have {_MOST_RANGES} settings at most, has {len(names)}")
-    yield from _twice(path, names)
-    if tuning["Strategy"] == "Grid" and numbers:
-        yield Problem(path, f"must have choices only for Grid, has an interval for {numbers[0][1]['Name']}")
-    for kind, one in numbers:
-        yield from _interval(f"{path}.{kind}ParameterRanges", one)
-    static = definition.get("StaticHyperParameters", {})
-    for name in names:
-        if name in static:
-            yield Problem(path, f"must not have {name}, which StaticHyperParameters fixes")
-    # The one that the service adds counts, too.
+    tuning, static = request[_TUNING], request["TrainingJobDefinition"].get("StaticHyperParameters", {})
+    ranges = list(ranges_of(tuning))
+    names = [one["Name"] for _, one in ranges]
+    if not 1 <= len(names) <= _MAX_RANGES:
+        yield Problem(_RANGES, f"must have 1 to {_MAX_RANGES} ranges, got {len(names)}")
+    yield from _repeated(_RANGES, names)
+    for name in sorted({*names} & {*static}):
+        yield Problem(_RANGES, f"must not have {name}, which StaticHyperParameters fixes")
     total = len({*static, *names, OBJECTIVE_PARAMETER})
-    if total > _MOST_HYPERPARAMETERS:
-        yield Problem(
-            "TrainingJobDefinition.StaticHyperParameters",
-            f"and what is searched must be {_MOST_HYPERPARAMETERS - 1} at most together, are {total - 1}",
-        )
+    if total > _MAX_HYPERPARAMETERS:
+        said = f"can have at most {_MAX_HYPERPARAMETERS - 1} hyperparameters, fixed and searched together; "
+        yield Problem("TrainingJobDefinition.StaticHyperParameters", f"{said}got {total - 1}")
+    for kind, one in ranges:
+        if kind == "Categorical":
+            yield from _repeated(f"{_RANGES}.CategoricalParameterRanges", one["Values"])
+        elif tuning["Strategy"] == "Grid":
+            yield Problem(_RANGES, f"must have only categorical ranges for Grid: {one['Name']} is an interval")
+        else:
+            yield from _interval(kind, one)
 
 
-def _interval(path: str, one: Mapping[str, str]) -> Iterator[Problem]:
-    low, high = float(one["MinValue"]), float(one["MaxValue"])
-    if not low < high:
-        yield Problem(path, f"of {one['Name']} must end above its beginning, goes from {low:g} to {high:g}")
-    if one.get("ScalingType") == "Logarithmic" and low <= 0:
-        yield Problem(path, f"of {one['Name']} must begin above 0 to be logarithmic, begins at {low:g}")
+def _interval(kind: str, one: Mapping[str, str]) -> Iterator[Problem]:
+    path, name, scaling = f"{_RANGES}.{kind}ParameterRanges", one["Name"], one.get("ScalingType")
+    try:
+        low, high = ((int if kind == "Integer" else float)(one[end]) for end in ("MinValue", "MaxValue"))
+    except ValueError:
+        yield Problem(path, f"needs numbers for MinValue and MaxValue of {name}")
+        return
+    if not low <= high:
+        yield Problem(path, f"needs a MinValue of at most MaxValue for {name}, got {low:g} and {high:g}")
+    if scaling == "Logarithmic" and low <= 0:
+        yield Problem(path, f"needs a MinValue above 0 for {name}, which is Logarithmic; got {low:g}")
+    if scaling == "ReverseLogarithmic" and (kind == "Integer" or low < 0 or high >= 1):
+        yield Problem(path, f"must be continuous, from 0 to below 1, for {name}, which is ReverseLogarithmic")
 
 
 def _metrics(request: Request) -> Iterator[Problem]:
-    metrics = request["TrainingJobDefinition"]["AlgorithmSpecification"].get("MetricDefinitions", [])
-    names = [one["Name"] for one in metrics]
-    if len(names) > _MOST_TUNING_METRICS:
-        yield Problem(
-            "TrainingJobDefinition.AlgorithmSpecification.MetricDefinitions",
-            f"must be {_MOST_TUNING_METRICS} at most in a tuning job, are {len(names)}",
-        )
-    objective = request["HyperParameterTuningJobConfig"].get("HyperParameterTuningJobObjective", {})
-    if objective.get("MetricName") not in names:
-        yield Problem(
-            "HyperParameterTuningJobConfig.HyperParameterTuningJobObjective.MetricName",
-            f"must be one of the metrics of the log ({', '.join(names)}), not {objective.get('MetricName')}",
-        )
+    algorithm = request["TrainingJobDefinition"]["AlgorithmSpecification"]
+    names = [one["Name"] for one in algorithm.get("MetricDefinitions", [])]
+    if len(names) > _MAX_TUNING_METRICS:
+        path = "TrainingJobDefinition.AlgorithmSpecification.MetricDefinitions"
+        yield Problem(path, f"must have at most {_MAX_TUNING_METRICS} metrics in a tuning job, got {len(names)}")
+    objective = request[_TUNING].get("HyperParameterTuningJobObjective")
+    path = f"{_TUNING}.HyperParameterTuningJobObjective"
+    if objective is None:
+        yield Problem(path, "is missing")
+    elif objective["MetricName"] not in names:
+        yield Problem(f"{path}.MetricName", f"must be one of {', '.join(names)}, got {objective['MetricName']}")
 
 
-def _twice(path: str, names: Sequence[str]) -> Iterable[Problem]:
-    counted = Counter(names)
-    return [Problem(path, f"must have each name once, has {name} {n} times") for name, n in counted.items() if n > 1]
+def _repeated(path: str, names: Iterable[str]) -> Iterator[Problem]:
+    for name, count in Counter(names).items():
+        if count > 1:
+            yield Problem(path, f"names must be unique: {name!r} appears {count} times")

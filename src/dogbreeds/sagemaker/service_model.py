@@ -1,7 +1,7 @@
-"""What requests to SageMaker must look like, as botocore's copy of AWS's own service model says.
+"""Checks requests against AWS's service model, of which botocore has a copy.
 
-Botocore itself looks at types, required members and least lengths before it sends a request. Enums, patterns and
-maxima, which AWS looks at too, are in the same files, so that a request can be judged whole before it leaves.
+Botocore itself checks types, required members and minimum lengths. The same files have enums, patterns and maxima,
+so that a request can be checked completely before it is sent.
 """
 
 from __future__ import annotations
@@ -43,36 +43,36 @@ _WORDS = {
     "blob": "bytes",
 }
 _NUMBERS = ("integer", "long", "float", "double")
-# Patterns are written for Java. What Python's re has no word for is put here in words that it has; \w, which also
-# knows the digits and letters of all scripts, is never narrower than what it stands for.
+# Patterns are written for Java; these parts are unknown to Python's re. \w also matches digits and letters of all
+# scripts, so it is never narrower than what it replaces.
 _TRANSLATIONS = {
     r"\p{Alnum}": "a-zA-Z0-9",
     r"\p{L}": r"\w",
     r"\p{M}": r"\u0300-\u036F",
     r"\p{N}": r"\d",
     r"\p{P}": r"!-/:-@\[-`{-~\u00A1-\u00BF\u2010-\u2027\u2030-\u205E",
-    # Stands in a set of characters, or alone.
+    # Inside a set of characters, or alone.
     r"[\p{Print}]": r"[\x20-\x7E]",
     r"\p{Print}": r"[\x20-\x7E]",
     r"\p{ASCII}": r"[\x00-\x7F]",
     r"\z": r"\Z",
     r"\p{S}": r"$+<=>^`|~\u00A2-\u00A9\u20A0-\u20BF\u2100-\u2BFF",
     r"\p{Z}": r"\s",
-    # Surrogate pairs, which a Python string has none of, stand for everything beyond the first plane.
+    # Surrogate pairs, which Python strings do not have, mean everything beyond the first plane.
     r"\uD800\uDC00-\uDBFF\uDFFF": "\\U00010000-\\U0010FFFF",
 }
-# As the files have it, a misprint of `{1,128}`: no text can go on after its end.
+# A misprint of `{1,128}` in the files: nothing can follow the end of a text.
 _MISPRINT = re.compile(r"\*\)\$\{(\d+),(\d+)\}$")
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something in a request that the service would refuse.
+    """A fault of a request.
 
     Attributes:
-        path: Where: members by dots, elements by number, keys of maps by name, such as
-            `AlgorithmSpecification.MetricDefinitions[0].Regex` or `HyperParameters[model.name]`; empty for the whole.
-        message: What is wrong; completes a sentence that starts with the path.
+        path: Such as `AlgorithmSpecification.MetricDefinitions[0].Regex` or `HyperParameters[model.name]`; empty for
+            the whole request.
+        message: Completes a sentence that starts with the path.
     """
 
     path: str
@@ -80,16 +80,15 @@ class Problem:
 
 
 def problems(operation: str, request: Mapping[str, object], service: str = "sagemaker") -> list[Problem]:
-    """Judges a request against the service model.
+    """Checks a request against the service model; `limits` has the rules between several members.
 
     Args:
         operation: Its name in the API, such as `CreateTrainingJob`.
-        request: What boto3 is given, or what came over the wire (times are numbers then).
-        service: Whose operation it is, by boto3's name.
+        request: The arguments of boto3, or the body of an HTTP request (where times are numbers).
+        service: The service, by boto3's name.
 
     Returns:
-        What the service would refuse, in the order of the request; limits between several members are not in the
-        model and not looked at.
+        What the service would refuse, in the order of the request.
 
     Raises:
         KeyError: The service has no such operation.
@@ -101,7 +100,7 @@ def problems(operation: str, request: Mapping[str, object], service: str = "sage
 
 
 def response_problems(operation: str, response: Mapping[str, object], service: str = "sagemaker") -> list[Problem]:
-    """Judges an answer of a service in the same way."""
+    """Checks an answer of a service in the same way."""
     shape = _service_model(service).operation_model(operation).output_shape
     return [] if shape is None else list(_walk(shape, response, ""))
 
@@ -121,7 +120,7 @@ def _service_model(service: str) -> ServiceModel:
 def _walk(shape: Shape, value: Any, path: str) -> Iterator[Problem]:
     kind = shape.type_name
     if not _is_of(kind, value):
-        yield Problem(path, f"must be {_WORDS[kind]}, not {_shown(value)}")
+        yield Problem(path, f"must be {_WORDS[kind]}, got {_shown(value)}")
     elif kind == "structure":
         yield from _structure(shape, value, path)
     elif kind == "map":
@@ -151,45 +150,45 @@ def _structure(shape: Shape, value: Mapping[str, Any], path: str) -> Iterator[Pr
         if name not in value:
             yield Problem(below(name), "is missing")
     if shape.metadata.get("union") and len(value) != 1:
-        yield Problem(path, f"must have exactly one of {', '.join(shape.members)}, has {len(value)}")
+        yield Problem(path, f"must have exactly one of {', '.join(shape.members)}, got {len(value)}")
     for name, element in value.items():
         if name in shape.members:
             yield from _walk(shape.members[name], element, below(name))
         else:
-            yield Problem(below(name), "is unknown to the service")
+            yield Problem(below(name), "is not known to the service")
 
 
 def _text(shape: Shape, value: str, path: str) -> Iterator[Problem]:
     if shape.enum:
         if value not in shape.enum:
-            yield Problem(path, f"must be one of {', '.join(shape.enum)}, not {_shown(value)}")
+            yield Problem(path, f"must be one of {', '.join(shape.enum)}, got {_shown(value)}")
         return
     wrong_size = list(_size(shape, len(value), "characters", path))
     yield from wrong_size
     pattern = shape.metadata.get("pattern")
     if pattern and not wrong_size and not readable(pattern).fullmatch(value):
-        yield Problem(path, f"must match {pattern}, {_shown(value)} does not")
+        yield Problem(path, f"must match {pattern}, got {_shown(value)}")
 
 
 def _size(shape: Shape, size: int, unit: str, path: str) -> Iterator[Problem]:
     least, most = shape.metadata.get("min"), shape.metadata.get("max")
     if least is not None and size < least:
-        yield Problem(path, f"must have {least} {unit} at least, has {size}")
+        yield Problem(path, f"must have at least {least} {unit}, got {size}")
     if most is not None and size > most:
-        yield Problem(path, f"must have {most} {unit} at most, has {size}")
+        yield Problem(path, f"must have at most {most} {unit}, got {size}")
 
 
 def _range(shape: Shape, value: float, path: str) -> Iterator[Problem]:
     least, most = shape.metadata.get("min"), shape.metadata.get("max")
     if least is not None and value < least:
-        yield Problem(path, f"must be {least} at least, is {value}")
+        yield Problem(path, f"must be at least {least}, got {value}")
     if most is not None and value > most:
-        yield Problem(path, f"must be {most} at most, is {value}")
+        yield Problem(path, f"must be at most {most}, got {value}")
 
 
 @cache
 def readable(pattern: str) -> re.Pattern[str]:
-    """Returns a pattern of the service model as Python reads it; it is meant for whole texts."""
+    """Translates a pattern of the service model to Python; it must match whole texts."""
     for java, python in _TRANSLATIONS.items():
         pattern = pattern.replace(java, python)
     return re.compile(_MISPRINT.sub(r"){\1,\2}", pattern))

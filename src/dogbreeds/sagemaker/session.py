@@ -1,182 +1,184 @@
-"""Who talks to AWS, where and as whom: clients, region, role and bucket, or the rehearsal that stands in for them."""
+"""The account that commands work in: AWS's, or the rehearsal on this machine that takes its place."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from dogbreeds.errors import ConfigError
+from dogbreeds.installation import command
+from dogbreeds.sagemaker.aws_errors import Detached, MissingError, aws_errors
 from dogbreeds.schema import SagemakerConfig
 
-_ABSENT = ("404", "NoSuchBucket", "NoSuchKey")
-
-
-#: Makes a client: given the name of a service and, as `config`, how often it tries and how long it waits.
+#: Makes a boto3 client by the name of its service; `config` sets retries and timeouts.
 Clients = Callable[..., Any]
 
 
 @dataclass(frozen=True)
-class Session:
-    """An account that is ready to be used.
+class Account:
+    """An account; role and bucket are looked up when they are first needed.
 
     Attributes:
-        sagemaker: Client of the SageMaker API.
-        s3: Client of S3.
-        logs: Client of CloudWatch Logs.
-        region: Such as `eu-central-1`.
-        role: ARN of the role that jobs run as.
-        bucket: Where everything lies.
-        place: Where jobs run, for the person.
-        between_looks: Seconds from one look at a job to the next.
-        jobs_outlive: Jobs go on when the command that began them ends.
-        jobs_install: Jobs install what they need, whatever this machine has.
-        client: Makes further clients, by boto3's names.
+        client: Makes clients.
+        settings: Which account, and how it is used.
     """
 
-    sagemaker: Any
-    s3: Any
-    logs: Any
-    region: str
-    role: str
-    bucket: str
-    place: str
-    between_looks: float
-    jobs_outlive: bool
-    jobs_install: bool
     client: Clients
+    settings: SagemakerConfig
+
+    @cached_property
+    def sagemaker(self) -> Any:
+        """Client of the SageMaker API."""
+        return self.client("sagemaker")
+
+    @cached_property
+    def scaling(self) -> Any:
+        """Client of Application Auto Scaling."""
+        return self.client("application-autoscaling")
+
+    @cached_property
+    def s3(self) -> Any:
+        """Client of S3."""
+        return self.client("s3")
+
+    @cached_property
+    def logs(self) -> Any:
+        """Client of CloudWatch Logs."""
+        return self.client("logs")
+
+    @property
+    def region(self) -> str:
+        """Such as `eu-central-1`."""
+        return str(self.s3.meta.region_name)
+
+    @property
+    def where(self) -> str:
+        """Where jobs run, for messages."""
+        return "rehearsed on this machine" if self.settings.rehearsal else f"on AWS in {self.region}"
+
+    @property
+    def poll_seconds(self) -> float:
+        """Seconds between two looks at something that is waited for."""
+        return 0.2 if self.settings.rehearsal else 5.0
+
+    def command(self, name: str, *arguments: str) -> str:
+        """Returns a command that works in this account, for a person to paste."""
+        if self.settings.rehearsal:
+            arguments += ("sagemaker=rehearsal",)
+        elif self.settings.region is not None:
+            arguments += (f"sagemaker.region={self.settings.region}",)
+        return " ".join((command(name), *arguments))
+
+    @cached_property
+    def role(self) -> str:
+        """ARN of the role that jobs run as: the one in the settings, or the one that this notebook runs as.
+
+        Raises:
+            UserError: There is none, or it cannot be looked up.
+        """
+        name, caller = self.settings.role, self._identity["Arn"]
+        if name is not None and name.startswith("arn:"):
+            return name
+        if name is None and ":assumed-role/" in caller:
+            name = caller.split(":assumed-role/")[1].split("/")[0]
+        if name is None:
+            raise ConfigError(
+                "sagemaker.role=null: these credentials are not a role that jobs can assume. Set "
+                "sagemaker.role=<name or ARN>; docs/sagemaker.md has its policy."
+            )
+        try:
+            with aws_errors(f"look up sagemaker.role={name}", "Give the role's ARN instead."):
+                return str(self.client("iam").get_role(RoleName=name)["Role"]["Arn"])
+        except MissingError as error:
+            raise ConfigError(f"sagemaker.role={name}: no role of that name.") from error
+
+    @cached_property
+    def bucket(self) -> str:
+        """The bucket that holds everything; the default one is created where it is missing.
+
+        Raises:
+            UserError: It cannot be used or created.
+        """
+        bucket = self.settings.bucket or f"sagemaker-{self.region}-{self._identity['Account']}"
+        try:
+            with aws_errors(f"use sagemaker.bucket={bucket}"):
+                self.s3.head_bucket(Bucket=bucket)
+        except MissingError as error:
+            if self.settings.bucket is not None:
+                raise ConfigError(f"sagemaker.bucket={bucket}: no bucket of that name.") from error
+            self._create_bucket(bucket)
+        return bucket
 
     def uri(self, *parts: str) -> str:
         """Returns the S3 URI of something in the bucket."""
         return "/".join((f"s3://{self.bucket}", *parts))
 
+    @cached_property
+    def _identity(self) -> dict[str, str]:
+        with aws_errors("use these AWS credentials"):
+            return dict(self.client("sts").get_caller_identity())
+
+    def _create_bucket(self, bucket: str) -> None:
+        # us-east-1 is the only region that must not be named.
+        place = {"CreateBucketConfiguration": {"LocationConstraint": self.region}}
+        closed = dict.fromkeys(
+            ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), True
+        )
+        with aws_errors(f"create the bucket {bucket}", "Use an existing one: sagemaker.bucket=<bucket>."):
+            self.s3.create_bucket(Bucket=bucket, **({} if self.region == "us-east-1" else place))
+            self.s3.put_public_access_block(Bucket=bucket, PublicAccessBlockConfiguration=closed)
+
 
 @contextmanager
-def opened(settings: SagemakerConfig) -> Iterator[Session]:
-    """Yields a session; a rehearsal's service runs as long as it is open.
+def connected(settings: SagemakerConfig) -> Iterator[Account]:
+    """Yields the account; a rehearsal runs until the block ends.
 
     Raises:
-        ConfigError: Credentials, region, role or bucket are missing or cannot be used; the message names the key.
-    """
-    with connected(settings) as client:
-        yield _session(client, settings)
-
-
-@contextmanager
-def connected(settings: SagemakerConfig) -> Iterator[Clients]:
-    """Yields what makes clients, for who needs neither role nor bucket; a rehearsal runs as long as it is open.
-
-    Raises:
-        ConfigError: The region is missing, or AWS's configuration cannot be used.
+        ConfigError: The region is missing, AWS's configuration cannot be used, or there is no such fault.
     """
     if settings.rehearsal:
         from dogbreeds.sagemaker.rehearsal import Faults, Rehearsal
 
+        known = [one.name for one in fields(Faults)]
+        for name in settings.faults:
+            if name not in known:
+                raise ConfigError(f"sagemaker.faults.{name}: must be one of {', '.join(known)}.")
         with Rehearsal(Path(settings.rehearsal_dir), Faults(**settings.faults)) as rehearsal:
-            yield rehearsal.session().client
-    else:
-        import boto3
-        from botocore.exceptions import BotoCoreError
-
-        try:
-            own = boto3.Session(region_name=settings.region)
-        except BotoCoreError as error:
-            raise ConfigError(f"AWS's configuration cannot be used: {error}") from error
-        if own.region_name is None:
-            raise ConfigError("sagemaker.region: AWS's configuration names none. Give sagemaker.region=<region>.")
-        yield own.client
-
-
-def _session(client: Clients, settings: SagemakerConfig) -> Session:
-    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
+            yield Account(rehearsal.session().client, settings)
+        return
+    import boto3
+    from botocore.exceptions import BotoCoreError
 
     try:
-        s3, sts = client("s3"), client("sts")
-        identity = sts.get_caller_identity()
-    except (NoCredentialsError, PartialCredentialsError) as error:
-        raise ConfigError(
-            "There are no AWS credentials: `aws configure`, or AWS_PROFILE, gives them. "
-            "sagemaker=rehearsal needs none."
-        ) from error
-    except ClientError as error:
-        raise ConfigError(f"AWS does not accept these credentials ({message_of(error)}).") from error
+        own = boto3.Session(region_name=settings.region)
     except BotoCoreError as error:
-        raise ConfigError(f"AWS cannot be reached: {error}") from error
-    region = s3.meta.region_name
-    bucket = settings.bucket or f"sagemaker-{region}-{identity['Account']}"
-    _ensure_bucket(s3, bucket, region, own=settings.bucket is None)
-    return Session(
-        sagemaker=client("sagemaker"),
-        s3=s3,
-        logs=client("logs"),
-        region=region,
-        role=_role(client("iam"), settings.role, identity["Arn"]),
-        bucket=bucket,
-        place="a rehearsal on this machine" if settings.rehearsal else f"on AWS in {region}",
-        between_looks=between_looks(settings),
-        jobs_outlive=not settings.rehearsal,
-        jobs_install=not settings.rehearsal,
-        client=client,
-    )
+        raise ConfigError(f"AWS's configuration cannot be used: {error}") from error
+    if own.region_name is None:
+        raise ConfigError("sagemaker.region=null: AWS's configuration has none. Set sagemaker.region=<region>.")
+    yield Account(own.client, settings)
 
 
-def between_looks(settings: SagemakerConfig) -> float:
-    """Returns the seconds from one look at something that is waited for to the next."""
-    return 0.2 if settings.rehearsal else 5.0
+@contextmanager
+def explain_detach(account: Account, what: str, command: str) -> Iterator[None]:
+    """Says how to come back to something that is followed when the person leaves or the connection is lost.
 
+    Args:
+        account: Where it runs.
+        what: What is followed, such as "The job".
+        command: What to type to follow it again.
 
-def _role(iam: Any, role: str | None, caller: str) -> str:
-    """Returns the ARN of the role of jobs: the one that is named, or the one that this notebook runs as."""
-    from botocore.exceptions import ClientError
-
-    if role is not None and role.startswith("arn:"):
-        return role
-    name = role
-    if name is None and ":assumed-role/" in caller:
-        name = caller.split(":assumed-role/")[1].split("/")[0]
-    if name is None:
-        raise ConfigError(
-            "sagemaker.role=null: these credentials are no role that jobs could run as. Give "
-            "sagemaker.role=<name or ARN>; docs/sagemaker.md has its policy."
-        )
+    Raises:
+        Detached: Ctrl-C.
+        UserError: AWS does not answer any more.
+    """
     try:
-        return str(iam.get_role(RoleName=name)["Role"]["Arn"])
-    except ClientError as error:
-        if error.response["Error"]["Code"] == "NoSuchEntity":
-            raise ConfigError(f"sagemaker.role={name}: there is no such role ({message_of(error)}).") from error
-        raise ConfigError(
-            f"sagemaker.role={name} cannot be looked up ({message_of(error)}): give its ARN instead."
-        ) from error
-
-
-def _ensure_bucket(s3: Any, bucket: str, region: str, *, own: bool) -> None:
-    """Finds the bucket; the one without a name of the user's is made where it is not there yet."""
-    from botocore.exceptions import ClientError
-
-    try:
-        s3.head_bucket(Bucket=bucket)
-    except ClientError as error:
-        if error.response["Error"]["Code"] not in _ABSENT:
-            raise ConfigError(f"sagemaker.bucket={bucket} cannot be used ({message_of(error)}).") from error
-        if not own:
-            raise ConfigError(f"sagemaker.bucket={bucket}: there is no such bucket.") from error
-        # us-east-1 is the one region that must not be named.
-        place = {} if region == "us-east-1" else {"CreateBucketConfiguration": {"LocationConstraint": region}}
-        closed = dict.fromkeys(
-            ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), True
-        )
-        try:
-            s3.create_bucket(Bucket=bucket, **place)
-            s3.put_public_access_block(Bucket=bucket, PublicAccessBlockConfiguration=closed)
-        except ClientError as refusal:
-            raise ConfigError(
-                f"The bucket {bucket} cannot be made ({message_of(refusal)}): name one, sagemaker.bucket=<bucket>."
-            ) from refusal
-
-
-def message_of(error: Exception) -> str:
-    """Returns what the service said, with its code."""
-    answer = getattr(error, "response", {}).get("Error", {})
-    return f"{answer['Code']}: {answer['Message']}" if answer.get("Message") else str(error)
+        with aws_errors("reach AWS", f"{what} keeps running. Follow it again with: {command}"):
+            yield
+    except KeyboardInterrupt:
+        if account.settings.rehearsal:
+            raise Detached(f"\nStopped, together with the rehearsal. See what is left: {command}") from None
+        raise Detached(f"\n{what} keeps running. Follow it again with: {command}") from None

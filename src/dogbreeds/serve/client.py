@@ -219,7 +219,7 @@ class Server:
         except requests.RequestException as error:
             self._session.close()
             raise UserError(
-                f"url={url}: no server responds there ({_why(error)}). Start one with: python scripts/serve.py "
+                f"url={url}: no server responds there ({_why(error)}). Start one with: {command('serve')} "
                 "package=<run>"
             ) from error
 

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from dogbreeds.sagemaker.protocol.task import PROGRAM
+from dogbreeds.sagemaker.requests.job import PROGRAM
 
 ROOT = Path(__file__).parents[3]
 _HOST = "localhost"

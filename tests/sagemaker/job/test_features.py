@@ -11,7 +11,7 @@ import pytest
 
 from dogbreeds.features.store.segments import SEGMENTS, ArrayKey, Layout, SegmentWriter
 from dogbreeds.features.store.store import FeatureStore
-from dogbreeds.sagemaker.job.features import in_stock, stock, unstock
+from dogbreeds.sagemaker.job.features import export_features, import_features, with_precision_of
 from tests.conftest import Compose
 
 LAYOUT = Layout((4,), "float32")
@@ -44,7 +44,7 @@ def test_a_channel_of_files_fills_a_store_and_stays_as_it_is(tmp_path: Path) -> 
     given = channel(tmp_path / "channel/deep")
     content = (given / "a.features").read_bytes()
     for _ in range(2):
-        stock(tmp_path / "store", tmp_path / "channel")
+        import_features(tmp_path / "store", tmp_path / "channel")
     assert held(tmp_path / "store") == EXPECTED
     with FeatureStore(tmp_path / "store", 1e9) as store:
         store.prune(lambda usage: False)
@@ -52,8 +52,8 @@ def test_a_channel_of_files_fills_a_store_and_stays_as_it_is(tmp_path: Path) -> 
 
 
 def test_the_output_of_a_job_of_features_fills_a_store(tmp_path: Path) -> None:
-    stock(tmp_path / "first", channel(tmp_path / "channel"))
-    unstock(tmp_path / "first", tmp_path / "output/features")
+    import_features(tmp_path / "first", channel(tmp_path / "channel"))
+    export_features(tmp_path / "first", tmp_path / "output/features")
     (tmp_path / "sent").mkdir()
     with tarfile.open(tmp_path / "sent/output.tar.gz", "w:gz") as members:
         members.add(tmp_path / "output", ".")
@@ -61,7 +61,7 @@ def test_the_output_of_a_job_of_features_fills_a_store(tmp_path: Path) -> None:
         outside.size = 1
         members.addfile(outside, io.BytesIO(b"x"))
         members.addfile(tarfile.TarInfo("train.log"), io.BytesIO())
-    stock(tmp_path / "second", tmp_path / "sent")
+    import_features(tmp_path / "second", tmp_path / "sent")
     assert {path.name for path in (tmp_path / "second" / SEGMENTS).iterdir()} == {"a.features", "b.features"}
     assert not list(tmp_path.glob("*.features"))
     assert held(tmp_path / "second") == EXPECTED
@@ -82,5 +82,5 @@ def test_a_run_takes_the_precision_of_what_is_there(
 ) -> None:
     for number, engine in enumerate(engines):
         channel(tmp_path / "store" / SEGMENTS, engine, name=str(number))
-    found = in_stock(config(f"features.precision={wanted}"), tmp_path / "store")
+    found = with_precision_of(config(f"features.precision={wanted}"), tmp_path / "store")
     assert (found.features.precision, found.features.engine) == (precision, "auto")

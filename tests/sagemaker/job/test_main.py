@@ -18,9 +18,9 @@ from torchvision.models import squeezenet1_1
 from dogbreeds.debug.record import read_history
 from dogbreeds.errors import ConfigError, UserError
 from dogbreeds.sagemaker.job import main as container
-from dogbreeds.sagemaker.job.environment import Surroundings, together
+from dogbreeds.sagemaker.job.environment import JobEnvironment, ddp_environment
 from dogbreeds.sagemaker.protocol.hyperparameters import encode
-from dogbreeds.sagemaker.protocol.inputs import outgoing
+from dogbreeds.sagemaker.protocol.inputs import job_inputs
 from dogbreeds.sagemaker.protocol.task import FEATURES, SEARCH, TRAIN, TRIAL, Task
 from dogbreeds.schema import TrainConfig
 from dogbreeds.training.run import train
@@ -46,10 +46,10 @@ class Jobs:
         self, config: TrainConfig, task: Task, *, channels: Mapping[str, Path] | None = None, **settings: object
     ) -> OptMl:
         """A job of a config, with some settings given another value."""
-        crossing = outgoing(config)
+        inputs = job_inputs(config)
         self._made += 1
-        hyperparameters = encode({**crossing.overrides, **settings}) | task.encode()
-        given = {**crossing.channels(), **(channels or {})}
+        hyperparameters = encode({**inputs.overrides, **settings}) | task.encode()
+        given = {**inputs.channels(), **(channels or {})}
         self.last = OptMl(self._directory / "jobs" / str(self._made), hyperparameters, given)
         return self.last
 
@@ -92,12 +92,12 @@ def test_a_training_job_is_the_run_that_it_would_be_here(config: Compose, jobs: 
         return {path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file()}
 
     def lasting(names: set[str]) -> set[str]:
-        apart = ("model/", "model.tar.gz", "checkpoints/", "tensorboard/events")
+        apart = ("model/", "model.tar.gz", "tensorboard/events")
         return {name for name in names if not name.startswith(apart)}
 
     assert lasting(files(job.data)) == lasting(files(local.directory)) | {"train.log"}
     assert files(job.model) == files(local.directory / "model")
-    assert not any((job.data / name).exists() for name in ("model", "model.tar.gz", "checkpoints"))
+    assert not any((job.data / name).exists() for name in ("model", "model.tar.gz"))
     assert not (job.base / "dogbreeds").exists(), "scratch"
 
 
@@ -118,7 +118,7 @@ def test_a_job_that_loses_its_machine_goes_on(config: Compose, jobs: Jobs) -> No
     second = jobs.of(long, Task(TRAIN, 0.0))
     code, output = second.run()
     assert code == 0, output
-    assert "Going on from the last checkpoint." in output
+    assert "Resuming from the last checkpoint." in output
     assert 18 < epochs(output)[0] < 150 and epochs(output)[-1] == 150
     assert scores(second.data / "metrics.json") == scores(local.metrics)
     rows, expected = (read_history(path / "history.csv") for path in (second.data, local.directory))
@@ -179,7 +179,7 @@ def test_trials_start_from_the_features_of_another_job(config: Compose, jobs: Jo
 @pytest.mark.slow
 def test_a_whole_search_in_one_job(config: Compose, jobs: Jobs) -> None:
     typed = ("hpo=random", "hpo.trials=3", "lr=interval(0.001,0.1)", "epochs=2", "batch_size=12,18", "trainer=cpu")
-    typed += ("model=squeezenet1_1", "model.weights=random", "debugger=off", "hydra.sweep.dir=elsewhere")
+    typed += ("model=squeezenet1_1", "model.weights=random", "debugger=off")
     job = jobs.of(config(), Task(SEARCH, 60.0, typed))
     code, output = job.run()
     assert code == 0, output
@@ -190,7 +190,7 @@ def test_a_whole_search_in_one_job(config: Compose, jobs: Jobs) -> None:
     assert (job.model / "model.json").is_file() and (job.data / "search.html").is_file()
     # Started again, it has nothing left to do.
     code, output = jobs.of(config(), Task(SEARCH, 60.0, typed)).run()
-    assert code == 0 and "Going on from the last checkpoint." in output
+    assert code == 0 and "Resuming from the last checkpoint." in output
     assert OmegaConf.load(jobs.last.data / "best.yaml") == best
     assert (jobs.last.model / "model.json").is_file()
 
@@ -223,7 +223,7 @@ def base(tmp_path: Path) -> Path:
 
 
 def test_channels_and_places_become_settings(base: Path) -> None:
-    around = Surroundings.of(environment(base))
+    around = JobEnvironment.of(environment(base))
     assert around.overrides() == [
         f"cache.dir='{base}/dogbreeds/features'",
         f"run_dir='{base}/output/data'",
@@ -233,25 +233,14 @@ def test_channels_and_places_become_settings(base: Path) -> None:
 
 
 def test_checkpoints_are_kept_where_the_job_has_a_place_for_them(base: Path) -> None:
-    assert Surroundings.of(environment(base)).snapshots() is None
-    named = Surroundings.of(environment(base, DOGBREEDS_CHECKPOINT_DIR=str(base / "kept")))
+    assert JobEnvironment.of(environment(base)).snapshots() is None
+    named = JobEnvironment.of(environment(base, DOGBREEDS_CHECKPOINT_DIR=str(base / "kept")))
     assert named.checkpoints == base / "kept"
 
 
-def test_jobs_that_share_a_place_keep_apart(base: Path) -> None:
-    shared = {"DOGBREEDS_CHECKPOINT_DIR": str(base / "kept")}
-    for learning_rate in (0.1, 0.2, 0.1):
-        around = Surroundings.of(environment(base, SM_HPS=json.dumps({"lr": learning_rate}), **shared))
-        around.work.mkdir(parents=True, exist_ok=True)
-        snapshots = around.snapshots()
-        assert snapshots is not None
-        snapshots.save()
-    assert len(list((base / "kept").iterdir())) == 2
-
-
 def test_machines_that_work_together() -> None:
-    assert together(["algo-1"], "algo-1") == {}
-    assert together(["algo-2", "algo-1", "algo-3"], "algo-2") == {
+    assert ddp_environment(["algo-1"], "algo-1") == {}
+    assert ddp_environment(["algo-2", "algo-1", "algo-3"], "algo-2") == {
         "MASTER_ADDR": "algo-1",
         "MASTER_PORT": "29500",
         "NODE_RANK": "1",
@@ -261,21 +250,13 @@ def test_machines_that_work_together() -> None:
 
 def test_only_the_first_machine_puts_out(base: Path) -> None:
     hosts = {"SM_HOSTS": '["algo-1", "algo-2"]'}
-    assert Surroundings.of(environment(base, **hosts)).work == base / "output/data"
-    assert Surroundings.of(environment(base, SM_CURRENT_HOST="algo-2", **hosts)).work == base / "dogbreeds/run"
-
-
-def test_lightning_takes_the_number_of_machines_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    import pytorch_lightning as pl
-
-    monkeypatch.setenv("PL_TRAINER_NUM_NODES", together(["a", "b"], "a")["PL_TRAINER_NUM_NODES"])
-    trainer = pl.Trainer(accelerator="cpu", devices=1, strategy="ddp", logger=False, enable_checkpointing=False)
-    assert trainer.num_nodes == 2 and trainer.world_size == 2
+    assert JobEnvironment.of(environment(base, **hosts)).work == base / "output/data"
+    assert JobEnvironment.of(environment(base, SM_CURRENT_HOST="algo-2", **hosts)).work == base / "dogbreeds/run"
 
 
 def test_this_is_no_job() -> None:
     with pytest.raises(UserError, match=r"launch_sagemaker\.py"):
-        Surroundings.of({})
+        JobEnvironment.of({})
 
 
 @pytest.mark.parametrize(
@@ -285,7 +266,7 @@ def test_this_is_no_job() -> None:
         ({"lr": "fast"}, "lr"),
         ({"data.on_bad_image": "x"}, "data.on_bad_image=x: must be one of"),
         ({"dogbreeds_task": "dance"}, "dogbreeds_task=dance must be one of train"),
-        ({"a b": 1}, "The hyperparameter a b is no setting."),
+        ({"a b": 1}, "The hyperparameter a b is not a setting."),
     ],
 )
 def test_what_is_wrong_is_said_where_the_service_looks(
@@ -324,12 +305,6 @@ def test_tasks_arrive() -> None:
     task = Task(SEARCH, 1.5, ("lr=0.1,0.2", "hpo=bayes"))
     sent = task.encode()
     assert Task.decode({name: json.loads(text) if text[0] in "[1" else text for name, text in sent.items()}) == task
-
-
-def test_a_command_line_brings_no_place_with_it() -> None:
-    told = {"dogbreeds_task": "search", "dogbreeds_checkpoint_seconds": 1}
-    arguments = ["lr=0.1,1", "hydra.run.dir=/", "hpo.trials=2", "+hydra.x=1", "sagemaker.role=a", "data.dir=b"]
-    assert Task.decode({**told, "dogbreeds_arguments": arguments}).arguments == ("lr=0.1,1", "hpo.trials=2")
 
 
 def test_a_command_line_that_is_too_long() -> None:

@@ -1,4 +1,4 @@
-"""What is said of a job that is followed, and of one that has ended."""
+"""Messages about a job that is followed, and about one that has ended."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ import pytest
 from botocore.exceptions import EndpointConnectionError
 
 from dogbreeds.errors import UserError
+from dogbreeds.sagemaker.aws_errors import advice
 from dogbreeds.sagemaker.launch.follow import status_of, summary
-from dogbreeds.sagemaker.launch.launcher import LONGEST_JOB, LONGEST_TUNING_JOB, job_name, leaving
-from dogbreeds.sagemaker.session import Session
+from dogbreeds.sagemaker.launch.launcher import MAX_JOB_NAME, MAX_TUNING_JOB_NAME, job_name
+from dogbreeds.sagemaker.session import Account, explain_detach
+from dogbreeds.schema import SagemakerConfig
 
 
 def test_names_of_jobs_fit() -> None:
-    for longest in (LONGEST_JOB, LONGEST_TUNING_JOB):
+    for longest in (MAX_JOB_NAME, MAX_TUNING_JOB_NAME):
         name = job_name("a-prefix-that-is-far-too-long-for-any-name-of-any-job-at-all-really", longest)
         assert len(name) <= longest and "--" not in name
-    assert job_name("dogbreeds", LONGEST_TUNING_JOB).startswith("dogbreeds-2")
-    assert job_name("dogbreeds", LONGEST_JOB) != job_name("dogbreeds", LONGEST_JOB)
+    assert job_name("dogbreeds", MAX_TUNING_JOB_NAME).startswith("dogbreeds-2")
+    assert job_name("dogbreeds", MAX_JOB_NAME) != job_name("dogbreeds", MAX_JOB_NAME)
 
 
 def test_a_status_has_its_phase_and_what_the_service_says() -> None:
@@ -45,32 +47,42 @@ def test_the_end_of_a_job_says_why_what_rules_found_and_what_was_billed() -> Non
         "reason AlgorithmError: lr=-1",
         "try    The log above says more; training with the same settings on this machine shows it.",
         "rule   Overfit: IssuesFound (at step 3)",
-        "time   100 s, 30 s billed, spot saved 70%",
+        "time   100 s, 30 s billed, Spot saved 70%",
     ]
     assert summary({**described, "EnableManagedSpotTraining": False})[-1] == "time   100 s, 30 s billed"
 
 
+@pytest.mark.parametrize("rehearsal", [False, True])
 @pytest.mark.parametrize(
     ("happened", "said"),
     [
-        (KeyboardInterrupt(), "The job goes on. Follow it again with: python launch_sagemaker.py attach=job"),
-        (EndpointConnectionError(endpoint_url="https://x"), "AWS does not answer any more .*attach=job"),
+        (
+            KeyboardInterrupt(),
+            r"(The job keeps running|Stopped, together with the rehearsal)\. .*: python x",
+        ),
+        (EndpointConnectionError(endpoint_url="https://x"), r"^Cannot reach AWS .*keeps running.*: python x$"),
     ],
     ids=["left", "lost"],
 )
-def test_whoever_leaves_a_job_is_told_how_to_come_back(happened: BaseException, said: str) -> None:
-    session = Session(
-        None,
-        None,
-        None,
-        "eu-central-1",
-        "role",
-        "bucket",
-        "on AWS",
-        5.0,
-        jobs_outlive=True,
-        jobs_install=True,
-        client=lambda service: None,
-    )
-    with pytest.raises(UserError, match=said), leaving("attach=job", session):
+def test_whoever_leaves_a_job_learns_how_to_come_back(happened: BaseException, said: str, rehearsal: bool) -> None:
+    account = Account(lambda service: None, SagemakerConfig(rehearsal=rehearsal))
+    with pytest.raises(UserError, match=said) as caught, explain_detach(account, "The job", "python x"):
         raise happened
+    assert caught.value.exit_code == (130 if isinstance(happened, KeyboardInterrupt) else 2)
+
+
+def test_the_reason_of_a_program_is_not_taken_for_one_of_aws() -> None:
+    traceback = "AlgorithmError: Debugger(SageMaker Debugger, AccessDenied)"
+    assert advice(traceback).startswith("The log above")
+    assert advice("CapacityError: none").startswith("AWS has no free instances")
+    assert advice("something else") == ""
+
+
+def test_hints_repeat_where_the_job_runs() -> None:
+    for settings, tail in (
+        (SagemakerConfig(rehearsal=True, region="us-east-1"), " sagemaker=rehearsal"),
+        (SagemakerConfig(rehearsal=False, region="eu-west-1"), " sagemaker.region=eu-west-1"),
+        (SagemakerConfig(rehearsal=False, region=None), ""),
+    ):
+        account = Account(lambda service: None, settings)
+        assert account.command("launch_sagemaker.py", "attach=job") == f"python launch_sagemaker.py attach=job{tail}"

@@ -1,4 +1,4 @@
-"""A config that crossed is the config that was sent."""
+"""A job gets the config that was sent."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from hydra import compose, initialize_config_dir
 from dogbreeds.config import load
 from dogbreeds.debug.catalogue import rules_of
 from dogbreeds.errors import ConfigError
-from dogbreeds.sagemaker.protocol.hyperparameters import crosses, decode, encode, received
-from dogbreeds.sagemaker.protocol.inputs import Crossing, outgoing
+from dogbreeds.sagemaker.protocol.hyperparameters import decode, encode, is_sent, parse
+from dogbreeds.sagemaker.protocol.inputs import JobInputs, job_inputs
 from dogbreeds.schema import TrainConfig, key_names
 from tests.conftest import ROOT, Compose
 
 
-def arrived(crossing: Crossing, *here: str) -> TrainConfig:
+def arrived(inputs: JobInputs, *here: str) -> TrainConfig:
     """What a job makes of it."""
-    overrides = [*decode(received(encode(crossing.overrides))), *here]
+    overrides = [*decode(parse(encode(inputs.overrides))), *here]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         return load(compose("train", overrides), overrides)
 
@@ -46,43 +46,43 @@ def comparable(config: TrainConfig) -> dict[str, object]:
 )
 def test_every_setting_arrives(config: Compose, overrides: tuple[str, ...]) -> None:
     sent = config(*overrides)
-    assert comparable(arrived(outgoing(sent), *places(sent))) == comparable(sent)
+    assert comparable(arrived(job_inputs(sent), *places(sent))) == comparable(sent)
 
 
 def test_all_settings_are_sent_and_none_of_this_machine(config: Compose, sample: Path) -> None:
-    crossing = outgoing(config())
-    settings = {name for name in key_names(TrainConfig) if crosses(name)}
+    inputs = job_inputs(config())
+    settings = {name for name in key_names(TrainConfig) if is_sent(name)}
     # Groups are sent entry by entry.
-    assert set(crossing.overrides) == settings - {"logger", "callbacks"} | {"logger.tensorboard"}
-    assert crossing.files == {"data.dir": sample}
-    assert crossing.channels() == {"photos": sample}
+    assert set(inputs.overrides) == settings - {"logger", "callbacks"} | {"logger.tensorboard"}
+    assert inputs.files == {"data.dir": sample}
+    assert inputs.channels() == {"photos": sample}
 
 
 def test_a_file_of_weights_becomes_a_channel(config: Compose, tmp_path: Path) -> None:
     weights = tmp_path / "my weights.pth"
     weights.write_bytes(b"")
-    crossing = outgoing(config(f"model.weights='{weights}'"))
-    assert crossing.files["model.weights"] == weights
-    assert crossing.channels()["file-model-weights"] == weights
-    assert "model.weights" not in crossing.overrides
+    inputs = job_inputs(config(f"model.weights='{weights}'"))
+    assert inputs.files["model.weights"] == weights
+    assert inputs.channels()["file-model-weights"] == weights
+    assert "model.weights" not in inputs.overrides
 
 
 def test_what_a_tuning_job_varies_stays_out(config: Compose) -> None:
     base = config()
     corners = [base, replace(base, lr=0.1), replace(base, model=replace(base.model, backbone="resnet18"))]
-    crossing = outgoing(base, corners, searched=["lr", "model", "seed"])
-    assert set(outgoing(base).overrides) - set(crossing.overrides) == {"lr", "model.backbone", "seed"}
+    inputs = job_inputs(base, corners, searched=["lr", "model", "seed"])
+    assert set(job_inputs(base).overrides) - set(inputs.overrides) == {"lr", "model.backbone", "seed"}
 
 
 def test_a_tuning_job_varies_no_files(config: Compose, tmp_path: Path) -> None:
     (tmp_path / "a.pth").write_bytes(b"")
     base = config()
     other = replace(base, model=replace(base.model, weights=str(tmp_path / "a.pth")))
-    with pytest.raises(ConfigError, match=r"model\.weights: a tuning job gives all its trials the same files"):
-        outgoing(base, [base, other])
+    with pytest.raises(ConfigError, match=r"model\.weights: all trials of a tuning job get the same files"):
+        job_inputs(base, [base, other])
 
 
 def test_no_setting_is_longer_than_a_job_takes(config: Compose) -> None:
-    sent = encode(outgoing(config()).overrides)
+    sent = encode(job_inputs(config()).overrides)
     assert max(map(len, sent.values())) < 2000
     assert len(sent) < 60

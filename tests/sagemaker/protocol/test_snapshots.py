@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dogbreeds.sagemaker.protocol.snapshots import Due, Snapshots, saving
+from dogbreeds.sagemaker.protocol.snapshots import Snapshots, saving
 
 
 @pytest.fixture
@@ -91,7 +91,3 @@ def test_work_that_is_always_sound_is_saved_at_its_end(run: Path) -> None:
     assert restored(run)["config.yaml"] == "end"
     with saving(None, 1.0):
         pass
-
-
-def test_a_clock() -> None:
-    assert Due(0.0).now() and not Due(3600.0).now()

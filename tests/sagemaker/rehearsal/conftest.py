@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -11,18 +12,24 @@ import pytest
 from dogbreeds.sagemaker.rehearsal import Faults, Rehearsal
 from tests.sagemaker.rehearsal.jobs import BUCKET
 
-NO_FAULTS = Faults(capacity_errors=0, interrupt_after=None, throttled={}, debugger_closed=False, grace_seconds=3.0)
+NO_FAULTS = Faults(grace_seconds=3.0)
+#: Starts in no time, unlike AWS's toolkit.
+FAST_TRAIN = (sys.executable, "-S", str(Path(__file__).with_name("fast_train.py")))
 
 Begin = Callable[..., Rehearsal]
 
 
 @pytest.fixture
 def begin(tmp_path: Path) -> Iterator[Begin]:
-    """Opens a rehearsal with some faults, and a bucket in it; it ends with the test."""
+    """Opens a rehearsal with some faults, and a bucket in it; it ends with the test.
+
+    Jobs run under AWS's own toolkit with `toolkit=TRAIN`.
+    """
     with ExitStack() as stack:
 
-        def opened(**faults: Any) -> Rehearsal:
-            rehearsal = stack.enter_context(Rehearsal(tmp_path / "rehearsal", replace(NO_FAULTS, **faults)))
+        def opened(toolkit: Sequence[str] = FAST_TRAIN, **faults: Any) -> Rehearsal:
+            faulty = replace(NO_FAULTS, **faults)
+            rehearsal = stack.enter_context(Rehearsal(tmp_path / "rehearsal", faulty, toolkit=toolkit))
             rehearsal.client("s3").create_bucket(Bucket=BUCKET)
             return rehearsal
 

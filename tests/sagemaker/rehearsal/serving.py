@@ -22,10 +22,14 @@ ANSWER = {
 
 
 class FakeContainer:
-    """Says which archive it serves; `dies` as an archive's content never gets ready, `slow` waits for `release`."""
+    """Answers which archive it serves.
+
+    An archive that begins with `dies` never gets ready, one with `slow` waits for `release`; a request that begins
+    with `wait` sets `asked` and is answered once `answer` is set.
+    """
 
     made: list[FakeContainer] = []  # noqa: RUF012
-    release = threading.Event()
+    release, asked, answer = threading.Event(), threading.Event(), threading.Event()
 
     def __init__(
         self, archive: Path, directory: Path, environment: Mapping[str, str], log: Callable[[str], None]
@@ -50,7 +54,8 @@ class FakeContainer:
             error = {"error": {"code": "unreadable_image", "message": "The photo cannot be read."}}
             return 422, json.dumps(error).encode(), "application/json"
         if body.startswith(b"wait"):
-            time.sleep(0.3)
+            self.asked.set()
+            assert self.answer.wait(60)
         return 200, json.dumps({**ANSWER, "served": self.content}).encode(), "application/json"
 
     def close(self) -> None:

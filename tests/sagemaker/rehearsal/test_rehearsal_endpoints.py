@@ -24,7 +24,8 @@ from tests.sagemaker.rehearsal.serving import FakeContainer, archive, config, mo
 @pytest.fixture
 def rehearsal(tmp_path: Path) -> Iterator[Rehearsal]:
     FakeContainer.made.clear()
-    FakeContainer.release.clear()
+    for event in (FakeContainer.release, FakeContainer.asked, FakeContainer.answer):
+        event.clear()
     with Rehearsal(tmp_path / "rehearsal", NO_FAULTS, FakeContainer) as opened:
         opened.client("s3").create_bucket(Bucket=BUCKET)
         yield opened
@@ -128,10 +129,12 @@ def test_an_update_leaves_no_gap(client: Callable[[str], Any]) -> None:
     answers: list[str] = []
     asking = threading.Thread(target=lambda: answers.append(ask(client, b"wait")["served"]))
     asking.start()
-    time.sleep(0.1)
+    assert FakeContainer.asked.wait(60)
     FakeContainer.release.set()
     assert settled(client("sagemaker"), "dogs")["EndpointConfigName"] == "slow"
     assert ask(client)["served"] == "slow"
+    assert not FakeContainer.made[0].closed
+    FakeContainer.answer.set()
     asking.join()
     assert answers == ["first"]
 
@@ -186,13 +189,14 @@ def test_what_the_container_refuses(client: Callable[[str], Any]) -> None:
 def test_limits_of_invocations(client: Callable[[str], Any]) -> None:
     serverless = {"ServerlessConfig": {"MemorySizeInMB": 2048, "MaxConcurrency": 1}}
     in_service(client, variant=serverless)
-    with pytest.raises(ClientError, match="4194304 bytes at most"):
+    with pytest.raises(ClientError, match="at most 4194304 bytes"):
         ask(client, b"p" * 4_194_305)
     asking = threading.Thread(target=lambda: ask(client, b"wait"))
     asking.start()
-    time.sleep(0.1)
+    assert FakeContainer.asked.wait(60)
     with pytest.raises(ClientError, match="ThrottlingException"):
         ask(client)
+    FakeContainer.answer.set()
     asking.join()
     with pytest.raises(ClientError, match="call InvokeEndpoint"):
         client("sagemaker-runtime").invoke_endpoint_async(EndpointName="dogs", InputLocation=f"s3://{BUCKET}/photo")
@@ -261,7 +265,7 @@ def test_scaling_is_kept_and_judged(client: Callable[[str], Any]) -> None:
     }
     assert code_of(scaling.put_scaling_policy, **policy)[0] == "ObjectNotFoundException"
     wrong = {**target, "MinCapacity": 3, "MaxCapacity": 2}
-    assert "MaxCapacity must be 3 at least" in code_of(scaling.register_scalable_target, **wrong)[1]
+    assert "MaxCapacity must be at least 3, got 2" in code_of(scaling.register_scalable_target, **wrong)[1]
     nobody = {**target, "ResourceId": "endpoint/cats/variant/AllTraffic", "MinCapacity": 1, "MaxCapacity": 2}
     assert "not found" in code_of(scaling.register_scalable_target, **nobody)[1]
     scaling.register_scalable_target(**target, MinCapacity=1, MaxCapacity=4)
@@ -297,10 +301,13 @@ ASYNC = {"OutputConfig": {"S3OutputPath": "s3://nowhere/out"}}
         (config("dogs", "model", {"InstanceType": "ml.m5.large"}), "InitialInstanceCount is missing"),
         (
             config("dogs", "model", SERVERLESS | {"VolumeSizeInGB": 30}),
-            "VolumeSizeInGB is for endpoints on instances",
+            "VolumeSizeInGB is only for endpoints on instances",
         ),
-        (config("dogs", "model", SERVERLESS, AsyncInferenceConfig=ASYNC), "AsyncInferenceConfig is for endpoints on"),
-        (config("dogs", "model", AsyncInferenceConfig=ASYNC), "s3://nowhere/out: there is no such bucket"),
+        (
+            config("dogs", "model", SERVERLESS, AsyncInferenceConfig=ASYNC),
+            "AsyncInferenceConfig is only for endpoints",
+        ),
+        (config("dogs", "model", AsyncInferenceConfig=ASYNC), "s3://nowhere/out: no such bucket"),
         (config("bad_name", "model"), "must match"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -314,9 +321,9 @@ def test_configurations_that_are_refused(client: Callable[[str], Any], change: d
     ("container", "said"),
     [
         ({"ModelDataUrl": f"s3://{BUCKET}/files/nothing/model.tar.gz"}, "Could not find model data"),
-        ({"ModelDataUrl": f"s3://{BUCKET}/files/model.zip"}, "must be the address of an archive"),
+        ({"ModelDataUrl": f"s3://{BUCKET}/files/model.zip"}, "must be the URI of an archive"),
         ({"Image": "dogs:latest"}, "Invalid image URI"),
-        ({"Image": "763104351884.dkr.ecr.eu-west-1.amazonaws.com/ray:v1"}, "must lie in us-east-1"),
+        ({"Image": "763104351884.dkr.ecr.eu-west-1.amazonaws.com/ray:v1"}, "must be in us-east-1"),
     ],
 )
 def test_models_that_are_refused(client: Callable[[str], Any], container: dict[str, Any], said: str) -> None:

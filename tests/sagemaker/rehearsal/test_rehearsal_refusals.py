@@ -44,21 +44,21 @@ def post(rehearsal: Rehearsal, operation: str, body: Any) -> tuple[str, str]:
     ("members", "message"),
     [
         ({"TrainingJobName": "bad_name!"}, "TrainingJobName' must match"),
-        ({"TrainingJobName": "a" * 64}, "63 characters at most, has 64"),
+        ({"TrainingJobName": "a" * 64}, "at most 63 characters, got 64"),
         ({"ResourceConfig": {"InstanceType": "ml.bogus", "InstanceCount": 1, "VolumeSizeInGB": 1}}, "InstanceType"),
         ({"ResourceConfig": {"InstanceCount": 1, "VolumeSizeInGB": 1}}, "ResourceConfig.InstanceType is missing"),
-        ({"HyperParameters": {str(number): "" for number in range(101)}}, "100 entries at most, has 101"),
+        ({"HyperParameters": {str(number): "" for number in range(101)}}, "at most 100 entries, got 101"),
         ({"EnableManagedSpotTraining": True}, "MaxWaitTimeInSeconds is missing"),
         (
             {
                 "EnableManagedSpotTraining": True,
                 "StoppingCondition": {"MaxRuntimeInSeconds": 20, "MaxWaitTimeInSeconds": 10},
             },
-            r"MaxWaitTimeInSeconds \(10\) must be at least",
+            r"MaxWaitTimeInSeconds must be at least MaxRuntimeInSeconds \(20 s\), got 10 s",
         ),
-        ({"StoppingCondition": {"MaxWaitTimeInSeconds": 10}}, "only for jobs with EnableManagedSpotTraining"),
+        ({"StoppingCondition": {"MaxWaitTimeInSeconds": 10}}, r"MaxWaitTimeInSeconds is only for Spot jobs"),
         ({"RoleArn": "arn:aws:iam::123456789012:role/nobody"}, "Could not assume role"),
-        ({"Tags": [{"Key": "a", "Value": "1"}, {"Key": "a", "Value": "2"}]}, "Two tags"),
+        ({"Tags": [{"Key": "a", "Value": "1"}, {"Key": "a", "Value": "2"}]}, "'a' appears 2 times"),
         (
             {"ProfilerConfig": {"S3OutputPath": "s3://a/b", "ProfilingIntervalInMilliseconds": 300}},
             "ProfilingIntervalInMilliseconds must be one of",
@@ -75,7 +75,7 @@ def post(rehearsal: Rehearsal, operation: str, body: Any) -> tuple[str, str]:
                     "MetricDefinitions": [{"Name": "a", "Regex": "a=(.*"}, {"Name": "b", "Regex": "b=.*"}],
                 }
             },
-            "metric a cannot be read.*metric b has no group",
+            "invalid regular expression for a.*needs a group for the value of b",
         ),
         (
             {
@@ -102,16 +102,16 @@ def test_training_jobs_that_cannot_run_are_refused(unchecked: Any, members: dict
     [
         (
             {"Strategy": "Hyperband", "TrainingJobEarlyStoppingType": "Auto"},
-            "must be Off with the strategy Hyperband",
+            "must be Off with Hyperband",
         ),
         (
             {"ResourceLimits": {"MaxNumberOfTrainingJobs": 1, "MaxParallelTrainingJobs": 2}},
-            r"MaxParallelTrainingJobs \(2\) must not exceed",
+            r"MaxParallelTrainingJobs must be at most the number of trials \(1\), got 2",
         ),
         ({"ResourceLimits": {"MaxParallelTrainingJobs": 1}}, "MaxNumberOfTrainingJobs is missing"),
         (
             {"HyperParameterTuningJobObjective": {"Type": "Minimize", "MetricName": "loss"}},
-            "must be among the metric definitions: val/loss",
+            "must be one of val/loss, got loss",
         ),
         (
             {
@@ -119,13 +119,13 @@ def test_training_jobs_that_cannot_run_are_refused(unchecked: Any, members: dict
                     "CategoricalParameterRanges": [{"Name": "n", "Values": [str(value) for value in range(31)]}]
                 }
             },
-            "30 elements at most, has 31",
+            "at most 30 elements, got 31",
         ),
-        ({"Strategy": "Grid"}, "the strategy Grid takes categorical ranges only"),
-        ({"ParameterRanges": {"ContinuousParameterRanges": [RANGE, RANGE]}}, "Two ranges have the name lr"),
+        ({"Strategy": "Grid"}, "only categorical ranges for Grid"),
+        ({"ParameterRanges": {"ContinuousParameterRanges": [RANGE, RANGE]}}, "'lr' appears 2 times"),
         (
             {"ParameterRanges": {"ContinuousParameterRanges": [{**RANGE, "MinValue": "2"}]}},
-            "must not exceed MaxValue",
+            "needs a MinValue of at most MaxValue for lr",
         ),
         (
             {
@@ -141,7 +141,7 @@ def test_training_jobs_that_cannot_run_are_refused(unchecked: Any, members: dict
         ),
         (
             {"ParameterRanges": {"ContinuousParameterRanges": [{**RANGE, "Name": "sagemaker_program"}]}},
-            "both static and tuned",
+            "must not have sagemaker_program, which StaticHyperParameters fixes",
         ),
     ],
 )
@@ -154,14 +154,14 @@ def test_tuning_jobs_that_cannot_run_are_refused(unchecked: Any, config: dict[st
 
 def test_names_of_tuning_jobs_are_short(unchecked: Any) -> None:
     request = tuning_job("s" * 33, CODE, {})
-    assert "32 characters at most, has 33" in refusal(unchecked.create_hyper_parameter_tuning_job, **request)[1]
+    assert "at most 32 characters, got 33" in refusal(unchecked.create_hyper_parameter_tuning_job, **request)[1]
 
 
 def test_members_that_the_service_does_not_know_are_refused(refusing: Rehearsal) -> None:
     code, said = post(refusing, "CreateTrainingJob", training_job("job", CODE, Flavour="vanilla"))
-    assert code == "ValidationException" and "'Flavour' is unknown" in said
+    assert code == "ValidationException" and "'Flavour' is not known" in said
     _, said = post(refusing, "CreateHyperParameterTuningJob", tuning_job("search", CODE, {}, **HOOK))
-    assert "'TrainingJobDefinition.DebugHookConfig' is unknown" in said
+    assert "'TrainingJobDefinition.DebugHookConfig' is not known" in said
     assert post(refusing, "CreateTrainingJobs", {})[0] == "UnknownOperationException"
     assert post(refusing, "DescribeTrainingJob", ["a list"])[0] == "ValidationException"
 

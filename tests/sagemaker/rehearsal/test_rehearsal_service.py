@@ -13,7 +13,7 @@ import pytest
 
 from dogbreeds.errors import UserError
 from dogbreeds.sagemaker.rehearsal import Rehearsal, clear
-from tests.sagemaker.rehearsal.conftest import NO_FAULTS, Begin
+from tests.sagemaker.rehearsal.conftest import FAST_TRAIN, NO_FAULTS, Begin
 from tests.sagemaker.rehearsal.jobs import (
     BUCKET,
     is_gone,
@@ -39,7 +39,7 @@ def test_objects_jobs_and_logs_outlive_the_rehearsal(tmp_path: Path) -> None:
     content = os.urandom(9 << 20)
     file = tmp_path / "large.bin"
     file.write_bytes(content)
-    with Rehearsal(tmp_path / "kept", NO_FAULTS) as rehearsal:
+    with Rehearsal(tmp_path / "kept", NO_FAULTS, toolkit=FAST_TRAIN) as rehearsal:
         s3 = rehearsal.client("s3")
         s3.create_bucket(Bucket=BUCKET)
         s3.create_bucket(Bucket="emptied")
@@ -57,7 +57,7 @@ def test_objects_jobs_and_logs_outlive_the_rehearsal(tmp_path: Path) -> None:
         code = upload_code(s3, "print('val/loss=0.25')")
         rehearsal.client("sagemaker").create_training_job(**training_job("kept", code))
         wait_for(rehearsal.client("sagemaker"), "kept")
-    with Rehearsal(tmp_path / "kept", NO_FAULTS) as rehearsal:
+    with Rehearsal(tmp_path / "kept", NO_FAULTS, toolkit=FAST_TRAIN) as rehearsal:
         s3 = rehearsal.client("s3")
         assert [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]] == [BUCKET]
         after = [
@@ -78,12 +78,12 @@ def test_objects_jobs_and_logs_outlive_the_rehearsal(tmp_path: Path) -> None:
 
 def test_nothing_runs_after_the_end(tmp_path: Path) -> None:
     before = set(threading.enumerate())
-    with Rehearsal(tmp_path / "ended", NO_FAULTS) as rehearsal:
+    with Rehearsal(tmp_path / "ended", NO_FAULTS, toolkit=FAST_TRAIN) as rehearsal:
         rehearsal.client("s3").create_bucket(Bucket=BUCKET)
         pid = started(rehearsal, "running")
     assert is_gone(pid)
     assert set(threading.enumerate()) == before
-    with Rehearsal(tmp_path / "ended", NO_FAULTS) as rehearsal:
+    with Rehearsal(tmp_path / "ended", NO_FAULTS, toolkit=FAST_TRAIN) as rehearsal:
         job = rehearsal.client("sagemaker").describe_training_job(TrainingJobName="running")
         assert job["TrainingJobStatus"] == "Failed"
         assert "the rehearsal ended" in job["FailureReason"]
@@ -94,9 +94,8 @@ def test_a_rehearsal_that_was_killed_is_taken_over(tmp_path: Path) -> None:
     script = f"""
 import sys, time
 from pathlib import Path
-from tests.sagemaker.rehearsal.conftest import NO_FAULTS
-from tests.sagemaker.rehearsal.test_rehearsal_service import BUCKET, Rehearsal, started
-with Rehearsal(Path({str(tmp_path / "killed")!r}), NO_FAULTS) as rehearsal:
+from tests.sagemaker.rehearsal.test_rehearsal_service import BUCKET, FAST_TRAIN, NO_FAULTS, Rehearsal, started
+with Rehearsal(Path({str(tmp_path / "killed")!r}), NO_FAULTS, toolkit=FAST_TRAIN) as rehearsal:
     rehearsal.client("s3").create_bucket(Bucket=BUCKET)
     print(started(rehearsal, "orphan"), flush=True)
     time.sleep(300)
@@ -108,8 +107,8 @@ with Rehearsal(Path({str(tmp_path / "killed")!r}), NO_FAULTS) as rehearsal:
     try:
         pid = int(other.stdout.readline())
         with (
-            pytest.raises(UserError, match=r"Another rehearsal has .*killed open"),
-            Rehearsal(tmp_path / "killed", NO_FAULTS),
+            pytest.raises(UserError, match=r"Another rehearsal uses .*killed"),
+            Rehearsal(tmp_path / "killed", NO_FAULTS, toolkit=FAST_TRAIN),
         ):
             pass
         with pytest.raises(UserError, match="Another rehearsal"):
@@ -119,7 +118,7 @@ with Rehearsal(Path({str(tmp_path / "killed")!r}), NO_FAULTS) as rehearsal:
         other.wait()
         other.stdout.close()
     assert psutil.pid_exists(pid)
-    with Rehearsal(tmp_path / "killed", NO_FAULTS) as rehearsal:
+    with Rehearsal(tmp_path / "killed", NO_FAULTS, toolkit=FAST_TRAIN) as rehearsal:
         assert is_gone(pid)
         assert not (tmp_path / "killed" / "machines").exists()
         job = rehearsal.client("sagemaker").describe_training_job(TrainingJobName="orphan")
@@ -133,7 +132,7 @@ def test_clear_removes_a_rehearsal_and_nothing_else(tmp_path: Path) -> None:
     assert not (tmp_path / "cleared").exists()
     clear(tmp_path / "cleared")
     (tmp_path / "photos").mkdir()
-    with pytest.raises(UserError, match="no directory of a rehearsal"):
+    with pytest.raises(UserError, match="not the directory of a rehearsal"):
         clear(tmp_path / "photos")
     assert (tmp_path / "photos").exists()
 

@@ -92,7 +92,6 @@ def test_parallel_jobs_are_as_many_as_allowed(begin: Begin) -> None:
     assert most == 2
 
 
-@pytest.mark.slow
 def test_the_median_rule_ends_jobs_that_fall_behind(begin: Begin) -> None:
     rehearsal = begin(grace_seconds=0.1)
     script = """
@@ -137,7 +136,6 @@ def test_a_search_whose_jobs_all_fail_has_failed(begin: Begin) -> None:
     assert "BestTrainingJob" not in job
 
 
-@pytest.mark.slow
 def test_a_stopped_search_stops_its_jobs_and_keeps_the_best(begin: Begin) -> None:
     rehearsal = begin(grace_seconds=0.1)
     sagemaker = rehearsal.client("sagemaker")
@@ -172,7 +170,6 @@ def test_a_search_ends_when_its_target_is_met(begin: Begin) -> None:
     assert job["TrainingJobStatusCounters"]["Completed"] == 1
 
 
-@pytest.mark.slow
 def test_a_warm_start_goes_on_from_ended_parents(begin: Begin) -> None:
     rehearsal = begin()
     sagemaker = rehearsal.client("sagemaker")
@@ -267,7 +264,6 @@ def test_hyperband_ends_what_falls_behind() -> None:
     assert ended >= 5
 
 
-@pytest.mark.slow
 def test_hyperband_runs_as_a_tuning_job(begin: Begin) -> None:
     rehearsal = begin(grace_seconds=0.1)
     script = """

@@ -72,27 +72,33 @@ def test_requests_of_the_settings_as_they_are(
 @pytest.mark.parametrize(
     ("overrides", "beginning"),
     [
-        (["sagemaker.hours=0"], "sagemaker.hours: StoppingCondition.MaxRuntimeInSeconds must be 1 at least, is 0."),
-        (["sagemaker.hours=700"], "sagemaker.hours: StoppingCondition.MaxRuntimeInSeconds must be 28 days at most"),
+        (["sagemaker.hours=0"], "sagemaker.hours: StoppingCondition.MaxRuntimeInSeconds must be at least 1, got 0."),
+        (
+            ["sagemaker.hours=700"],
+            "sagemaker.hours: StoppingCondition.MaxRuntimeInSeconds must be at most 28 days",
+        ),
         (["sagemaker.spot=true", "sagemaker.wait_hours=-1"], "sagemaker.wait_hours: "),
-        (["sagemaker.volume_gb=-1"], "sagemaker.volume_gb: ResourceConfig.VolumeSizeInGB must be 0 at least"),
+        (["sagemaker.volume_gb=-1"], "sagemaker.volume_gb: ResourceConfig.VolumeSizeInGB must be at least 0, got -1"),
         (["sagemaker.instances=-1"], "sagemaker.instances: "),
         (
             ["sagemaker.retries=31"],
-            "sagemaker.retries: RetryStrategy.MaximumRetryAttempts must be 30 at most, is",
+            "sagemaker.retries: RetryStrategy.MaximumRetryAttempts must be at most 30, got 31",
         ),
         (["sagemaker.kms_key='a key'"], "sagemaker.kms_key: OutputDataConfig.KmsKeyId must match"),
-        (["sagemaker.subnets=[subnet-1]"], "sagemaker.security_groups: VpcConfig.SecurityGroupIds must have 1 el"),
+        (
+            ["sagemaker.subnets=[subnet-1]"],
+            "sagemaker.security_groups: VpcConfig.SecurityGroupIds must have at least 1",
+        ),
         (["sagemaker.security_groups=[sg-1]"], "sagemaker.subnets: "),
         (["+sagemaker.environment={1A: x}"], "sagemaker.environment: Environment[1A] must match"),
-        (["sagemaker.instance=ml.g5.xlrge"], "sagemaker.instance: ResourceConfig.InstanceType is none of the "),
+        (["sagemaker.instance=ml.g5.xlrge"], "sagemaker.instance: ResourceConfig.InstanceType is 'ml.g5.xlrge', "),
         (
             ["debugger=aws", "debugger.managed.system_milliseconds=300"],
             "debugger.managed.system_milliseconds: ProfilerConfig.ProfilingIntervalInMilliseconds must be one of",
         ),
         (
             ["debugger=aws", f"+debugger.managed.rules.DeadRelu={{tensor_regex: {'x' * 300}}}"],
-            "debugger.managed.rules: DebugRuleConfigurations[4].RuleParameters[tensor_regex] must have 256",
+            "debugger.managed.rules: DebugRuleConfigurations[4].RuleParameters[tensor_regex] must have at most 256",
         ),
     ],
 )
@@ -140,7 +146,7 @@ def test_random_searches_may_be_longer_than_others(tuning: Callable[..., Request
 
 def test_names_have_a_length(tuning: Callable[..., Request], training: Callable[..., Request]) -> None:
     assert said(TUNING, tuning("hpo=bayes") | {"HyperParameterTuningJobName": "x" * 33}) == [
-        "sagemaker.prefix: HyperParameterTuningJobName must have 32 characters at most, has 33."
+        "sagemaker.prefix: HyperParameterTuningJobName must have at most 32 characters, got 33."
     ]
     assert said(TRAINING, training() | {"TrainingJobName": "my_dogs"})[0].startswith("sagemaker.prefix: ")
 
@@ -148,7 +154,9 @@ def test_names_have_a_length(tuning: Callable[..., Request], training: Callable[
 def test_hyperparameters_are_called_by_their_settings(training: Callable[..., Request]) -> None:
     request = training()
     request["HyperParameters"]["model.weights"] = "x" * 2501
-    assert said(TRAINING, request)[0].startswith("model.weights: HyperParameters[model.weights] must have 2500")
+    assert said(TRAINING, request)[0].startswith(
+        "model.weights: HyperParameters[model.weights] must have at most 2500"
+    )
 
 
 def test_a_hundred_hyperparameters_with_the_one_that_the_service_adds(tuning: Callable[..., Request]) -> None:
@@ -159,7 +167,7 @@ def test_a_hundred_hyperparameters_with_the_one_that_the_service_adds(tuning: Ca
     static |= {f"setting{number}": "1" for number in range(99 - searched - len(static))}
     check_request(TUNING, request)
     static["another"] = "1"
-    assert "99 at most together, are 100" in said(TUNING, request)[0]
+    assert "at most 99 hyperparameters, fixed and searched together; got 100" in said(TUNING, request)[0]
 
 
 def test_what_is_fixed_cannot_be_searched(tuning: Callable[..., Request]) -> None:
@@ -174,7 +182,7 @@ def test_tuning_jobs_take_nothing_of_debugger(
 ) -> None:
     request = tuning("hpo=bayes")
     request["TrainingJobDefinition"][member] = training("debugger=aws")[member]
-    assert said(TUNING, request)[0].endswith(f"TrainingJobDefinition.{member} is unknown to the service.")
+    assert said(TUNING, request)[0].endswith(f"TrainingJobDefinition.{member} is not known to the service.")
 
 
 def test_intervals(tuning: Callable[..., Request]) -> None:
@@ -183,7 +191,39 @@ def test_intervals(tuning: Callable[..., Request]) -> None:
     lr["MinValue"] = "0.2"
     assert said(TUNING, request)[0].startswith("hpo.space: ")
     lr |= {"MinValue": "0.0", "ScalingType": "Logarithmic"}
-    assert "of lr must begin above 0" in said(TUNING, request)[0]
+    assert "needs a MinValue above 0 for lr" in said(TUNING, request)[0]
+
+
+def test_what_the_service_model_leaves_open_is_checked_too(training: Callable[..., Request]) -> None:
+    request = training()
+    del request["StoppingCondition"], request["ResourceConfig"]["InstanceType"]
+    request["ResourceConfig"]["VolumeSizeInGB"] = 0
+    request["AlgorithmSpecification"]["MetricDefinitions"] = [{"Name": "a", "Regex": "a=.*"}]
+    lines = said(TRAINING, request)
+    for words in (
+        "StoppingCondition is missing",
+        "InstanceType is missing",
+        "must be at least 1, got 0",
+        "needs a group",
+    ):
+        assert any(words in line for line in lines), (words, lines)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"MinValue": "0", "MaxValue": "1", "ScalingType": "ReverseLogarithmic"}, "from 0 to below 1"),
+        ({"MinValue": "0.1", "MaxValue": "0.1"}, None),
+        ({"MinValue": "a", "MaxValue": "0.1"}, "needs numbers"),
+    ],
+)
+def test_ends_of_intervals(tuning: Callable[..., Request], change: dict[str, str], words: str | None) -> None:
+    request = tuning("hpo=bayes")
+    request["HyperParameterTuningJobConfig"]["ParameterRanges"]["ContinuousParameterRanges"][0] |= change
+    if words is None:
+        check_request(TUNING, request)
+    else:
+        assert words in said(TUNING, request)[0]
 
 
 def test_tags(training: Callable[..., Request]) -> None:
@@ -193,7 +233,7 @@ def test_tags(training: Callable[..., Request]) -> None:
     check_request(TRAINING, tagged("Team", "team", "café"))
     assert said(TRAINING, tagged("team", "AWS:team"))[0].startswith("sagemaker.tags: Tags[1].Key must not begin with")
     assert said(TRAINING, tagged("team", "team")) == [
-        "sagemaker.tags: Tags must have each name once, has team 2 times."
+        "sagemaker.tags: Tags names must be unique: 'team' appears 2 times."
     ]
     assert said(TRAINING, tagged("a;b"))[0].startswith("sagemaker.tags: Tags[0].Key must match")
 
@@ -204,7 +244,7 @@ def test_names_are_given_once(training: Callable[..., Request]) -> None:
         listed.append(listed[0])
     request["AlgorithmSpecification"]["MetricDefinitions"] = METRICS * 2
     lines = said(TRAINING, request)
-    assert ["photos 2 times" in lines[0], "val/loss 2 times" in lines[1]] == [True, True]
+    assert ["'photos' appears 2" in lines[0], "'val/loss' appears 2" in lines[1]] == [True, True]
     assert lines[2].startswith("debugger.managed.rules: ")
 
 

@@ -1,172 +1,120 @@
-"""What an account has of endpoints: found again by their tags, described, removed."""
+"""The endpoints of an account: found by their tags, described, removed."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
-from dogbreeds.errors import UserError
-from dogbreeds.installation import command
-from dogbreeds.overrides import override
-from dogbreeds.sagemaker.launch.follow import advice
-from dogbreeds.sagemaker.requests.endpoint import ENDPOINT_TAG, PACKAGE_TAG, scaled_resource
-from dogbreeds.sagemaker.session import Clients, between_looks, message_of
-from dogbreeds.schema import SagemakerConfig
+from botocore.exceptions import ClientError
 
-# What `launching.job_name` puts behind an endpoint's name to name a model or a configuration of it.
+from dogbreeds.errors import UserError
+from dogbreeds.overrides import override
+from dogbreeds.sagemaker.aws_errors import FORBIDDEN, MissingError, aws_errors, code_of
+from dogbreeds.sagemaker.launch.launcher import MAX_JOB_NAME
+from dogbreeds.sagemaker.requests.endpoint import ENDPOINT_TAG, PACKAGE_TAG, scaled_resource
+from dogbreeds.sagemaker.session import Account
+
+# What `launcher.job_name` appends to an endpoint's name to name its models and configurations.
 _TAIL = re.compile(r"-\d{8}-\d{6}-[0-9a-f]{4}")
-_FORBIDDEN = ("AccessDenied", "AccessDeniedException")
-_UNKNOWN = ("ObjectNotFoundException", "ValidationException")
+_MAX_START = MAX_JOB_NAME - len("-20261121-140359-ab12")
+
+#: Asks the person at the keyboard a question, and returns the answer.
+Ask = Callable[[str], str]
 
 
 @dataclass(frozen=True)
-class Account:
-    """An account whose endpoints are looked at, with neither a role nor a bucket.
+class Endpoints:
+    """All endpoints of an account. Every method raises a UserError where AWS refuses the request.
 
     Attributes:
-        client: Makes clients.
-        settings: Where it is.
+        account: The account; its role and bucket are not needed.
     """
 
-    client: Clients
-    settings: SagemakerConfig
+    account: Account
 
-    @cached_property
-    def sagemaker(self) -> Any:
-        """Client of the SageMaker API."""
-        return self.client("sagemaker")
-
-    @cached_property
-    def scaling(self) -> Any:
-        """Client of Application Auto Scaling."""
-        return self.client("application-autoscaling")
-
-    @cached_property
-    def logs(self) -> Any:
-        """Client of CloudWatch Logs."""
-        return self.client("logs")
-
-    @property
-    def between_looks(self) -> float:
-        """Seconds from one look at an endpoint to the next."""
-        return between_looks(self.settings)
-
-    def command(self, action: str, endpoint: str) -> str:
-        """Returns what to type for another look at an endpoint."""
-        place = " sagemaker=rehearsal" if self.settings.rehearsal else ""
-        return f"{command('deploy')} action={action} {override('endpoint', endpoint)}{place}"
+    def command(self, action: str, endpoint: str | None = None) -> str:
+        """Returns the command for an action on an endpoint."""
+        named = () if endpoint is None else (override("endpoint", endpoint),)
+        return self.account.command("deploy", f"action={action}", *named)
 
     def find(self, endpoint: str) -> dict[str, Any] | None:
-        """Returns what the service says of an endpoint; None where there is none.
-
-        Raises:
-            UserError: The service cannot be asked.
-        """
-        from botocore.exceptions import ClientError
-
-        with asking("endpoints"):
-            try:
-                return dict(self.sagemaker.describe_endpoint(EndpointName=endpoint))
-            except ClientError as error:
-                if not is_missing(error):
-                    raise
-        return None
+        """Returns AWS's description of an endpoint; None where there is none."""
+        try:
+            return self.describe(endpoint)
+        except MissingError:
+            return None
 
     def describe(self, endpoint: str) -> dict[str, Any]:
-        """Does what `find` does.
+        """Returns AWS's description of an endpoint.
 
         Raises:
-            UserError: There is no such endpoint, or the service cannot be asked.
+            MissingError: There is no such endpoint.
         """
-        found = self.find(endpoint)
-        if found is None:
-            raise UserError(f"There is no endpoint {endpoint}. See which there are: {self._list()}")
-        return found
+        try:
+            with aws_errors(f"get the status of {endpoint}"):
+                return dict(self.account.sagemaker.describe_endpoint(EndpointName=endpoint))
+        except MissingError as error:
+            raise MissingError(f"No endpoint named {endpoint}. List endpoints: {self.command('list')}") from error
 
     def ours(self) -> Iterator[dict[str, Any]]:
-        """Yields the summaries of the endpoints that this project has made.
-
-        Raises:
-            UserError: The service cannot be asked.
-        """
-        with asking("endpoints"):
-            for page in self.sagemaker.get_paginator("list_endpoints").paginate():
+        """Yields the summaries of the endpoints of this project."""
+        with aws_errors("list the endpoints"):
+            for page in self.account.sagemaker.get_paginator("list_endpoints").paginate():
                 yield from (one for one in page["Endpoints"] if self._is_of(one["EndpointArn"], one["EndpointName"]))
 
     def refuse_foreign(self, described: Mapping[str, Any]) -> None:
-        """Refuses to touch an endpoint that this project has not made.
+        """Refuses an endpoint that is not of this project.
 
         Raises:
-            UserError: It has not, or the service cannot be asked.
+            UserError: It is not.
         """
         endpoint = described["EndpointName"]
-        with asking("endpoints"):
-            ours = self._is_of(described["EndpointArn"], endpoint)
-        if not ours:
+        if not self._is_of(described["EndpointArn"], endpoint):
             raise UserError(
-                f"{endpoint} was not made by this project, whose endpoints have the tag {ENDPOINT_TAG} that you may "
-                f"read (sagemaker:ListTags). It is left alone: take another name. See which there are: {self._list()}"
+                f"{endpoint} is not an endpoint of this project: it has no tag {ENDPOINT_TAG}, or you may not read "
+                f"it (sagemaker:ListTags). It is left alone; use another name. List yours: {self.command('list')}"
             )
 
     def parts(self, endpoint: str) -> tuple[list[str], list[str]]:
-        """Returns the names of all endpoint configurations and of all models that were made for an endpoint.
-
-        Raises:
-            UserError: The service cannot be asked.
-        """
-        with asking("endpoint configurations and models"):
+        """Returns the names of all endpoint configurations and of all models of an endpoint."""
+        with aws_errors(f"list the configurations and models of {endpoint}"):
             return self._named("EndpointConfig", endpoint), self._named("Model", endpoint)
 
     def remove_parts(self, endpoint: str, kept: str | None) -> list[str]:
-        """Removes what was made for an endpoint, and returns what it was.
+        """Removes the configurations and models of an endpoint, and returns what was removed.
 
         Args:
             endpoint: Its name.
-            kept: The configuration that is in use, and with it the model of that name.
-
-        Raises:
-            UserError: The service refuses it.
+            kept: The configuration that is in use; the model of the same name is kept, too.
         """
         configs, models = ([name for name in names if name != kept] for names in self.parts(endpoint))
-        with asking("endpoint configurations and models"):
+        with aws_errors(f"remove the configurations and models of {endpoint}"):
             for name in configs:
-                self.sagemaker.delete_endpoint_config(EndpointConfigName=name)
+                self.account.sagemaker.delete_endpoint_config(EndpointConfigName=name)
             for name in models:
-                self.sagemaker.delete_model(ModelName=name)
+                self.account.sagemaker.delete_model(ModelName=name)
         return [*(f"endpoint configuration {name}" for name in configs), *(f"model {name}" for name in models)]
 
     def discard(self, name: str) -> None:
-        """Removes an endpoint configuration and a model of one name, as far as they are there.
-
-        Raises:
-            UserError: The service refuses it.
-        """
-        from botocore.exceptions import ClientError
-
-        with asking("endpoint configurations and models"):
-            for remove, member in (
-                (self.sagemaker.delete_endpoint_config, "EndpointConfigName"),
-                (self.sagemaker.delete_model, "ModelName"),
-            ):
-                try:
+        """Removes the endpoint configuration and the model of a name, where they exist."""
+        sagemaker = self.account.sagemaker
+        for remove, member in (
+            (sagemaker.delete_endpoint_config, "EndpointConfigName"),
+            (sagemaker.delete_model, "ModelName"),
+        ):
+            try:
+                with aws_errors(f"remove {name}"):
                     remove(**{member: name})
-                except ClientError as error:
-                    if not is_missing(error):
-                        raise
+            except MissingError:
+                continue
 
-    def target(self, endpoint: str) -> dict[str, Any] | None:
-        """Returns what Application Auto Scaling has of an endpoint; None where it scales nothing.
-
-        Raises:
-            UserError: The service cannot be asked.
-        """
+    def scaling_target(self, endpoint: str) -> dict[str, Any] | None:
+        """Returns the scalable target of an endpoint; None where it does not scale."""
         resource = scaled_resource(endpoint)
-        with asking("autoscaling"):
-            found = self.scaling.describe_scalable_targets(
+        with aws_errors(f"get the autoscaling of {endpoint}"):
+            found = self.account.scaling.describe_scalable_targets(
                 ServiceNamespace=resource["ServiceNamespace"],
                 ScalableDimension=resource["ScalableDimension"],
                 ResourceIds=[resource["ResourceId"]],
@@ -174,122 +122,55 @@ class Account:
         return next(iter(found["ScalableTargets"]), None)
 
     def stop_scaling(self, endpoint: str) -> bool:
-        """Ends the autoscaling of an endpoint, and says whether there was any.
-
-        Raises:
-            UserError: The service refuses it.
-        """
-        if self.target(endpoint) is None:
+        """Ends the autoscaling of an endpoint; says whether there was any."""
+        if self.scaling_target(endpoint) is None:
             return False
-        with asking("autoscaling"):
-            self.scaling.deregister_scalable_target(**scaled_resource(endpoint))
+        with aws_errors(f"stop the autoscaling of {endpoint}"):
+            self.account.scaling.deregister_scalable_target(**scaled_resource(endpoint))
         return True
 
     def variant(self, described: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns the variant of an endpoint as it was asked for; empty where its configuration is gone.
-
-        Raises:
-            UserError: The service cannot be asked.
-        """
-        from botocore.exceptions import ClientError
-
+        """Returns the configured variant of an endpoint; empty where the configuration is gone."""
         name = described.get("EndpointConfigName")
-        if name is None:
-            return {}
-        with asking("endpoint configurations"):
-            try:
-                found = self.sagemaker.describe_endpoint_config(EndpointConfigName=name)
-            except ClientError as error:
-                if not is_missing(error):
-                    raise
-                return {}
-        return dict(found["ProductionVariants"][0])
+        try:
+            with aws_errors(f"describe the endpoint configuration {name}"):
+                if name is not None:
+                    found = self.account.sagemaker.describe_endpoint_config(EndpointConfigName=name)
+                    return dict(found["ProductionVariants"][0])
+        except MissingError:
+            pass
+        return {}
 
     def package(self, variant: Mapping[str, Any]) -> str | None:
-        """Returns what a variant serves, as its model's tag says; None where nothing does.
-
-        Raises:
-            UserError: The service cannot be asked.
-        """
-        from botocore.exceptions import ClientError
-
-        with asking("models"):
-            try:
-                arn = self.sagemaker.describe_model(ModelName=variant["ModelName"])["ModelArn"]
-            except ClientError as error:
-                if not is_missing(error):
-                    raise
-                return None
-            tags = self.sagemaker.list_tags(ResourceArn=arn)["Tags"]
+        """Returns what a variant serves, from the tag of its model; None where that is unknown."""
+        name = variant.get("ModelName")
+        try:
+            with aws_errors(f"describe the model {name}"):
+                arn = self.account.sagemaker.describe_model(ModelName=name)["ModelArn"] if name else None
+                tags = self.account.sagemaker.list_tags(ResourceArn=arn)["Tags"] if arn else []
+        except MissingError:
+            return None
         return next((tag["Value"] for tag in tags if tag["Key"] == PACKAGE_TAG), None)
 
     def _named(self, kind: str, endpoint: str) -> list[str]:
         operation = {"EndpointConfig": "list_endpoint_configs", "Model": "list_models"}[kind]
-        beginning = endpoint[: _beginning()]
-        pages = self.sagemaker.get_paginator(operation).paginate(NameContains=beginning)
+        start = endpoint[:_MAX_START]
+        pages = self.account.sagemaker.get_paginator(operation).paginate(NameContains=start)
         found = (one for page in pages for one in page[f"{kind}s"])
         return [
             one[f"{kind}Name"]
             for one in found
-            if _TAIL.fullmatch(one[f"{kind}Name"].removeprefix(beginning.rstrip("-")))
+            if _TAIL.fullmatch(one[f"{kind}Name"].removeprefix(start.rstrip("-")))
             and self._is_of(one[f"{kind}Arn"], endpoint)
         ]
 
     def _is_of(self, arn: str, endpoint: str) -> bool:
-        from botocore.exceptions import ClientError
-
-        try:
-            tags = self.sagemaker.list_tags(ResourceArn=arn)["Tags"]
-        except ClientError as error:
-            # Who may not read somebody else's tags may still list what is their own.
-            if error.response["Error"]["Code"] not in _FORBIDDEN:
-                raise
-            return False
+        with aws_errors("read tags"):
+            try:
+                tags = self.account.sagemaker.list_tags(ResourceArn=arn)["Tags"]
+            except ClientError as error:
+                # Some users may read only the tags of what is theirs.
+                if code_of(error) not in FORBIDDEN:
+                    raise
+                return False
         return {"Key": ENDPOINT_TAG, "Value": endpoint} in tags
-
-    def _list(self) -> str:
-        return f"{command('deploy')} action=list{' sagemaker=rehearsal' if self.settings.rehearsal else ''}"
-
-
-def _beginning() -> int:
-    """Returns how much of an endpoint's name the names of its parts begin with, at most."""
-    from dogbreeds.sagemaker.launch.launcher import LONGEST_JOB
-
-    return LONGEST_JOB - len("-20261121-140359-ab12")
-
-
-@contextmanager
-def asking(what: str) -> Iterator[None]:
-    """Says why AWS does not do something.
-
-    Args:
-        what: What it is asked about.
-
-    Raises:
-        UserError: In the place of what boto3 raises.
-    """
-    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
-
-    try:
-        yield
-    except NoCredentialsError as error:
-        raise UserError(
-            "There are no AWS credentials: `aws configure`, or AWS_PROFILE, gives them. "
-            "sagemaker=rehearsal needs none."
-        ) from error
-    except ClientError as error:
-        raise UserError(
-            f"AWS refuses {error.operation_name} for {what} ({message_of(error)}). {advice(str(error))}".rstrip()
-        ) from error
-    except BotoCoreError as error:
-        raise UserError(f"AWS cannot be asked about {what}: {error}") from error
-
-
-def is_missing(error: Exception) -> bool:
-    """Says whether the service refused something because it is not there."""
-    answer: Mapping[str, Any] = getattr(error, "response", {}).get("Error", {})
-    return answer.get("Code") in _UNKNOWN and "Could not find" in answer.get("Message", "")
-
-
-#: Asks the person at the keyboard something, and returns what was typed.
-Ask = Callable[[str], str]

@@ -1,4 +1,4 @@
-"""The autoscaling of an endpoint as it is, to be put back where an update does not come about."""
+"""The autoscaling of an endpoint, restored when an update fails."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from dogbreeds.errors import UserError
-from dogbreeds.sagemaker.endpoints.account import Account, asking
+from dogbreeds.sagemaker.aws_errors import aws_errors
+from dogbreeds.sagemaker.endpoints.account import Endpoints
 from dogbreeds.sagemaker.requests.endpoint import scaled_resource
+from dogbreeds.sagemaker.session import Account
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +25,7 @@ _OF_POLICY = (
 
 @dataclass(frozen=True)
 class Scaling:
-    """What an endpoint is registered with.
+    """The autoscaling of an endpoint.
 
     Attributes:
         endpoint: The endpoint's name.
@@ -35,34 +37,34 @@ class Scaling:
     target: dict[str, Any]
     policies: list[dict[str, Any]]
 
-    def put_back(self, account: Account) -> None:
-        """Registers it again. A refusal is logged: the error that led here is what the person has to read."""
+    def restore(self, account: Account) -> None:
+        """Registers it again. A refusal is logged, so that the error that led here reaches the person."""
         resource = scaled_resource(self.endpoint)
         try:
-            with asking("autoscaling"):
+            with aws_errors("restore autoscaling"):
                 account.scaling.register_scalable_target(**resource, **self.target)
                 for policy in self.policies:
                     account.scaling.put_scaling_policy(**resource, **policy)
         except UserError as error:
-            log.error("autoscaling has ended and could not be put back: %s", error)
+            log.error("autoscaling was stopped: %s", error)
         else:
-            log.info("autoscaling is as it was before")
+            log.info("autoscaling is restored")
 
 
-def ended_scaling(account: Account, endpoint: str) -> Scaling | None:
-    """Ends the autoscaling of an endpoint, and returns what it was; None where there was none.
+def stopped_scaling(endpoints: Endpoints, endpoint: str) -> Scaling | None:
+    """Stops the autoscaling of an endpoint, and returns what it was; None where there was none.
 
     Raises:
-        UserError: The service refuses it.
+        UserError: AWS refuses the request.
     """
-    target = account.target(endpoint)
+    target = endpoints.scaling_target(endpoint)
     if target is None:
         return None
-    resource = scaled_resource(endpoint)
-    with asking("autoscaling"):
-        pages = account.scaling.get_paginator("describe_scaling_policies").paginate(**resource)
+    with aws_errors(f"get the autoscaling of {endpoint}"):
+        paginator = endpoints.account.scaling.get_paginator("describe_scaling_policies")
+        pages = paginator.paginate(**scaled_resource(endpoint))
         policies = [_members(one, _OF_POLICY) for page in pages for one in page["ScalingPolicies"]]
-    account.stop_scaling(endpoint)
+    endpoints.stop_scaling(endpoint)
     return Scaling(endpoint, _members(target, _OF_TARGET), policies)
 
 

@@ -1,4 +1,4 @@
-"""What scripts/deploy.py does: deploy a model, look at endpoints, delete one."""
+"""The actions of scripts/deploy.py: deploy a model, show endpoints, delete one."""
 
 from __future__ import annotations
 
@@ -13,68 +13,54 @@ from rich.table import Table
 
 from dogbreeds.command_schemas import DeployCommandConfig
 from dogbreeds.errors import ConfigError, UserError
-from dogbreeds.sagemaker.endpoints.account import Account, Ask, asking
-from dogbreeds.sagemaker.endpoints.wait import await_end
-from dogbreeds.sagemaker.session import connected, opened
+from dogbreeds.sagemaker.aws_errors import aws_errors
+from dogbreeds.sagemaker.endpoints.account import Ask, Endpoints
+from dogbreeds.sagemaker.endpoints.wait import wait_until_deleted
+from dogbreeds.sagemaker.session import connected
 
 log = logging.getLogger(__name__)
 
 ACTIONS = ("deploy", "status", "delete", "list")
-#: What `list` says where there are none.
+#: Printed by `list` where there are no endpoints.
 NOTHING = "No endpoint of this project is running."
-_NOT_DELETED = ("Creating", "Updating", "Deleting")
+_NOT_DELETABLE = ("Creating", "Updating", "Deleting")
 
 
 def run(config: DeployCommandConfig, ask: Ask = input) -> str:
-    """Does what was asked for, and returns what to print.
-
-    Args:
-        config: All settings.
-        ask: Asks the person at the keyboard.
+    """Runs an action, and returns what to print.
 
     Raises:
-        UserError: It cannot be done; the message says what is there now.
+        UserError: It failed; the message says what exists now.
     """
     if config.action not in ACTIONS:
         raise ConfigError(f"action={config.action}: must be one of {', '.join(ACTIONS)}.")
-    if config.action == "list":
-        with connected(config.sagemaker) as client:
-            return running(Account(client, config.sagemaker))
-    if config.endpoint is None:
-        raise ConfigError(f"endpoint=null: action={config.action} needs the endpoint's name, endpoint=<name>.")
-    if config.action == "deploy":
-        return _deploy(config, config.endpoint)
-    with connected(config.sagemaker) as client:
-        account = Account(client, config.sagemaker)
+    if config.action != "list" and config.endpoint is None:
+        raise ConfigError(f"endpoint=null: action={config.action} needs a name, endpoint=<name>.")
+    if config.action == "deploy" and config.package is None:
+        raise ConfigError("package=null: set package=<run directory, search or model package>.")
+    with connected(config.sagemaker) as account:
+        endpoints = Endpoints(account)
+        if config.action == "list" or config.endpoint is None:
+            return running(endpoints)
         if config.action == "status":
-            return "\n".join(status_lines(account, account.describe(config.endpoint)))
-        return delete(account, config.endpoint, yes=config.yes, ask=ask)
+            return "\n".join(status_lines(endpoints, endpoints.describe(config.endpoint)))
+        if config.action == "delete":
+            return delete(endpoints, config.endpoint, yes=config.yes, ask=ask)
+        # These need torch, and no other action does.
+        from dogbreeds.package.finding import find_package
+        from dogbreeds.sagemaker.endpoints.deployer import Deployer
+
+        package = find_package(str(config.package))
+        return Deployer.of(account, config.variant).deploy(package, config.endpoint)
 
 
-def _deploy(config: DeployCommandConfig, endpoint: str) -> str:
-    if config.package is None:
-        raise ConfigError("package=null: name what is served, package=<run directory, search or model package>.")
-    # These need torch, and no other action does.
-    from dogbreeds.package.finding import find_package
-    from dogbreeds.sagemaker.endpoints.deployer import Deployer
-
-    package = find_package(config.package)
-    with opened(config.sagemaker) as session:
-        deployer = Deployer.of(session, config.sagemaker, config.variant, Account(session.client, config.sagemaker))
-        return deployer.deploy(package, endpoint)
-
-
-def status_lines(account: Account, described: Mapping[str, Any]) -> list[str]:
-    """Returns what is worth saying of an endpoint, a line each.
-
-    Raises:
-        UserError: The service cannot be asked.
-    """
-    endpoint, variant = described["EndpointName"], account.variant(described)
+def status_lines(endpoints: Endpoints, described: Mapping[str, Any]) -> list[str]:
+    """Returns the lines to print about an endpoint."""
+    endpoint, variant = described["EndpointName"], endpoints.variant(described)
     lines = [
         f"endpoint {endpoint}, {described['EndpointStatus']}",
-        f"on       {_machines(described, variant)}",
-        f"serves   {(variant and account.package(variant)) or 'a model of which nothing is known'}",
+        f"on       {_instances(described, variant)}",
+        f"serves   {endpoints.package(variant) or 'an unknown model'}",
         f"config   {described.get('EndpointConfigName', 'unknown')}",
         f"age      {_age(described['CreationTime'])}; last changed {_age(described['LastModifiedTime'])} ago",
     ]
@@ -85,68 +71,61 @@ def status_lines(account: Account, described: Mapping[str, Any]) -> list[str]:
         lines.append(f"captures {capture['CurrentSamplingPercentage']}% to {capture['DestinationS3Uri']}")
     if described.get("AsyncInferenceConfig"):
         lines.append(f"answers  in {described['AsyncInferenceConfig']['OutputConfig']['S3OutputPath']}")
-    target = account.target(endpoint)
+    target = endpoints.scaling_target(endpoint)
     if target is not None:
         lines.append(f"scales   from {target['MinCapacity']} to {target['MaxCapacity']} instances")
-    lines.append(f"delete   {account.command('delete', endpoint)}")
+    lines.append(f"delete   {endpoints.command('delete', endpoint)}")
     return lines
 
 
-def delete(account: Account, endpoint: str, *, yes: bool, ask: Ask) -> str:
-    """Removes an endpoint and everything that was made for it; also what a broken deployment has left.
-
-    Args:
-        account: Where it is.
-        endpoint: Its name.
-        yes: Whether the person has agreed already.
-        ask: Asks the person.
+def delete(endpoints: Endpoints, endpoint: str, *, yes: bool, ask: Ask) -> str:
+    """Removes an endpoint and everything that was created for it, also the rest of a broken deployment.
 
     Returns:
-        What is gone.
+        What was removed.
 
     Raises:
-        UserError: Nobody agrees, there is nothing, it is not of this project, or the service refuses it.
+        UserError: There is nothing, it is not of this project, or the person or AWS refuses.
     """
-    described = account.find(endpoint)
+    described = endpoints.find(endpoint)
     if described is not None:
-        account.refuse_foreign(described)
-    configs, models = account.parts(endpoint)
+        endpoints.refuse_foreign(described)
+    configs, models = endpoints.parts(endpoint)
     if described is None and not configs and not models:
-        account.describe(endpoint)
-    if described is not None and described["EndpointStatus"] in _NOT_DELETED:
+        endpoints.describe(endpoint)
+    if described is not None and described["EndpointStatus"] in _NOT_DELETABLE:
         raise UserError(
-            f"{endpoint} is {described['EndpointStatus']}, and AWS deletes it once that is over. Look again with: "
-            f"{account.command('status', endpoint)}"
+            f"{endpoint} is {described['EndpointStatus']}: AWS can delete it when that is done. See its status: "
+            f"{endpoints.command('status', endpoint)}"
         )
     what = [f"endpoint configuration {name}" for name in configs] + [f"model {name}" for name in models]
     if described is not None:
-        what.insert(0, f"endpoint {endpoint} ({_machines(described, account.variant(described))})")
-    _agree(account, endpoint, what, yes=yes, ask=ask)
-    removed = ["autoscaling"] if account.stop_scaling(endpoint) else []
+        what.insert(0, f"endpoint {endpoint} ({_instances(described, endpoints.variant(described))})")
+    if not yes:
+        _confirm(endpoints.command("delete", endpoint), what, ask)
+    removed = ["autoscaling"] if endpoints.stop_scaling(endpoint) else []
     if described is not None:
-        with asking("endpoints"):
-            account.sagemaker.delete_endpoint(EndpointName=endpoint)
-        await_end(account, endpoint)
+        with aws_errors(f"delete {endpoint}"):
+            endpoints.account.sagemaker.delete_endpoint(EndpointName=endpoint)
+        wait_until_deleted(endpoints, endpoint)
         removed.append(f"endpoint {endpoint}")
-    removed += account.remove_parts(endpoint, kept=None)
+    removed += endpoints.remove_parts(endpoint, kept=None)
     return "\n".join(f"removed  {one}" for one in removed)
 
 
-def running(account: Account) -> str:
-    """Returns a table of all endpoints that this project has made, or a line that says that there are none.
-
-    Raises:
-        UserError: The service cannot be asked.
-    """
-    table = Table("endpoint", "status", "on", "serves", "age", title="What is running, and costs until it is deleted")
-    for summary in account.ours():
-        described = account.describe(summary["EndpointName"])
-        variant = account.variant(described)
+def running(endpoints: Endpoints) -> str:
+    """Returns a table of all endpoints of this project, or a line that says that there are none."""
+    table = Table(
+        "endpoint", "status", "on", "serves", "age", title="Running endpoints (they cost until they are deleted)"
+    )
+    for summary in endpoints.ours():
+        described = endpoints.describe(summary["EndpointName"])
+        variant = endpoints.variant(described)
         table.add_row(
             described["EndpointName"],
             described["EndpointStatus"],
-            _machines(described, variant),
-            (variant and account.package(variant)) or "",
+            _instances(described, variant),
+            endpoints.package(variant) or "",
             _age(described["CreationTime"]),
         )
     if not table.row_count:
@@ -157,21 +136,19 @@ def running(account: Account) -> str:
     return captured.get().rstrip()
 
 
-def _agree(account: Account, endpoint: str, what: list[str], *, yes: bool, ask: Ask) -> None:
-    if yes:
-        return
+def _confirm(command: str, what: list[str], ask: Ask) -> None:
     if not sys.stdin.isatty():
-        raise UserError(f"Nobody can be asked here: {account.command('delete', endpoint)} yes=true")
+        raise UserError(f"Not a terminal, so this cannot be confirmed; add yes=true: {command} yes=true")
     listed = "\n".join(f"  {one}" for one in what)
-    if ask(f"This removes, for good:\n{listed}\nGo on? [y/N] ").strip().lower() not in ("y", "yes"):
+    if ask(f"This permanently deletes:\n{listed}\nContinue? [y/N] ").strip().lower() not in ("y", "yes"):
         raise UserError("Nothing was removed.")
 
 
-def _machines(described: Mapping[str, Any], asked_for: Mapping[str, Any]) -> str:
+def _instances(described: Mapping[str, Any], asked_for: Mapping[str, Any]) -> str:
     variants = described.get("ProductionVariants") or [{}]
     serverless = variants[0].get("CurrentServerlessConfig")
     if serverless:
-        return f"no machines of its own (serverless, {serverless['MemorySizeInMB']} MB)"
+        return f"serverless, {serverless['MemorySizeInMB']} MB"
     return f"{variants[0].get('CurrentInstanceCount', 0)} x {asked_for.get('InstanceType', 'instances')}"
 
 

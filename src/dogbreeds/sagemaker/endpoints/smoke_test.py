@@ -1,4 +1,4 @@
-"""The package that is deployed: found in a run or a search, told in a few words, and a first photo to ask about."""
+"""The summary of a package for its tag, and the first photo that a new endpoint is asked about."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from dogbreeds.model.names import DESCRIPTION
 from dogbreeds.package.examples import DIRECTORY, load_examples
 from dogbreeds.package.predictor import Predictor
 
-# What values of tags can have, but for letters of other scripts.
+# Not allowed in values of tags (AWS also allows letters of other scripts).
 _NOT_IN_TAGS = re.compile(r"[^\w .:/=+@-]")
-_LONGEST_TAG = 256
+_MAX_TAG = 256
 
 
 def summary_of(package: Path) -> str:
-    """Returns what a package is, such as `squeezenet1_1 10 classes accuracy 0.803`, as values of tags are written.
+    """Returns the summary of a package, such as `squeezenet1_1 10 classes accuracy 0.803`, valid as a tag.
 
     Raises:
         PackageError: Its description is damaged.
@@ -33,26 +33,26 @@ def summary_of(package: Path) -> str:
         accuracy = described["metrics"].get("test/accuracy")
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         raise PackageError(f"{path} is damaged ({error}).") from error
-    return _NOT_IN_TAGS.sub("", words if accuracy is None else f"{words} accuracy {accuracy:.3f}")[:_LONGEST_TAG]
+    return _NOT_IN_TAGS.sub("", words if accuracy is None else f"{words} accuracy {accuracy:.3f}")[:_MAX_TAG]
 
 
 @dataclass(frozen=True)
-class Trial:
+class SmokeTestPhoto:
     """A photo to try an endpoint with.
 
     Attributes:
-        photo: Its bytes.
-        source: Where it is from, for the person.
-        expected: What the package itself says of it, as far as that is known.
+        content: Its bytes.
+        source: Its origin, for messages.
+        expected: The breed that the package gave where it was trained; None where unknown.
     """
 
-    photo: bytes
+    content: bytes
     source: str
     expected: str | None
 
 
-def trial_of(package: Path) -> Trial:
-    """Returns the first example photo of a package, or else a drawn picture, which shows that there is an answer.
+def smoke_test_photo(package: Path) -> SmokeTestPhoto:
+    """Returns the first example photo of a package, or a drawn picture where it has none.
 
     Raises:
         PackageError: Its list of examples is damaged.
@@ -60,7 +60,9 @@ def trial_of(package: Path) -> Trial:
     for example in load_examples(package):
         path = package / DIRECTORY / example.file
         photo = path.read_bytes()
-        return Trial(photo, f"{path} ({example.breed})", Predictor.load(package).predict([photo])[0][0].breed)
+        return SmokeTestPhoto(
+            photo, f"{path} ({example.breed})", Predictor.load(package).predict([photo])[0][0].breed
+        )
     drawn = io.BytesIO()
     Image.radial_gradient("L").convert("RGB").save(drawn, "JPEG")
-    return Trial(drawn.getvalue(), "a drawn picture, since the package has no example photos", None)
+    return SmokeTestPhoto(drawn.getvalue(), "a drawn picture (the package has no example photos)", None)

@@ -1,4 +1,4 @@
-"""Waits for an endpoint, and says what its container said where it does not come up."""
+"""Waits for an endpoint, and shows the log of its container where it does not come up."""
 
 from __future__ import annotations
 
@@ -8,100 +8,71 @@ from collections.abc import Mapping
 from typing import Any
 
 from dogbreeds.errors import UserError
-from dogbreeds.sagemaker.endpoints.account import Account, asking
+from dogbreeds.sagemaker.aws_errors import MissingError, aws_errors
+from dogbreeds.sagemaker.endpoints.account import Endpoints
 
 log = logging.getLogger(__name__)
 
-_GROUP = "/aws/sagemaker/Endpoints/"
+_LOG_GROUP = "/aws/sagemaker/Endpoints/"
 _BUSY = ("Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting")
 _LAST_LINES = 20
-_FIRST_LOOKS = 6
 
 
-def follow(account: Account, endpoint: str, config: str, former: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Waits until nothing happens to an endpoint any more, and tells each status.
-
-    Args:
-        account: Where it is.
-        endpoint: Its name.
-        config: The configuration that it is to have; that an update has begun may not be seen at once.
-        former: What the service said of it before it was updated; None for a new one.
-
-    Returns:
-        What the service says of it.
+def wait(endpoints: Endpoints, endpoint: str) -> dict[str, Any]:
+    """Waits until an endpoint stops changing, logs each status, and returns its last description.
 
     Raises:
-        UserError: It is gone, or cannot be asked about.
+        UserError: It is gone, or AWS does not answer.
     """
-    told, began, unseen = "", time.monotonic(), _FIRST_LOOKS
+    logged, began = "", time.monotonic()
     while True:
-        described = account.describe(endpoint)
+        described = endpoints.describe(endpoint)
         status = described["EndpointStatus"]
-        # An update may fail between two looks; the reason of an older failure says nothing of this one.
-        failed = "FailureReason" in described and _failure_of(described) != _failure_of(former or {})
-        begun = status != "InService" or described.get("EndpointConfigName") == config or failed
-        unseen = 0 if begun else unseen - 1
-        if status != told:
+        if status != logged:
             log.info("%s  %s  after %.0f s", endpoint, status, time.monotonic() - began)
-            told = status
-        if status not in _BUSY and unseen <= 0:
+            logged = status
+        if status not in _BUSY:
             return described
-        time.sleep(account.between_looks)
+        time.sleep(endpoints.account.poll_seconds)
 
 
-def _failure_of(described: Mapping[str, Any]) -> tuple[Any, Any]:
-    return described.get("FailureReason"), described.get("LastModifiedTime")
-
-
-def await_end(account: Account, endpoint: str) -> None:
+def wait_until_deleted(endpoints: Endpoints, endpoint: str) -> None:
     """Waits until an endpoint that is being deleted is gone.
 
     Raises:
-        UserError: It stays, or cannot be asked about.
+        UserError: It was not deleted, or AWS does not answer.
     """
-    while (described := account.find(endpoint)) is not None:
+    while (described := endpoints.find(endpoint)) is not None:
         if described["EndpointStatus"] != "Deleting":
             raise UserError(f"{endpoint} was not deleted: it is {described['EndpointStatus']}.")
-        time.sleep(account.between_looks)
+        time.sleep(endpoints.account.poll_seconds)
 
 
-def last_lines(account: Account, endpoint: str) -> list[str]:
-    """Returns the last lines that the newest container of an endpoint wrote; none where it wrote nothing."""
-    from botocore.exceptions import ClientError
-
-    group = _GROUP + endpoint
-    with asking("the log"):
-        try:
-            streams = account.logs.describe_log_streams(
-                logGroupName=group, orderBy="LastEventTime", descending=True, limit=1
-            )["logStreams"]
-        except ClientError as error:
-            if error.response["Error"]["Code"] != "ResourceNotFoundException":
-                raise
-            return []
-        if not streams:
-            return []
-        events = account.logs.get_log_events(
-            logGroupName=group, logStreamName=streams[0]["logStreamName"], limit=_LAST_LINES
-        )["events"]
-    return [event["message"].rstrip() for event in events]
-
-
-def failure(account: Account, described: Mapping[str, Any], lines: list[str], *, kept: bool) -> UserError:
-    """Returns what tells the person that an endpoint did not come up.
-
-    Args:
-        account: Where it is.
-        described: What the service says of it.
-        lines: The last ones of its log.
-        kept: What answered before still does.
-    """
+def failure(endpoints: Endpoints, described: Mapping[str, Any], *, kept: bool) -> UserError:
+    """Returns the error that tells the person why an endpoint did not come up."""
     endpoint, reason = described["EndpointName"], described.get("FailureReason", "AWS gives no reason.")
-    said = (
-        "\n".join(["the last lines of its log:", *(f"  {line}" for line in lines)]) if lines else "its log is empty."
-    )
+    lines = _last_lines(endpoints, endpoint)
+    said = "\n  ".join(["The last lines of its log:", *lines]) if lines else "Its log is empty."
     if kept:
-        state = f"{endpoint} has not been updated; it answers as before."
+        state = f"{endpoint} was not updated; the former model still answers."
     else:
-        state = f"{endpoint} has failed. It answers nothing; remove it: {account.command('delete', endpoint)}"
+        state = f"{endpoint} has failed and answers nothing. Delete it: {endpoints.command('delete', endpoint)}"
     return UserError(f"{reason}\n{said}\n{state}")
+
+
+def _last_lines(endpoints: Endpoints, endpoint: str) -> list[str]:
+    """Returns the last log lines of an endpoint's newest container."""
+    logs, group = endpoints.account.logs, _LOG_GROUP + endpoint
+    try:
+        with aws_errors(f"read the log of {endpoint}"):
+            newest = logs.describe_log_streams(logGroupName=group, orderBy="LastEventTime", descending=True, limit=1)
+            events = [
+                event
+                for stream in newest["logStreams"]
+                for event in logs.get_log_events(
+                    logGroupName=group, logStreamName=stream["logStreamName"], limit=_LAST_LINES
+                )["events"]
+            ]
+    except MissingError:
+        return []
+    return [event["message"].rstrip() for event in events]

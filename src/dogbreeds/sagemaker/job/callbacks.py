@@ -1,77 +1,78 @@
-"""What follows a training in a job: a line of numbers for each epoch, checkpoints, a look at who still waits."""
+"""Lightning callbacks of a job: metric lines for the service, snapshots, and an end when the job is stopped."""
 
 from __future__ import annotations
 
 import os
+import time
 
 import pytorch_lightning as pl
 
 from dogbreeds.errors import UserError
 from dogbreeds.sagemaker.protocol.metrics import METRICS, metric_line
-from dogbreeds.sagemaker.protocol.snapshots import Due, Snapshots
+from dogbreeds.sagemaker.protocol.snapshots import Snapshots
 
 
-class Orphaned(UserError):
-    """The program that started this one has ended: the job was stopped."""
+class JobStopped(UserError):
+    """The toolkit that started this program has ended: the job was stopped."""
 
-    # What a shell says of a program that ended by SIGTERM, which the toolkit gets and does not hand on.
+    # 128 + SIGTERM: the toolkit gets the signal and does not pass it on.
     exit_code = 143
 
 
-class Parent:
-    """The process that started this one."""
+class ParentWatch:
+    """Notices when the process that started this one ends."""
 
     def __init__(self) -> None:
-        """Remembers it."""
         self._pid = os.getppid()
 
     def check(self) -> None:
         """Ends the work of a job that was stopped.
 
         Raises:
-            Orphaned: It has ended.
+            JobStopped: The parent process has ended.
         """
         if os.getppid() != self._pid:
-            raise Orphaned("The job was stopped.")
+            raise JobStopped("The job was stopped.")
 
 
 class MetricLines(pl.Callback):
-    """Prints the numbers of each epoch for the service to read."""
+    """Prints the metrics of each epoch for the service to read."""
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Prints those of the epoch that ended."""
+        """Prints the metrics of this epoch."""
         if trainer.is_global_zero:
             measured = {name: float(value) for name, value in trainer.callback_metrics.items() if name in METRICS}
             row = {"epoch": trainer.current_epoch + 1, "lr": trainer.optimizers[0].param_groups[0]["lr"]}
             print(metric_line({**row, **measured}), flush=True)
 
 
-class Keeper(pl.Callback):
-    """Between two epochs, keeps what there is of a run, and ends one that nobody waits for any more.
+class SnapshotCallback(pl.Callback):
+    """Saves the run between two epochs, and ends it once the job is stopped.
 
-    The file to continue from is written at the very end of an epoch, so the beginning of the next one is the time.
+    The checkpoint to resume from is written at the very end of an epoch, so snapshots are made at the start of the
+    next one.
+
+    Args:
+        parent: Ends the run.
+        snapshots: Of the run directory; None saves nothing.
+        seconds: Shortest time between two snapshots.
     """
 
-    def __init__(self, parent: Parent, snapshots: Snapshots | None, seconds: float) -> None:
-        """Takes what to look at.
-
-        Args:
-            parent: Whose end ends the run.
-            snapshots: Of the run directory; None keeps nothing.
-            seconds: From one snapshot to the next, at least.
-        """
-        self._parent, self._snapshots, self._due = parent, snapshots, Due(seconds)
+    def __init__(self, parent: ParentWatch, snapshots: Snapshots | None, seconds: float) -> None:
+        self._parent, self._snapshots, self._seconds = parent, snapshots, seconds
+        self._saved = time.monotonic()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keeps the epochs that have ended, if it is time."""
-        if trainer.current_epoch and self._due.now():
+        """Saves the epochs so far, if the last snapshot is old enough."""
+        if trainer.current_epoch and time.monotonic() - self._saved >= self._seconds:
             self._save(trainer)
         self._parent.check()
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keeps the whole training."""
+        """Saves the whole training."""
         self._save(trainer)
 
     def _save(self, trainer: pl.Trainer) -> None:
         if self._snapshots is not None and trainer.is_global_zero:
             self._snapshots.save()
+        self._saved = time.monotonic()

@@ -1,7 +1,7 @@
-"""What the toolkit starts in a job: `sagemaker_program` is the path of this file.
+"""The script that AWS's toolkit starts in a job: `sagemaker_program` is the path of this file.
 
-The code of a job is unpacked and not installed, and a script's own directory is the first place where Python looks
-for modules: here the directory that has the packages takes its place.
+The code of a job is unpacked, not installed: the directory of the packages takes the place of the script's own on
+the module path.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""What SageMaker puts around a program that runs in a job: the only place that reads it."""
+"""The environment that SageMaker gives a program in a job: the only place that reads it."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,26 +15,26 @@ from dogbreeds.sagemaker.protocol.snapshots import Snapshots
 from dogbreeds.schema import TrainConfig, key_names
 
 _CHECKPOINTS = "/opt/ml/checkpoints"
-# Of the first host, where processes on several machines meet.
+# Where the processes of several instances meet, on the first host.
 _PORT = "29500"
-# What the archive of the model has.
+# In model.tar.gz.
 _OF_THE_MODEL = ("model", "model.tar.gz")
 
 
 @dataclass(frozen=True)
-class Surroundings:
-    """What a job has around it.
+class JobEnvironment:
+    """The environment of a job.
 
     Attributes:
         hyperparameters: With their types.
-        channels: Where each one's files lie, by its name; they cannot be written to.
+        channels: Directories of the channels, by name; read-only.
         model: Becomes model.tar.gz.
-        output: Where the reason of a failure belongs.
+        output: Holds the reason of a failure.
         data: Becomes output.tar.gz.
-        checkpoints: Is kept when the machine is lost; None where the job has no such directory.
-        hosts: The names of its machines.
-        host: This one's.
-        gpus: That this machine has.
+        checkpoints: Survives the loss of the instance; None where the job keeps no checkpoints.
+        hosts: The names of its instances.
+        host: The name of this one.
+        gpus: GPUs of this instance.
     """
 
     hyperparameters: Mapping[str, object]
@@ -49,14 +48,14 @@ class Surroundings:
     gpus: int
 
     @classmethod
-    def of(cls, environ: Mapping[str, str]) -> Surroundings:
-        """Reads the environment that AWS's toolkit makes.
+    def of(cls, environ: Mapping[str, str]) -> JobEnvironment:
+        """Reads the environment variables of AWS's toolkit.
 
         Raises:
-            UserError: This is no job.
+            UserError: This is not a job.
         """
         if "SM_HPS" not in environ:
-            raise UserError(f"This program runs in jobs: start one with {command('launch')}.")
+            raise UserError(f"This program runs in SageMaker jobs: start one with {command('launch')}.")
         named = environ.get("DOGBREEDS_CHECKPOINT_DIR")
         checkpoints = Path(named or _CHECKPOINTS)
         channels = json.loads(environ["SM_CHANNELS"])
@@ -74,32 +73,25 @@ class Surroundings:
 
     @property
     def scratch(self) -> Path:
-        """A directory of this machine that goes with the job, the same for all of its processes."""
+        """A temporary directory, the same for all processes of the job on this instance."""
         return self.output.parent / "dogbreeds"
 
     @property
     def store(self) -> Path:
-        """The feature store of this machine."""
+        """The feature store of this instance."""
         return self.scratch / "features"
 
     @property
     def work(self) -> Path:
-        """The run directory: what the output is made of, on the machine that makes it."""
+        """The run directory; on the first instance it becomes the output."""
         return self.data if self.host == min(self.hosts) else self.scratch / "run"
 
     def snapshots(self) -> Snapshots | None:
-        """Returns what keeps the work of this job.
-
-        Trials of a tuning job may share one place, so each has a directory that is named by what it is to do.
-        """
-        if self.checkpoints is None:
-            return None
-        told = json.dumps(dict(self.hyperparameters), sort_keys=True).encode()
-        place = self.checkpoints / hashlib.sha256(told).hexdigest()[:16]
-        return Snapshots(place, self.work, leave_out=_OF_THE_MODEL)
+        """Returns the snapshots of the run directory; None where the job keeps no checkpoints."""
+        return None if self.checkpoints is None else Snapshots(self.checkpoints, self.work, leave_out=_OF_THE_MODEL)
 
     def overrides(self) -> list[str]:
-        """Returns the places of this machine as overrides: they stand behind those that crossed."""
+        """Returns the paths of this instance as overrides; they go after those that were sent."""
         here: dict[str, Path] = {"cache.dir": self.store, "run_dir": self.work}
         for name in key_names(TrainConfig):
             channel = self.channels.get(channel_of(name))
@@ -109,17 +101,17 @@ class Surroundings:
 
 
 def _only_file(channel: Path) -> Path:
-    """A channel of one file is that file."""
+    """Returns the file of a channel that has one file, otherwise its directory."""
     inside = list(channel.iterdir())
     return inside[0] if len(inside) == 1 and inside[0].is_file() else channel
 
 
-def together(hosts: Sequence[str], host: str) -> dict[str, str]:
-    """Returns the environment by which Lightning's processes on several machines find each other; none for one.
+def ddp_environment(hosts: Sequence[str], host: str) -> dict[str, str]:
+    """Returns the variables by which Lightning's processes on several instances find each other; none for one.
 
     Args:
-        hosts: The names of the machines.
-        host: This one's.
+        hosts: The names of the instances.
+        host: The name of this one.
     """
     if len(hosts) == 1:
         return {}

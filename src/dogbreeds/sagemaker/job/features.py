@@ -1,4 +1,4 @@
-"""Features that travel: from the channel of a job into its store, and from its store to its output."""
+"""Moves features from the channel of a job into its store, and from its store to its output."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from dogbreeds.features.store.segments import SEGMENTS, SUFFIX, read_header
 from dogbreeds.schema import TrainConfig
 
 
-def stock(store: Path, channel: Path) -> None:
-    """Puts the features of a channel into a new store: files of one, or what a job of features put out.
+def import_features(store: Path, channel: Path) -> None:
+    """Puts the features of a channel into a new store.
 
-    A store makes its index of its segments, and never writes to one that it did not begin: the channel, which cannot
-    be written to, lends its files by links.
+    A store rebuilds its index from its segments and never writes to a segment that it did not start, so links to the
+    read-only channel serve.
 
     Args:
-        store: The directory of the store, which nobody has opened yet.
-        channel: Segments in any folder, or archives of them.
+        store: The directory of the store, which is not open.
+        channel: Holds segments in any folder, or archives of them (the output of a features job).
     """
     segments = store / SEGMENTS
     segments.mkdir(parents=True, exist_ok=True)
@@ -41,17 +41,17 @@ def _unpack(archive: Path, segments: Path) -> None:
                     shutil.copyfileobj(content, file)
 
 
-def unstock(store: Path, output: Path) -> None:
-    """Copies the features of a store, from which `stock` fills another one."""
+def export_features(store: Path, output: Path) -> None:
+    """Copies the features of a store to where `import_features` can read them."""
     output.mkdir(parents=True, exist_ok=True)
     for path in (store / SEGMENTS).glob(f"*{SUFFIX}"):
         shutil.copyfile(path, output / path.name)
 
 
-def in_stock(config: TrainConfig, store: Path) -> TrainConfig:
-    """Returns a config that takes the precision of the features in a store, where it leaves the choice open.
+def with_precision_of(config: TrainConfig, store: Path) -> TrainConfig:
+    """Returns a config with the precision of the features in a store, unless it has set one.
 
-    What a processor would choose for itself need not be what the machine that computed them chose.
+    A CPU's own choice may differ from that of the instance that computed them.
     """
     headers = [read_header(path) for path in (store / SEGMENTS).glob(f"*{SUFFIX}")]
     precisions = {key.engine.split()[-1] for key, _ in filter(None, headers)}

@@ -1,4 +1,4 @@
-"""What runs in a job: the same work as on a workstation, with the places and the duties of a job."""
+"""The program of a job: the same work as on a workstation, with the paths and duties of a job."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from dogbreeds.errors import ConfigError, UserError
 from dogbreeds.hpo.trial import run_trial
 from dogbreeds.overrides import hydra_value
 from dogbreeds.run_directory import RUN_CONFIG
-from dogbreeds.sagemaker.job.callbacks import Keeper, MetricLines, Orphaned, Parent
-from dogbreeds.sagemaker.job.environment import Surroundings, together
-from dogbreeds.sagemaker.job.features import in_stock, stock, unstock
+from dogbreeds.sagemaker.job.callbacks import JobStopped, MetricLines, ParentWatch, SnapshotCallback
+from dogbreeds.sagemaker.job.environment import JobEnvironment, ddp_environment
+from dogbreeds.sagemaker.job.features import export_features, import_features, with_precision_of
 from dogbreeds.sagemaker.protocol.hyperparameters import decode
 from dogbreeds.sagemaker.protocol.inputs import FEATURES as FEATURES_CHANNEL
 from dogbreeds.sagemaker.protocol.metrics import metric_line
@@ -44,66 +44,68 @@ log = logging.getLogger(__name__)
 
 _CONF = Path(__file__).resolve().parents[4] / "conf"
 _PRIMARY = "train"
-# What the archive of the model has, and what only a run that goes on needs.
-_NOT_PUT_OUT = ("model", "model.tar.gz", "checkpoints")
+# In model.tar.gz, and so not in output.tar.gz.
+_OF_THE_MODEL = ("model", "model.tar.gz")
 
 
 @dataclass(frozen=True)
 class Job:
-    """One job at work.
+    """A job that runs.
 
     Attributes:
-        around: What it has.
-        task: What it is to do.
-        snapshots: Keeps its work, if anything does.
-        began: Seconds since 1970.
-        parent: Who waits for it.
+        environment: What the service gave it.
+        task: What it does.
+        snapshots: Survive the loss of the instance; None without checkpoints.
+        began: When it began, in seconds since 1970.
+        parent: Watches the toolkit that waits for it.
     """
 
-    around: Surroundings
+    environment: JobEnvironment
     task: Task
     snapshots: Snapshots | None
     began: float
-    parent: Parent
+    parent: ParentWatch
 
     def run(self) -> None:
-        """Does what it is to do.
+        """Does its task.
 
         Raises:
-            UserError: That cannot be done; the message says why.
+            UserError: It cannot be done.
         """
-        around = self.around
-        os.environ.update(together(around.hosts, around.host))
+        environment = self.environment
+        os.environ.update(ddp_environment(environment.hosts, environment.host))
         first = local_rank() == 0
         if first:
-            around.work.mkdir(parents=True, exist_ok=True)
+            environment.work.mkdir(parents=True, exist_ok=True)
             if self.snapshots is not None and self.snapshots.restore():
-                print("Going on from the last checkpoint.", flush=True)
-            if FEATURES_CHANNEL in around.channels:
-                stock(around.store, around.channels[FEATURES_CHANNEL])
+                print("Resuming from the last checkpoint.", flush=True)
+            if FEATURES_CHANNEL in environment.channels:
+                import_features(environment.store, environment.channels[FEATURES_CHANNEL])
         work = {TRAIN: self._train, TRIAL: self._trial, FEATURES: self._features, SEARCH: self._search}
         work[self.task.kind]()
         if first:
-            shutil.rmtree(around.scratch, ignore_errors=True)
+            shutil.rmtree(environment.scratch, ignore_errors=True)
 
     def _config(self) -> TrainConfig:
-        overrides = [*decode(self.around.hyperparameters), *self.around.overrides()]
+        overrides = [*decode(self.environment.hyperparameters), *self.environment.overrides()]
         with _hydra():
             composed = self._composed(overrides)
             config = load(composed, overrides)
-        return in_stock(config, self.around.store)
+        return with_precision_of(config, self.environment.store)
 
     def _train(self) -> None:
-        config, work = self._config(), self.around.work
+        config, work = self._config(), self.environment.work
         if (work / RUN_CONFIG).is_file():
-            # The engine and the precision that were chosen once; the places may be others than before.
+            # Keeps the engine and the precision of the first start; paths may have changed.
             config = replace(config, resume=str(work), features=load_saved(work / RUN_CONFIG).features)
-        if self.around.gpus > 1 and config.trainer.devices == "1":
-            log.warning("This machine has %d GPUs and one is used: trainer=ddp uses all.", self.around.gpus)
-        result = train(config, self.began, [MetricLines(), Keeper(self.parent, self.snapshots, self._seconds)])
+        if self.environment.gpus > 1 and config.trainer.devices == "1":
+            log.warning("Only one of %d GPUs is used: trainer=ddp uses all.", self.environment.gpus)
+        result = train(
+            config, self.began, [MetricLines(), SnapshotCallback(self.parent, self.snapshots, self._seconds)]
+        )
         if result.metrics:
             print(metric_line(result.metrics), flush=True)
-            self._put_out(work / "model")
+            self._publish(work / "model")
 
     def _trial(self) -> None:
         config = self._config()
@@ -114,33 +116,33 @@ class Job:
 
     def _features(self) -> None:
         prepare_features(self._config())
-        unstock(self.around.store, self.around.data / FEATURES_CHANNEL)
+        export_features(self.environment.store, self.environment.data / FEATURES_CHANNEL)
 
     def _search(self) -> None:
-        # These need the packages of a search, which no other job does.
+        # Only a search has the packages that these need.
         from dogbreeds.hpo.local import search
         from dogbreeds.hpo.plan import Plan
 
-        # Where trials are written is the search's own to say.
-        here = [one for one in self.around.overrides() if not one.startswith("run_dir=")]
+        # The search itself chooses where trials are written.
+        here = [one for one in self.environment.overrides() if not one.startswith("run_dir=")]
         with _hydra() as loader:
             master = self._composed([])
 
             def composed(overrides: Sequence[str]) -> DictConfig:
-                # The places of this machine are no part of what the search writes down of itself.
+                # Paths of this instance do not belong into the files of the search.
                 return loader.load_sweep_config(master, [*overrides, *here])
 
             plan = Plan(self.task.arguments, composed, loader)
             with saving(self.snapshots, self._seconds):
-                board = search(plan, self.around.work)
+                board = search(plan, self.environment.work)
         print(board.outcome)
         assert board.best is not None
         print(metric_line(board.best.metrics or {}), flush=True)
-        self._put_out(self.around.work / str(board.best.number) / "model")
+        self._publish(self.environment.work / str(board.best.number) / "model")
 
     def _composed(self, overrides: Sequence[str]) -> DictConfig:
-        """Composes conf/train.yaml, and begins to log where the work is."""
-        place = f"hydra.runtime.output_dir={hydra_value(str(self.around.work))}"
+        """Composes conf/train.yaml, and starts the log in the run directory."""
+        place = f"hydra.runtime.output_dir={hydra_value(str(self.environment.work))}"
         composed = compose(_PRIMARY, [*overrides, place], return_hydra_config=True)
         configure_log(composed.hydra.job_logging)
         return composed
@@ -154,19 +156,19 @@ class Job:
         self.parent.check()
         return False
 
-    def _put_out(self, package: Path) -> None:
-        """Moves the model package to where the service takes it from, and leaves the rest as the output."""
-        self.around.model.mkdir(parents=True, exist_ok=True)
+    def _publish(self, package: Path) -> None:
+        """Moves the model package to the directory that becomes model.tar.gz; the rest stays in the output."""
+        self.environment.model.mkdir(parents=True, exist_ok=True)
         for path in package.iterdir():
-            shutil.move(path, self.around.model / path.name)
-        for name in _NOT_PUT_OUT:
+            shutil.move(path, self.environment.model / path.name)
+        for name in _OF_THE_MODEL:
             place = package.parent / name
             shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
 
 
 @contextmanager
 def _hydra() -> Iterator[ConfigLoader]:
-    """Makes conf/ known to Hydra, and its messages those of this project."""
+    """Initialises Hydra with conf/, and explains its errors in our words."""
     entry.register()
     try:
         with initialize_config_dir(str(_CONF), job_name=_PRIMARY, version_base="1.3"):
@@ -176,29 +178,29 @@ def _hydra() -> Iterator[ConfigLoader]:
 
 
 def main() -> None:
-    """Does the work of a job, and leaves the reason where the service looks for it if it fails."""
+    """Runs a job; if it fails, writes the reason to where the service looks for it."""
     began = time.time()
-    parent = Parent()
+    parent = ParentWatch()
     try:
-        around = Surroundings.of(os.environ)
+        environment = JobEnvironment.of(os.environ)
     except UserError as error:
         sys.exit(str(error))
     try:
-        Job(around, Task.decode(around.hyperparameters), around.snapshots(), began, parent).run()
-    except Orphaned as error:
-        # Nobody asks why, and the job did not fail.
+        Job(environment, Task.decode(environment.hyperparameters), environment.snapshots(), began, parent).run()
+    except JobStopped as error:
+        # The job was stopped; it did not fail.
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)
     except UserError as error:
-        _fail(around, str(error))
+        _fail(environment, str(error))
     except Exception as error:
         traceback.print_exc()
-        _fail(around, f"{type(error).__name__}: {error}\n{traceback.format_exc()}")
+        _fail(environment, f"{type(error).__name__}: {error}\n{traceback.format_exc()}")
 
 
-def _fail(around: Surroundings, reason: str) -> None:
-    """Ends with the reason: the toolkit, which would write its own, leaves one that is there alone."""
+def _fail(environment: JobEnvironment, reason: str) -> None:
+    """Exits with a reason; the toolkit does not overwrite it."""
     print(reason, file=sys.stderr)
-    around.output.mkdir(parents=True, exist_ok=True)
-    (around.output / "failure").write_text(reason, encoding="utf-8")
+    environment.output.mkdir(parents=True, exist_ok=True)
+    (environment.output / "failure").write_text(reason, encoding="utf-8")
     sys.exit(1)

@@ -1,4 +1,4 @@
-"""A whole search inside one training job: hpo.one_job=true, where starting machines would outlast all trials."""
+"""A whole search inside one training job (hpo.one_job=true), for trials that are shorter than an instance's start."""
 
 from __future__ import annotations
 
@@ -12,32 +12,40 @@ from dogbreeds.hpo.plan import Plan
 from dogbreeds.hpo.settings import Objective
 from dogbreeds.run_directory import BEST
 from dogbreeds.sagemaker.launch.follow import summary
-from dogbreeds.sagemaker.launch.launcher import Launcher, unmanaged
-from dogbreeds.sagemaker.protocol.inputs import Crossing, outgoing
+from dogbreeds.sagemaker.launch.launcher import JobPlan, Launcher, fetch, without_managed_debugger
+from dogbreeds.sagemaker.protocol.inputs import JobInputs, job_inputs
 from dogbreeds.sagemaker.protocol.task import SEARCH, Task
 
-# What says where a search is launched from, and not what it is.
+# Says where a search is launched from, not what it is.
 _NOT_SENT = ("sagemaker", "hydra", "data=", "cache.", "run_dir", "paths", "debugger", "hpo.one_job")
 
 
 def search_in_one_job(launcher: Launcher, plan: Plan, directory: Path) -> str:
-    """Runs the search of this machine inside a training job, and fetches the multirun directory that it leaves.
+    """Runs a search inside one training job, and fetches its multirun directory.
 
     Returns:
-        What the best trial is.
+        The best trial, for the person.
 
     Raises:
-        UserError: It cannot be sent, or did not come to its end.
+        UserError: It cannot be sent, or did not finish.
     """
     if "data" in plan.space.dimensions:
-        raise ConfigError("data=...: a job is given the photos of one folder. Search each by a command of its own.")
-    settings, config = launcher.settings, unmanaged(plan.first(directory))
-    # Refuses to vary which files a job is given; what is varied comes with the command line.
-    crossing = outgoing(config, [unmanaged(corner) for corner in plan.corners], list(plan.space.dimensions))
-    arguments = tuple(one for one in plan.arguments if _is_sent(one, crossing))
-    task = Task(SEARCH, settings.checkpoint_seconds, arguments)
-    described = launcher.run(crossing, task, config.debugger, settings.instance, 1, extras=["search"])
-    launcher.fetch(described, directory)
+        raise ConfigError("data=...: a job gets the photos of one folder. Search each folder by its own command.")
+    settings, config = launcher.settings, without_managed_debugger(plan.first(directory))
+    corners = [without_managed_debugger(corner) for corner in plan.corners]
+    # Refuses to vary files; varied settings travel in the command line.
+    inputs = job_inputs(config, corners, list(plan.space.dimensions))
+    arguments = tuple(one for one in plan.arguments if _is_sent(one, inputs))
+    job = JobPlan(
+        name=launcher.new_name(),
+        inputs=inputs,
+        task=Task(SEARCH, settings.checkpoint_seconds, arguments),
+        debugger=config.debugger,
+        instance=settings.instance,
+        extras=["search"],
+    )
+    described = launcher.run(job)
+    fetch(launcher.account, described, directory)
     if not (directory / BEST).is_file():
         raise UserError("\n".join(summary(described)))
     best = read_yaml(directory / BEST)
@@ -52,6 +60,6 @@ def search_in_one_job(launcher: Launcher, plan: Plan, directory: Path) -> str:
     return f"best: trial {best['trial']} with {best['objective']} {best['value']:.4f}, {values}"
 
 
-def _is_sent(argument: str, crossing: Crossing) -> bool:
+def _is_sent(argument: str, inputs: JobInputs) -> bool:
     name = argument.split("=")[0].lstrip("+~")
-    return name not in crossing.files and not argument.lstrip("+~").startswith(_NOT_SENT)
+    return name not in inputs.files and not argument.lstrip("+~").startswith(_NOT_SENT)

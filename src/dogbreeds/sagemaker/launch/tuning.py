@@ -1,4 +1,4 @@
-"""Sends a search to SageMaker as a tuning job, follows it, and leaves what a search on this machine would leave."""
+"""Runs a search as a SageMaker tuning job, with the same results as a search on this machine."""
 
 from __future__ import annotations
 
@@ -23,13 +23,21 @@ from dogbreeds.installation import command
 from dogbreeds.overrides import override
 from dogbreeds.run_directory import BEST, LEADERBOARD, SEARCH_CONFIG, TUNING_JOB
 from dogbreeds.sagemaker.launch.follow import ENDED, summary
-from dogbreeds.sagemaker.launch.launcher import LONGEST_TUNING_JOB, Launcher, job_name, leaving, unmanaged
+from dogbreeds.sagemaker.launch.launcher import (
+    MAX_TUNING_JOB_NAME,
+    JobPlan,
+    Launcher,
+    fetch,
+    job_name,
+    without_managed_debugger,
+)
 from dogbreeds.sagemaker.launch.tuning_results import entry, trials_of
-from dogbreeds.sagemaker.protocol.inputs import FEATURES, Crossing, outgoing
+from dogbreeds.sagemaker.protocol.inputs import FEATURES, JobInputs, job_inputs
 from dogbreeds.sagemaker.protocol.metrics import metric_definitions
 from dogbreeds.sagemaker.protocol.task import FEATURES as FEATURES_TASK
 from dogbreeds.sagemaker.protocol.task import TRIAL, Task
 from dogbreeds.sagemaker.requests.tuning import tuning_request
+from dogbreeds.sagemaker.session import explain_detach
 from dogbreeds.schema import TrainConfig
 from dogbreeds.training.preparation import preparation_key
 from dogbreeds.training.run import prepare_features
@@ -38,113 +46,112 @@ log = logging.getLogger(__name__)
 
 
 def tune(launcher: Launcher, plan: Plan, directory: Path) -> Leaderboard:
-    """Runs a search as a tuning job.
-
-    Args:
-        launcher: Sends it.
-        plan: What is searched.
-        directory: The multirun directory.
+    """Runs a search as a tuning job, or follows the one that a multirun directory belongs to.
 
     Raises:
-        UserError: It cannot be sent, or no trial came to an end.
+        UserError: It cannot be sent, or no trial finished.
     """
     objective = Objective(plan.settings.objective)
-    begun = directory / TUNING_JOB
-    if begun.is_file():
-        content = json.loads(begun.read_text(encoding="utf-8"))
+    started = directory / TUNING_JOB
+    if started.is_file():
+        content = json.loads(started.read_text(encoding="utf-8"))
         name = str(content["tuning_job"])
         if content["trials"] != plan.settings.trials:
             raise ConfigError(
-                f"{name} has {content['trials']} trials, and a tuning job takes no more. Begin another one that "
-                f"knows them: hpo.warm_start=[{name}]."
+                f"{name} has {content['trials']} trials, and a tuning job cannot get more. Start another one that "
+                f"learns from them: hpo.warm_start=[{name}]."
             )
     elif (directory / SEARCH_CONFIG).is_file():
         raise ConfigError(
-            f"{directory} is a search of this machine: {command('train')} -m {override('resume', directory)}"
+            f"{directory} is a search on this machine: {command('train')} -m {override('resume', directory)}"
         )
     else:
-        name = _begin(launcher, plan, directory, objective)
-        write_text(begun, json.dumps({"tuning_job": name, "trials": plan.settings.trials}) + "\n")
+        name = _start(launcher, plan, directory, objective)
+        write_text(started, json.dumps({"tuning_job": name, "trials": plan.settings.trials}) + "\n")
         save_plan(plan, directory)
     _follow(launcher, name, directory)
     return _results(launcher, name, plan, objective, directory)
 
 
-def _begin(launcher: Launcher, plan: Plan, directory: Path, objective: Objective) -> str:
-    """Sends the tuning job, and returns its name."""
+def _start(launcher: Launcher, plan: Plan, directory: Path, objective: Objective) -> str:
+    """Starts the tuning job, and returns its name."""
     if not plan.prepares_once:
         raise ConfigError(
-            "The trials differ in backbone or features, and a tuning job gives all the same: search inside "
+            "The trials differ in backbone or features, but a tuning job gives all of them the same: search inside "
             "one job with hpo.one_job=true."
         )
-    settings, config = launcher.settings, unmanaged(plan.first(directory))
-    crossing = outgoing(config, [unmanaged(corner) for corner in plan.corners], list(plan.space.dimensions))
-    name = job_name(settings.prefix, LONGEST_TUNING_JOB)
-    task = Task(TRIAL, settings.checkpoint_seconds)
+    settings, config = launcher.settings, without_managed_debugger(plan.first(directory))
+    corners = [without_managed_debugger(corner) for corner in plan.corners]
+    trial = JobPlan(
+        name=job_name(settings.prefix, MAX_TUNING_JOB_NAME),
+        inputs=job_inputs(config, corners, list(plan.space.dimensions)),
+        task=Task(TRIAL, settings.checkpoint_seconds),
+        debugger=config.debugger,
+        instance=settings.trial_instance,
+        # Trials are short, and AWS does not document whether it keeps their checkpoints apart.
+        checkpoints=False,
+    )
 
     def request(channels: Mapping[str, str], code: str) -> dict[str, Any]:
-        job = launcher.job(name, crossing, task, channels, code, settings.trial_instance, 1)
-        # Trials are short, and whether the service keeps their checkpoints apart is not documented.
-        job = replace(job, checkpoints=None)
+        job = launcher.job(trial, channels, code)
         return tuning_request(job, settings, plan.settings, plan.space, objective, metric_definitions())
 
-    launcher.check("CreateHyperParameterTuningJob", request, [*crossing.channels(), FEATURES])
-    channels = {**launcher.upload(crossing), FEATURES: _features(launcher, config)}
+    launcher.check("CreateHyperParameterTuningJob", request, [*trial.inputs.channels(), FEATURES])
+    channels = {**launcher.upload(trial.inputs), FEATURES: _features(launcher, config)}
     sent = request(channels, launcher.storage.upload_code(launcher.project, []))
-    log.info("tuning job %s: trials on %s, %d at a time", name, settings.trial_instance, plan.settings.parallel)
+    log.info("tuning job %s: trials on %s, %d at a time", trial.name, trial.instance, plan.settings.parallel)
     launcher.create("CreateHyperParameterTuningJob", sent)
-    return name
+    return trial.name
 
 
 def _features(launcher: Launcher, config: TrainConfig) -> str:
-    """Returns where in S3 the features of all trials are; they are computed once, by a job or on this machine."""
-    crossing = outgoing(config)
-    channels = launcher.upload(crossing)
+    """Returns the URI of the features of all trials; they are computed once, by a job or on this machine."""
+    inputs = job_inputs(config)
+    channels = launcher.upload(inputs)
     key = hashlib.sha256(f"{preparation_key(config)} {sorted(channels.items())}".encode()).hexdigest()
     place = launcher.storage.uri("prepared", f"{key}.json")
     if launcher.storage.exists(place):
         known = launcher.storage.read_json(place)["features"]
         if known.endswith("/") or launcher.storage.exists(known):
-            log.info("features are in S3 already")
+            log.info("features are already in S3")
             return known
     if launcher.settings.features_instance is None:
         found = _computed_here(launcher, config)
     else:
-        found = _computed_by_job(launcher, config, crossing, launcher.settings.features_instance)
+        found = _computed_by_job(launcher, config, inputs, launcher.settings.features_instance)
     launcher.storage.write_json(place, {"features": found})
     return found
 
 
 def _computed_here(launcher: Launcher, config: TrainConfig) -> str:
-    """Computes features in a store of their own: what other runs keep in the usual one is nothing to the trials."""
+    """Computes features in a separate store, so that only these are uploaded."""
     with tempfile.TemporaryDirectory(prefix="dogbreeds-features-") as store:
         prepare_features(replace(config, cache=replace(config.cache, dir=store)))
         return launcher.storage.upload_features(Path(store))
 
 
-def _computed_by_job(launcher: Launcher, config: TrainConfig, crossing: Crossing, instance: str) -> str:
+def _computed_by_job(launcher: Launcher, config: TrainConfig, inputs: JobInputs, instance: str) -> str:
     task = Task(FEATURES_TASK, launcher.settings.checkpoint_seconds)
-    described = launcher.run(crossing, task, config.debugger, instance, 1, extras=[])
+    described = launcher.run(JobPlan(launcher.new_name(), inputs, task, config.debugger, instance))
     if described["TrainingJobStatus"] != "Completed":
         raise UserError("\n".join(["The features could not be computed.", *summary(described)]))
     return f"{described['OutputDataConfig']['S3OutputPath']}/{described['TrainingJobName']}/output/output.tar.gz"
 
 
 def _follow(launcher: Launcher, name: str, directory: Path) -> None:
-    """Says how a tuning job gets on, until it has ended."""
-    told = ""
-    with leaving(f"-m {override('resume', directory)}", launcher.session):
+    """Prints the progress of a tuning job until it ends."""
+    account, printed = launcher.account, ""
+    # A search resumes where it was started: sagemaker.* need not be typed again.
+    with explain_detach(account, "The job", f"{command('launch')} -m {override('resume', directory)}"):
         while True:
-            described = launcher.session.sagemaker.describe_hyper_parameter_tuning_job(
-                HyperParameterTuningJobName=name
-            )
+            described = account.sagemaker.describe_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
             status = _status(described)
-            if status != told:
+            if status != printed:
                 log.info("%s  %s", name, status)
-                told = status
+                printed = status
             if described["HyperParameterTuningJobStatus"] in ENDED:
                 return
-            time.sleep(launcher.session.between_looks)
+            time.sleep(account.poll_seconds)
 
 
 def _status(described: Mapping[str, Any]) -> str:
@@ -156,17 +163,17 @@ def _status(described: Mapping[str, Any]) -> str:
 
 
 def _results(launcher: Launcher, name: str, plan: Plan, objective: Objective, directory: Path) -> Leaderboard:
-    """Writes what a search on this machine would have written."""
-    trials = trials_of(launcher.session, name)
+    """Writes the files of a search: leaderboard, trials, best values, page."""
+    trials = trials_of(launcher.account, name)
     found = [entry(number, trial, plan.space, objective) for number, trial in enumerate(trials)]
     board = Leaderboard.of(objective, found)
     board.save(directory / LEADERBOARD)
     if board.best is None:
         failed = next((entry for entry in board.entries if entry.message), None)
         reason = f" Trial {failed.number}: {failed.message}" if failed else ""
-        raise UserError(f"No trial of {name} came to an end ({board.summary()}).{reason}")
+        raise UserError(f"No trial of {name} finished ({board.summary()}).{reason}")
     for number, trial in enumerate(trials):
-        launcher.fetch(trial.job, directory / str(number))
+        fetch(launcher.account, trial.job, directory / str(number))
     save_best(directory / BEST, board.best, objective, plan.overrides(board.best.values))
     remember(name, directory / BEST)
     build_search_page(directory, board, plan.space, debug=plan.debug)

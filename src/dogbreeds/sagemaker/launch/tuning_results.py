@@ -1,4 +1,4 @@
-"""What a tuning job found, in the words of a search on this machine: leaderboard.csv, best.yaml, search.html."""
+"""The trials of a tuning job as entries of a leaderboard."""
 
 from __future__ import annotations
 
@@ -10,36 +10,43 @@ from typing import Any
 from dogbreeds.hpo.leaderboard import FAILED, FINISHED, INTERRUPTED, NAN, PRUNED, Entry
 from dogbreeds.hpo.settings import Objective
 from dogbreeds.hpo.space import Choice, Dimension, Space
+from dogbreeds.sagemaker.aws_errors import aws_errors
 from dogbreeds.sagemaker.launch.follow import describe
-from dogbreeds.sagemaker.session import Session
+from dogbreeds.sagemaker.session import Account
 
 _STATES = {"Completed": FINISHED, "Failed": FAILED, "Stopped": PRUNED}
 
 
 @dataclass(frozen=True)
-class Trial:
-    """A training job of a tuning job, as the service describes it.
+class TrialJob:
+    """A training job of a tuning job.
 
     Attributes:
         tuned: The settings that were chosen for it, as strings.
-        job: All else.
+        job: AWS's description.
     """
 
     tuned: Mapping[str, str]
     job: Mapping[str, Any]
 
 
-def trials_of(session: Session, tuning_job: str) -> list[Trial]:
-    """Returns the trials of a tuning job, in the order in which it made them."""
-    pages = session.sagemaker.get_paginator("list_training_jobs_for_hyper_parameter_tuning_job").paginate(
-        HyperParameterTuningJobName=tuning_job, SortBy="CreationTime", SortOrder="Ascending"
-    )
-    summaries = [summary for page in pages for summary in page["TrainingJobSummaries"]]
-    return [Trial(one["TunedHyperParameters"], describe(session, one["TrainingJobName"])) for one in summaries]
+def trials_of(account: Account, tuning_job: str) -> list[TrialJob]:
+    """Returns the trials of a tuning job in the order of their creation.
+
+    Raises:
+        UserError: AWS does not answer.
+    """
+    paginator = account.sagemaker.get_paginator("list_training_jobs_for_hyper_parameter_tuning_job")
+    with aws_errors(f"list the trials of {tuning_job}"):
+        pages = paginator.paginate(
+            HyperParameterTuningJobName=tuning_job, SortBy="CreationTime", SortOrder="Ascending"
+        )
+        summaries = [summary for page in pages for summary in page["TrainingJobSummaries"]]
+    return [TrialJob(one["TunedHyperParameters"], describe(account, one["TrainingJobName"])) for one in summaries]
 
 
-def entry(number: int, trial: Trial, space: Space, objective: Objective) -> Entry:
-    """Returns a trial as an entry of a leaderboard."""
+def entry(number: int, trial: TrialJob, space: Space, objective: Objective) -> Entry:
+    """Returns the leaderboard entry of a trial."""
     job = trial.job
     metrics = {one["MetricName"]: float(one["Value"]) for one in job.get("FinalMetricDataList", [])}
     value = metrics.get(objective.name)
@@ -59,7 +66,7 @@ def entry(number: int, trial: Trial, space: Space, objective: Objective) -> Entr
 
 
 def _value(dimension: Dimension, text: str) -> float | str:
-    """Reads a tuned value, which is a string that AWS's own tools may have quoted once more."""
+    """Parses a tuned value: a string, which AWS's own tools may have quoted once more."""
     if isinstance(dimension, Choice):
         return text if text in dimension.values else str(json.loads(text))
     return int(float(text)) if dimension.integer else float(text)

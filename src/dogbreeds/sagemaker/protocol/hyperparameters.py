@@ -1,8 +1,7 @@
-"""How settings cross the wire: as the strings that hyperparameters are, and back, with their types.
+"""Settings as hyperparameters, which are strings, and back with their types.
 
-AWS's training toolkit reads each string as JSON where it can, and takes it as it is where it cannot. A tuning job
-writes the values that it chose in the same way. So a text is written as it is where that is no JSON, and as JSON
-where it would be taken for something else.
+AWS's training toolkit parses each string as JSON where it can, and otherwise takes it literally; a tuning job writes
+the values that it chose in the same way. So a text is sent literally unless it would be parsed as something else.
 """
 
 from __future__ import annotations
@@ -14,38 +13,38 @@ from collections.abc import Mapping
 from dogbreeds.errors import ConfigError
 from dogbreeds.overrides import hydra_value
 
-#: Hyperparameters that say what a job does, and are no settings of a run.
+#: Begins the names of hyperparameters that say what a job does; they are not settings of a run.
 PREFIX = "dogbreeds_"
 # Those of the toolkit, and of a tuning job.
 _OTHERS = (PREFIX, "sagemaker_", "_tuning_")
-# Where something is or is launched from is another place in a job.
+# Paths differ inside the job.
 _LOCAL = ("data.dir", "cache.dir", "debugger.managed")
 _LOCAL_SECTIONS = ("hydra", "paths", "hpo", "sagemaker", "attach", "stop", "best_of", "resume", "run_dir")
-# Limits of the service (CreateTrainingJob). The toolkit, this project and a tuning job have eight of the entries.
-_MOST, _LONGEST_NAME = 100 - 8, 256
-#: Characters of a hyperparameter's value.
-LONGEST_VALUE = 2500
+# Limits of CreateTrainingJob; eight of its 100 entries belong to the toolkit, this project and a tuning job.
+_MAX_SETTINGS, _MAX_NAME = 100 - 8, 256
+#: Characters of a hyperparameter's value (CreateTrainingJob).
+MAX_VALUE = 2500
 _NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 _PLAIN = re.compile(r"[ -~]*")
 
 
-def crosses(name: str) -> bool:
-    """Says whether a setting or config group concerns the run itself, wherever it runs."""
+def is_sent(name: str) -> bool:
+    """Says whether a job gets a setting or config group: it concerns the run, not this machine."""
     return name not in _LOCAL and re.split(r"[./]", name)[0] not in _LOCAL_SECTIONS
 
 
 def encode(overrides: Mapping[str, object]) -> dict[str, str]:
-    """Returns settings as hyperparameters; those that do not cross are left out.
+    """Returns settings as hyperparameters; those of this machine are left out.
 
     Args:
         overrides: For dotted names, None, bools, finite numbers, texts, or lists and dictionaries of such.
 
     Raises:
-        ConfigError: The service or the toolkit could not take them; the message names the setting.
+        ConfigError: The service or the toolkit cannot take them; the message names the setting.
     """
-    found = {name: encode_value(name, value) for name, value in overrides.items() if crosses(name)}
-    if len(found) > _MOST:
-        raise ConfigError(f"A job takes {_MOST} settings at most, not {len(found)}.")
+    found = {name: encode_value(name, value) for name, value in overrides.items() if is_sent(name)}
+    if len(found) > _MAX_SETTINGS:
+        raise ConfigError(f"A job takes at most {_MAX_SETTINGS} settings, got {len(found)}.")
     return found
 
 
@@ -53,67 +52,55 @@ def encode_value(name: str, value: object) -> str:
     """Returns the value of one setting as a hyperparameter, or as a value of a tuning job's categorical range.
 
     Raises:
-        ConfigError: The service or the toolkit could not take it; the message names the setting.
+        ConfigError: The service or the toolkit cannot take it; the message names the setting.
     """
-    if not _NAME.fullmatch(name) or len(name) > _LONGEST_NAME:
-        raise ConfigError(f"{name}: no job takes a setting of that name.")
+    if not _NAME.fullmatch(name) or len(name) > _MAX_NAME:
+        raise ConfigError(f"{name} is not a valid hyperparameter name.")
     try:
         hydra_value(value)
         text = value if isinstance(value, str) and _is_itself(value) else json.dumps(value, allow_nan=False)
         texts = _texts(value)
-        # The toolkit puts them into its environment.
+        # The toolkit puts them into environment variables.
         texts.encode()
         if "\0" in texts:
             raise ValueError("it has a null character")
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{name}={value!r} cannot be sent to a job: {error}.") from error
-    if len(text) > LONGEST_VALUE:
-        raise ConfigError(
-            f"{name}: a job takes values of {LONGEST_VALUE:,} characters at most, and this has {len(text):,}."
-        )
+    if len(text) > MAX_VALUE:
+        raise ConfigError(f"{name}: a value must have at most {MAX_VALUE:,} characters in a job, got {len(text):,}.")
     return text
 
 
-def received(hyperparameters: Mapping[str, str]) -> dict[str, object]:
-    """Returns hyperparameters as the toolkit hands them to the program that it runs, in the variable `SM_HPS`.
-
-    Also what a description of a job says, such as the values that a tuning job chose, becomes values by this.
-    """
+def parse(hyperparameters: Mapping[str, str]) -> dict[str, object]:
+    """Parses hyperparameters as the toolkit does for the variable `SM_HPS`."""
     return {name: _json(text) for name, text in hyperparameters.items()}
 
 
 def decode(hyperparameters: Mapping[str, object]) -> list[str]:
-    """Returns the overrides that hyperparameters are, in Hydra's grammar, each as one argument without a shell.
-
-    What concerns the toolkit and the tuning job is left out, and so is what does not cross: hyperparameters that
-    somebody added may choose settings, and not what Hydra runs or where it writes.
+    """Returns hyperparameters as overrides in Hydra's grammar, without those of the toolkit and the tuning job.
 
     Args:
-        hyperparameters: With the types that they have in `SM_HPS`; `received` makes these of strings.
+        hyperparameters: With the types that they have in `SM_HPS`; `parse` makes these of strings.
 
     Raises:
-        ConfigError: A name or a value is none of a setting.
+        ConfigError: A hyperparameter is not a setting.
     """
-    return [
-        _override(name, value)
-        for name, value in sorted(hyperparameters.items())
-        if not name.startswith(_OTHERS) and crosses(name)
-    ]
+    return [_override(name, value) for name, value in sorted(hyperparameters.items()) if not name.startswith(_OTHERS)]
 
 
 def _override(name: str, value: object) -> str:
     if not _NAME.fullmatch(name):
-        raise ConfigError(f"The hyperparameter {name} is no setting.")
+        raise ConfigError(f"The hyperparameter {name} is not a setting.")
     # A dictionary may have keys that the defaults lack.
     prefix = "++" if isinstance(value, Mapping) else ""
     try:
         return f"{prefix}{name}={hydra_value(value)}"
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"The hyperparameter {name}={value!r} is no value of a setting: {error}.") from error
+        raise ConfigError(f"The hyperparameter {name}={value!r} is not a valid value: {error}.") from error
 
 
 def _is_itself(text: str) -> bool:
-    """Says whether a text comes out of the toolkit as it is; the service takes single lines."""
+    """Says whether the toolkit leaves a text as it is; the service takes single lines."""
     if not _PLAIN.fullmatch(text) or text != text.strip() or not text:
         return False
     try:
@@ -121,7 +108,7 @@ def _is_itself(text: str) -> bool:
     except ValueError:
         return True
     except RecursionError:
-        # It begins like JSON that is nested too deep, on which the toolkit would end.
+        # JSON that is nested this deep would crash the toolkit.
         return False
     return False
 

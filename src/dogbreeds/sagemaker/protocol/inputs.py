@@ -1,4 +1,4 @@
-"""What of a run crosses to a job: its settings, and the files of this machine that they name."""
+"""The settings of a run that a job gets, and the files of this machine that they name."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from pathlib import Path
 from dogbreeds.debug.catalogue import RULES
 from dogbreeds.errors import ConfigError
 from dogbreeds.model.names import WEIGHTS
-from dogbreeds.sagemaker.protocol.hyperparameters import crosses
+from dogbreeds.sagemaker.protocol.hyperparameters import is_sent
 from dogbreeds.schema import TrainConfig, key_names
 
-#: The channel of the breed folders, and that of features which a job starts from.
+#: The channels of the breed folders and of ready features.
 PHOTOS, FEATURES = "photos", "features"
 _DATA, _WEIGHTS, _RULES = "data.dir", "model.weights", "debugger.rules"
 _GROUPS = ("logger", "callbacks")
 
 
 @dataclass(frozen=True)
-class Crossing:
-    """What a job is told and given.
+class JobInputs:
+    """What a job gets.
 
     Attributes:
-        overrides: Settings by their dotted names, for `wire.encode`.
-        files: For the settings that are files or directories of this machine, which; each becomes a channel.
+        overrides: Settings by their dotted names.
+        files: Files and directories of this machine, by their settings; each becomes a channel.
     """
 
     overrides: dict[str, object]
@@ -36,41 +36,39 @@ class Crossing:
         return {channel_of(name): path for name, path in self.files.items()}
 
 
-def outgoing(config: TrainConfig, corners: Sequence[TrainConfig] = (), searched: Collection[str] = ()) -> Crossing:
-    """Returns all that a job must know of a run: every setting, whatever the defaults are where it runs.
+def job_inputs(config: TrainConfig, corners: Sequence[TrainConfig] = (), searched: Collection[str] = ()) -> JobInputs:
+    """Returns every setting and file of a run, so that a job does not depend on defaults.
 
     Args:
         config: A checked config.
-        corners: Of a tuning job, configs that together hold all that is varied (`Plan.corners`): what differs among
-            them is brought by the values that the tuning job chooses, and stays out.
-        searched: Of a tuning job, what it varies; stays out even where all corners agree.
+        corners: Of a tuning job, configs that together hold all variations (`Plan.corners`): settings that differ
+            among them come with the values that the tuning job chooses, and are left out.
+        searched: Of a tuning job, the varied settings; left out even where all corners agree.
 
     Raises:
-        ConfigError: A tuning job would vary which files it is given.
+        ConfigError: A tuning job would vary files.
     """
-    # Config groups cross entry by entry; what a job has by default and the run has not is switched off.
-    sent: dict[str, object] = {"logger.tensorboard": None}
+    names = [name for name in key_names(TrainConfig) if name not in _GROUPS]
+    values = {name: [setting(one, name) for one in (config, *corners)] for name in names}
+    varied = {name for name in names if name in searched or any(one != values[name][0] for one in values[name])}
+    for name in varied:
+        if any(_file(name, value) is not None for value in values[name]):
+            raise ConfigError(f"{name}: all trials of a tuning job get the same files. Vary something else.")
+    fixed = {name: values[name][0] for name in names if name not in varied}
+    files = {name: path for name, value in fixed.items() if (path := _file(name, value)) is not None}
+    sent = {name: value for name, value in fixed.items() if name not in files and is_sent(name)}
+    # Groups are sent entry by entry; what a job has by default and the run has not is switched off.
+    sent["logger.tensorboard"] = None
     for group in _GROUPS:
         sent |= {f"{group}.{name}": node for name, node in getattr(config, group).items()}
-    files: dict[str, Path] = {}
-    for name in key_names(TrainConfig):
-        value, others = setting(config, name), [setting(corner, name) for corner in corners]
-        file = _file(name, value)
-        if any(other != value for other in others) or name in searched:
-            if file is not None or any(_file(name, other) is not None for other in others):
-                raise ConfigError(f"{name}: a tuning job gives all its trials the same files. Vary something else.")
-        elif file is not None:
-            files[name] = file
-        elif crosses(name) and name not in _GROUPS:
-            sent[name] = value
-    return Crossing(sent, files)
+    return JobInputs(sent, files)
 
 
 def setting(config: TrainConfig, name: str) -> object:
     """Returns the value of a setting by its dotted name."""
     value: object = attrgetter(name)(config)
     if name == _RULES and isinstance(value, Mapping):
-        # Dictionaries of overrides are merged into the defaults: what is left out must be switched off.
+        # Overrides are merged into the defaults: a rule that is left out must be switched off.
         return {rule: value.get(rule) for rule in RULES}
     return value
 

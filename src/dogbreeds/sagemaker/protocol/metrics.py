@@ -1,4 +1,4 @@
-"""The numbers that a job reports: the lines that it prints, and the expressions by which the service reads them."""
+"""The metrics of a job: the lines that it prints, and the regular expressions by which the service reads them."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from collections.abc import Mapping
 
 from dogbreeds.hpo.settings import OBJECTIVES
 
-# What Python prints of a finite float; the lines have no others.
+# A finite float as Python prints it.
 _NUMBER = r"[-+]?[0-9]*\.?[0-9]+(?:e[-+]?[0-9]+)?"
 _CURVES = ("epoch", "lr", "train/loss", "train/accuracy", "val/calibration_error", "seconds")
 
-#: The expression that reads each number from a line; its one group is the number.
+#: The regular expression of each metric; its group is the number.
 METRICS: Mapping[str, str] = {
     name: rf"\[dogbreeds\](?: .*)? {re.escape(name)}=({_NUMBER})(?: |$)" for name in (*_CURVES, *OBJECTIVES)
 }
 
 
 def metric_line(row: Mapping[str, object]) -> str:
-    """Returns a line from which the service reads the numbers of an epoch, or of a whole run.
+    """Returns a line from which the service reads the metrics of an epoch or a run.
 
     Args:
-        row: Numbers by name; what has no expression, and what is not finite, is left out.
+        row: Numbers by name; those that are unknown or not finite are left out.
     """
     numbers = {name: value for name, value in row.items() if name in METRICS and isinstance(value, int | float)}
     pairs = (f"{name}={value!r}" for name, value in numbers.items() if math.isfinite(value))

@@ -1,7 +1,7 @@
-"""Runs that survive the loss of their machine: what there is of one, in the directory that the service keeps.
+"""Snapshots of a run in the checkpoint directory, so that it survives the loss of its instance.
 
-The service copies that directory to S3 file by file, at moments of its own, and puts the files back when a job
-starts again. It may take a machine away without the program being told, so nothing is left for the end.
+The service copies that directory to S3 file by file, at any moment, and restores the files when a job restarts. It
+may take an instance away without telling the program, so nothing is left for the end.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,30 +17,29 @@ from dogbreeds.files import replacing
 
 log = logging.getLogger(__name__)
 
-# Two, in turns: while one is written or copied, the other is whole.
+# Used alternately: while one is written or copied, the other is complete.
 _NAMES = ("0.zip", "1.zip")
 _PARTIAL = ".partial"
 
 
 class Snapshots:
-    """The newest states of a directory, each one file that proves itself whole."""
+    """The newest states of a directory, each a zip whose checksums show whether it is complete.
+
+    Args:
+        place: The directory of the snapshots, and of nothing else.
+        directory: What is saved.
+        leave_out: Names at its top that are left out.
+    """
 
     def __init__(self, place: Path, directory: Path, leave_out: tuple[str, ...] = ()) -> None:
-        """Takes what is kept where.
-
-        Args:
-            place: Where the snapshots lie; nothing else may.
-            directory: What they are of.
-            leave_out: Names at its top that the work makes anew.
-        """
         self._place, self._directory, self._leave_out = place, directory, leave_out
         self._number = 0
 
     def save(self) -> None:
         """Writes a snapshot in place of the older one.
 
-        Files that grow meanwhile are kept as far as they are read; those at the top of the directory are read first,
-        so that what they say of the others is never ahead of them.
+        Files that grow meanwhile are saved as far as they are read. Those at the top of the directory are read first,
+        so that they never mention what the snapshot lacks.
         """
         self._number += 1
         self._place.mkdir(parents=True, exist_ok=True)
@@ -54,7 +52,7 @@ class Snapshots:
                     archive.write(file, file.relative_to(self._directory))
 
     def restore(self) -> bool:
-        """Puts the newest whole snapshot into the directory; says whether there was one."""
+        """Extracts the newest complete snapshot into the directory; says whether there was one."""
         for stray in self._place.glob(f"*{_PARTIAL}"):
             stray.unlink()
         found = {number: path for path in map(self._place.joinpath, _NAMES) for number in _numbers(path)}
@@ -73,7 +71,7 @@ class Snapshots:
 
 
 def _numbers(path: Path) -> list[int]:
-    """Returns the number of a snapshot; none where the file is missing, or was cut off or mixed up in copying."""
+    """Returns the number of a snapshot; nothing where the file is missing, cut off or damaged."""
     if not path.is_file():
         return []
     try:
@@ -81,17 +79,17 @@ def _numbers(path: Path) -> list[int]:
             whole = archive.testzip() is None
             return [int(archive.comment)] if whole else []
     except (zipfile.BadZipFile, ValueError, EOFError, OSError) as error:
-        log.warning("%s is damaged (%s); the one before it is used, if there is one.", path, error)
+        log.warning("%s is damaged (%s); the one before it is used instead.", path, error)
         return []
 
 
 @contextlib.contextmanager
 def saving(snapshots: Snapshots | None, seconds: float) -> Iterator[None]:
-    """Saves from a thread of its own again and again, for work that is sound at every moment, and once at the end.
+    """Saves repeatedly in a thread, and once at the end, for work that is consistent at every moment.
 
     Args:
         snapshots: What is saved; None saves nothing.
-        seconds: From one snapshot to the next.
+        seconds: Between two snapshots.
     """
     if snapshots is None:
         yield
@@ -110,18 +108,3 @@ def saving(snapshots: Snapshots | None, seconds: float) -> Iterator[None]:
         over.set()
         thread.join()
     snapshots.save()
-
-
-class Due:
-    """Says when enough time has passed since the last time that it said so."""
-
-    def __init__(self, seconds: float) -> None:
-        """Starts the clock."""
-        self._seconds, self._last = seconds, time.monotonic()
-
-    def now(self) -> bool:
-        """Says whether it is time, and starts the clock again where it is."""
-        if time.monotonic() - self._last < self._seconds:
-            return False
-        self._last = time.monotonic()
-        return True

@@ -1,4 +1,4 @@
-"""Application Auto Scaling, as far as endpoints go: what was registered is kept, and nothing scales."""
+"""Application Auto Scaling of endpoints: registrations are kept, and nothing scales."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from dogbreeds.files import write_text
-from dogbreeds.sagemaker.limits import problems_between
-from dogbreeds.sagemaker.rehearsal.checks import refuse
-from dogbreeds.sagemaker.rehearsal.faults import ServiceError, invalid
+from dogbreeds.sagemaker.rehearsal.checks import refuse, rule_problems
+from dogbreeds.sagemaker.rehearsal.faults import ApiError, invalid
 from dogbreeds.sagemaker.rehearsal.http import Call, Operation
 from dogbreeds.sagemaker.rehearsal.objects import ACCOUNT
 
@@ -30,23 +29,13 @@ class Autoscaling:
     """All scalable targets and their policies, by resource."""
 
     def __init__(self, path: Path, changed: threading.Condition) -> None:
-        """Reads what there is.
-
-        Args:
-            path: The file that it is kept in.
-            changed: Guards all that is known.
-        """
         self._path, self._changed = path, changed
         kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"targets": {}, "policies": {}}
         self._targets: dict[str, dict[str, Any]] = kept["targets"]
         self._policies: dict[str, dict[str, dict[str, Any]]] = kept["policies"]
 
     def operations(self, why_not: WhyNot) -> Mapping[str, Operation]:
-        """Returns what can be asked.
-
-        Args:
-            why_not: Judges resources.
-        """
+        """Returns what can be asked."""
         return {
             "RegisterScalableTarget": lambda call: self._register(call, why_not),
             "DescribeScalableTargets": self._describe_targets,
@@ -63,7 +52,7 @@ class Autoscaling:
 
     def _register(self, call: Call, why_not: WhyNot) -> Mapping[str, Any]:
         resource = _resource(call)
-        refuse(f"{one.path} {one.message}." for one in problems_between("RegisterScalableTarget", call.body))
+        refuse(rule_problems("RegisterScalableTarget", call.body))
         with self._changed:
             if (why := why_not(resource)) is not None:
                 raise invalid(why)
@@ -128,5 +117,5 @@ def _resource(call: Call) -> str:
     return str(body["ResourceId"])
 
 
-def _not_found(message: str) -> ServiceError:
-    return ServiceError("ObjectNotFoundException", message)
+def _not_found(message: str) -> ApiError:
+    return ApiError("ObjectNotFoundException", message)

@@ -1,4 +1,4 @@
-"""Data capture: what was asked and answered, as lines of JSON in S3, laid out as the service does."""
+"""Data capture: requests and answers as lines of JSON in S3, in the layout of the service."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The container of an endpoint: what a rehearsal wants of it, and when it is started and ended."""
+"""The container of an endpoint: its interface, and when it is started and ended."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from dogbreeds.sagemaker.rehearsal.faults import JobFailure
 from dogbreeds.sagemaker.rehearsal.objects import split_uri
-from dogbreeds.sagemaker.rehearsal.premises import Premises
+from dogbreeds.sagemaker.rehearsal.premises import Context
 
 #: Seconds that a container has for its first answer to /ping, unless the request says: what AWS leaves it.
 STARTUP_SECONDS = 600
@@ -52,34 +52,25 @@ def inference_container(
 
 
 class Unready(Exception):
-    """A container that has not been started in the time that an invocation may take."""
+    """A container that did not start within the time of an invocation."""
 
 
-class Served:
-    """The one variant of an endpoint configuration: its container is there from the first need to the end."""
+class ServedVariant:
+    """The only variant of an endpoint configuration; its container starts when it is first needed."""
 
     def __init__(
         self,
         endpoint: str,
         variant: Mapping[str, Any],
         model: Mapping[str, Any],
-        premises: Premises,
+        context: Context,
         make: MakeContainer,
     ) -> None:
-        """Takes what is to be served.
-
-        Args:
-            endpoint: The endpoint's name.
-            variant: The production variant.
-            model: The description of its model.
-            premises: What all share.
-            make: Makes the container.
-        """
         self.variant, self._model = variant, model
-        self._premises, self._make = premises, make
+        self._context, self._make = context, make
         self._instance = f"i-{uuid.uuid4().hex[:17]}"
-        self._directory = premises.machines / f"{endpoint}-{self._instance}"
-        self._stream = premises.logs.open_endpoint(endpoint, f"{variant['VariantName']}/{self._instance}")
+        self._directory = context.machines / f"{endpoint}-{self._instance}"
+        self._stream = context.logs.open_endpoint(endpoint, f"{variant['VariantName']}/{self._instance}")
         self._starting: Future[Container] | None = None
         self._lock = threading.Lock()
         self._closing = threading.Event()
@@ -123,11 +114,6 @@ class Served:
     def invoke(self, body: bytes, headers: Mapping[str, str], patience: float) -> tuple[int, bytes, str]:
         """Hands a request on that has entered; a container that a former command left is started first.
 
-        Args:
-            body: What is asked.
-            headers: Of HTTP, without those of the transport.
-            patience: Seconds to wait for the container.
-
         Raises:
             Unready: It is still being started.
             JobFailure: It cannot be started.
@@ -168,7 +154,7 @@ class Served:
 
     def _started(self) -> Container:
         container = self._model["PrimaryContainer"]
-        archive = self._premises.objects.find(*split_uri(container["ModelDataUrl"]))
+        archive = self._context.objects.find(*split_uri(container["ModelDataUrl"]))
         if archive is None:
             raise JobFailure(f"Failed to download model data: there is no object {container['ModelDataUrl']}.")
         self._directory.mkdir(parents=True, exist_ok=True)

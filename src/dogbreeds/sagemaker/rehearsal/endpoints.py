@@ -1,4 +1,4 @@
-"""The operations on endpoints, and what becomes of each: creating, in service, updating, deleting."""
+"""The operations on endpoints: creating, in service, updating, deleting."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from dogbreeds.sagemaker.rehearsal.containers import MakeContainer, Served
+from dogbreeds.sagemaker.rehearsal.containers import MakeContainer, ServedVariant
 from dogbreeds.sagemaker.rehearsal.faults import JobFailure, invalid
 from dogbreeds.sagemaker.rehearsal.http import Call, Operation
-from dogbreeds.sagemaker.rehearsal.models import Catalogue
-from dogbreeds.sagemaker.rehearsal.premises import Premises
-from dogbreeds.sagemaker.rehearsal.progress import LONGEST_REASON
+from dogbreeds.sagemaker.rehearsal.models import NamedResources
+from dogbreeds.sagemaker.rehearsal.premises import Context
+from dogbreeds.sagemaker.rehearsal.progress import MAX_REASON
 from dogbreeds.sagemaker.rehearsal.records import Record
 from dogbreeds.sagemaker.rehearsal.variants import capture_of, counted, described_variants
 
@@ -29,34 +29,24 @@ class Endpoints:
 
     def __init__(
         self,
-        endpoints: Catalogue,
-        configs: Catalogue,
-        models: Catalogue,
-        premises: Premises,
+        endpoints: NamedResources,
+        configs: NamedResources,
+        models: NamedResources,
+        context: Context,
         make: MakeContainer,
         scales: Callable[[str], bool],
     ) -> None:
-        """Takes over what there is; what was coming up when its rehearsal ended has failed, or is what it was.
-
-        Args:
-            endpoints: The endpoints.
-            configs: The endpoint configurations.
-            models: The models.
-            premises: What all share.
-            make: Makes containers.
-            scales: Says whether a resource is registered with Application Auto Scaling.
-        """
         self._endpoints, self._configs, self._models = endpoints, configs, models
-        self._premises, self._make, self._scales = premises, make, scales
-        self._served: dict[str, Served] = {}
-        self._coming: dict[str, Served] = {}
+        self._context, self._make, self._scales = context, make, scales
+        self._served: dict[str, ServedVariant] = {}
+        self._coming: dict[str, ServedVariant] = {}
         self._threads: list[threading.Thread] = []
         for record in list(endpoints):
             self._take_over(record)
 
     @property
     def operations(self) -> Mapping[str, Operation]:
-        """What can be asked."""
+        """The operations, by name."""
         return {
             "CreateEndpoint": self._create,
             "DescribeEndpoint": self._describe,
@@ -70,17 +60,17 @@ class Endpoints:
 
     def uses(self, config: str) -> bool:
         """Says whether an endpoint has, or gets, a configuration."""
-        with self._premises.changed:
+        with self._context.changed:
             return any(
                 config in (record.description["EndpointConfigName"], _pending(record)) for record in self._endpoints
             )
 
-    def find(self, name: str) -> tuple[dict[str, Any], Served] | None:
+    def find(self, name: str) -> tuple[dict[str, Any], ServedVariant] | None:
         """Returns the description of an endpoint that answers, and what does; None where there is none.
 
         A request has entered what answers, which no update ends before the caller has called `leave`.
         """
-        with self._premises.changed:
+        with self._context.changed:
             if name not in self._endpoints:
                 return None
             description = self._endpoints[name].description
@@ -113,7 +103,7 @@ class Endpoints:
 
     def close(self) -> None:
         """Ends all containers."""
-        with self._premises.changed:
+        with self._context.changed:
             served, threads = [*self._coming.values(), *self._served.values()], list(self._threads)
         for one in served:
             one.close()
@@ -123,7 +113,7 @@ class Endpoints:
     def _create(self, call: Call) -> Mapping[str, Any]:
         name, config = call.body["EndpointName"], call.body["EndpointConfigName"]
         _refuse_deployment(call)
-        with self._premises.changed:
+        with self._context.changed:
             chosen = self._configs[config].description
             served = self._serving(name, config)
             record = self._endpoints.create(
@@ -140,13 +130,13 @@ class Endpoints:
         return {"EndpointArn": record.description["EndpointArn"]}
 
     def _describe(self, call: Call) -> Mapping[str, Any]:
-        with self._premises.changed:
+        with self._context.changed:
             return copy.deepcopy(self._endpoints[call.body["EndpointName"]].description)
 
     def _update(self, call: Call) -> Mapping[str, Any]:
         name, config = call.body["EndpointName"], call.body["EndpointConfigName"]
         _refuse_deployment(call)
-        with self._premises.changed:
+        with self._context.changed:
             record = self._changeable(name)
             chosen = self._configs[config].description
             if config == record.description["EndpointConfigName"]:
@@ -161,7 +151,7 @@ class Endpoints:
         return {"EndpointArn": record.description["EndpointArn"]}
 
     def _resize(self, call: Call) -> Mapping[str, Any]:
-        with self._premises.changed:
+        with self._context.changed:
             record = self._changeable(call.body["EndpointName"])
             wanted = {one["VariantName"]: one for one in call.body["DesiredWeightsAndCapacities"]}
             for variant in record.description["ProductionVariants"]:
@@ -173,7 +163,7 @@ class Endpoints:
 
     def _delete(self, call: Call) -> Mapping[str, Any]:
         name = call.body["EndpointName"]
-        with self._premises.changed:
+        with self._context.changed:
             record = self._endpoints[name]
             if record.description["EndpointStatus"] in _NOT_DELETED:
                 raise invalid(f'Cannot update in-progress endpoint "{name}".')
@@ -183,19 +173,19 @@ class Endpoints:
             self._begin(lambda: self._end(name, served))
         return {}
 
-    def _end(self, name: str, served: Served | None) -> None:
+    def _end(self, name: str, served: ServedVariant | None) -> None:
         if served is not None:
             served.drain()
             served.close()
         self._endpoints.remove(name)
 
-    def _bring_up(self, record: Record, served: Served, config: str, *, retained: bool = False) -> None:
+    def _bring_up(self, record: Record, served: ServedVariant, config: str, *, retained: bool = False) -> None:
         """Starts what is to answer in a thread of its own; what answered before does until then."""
         name = record.description["EndpointName"]
         self._coming[name] = served
         self._begin(lambda: self._come_up(record, served, config, retained=retained))
 
-    def _come_up(self, record: Record, served: Served, config: str, *, retained: bool) -> None:
+    def _come_up(self, record: Record, served: ServedVariant, config: str, *, retained: bool) -> None:
         name, reason, former = record.description["EndpointName"], None, None
         try:
             served.start()
@@ -204,7 +194,7 @@ class Endpoints:
         except Exception as error:
             _LOG.exception("The rehearsal failed to bring up %s", name)
             reason = f"InternalServerError: {type(error).__name__}: {error}"
-        with self._premises.changed:
+        with self._context.changed:
             description = record.description
             updating = description.pop("PendingDeploymentSummary", None) is not None
             del self._coming[name]
@@ -220,7 +210,7 @@ class Endpoints:
                     **capture_of(chosen),
                 }
             else:
-                description["FailureReason"] = reason[:LONGEST_REASON]
+                description["FailureReason"] = reason[:MAX_REASON]
             description["EndpointStatus"] = "Failed" if reason is not None and not updating else "InService"
             self._endpoints.save(record)
         if reason is not None:
@@ -234,10 +224,10 @@ class Endpoints:
         self._threads.append(thread)
         thread.start()
 
-    def _serving(self, name: str, config: str) -> Served:
+    def _serving(self, name: str, config: str) -> ServedVariant:
         variant = self._configs[config].description["ProductionVariants"][0]
         model = self._models[variant["ModelName"]].description
-        return Served(name, variant, model, self._premises, self._make)
+        return ServedVariant(name, variant, model, self._context, self._make)
 
     def _changeable(self, name: str) -> Record:
         record = self._endpoints[name]

@@ -1,52 +1,53 @@
-"""What can go wrong on purpose."""
+"""Faults that can be injected, and errors."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
 class Faults:
-    """What a rehearsal does worse than a service on a good day, so that nobody meets it on AWS for the first time.
+    """What a rehearsal does worse than AWS on a good day, so that nobody meets it on AWS for the first time.
 
     Attributes:
-        capacity_errors: That many training jobs are accepted, and then fail because no machines are to be had.
-        interrupt_after: A training job on spare machines (managed spot) loses them this many seconds after its
-            training has begun, once, and goes on from its checkpoints; None leaves all jobs alone.
-        throttled: By operation, how many of its first calls are told to come back later.
-        debugger_closed: Whether the account is one that SageMaker Debugger is closed to.
+        capacity_errors: Number of training jobs to fail with a CapacityError.
+        interrupt_after: Seconds of training after which a Spot job loses its instance, once; it restarts from its
+            checkpoints. None never.
+        interrupt_on: Text of a log line at which a Spot job loses its instance, once; None never.
+        throttled: By operation, the number of first calls to answer with ThrottlingException.
+        debugger_closed: The account has no SageMaker Debugger.
         grace_seconds: From the signal that stops a job to the one that kills it; AWS leaves 120.
     """
 
-    capacity_errors: int
-    interrupt_after: float | None
-    throttled: Mapping[str, int]
-    debugger_closed: bool
-    grace_seconds: float
+    capacity_errors: int = 0
+    interrupt_after: float | None = None
+    interrupt_on: str | None = None
+    throttled: Mapping[str, int] = field(default_factory=dict)
+    debugger_closed: bool = False
+    grace_seconds: float = 5.0
 
 
-class ServiceError(Exception):
-    """A request that is refused, as the service words it.
+class ApiError(Exception):
+    """A refused request, in the words of the service.
 
     Attributes:
         code: One of AWS's error codes, such as ValidationException.
-        message: What is wrong with it.
+        message: What is wrong.
         status: Of HTTP.
-        details: Further members of the answer.
+        details: More members of the answer.
     """
 
     def __init__(
         self, code: str, message: str, status: int = 400, details: Mapping[str, object] | None = None
     ) -> None:
-        """Takes the code, what is wrong, and what else the answer says."""
         super().__init__(f"{code}: {message}")
         self.code, self.message, self.status, self.details = code, message, status, dict(details or {})
 
 
-def invalid(message: str) -> ServiceError:
-    """Returns what refuses a request because of what stands in it."""
-    return ServiceError("ValidationException", message)
+def invalid(message: str) -> ApiError:
+    """Returns the refusal of a request because of its content."""
+    return ApiError("ValidationException", message)
 
 
 class JobFailure(Exception):

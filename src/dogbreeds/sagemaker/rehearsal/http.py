@@ -1,4 +1,4 @@
-"""The one port of a rehearsal: each request goes to the service that it was signed for."""
+"""The port of a rehearsal: each request goes to the service that it was signed for."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from werkzeug.serving import ThreadedWSGIServer
 from werkzeug.wrappers import Request, Response
 
 from dogbreeds.sagemaker import service_model
-from dogbreeds.sagemaker.rehearsal.faults import Faults, ServiceError, invalid
+from dogbreeds.sagemaker.rehearsal.faults import ApiError, Faults, invalid
 from dogbreeds.sagemaker.rehearsal.moto_services import SERVICES, MotoServices
 
 if TYPE_CHECKING:
@@ -56,13 +56,13 @@ Application = Callable[["WSGIEnvironment", "StartResponse"], Iterable[bytes]]
 
 @dataclass
 class Dispatcher:
-    """Finds out whom a request is for, checks it and answers; a WSGI application.
+    """Checks requests and passes them to their services; a WSGI application.
 
     Attributes:
         operations: By service and name, such as `operations["sagemaker"]["CreateTrainingJob"]`.
         invoke: Answers what endpoints are asked.
         moto: Answers for S3, IAM and STS.
-        faults: Whom to tell to come back later.
+        faults: Calls to throttle.
     """
 
     operations: Mapping[str, Mapping[str, Operation]]
@@ -81,18 +81,18 @@ class Dispatcher:
             return self.moto.answer(service, environ, start_response)
         try:
             if service not in self.operations or scope is None:
-                raise ServiceError("UnknownOperationException", f"A rehearsal has no service {service}.")
+                raise ApiError("UnknownOperationException", f"A rehearsal has no service {service}.")
             invocation = _INVOCATION.fullmatch(request.path)
             if service == "sagemaker" and invocation:
                 response = self._invoke(invocation["endpoint"], invocation["way"] != "invocations", request)
             else:
                 answer = self._answer(service, scope["region"], request)
                 response = Response(json.dumps(answer), content_type=_JSON)
-        except ServiceError as error:
+        except ApiError as error:
             response = _refusal(error)
         except Exception:
             _LOG.exception("The rehearsal failed to answer %s", request.headers.get("X-Amz-Target", request.path))
-            response = _refusal(ServiceError("InternalFailure", "The rehearsal itself failed; see its log.", 500))
+            response = _refusal(ApiError("InternalFailure", "The rehearsal itself failed; see its log.", 500))
         response.headers["x-amzn-RequestId"] = str(uuid.uuid4())
         return response(environ, start_response)
 
@@ -106,13 +106,13 @@ class Dispatcher:
         operation = self.operations[service].get(name)
         if operation is None:
             known = name in service_model.operations(service)
-            why = "is not rehearsed: it needs AWS" if known else "is no operation of this service"
-            raise ServiceError("UnknownOperationException", f"{name or 'A request without a target'} {why}.")
+            why = "is not rehearsed: it needs AWS" if known else "is not an operation of this service"
+            raise ApiError("UnknownOperationException", f"{name or 'A request without a target'} {why}.")
         self._throttle(name)
         try:
             body = json.loads(request.get_data() or b"{}")
         except ValueError as error:
-            raise ServiceError("SerializationException", f"The request is not JSON: {error}") from error
+            raise ApiError("SerializationException", f"The request is not JSON: {error}") from error
         problems = service_model.problems(name, body, service)
         if problems:
             found = "; ".join(f"Value at '{problem.path}' {problem.message}" for problem in problems)
@@ -123,10 +123,10 @@ class Dispatcher:
         with self._lock:
             self._calls[name] = self._calls.get(name, 0) + 1
             if self._calls[name] <= self.faults.throttled.get(name, 0):
-                raise ServiceError("ThrottlingException", "Rate exceeded")
+                raise ApiError("ThrottlingException", "Rate exceeded")
 
 
-def _refusal(error: ServiceError) -> Response:
+def _refusal(error: ApiError) -> Response:
     body = json.dumps({"__type": error.code, "message": error.message, **error.details})
     return Response(body, error.status, {"x-amzn-errortype": error.code}, content_type=_JSON)
 
@@ -159,7 +159,6 @@ class Server(ThreadedWSGIServer):
     block_on_close = True
 
     def __init__(self) -> None:
-        """Takes a port; who comes before `start` has to wait."""
         self.connections: set[socket.socket] = set()
         super().__init__("127.0.0.1", 0, _nobody, handler=_Handler)
         self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, name="rehearsal")

@@ -1,4 +1,4 @@
-"""The container of an endpoint: it serves a model archive as AWS's container for Ray Serve does."""
+"""The container of an endpoint: serves a model archive as AWS's container for Ray Serve does."""
 
 from __future__ import annotations
 
@@ -44,19 +44,17 @@ class InferenceContainer:
     """An unpacked archive, served by Ray in processes of its own; nobody outside this machine can reach it.
 
     What AWS would install by code/requirements.txt has to be there already.
+
+    Args:
+        archive: The model.tar.gz.
+        directory: Its disk, which `close` removes.
+        environment: The variables that the model was created with.
+        log: Gets each line that its processes write.
     """
 
     def __init__(
         self, archive: Path, directory: Path, environment: Mapping[str, str], log: Callable[[str], None]
     ) -> None:
-        """Does not start anything yet.
-
-        Args:
-            archive: The model.tar.gz.
-            directory: Its disk, which `close` removes.
-            environment: The variables that the model was created with.
-            log: Takes each line that its processes write.
-        """
         self._archive, self._directory = archive, directory
         self._given, self._log = environment, log
         self._model = directory / "ml" / "model"

@@ -1,4 +1,4 @@
-"""What endpoints are asked: at once, or by an object in S3 that is answered by another one."""
+"""Invocations of endpoints: direct ones, and asynchronous ones through objects in S3."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from werkzeug.wrappers import Request, Response
 
 from dogbreeds.sagemaker import service_model
 from dogbreeds.sagemaker.rehearsal.capture import Exchange, capture
-from dogbreeds.sagemaker.rehearsal.containers import Served, Unready
+from dogbreeds.sagemaker.rehearsal.containers import ServedVariant, Unready
 from dogbreeds.sagemaker.rehearsal.endpoints import Endpoints
-from dogbreeds.sagemaker.rehearsal.faults import JobFailure, ServiceError
+from dogbreeds.sagemaker.rehearsal.faults import ApiError, JobFailure
 from dogbreeds.sagemaker.rehearsal.logs import ENDPOINTS
 from dogbreeds.sagemaker.rehearsal.objects import ACCOUNT, NoBucketError, Objects, split_uri
 
 #: Bytes of a request, to an endpoint on instances and to a serverless one.
-MOST_BYTES, MOST_BYTES_SERVERLESS = 6_291_456, 4_194_304
-_MOST_INLINE_BYTES = 128_000
+MAX_BYTES, MAX_BYTES_SERVERLESS = 6_291_456, 4_194_304
+_MAX_INLINE_BYTES = 128_000
 # An invocation takes 60 s at most.
 _PATIENCE_SECONDS = 50.0
 _PATIENCE_ASYNC_SECONDS = 900.0
@@ -34,29 +34,23 @@ class Invocations:
     """Hands requests to the containers of endpoints."""
 
     def __init__(self, endpoints: Endpoints, objects: Objects) -> None:
-        """Takes the endpoints, and the buckets that requests and answers lie in."""
         self._endpoints, self._objects = endpoints, objects
         self._threads: list[threading.Thread] = []
 
     def invoke(self, name: str, later: bool, request: Request) -> Response:
         """Answers a request.
 
-        Args:
-            name: The endpoint's name.
-            later: It is asked by InvokeEndpointAsync.
-            request: As it came.
-
         Raises:
-            ServiceError: It is refused, or the container's answer is an error.
+            ApiError: It is refused, or the container's answer is an error.
         """
         found = self._endpoints.find(name)
         if found is None:
-            raise ServiceError("ValidationError", f"Endpoint {name} of account {ACCOUNT} not found.")
+            raise ApiError("ValidationError", f"Endpoint {name} of account {ACCOUNT} not found.")
         description, served = found
         try:
             if later != ("AsyncInferenceConfig" in description):
                 other = "InvokeEndpoint" if later else "InvokeEndpointAsync"
-                raise ServiceError("ValidationError", f"Endpoint {name} is not of this kind: call {other}.")
+                raise ApiError("ValidationError", f"Endpoint {name} is not of this kind: call {other}.")
             return self._later(description, served, request) if later else self._now(description, served, request)
         finally:
             served.leave()
@@ -66,17 +60,17 @@ class Invocations:
         for thread in self._threads:
             thread.join()
 
-    def _now(self, description: Mapping[str, Any], served: Served, request: Request) -> Response:
+    def _now(self, description: Mapping[str, Any], served: ServedVariant, request: Request) -> Response:
         name, body = description["EndpointName"], request.get_data()
         serverless = served.variant.get("ServerlessConfig")
-        most = MOST_BYTES if serverless is None else MOST_BYTES_SERVERLESS
+        most = MAX_BYTES if serverless is None else MAX_BYTES_SERVERLESS
         if len(body) > most:
-            raise ServiceError("ValidationError", f"The body must have {most} bytes at most, has {len(body)}.")
+            raise ApiError("ValidationError", f"The body must have at most {most} bytes, got {len(body)}.")
         if serverless is not None and served.invocations > serverless["MaxConcurrency"]:
-            raise ServiceError("ThrottlingException", f"{name} has its maximum of concurrent invocations.", 429)
+            raise ApiError("ThrottlingException", f"{name} has its maximum of concurrent invocations.", 429)
         variant = request.headers.get(f"{_MARK}Target-Variant", served.variant["VariantName"])
         if variant != served.variant["VariantName"]:
-            raise ServiceError("ValidationError", f"Endpoint {name} has no variant {variant}.")
+            raise ApiError("ValidationError", f"Endpoint {name} has no variant {variant}.")
         headers = {key: value for key, value in request.headers.items() if _is_handed_on(key)}
         status, answer, kind = self._ask(name, served, body, headers, _PATIENCE_SECONDS)
         if status >= 400:
@@ -88,27 +82,27 @@ class Invocations:
         return response
 
     def _ask(
-        self, name: str, served: Served, body: bytes, headers: Mapping[str, str], patience: float
+        self, name: str, served: ServedVariant, body: bytes, headers: Mapping[str, str], patience: float
     ) -> tuple[int, bytes, str]:
         try:
             return served.invoke(body, headers, patience)
         except Unready as error:
-            raise ServiceError("ModelNotReadyException", f"The model of {name} is not ready yet.", 429) from error
+            raise ApiError("ModelNotReadyException", f"The model of {name} is not ready yet.", 429) from error
         except (JobFailure, OSError) as error:
-            raise ServiceError("ServiceUnavailable", f"{name} does not answer: {error}", 503) from error
+            raise ApiError("ServiceUnavailable", f"{name} does not answer: {error}", 503) from error
 
-    def _later(self, description: Mapping[str, Any], served: Served, request: Request) -> Response:
+    def _later(self, description: Mapping[str, Any], served: ServedVariant, request: Request) -> Response:
         members = {"InputLocation": request.headers[_INPUT]} if _INPUT in request.headers else {}
         problems = service_model.problems(
             "InvokeEndpointAsync", {"EndpointName": description["EndpointName"], **members}, "sagemaker-runtime"
         )
         body = request.get_data()
         if problems:
-            raise ServiceError("ValidationError", "; ".join(f"{one.path} {one.message}" for one in problems))
+            raise ApiError("ValidationError", "; ".join(f"{one.path} {one.message}" for one in problems))
         if bool(members) == bool(body):
-            raise ServiceError("ValidationError", "Exactly one of InputLocation and Body must be given.")
-        if len(body) > _MOST_INLINE_BYTES:
-            raise ServiceError("ValidationError", f"A Body must have {_MOST_INLINE_BYTES} bytes at most.")
+            raise ApiError("ValidationError", "Exactly one of InputLocation and Body must be given.")
+        if len(body) > _MAX_INLINE_BYTES:
+            raise ApiError("ValidationError", f"A Body must have at most {_MAX_INLINE_BYTES} bytes.")
         output = description["AsyncInferenceConfig"]["OutputConfig"]
         place, name = output["S3OutputPath"].rstrip("/"), str(uuid.uuid4())
         done = f"{place}/{name}.out"
@@ -131,7 +125,7 @@ class Invocations:
     def _answer_later(
         self,
         description: Mapping[str, Any],
-        served: Served,
+        served: ServedVariant,
         given: str | None,
         body: bytes,
         headers: Mapping[str, str],
@@ -143,13 +137,13 @@ class Invocations:
             if given is not None:
                 path = self._objects.find(*split_uri(given))
                 if path is None:
-                    raise ServiceError("ClientError", f"There is no object {given}.")
+                    raise ApiError("ClientError", f"There is no object {given}.")
                 body = path.read_bytes()
             status, answer, kind = self._ask(name, served, body, headers, _PATIENCE_ASYNC_SECONDS)
             if status >= 400:
                 said = answer.decode("utf-8", "replace")
-                raise ServiceError("ModelError", f"Received server error ({status}) from model: {said}")
-        except ServiceError as error:
+                raise ApiError("ModelError", f"Received server error ({status}) from model: {said}")
+        except ApiError as error:
             self._write(failed, str(error).encode())
         else:
             self._capture(description, served, Exchange(body, headers.get("Content-Type", ""), answer, kind, None))
@@ -163,7 +157,7 @@ class Invocations:
         except NoBucketError as error:
             raise RuntimeError(f"{uri} cannot be written: {error}") from error
 
-    def _capture(self, description: Mapping[str, Any], served: Served, exchange: Exchange) -> None:
+    def _capture(self, description: Mapping[str, Any], served: ServedVariant, exchange: Exchange) -> None:
         config = description.get("DataCaptureConfig", {})
         if config.get("EnableCapture") and random.random() * 100 < config["CurrentSamplingPercentage"]:
             captured = self._endpoints.captured(description["EndpointConfigName"])
@@ -176,7 +170,7 @@ def _is_handed_on(header: str) -> bool:
     return name in ("content-type", "accept") or name.startswith("x-amzn-sagemaker-custom")
 
 
-def _model_error(description: Mapping[str, Any], served: Served, status: int, answer: bytes) -> ServiceError:
+def _model_error(description: Mapping[str, Any], served: ServedVariant, status: int, answer: bytes) -> ApiError:
     said = answer.decode("utf-8", "replace")
     region, group = description["EndpointArn"].split(":")[3], ENDPOINTS + description["EndpointName"]
     arn = f"arn:aws:logs:{region}:{ACCOUNT}:log-group:{group}:log-stream:{served.stream}"
@@ -188,4 +182,4 @@ def _model_error(description: Mapping[str, Any], served: Served, status: int, an
         "OriginalMessage": said,
         "LogStreamArn": arn,
     }
-    return ServiceError("ModelError", message, 424, details)
+    return ApiError("ModelError", message, 424, details)

@@ -42,7 +42,7 @@ def page(
     )
     start = request.get("NextToken", "0")
     if not start.isdecimal():
-        raise invalid("The NextToken is none that this service gave.")
+        raise invalid("The NextToken is invalid.")
     end = int(start) + request.get("MaxResults", _PAGE)
     summaries = [{name: each[name] for name in members if name in each} for each in chosen[int(start) : end]]
     return summaries, {"NextToken": str(end)} if end < len(chosen) else {}

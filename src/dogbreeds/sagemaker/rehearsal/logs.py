@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dogbreeds.files import Appender, whole_lines
-from dogbreeds.sagemaker.rehearsal.faults import ServiceError
+from dogbreeds.sagemaker.rehearsal.faults import ApiError
 from dogbreeds.sagemaker.rehearsal.http import Call, Operation
 from dogbreeds.sagemaker.rehearsal.objects import ACCOUNT
 
@@ -19,16 +19,15 @@ GROUP = "/aws/sagemaker/TrainingJobs"
 #: Of endpoints, each of which has a group of its own.
 ENDPOINTS = "/aws/sagemaker/Endpoints/"
 # Events of one answer and bytes of one event, unless less is asked for: limits of the service.
-_MOST_EVENTS = 10_000
+_MAX_EVENTS = 10_000
 _FOLDER = "endpoints"
-_LONGEST_EVENT = 262_118
+_MAX_EVENT_BYTES = 262_118
 
 
 class Stream:
     """The lines of one host of a job, in a file and in memory."""
 
     def __init__(self, path: Path, name: str) -> None:
-        """Opens a stream, and reads what is in it already."""
         self.name = name
         self.events: list[tuple[int, str]] = [tuple(json.loads(line)) for line in whole_lines(path)]
         self.created = self.events[0][0] if self.events else int(time.time() * 1000)
@@ -42,7 +41,7 @@ class Stream:
 
     def add(self, message: str) -> None:
         """Appends a line, with the time."""
-        event = (int(time.time() * 1000), message[:_LONGEST_EVENT])
+        event = (int(time.time() * 1000), message[:_MAX_EVENT_BYTES])
         if self._file is None:
             self._file = Appender(self._path, every=1)
         self._file.add(json.dumps(event))
@@ -59,7 +58,6 @@ class Logs:
     """All streams by group and name: `<job>/algo-1-<time>` of a job, `<variant>/<instance>` of an endpoint."""
 
     def __init__(self, directory: Path) -> None:
-        """Finds what the directory holds."""
         self._directory = directory
         self._lock = threading.Lock()
         self._groups = {GROUP: _streams_in(directory)}
@@ -92,7 +90,7 @@ class Logs:
 
     @property
     def operations(self) -> Mapping[str, Operation]:
-        """What can be asked."""
+        """The operations, by name."""
         return {"DescribeLogStreams": self._describe, "GetLogEvents": self._get}
 
     def _describe(self, call: Call) -> Mapping[str, Any]:
@@ -100,7 +98,7 @@ class Logs:
         prefix = call.body.get("logStreamNamePrefix", "")
         by_time = call.body.get("orderBy") == "LastEventTime"
         if by_time and prefix:
-            raise ServiceError("InvalidParameterException", "Cannot order by LastEventTime with a prefix.")
+            raise ApiError("InvalidParameterException", "Cannot order by LastEventTime with a prefix.")
         streams = [stream for stream in self._of(group) if stream.name.startswith(prefix)]
         streams.sort(
             key=lambda each: (each.latest if by_time else 0, each.name), reverse=call.body.get("descending", False)
@@ -116,14 +114,14 @@ class Logs:
         streams = self._of(body.get("logGroupName", ""))
         stream = next((one for one in streams if one.name == body["logStreamName"]), None)
         if stream is None:
-            raise ServiceError("ResourceNotFoundException", "The specified log stream does not exist.")
-        count, limit = len(stream.events), body.get("limit", _MOST_EVENTS)
+            raise ApiError("ResourceNotFoundException", "The specified log stream does not exist.")
+        count, limit = len(stream.events), body.get("limit", _MAX_EVENTS)
         token = body.get("nextToken")
         if token is None:
             start = 0 if body.get("startFromHead") else max(0, count - limit)
             end = start + limit
         elif token[:2] not in ("f/", "b/") or not token[2:].isdecimal():
-            raise ServiceError("InvalidParameterException", "The specified nextToken is invalid.")
+            raise ApiError("InvalidParameterException", "The specified nextToken is invalid.")
         else:
             position = int(token[2:])
             start, end = (position, position + limit) if token[0] == "f" else (max(0, position - limit), position)
@@ -139,7 +137,7 @@ class Logs:
         with self._lock:
             streams = list(self._groups.get(group, {}).values())
         if not streams:
-            raise ServiceError("ResourceNotFoundException", "The specified log group does not exist.")
+            raise ApiError("ResourceNotFoundException", "The specified log group does not exist.")
         return streams
 
 

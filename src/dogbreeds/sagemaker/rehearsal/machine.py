@@ -1,4 +1,4 @@
-"""The instance of a training job, as far as its script can tell: a directory laid out like /opt/ml."""
+"""The instance of a training job: a directory with the layout of /opt/ml."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from dogbreeds.sagemaker.rehearsal.source_code import unpack_code
 
 #: Tells the script where checkpoints go, in place of CheckpointConfig.LocalPath, which would lie outside the job.
 CHECKPOINT_VARIABLE = "DOGBREEDS_CHECKPOINT_DIR"
-# The toolkit asks the network for other names, and for up to 15 minutes.
+# The toolkit looks up other names in the network, for up to 15 minutes.
 _HOST = "localhost"
 _GROUP = "homogeneousCluster"
 _THREADS = "2"
-# What of this process's environment belongs to the machine rather than to the person.
+# Variables of this process that describe the machine.
 _KEPT = ("PATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "SYSTEMROOT")
 
 
-class Machine:
-    """A job's disk and environment; nothing of it lies outside its directory.
+class Instance:
+    """A job's disk and environment, all inside one directory, which `prepare` empties.
 
     Attributes:
         directory: All of it.
@@ -32,7 +32,6 @@ class Machine:
     """
 
     def __init__(self, directory: Path) -> None:
-        """Takes a directory, which `prepare` empties."""
         self.directory = directory
         self.base = directory / "ml"
         self.checkpoints = self.base / "checkpoints"
@@ -42,10 +41,6 @@ class Machine:
 
     def prepare(self, job: Mapping[str, Any], objects: Objects) -> None:
         """Fetches everything that a job needs.
-
-        Args:
-            job: Its description.
-            objects: Where code, channels and checkpoints are.
 
         Raises:
             JobFailure: Its code cannot run here.

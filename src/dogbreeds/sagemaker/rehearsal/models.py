@@ -1,4 +1,4 @@
-"""The operations on models and endpoint configurations, which nothing happens to by themselves."""
+"""The operations on models and endpoint configurations."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from dogbreeds.sagemaker.rehearsal.faults import ServiceError, invalid
+from dogbreeds.sagemaker.rehearsal.faults import ApiError, invalid
 from dogbreeds.sagemaker.rehearsal.http import Call, Operation
 from dogbreeds.sagemaker.rehearsal.listing import page
 from dogbreeds.sagemaker.rehearsal.objects import ACCOUNT, Objects
@@ -18,29 +18,25 @@ _DISPLAYED = {"Model": "model", "EndpointConfig": "endpoint configuration", "End
 _RESOURCES = {"Model": "model", "EndpointConfig": "endpoint-config", "Endpoint": "endpoint"}
 
 
-class Catalogue(Records):
+class NamedResources(Records):
     """What serving is made of, one kind by name; the service words its refusals otherwise than those of jobs."""
 
-    def unknown(self, name: str) -> ServiceError:
+    def unknown(self, name: str) -> ApiError:
         """Returns what the service says where there is none of a name."""
         return invalid(f'Could not find {_DISPLAYED[self._kind]} "{name}".')
 
-    def taken(self, name: str) -> ServiceError:
+    def taken(self, name: str) -> ApiError:
         """Returns what the service says where there is one of that name already."""
         return invalid(f'Cannot create already existing {_DISPLAYED[self._kind]} "{name}".')
 
     def create(self, call: Call, description: Mapping[str, Any]) -> Record:
         """Takes a new one.
 
-        Args:
-            call: The request.
-            description: What of it is described later.
-
         Returns:
             Its record, whose description has its ARN.
 
         Raises:
-            ServiceError: The name is taken.
+            ApiError: The name is taken.
         """
         name, now = call.body[f"{self._kind}Name"], time.time()
         arn = f"arn:aws:sagemaker:{call.region}:{ACCOUNT}:{_RESOURCES[self._kind]}/{name.lower()}"
@@ -63,21 +59,13 @@ class Models:
     """All models and endpoint configurations."""
 
     def __init__(
-        self, models: Catalogue, configs: Catalogue, objects: Objects, in_use: Callable[[str], bool]
+        self, models: NamedResources, configs: NamedResources, objects: Objects, in_use: Callable[[str], bool]
     ) -> None:
-        """Takes over what there is.
-
-        Args:
-            models: The models.
-            configs: The endpoint configurations.
-            objects: All buckets.
-            in_use: Tells whether an endpoint has, or gets, the configuration of a name.
-        """
         self._models, self._configs, self._objects, self._in_use = models, configs, objects, in_use
 
     @property
     def operations(self) -> Mapping[str, Operation]:
-        """What can be asked."""
+        """The operations, by name."""
         return {
             "CreateModel": self._create_model,
             "DescribeModel": lambda call: _described(self._models[call.body["ModelName"]]),

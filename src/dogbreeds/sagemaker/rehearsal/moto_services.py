@@ -1,4 +1,4 @@
-"""S3, IAM and STS: moto answers, and what it keeps of S3 is written down."""
+"""S3, IAM and STS by moto; its objects are written to disk."""
 
 from __future__ import annotations
 
@@ -26,7 +26,6 @@ class MotoServices:
     """Moto's services, without moto's own search for the one that a request is for, which takes as long again."""
 
     def __init__(self, objects: Objects) -> None:
-        """Takes the objects that S3 serves."""
         self._objects = objects
         self._applications: dict[str, WSGIApplication] = {
             service: create_backend_app(service) for service in SERVICES

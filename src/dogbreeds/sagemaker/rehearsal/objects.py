@@ -1,4 +1,4 @@
-"""Objects of S3 as files: moto speaks the protocol, this keeps what it is given."""
+"""Keeps the objects of S3 as files; moto speaks the protocol."""
 
 from __future__ import annotations
 
@@ -68,14 +68,12 @@ class Objects:
     Moto keeps objects in memory. Here it sees each of them as a file, and after each request that changes something
     the change is written down before the answer goes out. Settings of buckets (policies, versions, tags) last as
     long as the process.
+
+    Raises:
+        UserError: This process has another one open; moto has one state for all.
     """
 
     def __init__(self, directory: Path) -> None:
-        """Opens what the directory holds.
-
-        Raises:
-            UserError: There is another one in this process, and moto has one state for all.
-        """
         if not _MOTO.acquire(blocking=False):
             raise UserError("Another rehearsal is open in this process: close it first.")
         from moto.s3.models import s3_backends

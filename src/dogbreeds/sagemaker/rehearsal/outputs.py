@@ -1,4 +1,4 @@
-"""What comes back from a job's disk to S3: the two archives, checkpoints, tensors."""
+"""Copies files of a job to S3: its two archives, checkpoints, tensors."""
 
 from __future__ import annotations
 
@@ -12,18 +12,17 @@ from dogbreeds.sagemaker.rehearsal.objects import Objects
 _COMPRESSION = 1
 
 
-class Synced:
-    """A directory whose files are copied to S3 whenever they have changed; what is removed stays there, as on AWS."""
+class MirroredDirectory:
+    """A directory whose changed files are copied to S3; removed files stay there, as on AWS.
+
+    Args:
+        directory: Where the files are written.
+        uri: Where they are copied to.
+        objects: All buckets.
+        restored: The present files came from there.
+    """
 
     def __init__(self, directory: Path, uri: str, objects: Objects, *, restored: bool) -> None:
-        """Takes a directory and the prefix that its files are copied to.
-
-        Args:
-            directory: Where the files are made.
-            uri: Where they go.
-            objects: All buckets.
-            restored: Whether what is in the directory now came from there.
-        """
         self._directory, self._uri, self._objects = directory, uri.rstrip("/"), objects
         self._known = {path: _state(path) for path in _files(directory)} if restored else {}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -28,14 +28,15 @@ class Run(Protocol):
 
 
 @dataclass(frozen=True)
-class Premises:
-    """Where jobs run.
+class Context:
+    """What all jobs share.
 
     Attributes:
         records: The training jobs.
         objects: All buckets.
         logs: All log streams.
         faults: What goes wrong.
+        toolkit: The command that runs in a training job's container.
         machines: Directory of the jobs' disks.
         url: Where jobs reach the services.
         changed: Guards all records, and is notified of each change.
@@ -45,12 +46,13 @@ class Premises:
     objects: Objects
     logs: Logs
     faults: Faults
+    toolkit: Sequence[str]
     machines: Path
     url: str
     changed: threading.Condition
 
     def end(self, runs: Mapping[str, Run]) -> None:
-        """Ends all jobs that run: asks each one, and then waits for each."""
+        """Ends all running jobs: asks each one, then waits for each."""
         with self.changed:
             running = list(runs.values())
         for run in running:

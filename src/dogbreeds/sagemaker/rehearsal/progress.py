@@ -1,4 +1,4 @@
-"""How far a training job is, as its record tells."""
+"""Keeps the record of a training job up to date."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import Any
 
-from dogbreeds.sagemaker.rehearsal.premises import Premises
+from dogbreeds.sagemaker.rehearsal.premises import Context
 from dogbreeds.sagemaker.rehearsal.records import Record
 
-#: What FailureReason has room for.
-LONGEST_REASON = 1024
-# What spare machines cost, of the full price: about what AWS shows.
+#: Characters of a FailureReason.
+MAX_REASON = 1024
+# Price of Spot capacity as a share of the full price: an assumption, since it varies.
 _SPOT_PRICE = 0.3
 _NO_EVALUATOR = "Not evaluated: a rehearsal has none of the rules that AWS manages."
 
@@ -32,28 +32,27 @@ class End(Enum):
 
 
 class Progress:
-    """Writes down what becomes of a job; all of it is seen at once or not at all."""
+    """Updates the record of a job; each change is visible completely or not at all."""
 
-    def __init__(self, record: Record, premises: Premises) -> None:
-        """Takes a job that was accepted."""
-        self._record, self._job, self._premises = record, record.description, premises
+    def __init__(self, record: Record, context: Context) -> None:
+        self._record, self._job, self._context = record, record.description, context
         definitions = self._job["AlgorithmSpecification"].get("MetricDefinitions", [])
         self._metrics = [(each["Name"], re.compile(each["Regex"])) for each in definitions]
 
     def begin(self, process: tuple[int, float]) -> None:
-        """Says that training has begun, for the first time or again, and in which process."""
-        with self._premises.changed:
+        """Records that training has started, and in which process."""
+        with self._context.changed:
             self._record.process = process
             self._job.setdefault("TrainingStartTime", time.time())
             self.save()
 
     def note_model(self, uri: str) -> None:
-        """Says where the model is."""
-        with self._premises.changed:
+        """Records the URI of the model."""
+        with self._context.changed:
             self._job["ModelArtifacts"] = {"S3ModelArtifacts": uri}
 
     def read(self, lines: Sequence[str]) -> None:
-        """Takes lines of the log, and keeps the metrics that are in them."""
+        """Records the metrics in some lines of the log."""
         found = [
             (name, value)
             for line in lines
@@ -61,19 +60,19 @@ class Progress:
             if (match := pattern.search(line)) and (value := _number(match[1])) is not None
         ]
         if found:
-            with self._premises.changed:
+            with self._context.changed:
                 for name, value in found:
                     self._record.series.setdefault(name, []).append((time.time(), value))
                 self.save()
 
     def enter(self, secondary: str, message: str) -> None:
-        """Begins the next stage.
+        """Starts the next stage.
 
         Args:
             secondary: Its secondary status.
             message: What it says of it.
         """
-        with self._premises.changed:
+        with self._context.changed:
             transitions: list[dict[str, Any]] = self._job["SecondaryStatusTransitions"]
             now = time.time()
             if transitions:
@@ -83,14 +82,8 @@ class Progress:
             self.save()
 
     def finish(self, end: End, reason: str | None, trained: float) -> None:
-        """Ends the job.
-
-        Args:
-            end: How.
-            reason: Why it failed.
-            trained: Seconds on machines.
-        """
-        with self._premises.changed:
+        """Ends the job."""
+        with self._context.changed:
             job, self._record.process = self._job, None
             job["TrainingEndTime"] = time.time()
             if trained:
@@ -98,29 +91,29 @@ class Progress:
                 price = _SPOT_PRICE if job["EnableManagedSpotTraining"] else 1.0
                 job["TrainingTimeInSeconds"], job["BillableTimeInSeconds"] = seconds, max(1, int(price * seconds))
             if reason is not None:
-                job["FailureReason"] = reason[:LONGEST_REASON]
+                job["FailureReason"] = reason[:MAX_REASON]
             for name in ("DebugRuleEvaluationStatuses", "ProfilerRuleEvaluationStatuses"):
                 for status in job.get(name, []):
                     status |= {"RuleEvaluationStatus": "NoIssuesFound", "StatusDetails": _NO_EVALUATOR}
                     status["LastModifiedTime"] = time.time()
             status = {End.COMPLETED: "Completed", End.FAILED: "Failed"}.get(end, "Stopped")
-            self.enter(end.value, reason[:LONGEST_REASON] if reason else f"Training job {status.lower()}")
+            self.enter(end.value, reason[:MAX_REASON] if reason else f"Training job {status.lower()}")
             job["SecondaryStatusTransitions"][-1]["EndTime"] = time.time()
             job["TrainingJobStatus"] = status
             self.save()
 
     def save(self) -> None:
         """Writes the record."""
-        with self._premises.changed:
+        with self._context.changed:
             self._job["FinalMetricDataList"] = [
                 {"MetricName": name, "Value": series[-1][1], "Timestamp": series[-1][0]}
                 for name, series in self._record.series.items()
             ]
-            self._premises.records.save(self._record)
+            self._context.records.save(self._record)
 
 
 def _number(text: str | None) -> float | None:
-    """Returns what a metric's group has found; None for what the service takes no notice of."""
+    """Returns the number that a metric's group matched; None where the service would ignore it."""
     try:
         value = float(text or "")
     except ValueError:

@@ -1,4 +1,4 @@
-"""What a rehearsal knows of its jobs and endpoints, in files that are whole at any moment."""
+"""The records of jobs and endpoints, in files that are complete at any moment."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dogbreeds.files import write_text
-from dogbreeds.sagemaker.rehearsal.faults import ServiceError, invalid
+from dogbreeds.sagemaker.rehearsal.faults import ApiError, invalid
 
 #: Statuses of jobs that have ended.
 ENDED = ("Completed", "Failed", "Stopped")
@@ -37,16 +37,15 @@ class Record:
 
 
 class Records:
-    """The jobs of one kind, by name."""
+    """The jobs of one kind, by name.
+
+    Args:
+        directory: Holds one file per job.
+        kind: Such as `TrainingJob` or `Endpoint`.
+        changed: Guards the records of all kinds, and is notified of each change.
+    """
 
     def __init__(self, directory: Path, kind: str, changed: threading.Condition) -> None:
-        """Reads what there is.
-
-        Args:
-            directory: Holds one file per job.
-            kind: Such as `TrainingJob` or `Endpoint`.
-            changed: Guards the records of all kinds, and is notified of each change.
-        """
         directory.mkdir(parents=True, exist_ok=True)
         self._directory, self._kind, self._changed = directory, kind, changed
         self._status = f"{kind}Status"
@@ -63,21 +62,21 @@ class Records:
         """Returns a job.
 
         Raises:
-            ServiceError: There is none of that name.
+            ApiError: There is none of that name.
         """
         with self._changed:
             if name not in self._records:
                 raise self.unknown(name)
             return self._records[name]
 
-    def unknown(self, name: str) -> ServiceError:
+    def unknown(self, name: str) -> ApiError:
         """Returns what the service says where there is none of a name."""
         return invalid("Requested resource not found.")
 
-    def taken(self, name: str) -> ServiceError:
+    def taken(self, name: str) -> ApiError:
         """Returns what the service says where there is one of that name already."""
         arn = self[name].description[f"{self._kind}Arn"] if name in self._records else name
-        return ServiceError("ResourceInUse", f"Job name must be unique within an account and region: {arn}")
+        return ApiError("ResourceInUse", f"Job name must be unique within an account and region: {arn}")
 
     def with_arn(self, arn: str) -> Record | None:
         """Returns the job of an ARN, or None."""
@@ -87,7 +86,7 @@ class Records:
         """Takes a new job.
 
         Raises:
-            ServiceError: The name is taken.
+            ApiError: The name is taken.
         """
         with self._changed:
             # On AWS names are unique whatever the case of their letters.

@@ -1,4 +1,4 @@
-"""How a tuning job chooses hyperparameters: Optuna behind the service's ranges and strategies."""
+"""Chooses the hyperparameters of a tuning job: Optuna behind the service's ranges and strategies."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from optuna.pruners import BasePruner, HyperbandPruner, NopPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import Trial
 
-from dogbreeds.sagemaker.rehearsal.tuning_checks import ranges_of
+from dogbreeds.sagemaker.limits import ranges_of
 
 # Points that are drawn before there is anything to learn from.
 _POINTS_BEFORE_THE_MODEL = 3
@@ -20,15 +20,14 @@ _REVERSE = "ReverseLogarithmic"
 
 
 class Sampler:
-    """Chooses the values of one training job after the other, and learns from what came of them."""
+    """Chooses the values of one training job after the other, and learns from their results.
+
+    Args:
+        config: HyperParameterTuningJobConfig.
+        seed: Determines all points, if results come in the same order.
+    """
 
     def __init__(self, config: Mapping[str, Any], seed: int) -> None:
-        """Begins a search.
-
-        Args:
-            config: HyperParameterTuningJobConfig.
-            seed: Decides all points, as far as results come in the same order.
-        """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._ranges = {each["Name"]: (kind, each) for kind, each in ranges_of(config)}
         self._distributions = {name: _distribution(kind, each) for name, (kind, each) in self._ranges.items()}
@@ -42,7 +41,7 @@ class Sampler:
                 self._study.enqueue_trial(dict(zip(self._ranges, values, strict=True)))
 
     def learn(self, results: Iterable[tuple[Mapping[str, str], float]]) -> None:
-        """Takes what other tuning jobs have found, as far as it lies in these ranges."""
+        """Adds the results of other tuning jobs that lie in these ranges."""
         for values, objective in results:
             if values.keys() != self._ranges.keys():
                 continue
@@ -55,18 +54,18 @@ class Sampler:
             self._study.add_trial(trial)
 
     def ask(self) -> tuple[Trial, dict[str, str]]:
-        """Returns the next point: the trial to tell of it, and its values as the job gets them."""
+        """Returns the next point: its trial, and its values as the job gets them."""
         trial = self._study.ask(self._distributions)
         return trial, {name: self._decode(name, trial.params[name]) for name in self._ranges}
 
     def falls_behind(self, trial: Trial, series: Iterable[tuple[int, float]]) -> bool:
-        """Takes epoch and objective of a job that goes on, and returns whether Hyperband would end it."""
+        """Adds epochs and objectives of a running job; says whether Hyperband would stop it."""
         for epoch, value in series:
             trial.report(value, epoch)
         return trial.should_prune()
 
     def tell(self, trial: Trial, objective: float | None) -> None:
-        """Takes what came of a job; None where it failed."""
+        """Adds the result of a job; None where it failed."""
         if objective is None:
             self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
         else:

@@ -1,4 +1,4 @@
-"""A rehearsal: a service on this machine in place of AWS, for as long as a command runs."""
+"""A rehearsal: a service on this machine in place of AWS, while a command runs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 from dogbreeds.errors import UserError
 from dogbreeds.sagemaker.rehearsal.checks import ROLE
 from dogbreeds.sagemaker.rehearsal.faults import Faults, invalid
+from dogbreeds.sagemaker.rehearsal.toolkit import TRAIN
 
 if TYPE_CHECKING:
     from boto3 import Session
@@ -25,10 +26,10 @@ if TYPE_CHECKING:
     from dogbreeds.sagemaker.rehearsal.http import Call, Operation
     from dogbreeds.sagemaker.rehearsal.records import Record, Records
 
-#: Where clients are unless they say otherwise.
+#: Default region of clients.
 REGION = "us-east-1"
 _LOCK = "lock"
-# The one way to give all clients of a session an endpoint without the environment.
+# The only way to give all clients of a session an endpoint without environment variables.
 _CONFIG = "aws.ini"
 _TRUST = {
     "Version": "2012-10-17",
@@ -39,29 +40,34 @@ _TRUST = {
 
 
 class Rehearsal:
-    """S3, IAM, STS, CloudWatch Logs, SageMaker and its autoscaling on a port of this machine; all is kept.
+    """S3, IAM, STS, CloudWatch Logs, SageMaker and its autoscaling on a port of this machine.
 
-    A context manager: jobs run from `with` to its end, and what they made is in the directory afterwards. Endpoints
-    that are in service stay that; their containers end with it, and are started again when somebody asks them. There
-    can be one at a time in a process.
+    A context manager: jobs run until its end; what they made stays in the directory. Endpoints stay in service: their
+    containers end with it, and start again when they are asked. A process can have one at a time.
+
+    Args:
+        directory: Created if missing; a later rehearsal of the same directory knows everything of this one.
+        faults: What goes wrong.
+        container: Makes the containers of endpoints; None uses that of AWS's serving image.
+        toolkit: The command that runs in a training job's container; by default AWS's training toolkit.
     """
 
-    def __init__(self, directory: Path, faults: Faults, container: MakeContainer | None = None) -> None:
-        """Takes the place of everything that it holds.
-
-        Args:
-            directory: Made where it is missing; a later rehearsal of the same directory knows all that this one did.
-            faults: What is to go wrong.
-            container: Makes the containers of endpoints; None takes that of AWS's serving image.
-        """
-        self._directory, self._faults, self._container = directory.resolve(), faults, container
+    def __init__(
+        self,
+        directory: Path,
+        faults: Faults,
+        container: MakeContainer | None = None,
+        toolkit: Sequence[str] = TRAIN,
+    ) -> None:
+        self._directory, self._faults = directory.resolve(), faults
+        self._container, self._toolkit = container, toolkit
         self._url: str | None = None
 
     def __enter__(self) -> Self:
-        """Opens the directory and begins to answer.
+        """Opens the directory and starts to answer.
 
         Raises:
-            UserError: Another process has it open, or the environment sends requests somewhere else.
+            UserError: Another process has it open, or the environment sends requests elsewhere.
         """
         with ExitStack() as stack:
             self._open(stack)
@@ -71,19 +77,19 @@ class Rehearsal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Ends the jobs that still run, which fail by that, and everything else."""
+        """Ends everything; running jobs fail."""
         self._url = None
         self._stack.close()
 
     @property
     def url(self) -> str:
-        """Where it answers: AWS_ENDPOINT_URL of other programs."""
+        """Its URL: AWS_ENDPOINT_URL of other programs."""
         if self._url is None:
             raise RuntimeError("the rehearsal is not open")
         return self._url
 
     def session(self, region: str = REGION) -> Session:
-        """Returns a boto3 session whose clients come here."""
+        """Returns a boto3 session whose clients use it."""
         import boto3
         from botocore.session import Session
 
@@ -94,12 +100,7 @@ class Rehearsal:
         return boto3.Session(botocore_session=core)
 
     def client(self, service: str, config: Any = None) -> Any:
-        """Returns a boto3 client, such as `client("sagemaker")`.
-
-        Args:
-            service: By boto3's name.
-            config: How often it tries and how long it waits, a botocore Config.
-        """
+        """Returns a boto3 client, such as `client("sagemaker")`."""
         return self.session().client(service, config=config)
 
     def _open(self, stack: ExitStack) -> None:
@@ -107,7 +108,7 @@ class Rehearsal:
         from dogbreeds.sagemaker.rehearsal.logs import Logs
         from dogbreeds.sagemaker.rehearsal.moto_services import MotoServices
         from dogbreeds.sagemaker.rehearsal.objects import Objects
-        from dogbreeds.sagemaker.rehearsal.premises import Premises
+        from dogbreeds.sagemaker.rehearsal.premises import Context
         from dogbreeds.sagemaker.rehearsal.records import Records
         from dogbreeds.sagemaker.rehearsal.serving import Serving
         from dogbreeds.sagemaker.rehearsal.training_jobs import TrainingJobs
@@ -125,12 +126,14 @@ class Rehearsal:
         stack.callback(logs.close)
         server = Server()
         stack.callback(server.server_close)
-        premises = Premises(training, objects, logs, self._faults, directory / "machines", server.url, changed)
-        training_jobs = TrainingJobs(premises)
+        context = Context(
+            training, objects, logs, self._faults, self._toolkit, directory / "machines", server.url, changed
+        )
+        training_jobs = TrainingJobs(context)
         stack.callback(training_jobs.close)
-        tuning_jobs = TuningJobs(tuning, premises, training_jobs)
+        tuning_jobs = TuningJobs(tuning, context, training_jobs)
         stack.callback(tuning_jobs.close)
-        serving = Serving(directory, premises, self._container)
+        serving = Serving(directory, context, self._container)
         stack.callback(serving.close)
         operations = {
             "sagemaker": {
@@ -143,7 +146,7 @@ class Rehearsal:
             "logs": logs.operations,
         }
         server.start(Dispatcher(operations, serving.invoke, MotoServices(objects), self._faults))
-        # The first to go, so that nothing is accepted any more.
+        # Closed first, so that nothing is accepted any more.
         stack.callback(server.close)
         self._url = server.url
         (directory / _CONFIG).write_text(f"[default]\nendpoint_url = {server.url}\n", encoding="utf-8")
@@ -151,28 +154,28 @@ class Rehearsal:
 
 
 def clear(directory: Path) -> None:
-    """Removes everything that a rehearsal has kept.
+    """Removes the directory of a rehearsal.
 
     Raises:
-        UserError: It is open, or the directory is none of a rehearsal.
+        UserError: It is open, or the directory is not one of a rehearsal.
     """
     if not directory.exists():
         return
     if not (directory / _LOCK).exists():
-        raise UserError(f"{directory} is no directory of a rehearsal: nothing was removed.")
+        raise UserError(f"{directory} is not the directory of a rehearsal: nothing was removed.")
     with _locked(directory):
         shutil.rmtree(directory)
 
 
 def _locked(directory: Path) -> ExitStack:
-    """Holds a directory for this process alone until the stack is closed."""
+    """Locks a directory for this process until the stack is closed."""
     directory.mkdir(parents=True, exist_ok=True)
     lock = FileLock(directory / _LOCK, is_singleton=False, thread_local=False)
     try:
         lock.acquire(blocking=False)
     except Timeout as error:
         raise UserError(
-            f"Another rehearsal has {directory} open: wait until it ends, or take another directory."
+            f"Another rehearsal uses {directory}: wait until it ends, or use another directory."
         ) from error
     stack = ExitStack()
     stack.callback(lock.release)
@@ -183,12 +186,12 @@ def _refuse_endpoints() -> None:
     found = [name for name in os.environ if name.startswith("AWS_ENDPOINT_URL")]
     if found:
         raise UserError(
-            f"{found[0]} sends requests to {os.environ[found[0]]}, past the rehearsal: unset {' '.join(found)}"
+            f"{found[0]} sends requests to {os.environ[found[0]]}, not to the rehearsal: unset {' '.join(found)}"
         )
 
 
 def _tags(*kinds: Records) -> Mapping[str, Operation]:
-    """Returns the operations on tags, which jobs of all kinds have."""
+    """Returns the operations on the tags of all kinds of records."""
 
     def find(call: Call) -> tuple[Record, Records]:
         for records in kinds:

@@ -1,4 +1,4 @@
-"""All of serving: models, endpoint configurations, endpoints, what they are asked, and their autoscaling."""
+"""Serving: models, endpoint configurations, endpoints, invocations and autoscaling."""
 
 from __future__ import annotations
 
@@ -12,35 +12,28 @@ from dogbreeds.sagemaker.rehearsal.containers import MakeContainer, inference_co
 from dogbreeds.sagemaker.rehearsal.endpoints import Endpoints
 from dogbreeds.sagemaker.rehearsal.http import Operation
 from dogbreeds.sagemaker.rehearsal.invocations import Invocations
-from dogbreeds.sagemaker.rehearsal.models import Catalogue, Models
-from dogbreeds.sagemaker.rehearsal.premises import Premises
+from dogbreeds.sagemaker.rehearsal.models import Models, NamedResources
+from dogbreeds.sagemaker.rehearsal.premises import Context
 from dogbreeds.sagemaker.rehearsal.records import Records
 
 
 class Serving:
     """The part of a rehearsal that endpoints are in."""
 
-    def __init__(self, directory: Path, premises: Premises, container: MakeContainer | None) -> None:
-        """Takes over what the directory holds.
-
-        Args:
-            directory: Of the rehearsal.
-            premises: What all share.
-            container: Makes the containers; None takes that of AWS's serving image.
-        """
+    def __init__(self, directory: Path, context: Context, container: MakeContainer | None) -> None:
         models, configs, endpoints = (
-            Catalogue(directory / folder, kind, premises.changed)
+            NamedResources(directory / folder, kind, context.changed)
             for folder, kind in (
                 ("models", "Model"),
                 ("endpoint_configs", "EndpointConfig"),
                 ("endpoints", "Endpoint"),
             )
         )
-        autoscaling = Autoscaling(directory / "autoscaling.json", premises.changed)
+        autoscaling = Autoscaling(directory / "autoscaling.json", context.changed)
         make = container or inference_container
-        self._endpoints = Endpoints(endpoints, configs, models, premises, make, autoscaling.scales)
-        self._invocations = Invocations(self._endpoints, premises.objects)
-        self._models = Models(models, configs, premises.objects, self._endpoints.uses)
+        self._endpoints = Endpoints(endpoints, configs, models, context, make, autoscaling.scales)
+        self._invocations = Invocations(self._endpoints, context.objects)
+        self._models = Models(models, configs, context.objects, self._endpoints.uses)
         #: What has tags.
         self.kinds: Sequence[Records] = (models, configs, endpoints)
         #: What Application Auto Scaling can be asked.

@@ -1,4 +1,4 @@
-"""What the service refuses of models and endpoint configurations beyond the service model."""
+"""What the service refuses of models and endpoint configurations beyond `limits`: what does not exist here."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from dogbreeds.sagemaker.limits import problems_between
-from dogbreeds.sagemaker.rehearsal.checks import refuse, role_problems
+from dogbreeds.sagemaker.rehearsal.checks import not_rehearsed, refuse, role_problems, rule_problems
 from dogbreeds.sagemaker.rehearsal.objects import Objects, split_uri
 
 _IMAGE = re.compile(r"\d{12}\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(\.cn)?/[^:@]+([:@].+)?")
@@ -27,9 +26,9 @@ def check_model(request: Mapping[str, Any], objects: Objects, region: str) -> No
     """Refuses a model that no endpoint could serve.
 
     Raises:
-        ServiceError: With all that is wrong.
+        ApiError: With all problems.
     """
-    refuse([*_not_rehearsed(request, _NOT_REHEARSED_MODEL, ""), *_model(request, objects, region)])
+    refuse([*not_rehearsed(request, _NOT_REHEARSED_MODEL, ""), *_model(request, objects, region)])
 
 
 def check_endpoint_config(request: Mapping[str, Any], model: Mapping[str, Any] | None, objects: Objects) -> None:
@@ -41,24 +40,24 @@ def check_endpoint_config(request: Mapping[str, Any], model: Mapping[str, Any] |
         objects: All buckets.
 
     Raises:
-        ServiceError: With all that is wrong.
+        ApiError: With all problems.
     """
     variants = request["ProductionVariants"]
-    problems = [*_not_rehearsed(request, _NOT_REHEARSED_CONFIG, "")]
+    problems = [*not_rehearsed(request, _NOT_REHEARSED_CONFIG, "")]
     if len(variants) > 1:
         problems.append("More than one production variant is not rehearsed: it needs AWS.")
     for variant in variants:
-        problems += _not_rehearsed(variant, _NOT_REHEARSED_VARIANT, "ProductionVariants.")
+        problems += not_rehearsed(variant, _NOT_REHEARSED_VARIANT, "ProductionVariants.")
         if model is None:
             problems.append(f'Could not find model "{variant.get("ModelName")}".')
-    problems += [f"{one.path} {one.message}." for one in problems_between("CreateEndpointConfig", request)]
+    problems += rule_problems("CreateEndpointConfig", request)
     if model is not None and "ServerlessConfig" in variants[0]:
         for member in ("VpcConfig", "EnableNetworkIsolation"):
             if model.get(member):
                 problems.append(f"A serverless variant takes no model with {member}.")
     for place in _places(request):
         if not objects.has_bucket(split_uri(place)[0]):
-            problems.append(f"{place}: there is no such bucket.")
+            problems.append(f"{place}: no such bucket.")
     refuse(problems)
 
 
@@ -68,7 +67,7 @@ def _model(request: Mapping[str, Any], objects: Objects, region: str) -> Iterato
         if "Containers" not in request:
             yield "PrimaryContainer is missing."
         return
-    yield from _not_rehearsed(container, _NOT_REHEARSED_CONTAINER, "PrimaryContainer.")
+    yield from not_rehearsed(container, _NOT_REHEARSED_CONTAINER, "PrimaryContainer.")
     image, archive = container.get("Image"), container.get("ModelDataUrl")
     found = _IMAGE.fullmatch(image or "")
     if image is None:
@@ -76,7 +75,7 @@ def _model(request: Mapping[str, Any], objects: Objects, region: str) -> Iterato
     elif found is None:
         yield f"Invalid image URI {image}. Please provide a valid Amazon Elastic Container Registry path."
     elif found["region"] != region:
-        yield f"The image {image} lies in {found['region']}, and must lie in {region}."
+        yield f"The image {image} is in {found['region']}, but must be in {region}."
     if "ExecutionRoleArn" not in request:
         yield "ExecutionRoleArn is missing."
     else:
@@ -84,16 +83,10 @@ def _model(request: Mapping[str, Any], objects: Objects, region: str) -> Iterato
     if archive is None:
         yield "PrimaryContainer.ModelDataUrl is missing; models inside an image are not rehearsed."
     elif not archive.endswith(".tar.gz"):
-        yield f"ModelDataUrl {archive} must be the address of an archive, .tar.gz."
+        yield f"ModelDataUrl {archive} must be the URI of an archive, .tar.gz."
     elif objects.find(*split_uri(archive)) is None:
         yield f"Could not find model data at {archive}."
-    yield from (f"{one.path} {one.message}." for one in problems_between("CreateModel", request))
-
-
-def _not_rehearsed(given: Mapping[str, Any], names: tuple[str, ...], where: str) -> Iterator[str]:
-    for name in names:
-        if name in given:
-            yield f"{where}{name} is not rehearsed: it needs AWS."
+    yield from rule_problems("CreateModel", request)
 
 
 def _places(request: Mapping[str, Any]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The code of a job: fetched, unpacked, and its requirements looked up instead of installed."""
+"""The code of a job: fetched and unpacked; its requirements are checked, not installed."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _ROOT = "/opt/ml/"
 
 
 def unpack_code(job: Mapping[str, Any], objects: Objects, base: Path) -> None:
-    """Puts a job's code in place.
+    """Unpacks a job's code.
 
-    The toolkit would fetch it itself, and would then install its requirements into the environment that this very
-    process runs in. It finds the code there already, and no list of requirements.
+    The toolkit would fetch it itself and install its requirements into the environment of this process. It finds the
+    code unpacked, and no requirements.
 
     Args:
         job: Its description.

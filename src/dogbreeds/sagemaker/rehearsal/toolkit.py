@@ -1,4 +1,4 @@
-"""AWS's own training toolkit as a process, and everything that it starts."""
+"""AWS's training toolkit as a process, with everything that it starts."""
 
 from __future__ import annotations
 
@@ -7,28 +7,22 @@ import selectors
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
 
-# `train`, whatever the PATH says.
-_COMMAND = (sys.executable, "-m", "sagemaker_training.cli.train")
+#: `train`, whatever the PATH says.
+TRAIN = (sys.executable, "-m", "sagemaker_training.cli.train")
 _READ_BYTES = 1 << 16
 
 
 class Toolkit:
     """A running `train`, in a process group of its own; stdout and stderr are read as one."""
 
-    def __init__(self, directory: Path, environment: Mapping[str, str]) -> None:
-        """Starts it.
-
-        Args:
-            directory: Where it is started; the toolkit itself starts the script among its code.
-            environment: All variables that it sees.
-        """
+    def __init__(self, command: Sequence[str], directory: Path, environment: Mapping[str, str]) -> None:
         self._process = subprocess.Popen(
-            _COMMAND,
+            command,
             cwd=directory,
             env=dict(environment),
             stdin=subprocess.DEVNULL,
@@ -46,18 +40,18 @@ class Toolkit:
 
     @property
     def identity(self) -> tuple[int, float]:
-        """Process id and start time, which together are nobody else's."""
+        """Process id and start time, which are unique together."""
         return self._process.pid, psutil.Process(self._process.pid).create_time()
 
     @property
     def running(self) -> bool:
-        """Whether `train` itself still runs; what it started may go on without it."""
+        """Whether `train` itself still runs; what it started may outlive it."""
         return self._process.poll() is None
 
     def lines(self, seconds: float) -> list[str] | None:
-        """Returns the lines that are there, waiting for one a while, or None when all who could write have ended."""
+        """Returns new lines, waiting some seconds for one; None once all processes that could write have ended."""
         if not self._selector.select(seconds):
-            # Of those that were killed nothing more comes, even if somebody else still holds their end.
+            # Killed processes write nothing more, even if another process still holds their end of the pipe.
             return None if self._killed else []
         chunk = self._output.read(_READ_BYTES)
         if chunk:
@@ -71,16 +65,16 @@ class Toolkit:
         return [line.decode("utf-8", "replace").rstrip("\r") for line in whole]
 
     def terminate(self) -> None:
-        """Asks `train` to end, as the service does; the toolkit tells nobody."""
+        """Sends `train` SIGTERM, as the service does; the toolkit does not pass it on."""
         self._process.terminate()
 
     def kill(self) -> None:
-        """Ends all that it started."""
+        """Kills everything that it started."""
         self._killed = True
         kill_group(self._process.pid)
 
     def close(self) -> int:
-        """Ends all that is left, and returns the exit code of `train`."""
+        """Kills what is left, and returns the exit code of `train`."""
         self.kill()
         code = self._process.wait()
         self._selector.close()
@@ -89,7 +83,7 @@ class Toolkit:
 
 
 def kill_group(leader: int) -> None:
-    """Kills the processes of a group, and those that its leader started elsewhere."""
+    """Kills the processes of a group, and those that its leader started in other groups."""
     try:
         strays = psutil.Process(leader).children(recursive=True)
     except psutil.NoSuchProcess:
@@ -107,7 +101,7 @@ def kill_group(leader: int) -> None:
 
 
 def kill_left_over(identity: tuple[int, float]) -> None:
-    """Kills a toolkit that a process which was killed has left behind."""
+    """Kills a toolkit that outlived its rehearsal."""
     pid, started = identity
     if psutil.pid_exists(pid) and abs(psutil.Process(pid).create_time() - started) < 1:
         kill_group(pid)

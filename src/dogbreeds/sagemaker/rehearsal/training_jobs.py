@@ -13,7 +13,7 @@ from dogbreeds.sagemaker.rehearsal.faults import invalid
 from dogbreeds.sagemaker.rehearsal.http import Call, Operation
 from dogbreeds.sagemaker.rehearsal.listing import page
 from dogbreeds.sagemaker.rehearsal.objects import ACCOUNT
-from dogbreeds.sagemaker.rehearsal.premises import CLOSED, Premises
+from dogbreeds.sagemaker.rehearsal.premises import CLOSED, Context
 from dogbreeds.sagemaker.rehearsal.records import Record
 from dogbreeds.sagemaker.rehearsal.toolkit import kill_left_over
 from dogbreeds.sagemaker.rehearsal.training_run import TrainingRun
@@ -38,24 +38,23 @@ _ALWAYS = {
 class TrainingJobs:
     """All training jobs, and those of them that run."""
 
-    def __init__(self, premises: Premises) -> None:
-        """Ends what a rehearsal that was killed left behind."""
-        self._premises = premises
+    def __init__(self, context: Context) -> None:
+        self._context = context
         self._runs: dict[str, TrainingRun] = {}
-        self._capacity_errors = premises.faults.capacity_errors
-        for record in premises.records:
-            if not premises.records.ended(record):
+        self._capacity_errors = context.faults.capacity_errors
+        for record in context.records:
+            if not context.records.ended(record):
                 if record.process is not None:
                     kill_left_over(record.process)
                 fail(record.description, "TrainingJob", CLOSED)
                 record.process = None
-                premises.records.save(record)
-        if premises.machines.exists():
-            shutil.rmtree(premises.machines)
+                context.records.save(record)
+        if context.machines.exists():
+            shutil.rmtree(context.machines)
 
     @property
     def operations(self) -> Mapping[str, Operation]:
-        """What can be asked."""
+        """The operations, by name."""
         return {
             "CreateTrainingJob": lambda call: self.create(call.body, call.region),
             "DescribeTrainingJob": self._describe,
@@ -82,48 +81,48 @@ class TrainingJobs:
             The answer.
 
         Raises:
-            ServiceError: The job is refused.
+            ApiError: The job is refused.
         """
-        check_training_job(request, self._premises.objects, self._premises.faults)
+        check_training_job(request, self._context.objects, self._context.faults)
         name = request["TrainingJobName"]
         arn = f"arn:aws:sagemaker:{region}:{ACCOUNT}:training-job/{name.lower()}"
         record = Record(
             _description(request, arn, tuning_job), list(request.get("Tags", [])), tuned=dict(tuned or {})
         )
-        with self._premises.changed:
-            self._premises.records.add(name, record)
+        with self._context.changed:
+            self._context.records.add(name, record)
             capacity = self._capacity_errors <= 0
             self._capacity_errors -= 1
-            self._runs[name] = TrainingRun(record, self._premises, region, capacity)
+            self._runs[name] = TrainingRun(record, self._context, region, capacity)
             self._runs[name].start()
         return {"TrainingJobArn": arn}
 
     def stop(self, record: Record) -> None:
         """Asks a job to end; one that has ended already stays as it is."""
-        with self._premises.changed:
-            if self._premises.records.ended(record):
+        with self._context.changed:
+            if self._context.records.ended(record):
                 return
             record.description["TrainingJobStatus"] = "Stopping"
-            self._premises.records.save(record)
+            self._context.records.save(record)
             self._runs[record.description["TrainingJobName"]].stop()
 
     def close(self) -> None:
         """Ends all jobs that run."""
-        self._premises.end(self._runs)
+        self._context.end(self._runs)
 
     def _describe(self, call: Call) -> Mapping[str, Any]:
-        with self._premises.changed:
-            return copy.deepcopy(self._premises.records[call.body["TrainingJobName"]].description)
+        with self._context.changed:
+            return copy.deepcopy(self._context.records[call.body["TrainingJobName"]].description)
 
     def _list(self, call: Call) -> Mapping[str, Any]:
-        with self._premises.changed:
-            descriptions = [record.description for record in self._premises.records]
+        with self._context.changed:
+            descriptions = [record.description for record in self._context.records]
             summaries, more = page(call.body, descriptions, "TrainingJob", _SUMMARY, "CreationTime")
         return {"TrainingJobSummaries": summaries, **more}
 
     def _stop(self, call: Call) -> Mapping[str, Any]:
-        record = self._premises.records[call.body["TrainingJobName"]]
-        if self._premises.records.ended(record):
+        record = self._context.records[call.body["TrainingJobName"]]
+        if self._context.records.ended(record):
             status = record.description["TrainingJobStatus"]
             raise invalid(f"The request was rejected because the training job is in status {status}.")
         self.stop(record)

@@ -1,4 +1,4 @@
-"""The life of a training job, from its machines to its archives."""
+"""Runs a training job, from its start to its archives."""
 
 from __future__ import annotations
 
@@ -6,55 +6,55 @@ import logging
 import math
 import threading
 import time
+from collections.abc import Sequence
 
-from dogbreeds.sagemaker.rehearsal.checks import DEFAULT_RUNTIME
+from dogbreeds.sagemaker.limits import DEFAULT_RUNTIME_SECONDS
 from dogbreeds.sagemaker.rehearsal.faults import JobFailure
-from dogbreeds.sagemaker.rehearsal.machine import Machine
+from dogbreeds.sagemaker.rehearsal.machine import Instance
 from dogbreeds.sagemaker.rehearsal.objects import NoBucketError
-from dogbreeds.sagemaker.rehearsal.outputs import Synced, upload_archive
-from dogbreeds.sagemaker.rehearsal.premises import CLOSED, Premises
-from dogbreeds.sagemaker.rehearsal.progress import LONGEST_REASON, End, Progress
+from dogbreeds.sagemaker.rehearsal.outputs import MirroredDirectory, upload_archive
+from dogbreeds.sagemaker.rehearsal.premises import CLOSED, Context
+from dogbreeds.sagemaker.rehearsal.progress import MAX_REASON, End, Progress
 from dogbreeds.sagemaker.rehearsal.records import Record
 from dogbreeds.sagemaker.rehearsal.toolkit import Toolkit
 
 _LOG = logging.getLogger(__name__)
-# From one look at clocks and checkpoints to the next.
+# Between two looks at clocks, and between two copies of checkpoints.
 _TICK_SECONDS = 0.1
 _SYNC_SECONDS = 1.0
 
 
 class TrainingRun(threading.Thread):
-    """Runs one training job; its record tells how far it is."""
+    """Runs one training job; its record tells how far it is.
 
-    def __init__(self, record: Record, premises: Premises, region: str, capacity: bool) -> None:
-        """Takes a job that was accepted.
+    Args:
+        record: The job.
+        context: What all jobs share.
+        region: Where it runs.
+        capacity: There are instances for it.
+    """
 
-        Args:
-            record: The job.
-            premises: Everything that it shares with others.
-            region: Where it runs.
-            capacity: Whether there are machines for it.
-        """
+    def __init__(self, record: Record, context: Context, region: str, capacity: bool) -> None:
         super().__init__(name=record.description["TrainingJobName"])
-        self._job, self._premises = record.description, premises
+        self._job, self._context = record.description, context
         self._region, self._capacity = region, capacity
-        self._machine = Machine(premises.machines / self.name)
-        self._stream = premises.logs.open(self.name)
-        self._progress = Progress(record, premises)
+        self._instance = Instance(context.machines / self.name)
+        self._stream = context.logs.open(self.name)
+        self._progress = Progress(record, context)
         self._stop_asked, self._close_asked = threading.Event(), threading.Event()
-        self._interruption = premises.faults.interrupt_after if self._job["EnableManagedSpotTraining"] else None
+        self._interruptible = self._job["EnableManagedSpotTraining"]
         self._trained, self._exit_code = 0.0, 0
 
     def stop(self) -> None:
-        """Asks the job to end, as StopTrainingJob does."""
+        """Stops the job, as StopTrainingJob does."""
         self._stop_asked.set()
 
     def close(self) -> None:
-        """Ends the job at once, since the rehearsal ends."""
+        """Ends the job at once, with the rehearsal."""
         self._close_asked.set()
 
     def run(self) -> None:
-        """Lives the job's life."""
+        """Runs the job to its end."""
         try:
             self._live()
         except JobFailure as failure:
@@ -66,7 +66,7 @@ class TrainingRun(threading.Thread):
             self._progress.finish(End.FAILED, f"InternalServerError: {type(error).__name__}: {error}", self._trained)
         finally:
             self._stream.close()
-            self._machine.remove()
+            self._instance.remove()
 
     def _live(self) -> None:
         self._progress.enter("Starting", "Launching requested ML instances")
@@ -89,18 +89,20 @@ class TrainingRun(threading.Thread):
         self._progress.finish(end, reason, self._trained)
 
     def _attempt(self) -> End:
-        """Runs the job on a fresh machine until it ends or loses the machine."""
+        """Runs the job on a new instance until it ends or loses it."""
         self._progress.enter("Downloading", "Downloading input data")
-        self._machine.prepare(self._job, self._premises.objects)
+        self._instance.prepare(self._job, self._context.objects)
         if self._close_asked.is_set() or self._stop_asked.is_set():
             return End.CLOSED if self._close_asked.is_set() else End.STOPPED
         self._progress.enter("Training", "Training image download completed. Training in progress.")
         began = time.monotonic()
-        environment = self._machine.environment(self._job, self._region, self._premises.url)
-        toolkit = Toolkit(self._machine.directory, environment)
+        environment = self._instance.environment(self._job, self._region, self._context.url)
+        # Before anything is written: what is there now came from S3.
+        mirrored = self._checkpoints()
+        toolkit = Toolkit(self._context.toolkit, self._instance.directory, environment)
         try:
             self._progress.begin(toolkit.identity)
-            end = self._follow(toolkit, began)
+            end = self._follow(toolkit, mirrored, began)
         finally:
             self._exit_code = toolkit.close()
             self._trained += time.monotonic() - began
@@ -108,72 +110,77 @@ class TrainingRun(threading.Thread):
             return End.COMPLETED if self._exit_code == 0 else End.FAILED
         return end
 
-    def _follow(self, toolkit: Toolkit, began: float) -> End | None:
-        """Reads what the toolkit writes until nobody is left who could write, or somebody ends it.
+    def _follow(self, toolkit: Toolkit, mirrored: MirroredDirectory | None, began: float) -> End | None:
+        """Reads the toolkit's output until no process is left that could write.
 
         Returns:
             Why it was ended; None where it ended by itself.
         """
-        synced = self._checkpoints()
-        end, asked, looked = None, 0.0, began
+        end, kill_at, next_copy = None, math.inf, began + _SYNC_SECONDS
         while (lines := toolkit.lines(_TICK_SECONDS)) is not None:
             for line in lines:
                 self._stream.add(line)
             self._progress.read(lines)
             now = time.monotonic()
-            if synced is not None and now - looked > _SYNC_SECONDS:
-                synced.update()
-                looked = now
-            if end is None and (end := self._reason(now - began)) is not None:
-                asked = now
-                if end in (End.CLOSED, End.INTERRUPTED):
-                    toolkit.kill()
-                else:
-                    self._progress.enter("Stopping", "Stopping the training job")
-                    toolkit.terminate()
+            if end is None and (end := self._reason(now - began, lines)) is not None:
+                kill_at = now + self._end(toolkit, end)
+                next_copy = now
+            if mirrored is not None and now >= next_copy:
+                mirrored.update()
+                next_copy = now + _SYNC_SECONDS
             # A container ends with its first process, whatever that has left running.
-            if now - asked > self._premises.faults.grace_seconds if end is not None else not toolkit.running:
+            if now >= kill_at or (end is None and not toolkit.running):
                 toolkit.kill()
-        if synced is not None and end is not End.INTERRUPTED:
-            synced.update()
+        if mirrored is not None and end is not End.INTERRUPTED:
+            mirrored.update()
         return end
 
-    def _reason(self, seconds: float) -> End | None:
-        """Returns why training has to end after so many seconds of this attempt, if it has to."""
-        condition = self._job["StoppingCondition"]
+    def _end(self, toolkit: Toolkit, end: End) -> float:
+        """Asks the toolkit to end, and returns the seconds until it is killed."""
+        if end in (End.CLOSED, End.INTERRUPTED):
+            return 0.0
+        self._progress.enter("Stopping", "Stopping the training job")
+        toolkit.terminate()
+        return self._context.faults.grace_seconds
+
+    def _reason(self, seconds: float, lines: Sequence[str]) -> End | None:
+        """Returns why training has to end, if it has to."""
+        condition, faults = self._job["StoppingCondition"], self._context.faults
         if self._close_asked.is_set():
             return End.CLOSED
         if self._stop_asked.is_set():
             return End.STOPPED
-        if self._trained + seconds > condition.get("MaxRuntimeInSeconds", DEFAULT_RUNTIME):
+        if self._trained + seconds > condition.get("MaxRuntimeInSeconds", DEFAULT_RUNTIME_SECONDS):
             return End.MAX_RUNTIME
         if time.time() - self._job["CreationTime"] > condition.get("MaxWaitTimeInSeconds", math.inf):
             return End.MAX_WAIT
-        if self._interruption is not None and seconds > self._interruption:
-            self._interruption = None
+        late = faults.interrupt_after is not None and seconds > faults.interrupt_after
+        said = faults.interrupt_on is not None and any(faults.interrupt_on in line for line in lines)
+        if self._interruptible and (late or said):
+            self._interruptible = False
             return End.INTERRUPTED
         return None
 
-    def _checkpoints(self) -> Synced | None:
+    def _checkpoints(self) -> MirroredDirectory | None:
         if "CheckpointConfig" not in self._job:
             return None
         uri = self._job["CheckpointConfig"]["S3Uri"]
-        return Synced(self._machine.checkpoints, uri, self._premises.objects, restored=True)
+        return MirroredDirectory(self._instance.checkpoints, uri, self._context.objects, restored=True)
 
     def _upload(self, end: End) -> None:
-        objects, scratch = self._premises.objects, self._machine.directory
+        objects, scratch = self._context.objects, self._instance.directory
         root = f"{self._job['OutputDataConfig']['S3OutputPath'].rstrip('/')}/{self.name}"
-        upload_archive(self._machine.output / "data", f"{root}/output/output.tar.gz", objects, scratch)
+        upload_archive(self._instance.output / "data", f"{root}/output/output.tar.gz", objects, scratch)
         if end is not End.FAILED:
             uri = f"{root}/output/model.tar.gz"
-            if upload_archive(self._machine.model, uri, objects, scratch):
+            if upload_archive(self._instance.model, uri, objects, scratch):
                 self._progress.note_model(uri)
-        if "DebugHookConfig" in self._job and self._machine.tensors.is_dir():
+        if "DebugHookConfig" in self._job and self._instance.tensors.is_dir():
             root = f"{self._job['DebugHookConfig']['S3OutputPath'].rstrip('/')}/{self.name}/debug-output"
-            Synced(self._machine.tensors, root, objects, restored=False).update()
+            MirroredDirectory(self._instance.tensors, root, objects, restored=False).update()
 
     def _failure(self) -> str:
-        path = self._machine.output / "failure"
+        path = self._instance.output / "failure"
         text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
         code = f", exit code: {self._exit_code}"
-        return f"AlgorithmError: {text}"[: LONGEST_REASON - len(code)] + code
+        return f"AlgorithmError: {text}"[: MAX_REASON - len(code)] + code

@@ -8,15 +8,16 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from dogbreeds.sagemaker import service_model
+from dogbreeds.sagemaker.limits import ranges_of
 from dogbreeds.sagemaker.rehearsal.checks import check_training_job, refuse
-from dogbreeds.sagemaker.rehearsal.faults import ServiceError, invalid
+from dogbreeds.sagemaker.rehearsal.faults import ApiError, invalid
 from dogbreeds.sagemaker.rehearsal.http import Call, Operation
 from dogbreeds.sagemaker.rehearsal.listing import page
 from dogbreeds.sagemaker.rehearsal.objects import ACCOUNT
-from dogbreeds.sagemaker.rehearsal.premises import CLOSED, Premises
+from dogbreeds.sagemaker.rehearsal.premises import CLOSED, Context
 from dogbreeds.sagemaker.rehearsal.records import Record, Records
 from dogbreeds.sagemaker.rehearsal.training_jobs import TrainingJobs, fail
-from dogbreeds.sagemaker.rehearsal.tuning_checks import check_tuning_job, ranges_of
+from dogbreeds.sagemaker.rehearsal.tuning_checks import check_tuning_job
 from dogbreeds.sagemaker.rehearsal.tuning_summaries import child_summary, final_value, update_counters
 
 if TYPE_CHECKING:
@@ -40,15 +41,8 @@ _SUMMARY = (
 class TuningJobs:
     """All tuning jobs, and those of them that run."""
 
-    def __init__(self, records: Records, premises: Premises, jobs: TrainingJobs) -> None:
-        """Takes over what there is; what a rehearsal that was killed left running has failed.
-
-        Args:
-            records: The tuning jobs.
-            premises: Everything that jobs share.
-            jobs: The training jobs.
-        """
-        self._records, self._premises, self._jobs = records, premises, jobs
+    def __init__(self, records: Records, context: Context, jobs: TrainingJobs) -> None:
+        self._records, self._context, self._jobs = records, context, jobs
         self._runs: dict[str, TuningRun] = {}
         for record in records:
             if not records.ended(record):
@@ -57,7 +51,7 @@ class TuningJobs:
 
     @property
     def operations(self) -> Mapping[str, Operation]:
-        """What can be asked."""
+        """The operations, by name."""
         return {
             "CreateHyperParameterTuningJob": self._create,
             "DescribeHyperParameterTuningJob": self._describe,
@@ -68,7 +62,7 @@ class TuningJobs:
 
     def close(self) -> None:
         """Ends all jobs that run; their training jobs are not theirs to end."""
-        self._premises.end(self._runs)
+        self._context.end(self._runs)
 
     def _create(self, call: Call) -> Mapping[str, Any]:
         from dogbreeds.sagemaker.rehearsal.tuning_run import TuningRun
@@ -89,9 +83,9 @@ class TuningJobs:
         }
         update_counters(description, [])
         record = Record(description, list(request.get("Tags", [])))
-        with self._premises.changed:
+        with self._context.changed:
             self._records.add(name, record)
-            self._runs[name] = TuningRun(record, self._records, self._premises, self._jobs, known)
+            self._runs[name] = TuningRun(record, self._records, self._context, self._jobs, known)
             self._runs[name].start()
         return {"HyperParameterTuningJobArn": arn}
 
@@ -106,7 +100,7 @@ class TuningJobs:
             f"Value at 'TrainingJobDefinition.{problem.path}' {problem.message}."
             for problem in service_model.problems("CreateTrainingJob", example)
         )
-        check_training_job(example, self._premises.objects, self._premises.faults)
+        check_training_job(example, self._context.objects, self._context.faults)
 
     def _parents(self, request: Mapping[str, Any]) -> list[Record]:
         """Returns the training jobs of those tuning jobs that a new one goes on from."""
@@ -124,17 +118,17 @@ class TuningJobs:
 
     def _of(self, record: Record) -> list[Record]:
         arn = record.description["HyperParameterTuningJobArn"]
-        return [child for child in self._premises.records if child.description.get("TuningJobArn") == arn]
+        return [child for child in self._context.records if child.description.get("TuningJobArn") == arn]
 
     def _describe(self, call: Call) -> Mapping[str, Any]:
-        with self._premises.changed:
+        with self._context.changed:
             return copy.deepcopy(self._record(call).description)
 
     def _record(self, call: Call) -> Record:
         return self._records[call.body["HyperParameterTuningJobName"]]
 
     def _list(self, call: Call) -> Mapping[str, Any]:
-        with self._premises.changed:
+        with self._context.changed:
             descriptions = []
             for record in self._records:
                 config = record.description[f"{_KIND}Config"]
@@ -144,7 +138,7 @@ class TuningJobs:
         return {"HyperParameterTuningJobSummaries": copy.deepcopy(summaries), **more}
 
     def _children(self, call: Call) -> Mapping[str, Any]:
-        with self._premises.changed:
+        with self._context.changed:
             record = self._record(call)
             children = [
                 child_summary(child, record.description) | {"LastModifiedTime": child.description["LastModifiedTime"]}
@@ -155,13 +149,11 @@ class TuningJobs:
         return {"TrainingJobSummaries": copy.deepcopy(summaries), **more}
 
     def _stop(self, call: Call) -> Mapping[str, Any]:
-        with self._premises.changed:
+        with self._context.changed:
             record = self._record(call)
             if self._records.ended(record):
                 status = record.description["HyperParameterTuningJobStatus"]
-                raise ServiceError(
-                    "ValidationException", f"The tuning job is in status {status} and cannot be stopped."
-                )
+                raise ApiError("ValidationException", f"The tuning job is in status {status} and cannot be stopped.")
             record.description["HyperParameterTuningJobStatus"] = "Stopping"
             self._records.save(record)
             self._runs[record.description["HyperParameterTuningJobName"]].stop()

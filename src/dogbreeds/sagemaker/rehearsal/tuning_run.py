@@ -1,4 +1,4 @@
-"""The life of a tuning job: it starts training jobs, watches their objective, and keeps the best."""
+"""Runs a tuning job: starts training jobs, follows their objective, and keeps the best."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from typing import Any
 
 from optuna.trial import Trial
 
-from dogbreeds.sagemaker.rehearsal.faults import ServiceError
-from dogbreeds.sagemaker.rehearsal.premises import CLOSED, Premises
+from dogbreeds.sagemaker.limits import OBJECTIVE_PARAMETER, combinations
+from dogbreeds.sagemaker.rehearsal.faults import ApiError
+from dogbreeds.sagemaker.rehearsal.premises import CLOSED, Context
 from dogbreeds.sagemaker.rehearsal.records import Record, Records
 from dogbreeds.sagemaker.rehearsal.sampling import Sampler
 from dogbreeds.sagemaker.rehearsal.training_jobs import TrainingJobs
-from dogbreeds.sagemaker.rehearsal.tuning_checks import OBJECTIVE_KEY, combinations
 from dogbreeds.sagemaker.rehearsal.tuning_summaries import best, child_summary, objective_of, update_counters
 
 _LOG = logging.getLogger(__name__)
 _TICK_SECONDS = 0.5
-# Jobs that have to be over before the median of their curves says anything.
+# Jobs that must have ended before the median rule applies; AWS does not document the number.
 _JOBS_BEFORE_THE_MEDIAN = 2
 
 
@@ -46,23 +46,22 @@ class Child:
 
 
 class TuningRun(threading.Thread):
-    """Runs one tuning job."""
+    """Runs one tuning job.
+
+    Args:
+        record: The tuning job.
+        records: All tuning jobs.
+        context: What all jobs share.
+        jobs: Starts and stops its training jobs.
+        known: Training jobs of the tuning jobs that it learns from.
+    """
 
     def __init__(
-        self, record: Record, records: Records, premises: Premises, jobs: TrainingJobs, known: Sequence[Record]
+        self, record: Record, records: Records, context: Context, jobs: TrainingJobs, known: Sequence[Record]
     ) -> None:
-        """Takes a job that was accepted.
-
-        Args:
-            record: The tuning job.
-            records: All tuning jobs.
-            premises: Everything that jobs share.
-            jobs: Starts and stops its training jobs.
-            known: Training jobs of the tuning jobs that it goes on from.
-        """
         super().__init__(name=record.description["HyperParameterTuningJobName"])
         self._record, self._job, self._records = record, record.description, records
-        self._premises, self._jobs = premises, jobs
+        self._context, self._jobs = context, jobs
         self._config: Mapping[str, Any] = self._job["HyperParameterTuningJobConfig"]
         self._definition: Mapping[str, Any] = self._job["TrainingJobDefinition"]
         self._objective = self._config["HyperParameterTuningJobObjective"]["MetricName"]
@@ -74,21 +73,21 @@ class TuningRun(threading.Thread):
 
     def stop(self) -> None:
         """Asks for the end of all its training jobs, and starts no more."""
-        with self._premises.changed:
+        with self._context.changed:
             self._stopping = True
-            self._premises.changed.notify_all()
+            self._context.changed.notify_all()
 
     def close(self) -> None:
         """Starts no more, since the rehearsal ends; its training jobs are ended by who owns them."""
-        with self._premises.changed:
+        with self._context.changed:
             self._closing = True
-            self._premises.changed.notify_all()
+            self._context.changed.notify_all()
 
     def run(self) -> None:
-        """Lives the job's life."""
+        """Runs the job to its end."""
         try:
             self._live()
-        except ServiceError as error:
+        except ApiError as error:
             self._finish("Failed", f"A training job was refused: {error}")
         except Exception as error:
             _LOG.exception("The rehearsal failed to run %s", self.name)
@@ -99,7 +98,7 @@ class TuningRun(threading.Thread):
         sampler = Sampler(self._config, seed)
         sampler.learn((known.tuned, value) for known in self._known if (value := self._value(known)) is not None)
         count = self._count()
-        with self._premises.changed:
+        with self._context.changed:
             while not self._closing:
                 for child in self._children:
                     self._look(child, sampler)
@@ -113,7 +112,7 @@ class TuningRun(threading.Thread):
                 self._summarize()
                 if not running:
                     break
-                self._premises.changed.wait(_TICK_SECONDS)
+                self._context.changed.wait(_TICK_SECONDS)
         self._end()
 
     def _count(self) -> int:
@@ -129,14 +128,14 @@ class TuningRun(threading.Thread):
         region = self._job["HyperParameterTuningJobArn"].split(":")[3]
         request = training_request(name, self._job, values)
         self._jobs.create(request, region, self._job["HyperParameterTuningJobArn"], values)
-        self._children.append(Child(self._premises.records[name], trial))
+        self._children.append(Child(self._context.records[name], trial))
         return self._children[-1]
 
     def _look(self, child: Child, sampler: Sampler) -> None:
         """Learns what is new of a training job, and ends it where it falls behind."""
         if child.told:
             return
-        if self._premises.records.ended(child.record):
+        if self._context.records.ended(child.record):
             child.told = True
             failed = child.record.description["TrainingJobStatus"] == "Failed"
             sampler.tell(child.trial, None if failed else self._value(child.record))
@@ -202,7 +201,7 @@ class TuningRun(threading.Thread):
             self._finish("Completed", None)
 
     def _finish(self, status: str, reason: str | None) -> None:
-        with self._premises.changed:
+        with self._context.changed:
             self._summarize()
             self._job["HyperParameterTuningJobStatus"] = status
             self._job["HyperParameterTuningEndTime"] = time.time()
@@ -221,7 +220,7 @@ def training_request(name: str, tuning_job: Mapping[str, Any], values: Mapping[s
     """
     definition = tuning_job["TrainingJobDefinition"]
     config = tuning_job["HyperParameterTuningJobConfig"]
-    objective = {OBJECTIVE_KEY: config["HyperParameterTuningJobObjective"]["MetricName"]}
+    objective = {OBJECTIVE_PARAMETER: config["HyperParameterTuningJobObjective"]["MetricName"]}
     others = {
         key: value for key, value in definition.items() if key not in ("DefinitionName", "StaticHyperParameters")
     }

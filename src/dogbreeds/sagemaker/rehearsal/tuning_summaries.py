@@ -1,4 +1,4 @@
-"""What a tuning job tells of its training jobs."""
+"""Summaries of the training jobs of a tuning job."""
 
 from __future__ import annotations
 
@@ -52,12 +52,7 @@ def final_value(summary: Mapping[str, Any]) -> float | None:
 
 
 def best(summaries: Sequence[Mapping[str, Any]], sign: int) -> Mapping[str, Any] | None:
-    """Returns the training job with the best objective, or None.
-
-    Args:
-        summaries: All of them.
-        sign: 1 where less is better, otherwise -1.
-    """
+    """Returns the training job with the best objective, or None."""
     known = [summary for summary in summaries if final_value(summary) is not None]
     return min(known, key=lambda summary: sign * summary[_FINAL]["Value"], default=None)
 

@@ -1,4 +1,4 @@
-"""What DescribeEndpoint says of a configuration in use."""
+"""The parts of DescribeEndpoint that come from its configuration."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dogbreeds.sagemaker.rehearsal.containers import Served
+from dogbreeds.sagemaker.rehearsal.containers import ServedVariant
 
 
 def described_variants(
-    config: Mapping[str, Any], served: Served, former: Sequence[Mapping[str, Any]] = ()
+    config: Mapping[str, Any], served: ServedVariant, former: Sequence[Mapping[str, Any]] = ()
 ) -> list[dict[str, Any]]:
     """Returns the variants of a configuration as they are described once they are in use.
 

@@ -1,7 +1,8 @@
-"""The requests of an endpoint, made of the settings and of nothing else."""
+"""The requests of an endpoint, made from the settings alone."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +14,11 @@ REALTIME, SERVERLESS, ASYNCHRONOUS = "realtime", "serverless", "asynchronous"
 KINDS = (REALTIME, SERVERLESS, ASYNCHRONOUS)
 #: The one variant of our endpoints.
 VARIANT = "AllTraffic"
-#: Tags by which everything of an endpoint is found again, and what it serves is told.
+#: Tags that mark everything of an endpoint, and the package that it serves.
 ENDPOINT_TAG, PACKAGE_TAG = "dogbreeds:endpoint", "dogbreeds:package"
 #: The policy of autoscaling.
 POLICY = "dogbreeds"
-# What the GPU drivers of the serving image need.
+# The machine image with the GPU drivers that the serving image needs (ProductionVariant.InferenceAmiVersion).
 _GPU_MACHINE_IMAGE = "al2-ami-sagemaker-inference-gpu-3-1"
 _DIMENSION = {"ServiceNamespace": "sagemaker", "ScalableDimension": "sagemaker:variant:DesiredInstanceCount"}
 
@@ -26,16 +27,16 @@ Request = dict[str, Any]
 
 @dataclass(frozen=True)
 class Deployment:
-    """What is deployed where.
+    """One deployment.
 
     Attributes:
         endpoint: The endpoint's name.
         name: Of the model and the endpoint configuration, which are new with each deployment.
-        archive: Where the model archive is in S3.
+        archive: The URI of the model archive.
         image: The container image.
-        role: The ARN of the role that the service takes on.
-        place: The S3 folder for what endpoints leave, such as captured requests.
-        package: What is served, in the words that tags can have.
+        role: The ARN of the role that the service assumes.
+        folder: The S3 folder of what endpoints write, such as captured requests.
+        package: The summary of the package, valid as a tag.
     """
 
     endpoint: str
@@ -43,12 +44,12 @@ class Deployment:
     archive: str
     image: str
     role: str
-    place: str
+    folder: str
     package: str
 
 
 def model_request(deployment: Deployment, sagemaker: SagemakerConfig) -> Request:
-    """Returns what `create_model` is called with."""
+    """Returns the request of `create_model`."""
     container: Request = {"Image": deployment.image, "ModelDataUrl": deployment.archive}
     if sagemaker.environment:
         container["Environment"] = dict(sagemaker.environment)
@@ -68,7 +69,7 @@ def model_request(deployment: Deployment, sagemaker: SagemakerConfig) -> Request
 
 
 def config_request(deployment: Deployment, variant: VariantConfig, sagemaker: SagemakerConfig) -> Request:
-    """Returns what `create_endpoint_config` is called with."""
+    """Returns the request of `create_endpoint_config`."""
     key = {} if sagemaker.kms_key is None else {"KmsKeyId": sagemaker.kms_key}
     request: Request = {
         "EndpointConfigName": deployment.name,
@@ -78,7 +79,7 @@ def config_request(deployment: Deployment, variant: VariantConfig, sagemaker: Sa
     if variant.instance is not None and not has_local_disks(variant.instance):
         request |= key
     if variant.kind == ASYNCHRONOUS:
-        place = (variant.output or f"{deployment.place}/async/{deployment.endpoint}").rstrip("/")
+        place = (variant.output or f"{deployment.folder}/async/{deployment.endpoint}").rstrip("/")
         request["AsyncInferenceConfig"] = {
             "ClientConfig": {"MaxConcurrentInvocationsPerInstance": variant.concurrency},
             "OutputConfig": {"S3OutputPath": f"{place}/answers", "S3FailurePath": f"{place}/failures", **key},
@@ -87,7 +88,7 @@ def config_request(deployment: Deployment, variant: VariantConfig, sagemaker: Sa
         request["DataCaptureConfig"] = {
             "EnableCapture": True,
             "InitialSamplingPercentage": variant.capture_percent,
-            "DestinationS3Uri": f"{deployment.place}/captured",
+            "DestinationS3Uri": f"{deployment.folder}/captured",
             "CaptureOptions": [{"CaptureMode": "Input"}, {"CaptureMode": "Output"}],
             "CaptureContentTypeHeader": {"CsvContentTypes": ["text/csv"], "JsonContentTypes": ["application/json"]},
             **key,
@@ -96,7 +97,7 @@ def config_request(deployment: Deployment, variant: VariantConfig, sagemaker: Sa
 
 
 def endpoint_request(deployment: Deployment, sagemaker: SagemakerConfig) -> Request:
-    """Returns what `create_endpoint` is called with."""
+    """Returns the request of `create_endpoint`."""
     return {
         "EndpointName": deployment.endpoint,
         "EndpointConfigName": deployment.name,
@@ -105,11 +106,11 @@ def endpoint_request(deployment: Deployment, sagemaker: SagemakerConfig) -> Requ
 
 
 def update_request(deployment: Deployment, *, scaled: bool) -> Request:
-    """Returns what `update_endpoint` is called with.
+    """Returns the request of `update_endpoint`.
 
     Args:
-        deployment: What is to answer next.
-        scaled: Autoscaling has chosen the number of instances, which is kept.
+        deployment: The new model.
+        scaled: Keep the number of instances, which autoscaling has chosen.
     """
     request: Request = {"EndpointName": deployment.endpoint, "EndpointConfigName": deployment.name}
     if scaled:
@@ -122,15 +123,14 @@ def update_request(deployment: Deployment, *, scaled: bool) -> Request:
 
 
 def scaled_resource(endpoint: str) -> Request:
-    """Returns what names an endpoint to Application Auto Scaling."""
+    """Returns the members that identify an endpoint to Application Auto Scaling."""
     return {**_DIMENSION, "ResourceId": f"endpoint/{endpoint}/variant/{VARIANT}"}
 
 
 def scaling_requests(endpoint: str, variant: VariantConfig) -> dict[str, Request]:
-    """Returns what Application Auto Scaling is called with, by operation; nothing where nothing scales.
+    """Returns the requests to Application Auto Scaling, by operation; none where nothing scales.
 
-    Endpoints that answer at once aim at a number of invocations per instance and minute, those that take requests
-    from S3 at a number of waiting requests per instance.
+    Realtime endpoints aim at invocations per instance and minute, asynchronous ones at waiting requests per instance.
     """
     if variant.max_instances is None:
         return {}
@@ -171,41 +171,39 @@ def check_variant(variant: VariantConfig) -> None:
         ConfigError: One line per problem: the setting, and what it may be.
     """
     if variant.kind not in KINDS:
-        raise ConfigError(
-            f"variant.kind={variant.kind}: must be one of {', '.join(KINDS)}; take variant=<one of these>."
-        )
-    problems = []
-    for name, kinds in _ONLY.items():
-        value = getattr(variant, name)
-        if variant.kind in kinds and value is None and name in _NEEDED:
-            problems.append(f"variant.{name}=null: an endpoint that is {variant.kind} needs it.")
-        if variant.kind not in kinds and value is not None:
-            problems.append(f"variant.{name}={value}: an endpoint that is {variant.kind} has none; leave it out.")
-    if variant.max_instances is not None and variant.min_instances is not None:
-        least = 0 if variant.kind == ASYNCHRONOUS else 1
-        if not least <= variant.min_instances <= variant.max_instances:
-            problems.append(
-                f"variant.min_instances={variant.min_instances}: must be {least} at least and "
-                f"variant.max_instances={variant.max_instances} at most."
-            )
-        if variant.instances is not None and not variant.min_instances <= variant.instances <= variant.max_instances:
-            problems.append(
-                f"variant.instances={variant.instances}: must lie between variant.min_instances="
-                f"{variant.min_instances} and variant.max_instances={variant.max_instances}."
-            )
-    if not 0 < variant.target < float("inf"):
-        problems.append(f"variant.target={variant.target}: must be above 0 and finite.")
-    for name in ("scale_in_seconds", "scale_out_seconds"):
-        if getattr(variant, name) < 0:
-            problems.append(f"variant.{name}={getattr(variant, name)}: must be 0 at least.")
-    if variant.kind == SERVERLESS and variant.capture_percent:
-        problems.append("variant.capture_percent: serverless endpoints capture nothing; leave it out.")
-    if problems:
+        raise ConfigError(f"variant.kind={variant.kind}: must be one of {', '.join(KINDS)}; use variant=<kind>.")
+    if problems := [*_of_another_kind(variant), *_scaling_problems(variant)]:
         raise ConfigError("\n".join(problems))
 
 
+def _of_another_kind(variant: VariantConfig) -> Iterator[str]:
+    for name, kinds in _ONLY.items():
+        value = getattr(variant, name)
+        if variant.kind in kinds and value is None and name in _NEEDED:
+            yield f"variant.{name}=null: {variant.kind} endpoints need it."
+        if variant.kind not in kinds and value is not None:
+            yield f"variant.{name}={value}: {variant.kind} endpoints do not take it; remove it."
+    if variant.kind == SERVERLESS and variant.capture_percent:
+        yield "variant.capture_percent: serverless endpoints do not take it; remove it."
+
+
+def _scaling_problems(variant: VariantConfig) -> Iterator[str]:
+    low, high, start = variant.min_instances, variant.max_instances, variant.instances
+    if low is not None and high is not None:
+        least = 0 if variant.kind == ASYNCHRONOUS else 1
+        if not least <= low <= high:
+            yield f"variant.min_instances={low}: must be at least {least} and at most variant.max_instances={high}."
+        if start is not None and not low <= start <= high:
+            yield f"variant.instances={start}: must be from variant.min_instances={low} to max_instances={high}."
+    if not 0 < variant.target < float("inf"):
+        yield f"variant.target={variant.target}: must be above 0 and finite."
+    for name in ("scale_in_seconds", "scale_out_seconds"):
+        if getattr(variant, name) < 0:
+            yield f"variant.{name}={getattr(variant, name)}: must be at least 0."
+
+
 _ON_INSTANCES = (REALTIME, ASYNCHRONOUS)
-# Which kinds have a setting.
+# The kinds that take a setting.
 _ONLY = {
     "instance": _ON_INSTANCES,
     "instances": _ON_INSTANCES,

@@ -1,4 +1,4 @@
-"""Requests are judged here, before anything is sent: what is wrong, and which setting makes it right."""
+"""Checks requests before they are sent, and names the settings to change."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _DEFINITION = "TrainingJobDefinition."
 _TUNING = "HyperParameterTuningJobConfig."
 _VARIANT = "ProductionVariants."
 _PLACE = "sagemaker.bucket, sagemaker.prefix"
-#: Which setting a member of a request comes from; of nested members the longest path counts.
+#: The setting that a member of a request comes from; the longest matching path counts.
 SETTINGS: Mapping[str, str] = {
     "TrainingJobName": "sagemaker.prefix",
     "HyperParameterTuningJobName": "sagemaker.prefix",
@@ -74,25 +74,24 @@ SETTINGS: Mapping[str, str] = {
     "MaxCapacity": "variant.max_instances",
     "TargetTrackingScalingPolicyConfiguration.TargetValue": "variant.target",
 }
-# What trials of a tuning job take from another setting than a training job.
+# Members of a trial that come from another setting than those of a training job.
 _OF_TRIALS = {"ResourceConfig.InstanceType": "sagemaker.trial_instance"}
 _HYPERPARAMETER = re.compile(r"(?:Static)?HyperParameters\[(.+)\]")
-_ONE_OF = re.compile(r"must be one of (?P<names>.+), not '(?P<given>.*)'")
-_LONG_LIST = 20
+_ONE_OF = re.compile(r"must be one of (?P<names>.+), got '(?P<given>.*)'")
+_MAX_LISTED = 20
 
 
 def check_request(operation: str, request: Mapping[str, Any], service: str = "sagemaker") -> None:
-    """Refuses a request that the service would refuse, listing everything that is wrong at once.
-
-    Limits between members are looked at once every member is fine by itself.
+    """Refuses a request that the service would refuse.
 
     Args:
-        operation: What is called, such as `CreateTrainingJob`.
-        request: What it is called with.
-        service: Whose operation it is, by boto3's name.
+        operation: Such as `CreateTrainingJob`.
+        request: Its arguments.
+        service: The service, by boto3's name.
 
     Raises:
-        ConfigError: One line per problem: the setting to change, and what the service says to it.
+        ConfigError: One line per problem, with the setting to change. Rules between members are checked once every
+            member is valid by itself.
     """
     found = problems(operation, request, service) or problems_between(operation, request)
     if found:
@@ -100,7 +99,7 @@ def check_request(operation: str, request: Mapping[str, Any], service: str = "sa
 
 
 def setting_of(path: str) -> str | None:
-    """Returns the setting that a member of a request comes from; None where no setting decides it."""
+    """Returns the setting that a member of a request comes from; None where no setting does."""
     trial = path.startswith(_DEFINITION)
     own = path.removeprefix(_DEFINITION)
     hyperparameter = _HYPERPARAMETER.fullmatch(own)
@@ -122,10 +121,10 @@ def _line(operation: str, problem: Problem) -> str:
 
 
 def _shortened(message: str) -> str:
-    """Puts the likeliest in the place of a list of names that nobody would read, such as those of all instances."""
+    """Replaces a list of names that nobody would read, such as all instance types, by the likeliest ones."""
     match = _ONE_OF.fullmatch(message)
     names = match["names"].split(", ") if match else []
-    if match is None or len(names) <= _LONG_LIST:
+    if match is None or len(names) <= _MAX_LISTED:
         return message
     hint = did_you_mean(match["given"], names).strip()
-    return f"is none of the {len(names)} that SageMaker knows, but {match['given']!r}. {hint}".rstrip(" ?.")
+    return f"is {match['given']!r}, which SageMaker does not know. {hint}".rstrip(" ?.")

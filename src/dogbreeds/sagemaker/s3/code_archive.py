@@ -1,4 +1,4 @@
-"""The code archive of a job: what AWS's toolkit unpacks, installs the requirements of, and starts."""
+"""The code archive of a job, which AWS's toolkit unpacks, installs and starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What files hold, so that they can be named by it."""
+"""SHA-256 digests of files, by which they are named in S3."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from dogbreeds.errors import DataError
 
 
 @dataclass(frozen=True)
-class Content:
-    """A file as it was when it was read.
+class FileDigest:
+    """A file when it was read.
 
     Attributes:
-        path: Where it is.
+        path: The file.
         digest: The SHA-256 of its bytes.
         size: Its length in bytes.
-        modified: When it had last been written to, in nanoseconds since 1970.
+        modified: Its modification time, in nanoseconds since 1970.
     """
 
     path: Path
@@ -29,7 +29,7 @@ class Content:
     modified: int
 
     def changed(self) -> bool:
-        """Tells whether somebody has written to the file, or removed it, since it was read."""
+        """Says whether the file was changed or removed since it was read."""
         try:
             status = self.path.stat()
         except FileNotFoundError:
@@ -37,8 +37,8 @@ class Content:
         return (status.st_size, status.st_mtime_ns) != (self.size, self.modified)
 
 
-def read(path: Path) -> Content:
-    """Reads a file.
+def read(path: Path) -> FileDigest:
+    """Reads and digests a file.
 
     Raises:
         DataError: It cannot be read.
@@ -49,11 +49,11 @@ def read(path: Path) -> Content:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
-    return Content(path, digest, status.st_size, status.st_mtime_ns)
+    return FileDigest(path, digest, status.st_size, status.st_mtime_ns)
 
 
-def read_all(paths: Sequence[Path]) -> Iterator[Content]:
-    """Reads files, as many at a time as there are cores, and yields them in their order.
+def read_all(paths: Sequence[Path]) -> Iterator[FileDigest]:
+    """Digests files in parallel, and yields them in order.
 
     Raises:
         DataError: One cannot be read.
@@ -63,14 +63,14 @@ def read_all(paths: Sequence[Path]) -> Iterator[Content]:
 
 
 def object_name(path: Path, root: Path) -> str:
-    """Returns the path of a file relative to its folder, as names of objects are written.
+    """Returns the object name of a file: its path relative to a folder.
 
     Raises:
-        DataError: Its bytes are no UTF-8, which S3 insists on.
+        DataError: It is not UTF-8, which S3 requires.
     """
     name = path.relative_to(root).as_posix()
     try:
         name.encode()
     except UnicodeEncodeError as error:
-        raise DataError(f"{str(path)!r}: S3 takes names in UTF-8 only. Rename it.") from error
+        raise DataError(f"{str(path)!r}: not a UTF-8 name, which S3 requires. Rename it.") from error
     return name

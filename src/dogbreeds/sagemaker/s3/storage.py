@@ -1,15 +1,14 @@
-"""The files of jobs in S3: what goes up is named by its content, so that nothing goes up twice.
+"""The files of jobs in S3: uploads are named by their content, so that nothing is uploaded twice.
 
-Below `s3://<bucket>/<prefix>/` there are
+Below `s3://<bucket>/<prefix>/`:
 
-- `photos/<digest>/<relative path>` and, beside it, `photos/<digest>.json`: the *listing*, which has the SHA-256 of
-  every photo by its path. `<digest>` is that of the listing, so that a folder never changes once it is there, and a
-  job can be run again on what it saw. The listing comes last: where it is, everything is. When some photos of a
-  folder are new or different, the others are copied inside S3, from the folders that were there before, and only
-  those go up.
+- `photos/<digest>/<relative path>` and `photos/<digest>.json`: the *listing*, the SHA-256 of every photo by its path.
+  `<digest>` is that of the listing, so a folder never changes and a job can be repeated on the same photos. The
+  listing is written last: where it exists, the folder is complete. Photos that other folders already have are copied
+  inside S3.
 - `features/<digest>/...`: files of a feature store, in the same way;
 - `code/<digest>/sourcedir.tar.gz` and `files/<digest>/<name>`: single files;
-- `jobs/<job>/...`: what jobs make.
+- `jobs/<job>/...`: the outputs of jobs.
 """
 
 from __future__ import annotations
@@ -26,87 +25,78 @@ from typing import Any
 from rich.console import Console
 
 from dogbreeds.data.layout import find_photos
-from dogbreeds.errors import DataError
+from dogbreeds.errors import DataError, UserError
+from dogbreeds.sagemaker.aws_errors import MissingError, aws_errors
 from dogbreeds.sagemaker.s3.code_archive import ARCHIVE, pack_code
-from dogbreeds.sagemaker.s3.digests import Content, object_name, read, read_all
+from dogbreeds.sagemaker.s3.digests import FileDigest, object_name, read, read_all
 from dogbreeds.sagemaker.s3.transfers import (
-    MissingObjectError,
-    StorageError,
     Stored,
     Transfers,
     encryption,
     split_uri,
-    storage_errors,
     stored_under,
     transfers,
 )
 from dogbreeds.sagemaker.s3.unpacking import unpack
 
-# Earlier folders that are looked through for photos; each listing is some megabytes at most.
-_MOST_LISTINGS = 8
-# Of a feature store: its index is made anew from them.
+# Earlier folders that are searched for known photos; each listing has a few megabytes at most.
+_MAX_LISTINGS = 8
+# Of a feature store, whose index is rebuilt from them.
 _SEGMENTS = "segments/*.features"
 
 
 class Storage:
-    """A place in S3 for the files of jobs."""
+    """A place in S3 for the files of jobs. Every method raises a UserError where S3 refuses the request.
+
+    Args:
+        client: A boto3 client of S3.
+        bucket: An existing bucket.
+        prefix: The folder in it.
+        kms_key: Encrypts uploads; None leaves it to the bucket.
+        console: Shows progress.
+    """
 
     def __init__(self, client: Any, bucket: str, prefix: str, kms_key: str | None, console: Console) -> None:
-        """Takes a place.
-
-        Args:
-            client: A boto3 client of S3.
-            bucket: The bucket, which must be there.
-            prefix: The folder in it.
-            kms_key: The key that encrypts what goes up; None leaves it to the bucket.
-            console: Where progress is shown.
-        """
         self._client, self._bucket, self._prefix, self._console = client, bucket, prefix, console
         self._encryption = encryption(kms_key)
 
     def uri(self, *parts: str) -> str:
-        """Returns the address of something in this place."""
+        """Returns the URI of something in this place."""
         return f"s3://{self._bucket}/{self._key(*parts)}"
 
     def upload_photos(self, root: Path) -> str:
-        """Brings breed folders to S3 and returns the folder that has them, by their paths relative to `root`.
+        """Uploads breed folders, and returns the URI of the folder that holds them.
 
         Raises:
             DataError: There are no breed folders, or a photo has changed meanwhile.
-            StorageError: S3 does not take them.
         """
         paths = [path for paths in find_photos(root).values() for path in paths]
         return self._upload_folder("photos", root, paths)
 
     def upload_features(self, store: Path) -> str:
-        """Brings the features of a feature store to S3 and returns the folder that has them.
+        """Uploads the features of a feature store, and returns the URI of the folder that holds them.
 
         Raises:
             DataError: There are none, or another process was adding to them.
-            StorageError: S3 does not take them.
         """
         store = store.expanduser()
         return self._upload_folder("features", store, sorted(store.glob(_SEGMENTS)))
 
     def upload(self, path: Path) -> str:
-        """Brings a file, or a directory with all that is in it, to S3 and returns its address there.
-
-        Raises:
-            StorageError: S3 does not take it.
-        """
+        """Uploads a file, or a directory with its content, and returns its URI."""
         if path.is_dir():
             return self._upload_folder("files", path, [one for one in sorted(path.rglob("*")) if one.is_file()])
         return self._upload_file("files", path)
 
     def upload_code(self, project: Path, extras: Sequence[str]) -> str:
-        """Packs the code of a checkout, brings it to S3 and returns the archive's address there.
+        """Packs and uploads the code of a checkout, and returns the archive's URI.
 
         Args:
             project: The checkout.
             extras: Optional dependencies that the job needs.
 
         Raises:
-            UserError: It is no checkout, or S3 does not take it.
+            UserError: It is not a checkout.
         """
         with tempfile.TemporaryDirectory(prefix="dogbreeds-code-") as directory:
             archive = Path(directory) / ARCHIVE
@@ -114,12 +104,12 @@ class Storage:
             return self._upload_file("code", archive)
 
     def download(self, uri: str, path: Path) -> None:
-        """Fetches an object; the file is there whole or not at all.
+        """Downloads an object; the file appears complete or not at all.
 
         Raises:
-            StorageError: There is no such object, or S3 does not give it.
+            MissingError: There is no such object.
         """
-        with storage_errors(uri):
+        with aws_errors(f"read {uri}"):
             bucket, key = split_uri(uri)
             head = self._client.head_object(Bucket=bucket, Key=key)
             found = Stored(key, head["ContentLength"], head["ETag"], head["LastModified"])
@@ -127,12 +117,12 @@ class Storage:
                 transfer.download(bucket, found, path).result()
 
     def download_folder(self, uri: str, directory: Path) -> list[Path]:
-        """Fetches all that lies in a folder of S3, and returns the files.
+        """Downloads all objects of a folder, and returns the files.
 
         Raises:
-            StorageError: An object's name leads outside the directory, or S3 does not give it.
+            UserError: An object's name leads outside the directory.
         """
-        with storage_errors(uri):
+        with aws_errors(f"read {uri}"):
             bucket, key = split_uri(uri.rstrip("/") + "/")
             objects = stored_under(self._client, bucket, key)
             found = {name: one for name, one in objects.items() if not name.endswith("/")}
@@ -144,50 +134,42 @@ class Storage:
         return list(places.values())
 
     def download_archive(self, uri: str, directory: Path) -> None:
-        """Fetches an archive, such as a job's output.tar.gz, and unpacks it into a directory.
+        """Downloads an archive, such as a job's output.tar.gz, and unpacks it into a directory.
 
         Raises:
-            UserError: There is no such object, or it is damaged or not safe to unpack.
+            UserError: There is no such object, or it is damaged or unsafe.
         """
         directory.parent.mkdir(parents=True, exist_ok=True)
-        # Beside it, where there is room: the place for temporary files may be in memory.
+        # Beside it, where there is room: /tmp may be in memory.
         with tempfile.TemporaryDirectory(prefix=".fetching-", dir=directory.parent) as scratch:
             archive = Path(scratch) / PurePosixPath(uri).name
             self.download(uri, archive)
             unpack(archive, directory)
 
     def read_json(self, uri: str) -> dict[str, str]:
-        """Returns what `write_json` wrote.
+        """Reads an object of `write_json`.
 
         Raises:
-            StorageError: There is no such object, or S3 does not give it.
+            MissingError: There is no such object.
         """
         bucket, key = split_uri(uri)
-        with storage_errors(uri):
+        with aws_errors(f"read {uri}"):
             found: dict[str, str] = json.loads(self._client.get_object(Bucket=bucket, Key=key)["Body"].read())
         return found
 
     def write_json(self, uri: str, content: Mapping[str, str]) -> None:
-        """Writes a small object, such as where something else lies.
-
-        Raises:
-            StorageError: S3 does not take it.
-        """
+        """Writes a small object."""
         bucket, key = split_uri(uri)
-        with storage_errors(uri):
+        with aws_errors(f"write {uri}"):
             self._client.put_object(Bucket=bucket, Key=key, Body=json.dumps(content).encode(), **self._encryption)
 
     def exists(self, uri: str) -> bool:
-        """Tells whether there is such an object.
-
-        Raises:
-            StorageError: S3 does not say.
-        """
+        """Says whether an object exists."""
         bucket, key = split_uri(uri)
         try:
-            with storage_errors(uri):
+            with aws_errors(f"read {uri}"):
                 self._client.head_object(Bucket=bucket, Key=key)
-        except MissingObjectError:
+        except MissingError:
             return False
         return True
 
@@ -196,7 +178,7 @@ class Storage:
         uri = self.uri(kind, file.digest, path.name)
         if not self.exists(uri):
             bucket, key = split_uri(uri)
-            with storage_errors(uri):
+            with aws_errors(f"upload {path} to {uri}"):
                 with self._transfers(f"Uploading {path.name}", file.size) as transfer:
                     transfer.upload(path, bucket, key).result()
                 self._refuse_changed({key: file})
@@ -204,20 +186,20 @@ class Storage:
 
     def _upload_folder(self, kind: str, root: Path, paths: Sequence[Path]) -> str:
         if not paths:
-            raise DataError(f"{root} has no files in it that could go to S3.")
+            raise DataError(f"{root} has no files to upload.")
         files = {object_name(file.path, root): file for file in read_all(paths)}
         listing = json.dumps({name: file.digest for name, file in sorted(files.items())}, indent=0).encode()
         digest = hashlib.sha256(listing).hexdigest()
         folder, listed = self.uri(kind, digest) + "/", self._key(kind, f"{digest}.json")
         if not self.exists(f"s3://{self._bucket}/{listed}"):
-            with storage_errors(folder):
+            with aws_errors(f"upload {root} to {folder}"):
                 self._complete(kind, digest, files)
                 self._refuse_changed({self._key(kind, digest, name): file for name, file in files.items()})
                 self._client.put_object(Bucket=self._bucket, Key=listed, Body=listing, **self._encryption)
         return folder
 
-    def _complete(self, kind: str, digest: str, files: Mapping[str, Content]) -> None:
-        """Brings those files of a folder to S3 that an earlier try, which was stopped, did not."""
+    def _complete(self, kind: str, digest: str, files: Mapping[str, FileDigest]) -> None:
+        """Uploads the files of a folder that are not in S3 yet."""
         folder = self._key(kind, digest) + "/"
         present = stored_under(self._client, self._bucket, folder)
         missing = {folder + name: file for name, file in files.items() if folder + name not in present}
@@ -236,27 +218,27 @@ class Storage:
             for future in begun:
                 future.result()
 
-    def _refuse_changed(self, files: Mapping[str, Content]) -> None:
-        """Takes back what may not be what its name says."""
+    def _refuse_changed(self, files: Mapping[str, FileDigest]) -> None:
+        """Deletes objects whose files changed during the upload: their content may not be what their name says."""
         changed = {key: file for key, file in files.items() if file.changed()}
         for key in changed:
             self._client.delete_object(Bucket=self._bucket, Key=key)
         for file in changed.values():
-            raise DataError(f"{file.path} has changed while it was uploaded. Run the same command again.")
+            raise DataError(f"{file.path} changed during the upload. Run the same command again.")
 
     def _elsewhere(self, kind: str, wanted: set[str]) -> dict[str, Stored]:
-        """Returns objects of earlier folders that have the content that is wanted, by its digest."""
+        """Returns objects of earlier folders that have wanted content, by its digest."""
         found: dict[str, Stored] = {}
         folders = stored_under(self._client, self._bucket, self._key(kind) + "/", "/") if wanted else {}
         listings = sorted((one for one in folders.values() if one.key.endswith(".json")), key=lambda one: one.written)
-        for listing in itertools.islice(reversed(listings), _MOST_LISTINGS):
+        for listing in itertools.islice(reversed(listings), _MAX_LISTINGS):
             lacking = wanted - found.keys()
             if not lacking:
                 break
             body = self._client.get_object(Bucket=self._bucket, Key=listing.key)["Body"]
             folder = listing.key.removesuffix(".json") + "/"
             digests = {folder + name: digest for name, digest in json.loads(body.read()).items() if digest in lacking}
-            # Somebody may have removed some.
+            # Some may have been removed.
             there = stored_under(self._client, self._bucket, folder) if digests else {}
             found |= {digest: there[key] for key, digest in digests.items() if key in there}
         return found
@@ -270,5 +252,5 @@ class Storage:
 
 def _inside(directory: Path, name: str) -> Path:
     if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-        raise StorageError(f"{name}: the name of this object leads outside {directory}.")
+        raise UserError(f"{name}: the name of this object leads outside {directory}.")
     return directory / name

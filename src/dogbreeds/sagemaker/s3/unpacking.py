@@ -1,4 +1,4 @@
-"""What jobs send back, unpacked with suspicion: code that others wrote may have run in them."""
+"""Unpacks the archives of jobs safely: code of others may have run in them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from dogbreeds.errors import UserError
 
 
 def unpack(archive: Path, directory: Path) -> None:
-    """Unpacks an archive of files and folders, after all of it was read: a bad member leaves nothing behind.
+    """Unpacks a tar archive of files and folders; a damaged or unsafe one leaves nothing behind.
 
     Args:
         archive: The file, compressed or not.
-        directory: Where to; made where it is missing. Files of the same name are replaced.
+        directory: Created if missing; files of the same name are replaced.
 
     Raises:
         UserError: It is damaged, or has a link, a device, or a member that leads outside the directory.

@@ -1,0 +1,89 @@
+"""Turns errors of AWS into messages that say what to do: the only place that translates them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
+
+from dogbreeds.errors import UserError
+
+#: What to do, by words of an error or of a job's failure reason; the first that fits counts.
+_ADVICE = {
+    # First: the text behind it is the program's own and may hold any of the others.
+    "AlgorithmError": "The log above says more; training with the same settings on this machine shows it.",
+    "CapacityError": "AWS has no free instances of this type: try another sagemaker.instance or region, or later.",
+    "MaxRuntimeExceeded": "The job reached its time limit: raise sagemaker.hours.",
+    "MaxWaitTimeExceeded": "No Spot capacity came in time: raise sagemaker.wait_hours, or drop sagemaker.spot.",
+    "ResourceLimitExceeded": "Ask AWS for a higher quota, or use another sagemaker.instance.",
+    "NoSuchBucket": "Create the bucket, or use another one: sagemaker.bucket=<bucket>.",
+    "AccessDenied": "docs/sagemaker.md lists the permissions that are needed.",
+    "AllAccessDisabled": "Use another bucket: sagemaker.bucket=<bucket>.",
+    "ThrottlingException": "AWS gets too many requests from this account: try again in a minute.",
+    "SageMaker Debugger": "Leave debugger=aws out: our own debugger runs in every job.",
+}
+_MISSING = ("404", "NoSuchKey", "NotFound", "NoSuchEntity", "ResourceNotFound", "ResourceNotFoundException")
+#: Error codes of requests that the credentials do not allow.
+FORBIDDEN = ("403", "AccessDenied", "AccessDeniedException", "AccessDeniedByServiceQuota")
+
+
+class MissingError(UserError):
+    """AWS does not have what was asked for."""
+
+
+class Detached(UserError):
+    """The person pressed Ctrl-C while something was being followed."""
+
+    exit_code = 130
+
+
+def code_of(error: Exception) -> str:
+    """Returns the error code of the service, such as `ValidationException`; empty where it gave none."""
+    answer: Mapping[str, Any] = getattr(error, "response", {}).get("Error", {})
+    return str(answer.get("Code", ""))
+
+
+def message_of(error: Exception) -> str:
+    """Returns the message of the service with its error code."""
+    answer: Mapping[str, Any] = getattr(error, "response", {}).get("Error", {})
+    return f"{answer['Code']}: {answer['Message']}" if answer.get("Message") else str(error)
+
+
+def is_missing(error: Exception) -> bool:
+    """Says whether the service refused a request because something does not exist."""
+    # SageMaker has no code of its own for this, only words.
+    unknown = ("Could not find", "not found", "No scalable target")
+    said = code_of(error) in ("ValidationException", "ValidationError", "ObjectNotFoundException")
+    return code_of(error) in _MISSING or (said and any(words in message_of(error) for words in unknown))
+
+
+def advice(said: str) -> str:
+    """Returns what to do about an error message of AWS or a job's failure reason; empty where nothing is known."""
+    return next((words for name, words in _ADVICE.items() if name in said), "")
+
+
+@contextmanager
+def aws_errors(doing: str, hint: str = "") -> Iterator[None]:
+    """Replaces the errors of boto3 by messages for the person.
+
+    Args:
+        doing: Completes "Cannot ...", such as "create the endpoint".
+        hint: What to do; None that fits is looked up by what AWS says.
+
+    Raises:
+        MissingError: AWS does not have it.
+        UserError: Credentials are missing, AWS refuses the request, or there is no connection.
+    """
+    try:
+        yield
+    except (NoCredentialsError, PartialCredentialsError) as error:
+        raise UserError(
+            "No AWS credentials: run `aws configure` or set AWS_PROFILE. sagemaker=rehearsal needs none."
+        ) from error
+    except (ClientError, BotoCoreError) as error:
+        message = message_of(error).rstrip(".")
+        operation = f"{error.operation_name}: " if isinstance(error, ClientError) else ""
+        kind = MissingError if is_missing(error) else UserError
+        raise kind(f"Cannot {doing} ({operation}{message}). {hint or advice(message)}".rstrip()) from error
