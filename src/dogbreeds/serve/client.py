@@ -29,6 +29,7 @@ from tenacity import (
 )
 
 from dogbreeds.errors import ConfigError, UserError
+from dogbreeds.installation import command
 from dogbreeds.overrides import override
 from dogbreeds.package.messages import BYTES, JSON, from_json
 from dogbreeds.serve.answers_file import Row, error_row, prediction_row

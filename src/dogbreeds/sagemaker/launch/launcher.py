@@ -108,7 +108,7 @@ class Launcher:
                 debugger=config.debugger,
                 instance=settings.instance,
                 instances=settings.instances,
-                extras=["smdebug"] if config.debugger.smdebug else [],
+                extras=_extras(config),
             )
         )
 
@@ -236,3 +236,8 @@ def job_name(prefix: str, longest: int) -> str:
     """Returns a new name for a job, an endpoint configuration or a model, at most `longest` characters."""
     tail = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(_TOKEN_BYTES)}"
     return f"{prefix[: longest - len(tail) - 1].rstrip('-')}-{tail}"
+
+
+def _extras(config: TrainConfig) -> list[str]:
+    loggers = [name for name in ("mlflow", "wandb") if config.logger.get(name) is not None]
+    return [*loggers, *(["smdebug"] if config.debugger.smdebug else [])]
