@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-import dogbreeds
 from dogbreeds.data.images import UnreadableImageError
 from dogbreeds.data.layout import display_name
 from dogbreeds.errors import ConfigError, DataError, UserError
@@ -27,6 +26,7 @@ from dogbreeds.model.network import Network
 from dogbreeds.package.export_formats import FORMATS, INPUT, OUTPUT, Array, Run
 from dogbreeds.package.package import Description, load_package
 from dogbreeds.package.predictor import Predictor
+from dogbreeds.version import __version__
 
 #: Largest difference to the package's own probabilities, in fp32. Activations for a trained tail are rounded to half
 #: precision, and runtimes round ties differently.
@@ -178,5 +178,5 @@ def _about(description: Description) -> dict[str, str]:
         "input": f"{INPUT}: uint8 RGB (N, 3, {transform.crop}, {transform.crop})",
         "output": f"{OUTPUT}: float32 (N, {len(description.classes)}), calibrated",
         "backbone": description.backbone,
-        "dogbreeds": dogbreeds.__version__,
+        "dogbreeds": __version__,
     }

@@ -19,7 +19,6 @@ import torchvision
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-import dogbreeds
 from dogbreeds.data.images import Transform
 from dogbreeds.errors import PackageError
 from dogbreeds.files import replacing, write_text
@@ -27,6 +26,7 @@ from dogbreeds.model.backbones import architecture, cut
 from dogbreeds.model.head import Head, HeadShape
 from dogbreeds.model.names import DESCRIPTION
 from dogbreeds.model.network import Network
+from dogbreeds.version import __version__
 
 FORMAT = 2
 WEIGHTS = "model.safetensors"
@@ -91,7 +91,7 @@ def save_package(directory: Path, description: Description, network: Network) ->
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     description.versions = {
-        "dogbreeds": dogbreeds.__version__,
+        "dogbreeds": __version__,
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
     }
