@@ -76,13 +76,8 @@ def test_the_commands_write_what_they_are_asked_for(package: Path, tmp_path: Pat
 
     exported = said("scripts/export.py", f"package={package}", "format=pt2", f"out={tmp_path / 'dogs.pt2'}")
     assert exported.returncode == 0, exported.stderr
-<<<<<<< HEAD
     assert "what the package says" in exported.stdout
     assert 'torch.export.load("dogs.pt2").module()' in exported.stdout
-=======
-    assert "agrees with the package" in exported.stdout
-    assert 'torch.jit.load("dogs.pt")' in exported.stdout
->>>>>>> settings
 
     (examples / "examples.json").write_text(json.dumps([]))
     without = said("scripts/export.py", f"package={package}", "format=pt2", f"out={tmp_path / 'dogs.pt2'}")
