@@ -76,7 +76,7 @@ def test_the_commands_write_what_they_are_asked_for(package: Path, tmp_path: Pat
 
     exported = said("scripts/export.py", f"package={package}", "format=pt2", f"out={tmp_path / 'dogs.pt2'}")
     assert exported.returncode == 0, exported.stderr
-    assert "what the package says" in exported.stdout
+    assert "agrees with the package" in exported.stdout
     assert 'torch.export.load("dogs.pt2").module()' in exported.stdout
 
     (examples / "examples.json").write_text(json.dumps([]))
