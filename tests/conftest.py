@@ -29,6 +29,9 @@ SHARED = ROOT.parent / "shared"
 Compose = Callable[..., TrainConfig]
 
 
+entry.register()
+
+
 def pytest_unconfigure() -> None:
     _CACHE.cleanup()
 

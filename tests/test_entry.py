@@ -13,14 +13,8 @@ from dogbreeds import entry
 from dogbreeds.commands import COMMANDS, main
 from dogbreeds.errors import ConfigError
 from dogbreeds.installation import CHECKOUT, command, script_of
+from tests.commands.typed import run, succeeded
 from tests.conftest import ROOT
-
-
-def run(name: str, *arguments: str) -> int | str | None:
-    """Runs a command in this process, and returns what it exits with."""
-    with pytest.raises(SystemExit) as ended:
-        COMMANDS[name](list(arguments))
-    return ended.value.code
 
 
 @pytest.mark.parametrize(
@@ -70,22 +64,20 @@ def test_settings_may_stand_on_both_sides_of_an_option(typed: str, arranged: str
             "package=m limits.held_bytes=10",
             "limits.held_bytes=10: must be at least limits.body_bytes=",
         ),
-        ("report", "runs=one", "runs=one: must be at least two runs to compare."),
+        ("report", "runs=one", "A comparison needs two or more run directories"),
         ("rehearse", "action=stop", "action=stop: must be one of play, clear."),
         ("cache", "days=-1", "days=-1.0: must be at least 0."),
     ],
 )
-def test_what_cannot_be_read_or_done(
-    name: str, arguments: str, said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys, "argv", [script_of(name)])
-    assert run(name, *arguments.split()) == 2
-    assert said in capsys.readouterr().err
+def test_what_cannot_be_read_or_done(name: str, arguments: str, said: str, tmp_path: Path) -> None:
+    place = [f"hydra.run.dir={tmp_path / 'run'}"] if name == "train" and "-" not in arguments else []
+    done = run(script_of(name), *arguments.split(), *place)
+    assert done.returncode == 2
+    assert said in done.stderr
 
 
-def test_a_shown_config_can_be_resolved(capsys: pytest.CaptureFixture[str]) -> None:
-    COMMANDS["train"](["--cfg", "job", "lr=0.5", "--resolve", "hydra.run.dir=here"])
-    shown = capsys.readouterr().out
+def test_a_shown_config_can_be_resolved() -> None:
+    shown = succeeded("train.py", "--cfg", "job", "lr=0.5", "--resolve", "hydra.run.dir=here")
     assert "lr: 0.5\n" in shown
     assert f"run_dir: {Path('here').absolute()}\n" in shown
 
@@ -96,6 +88,9 @@ def test_a_task_sees_the_process_as_it_was(monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setattr(sys, "argv", ["dogbreeds", "tiny", "value=2"])
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
     seen: list[object] = []
+    # It would close the handlers of other tests.
+    for module in ("hydra.core.utils", "hydra._internal.hydra"):
+        monkeypatch.setattr(f"{module}.configure_log", lambda *_: None)
 
     @entry.entry_point("tiny", directory=tmp_path)
     def task(composed: DictConfig) -> None:

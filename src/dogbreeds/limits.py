@@ -41,13 +41,13 @@ class RequestLimits:
         """
         if self.held_bytes < self.body_bytes:
             raise ConfigError(
-                f"limits.held_bytes={self.held_bytes} is below limits.body_bytes={self.body_bytes}: not even one "
-                "request fits. Raise the former or lower the latter."
+                f"limits.held_bytes={self.held_bytes}: must be at least limits.body_bytes={self.body_bytes}, "
+                "or no such request fits."
             )
         if self.waiting < self.photos:
             raise ConfigError(
-                f"limits.waiting={self.waiting} is below limits.photos={self.photos}: a full request never fits "
-                "into the queue. Raise the former or lower the latter."
+                f"limits.waiting={self.waiting}: must be at least limits.photos={self.photos}, "
+                "or no such request fits."
             )
 
 

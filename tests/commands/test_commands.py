@@ -409,7 +409,7 @@ def test_wrong_inputs_end_with_a_message_and_code_2(sample: Path, tmp_path: Path
         (["scripts/report.py"], ["run=<directory>", "runs=<one>,<another>"]),
         (["scripts/report.py", "run=conf"], ["run=conf", "not a run directory"]),
         (["scripts/report.py", "runs=conf,src"], ["conf", "config.yaml"]),
-        (["scripts/report.py", "runs=conf"], ["runs=conf", "two"]),
+        (["scripts/report.py", "runs=conf"], ["two or more run directories"]),
         (["scripts/prepare_features.py", "data.dir=nowhere"], ["nowhere", "no such directory"]),
         (["scripts/prepare_features.py", "features.engin=torch"], ["'features.engin'", "features.engine"]),
         (["scripts/predict.py", "package=nowhere", "images=nowhere"], ["package=nowhere", "no model.json there"]),

@@ -19,7 +19,7 @@ from dogbreeds.data.public import Summary, choose_set, get_dataset
 from dogbreeds.errors import UserError
 from tests.data.test_archives import as_tar, as_zip
 
-CONFIG = Path(__file__).parents[2] / "conf" / "scripts" / "get_data.yaml"
+CONFIG = Path(__file__).parents[2] / "conf" / "get_data.yaml"
 TABLE: Any = OmegaConf.to_container(OmegaConf.load(CONFIG).datasets)
 DOG_IMAGES = {
     "dogImages/train/001.Affenpinscher/Affenpinscher_00001.jpg": b"one",

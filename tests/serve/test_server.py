@@ -146,8 +146,8 @@ def test_limits_that_contradict_each_other() -> None:
     section = OmegaConf.load(ROOT / "conf/serve.yaml").limits
     assert limits_of(section).body_bytes == 6 * 2**20
     for setting, message in (
-        ("waiting=10", "limits.waiting=10 is below limits.photos=64"),
-        ("held_bytes=10", "limits.held_bytes=10 is below limits.body_bytes=6291456"),
+        ("waiting=10", "limits.waiting=10: must be at least limits.photos=64"),
+        ("held_bytes=10", "limits.held_bytes=10: must be at least limits.body_bytes=6291456"),
     ):
         with pytest.raises(ConfigError, match=message):
             limits_of(OmegaConf.merge(section, OmegaConf.from_dotlist([setting])))

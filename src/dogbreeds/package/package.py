@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from dogbreeds.data.images import Transform
-from dogbreeds.errors import PackageError
+from dogbreeds.errors import ConfigError, PackageError
 from dogbreeds.files import replacing, write_text
 from dogbreeds.model.backbones import architecture, cut
 from dogbreeds.model.head import Head, HeadShape
@@ -139,7 +139,7 @@ def load_package(directory: Path) -> tuple[Description, Network]:
     try:
         trunk, tail = cut(architecture(description.backbone), description.transform, description.unfreeze)
         network = Network(trunk, tail, Head(description.head))
-    except (ValueError, LookupError, AssertionError, TypeError, RuntimeError) as error:
+    except (ConfigError, ValueError, LookupError, TypeError, RuntimeError) as error:
         raise PackageError(
             f"{directory / DESCRIPTION} describes a network that this version cannot build: backbone="
             f"{description.backbone}, unfreeze={description.unfreeze}, head={description.head.kind}."
