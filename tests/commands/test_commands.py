@@ -179,8 +179,29 @@ def test_make_targets_of_the_readme_exist() -> None:
 
 
 def readme_commands() -> list[str]:
-    blocks = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
-    return [line for block in blocks for line in block.splitlines() if line.startswith("python ")]
+    blocks = re.findall(r"```(?:bash|console)\n(.*?)```", README, re.DOTALL)
+    lines = [line.removeprefix("$ ") for block in blocks for line in block.splitlines()]
+    rows = re.findall(r"^\|[^|]*\| `(python [^`]*)` \|$", README, re.MULTILINE)
+    return [line for line in (*lines, *rows) if line.startswith("python ")]
+
+
+def test_the_python_of_the_readme_runs(sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it stands, but for a small network with random weights."""
+    (tmp_path / "photos").symlink_to(sample)
+    shutil.copy(next((sample / "test").rglob("*.jpg")), tmp_path / "dog.jpg")
+    small = ("model=squeezenet1_1", "model.weights=random", "trainer=cpu", "epochs=1", f"cache.dir={tmp_path}/cache")
+    code = "\n".join(re.findall(r"```python\n(.*?)```", README, re.DOTALL))
+    assert "load(run.directory).predict" in code and "pl.Trainer(max_epochs=3).fit" in code
+    code = code.replace('"model=resnet18"', ", ".join(f'"{setting}"' for setting in small))
+    code = code.replace('model="resnet18", weights="imagenet"', 'model="squeezenet1_1", weights="random"')
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    (tmp_path / "readme.py").write_text(code)
+    done = subprocess.run(
+        [sys.executable, "readme.py"], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    accuracy, breed = done.stdout.split("\n")[-2].split(" ", 1)
+    assert 0 <= float(accuracy) <= 1 and breed
 
 
 def test_the_readme_commands_run(sample: Path, tmp_path: Path) -> None:
