@@ -44,7 +44,6 @@ class SmdebugHook(pl.Callback):
         return {mode.name: step for mode, step in self._hook.mode_steps.items()} if self._hook else self._steps
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Continues from a checkpoint."""
         self._steps = state_dict
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -93,15 +92,12 @@ class SmdebugHook(pl.Callback):
         )
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Switches to the mode of training."""
         self._set_mode("TRAIN")
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Switches to the mode of validation."""
         self._set_mode("EVAL")
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Switches back to the mode of training."""
         self._set_mode("TRAIN")
 
     def _set_mode(self, name: str) -> None:
@@ -124,11 +120,9 @@ class SmdebugHook(pl.Callback):
             self._hook.record_tensor_value(LOSS, outputs)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Writes the rest."""
         self._close()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Writes what there is of a run that was stopped."""
         self._close()
 
     def _close(self) -> None:

@@ -19,12 +19,10 @@ class JsonLine:
     """A dataclass that is kept as one line of a file."""
 
     def line(self) -> str:
-        """Returns one line of JSON."""
         return json.dumps(vars(self), default=vars, separators=(",", ":"))
 
     @classmethod
     def parsed(cls, line: str) -> Self:
-        """Reads what `line` wrote."""
         return cls(**json.loads(line))
 
 
@@ -82,7 +80,6 @@ class Sample(JsonLine):
 
     @classmethod
     def parsed(cls, line: str) -> Self:
-        """Reads what `line` wrote."""
         values: dict[str, Any] = json.loads(line)
         gpus = tuple(Gpu(**gpu) for gpu in values.pop("gpus"))
         return cls(**{**values, "cores": tuple(values["cores"])}, gpus=gpus)
@@ -114,7 +111,6 @@ class StepTimes(JsonLine):
 
     @property
     def total(self) -> float:
-        """The whole step."""
         return float(sum(getattr(self, part) for part in PARTS))
 
 
@@ -128,7 +124,6 @@ class Phase(JsonLine):
 
     @property
     def seconds(self) -> float:
-        """Its duration."""
         return self.ended - self.began
 
 

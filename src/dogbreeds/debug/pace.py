@@ -23,7 +23,6 @@ class Pace:
 
     @property
     def due(self) -> bool:
-        """The work may be done now."""
         return time.monotonic() >= self._next
 
     @contextmanager

@@ -70,7 +70,6 @@ class Row(JsonLine):
 
     @classmethod
     def parsed(cls, line: str) -> Self:
-        """Reads what `line` wrote."""
         values: dict[str, Any] = json.loads(line)
         values["tensors"] = {name: Statistics(**found) for name, found in values["tensors"].items()}
         return cls(**values)
@@ -117,7 +116,6 @@ class Facts:
     machine: Mapping[str, str] = field(default_factory=dict)
 
     def save(self, run_dir: Path) -> None:
-        """Writes debugger/facts.json."""
         path = run_dir / FACTS
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, json.dumps(vars(self), default=vars, indent=1) + "\n")
@@ -153,11 +151,9 @@ class Record:
 
     @property
     def last_step(self) -> int:
-        """The last recorded step; 0 before the first."""
         return self.rows[-1].step if self.rows else 0
 
     def of(self, mode: str) -> list[Row]:
-        """Returns the rows of a mode."""
         return [row for row in self.rows if row.mode == mode]
 
     def scalar(self, name: str, mode: str = TRAIN) -> list[tuple[int, float]]:
@@ -210,6 +206,5 @@ def read_record(run_dir: Path) -> Record:
 
 
 def read_history(path: Path) -> list[dict[str, float]]:
-    """Returns the rows of a history.csv, one an epoch."""
     with path.open(newline="", encoding="utf-8") as file:
         return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]

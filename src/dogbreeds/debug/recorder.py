@@ -68,7 +68,6 @@ class Recorder(pl.Callback):
         self._activations: dict[str, Statistics] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Opens the file and listens to the activations, in the first process."""
         if not trainer.is_global_zero:
             return
         # A resumed run keeps what was recorded before the step that it resumes at.
@@ -101,7 +100,6 @@ class Recorder(pl.Callback):
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
     ) -> None:
-        """Records a step whose gradients are there; called before every optimizer step."""
         self._complete()
         if self._writer is None or not self._is_due(trainer):
             return
@@ -142,17 +140,14 @@ class Recorder(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Records the loss of a validation batch."""
         self._complete()
         if self._writer is not None and batch_idx % self._eval_every == 0:
             self._write(self._row(EVAL, trainer, {"loss": float(outputs)}, {}))
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Writes the rest."""
         self._close()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Writes what there is of a run that was stopped."""
         self._close()
 
     def _close(self) -> None:

@@ -48,7 +48,6 @@ class Phases:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Times a part of a run, whether it fails or not."""
         began = time.time()
         try:
             yield
@@ -56,7 +55,6 @@ class Phases:
             self.add(Phase(name, began, time.time()))
 
     def add(self, phase: Phase) -> None:
-        """Adds a phase that has ended."""
         self.ended.append(phase)
         if self._file is not None:
             self._file.add(phase.line())
@@ -66,7 +64,6 @@ class Phases:
         return sum(phase.seconds for phase in self.ended[self._before :] if phase.name in names)
 
     def close(self) -> None:
-        """Closes the file."""
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -91,7 +88,6 @@ class StepProfiler(Profiler):
         self._last = 0.0
 
     def start(self, action_name: str) -> None:
-        """Begins an action."""
         part = _part(action_name)
         if part is None:
             return
@@ -102,7 +98,6 @@ class StepProfiler(Profiler):
         self._running.append(part)
 
     def stop(self, action_name: str) -> None:
-        """Ends an action."""
         if self._running and _part(action_name) == self._running[-1]:
             self._lap()
             self._running.pop()
@@ -152,7 +147,6 @@ class StepTimeline(pl.Callback):
         self._step = 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Opens the file in the first process."""
         if not trainer.is_global_zero:
             return
         self._file, self._trainer = Appender(self._run_dir / STEPS, _FLUSH_EVERY), trainer
@@ -166,11 +160,9 @@ class StepTimeline(pl.Callback):
         self.profiler.restart()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Writes the last step of an epoch."""
         self._begin_step()
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Starts the clock of a validation."""
         self._begin_step()
         self._validation_began = time.time()
 
@@ -203,11 +195,9 @@ class StepTimeline(pl.Callback):
             self.profiler.restart()
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Writes the rest."""
         self._close()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Writes what there is of a run that was stopped."""
         self._close()
 
     def _close(self) -> None:

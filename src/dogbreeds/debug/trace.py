@@ -28,7 +28,6 @@ class Tracer(pl.Callback):
         self._done = 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Starts torch's profiler in the first process."""
         if not trainer.is_global_zero:
             return
         activities = [ProfilerActivity.CPU]
@@ -44,7 +43,6 @@ class Tracer(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Tells the profiler that a step has ended."""
         if self._profiler is not None:
             self._done += 1
             self._profiler.step()
@@ -52,11 +50,9 @@ class Tracer(pl.Callback):
                 self._stop()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Writes the trace of a run that was shorter."""
         self._stop()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Writes the trace of a run that was stopped."""
         self._stop()
 
     def _stop(self) -> None:

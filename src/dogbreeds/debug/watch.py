@@ -67,11 +67,9 @@ class StallWatch:
         self._thread = threading.Thread(target=self._watch, name="stall watch", daemon=True)
 
     def start(self) -> None:
-        """Starts the thread."""
         self._thread.start()
 
     def end(self) -> None:
-        """Ends the thread."""
         self._over.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -112,19 +110,15 @@ class Watch(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Judges the last step."""
         self._look(trainer)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Judges the last validation."""
         self._look(trainer)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Ends the stall watch."""
         self._end()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Ends the stall watch of a run that failed."""
         self._end()
 
     def _end(self) -> None:

@@ -65,7 +65,6 @@ class Chart:
 def chart(
     name: str, title: str, message: str, figure: Figure, *, height: int = 320, table: Table | None = None
 ) -> Chart:
-    """Returns a chart of one figure."""
     return Chart(name, title, message, {"": figure}, height, table)
 
 
@@ -108,7 +107,6 @@ def line(
 
 
 def points(x: Sequence[Any], y: Sequence[Any], color: str | Sequence[str], hover: str, *, size: int = 10) -> Trace:
-    """Returns points, of one colour or each of its own."""
     marker, places = {"color": color, "size": size}, {"x": list(x), "y": list(y)}
     return {"type": "scatter", "mode": "markers", **places, "marker": marker, "hovertemplate": hover}
 

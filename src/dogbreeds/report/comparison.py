@@ -90,7 +90,6 @@ def short_names(runs: Sequence[Path]) -> list[str]:
 
 
 def verdict(runs: Sequence[Run], names: Sequence[str]) -> str:
-    """Says which run has the best test accuracy, and by how much."""
     scores = [(run.metrics["test/accuracy"], name) for run, name in zip(runs, names, strict=True) if run.metrics]
     if len(scores) < 2:
         return f"{len(scores)} of {len(runs)} runs finished: too few to compare scores."
@@ -107,7 +106,6 @@ def were_tested_differently(runs: Sequence[Run]) -> bool:
 
 
 def metrics(runs: Sequence[Run]) -> list[Line]:
-    """Returns the scores of the runs."""
     return _known(
         _line(title, [run.metrics.get(name) for run in runs], percent if "accuracy" in name else short, more=more)
         for name, title, more in _METRICS
@@ -131,7 +129,6 @@ def breeds(runs: Sequence[Run]) -> list[Line]:
 
 
 def resources(runs: Sequence[Run]) -> list[Line]:
-    """Returns seconds and system usage of the runs."""
     rows = [
         _line(title, [run.metrics.get("seconds", {}).get(name) for run in runs], duration, more=False)
         for name, title in _SECONDS
@@ -146,7 +143,6 @@ def resources(runs: Sequence[Run]) -> list[Line]:
 
 
 def settings(runs: Sequence[Run]) -> list[Line]:
-    """Returns the settings that are not the same in all runs."""
     configs = [flat(run.config) for run in runs]
     names = dict.fromkeys(name for config in configs for name in config if name not in _NOT_COMPARED)
     rows = [Line(name, tuple(str(config.get(name, _ABSENT)) for config in configs)) for name in names]
@@ -154,7 +150,6 @@ def settings(runs: Sequence[Run]) -> list[Line]:
 
 
 def rules(runs: Sequence[Run]) -> list[Line]:
-    """Returns what each rule says of each run."""
     found = [{rule["name"]: _status(rule) for rule in run.rules} for run in runs]
     names = dict.fromkeys(name for of_run in found for name in of_run)
     return [Line(name, tuple(of_run.get(name, _ABSENT) for of_run in found)) for name in names]
@@ -174,7 +169,6 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def losses(runs: Sequence[Run], names: Sequence[str]) -> Chart:
-    """Draws the validation loss of all runs over their epochs."""
     data = []
     for place, (run, name) in enumerate(zip(runs, names, strict=True)):
         epochs, values = ([row[column] for row in run.history] for column in ("epoch", "val/loss"))

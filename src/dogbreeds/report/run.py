@@ -43,7 +43,6 @@ class Prediction:
 
     @property
     def correct(self) -> bool:
-        """Whether the prediction is the label."""
         return self.answer == self.breed
 
 
@@ -63,7 +62,6 @@ class Run:
 
     @cached_property
     def classes(self) -> list[str]:
-        """Class folders in their order; empty before they are known."""
         return list(self.metrics.get("classes") or self.record.facts.class_counts)
 
     @cached_property
@@ -73,7 +71,6 @@ class Run:
         return shown if len(set(shown.values())) == len(shown) else {folder: folder for folder in self.classes}
 
     def name(self, folder: str) -> str:
-        """Returns the display name of a class folder."""
         return self.names.get(folder, display_name(folder))
 
     def shown(self, text: str) -> str:
@@ -85,12 +82,10 @@ class Run:
 
     @cached_property
     def fired(self) -> list[Mapping[str, Any]]:
-        """Rules that found an issue."""
         return [rule for rule in self.rules if rule["status"] == ISSUES]
 
     @property
     def images(self) -> Mapping[str, int]:
-        """Photos of each split."""
         found: Mapping[str, int] = self.metrics.get("images") or self.record.facts.images
         return found
 

@@ -27,7 +27,6 @@ class ClassImbalance:
     samples: int = 500
 
     def judge(self, record: Record) -> Verdict:
-        """Counts training photos, and misclassified validation photos."""
         counts = record.facts.class_counts
         if sum(counts.values()) < self.samples:
             return not_applicable(f"fewer than {self.samples} training photos")

@@ -34,7 +34,6 @@ class LowGPUUtilization:
     patience: int = 1000
 
     def judge(self, record: Record) -> Verdict:
-        """Judges each GPU alone."""
         usage = Usage(record)
         if missing := usage.missing(self.patience):
             return not_applicable(missing)
@@ -70,7 +69,6 @@ class CPUBottleneck:
     patience: int = 100
 
     def judge(self, record: Record) -> Verdict:
-        """Counts the data points with a busy processor and idle GPUs."""
         usage = Usage(record)
         if missing := usage.missing(self.patience):
             return not_applicable(missing)
@@ -98,7 +96,6 @@ class IOBottleneck:
     patience: int = 1000
 
     def judge(self, record: Record) -> Verdict:
-        """Counts the data points with busy disks and waiting GPUs."""
         usage = Usage(record)
         if missing := usage.missing(self.patience):
             return not_applicable(missing)
@@ -114,7 +111,6 @@ class IOBottleneck:
 
 
 def _waiting(usage: Usage, waiting: NDArray[np.bool_], threshold: float, what: str, advice: str) -> Verdict:
-    """Returns the verdict on GPUs that wait: an issue if that is more than a share of the data points."""
     share = 100 * float(waiting.mean())
     found = (usage.step(-1), f"for {share:.0f}% of the time up to step {usage.step(-1)} {what}")
     return verdict([found] if share > threshold else [], advice)
@@ -133,7 +129,6 @@ class GPUMemoryIncrease:
     patience: int = 100
 
     def judge(self, record: Record) -> Verdict:
-        """Follows each GPU's average."""
         usage = Usage(record)
         if missing := usage.missing(self.patience):
             return not_applicable(missing)
@@ -173,7 +168,6 @@ class BatchSize:
     patience: int = 100
 
     def judge(self, record: Record) -> Verdict:
-        """Judges the GPU that is used most."""
         usage = Usage(record)
         if missing := usage.missing(self.patience):
             return not_applicable(missing)
@@ -207,7 +201,6 @@ class LoadBalancing:
     patience: int = 10
 
     def judge(self, record: Record) -> Verdict:
-        """Compares all pairs of GPUs, over all data points so far."""
         usage = Usage(record)
         if missing := usage.missing(self.patience, gpus=2):
             return not_applicable(missing)
@@ -229,7 +222,6 @@ class OverallSystemUsage:
     """How much of the machine is used: this rule reports it and never fires."""
 
     def judge(self, record: Record) -> Verdict:
-        """Reports percentiles of all samples."""
         used = usage_percentiles(record.measurements.samples)
         if not used:
             return not_applicable("no data points")

@@ -35,7 +35,6 @@ class LossNotDecreasing:
     share_of_first: float = 0.0
 
     def judge(self, record: Record) -> Verdict:
-        """Compares each loss with the latest one that is `num_steps` older."""
         series = record.scalar("loss")
         steps = [step for step, _ in series]
         found, compared = [], False
@@ -103,7 +102,6 @@ class Overtraining:
     delta: float = 0.01
 
     def judge(self, record: Record) -> Verdict:
-        """Follows the smallest loss of each mode."""
         series = {TRAIN: record.scalar("loss"), EVAL: record.scalar("loss", EVAL)}
         if not any(series.values()):
             return not_applicable("no loss")

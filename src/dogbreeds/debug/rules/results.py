@@ -34,7 +34,6 @@ class HeadBelowReference:
     standard_errors: float = 2.0
 
     def judge(self, record: Record) -> Verdict:
-        """Compares the two accuracies."""
         reached = record.metrics.get("val/accuracy")
         reference = record.facts.reference.get("reference/val_accuracy")
         photos = record.facts.images.get("valid", 0)
@@ -60,7 +59,6 @@ class SplitLeakage:
     photos: int = 0
 
     def judge(self, record: Record) -> Verdict:
-        """Reads what was found when the photos were indexed."""
         if not record.facts.images:
             return not_applicable("no photos yet")
         found = record.facts.in_several_splits
@@ -82,7 +80,6 @@ class ClassNeverPredicted:
     photos: int = 5
 
     def judge(self, record: Record) -> Verdict:
-        """Reads the columns of the confusion matrix of the validation photos."""
         confusion, names = record.metrics.get("val/confusion", ()), list(record.facts.class_counts)
         if not confusion:
             return not_applicable("the validation photos are not classified yet")
@@ -105,7 +102,6 @@ class SearchedRangeEdge:
     share: float = 0.05
 
     def judge(self, record: Record) -> Verdict:
-        """Locates the best value of each number that was searched."""
         if not record.facts.searched:
             return not_applicable("not the best trial of a search over a range of numbers")
         found = []

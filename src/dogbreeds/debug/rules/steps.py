@@ -40,7 +40,6 @@ class MaxInitializationTime:
     threshold: float = 20.0
 
     def judge(self, record: Record) -> Verdict:
-        """Compares each start with the end of the first step after it."""
         starts = [phase.began for phase in record.measurements.phases if phase.name == START_UP]
         found, seen = [], False
         for began, next_began in pairwise([*starts, math.inf]):
@@ -77,7 +76,6 @@ class StepOutlier:
     mode: str | None = None
 
     def judge(self, record: Record) -> Verdict:
-        """Compares all steps with their mean."""
         steps = record.measurements.steps if self.mode in (None, TRAIN) else []
         needed = math.ceil((self.n_outliers + 1) * (1 + self.stddev**2))
         if len(steps) < needed:
@@ -110,7 +108,6 @@ class DataWaits:
     steps: int = 50
 
     def judge(self, record: Record) -> Verdict:
-        """Adds up the times of all steps."""
         steps = record.measurements.steps
         if len(steps) < self.steps:
             return not_applicable(f"only {len(steps)} steps; {self.steps} are needed")

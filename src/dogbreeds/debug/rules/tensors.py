@@ -39,7 +39,6 @@ class PoorWeightInitialization:
     first_loss: float = 0.0
 
     def judge(self, record: Record) -> Verdict:
-        """Judges the first recorded steps only."""
         first = record.of("train")[: self.steps]
         if not any(row.tensors for row in first):
             return not_applicable("no tensors recorded")
@@ -90,7 +89,6 @@ class VanishingGradient:
     patience: int = 0
 
     def judge(self, record: Record) -> Verdict:
-        """Measures every gradient."""
         gradients = record.tensors(GRADIENT)
         if not gradients:
             return not_applicable("no tensors recorded")
@@ -115,7 +113,6 @@ class ExplodingTensor:
     only_nan: bool = False
 
     def judge(self, record: Record) -> Verdict:
-        """Counts such values of every tensor."""
 
         def exploded(step: int, name: str, found: Statistics) -> str | None:
             bad = found.nan + (0 if self.only_nan else found.infinite)
@@ -141,7 +138,6 @@ class DeadRelu:
     threshold_layer: float = 50.0
 
     def judge(self, record: Record) -> Verdict:
-        """Measures the activity of every ReLU."""
         min_activity = self.threshold_inactivity / 100
 
         def dead(step: int, name: str, active: Statistics) -> str | None:
@@ -168,7 +164,6 @@ class UnchangedTensor:
     atol: float = 1e-8
 
     def judge(self, record: Record) -> Verdict:
-        """Compares the largest update with the weight."""
         updates = _updates(record)
         if not updates:
             return not_applicable("no updates recorded")
@@ -198,7 +193,6 @@ class WeightUpdateRatio:
     epsilon: float = 1e-9
 
     def judge(self, record: Record) -> Verdict:
-        """Compares the mean absolute values of update and weight."""
         updates = _updates(record)
         if not updates:
             return not_applicable("no updates recorded")

@@ -45,7 +45,6 @@ class Usage:
 
     @property
     def busiest_gpu(self) -> Array:
-        """Percent of utilization of the busiest GPU, (points,)."""
         return np.asarray(self.gpu.max(axis=1))
 
     def missing(self, patience: int, gpus: int = 1) -> str:

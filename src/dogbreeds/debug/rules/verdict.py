@@ -31,8 +31,7 @@ class Verdict:
 class Rule(Protocol):
     """A rule with its parameters."""
 
-    def judge(self, record: Record) -> Verdict:
-        """Judges all that was recorded so far."""
+    def judge(self, record: Record) -> Verdict: ...
 
 
 def verdict(found: Sequence[tuple[int, str]], advice: str) -> Verdict:
@@ -48,5 +47,4 @@ def verdict(found: Sequence[tuple[int, str]], advice: str) -> Verdict:
 
 
 def not_applicable(why: str) -> Verdict:
-    """Returns the verdict of a rule that cannot judge."""
     return Verdict(NOT_APPLICABLE, message=why)

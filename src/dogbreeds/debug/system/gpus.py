@@ -54,7 +54,6 @@ class Gpus:
             return ()
 
     def close(self) -> None:
-        """Shuts NVML down."""
         if self._nvml is not None:
             self._optional(self._nvml.nvmlShutdown)
 

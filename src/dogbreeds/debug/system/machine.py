@@ -46,7 +46,6 @@ class Machine:
         self.sampled = time.monotonic()
 
     def sample(self) -> Sample:
-        """Returns what happened since the previous sample."""
         cores = psutil.cpu_percent(percpu=True)
         io_wait = getattr(psutil.cpu_times_percent(), "iowait", 0.0)
         seconds_used, own_memory = self._processes.read()
@@ -137,7 +136,6 @@ class ProcessTree:
 
 
 def _parents(pids: Iterable[int]) -> dict[psutil.Process, int]:
-    """Returns the parents of those processes that still exist."""
     parents = {}
     for pid in pids:
         try:

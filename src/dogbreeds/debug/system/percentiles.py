@@ -44,7 +44,6 @@ class Percentiles:
 
     @classmethod
     def of(cls, name: str, unit: str, values: Sequence[float]) -> Self:
-        """Computes them; there must be values."""
         return cls(name, unit, *(float(one) for one in np.percentile(values, (100, 99, 95, 50, 0))))
 
 

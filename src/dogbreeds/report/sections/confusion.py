@@ -19,7 +19,6 @@ _MIN_FULL = 0.25
 
 
 def confusion(run: Run) -> Section:
-    """Returns the section of the confusion matrix and of each breed's accuracy, on test photos."""
     title = "Confusions"
     if "test/confusion" not in run.metrics:
         return Section("confusion", title, missing="the test photos are classified at the end of a run")
@@ -55,7 +54,6 @@ def mistakes(matrix: Matrix, names: Sequence[str]) -> list[tuple[str, str, int, 
 
 
 def matrix_chart(matrix: Matrix, names: Sequence[str], found: Sequence[tuple[str, str, int, float]]) -> Chart:
-    """Draws the matrix in the order of similarity, and in that of the names."""
     how = "The diagonal is correct, the rest are mistakes; drag to zoom in, double-click to zoom out."
     message = "Every test photo is classified correctly."
     if found:

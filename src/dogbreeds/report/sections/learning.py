@@ -17,7 +17,6 @@ _REFERENCES = {"loss": "reference/val_loss", "accuracy": "reference/val_accuracy
 
 
 def learning(run: Run) -> Section:
-    """Returns the section of learning curves."""
     charts = [per_epoch(run.history, name, run.metrics.get(_REFERENCES[name])) for name in _REFERENCES if run.history]
     if run.record.scalar("loss"):
         charts.append(per_step(run))
@@ -63,7 +62,6 @@ def per_epoch(history: Sequence[Mapping[str, float]], name: str, reference: floa
 
 
 def per_step(run: Run) -> Chart:
-    """Draws the recorded cross-entropy of training and validation over the optimizer steps."""
     train = run.record.scalar("loss")
     valid = run.record.means("loss", EVAL)
     data = [line(*columns(train), "training batch", SOFT, width=1.5)]

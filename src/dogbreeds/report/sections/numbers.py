@@ -27,7 +27,6 @@ class Number:
 
 
 def numbers(run: Run) -> Section:
-    """Returns the section of key numbers: on test photos at the end, on validation photos before."""
     found = [*_quality(run.metrics), *_times(run.metrics)] if run.metrics else _so_far(run)
     missing = "" if found else "no epoch has finished yet"
     return Section("numbers", "Key numbers", {"numbers": found}, missing)

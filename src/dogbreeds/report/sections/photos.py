@@ -33,7 +33,6 @@ class Shown:
 
     @property
     def file(self) -> str:
-        """The photo's file name."""
         return Path(self.prediction.path).name
 
     @property
@@ -60,7 +59,6 @@ def photos(run: Run, *, live: bool) -> Section:
 
 
 def most_wrong(predictions: Sequence[Prediction]) -> list[Prediction]:
-    """Returns wrong predictions, the most confident first."""
     wrong = [one for one in predictions if not one.correct]
     return sorted(wrong, key=lambda one: -one.probability)[:_MAX_PHOTOS]
 

@@ -27,7 +27,6 @@ _NAME = _PLACE | {"y": 1, "yanchor": "top", "showarrow": False, "font": {"color"
 
 
 def system(run: Run) -> Section:
-    """Returns the section of system usage, with the phases of the run behind its charts."""
     title = "System usage"
     samples, phases = run.record.measurements.samples, run.record.measurements.phases
     if not samples:
@@ -40,7 +39,6 @@ def system(run: Run) -> Section:
 
 
 def over_time(samples: Sequence[Sample], phases: Sequence[Phase], timeline: Timeline) -> list[Chart]:
-    """Draws processor, memory, disks with network, and GPUs over the time of the run."""
     kept = thinned(samples, _MAX_SAMPLES)
     times = timeline.of([sample.at for sample in kept])
     layout = shaded(phases, timeline) | {"hovermode": "x unified"}
@@ -95,7 +93,6 @@ def _gpu_charts(samples: Sequence[Sample], times: Sequence[float], layout: dict[
 
 
 def _panel(name: str, title: str, message: str, traces: list[Trace], unit: str, layout: dict[str, Any]) -> Chart:
-    """Draws something over the time of the run."""
     return chart(name, title, message, figure(traces, "seconds of the run", unit, layout), height=_HEIGHT)
 
 

@@ -31,7 +31,6 @@ _MAX_POINTS, _MIN_POINTS = 3000, 30
 
 
 def tensors(run: Run) -> Section:
-    """Returns the section of what was recorded of tensors."""
     title = "Gradients and weights"
     kinds = {kind: run.record.tensors(kind) for kind in _KINDS}
     charts = []
@@ -46,7 +45,6 @@ def tensors(run: Run) -> Section:
 
 
 def norms(record: Record) -> Chart:
-    """Draws the norm of the whole gradient."""
     series = record.scalar("gradient_norm")
     message = f"The norm of the whole gradient went from {short(series[0][1])} to {short(series[-1][1])}."
     drawn = figure([line(*columns(series), "gradient norm", ACCENT)], "step", "gradient norm", {"showlegend": False})
@@ -54,7 +52,6 @@ def norms(record: Record) -> Chart:
 
 
 def sizes(kind: str, layers: Layers) -> Chart:
-    """Draws the mean absolute value of each layer, on a logarithmic axis."""
     last = {name: series[-1][1].mean_absolute for name, series in layers.items()}
     largest, smallest = max(last, key=last.__getitem__), min(last, key=last.__getitem__)
     message = f"At the end the mean size is largest in {largest} ({short(last[largest])})"
@@ -74,7 +71,6 @@ def sizes(kind: str, layers: Layers) -> Chart:
 
 
 def percentiles(kind: str, layers: Layers) -> Chart:
-    """Draws percentiles of the values, one layer at a time."""
     most = max(_MIN_POINTS, _MAX_POINTS // len(layers))
     widest = max(layers, key=lambda name: layers[name][-1][1].p95 - layers[name][-1][1].p5)
     found = layers[widest][-1][1]

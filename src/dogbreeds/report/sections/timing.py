@@ -33,7 +33,6 @@ _WORDS = {
 
 
 def timing(run: Run) -> Section:
-    """Returns the section of phases, steps and operators."""
     steps, phases = run.record.measurements.steps, run.record.measurements.phases
     charts = []
     if phases:
@@ -87,7 +86,6 @@ def outliers(steps: Sequence[StepTimes]) -> list[tuple[StepTimes, str, float]]:
 
 
 def phase_chart(phases: Sequence[Phase], timeline: Timeline) -> Chart:
-    """Draws when each phase began and how long it took."""
     names = dict.fromkeys(phase.name for phase in phases)
     by_name = {name: [phase for phase in phases if phase.name == name] for name in names}
     taken = {name: sum(phase.seconds for phase in named) for name, named in by_name.items()}
@@ -128,7 +126,6 @@ def _phase_bars(
 
 
 def part_chart(steps: Sequence[StepTimes]) -> Chart:
-    """Draws the share of each part in the time of all steps."""
     shares = {row.name: share for row, share in durations(steps) if row.name in _WORDS.values()}
     drawn = bars(list(shares), list(shares.values()), ACCENT, "%{y}: %{x:.1%}<extra></extra>", sideways=True)
     drawn |= {"text": [percent(share) for share in shares.values()], "textposition": "auto"}
@@ -148,7 +145,6 @@ def part_chart(steps: Sequence[StepTimes]) -> Chart:
 
 
 def histogram(steps: Sequence[StepTimes]) -> Chart:
-    """Draws how long steps took: one by one, and how often."""
     totals = np.array([1e3 * step.total for step in steps])
     edges = np.histogram_bin_edges(totals[totals <= np.percentile(totals, 99.5)], bins=_BINS)
     counts, _ = np.histogram(totals, bins=edges)
