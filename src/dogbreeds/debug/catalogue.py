@@ -58,9 +58,6 @@ def rules_of(configured: Mapping[str, Any]) -> dict[str, Rule]:
 
     Args:
         configured: For each rule the parameters that differ from the documented ones; None switches it off.
-
-    Raises:
-        ConfigError: A rule or a parameter is unknown, or its value has the wrong type.
     """
     return {name: _rule(name, parameters) for name, parameters in configured.items() if parameters is not None}
 

@@ -60,9 +60,6 @@ def new_hook(out_dir: Path, train_every: int, eval_every: int, *, relus: bool, r
         eval_every: Validation batches from one saving to the next, of all but the loss, which has each.
         relus: Save what goes into and comes out of the ReLUs of a head too.
         resumed: The run continues the series in the directory.
-
-    Raises:
-        ConfigError: The configuration that a job supplies cannot be used.
     """
     from smdebug.core.utils import error_handling_agent
 

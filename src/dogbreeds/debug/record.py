@@ -30,9 +30,7 @@ class Statistics:
     Attributes:
         variance: Of the population.
         p5: The 5th percentile; p50 is the median.
-        zeros: Share of values that are exactly zero.
-        nan: Number of NaN.
-        infinite: Number of infinities.
+        zeros: Share of values that are exactly zero; `nan` and `infinite` are numbers of values.
     """
 
     mean: float
@@ -95,7 +93,6 @@ class Facts:
         in_several_splits: Photos that appear in more than one split.
         pretrained: Its weights are not random.
         debug: The run saw one batch of the photos.
-        epochs: At most.
         steps: Optimizer steps of all epochs.
         searched: The numbers that a search varied, where this is its best trial.
         reference: What metrics.json says of the exact linear reference.
@@ -136,10 +133,8 @@ class Record:
     """All that rules and the report know of a run.
 
     Attributes:
-        rows: What was recorded, in the order in which it was written.
-        facts: What is known beside it.
+        rows: In the order in which they were written.
         metrics: The content of metrics.json; empty before there is one.
-        measurements: Of the machine and of time.
         now: In seconds since 1970, while the run lasts.
     """
 

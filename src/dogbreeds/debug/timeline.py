@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -122,7 +123,7 @@ class StepTimeline(pl.Callback):
     """Times the parts of training steps, and the validations between them.
 
     On a GPU, where work is only handed over, waiting for it would slow training down: there the steps on the
-    recorder's schedule are timed, with waiting, and the others not at all.
+    recorder's schedule, every `gpu_every` optimizer steps, are timed, with waiting, and the others not at all.
 
     Attributes:
         profiler: Must be the Trainer's.
@@ -130,13 +131,6 @@ class StepTimeline(pl.Callback):
     """
 
     def __init__(self, run_dir: Path, phases: Phases, *, gpu_every: int) -> None:
-        """Takes where the times are written.
-
-        Args:
-            run_dir: Of the steps.
-            phases: Of the validations.
-            gpu_every: Optimizer steps from one timed step to the next, on a GPU.
-        """
         self.profiler = StepProfiler(self._begin_step, self._synchronize)
         self.steps: list[StepTimes] = []
         self._run_dir, self._phases, self._every, self._gpu_every = run_dir, phases, 1, gpu_every
@@ -183,8 +177,8 @@ class StepTimeline(pl.Callback):
         if self._file is None or self._trainer is None or not parts["optimizer"]:
             return
         if self._step % self._every == 0:
-            epoch, at = self._trainer.current_epoch + 1, round(time.time(), 3)
-            times = StepTimes(self._step, epoch, at, **{part: round(parts[part], 6) for part in PARTS})
+            epoch, rounded = self._trainer.current_epoch + 1, {part: round(parts[part], 6) for part in PARTS}
+            times = StepTimes(self._step, epoch, round(time.time(), 3), **rounded)
             self.steps.append(times)
             self._file.add(times.line())
         self._step = self._trainer.global_step
@@ -194,14 +188,10 @@ class StepTimeline(pl.Callback):
             torch.cuda.synchronize()
             self.profiler.restart()
 
-    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._close()
-
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        self._close()
-
-    def _close(self) -> None:
+    def on_fit_end(self, *args: Any, **kwargs: Any) -> None:
         self._begin_step()
         if self._file is not None:
             self._file.close()
             self._file = None
+
+    on_exception = on_fit_end

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from typing import NamedTuple
 
 import psutil
 
@@ -14,15 +13,6 @@ from dogbreeds.debug.system.gpus import Gpus
 # New child processes are found by listing all processes of the machine, which may be thousands on a server: as often
 # as this share of one core allows.
 _SEARCH_SHARE = 0.003
-
-
-class Traffic(NamedTuple):
-    """Bytes from and to the disks and the network since the machine was started."""
-
-    read: int
-    written: int
-    received: int
-    sent: int
 
 
 class Machine:
@@ -52,7 +42,7 @@ class Machine:
         traffic, now = self._traffic(), time.monotonic()
         elapsed = now - self.sampled
         # A disk or a network card that was removed takes its bytes with it.
-        rates = [round(max(0, after - before) / elapsed) for after, before in zip(traffic, self._before, strict=True)]
+        rates = {name: round(max(0, total - self._before[name]) / elapsed) for name, total in traffic.items()}
         self._before, self.sampled = traffic, now
         memory = psutil.virtual_memory()
         return Sample(
@@ -62,28 +52,26 @@ class Machine:
             io_wait=io_wait,
             memory=memory.percent,
             memory_used=memory.used,
-            read=rates[0],
-            written=rates[1],
-            received=rates[2],
-            sent=rates[3],
+            **rates,
             own_cpu=round(100 * seconds_used / elapsed, 1),
             own_memory=own_memory,
             gpus=self._gpus.read(),
         )
 
-    def _traffic(self) -> Traffic:
+    def _traffic(self) -> dict[str, int]:
+        """Returns bytes from and to the disks and the network since the machine was started."""
         try:
             disks = psutil.disk_io_counters()
         except NotImplementedError:  # Some sandboxes hide the disks.
             disks = None
         cards = psutil.net_io_counters(pernic=True)
         outside = [card for name, card in cards.items() if name not in self._loopback]
-        return Traffic(
-            disks.read_bytes if disks else 0,
-            disks.write_bytes if disks else 0,
-            sum(card.bytes_recv for card in outside),
-            sum(card.bytes_sent for card in outside),
-        )
+        return {
+            "read": disks.read_bytes if disks else 0,
+            "written": disks.write_bytes if disks else 0,
+            "received": sum(card.bytes_recv for card in outside),
+            "sent": sum(card.bytes_sent for card in outside),
+        }
 
 
 class ProcessTree:

@@ -48,11 +48,7 @@ class Percentiles:
 
 
 def usage_percentiles(samples: Sequence[Sample]) -> list[Percentiles]:
-    """Returns the rows of the table of system usage of SageMaker's profiler report.
-
-    Args:
-        samples: Of a run, or a part of it; without any there are no rows, and none for what no GPU reported.
-    """
+    """Returns the rows of the table of system usage of SageMaker's profiler report; none of what was not reported."""
     if not samples:
         return []
     rows = [Percentiles.of(name, unit, [value(sample) for sample in samples]) for name, unit, value in _MACHINE]

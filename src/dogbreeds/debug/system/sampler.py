@@ -29,10 +29,7 @@ class SystemSampler:
 
     Args:
         path: The file, to which a resumed run appends; its directory is made.
-        interval: Seconds between samples; the first one is taken after this time.
-
-    Attributes:
-        samples: What was sampled so far.
+        interval: Seconds between samples, and before the first one.
     """
 
     def __init__(self, path: Path, interval: float) -> None:
