@@ -73,9 +73,7 @@ class Phases:
 class StepProfiler(Profiler):
     """Lightning's profiler of one step after another: adds the time between two actions to the innermost one's part.
 
-    Args:
-        begin_step: Called before the batch of a step is fetched.
-        synchronize: Called before the clock is read.
+    `begin_step` is called before the batch of a step is fetched, `synchronize` before the clock is read.
 
     Attributes:
         parts: Seconds of each part of the step so far.
@@ -123,11 +121,8 @@ class StepTimeline(pl.Callback):
     """Times the parts of training steps, and the validations between them.
 
     On a GPU, where work is only handed over, waiting for it would slow training down: there the steps on the
-    recorder's schedule, every `gpu_every` optimizer steps, are timed, with waiting, and the others not at all.
-
-    Attributes:
-        profiler: Must be the Trainer's.
-        steps: What was timed so far.
+    recorder's schedule, every `gpu_every` optimizer steps, are timed, with waiting, and the others not at all. The
+    profiler must be the Trainer's.
     """
 
     def __init__(self, run_dir: Path, phases: Phases, *, gpu_every: int) -> None:

@@ -46,33 +46,23 @@ class Line:
 
 
 def build_comparison(runs: Sequence[Path], target: Path) -> Path:
-    """Writes a page that compares runs, and returns its path.
-
-    Args:
-        runs: Two or more run directories, of finished runs or not.
-        target: The page.
-
-    Raises:
-        UserError: There are fewer than two, or one has no config.yaml; the message names it.
-    """
+    """Writes a page that compares two or more runs, finished or not, and returns its path."""
     if len(runs) < 2:
         raise UserError("A comparison needs two or more run directories: runs=outputs/<one>,outputs/<another>.")
-    read = [read_run(directory) for directory in runs]
-    names = short_names(runs)
-    tables = (
-        ("metrics", "Scores", metrics(read)),
-        ("settings", "Settings that differ", settings(read)),
-        ("breeds", "Breeds that differ most", breeds(read)),
-        ("rules", "Rules", rules(read)),
-        ("time", "Time and machine", resources(read)),
-    )
+    read, names = [read_run(directory) for directory in runs], short_names(runs)
     content = {
         "names": names,
         "directories": list(runs),
         "verdict": verdict(read, names),
         "different": were_tested_differently(read),
         "losses": losses(read, names),
-        "tables": tables,
+        "tables": (
+            ("metrics", "Scores", metrics(read)),
+            ("settings", "Settings that differ", settings(read)),
+            ("breeds", "Breeds that differ most", breeds(read)),
+            ("rules", "Rules", rules(read)),
+            ("time", "Time and machine", resources(read)),
+        ),
     }
     return write_page(target, "compare.html", content)
 
@@ -80,13 +70,10 @@ def build_comparison(runs: Sequence[Path], target: Path) -> Path:
 def short_names(runs: Sequence[Path]) -> list[str]:
     """Returns the directories' paths below the folder that they share; a repeated directory gets its position."""
     resolved = [directory.resolve() for directory in runs]
-    if len(set(resolved)) == len(resolved):
-        shared = os.path.commonpath(resolved)
-        return [
-            str(directory.relative_to(shared)) if directory != Path(shared) else directory.name
-            for directory in resolved
-        ]
-    return [f"{place}: {directory.name}" for place, directory in enumerate(resolved, start=1)]
+    if len(set(resolved)) < len(resolved):
+        return [f"{place}: {directory.name}" for place, directory in enumerate(resolved, start=1)]
+    shared = Path(os.path.commonpath(resolved))
+    return [directory.name if directory == shared else str(directory.relative_to(shared)) for directory in resolved]
 
 
 def verdict(runs: Sequence[Run], names: Sequence[str]) -> str:
@@ -137,9 +124,8 @@ def resources(runs: Sequence[Run]) -> list[Line]:
         {f"{row.name}, p95 in {row.unit}": row.p95 for row in usage_percentiles(run.record.measurements.samples)}
         for run in runs
     ]
-    for name in dict.fromkeys(name for of_run in used for name in of_run):
-        rows.append(_line(name, [of_run.get(name) for of_run in used], short, more=None))
-    return _known(rows)
+    names = dict.fromkeys(name for of_run in used for name in of_run)
+    return _known([*rows, *(_line(name, [of_run.get(name) for of_run in used], short, more=None) for name in names)])
 
 
 def settings(runs: Sequence[Run]) -> list[Line]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from dogbreeds.debug.rules.results import HeadBelowReference, margin
 from dogbreeds.debug.rules.verdict import ISSUES, NO_ISSUES
@@ -33,13 +31,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Opening:
-    """What a reader learns first.
-
-    Attributes:
-        state: `finished`, `running` or `stopped`.
-        standing: The same in words, with the time.
-        problems: What is wrong, the worst first.
-    """
+    """What a reader learns first: `finished`, `running` or `stopped`, in words too, and problems, the worst first."""
 
     state: str
     standing: str
@@ -50,22 +42,14 @@ class Opening:
 
 
 def opening(run: Run, *, live: bool, now: float) -> Opening:
-    """Returns the first lines.
-
-    Args:
-        run: What is known.
-        live: The run has not ended.
-        now: Seconds since 1970.
-    """
     state = "running" if live else "finished" if run.metrics else "stopped"
     return Opening(state, _standing(run, state, now), _verdict(run), _problems(run), *_next(run, state))
 
 
 def _standing(run: Run, state: str, now: float) -> str:
     if state == "running":
-        epoch = max(
-            [row.epoch for row in run.record.rows[-1:]] + [int(row["epoch"]) for row in run.history[-1:]], default=0
-        )
+        rows, history = run.record.rows[-1:], run.history[-1:]
+        epoch = max([row.epoch for row in rows] + [int(row["epoch"]) for row in history], default=0)
         where = f"epoch {epoch} of {run.config.get('epochs')}" if epoch else "before the first epoch"
         return f"running, {where}, as of {clock(now)}"
     if state == "stopped":
@@ -158,7 +142,8 @@ def _next(run: Run, state: str) -> tuple[str, list[str]]:
         return "Train on pretrained weights.", [_train(*pretrained)]
     others = [rule for rule in run.fired if rule["name"] != _BELOW_REFERENCE]
     if others:
-        remedy = _remedy(worst(others)["name"], run.config)
+        name, factor = worst(others)["name"], _LEARNING_RATES.get(worst(others)["name"])
+        remedy = f"lr={run.config['lr'] * factor:g}" if factor else _SETTINGS.get(name)
         return worst(others)["advice"], [_train(*own, remedy)] if remedy else []
     search = _train("-m", "hpo=bayes", *own)
     if _is_below_reference(run):
@@ -169,13 +154,6 @@ def _next(run: Run, state: str) -> tuple[str, list[str]]:
 
 def _train(*arguments: str) -> str:
     return " ".join((command("train"), *arguments))
-
-
-def _remedy(rule: str, config: Mapping[str, Any]) -> str:
-    """Returns the override that follows a rule's advice; empty if that is not a single setting."""
-    if rule in _LEARNING_RATES:
-        return f"lr={config['lr'] * _LEARNING_RATES[rule]:g}"
-    return _SETTINGS.get(rule, "")
 
 
 def _own(run: Run) -> list[str]:

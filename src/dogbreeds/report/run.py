@@ -24,12 +24,7 @@ _PROBABILITIES = ("probability", "breed_probability", "second_probability")
 class Prediction:
     """A row of predictions.csv: classes are folders, probabilities are calibrated.
 
-    Attributes:
-        split: `valid` or `test`.
-        path: Relative to `data.dir`.
-        breed: The label.
-        answer: The most probable class, the prediction.
-        second: The next one.
+    The path is relative to `data.dir`, the breed is the label, the answer the most probable class, `second` the next.
     """
 
     split: str
@@ -100,11 +95,7 @@ class Run:
 
 
 def read_run(directory: Path) -> Run:
-    """Reads a run directory, in which every file but config.yaml may be missing.
-
-    Raises:
-        UserError: There is no config.yaml, so it is not a run directory.
-    """
+    """Reads a run directory, in which every file but config.yaml may be missing."""
     path = directory / RUN_CONFIG
     if not path.is_file():
         raise UserError(

@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dogbreeds.debug.record import EVAL, TRAIN, Record
+from dogbreeds.debug.record import EVAL, Record
 from dogbreeds.debug.rules.verdict import Verdict, not_applicable, verdict
 
 Series = Sequence[tuple[int, float]]
@@ -62,10 +62,7 @@ class LossNotDecreasing:
 class Overfit:
     """The validation loss is above the training loss by more than `ratio_threshold` of it, again and again.
 
-    Attributes:
-        start_step: Earlier steps are not judged.
-        patience: Allowed occurrences in a row.
-        ratio_threshold: (validation - training) / training above which it counts.
+    Steps before `start_step` are not judged, and `patience` occurrences in a row are allowed.
     """
 
     start_step: int = 0
@@ -91,10 +88,8 @@ class Overfit:
 class Overtraining:
     """No loss has improved for many steps: training could have ended.
 
-    Attributes:
-        patience_train: Allowed recorded steps in a row without a better training loss.
-        patience_validation: Allowed validations in a row without a better validation loss.
-        delta: How much smaller a loss must be to count as better.
+    `patience_train` recorded steps and `patience_validation` validations in a row are allowed without a loss that is
+    smaller by more than `delta`.
     """
 
     patience_train: int = 5
@@ -102,13 +97,11 @@ class Overtraining:
     delta: float = 0.01
 
     def judge(self, record: Record) -> Verdict:
-        series = {TRAIN: record.scalar("loss"), EVAL: record.scalar("loss", EVAL)}
-        if not any(series.values()):
+        train, valid = record.scalar("loss"), record.scalar("loss", EVAL)
+        if not train and not valid:
             return not_applicable("no loss")
-        found = [
-            *self._stale(series[TRAIN], self.patience_train, "training"),
-            *self._stale(series[EVAL], self.patience_validation, "validation"),
-        ]
+        found = self._stale(train, self.patience_train, "training")
+        found += self._stale(valid, self.patience_validation, "validation")
         return verdict(sorted(found), "Try fewer epochs, or a smaller patience.")
 
     def _stale(self, series: Series, patience: int, name: str) -> list[tuple[int, str]]:

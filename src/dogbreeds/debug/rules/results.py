@@ -15,10 +15,7 @@ _MIN_VARIANCE = 0.01
 def margin(accuracy: float, photos: int, standard_errors: float = 2.0) -> float:
     """Returns the difference from an accuracy that chance explains: some of its standard errors sqrt(p (1 - p) / n).
 
-    Args:
-        accuracy: Share of photos that are classified correctly, p.
-        photos: How many it was measured on, n.
-        standard_errors: How many of them.
+    Here p is the accuracy, and n the number of photos that it was measured on.
     """
     return standard_errors * math.sqrt(max(accuracy * (1 - accuracy), _MIN_VARIANCE) / max(1, photos))
 
@@ -27,8 +24,7 @@ def margin(accuracy: float, photos: int, standard_errors: float = 2.0) -> float:
 class HeadBelowReference:
     """The trained head classifies fewer validation photos correctly than the exact linear solution.
 
-    Attributes:
-        standard_errors: The allowed difference, as in `margin`.
+    The difference that is allowed is that of `margin`.
     """
 
     standard_errors: float = 2.0
@@ -52,8 +48,7 @@ class HeadBelowReference:
 class SplitLeakage:
     """The same photos appear in more than one split, so that the scores are inflated.
 
-    Attributes:
-        photos: How many are allowed.
+    `photos` of them are allowed.
     """
 
     photos: int = 0
@@ -61,20 +56,17 @@ class SplitLeakage:
     def judge(self, record: Record) -> Verdict:
         if not record.facts.images:
             return not_applicable("no photos yet")
-        found = record.facts.in_several_splits
-        if found <= self.photos:
-            return verdict([], "")
-        subject = "1 photo appears" if found == 1 else f"{found} photos appear"
-        message = f"{subject} in more than one split"
-        return verdict([(0, message)], "Remove the copies that the log names, then train again.")
+        copies = record.facts.in_several_splits
+        subject = "1 photo appears" if copies == 1 else f"{copies} photos appear"
+        found = [(0, f"{subject} in more than one split")] if copies > self.photos else []
+        return verdict(found, "Remove the copies that the log names, then train again.")
 
 
 @dataclass(frozen=True)
 class ClassNeverPredicted:
     """A breed is never predicted, although there are photos of it.
 
-    Attributes:
-        photos: Validation photos of a breed that are needed for a judgement.
+    Breeds with fewer than `photos` validation photos are not judged.
     """
 
     photos: int = 5
@@ -95,8 +87,7 @@ class ClassNeverPredicted:
 class SearchedRangeEdge:
     """A search found its best value at the edge of a range: better ones may lie beyond.
 
-    Attributes:
-        share: Of the range that counts as its edge, at each end.
+    At each end, `share` of the range counts as its edge.
     """
 
     share: float = 0.05

@@ -63,12 +63,7 @@ class StepOutlier:
     """More than `n_outliers` steps take longer than the mean plus `stddev` standard deviations.
 
     By Cantelli's inequality no more than one value of 1 + stddev^2 can be that far above the mean, so runs with too
-    few steps for that are not judged.
-
-    Attributes:
-        stddev: Standard deviations.
-        n_outliers: Allowed outliers.
-        mode: `train`, or None for all steps; only training steps are timed.
+    few steps for that are not judged. `mode` is `train`, or None for all steps; only training steps are timed.
     """
 
     stddev: float = 5.0
@@ -99,9 +94,8 @@ class StepOutlier:
 class DataWaits:
     """Training spends much of its time waiting for batches.
 
-    Attributes:
-        threshold: The largest allowed share of the time of all steps for waiting for batches and moving them.
-        steps: Steps that are needed for a judgement.
+    Waiting for them and moving them takes more than a share, `threshold`, of the time of all steps, of which at least
+    `steps` are needed.
     """
 
     threshold: float = 0.5

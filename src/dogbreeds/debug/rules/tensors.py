@@ -80,9 +80,7 @@ class PoorWeightInitialization:
 class VanishingGradient:
     """A gradient's mean absolute value is close to zero.
 
-    Attributes:
-        threshold: The smallest allowed value.
-        patience: Allowed occurrences in a row; the documented rule allows none, 0.
+    It is below `threshold` more than `patience` times in a row; the documented rule allows none, 0.
     """
 
     threshold: float = 1e-7
@@ -106,8 +104,7 @@ class VanishingGradient:
 class ExplodingTensor:
     """A tensor has NaN or infinite values.
 
-    Attributes:
-        only_nan: Infinities are allowed.
+    With `only_nan` infinities are allowed.
     """
 
     only_nan: bool = False
@@ -153,10 +150,7 @@ class DeadRelu:
 class UnchangedTensor:
     """A weight no longer changes, or never did: numpy.allclose over several recorded steps.
 
-    Attributes:
-        num_steps: Recorded steps in a row without a change.
-        rtol: Relative tolerance.
-        atol: Absolute tolerance.
+    With `rtol` and `atol` it is the same in `num_steps` of them in a row.
     """
 
     num_steps: int = 3
@@ -183,8 +177,7 @@ class WeightUpdateRatio:
     """Updates are far too large, or far too small, for the weights they change.
 
     Attributes:
-        large_threshold: The largest allowed ratio of the mean absolute values.
-        small_threshold: The smallest allowed ratio.
+        large_threshold: The largest allowed ratio of the mean absolute values; `small_threshold` the smallest.
         epsilon: Added to the mean absolute value of the weights.
     """
 
@@ -213,8 +206,7 @@ class AllZero:
     A new head gives all classes the same probability. In a batch with equally many photos of each class, the gradient
     of its bias is then exactly zero at the first step of the run; that one is not judged.
 
-    Attributes:
-        threshold: Percent of zeros at which the rule fires.
+    The rule fires at `threshold` percent of zeros.
     """
 
     threshold: float = 100.0

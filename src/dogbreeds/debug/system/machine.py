@@ -19,10 +19,8 @@ class Machine:
     """Samples the machine, each time since the previous sample; all samples must be taken by the thread that made it.
 
     Memory is that of the whole machine, also in a container whose control group allows less. Where disks lie on other
-    disks, as with LVM, the operating system counts their bytes on each of them.
-
-    Attributes:
-        sampled: When the last sample was taken, in seconds of `time.monotonic`.
+    disks, as with LVM, the operating system counts their bytes on each of them. `sampled` is when the last sample was
+    taken, in seconds of `time.monotonic`.
     """
 
     def __init__(self, gpus: Gpus) -> None:

@@ -48,21 +48,18 @@ class SystemSampler:
 
     def _run(self) -> None:
         try:
-            self._sample()
+            with closing(Appender(self._path, every=1)) as file, closing(Gpus()) as gpus:
+                machine = Machine(gpus)
+                start, number = time.monotonic(), 1
+                # Times count from the start, so that the time of sampling does not add up. A machine that was
+                # suspended skips those that it missed.
+                while not self._left.wait(max(0.0, start + number * self._interval - time.monotonic())):
+                    self._keep(machine.sample(), file)
+                    number = max(number, int((time.monotonic() - start) / self._interval)) + 1
+                if time.monotonic() - machine.sampled >= _MIN_SECONDS:
+                    self._keep(machine.sample(), file)
         except Exception:
             log.exception("The machine is no longer sampled; the run continues.")
-
-    def _sample(self) -> None:
-        with closing(Appender(self._path, every=1)) as file, closing(Gpus()) as gpus:
-            machine = Machine(gpus)
-            start, number = time.monotonic(), 1
-            # Times count from the start, so that the time of sampling does not add up. A machine that was suspended
-            # skips those that it missed.
-            while not self._left.wait(max(0.0, start + number * self._interval - time.monotonic())):
-                self._keep(machine.sample(), file)
-                number = max(number, int((time.monotonic() - start) / self._interval)) + 1
-            if time.monotonic() - machine.sampled >= _MIN_SECONDS:
-                self._keep(machine.sample(), file)
 
     def _keep(self, sample: Sample, file: Appender) -> None:
         self.samples.append(sample)

@@ -35,10 +35,8 @@ def confusion(run: Run) -> Section:
 
 def breeds(accuracies: Sequence[float], matrix: Matrix, names: Sequence[str]) -> list[tuple[str, float, int, int]]:
     """Returns name, accuracy, correctly classified photos and photos of each breed, the hardest first."""
-    rows = [
-        (name, accuracy, counts[position], sum(counts))
-        for position, (name, accuracy, counts) in enumerate(zip(names, accuracies, matrix, strict=True))
-    ]
+    correct = np.diagonal(matrix).tolist()
+    rows = zip(names, accuracies, correct, map(sum, matrix), strict=True)
     return sorted(rows, key=lambda row: row[1])
 
 
@@ -76,11 +74,6 @@ def matrix_figure(matrix: Matrix, names: Sequence[str], order: Sequence[int]) ->
     """Draws shares of each row's breed: the diagonal in the accent colour, mistakes in another.
 
     One heatmap holds both: the diagonal counts up from zero and mistakes count down, each with a scale of its own.
-
-    Args:
-        matrix: Photos of the row's breed that were classified as the column's breed.
-        names: Of the breeds.
-        order: Their positions, in the order in which they are drawn.
     """
     counts = np.asarray(matrix)[np.ix_(order, order)]
     shares = counts / counts.sum(axis=1, keepdims=True).clip(1)

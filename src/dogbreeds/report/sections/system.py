@@ -27,14 +27,12 @@ _NAME = _PLACE | {"y": 1, "yanchor": "top", "showarrow": False, "font": {"color"
 
 
 def system(run: Run) -> Section:
-    title = "System usage"
-    samples, phases = run.record.measurements.samples, run.record.measurements.phases
+    title, measured = "System usage", run.record.measurements
+    samples = measured.samples
     if not samples:
         return Section("system", title, missing="the machine was not sampled")
     gpus = max(len(sample.gpus) for sample in samples)
-    timeline = Timeline(run.record.measurements)
-    charts = over_time(samples, phases, timeline)
-    rows = usage_percentiles(samples)
+    charts, rows = over_time(samples, measured.phases, Timeline(measured)), usage_percentiles(samples)
     return Section("system", title, {"rows": rows, "gpus": gpus, "charts": charts, "samples": len(samples)})
 
 
