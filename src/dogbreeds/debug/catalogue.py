@@ -56,8 +56,7 @@ class Judgement:
 def rules_of(configured: Mapping[str, Any]) -> dict[str, Rule]:
     """Returns the rules of conf/debugger, by name.
 
-    Args:
-        configured: For each rule the parameters that differ from the documented ones; None switches it off.
+    A rule's parameters are those that differ from the documented ones; None switches it off.
     """
     return {name: _rule(name, parameters) for name, parameters in configured.items() if parameters is not None}
 

@@ -93,9 +93,7 @@ class SmdebugHook(pl.Callback):
         if self._hook is not None:
             self._hook.set_mode(modes[name])
 
-    def on_validation_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, *_: Any
-    ) -> None:
+    def on_validation_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, *_: Any) -> None:
         """Gives the loss of a validation batch the name of the training loss: it comes from no module."""
         if self._hook is not None:
             self._hook.record_tensor_value(LOSS, outputs)

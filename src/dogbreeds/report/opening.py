@@ -11,13 +11,12 @@ from dogbreeds.overrides import override
 from dogbreeds.report.formats import clock, counted, moment, percent
 from dogbreeds.report.run import Run
 from dogbreeds.report.sections.rules import worst
+from dogbreeds.run_directory import CHECKPOINTS
 
 # The setting that a rule's advice comes to: a factor of the learning rate, or an override.
 _LEARNING_RATES = {"ExplodingTensor": 0.01, "LossNotDecreasing": 0.1, "VanishingGradient": 10.0}
 _SETTINGS = {"Overfit": "data.views=4", "ClassImbalance": "model.class_weights=balanced"}
 _BELOW_REFERENCE = HeadBelowReference.__name__
-_CHECKPOINT = "checkpoints/last.ckpt"
-_DEFAULT_WEIGHTS = "imagenet"
 
 
 @dataclass(frozen=True)
@@ -129,7 +128,7 @@ def _next(run: Run, state: str) -> tuple[str, list[str]]:
     if state == "running":
         return "Wait: the page reloads itself.", []
     if state == "stopped":
-        if (run.directory / _CHECKPOINT).is_file():
+        if (run.directory / CHECKPOINTS / "last.ckpt").is_file():
             resume = override("resume", run.directory)
             return "Resume it: the result is the same as without the stop.", [_train(resume)]
         return "Start it again: it stopped before there was anything to resume.", [_train(*own)]
@@ -161,4 +160,4 @@ def _own(run: Run) -> list[str]:
     model = run.config["model"]
     found = [override("data.dir", run.config["data"]["dir"]), override("model", model["backbone"])]
     weights = model["weights"]
-    return found if weights == _DEFAULT_WEIGHTS else [*found, override("model.weights", weights)]
+    return found if weights == "imagenet" else [*found, override("model.weights", weights)]

@@ -81,8 +81,7 @@ class Run:
 
     @property
     def images(self) -> Mapping[str, int]:
-        found: Mapping[str, int] = self.metrics.get("images") or self.record.facts.images
-        return found
+        return self.metrics.get("images") or self.record.facts.images
 
     @cached_property
     def last_at(self) -> float:

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from dogbreeds.debug.record import EVAL, Record
 from dogbreeds.debug.rules.verdict import Verdict, not_applicable, verdict
 
-Series = Sequence[tuple[int, float]]
-
 
 @dataclass(frozen=True)
 class LossNotDecreasing:
@@ -104,7 +102,7 @@ class Overtraining:
         found += self._stale(valid, self.patience_validation, "validation")
         return verdict(sorted(found), "Try fewer epochs, or a smaller patience.")
 
-    def _stale(self, series: Series, patience: int, name: str) -> list[tuple[int, str]]:
+    def _stale(self, series: Sequence[tuple[int, float]], patience: int, name: str) -> list[tuple[int, str]]:
         best, best_step, without, found = math.inf, 0, 0, []
         for step, loss in series:
             if loss < best - self.delta:

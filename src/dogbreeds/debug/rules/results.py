@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from dogbreeds.debug.record import Record, Searched
+from dogbreeds.debug.record import Record
 from dogbreeds.debug.rules.verdict import Verdict, not_applicable, verdict
 
 # Of a share of 1%: an accuracy of 100% on few photos is not certain either.
@@ -97,16 +97,12 @@ class SearchedRangeEdge:
             return not_applicable("not the best trial of a search over a range of numbers")
         found = []
         for name, searched in record.facts.searched.items():
-            position = _position(searched)
+            # Where the value lies in its range, from 0 to 1, on the scale that was searched.
+            numbers = searched.low, searched.high, searched.value
+            low, high, value = (math.log(number) for number in numbers) if searched.log else numbers
+            position = (value - low) / (high - low)
             if not self.share <= position <= 1 - self.share:
                 end = "lower" if position < self.share else "upper"
                 range_ = f"{searched.low:g} to {searched.high:g}"
                 found.append((record.last_step, f"{name}={searched.value:.4g} is at the {end} end of {range_}"))
         return verdict(found, "Search a wider range.")
-
-
-def _position(searched: Searched) -> float:
-    """Returns where the value lies in its range, from 0 to 1, on the scale that was searched."""
-    numbers = searched.low, searched.high, searched.value
-    low, high, value = (math.log(number) for number in numbers) if searched.log else numbers
-    return (value - low) / (high - low)

@@ -27,9 +27,7 @@ class SystemSampler:
 
     It never stops the run: when sampling fails, that is logged once and there are no more samples.
 
-    Args:
-        path: The file, to which a resumed run appends; its directory is made.
-        interval: Seconds between samples, and before the first one.
+    A resumed run appends to the file, whose directory is made. The first sample is taken after `interval` seconds.
     """
 
     def __init__(self, path: Path, interval: float) -> None:

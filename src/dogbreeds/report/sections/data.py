@@ -54,12 +54,10 @@ def class_chart(counts: Mapping[str, Sequence[int]], names: Sequence[str]) -> Ch
         for split, color in (("train", ACCENT), ("valid", SOFT), ("test", WARM))
         if split in counts
     ]
-    first, last = order[0], order[-1]
-    message = (
-        f"{names[first]} has the most photos, {totals[first]:,}, and {names[last]} the fewest, {totals[last]:,}."
-    )
-    if totals[first] == totals[last]:
-        message = f"Each class has {counted(totals[first], 'photo')}."
+    top, last = order[0], order[-1]
+    message = f"{names[top]} has the most photos, {totals[top]:,}, and {names[last]} the fewest, {totals[last]:,}."
+    if totals[top] == totals[last]:
+        message = f"Each class has {counted(totals[top], 'photo')}."
     categories = {"type": "category", "showgrid": False}
     layout = {
         "barmode": "stack",

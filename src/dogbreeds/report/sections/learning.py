@@ -45,9 +45,7 @@ def per_epoch(history: Sequence[Mapping[str, float]], name: str, reference: floa
         message += f", the exact linear reference has {shown(reference)}"
     y_axis = {"tickformat": ".0%", "rangemode": "normal"} if name == "accuracy" else {"rangemode": "tozero"}
     layout = {"hovermode": "x unified", "xaxis": {"dtick": 1} if len(epochs) <= _MAX_TICKS else {}, "yaxis": y_axis}
-    rows = [
-        (f"{epoch:.0f}", shown(one), shown(other)) for epoch, one, other in zip(epochs, train, valid, strict=True)
-    ]
+    rows = [(f"{epoch:.0f}", *map(shown, both)) for epoch, *both in zip(epochs, train, valid, strict=True)]
     title, drawn = f"{name.capitalize()} of each epoch", figure(data, "epoch", name, layout)
     table = Table(("epoch", "training", "validation"), rows)
     return chart(f"{name}-epochs", title, f"{message}.", drawn, table=table)
