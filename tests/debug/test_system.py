@@ -93,7 +93,7 @@ def test_the_pace_does_not_drift_and_missed_times_are_left_out(
     monkeypatch.setattr(sampler, "time", clock)
     watched = SystemSampler(tmp_path / SYSTEM, 0.5)
     monkeypatch.setattr(watched, "_left", clock)
-    watched._sample()
+    watched._run()
     assert clock.moments[1:6] == [0.5, 1.0, 1.5, 2.0, 3.5]
     assert len(samples_in(tmp_path / SYSTEM)) == 6
 

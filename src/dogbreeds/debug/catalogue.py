@@ -40,7 +40,6 @@ class Judgement:
     verdict: Verdict
 
     def to_json(self) -> dict[str, Any]:
-        """Returns its entry in rules.json."""
         found = self.verdict
         return {
             "name": self.name,
@@ -57,17 +56,12 @@ class Judgement:
 def rules_of(configured: Mapping[str, Any]) -> dict[str, Rule]:
     """Returns the rules of conf/debugger, by name.
 
-    Args:
-        configured: For each rule the parameters that differ from the documented ones; None switches it off.
-
-    Raises:
-        ConfigError: A rule or a parameter is unknown, or its value has the wrong type.
+    A rule's parameters are those that differ from the documented ones; None switches it off.
     """
     return {name: _rule(name, parameters) for name, parameters in configured.items() if parameters is not None}
 
 
 def rule_problems(configured: Mapping[str, Any]) -> list[str]:
-    """Returns what is wrong with the rules of conf/debugger, one line for each rule."""
     problems = []
     for name, parameters in configured.items():
         try:
@@ -97,7 +91,6 @@ def _unknown(place: str, name: str, names: Iterable[str], what: str) -> str:
 
 
 def watching_rules(debugger: DebuggerConfig) -> dict[str, Rule]:
-    """Returns the rules that watch a run; none if nothing is recorded."""
     return rules_of(debugger.rules) if debugger.record else {}
 
 
@@ -115,12 +108,10 @@ def judge(rules: Mapping[str, Rule], record: Record) -> list[Judgement]:
 
 
 def issues(judgements: Sequence[Judgement]) -> list[Judgement]:
-    """Returns those that found an issue."""
     return [one for one in judgements if one.verdict.status == ISSUES]
 
 
 def verdict_of(judgements: Sequence[Judgement]) -> str:
-    """Returns one line about all rules."""
     if not judgements:
         return "none: debugger=off"
     names = ", ".join(one.name for one in issues(judgements))
@@ -129,6 +120,5 @@ def verdict_of(judgements: Sequence[Judgement]) -> str:
 
 
 def save_judgements(run_dir: Path, judgements: Sequence[Judgement]) -> None:
-    """Writes rules.json into a run directory."""
     content = {"rules": [one.to_json() for one in judgements]}
     write_text(run_dir / RULES_FILE, json.dumps(content, indent=1) + "\n")

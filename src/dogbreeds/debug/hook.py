@@ -22,18 +22,11 @@ class SmdebugHook(pl.Callback):
 
     A step of smdebug is a forward pass: an optimizer step in mode TRAIN, a validation batch in mode EVAL, both
     counted from 0. Where a job supplies a configuration of the hook, that one decides what is saved, when and where.
-    A resumed run continues to count from its checkpoint, in the same directory.
+    Otherwise the arguments do, as `new_hook` says. A resumed run continues to count from its checkpoint, in the same
+    directory.
     """
 
     def __init__(self, out_dir: Path, train_every: int, eval_every: int) -> None:
-        """Takes what applies where no job supplies a configuration.
-
-        Args:
-            out_dir: Where the tensors go; what an earlier run wrote there is replaced.
-            train_every: Optimizer steps from one saving of weights, biases and gradients to the next; also of what
-                goes into and comes out of the ReLUs of a head. The loss is saved every 10 steps.
-            eval_every: The same in validation batches, which have no gradients. The loss of each is saved.
-        """
         self._out_dir, self._train_every, self._eval_every = out_dir, train_every, eval_every
         self._hook: Any = None
         self._handles: list[RemovableHandle] = []
@@ -44,15 +37,9 @@ class SmdebugHook(pl.Callback):
         return {mode.name: step for mode, step in self._hook.mode_steps.items()} if self._hook else self._steps
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Continues from a checkpoint."""
         self._steps = state_dict
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Creates and registers the hook.
-
-        Raises:
-            ConfigError: There is no smdebug, or the configuration that a job supplies cannot be used.
-        """
         check_smdebug()
         from smdebug.pytorch import modes
 
@@ -92,17 +79,13 @@ class SmdebugHook(pl.Callback):
             part.register_forward_hook(lambda _, given, returned: hook.forward_hook(named, given, returned))
         )
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Switches to the mode of training."""
+    def on_train_start(self, *args: Any, **kwargs: Any) -> None:
         self._set_mode("TRAIN")
 
-    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Switches to the mode of validation."""
+    on_validation_end = on_train_start
+
+    def on_validation_start(self, *_: Any) -> None:
         self._set_mode("EVAL")
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Switches back to the mode of training."""
-        self._set_mode("TRAIN")
 
     def _set_mode(self, name: str) -> None:
         from smdebug.pytorch import modes
@@ -110,28 +93,12 @@ class SmdebugHook(pl.Callback):
         if self._hook is not None:
             self._hook.set_mode(modes[name])
 
-    def on_validation_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
+    def on_validation_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, *_: Any) -> None:
         """Gives the loss of a validation batch the name of the training loss: it comes from no module."""
         if self._hook is not None:
             self._hook.record_tensor_value(LOSS, outputs)
 
-    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Writes the rest."""
-        self._close()
-
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Writes what there is of a run that was stopped."""
-        self._close()
-
-    def _close(self) -> None:
+    def on_fit_end(self, *args: Any, **kwargs: Any) -> None:
         """Ends the hook, so that nothing of it is left for the next run of this process."""
         for handle in self._handles:
             handle.remove()
@@ -146,6 +113,8 @@ class SmdebugHook(pl.Callback):
         atexit.unregister(self._hook._cleanup)
         del_hook()
         self._hook = None
+
+    on_exception = on_fit_end
 
 
 class _Trained(nn.Module):

@@ -60,29 +60,20 @@ def new_hook(out_dir: Path, train_every: int, eval_every: int, *, relus: bool, r
         eval_every: Validation batches from one saving to the next, of all but the loss, which has each.
         relus: Save what goes into and comes out of the ReLUs of a head too.
         resumed: The run continues the series in the directory.
-
-    Raises:
-        ConfigError: The configuration that a job supplies cannot be used.
     """
+    from smdebug.core.config_constants import CONFIG_FILE_PATH_ENV_STR, DEFAULT_CONFIG_FILE_PATH
     from smdebug.core.utils import error_handling_agent
 
     # An error of an earlier run in this process may have switched all of smdebug off.
     error_handling_agent.disable_smdebug = False
-    config = _job_config()
-    if config is not None:
-        return _supplied(config, resumed)
+    named, default = os.environ.get(CONFIG_FILE_PATH_ENV_STR), Path(DEFAULT_CONFIG_FILE_PATH)
+    if named or default.is_file():
+        return _supplied(Path(named or default), resumed)
     _unmark(out_dir)
     if not resumed:
         for name in _WRITTEN:
             shutil.rmtree(out_dir / name, ignore_errors=True)
     return _own(out_dir, train_every, eval_every, relus)
-
-
-def _job_config() -> Path | None:
-    from smdebug.core.config_constants import CONFIG_FILE_PATH_ENV_STR, DEFAULT_CONFIG_FILE_PATH
-
-    named, default = os.environ.get(CONFIG_FILE_PATH_ENV_STR), Path(DEFAULT_CONFIG_FILE_PATH)
-    return Path(named) if named else default if default.is_file() else None
 
 
 def _supplied(config: Path, resumed: bool) -> Any:

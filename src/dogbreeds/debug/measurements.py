@@ -19,12 +19,10 @@ class JsonLine:
     """A dataclass that is kept as one line of a file."""
 
     def line(self) -> str:
-        """Returns one line of JSON."""
         return json.dumps(vars(self), default=vars, separators=(",", ":"))
 
     @classmethod
     def parsed(cls, line: str) -> Self:
-        """Reads what `line` wrote."""
         return cls(**json.loads(line))
 
 
@@ -51,19 +49,15 @@ class Sample(JsonLine):
     """The machine, and this run's process tree, since the previous sample.
 
     Attributes:
-        at: Seconds since 1970.
         cpu: Percent of all cores together that worked.
         cores: The same for each core.
         io_wait: Percent of the time of all cores that they were idle and waited for disks.
         memory: Percent of the machine's memory that is in use.
         memory_used: The same in bytes.
-        read: Bytes a second from the disks.
-        written: Bytes a second to the disks.
-        received: Bytes a second from the network.
-        sent: Bytes a second to the network.
+        read: Bytes a second from the disks; `written` to them.
+        received: Bytes a second from the network; `sent` to it.
         own_cpu: Percent of one core that the run's processes used together; 200 is two whole cores.
         own_memory: Bytes of memory that they hold.
-        gpus: Each GPU of the machine; empty without one.
     """
 
     at: float
@@ -82,10 +76,9 @@ class Sample(JsonLine):
 
     @classmethod
     def parsed(cls, line: str) -> Self:
-        """Reads what `line` wrote."""
         values: dict[str, Any] = json.loads(line)
-        gpus = tuple(Gpu(**gpu) for gpu in values.pop("gpus"))
-        return cls(**{**values, "cores": tuple(values["cores"])}, gpus=gpus)
+        gpus = tuple(Gpu(**gpu) for gpu in values["gpus"])
+        return cls(**values | {"cores": tuple(values["cores"]), "gpus": gpus})
 
 
 @dataclass(frozen=True)
@@ -98,7 +91,7 @@ class StepTimes(JsonLine):
     Attributes:
         step: Optimizer steps of the run before it.
         epoch: From 1.
-        at: When it ended, in seconds since 1970.
+        at: When it ended.
     """
 
     step: int
@@ -114,7 +107,6 @@ class StepTimes(JsonLine):
 
     @property
     def total(self) -> float:
-        """The whole step."""
         return float(sum(getattr(self, part) for part in PARTS))
 
 
@@ -128,7 +120,6 @@ class Phase(JsonLine):
 
     @property
     def seconds(self) -> float:
-        """Its duration."""
         return self.ended - self.began
 
 

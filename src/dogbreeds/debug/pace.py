@@ -10,11 +10,7 @@ from contextlib import contextmanager
 class Pace:
     """Says when work is due that must not take more than a share of the run's time.
 
-    The first time it is due at once.
-
-    Args:
-        share: Of the run's time, at most.
-        seconds: From one time to the next, at least.
+    The first time it is due at once, then after so many seconds at least.
     """
 
     def __init__(self, share: float, seconds: float = 0.0) -> None:
@@ -23,7 +19,6 @@ class Pace:
 
     @property
     def due(self) -> bool:
-        """The work may be done now."""
         return time.monotonic() >= self._next
 
     @contextmanager

@@ -30,9 +30,7 @@ class Statistics:
     Attributes:
         variance: Of the population.
         p5: The 5th percentile; p50 is the median.
-        zeros: Share of values that are exactly zero.
-        nan: Number of NaN.
-        infinite: Number of infinities.
+        zeros: Share of values that are exactly zero; `nan` and `infinite` are numbers of values.
     """
 
     mean: float
@@ -70,7 +68,6 @@ class Row(JsonLine):
 
     @classmethod
     def parsed(cls, line: str) -> Self:
-        """Reads what `line` wrote."""
         values: dict[str, Any] = json.loads(line)
         values["tensors"] = {name: Statistics(**found) for name, found in values["tensors"].items()}
         return cls(**values)
@@ -96,7 +93,6 @@ class Facts:
         in_several_splits: Photos that appear in more than one split.
         pretrained: Its weights are not random.
         debug: The run saw one batch of the photos.
-        epochs: At most.
         steps: Optimizer steps of all epochs.
         searched: The numbers that a search varied, where this is its best trial.
         reference: What metrics.json says of the exact linear reference.
@@ -117,7 +113,6 @@ class Facts:
     machine: Mapping[str, str] = field(default_factory=dict)
 
     def save(self, run_dir: Path) -> None:
-        """Writes debugger/facts.json."""
         path = run_dir / FACTS
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, json.dumps(vars(self), default=vars, indent=1) + "\n")
@@ -138,10 +133,8 @@ class Record:
     """All that rules and the report know of a run.
 
     Attributes:
-        rows: What was recorded, in the order in which it was written.
-        facts: What is known beside it.
+        rows: In the order in which they were written.
         metrics: The content of metrics.json; empty before there is one.
-        measurements: Of the machine and of time.
         now: In seconds since 1970, while the run lasts.
     """
 
@@ -153,11 +146,9 @@ class Record:
 
     @property
     def last_step(self) -> int:
-        """The last recorded step; 0 before the first."""
         return self.rows[-1].step if self.rows else 0
 
     def of(self, mode: str) -> list[Row]:
-        """Returns the rows of a mode."""
         return [row for row in self.rows if row.mode == mode]
 
     def scalar(self, name: str, mode: str = TRAIN) -> list[tuple[int, float]]:
@@ -210,6 +201,5 @@ def read_record(run_dir: Path) -> Record:
 
 
 def read_history(path: Path) -> list[dict[str, float]]:
-    """Returns the rows of a history.csv, one an epoch."""
     with path.open(newline="", encoding="utf-8") as file:
         return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -41,23 +42,11 @@ _ACTIVATIONS = (nn.ReLU, nn.GELU, nn.SiLU, nn.Hardswish, nn.Sigmoid, nn.Tanh)
 class Recorder(pl.Callback):
     """Keeps losses and statistics of weights, gradients, updates and activations of the steps on the schedule.
 
-    A step's update is known when the next step begins, so its row is written then.
-
-    Attributes:
-        record: What was recorded so far.
+    A step's update is known when the next step begins, so its row is written then. `train_every` of conf/debugger
+    becomes more in a very long run, and 1 in one of fewer than 100 steps.
     """
 
     def __init__(self, run_dir: Path, record: Record, *, train_every: int, eval_every: int, flush_every: int) -> None:
-        """Takes the schedule of conf/debugger.
-
-        Args:
-            run_dir: Where rows are written.
-            record: Gets the rows too.
-            train_every: Optimizer steps from one record to the next; more in a very long run, 1 in one of fewer than
-                100 steps.
-            eval_every: Validation batches from one record to the next.
-            flush_every: Rows that a crash may cost.
-        """
         self._run_dir, self.record = run_dir, record
         self._train_every, self._eval_every, self._flush_every = train_every, eval_every, flush_every
         self._writer: Appender | None = None
@@ -68,11 +57,12 @@ class Recorder(pl.Callback):
         self._activations: dict[str, Statistics] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Opens the file and listens to the activations, in the first process."""
         if not trainer.is_global_zero:
             return
         # A resumed run keeps what was recorded before the step that it resumes at.
-        self.record.rows = [row for row in read_rows(self._run_dir) if _is_before(row, trainer.global_step)]
+        step = trainer.global_step
+        earlier = (row for row in read_rows(self._run_dir) if row.step <= step)
+        self.record.rows = [row for row in earlier if row.step < step or row.mode == EVAL]
         self._writer = Appender(self._run_dir / RECORD, self._flush_every)
         named = pl_module.named_parameters()
         self._trained = {name: parameter for name, parameter in named if parameter.requires_grad}
@@ -101,7 +91,6 @@ class Recorder(pl.Callback):
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
     ) -> None:
-        """Records a step whose gradients are there; called before every optimizer step."""
         self._complete()
         if self._writer is None or not self._is_due(trainer):
             return
@@ -131,31 +120,16 @@ class Recorder(pl.Callback):
         pending, self._pending = self._pending, None
         self._before.clear()
         self._activations.clear()
-        self._write(Row(**{**vars(pending), "tensors": {**pending.tensors, **updates}}))
+        self._write(replace(pending, tensors={**pending.tensors, **updates}))
 
     def on_validation_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
     ) -> None:
-        """Records the loss of a validation batch."""
         self._complete()
         if self._writer is not None and batch_idx % self._eval_every == 0:
             self._write(self._row(EVAL, trainer, {"loss": float(outputs)}, {}))
 
-    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Writes the rest."""
-        self._close()
-
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Writes what there is of a run that was stopped."""
-        self._close()
-
-    def _close(self) -> None:
+    def on_fit_end(self, *args: Any, **kwargs: Any) -> None:
         self._complete()
         for handle in self._handles:
             handle.remove()
@@ -164,15 +138,12 @@ class Recorder(pl.Callback):
             self._writer.close()
             self._writer = None
 
+    on_exception = on_fit_end
+
     def _row(self, mode: str, trainer: pl.Trainer, scalars: dict[str, float], tensors: dict[str, Statistics]) -> Row:
-        at = round(time.time(), 3)
-        return Row(mode, trainer.global_step, trainer.current_epoch + 1, at, scalars, tensors)
+        return Row(mode, trainer.global_step, trainer.current_epoch + 1, round(time.time(), 3), scalars, tensors)
 
     def _write(self, row: Row) -> None:
         if self._writer is not None:
             self.record.rows.append(row)
             self._writer.add(row.line())
-
-
-def _is_before(row: Row, step: int) -> bool:
-    return row.step < step or (row.mode == EVAL and row.step == step)

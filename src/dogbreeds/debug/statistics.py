@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from dogbreeds.debug.record import Statistics
@@ -26,15 +25,12 @@ def describe(tensor: Tensor) -> Statistics:
     else:
         # NaN sorts to the end.
         minimum, maximum = float(ordered[0]), float(ordered[-1])
-    if math.isfinite(minimum) and math.isfinite(maximum):
-        return _statistics(ordered, minimum, maximum, 0, 0)
-    nan, infinite = int(values.isnan().sum()), int(values.isinf().sum())
-    finite = values[values.isfinite()] if nan + infinite < len(values) else values.new_full((1,), math.nan)
-    ordered = np.sort(sample(finite).float().cpu().numpy())
-    return _statistics(ordered, float(finite.min()), float(finite.max()), nan, infinite)
-
-
-def _statistics(ordered: NDArray[np.float32], minimum: float, maximum: float, nan: int, infinite: int) -> Statistics:
+    nan = infinite = 0
+    if not (math.isfinite(minimum) and math.isfinite(maximum)):
+        nan, infinite = int(values.isnan().sum()), int(values.isinf().sum())
+        finite = values[values.isfinite()] if nan + infinite < len(values) else values.new_full((1,), math.nan)
+        ordered = np.sort(sample(finite).float().cpu().numpy())
+        minimum, maximum = float(finite.min()), float(finite.max())
     last = len(ordered) - 1
     p5, p50, p95 = (float(ordered[round(share * last)]) for share in _QUANTILES)
     wide = ordered.astype(np.float64)

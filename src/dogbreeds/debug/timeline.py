@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -48,7 +49,6 @@ class Phases:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Times a part of a run, whether it fails or not."""
         began = time.time()
         try:
             yield
@@ -56,7 +56,6 @@ class Phases:
             self.add(Phase(name, began, time.time()))
 
     def add(self, phase: Phase) -> None:
-        """Adds a phase that has ended."""
         self.ended.append(phase)
         if self._file is not None:
             self._file.add(phase.line())
@@ -66,7 +65,6 @@ class Phases:
         return sum(phase.seconds for phase in self.ended[self._before :] if phase.name in names)
 
     def close(self) -> None:
-        """Closes the file."""
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -75,9 +73,7 @@ class Phases:
 class StepProfiler(Profiler):
     """Lightning's profiler of one step after another: adds the time between two actions to the innermost one's part.
 
-    Args:
-        begin_step: Called before the batch of a step is fetched.
-        synchronize: Called before the clock is read.
+    `begin_step` is called before the batch of a step is fetched, `synchronize` before the clock is read.
 
     Attributes:
         parts: Seconds of each part of the step so far.
@@ -91,7 +87,6 @@ class StepProfiler(Profiler):
         self._last = 0.0
 
     def start(self, action_name: str) -> None:
-        """Begins an action."""
         part = _part(action_name)
         if part is None:
             return
@@ -102,7 +97,6 @@ class StepProfiler(Profiler):
         self._running.append(part)
 
     def stop(self, action_name: str) -> None:
-        """Ends an action."""
         if self._running and _part(action_name) == self._running[-1]:
             self._lap()
             self._running.pop()
@@ -127,21 +121,11 @@ class StepTimeline(pl.Callback):
     """Times the parts of training steps, and the validations between them.
 
     On a GPU, where work is only handed over, waiting for it would slow training down: there the steps on the
-    recorder's schedule are timed, with waiting, and the others not at all.
-
-    Attributes:
-        profiler: Must be the Trainer's.
-        steps: What was timed so far.
+    recorder's schedule, every `gpu_every` optimizer steps, are timed, with waiting, and the others not at all. The
+    profiler must be the Trainer's.
     """
 
     def __init__(self, run_dir: Path, phases: Phases, *, gpu_every: int) -> None:
-        """Takes where the times are written.
-
-        Args:
-            run_dir: Of the steps.
-            phases: Of the validations.
-            gpu_every: Optimizer steps from one timed step to the next, on a GPU.
-        """
         self.profiler = StepProfiler(self._begin_step, self._synchronize)
         self.steps: list[StepTimes] = []
         self._run_dir, self._phases, self._every, self._gpu_every = run_dir, phases, 1, gpu_every
@@ -152,7 +136,6 @@ class StepTimeline(pl.Callback):
         self._step = 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Opens the file in the first process."""
         if not trainer.is_global_zero:
             return
         self._file, self._trainer = Appender(self._run_dir / STEPS, _FLUSH_EVERY), trainer
@@ -166,11 +149,9 @@ class StepTimeline(pl.Callback):
         self.profiler.restart()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Writes the last step of an epoch."""
         self._begin_step()
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Starts the clock of a validation."""
         self._begin_step()
         self._validation_began = time.time()
 
@@ -191,8 +172,8 @@ class StepTimeline(pl.Callback):
         if self._file is None or self._trainer is None or not parts["optimizer"]:
             return
         if self._step % self._every == 0:
-            epoch, at = self._trainer.current_epoch + 1, round(time.time(), 3)
-            times = StepTimes(self._step, epoch, at, **{part: round(parts[part], 6) for part in PARTS})
+            epoch, rounded = self._trainer.current_epoch + 1, {part: round(parts[part], 6) for part in PARTS}
+            times = StepTimes(self._step, epoch, round(time.time(), 3), **rounded)
             self.steps.append(times)
             self._file.add(times.line())
         self._step = self._trainer.global_step
@@ -202,16 +183,10 @@ class StepTimeline(pl.Callback):
             torch.cuda.synchronize()
             self.profiler.restart()
 
-    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Writes the rest."""
-        self._close()
-
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Writes what there is of a run that was stopped."""
-        self._close()
-
-    def _close(self) -> None:
+    def on_fit_end(self, *args: Any, **kwargs: Any) -> None:
         self._begin_step()
         if self._file is not None:
             self._file.close()
             self._file = None
+
+    on_exception = on_fit_end

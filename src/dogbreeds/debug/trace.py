@@ -28,7 +28,6 @@ class Tracer(pl.Callback):
         self._done = 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Starts torch's profiler in the first process."""
         if not trainer.is_global_zero:
             return
         activities = [ProfilerActivity.CPU]
@@ -41,28 +40,20 @@ class Tracer(pl.Callback):
         )
         self._profiler.start()
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Tells the profiler that a step has ended."""
+    def on_train_batch_end(self, *_: Any) -> None:
         if self._profiler is not None:
             self._done += 1
             self._profiler.step()
             if self._done > self._steps:
-                self._stop()
+                self.on_train_end()
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Writes the trace of a run that was shorter."""
-        self._stop()
-
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Writes the trace of a run that was stopped."""
-        self._stop()
-
-    def _stop(self) -> None:
+    def on_train_end(self, *args: Any, **kwargs: Any) -> None:
+        """Writes the trace of a run that was shorter or was stopped."""
         if self._profiler is not None:
             stopped, self._profiler = self._profiler, None
             stopped.stop()
+
+    on_exception = on_train_end
 
     def _write(self, traced: profile) -> None:
         steps = min(self._done - 1, self._steps)

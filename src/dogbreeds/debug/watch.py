@@ -37,8 +37,7 @@ class Judge:
     def look(self, *, running: bool) -> list[Judgement]:
         """Judges what was recorded so far, writes rules.json, and warns of new issues.
 
-        Args:
-            running: The run lasts, so that the time since its last step counts.
+        While the run is running, the time since its last step counts.
         """
         if not self._rules:
             return []
@@ -55,10 +54,7 @@ class Judge:
 class StallWatch:
     """Checks from a thread of its own that there are new steps: a run that hangs cannot say so itself.
 
-    Args:
-        rule: Says what a stall is.
-        record: Of the run.
-        stop: A stall interrupts the run, as Ctrl-C does.
+    With `stop` a stall interrupts the run, as Ctrl-C does.
     """
 
     def __init__(self, rule: StalledTrainingRule, record: Record, *, stop: bool) -> None:
@@ -67,11 +63,9 @@ class StallWatch:
         self._thread = threading.Thread(target=self._watch, name="stall watch", daemon=True)
 
     def start(self) -> None:
-        """Starts the thread."""
         self._thread.start()
 
     def end(self) -> None:
-        """Ends the thread."""
         self._over.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -90,11 +84,7 @@ class StallWatch:
 class Watch(pl.Callback):
     """Judges a run and updates its report while it trains, in a negligible part of its time.
 
-    Args:
-        judge: The rules.
-        report: Writes the report of what there is so far.
-        stalls: Checks that there are new steps.
-        stop: The first issue ends the run.
+    With `stop` the first issue ends the run.
     """
 
     def __init__(self, judge: Judge, report: Callable[[], Any], stalls: StallWatch | None, *, stop: bool) -> None:
@@ -109,34 +99,20 @@ class Watch(pl.Callback):
         with self._reporting.doing():
             pass
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Judges the last step."""
-        self._look(trainer)
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Judges the last validation."""
-        self._look(trainer)
-
-    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Ends the stall watch."""
-        self._end()
-
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Ends the stall watch of a run that failed."""
-        self._end()
-
-    def _end(self) -> None:
+    def on_fit_end(self, *args: Any, **kwargs: Any) -> None:
         if self._stalls is not None:
             self._stalls.end()
 
-    def _look(self, trainer: pl.Trainer) -> None:
+    on_exception = on_fit_end
+
+    def _look(self, trainer: pl.Trainer, *args: Any, **kwargs: Any) -> None:
         if trainer.is_global_zero and not trainer.should_stop:
             self._judge_and_report(trainer)
         if self._stop and trainer.world_size > 1:
             # All processes must leave the loop at the same step, or they would wait for each other forever.
             trainer.should_stop = trainer.strategy.reduce_boolean_decision(trainer.should_stop, all=False)
+
+    on_train_batch_end = on_validation_end = _look
 
     def _judge_and_report(self, trainer: pl.Trainer) -> None:
         if self._judging.due:

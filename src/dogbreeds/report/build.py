@@ -26,14 +26,9 @@ _REFRESH_SECONDS = 20
 
 
 def build_report(run_dir: Path, *, live: bool = False) -> Path:
-    """Writes report.html into a run directory, from whatever is there, and returns its path.
+    """Writes report.html into a run directory, in which all but config.yaml may be missing, and returns its path.
 
-    Args:
-        run_dir: Where config.yaml is; everything else may be missing.
-        live: The run has not ended: the page says how far it is, and reloads itself.
-
-    Raises:
-        UserError: There is no config.yaml.
+    While the run is live, the page says how far it is, and reloads itself.
     """
     run = read_run(run_dir)
     sections = [

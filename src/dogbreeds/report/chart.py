@@ -41,11 +41,9 @@ class Chart:
 
     Attributes:
         name: Unique in its page; the element is called `chart-<name>`.
-        title: What is drawn.
         message: What it shows, in a sentence; also for screen readers.
         views: Figures that the reader can choose from, by their names; a single one needs none.
         height: In CSS pixels.
-        table: The same as numbers.
     """
 
     name: str
@@ -65,19 +63,11 @@ class Chart:
 def chart(
     name: str, title: str, message: str, figure: Figure, *, height: int = 320, table: Table | None = None
 ) -> Chart:
-    """Returns a chart of one figure."""
     return Chart(name, title, message, {"": figure}, height, table)
 
 
 def figure(data: list[Trace], x: str, y: str, layout: Mapping[str, Any] | None = None) -> Figure:
-    """Returns a figure whose axes have titles.
-
-    Args:
-        data: Plotly's traces.
-        x: Title of the x axis.
-        y: Title of the y axis.
-        layout: The rest of plotly's layout; its axes are merged into those made here.
-    """
+    """Returns a figure of traces with titles on its axes; axes of the layout are merged into those made here."""
     given = dict(layout or {})
     axes = {axis: {"title": {"text": title}, **given.pop(axis, {})} for axis, title in (("xaxis", x), ("yaxis", y))}
     return {"data": data, "layout": {**axes, **given}}
@@ -108,21 +98,12 @@ def line(
 
 
 def points(x: Sequence[Any], y: Sequence[Any], color: str | Sequence[str], hover: str, *, size: int = 10) -> Trace:
-    """Returns points, of one colour or each of its own."""
     marker, places = {"color": color, "size": size}, {"x": list(x), "y": list(y)}
     return {"type": "scatter", "mode": "markers", **places, "marker": marker, "hovertemplate": hover}
 
 
 def bars(places: Sequence[Any], lengths: Sequence[float], color: str, hover: str, *, sideways: bool = False) -> Trace:
-    """Returns bars.
-
-    Args:
-        places: Where each stands: a number, or a name as `label` returns it.
-        lengths: How long each is.
-        color: Of all of them.
-        hover: Plotly's template of what is shown under the mouse.
-        sideways: The bars run from left to right, below each other.
-    """
+    """Returns bars at numbers, or at names as `label` returns them; sideways they run from left to right."""
     x, y = (lengths, places) if sideways else (places, lengths)
     return {
         "type": "bar",

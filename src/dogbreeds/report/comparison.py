@@ -46,33 +46,23 @@ class Line:
 
 
 def build_comparison(runs: Sequence[Path], target: Path) -> Path:
-    """Writes a page that compares runs, and returns its path.
-
-    Args:
-        runs: Two or more run directories, of finished runs or not.
-        target: The page.
-
-    Raises:
-        UserError: There are fewer than two, or one has no config.yaml; the message names it.
-    """
+    """Writes a page that compares two or more runs, finished or not, and returns its path."""
     if len(runs) < 2:
         raise UserError("A comparison needs two or more run directories: runs=outputs/<one>,outputs/<another>.")
-    read = [read_run(directory) for directory in runs]
-    names = short_names(runs)
-    tables = (
-        ("metrics", "Scores", metrics(read)),
-        ("settings", "Settings that differ", settings(read)),
-        ("breeds", "Breeds that differ most", breeds(read)),
-        ("rules", "Rules", rules(read)),
-        ("time", "Time and machine", resources(read)),
-    )
+    read, names = [read_run(directory) for directory in runs], short_names(runs)
     content = {
         "names": names,
         "directories": list(runs),
         "verdict": verdict(read, names),
         "different": were_tested_differently(read),
         "losses": losses(read, names),
-        "tables": tables,
+        "tables": (
+            ("metrics", "Scores", metrics(read)),
+            ("settings", "Settings that differ", settings(read)),
+            ("breeds", "Breeds that differ most", breeds(read)),
+            ("rules", "Rules", rules(read)),
+            ("time", "Time and machine", resources(read)),
+        ),
     }
     return write_page(target, "compare.html", content)
 
@@ -80,17 +70,13 @@ def build_comparison(runs: Sequence[Path], target: Path) -> Path:
 def short_names(runs: Sequence[Path]) -> list[str]:
     """Returns the directories' paths below the folder that they share; a repeated directory gets its position."""
     resolved = [directory.resolve() for directory in runs]
-    if len(set(resolved)) == len(resolved):
-        shared = os.path.commonpath(resolved)
-        return [
-            str(directory.relative_to(shared)) if directory != Path(shared) else directory.name
-            for directory in resolved
-        ]
-    return [f"{place}: {directory.name}" for place, directory in enumerate(resolved, start=1)]
+    if len(set(resolved)) < len(resolved):
+        return [f"{place}: {directory.name}" for place, directory in enumerate(resolved, start=1)]
+    shared = Path(os.path.commonpath(resolved))
+    return [directory.name if directory == shared else str(directory.relative_to(shared)) for directory in resolved]
 
 
 def verdict(runs: Sequence[Run], names: Sequence[str]) -> str:
-    """Says which run has the best test accuracy, and by how much."""
     scores = [(run.metrics["test/accuracy"], name) for run, name in zip(runs, names, strict=True) if run.metrics]
     if len(scores) < 2:
         return f"{len(scores)} of {len(runs)} runs finished: too few to compare scores."
@@ -107,7 +93,6 @@ def were_tested_differently(runs: Sequence[Run]) -> bool:
 
 
 def metrics(runs: Sequence[Run]) -> list[Line]:
-    """Returns the scores of the runs."""
     return _known(
         _line(title, [run.metrics.get(name) for run in runs], percent if "accuracy" in name else short, more=more)
         for name, title, more in _METRICS
@@ -131,7 +116,6 @@ def breeds(runs: Sequence[Run]) -> list[Line]:
 
 
 def resources(runs: Sequence[Run]) -> list[Line]:
-    """Returns seconds and system usage of the runs."""
     rows = [
         _line(title, [run.metrics.get("seconds", {}).get(name) for run in runs], duration, more=False)
         for name, title in _SECONDS
@@ -140,13 +124,11 @@ def resources(runs: Sequence[Run]) -> list[Line]:
         {f"{row.name}, p95 in {row.unit}": row.p95 for row in usage_percentiles(run.record.measurements.samples)}
         for run in runs
     ]
-    for name in dict.fromkeys(name for of_run in used for name in of_run):
-        rows.append(_line(name, [of_run.get(name) for of_run in used], short, more=None))
-    return _known(rows)
+    names = dict.fromkeys(name for of_run in used for name in of_run)
+    return _known([*rows, *(_line(name, [of_run.get(name) for of_run in used], short, more=None) for name in names)])
 
 
 def settings(runs: Sequence[Run]) -> list[Line]:
-    """Returns the settings that are not the same in all runs."""
     configs = [flat(run.config) for run in runs]
     names = dict.fromkeys(name for config in configs for name in config if name not in _NOT_COMPARED)
     rows = [Line(name, tuple(str(config.get(name, _ABSENT)) for config in configs)) for name in names]
@@ -154,7 +136,6 @@ def settings(runs: Sequence[Run]) -> list[Line]:
 
 
 def rules(runs: Sequence[Run]) -> list[Line]:
-    """Returns what each rule says of each run."""
     found = [{rule["name"]: _status(rule) for rule in run.rules} for run in runs]
     names = dict.fromkeys(name for of_run in found for name in of_run)
     return [Line(name, tuple(of_run.get(name, _ABSENT) for of_run in found)) for name in names]
@@ -174,7 +155,6 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def losses(runs: Sequence[Run], names: Sequence[str]) -> Chart:
-    """Draws the validation loss of all runs over their epochs."""
     data = []
     for place, (run, name) in enumerate(zip(runs, names, strict=True)):
         epochs, values = ([row[column] for row in run.history] for column in ("epoch", "val/loss"))

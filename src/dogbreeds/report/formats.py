@@ -21,7 +21,6 @@ def short(value: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Returns a time span in a suitable unit, from microseconds to hours."""
     if seconds < 1e-3:
         return f"{1e6 * seconds:.0f} µs"
     if seconds < 1:
@@ -39,10 +38,8 @@ def counted(number: int, one: str, many: str = "") -> str:
 
 
 def moment(at: float) -> str:
-    """Returns the local date and time for seconds since 1970."""
     return datetime.fromtimestamp(at).strftime("%Y-%m-%d %H:%M")
 
 
 def clock(at: float) -> str:
-    """Returns the local time of day for seconds since 1970."""
     return datetime.fromtimestamp(at).strftime("%H:%M")

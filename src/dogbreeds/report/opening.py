@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from dogbreeds.debug.rules.results import HeadBelowReference, margin
 from dogbreeds.debug.rules.verdict import ISSUES, NO_ISSUES
@@ -13,13 +11,12 @@ from dogbreeds.overrides import override
 from dogbreeds.report.formats import clock, counted, moment, percent
 from dogbreeds.report.run import Run
 from dogbreeds.report.sections.rules import worst
+from dogbreeds.run_directory import CHECKPOINTS
 
 # The setting that a rule's advice comes to: a factor of the learning rate, or an override.
 _LEARNING_RATES = {"ExplodingTensor": 0.01, "LossNotDecreasing": 0.1, "VanishingGradient": 10.0}
 _SETTINGS = {"Overfit": "data.views=4", "ClassImbalance": "model.class_weights=balanced"}
 _BELOW_REFERENCE = HeadBelowReference.__name__
-_CHECKPOINT = "checkpoints/last.ckpt"
-_DEFAULT_WEIGHTS = "imagenet"
 
 
 @dataclass(frozen=True)
@@ -33,13 +30,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Opening:
-    """What a reader learns first.
-
-    Attributes:
-        state: `finished`, `running` or `stopped`.
-        standing: The same in words, with the time.
-        problems: What is wrong, the worst first.
-    """
+    """What a reader learns first: `finished`, `running` or `stopped`, in words too, and problems, the worst first."""
 
     state: str
     standing: str
@@ -50,22 +41,14 @@ class Opening:
 
 
 def opening(run: Run, *, live: bool, now: float) -> Opening:
-    """Returns the first lines.
-
-    Args:
-        run: What is known.
-        live: The run has not ended.
-        now: Seconds since 1970.
-    """
     state = "running" if live else "finished" if run.metrics else "stopped"
     return Opening(state, _standing(run, state, now), _verdict(run), _problems(run), *_next(run, state))
 
 
 def _standing(run: Run, state: str, now: float) -> str:
     if state == "running":
-        epoch = max(
-            [row.epoch for row in run.record.rows[-1:]] + [int(row["epoch"]) for row in run.history[-1:]], default=0
-        )
+        rows, history = run.record.rows[-1:], run.history[-1:]
+        epoch = max([row.epoch for row in rows] + [int(row["epoch"]) for row in history], default=0)
         where = f"epoch {epoch} of {run.config.get('epochs')}" if epoch else "before the first epoch"
         return f"running, {where}, as of {clock(now)}"
     if state == "stopped":
@@ -145,7 +128,7 @@ def _next(run: Run, state: str) -> tuple[str, list[str]]:
     if state == "running":
         return "Wait: the page reloads itself.", []
     if state == "stopped":
-        if (run.directory / _CHECKPOINT).is_file():
+        if (run.directory / CHECKPOINTS / "last.ckpt").is_file():
             resume = override("resume", run.directory)
             return "Resume it: the result is the same as without the stop.", [_train(resume)]
         return "Start it again: it stopped before there was anything to resume.", [_train(*own)]
@@ -158,7 +141,8 @@ def _next(run: Run, state: str) -> tuple[str, list[str]]:
         return "Train on pretrained weights.", [_train(*pretrained)]
     others = [rule for rule in run.fired if rule["name"] != _BELOW_REFERENCE]
     if others:
-        remedy = _remedy(worst(others)["name"], run.config)
+        name, factor = worst(others)["name"], _LEARNING_RATES.get(worst(others)["name"])
+        remedy = f"lr={run.config['lr'] * factor:g}" if factor else _SETTINGS.get(name)
         return worst(others)["advice"], [_train(*own, remedy)] if remedy else []
     search = _train("-m", "hpo=bayes", *own)
     if _is_below_reference(run):
@@ -171,16 +155,9 @@ def _train(*arguments: str) -> str:
     return " ".join((command("train"), *arguments))
 
 
-def _remedy(rule: str, config: Mapping[str, Any]) -> str:
-    """Returns the override that follows a rule's advice; empty if that is not a single setting."""
-    if rule in _LEARNING_RATES:
-        return f"lr={config['lr'] * _LEARNING_RATES[rule]:g}"
-    return _SETTINGS.get(rule, "")
-
-
 def _own(run: Run) -> list[str]:
     """Returns the overrides for the same photos and the same backbone."""
     model = run.config["model"]
     found = [override("data.dir", run.config["data"]["dir"]), override("model", model["backbone"])]
     weights = model["weights"]
-    return found if weights == _DEFAULT_WEIGHTS else [*found, override("model.weights", weights)]
+    return found if weights == "imagenet" else [*found, override("model.weights", weights)]

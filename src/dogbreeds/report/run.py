@@ -24,12 +24,7 @@ _PROBABILITIES = ("probability", "breed_probability", "second_probability")
 class Prediction:
     """A row of predictions.csv: classes are folders, probabilities are calibrated.
 
-    Attributes:
-        split: `valid` or `test`.
-        path: Relative to `data.dir`.
-        breed: The label.
-        answer: The most probable class, the prediction.
-        second: The next one.
+    The path is relative to `data.dir`, the breed is the label, the answer the most probable class, `second` the next.
     """
 
     split: str
@@ -43,7 +38,6 @@ class Prediction:
 
     @property
     def correct(self) -> bool:
-        """Whether the prediction is the label."""
         return self.answer == self.breed
 
 
@@ -63,7 +57,6 @@ class Run:
 
     @cached_property
     def classes(self) -> list[str]:
-        """Class folders in their order; empty before they are known."""
         return list(self.metrics.get("classes") or self.record.facts.class_counts)
 
     @cached_property
@@ -73,7 +66,6 @@ class Run:
         return shown if len(set(shown.values())) == len(shown) else {folder: folder for folder in self.classes}
 
     def name(self, folder: str) -> str:
-        """Returns the display name of a class folder."""
         return self.names.get(folder, display_name(folder))
 
     def shown(self, text: str) -> str:
@@ -85,14 +77,11 @@ class Run:
 
     @cached_property
     def fired(self) -> list[Mapping[str, Any]]:
-        """Rules that found an issue."""
         return [rule for rule in self.rules if rule["status"] == ISSUES]
 
     @property
     def images(self) -> Mapping[str, int]:
-        """Photos of each split."""
-        found: Mapping[str, int] = self.metrics.get("images") or self.record.facts.images
-        return found
+        return self.metrics.get("images") or self.record.facts.images
 
     @cached_property
     def last_at(self) -> float:
@@ -105,11 +94,7 @@ class Run:
 
 
 def read_run(directory: Path) -> Run:
-    """Reads a run directory, in which every file but config.yaml may be missing.
-
-    Raises:
-        UserError: There is no config.yaml, so it is not a run directory.
-    """
+    """Reads a run directory, in which every file but config.yaml may be missing."""
     path = directory / RUN_CONFIG
     if not path.is_file():
         raise UserError(

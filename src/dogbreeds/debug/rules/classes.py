@@ -27,7 +27,6 @@ class ClassImbalance:
     samples: int = 500
 
     def judge(self, record: Record) -> Verdict:
-        """Counts training photos, and misclassified validation photos."""
         counts = record.facts.class_counts
         if sum(counts.values()) < self.samples:
             return not_applicable(f"fewer than {self.samples} training photos")
@@ -47,9 +46,7 @@ class ClassImbalance:
 class Confusion:
     """A class is classified correctly too rarely, or mistaken for another too often.
 
-    Attributes:
-        min_diag: The smallest allowed share of correctly classified photos of a class.
-        max_off_diag: The largest allowed share of a class that is mistaken for one other.
+    That is less than `min_diag` of its photos, or more than `max_off_diag` of them for one other class.
     """
 
     min_diag: float = 0.9
@@ -79,8 +76,7 @@ class Confusion:
 class StalledTrainingRule:
     """Nothing was recorded for a long time, although the run had not ended.
 
-    Attributes:
-        threshold: Allowed seconds between two recorded steps.
+    More than `threshold` seconds pass between two recorded steps.
     """
 
     threshold: float = 1800.0

@@ -20,8 +20,23 @@ from dogbreeds.debug.rules.verdict import NO_ISSUES, Verdict, not_applicable, ve
 from dogbreeds.debug.system.percentiles import usage_percentiles
 
 
+class _OverUsage:
+    """A rule that judges once there are as many data points, of as many GPUs, as it needs."""
+
+    patience: int
+    _gpus = 1
+
+    def judge(self, record: Record) -> Verdict:
+        usage = Usage(record)
+        missing = usage.missing(self.patience, self._gpus)
+        return not_applicable(missing) if missing else self._judge(usage)
+
+    def _judge(self, usage: Usage) -> Verdict:
+        raise NotImplementedError
+
+
 @dataclass(frozen=True)
-class LowGPUUtilization:
+class LowGPUUtilization(_OverUsage):
     """A GPU works little, or on and off.
 
     Over a window of data points, the 95th percentile of its utilization is below `threshold_p95`; or it is not, and
@@ -33,11 +48,7 @@ class LowGPUUtilization:
     window: int = 500
     patience: int = 1000
 
-    def judge(self, record: Record) -> Verdict:
-        """Judges each GPU alone."""
-        usage = Usage(record)
-        if missing := usage.missing(self.patience):
-            return not_applicable(missing)
+    def _judge(self, usage: Usage) -> Verdict:
         found = []
         for points in windows(len(usage), self.patience, self.window):
             low, high = np.percentile(usage.gpu[points], (5, 95), axis=0)
@@ -57,7 +68,7 @@ class LowGPUUtilization:
 
 
 @dataclass(frozen=True)
-class CPUBottleneck:
+class CPUBottleneck(_OverUsage):
     """The GPUs wait for the processor much of the time.
 
     More than `threshold` percent of all data points so far have a CPU above `cpu_threshold` and all GPUs below
@@ -69,11 +80,7 @@ class CPUBottleneck:
     cpu_threshold: float = 90.0
     patience: int = 100
 
-    def judge(self, record: Record) -> Verdict:
-        """Counts the data points with a busy processor and idle GPUs."""
-        usage = Usage(record)
-        if missing := usage.missing(self.patience):
-            return not_applicable(missing)
+    def _judge(self, usage: Usage) -> Verdict:
         return _waiting(
             usage,
             (usage.cpu > self.cpu_threshold) & (usage.busiest_gpu < self.gpu_threshold),
@@ -85,7 +92,7 @@ class CPUBottleneck:
 
 
 @dataclass(frozen=True)
-class IOBottleneck:
+class IOBottleneck(_OverUsage):
     """The GPUs wait for the disks much of the time.
 
     More than `threshold` percent of all data points so far have an I/O wait above `io_threshold` and all GPUs below
@@ -97,11 +104,7 @@ class IOBottleneck:
     io_threshold: float = 50.0
     patience: int = 1000
 
-    def judge(self, record: Record) -> Verdict:
-        """Counts the data points with busy disks and waiting GPUs."""
-        usage = Usage(record)
-        if missing := usage.missing(self.patience):
-            return not_applicable(missing)
+    def _judge(self, usage: Usage) -> Verdict:
         return _waiting(
             usage,
             (usage.io_wait > self.io_threshold) & (usage.busiest_gpu < self.gpu_threshold),
@@ -114,14 +117,13 @@ class IOBottleneck:
 
 
 def _waiting(usage: Usage, waiting: NDArray[np.bool_], threshold: float, what: str, advice: str) -> Verdict:
-    """Returns the verdict on GPUs that wait: an issue if that is more than a share of the data points."""
     share = 100 * float(waiting.mean())
     found = (usage.step(-1), f"for {share:.0f}% of the time up to step {usage.step(-1)} {what}")
     return verdict([found] if share > threshold else [], advice)
 
 
 @dataclass(frozen=True)
-class GPUMemoryIncrease:
+class GPUMemoryIncrease(_OverUsage):
     """A GPU's memory fills up.
 
     The moving average of its memory in use grows by more than `increase` percent of it. Each average is compared with
@@ -132,17 +134,12 @@ class GPUMemoryIncrease:
     window: int = 500
     patience: int = 100
 
-    def judge(self, record: Record) -> Verdict:
-        """Follows each GPU's average."""
-        usage = Usage(record)
-        if missing := usage.missing(self.patience):
-            return not_applicable(missing)
+    def _judge(self, usage: Usage) -> Verdict:
         sums = np.concatenate([np.zeros((1, usage.memory.shape[1])), usage.memory.cumsum(axis=0)])
 
         def average(ends: NDArray[np.int64]) -> Array:
             starts = np.maximum(ends - self.window, 0)
-            means: Array = (sums[ends] - sums[starts]) / (ends - starts)[:, None]
-            return means
+            return np.asarray((sums[ends] - sums[starts]) / (ends - starts)[:, None])
 
         ends = np.array([points.stop for points in windows(len(usage), self.patience, self.window)])
         now, earlier = average(ends), average(np.maximum(ends - self.window, ends[0]))
@@ -159,7 +156,7 @@ class GPUMemoryIncrease:
 
 
 @dataclass(frozen=True)
-class BatchSize:
+class BatchSize(_OverUsage):
     """Processor, GPUs and GPU memory are all little used: larger batches would fit.
 
     Over a window of data points, the 95th percentiles of CPU, utilization and memory of every GPU are below their
@@ -172,11 +169,7 @@ class BatchSize:
     window: int = 500
     patience: int = 100
 
-    def judge(self, record: Record) -> Verdict:
-        """Judges the GPU that is used most."""
-        usage = Usage(record)
-        if missing := usage.missing(self.patience):
-            return not_applicable(missing)
+    def _judge(self, usage: Usage) -> Verdict:
         columns, gpus = np.column_stack([usage.cpu, usage.gpu, usage.memory]), usage.gpu.shape[1]
         found = []
         for points in windows(len(usage), self.patience, self.window):
@@ -195,7 +188,7 @@ class BatchSize:
 
 
 @dataclass(frozen=True)
-class LoadBalancing:
+class LoadBalancing(_OverUsage):
     """One GPU works far more than another.
 
     The distance between the histograms of two GPUs' utilization is above `threshold`. Here it is the earth mover's
@@ -205,12 +198,9 @@ class LoadBalancing:
 
     threshold: float = 0.5
     patience: int = 10
+    _gpus = 2
 
-    def judge(self, record: Record) -> Verdict:
-        """Compares all pairs of GPUs, over all data points so far."""
-        usage = Usage(record)
-        if missing := usage.missing(self.patience, gpus=2):
-            return not_applicable(missing)
+    def _judge(self, usage: Usage) -> Verdict:
         ordered, mean = np.sort(usage.gpu, axis=0), usage.gpu.mean(axis=0)
         step, found = usage.step(-1), []
         for one, other in combinations(range(ordered.shape[1]), 2):
@@ -229,7 +219,6 @@ class OverallSystemUsage:
     """How much of the machine is used: this rule reports it and never fires."""
 
     def judge(self, record: Record) -> Verdict:
-        """Reports percentiles of all samples."""
         used = usage_percentiles(record.measurements.samples)
         if not used:
             return not_applicable("no data points")

@@ -11,10 +11,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dogbreeds.debug.record import EVAL, TRAIN, Record
+from dogbreeds.debug.record import EVAL, Record
 from dogbreeds.debug.rules.verdict import Verdict, not_applicable, verdict
-
-Series = Sequence[tuple[int, float]]
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,6 @@ class LossNotDecreasing:
     share_of_first: float = 0.0
 
     def judge(self, record: Record) -> Verdict:
-        """Compares each loss with the latest one that is `num_steps` older."""
         series = record.scalar("loss")
         steps = [step for step, _ in series]
         found, compared = [], False
@@ -63,10 +60,7 @@ class LossNotDecreasing:
 class Overfit:
     """The validation loss is above the training loss by more than `ratio_threshold` of it, again and again.
 
-    Attributes:
-        start_step: Earlier steps are not judged.
-        patience: Allowed occurrences in a row.
-        ratio_threshold: (validation - training) / training above which it counts.
+    Steps before `start_step` are not judged, and `patience` occurrences in a row are allowed.
     """
 
     start_step: int = 0
@@ -92,10 +86,8 @@ class Overfit:
 class Overtraining:
     """No loss has improved for many steps: training could have ended.
 
-    Attributes:
-        patience_train: Allowed recorded steps in a row without a better training loss.
-        patience_validation: Allowed validations in a row without a better validation loss.
-        delta: How much smaller a loss must be to count as better.
+    `patience_train` recorded steps and `patience_validation` validations in a row are allowed without a loss that is
+    smaller by more than `delta`.
     """
 
     patience_train: int = 5
@@ -103,17 +95,14 @@ class Overtraining:
     delta: float = 0.01
 
     def judge(self, record: Record) -> Verdict:
-        """Follows the smallest loss of each mode."""
-        series = {TRAIN: record.scalar("loss"), EVAL: record.scalar("loss", EVAL)}
-        if not any(series.values()):
+        train, valid = record.scalar("loss"), record.scalar("loss", EVAL)
+        if not train and not valid:
             return not_applicable("no loss")
-        found = [
-            *self._stale(series[TRAIN], self.patience_train, "training"),
-            *self._stale(series[EVAL], self.patience_validation, "validation"),
-        ]
+        found = self._stale(train, self.patience_train, "training")
+        found += self._stale(valid, self.patience_validation, "validation")
         return verdict(sorted(found), "Try fewer epochs, or a smaller patience.")
 
-    def _stale(self, series: Series, patience: int, name: str) -> list[tuple[int, str]]:
+    def _stale(self, series: Sequence[tuple[int, float]], patience: int, name: str) -> list[tuple[int, str]]:
         best, best_step, without, found = math.inf, 0, 0, []
         for step, loss in series:
             if loss < best - self.delta:

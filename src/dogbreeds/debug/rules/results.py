@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from dogbreeds.debug.record import Record, Searched
+from dogbreeds.debug.record import Record
 from dogbreeds.debug.rules.verdict import Verdict, not_applicable, verdict
 
 # Of a share of 1%: an accuracy of 100% on few photos is not certain either.
@@ -15,10 +15,7 @@ _MIN_VARIANCE = 0.01
 def margin(accuracy: float, photos: int, standard_errors: float = 2.0) -> float:
     """Returns the difference from an accuracy that chance explains: some of its standard errors sqrt(p (1 - p) / n).
 
-    Args:
-        accuracy: Share of photos that are classified correctly, p.
-        photos: How many it was measured on, n.
-        standard_errors: How many of them.
+    Here p is the accuracy, and n the number of photos that it was measured on.
     """
     return standard_errors * math.sqrt(max(accuracy * (1 - accuracy), _MIN_VARIANCE) / max(1, photos))
 
@@ -27,14 +24,12 @@ def margin(accuracy: float, photos: int, standard_errors: float = 2.0) -> float:
 class HeadBelowReference:
     """The trained head classifies fewer validation photos correctly than the exact linear solution.
 
-    Attributes:
-        standard_errors: The allowed difference, as in `margin`.
+    The difference that is allowed is that of `margin`.
     """
 
     standard_errors: float = 2.0
 
     def judge(self, record: Record) -> Verdict:
-        """Compares the two accuracies."""
         reached = record.metrics.get("val/accuracy")
         reference = record.facts.reference.get("reference/val_accuracy")
         photos = record.facts.images.get("valid", 0)
@@ -53,36 +48,30 @@ class HeadBelowReference:
 class SplitLeakage:
     """The same photos appear in more than one split, so that the scores are inflated.
 
-    Attributes:
-        photos: How many are allowed.
+    `photos` of them are allowed.
     """
 
     photos: int = 0
 
     def judge(self, record: Record) -> Verdict:
-        """Reads what was found when the photos were indexed."""
         if not record.facts.images:
             return not_applicable("no photos yet")
-        found = record.facts.in_several_splits
-        if found <= self.photos:
-            return verdict([], "")
-        subject = "1 photo appears" if found == 1 else f"{found} photos appear"
-        message = f"{subject} in more than one split"
-        return verdict([(0, message)], "Remove the copies that the log names, then train again.")
+        copies = record.facts.in_several_splits
+        subject = "1 photo appears" if copies == 1 else f"{copies} photos appear"
+        found = [(0, f"{subject} in more than one split")] if copies > self.photos else []
+        return verdict(found, "Remove the copies that the log names, then train again.")
 
 
 @dataclass(frozen=True)
 class ClassNeverPredicted:
     """A breed is never predicted, although there are photos of it.
 
-    Attributes:
-        photos: Validation photos of a breed that are needed for a judgement.
+    Breeds with fewer than `photos` validation photos are not judged.
     """
 
     photos: int = 5
 
     def judge(self, record: Record) -> Verdict:
-        """Reads the columns of the confusion matrix of the validation photos."""
         confusion, names = record.metrics.get("val/confusion", ()), list(record.facts.class_counts)
         if not confusion:
             return not_applicable("the validation photos are not classified yet")
@@ -98,28 +87,22 @@ class ClassNeverPredicted:
 class SearchedRangeEdge:
     """A search found its best value at the edge of a range: better ones may lie beyond.
 
-    Attributes:
-        share: Of the range that counts as its edge, at each end.
+    At each end, `share` of the range counts as its edge.
     """
 
     share: float = 0.05
 
     def judge(self, record: Record) -> Verdict:
-        """Locates the best value of each number that was searched."""
         if not record.facts.searched:
             return not_applicable("not the best trial of a search over a range of numbers")
         found = []
         for name, searched in record.facts.searched.items():
-            position = _position(searched)
+            # Where the value lies in its range, from 0 to 1, on the scale that was searched.
+            numbers = searched.low, searched.high, searched.value
+            low, high, value = (math.log(number) for number in numbers) if searched.log else numbers
+            position = (value - low) / (high - low)
             if not self.share <= position <= 1 - self.share:
                 end = "lower" if position < self.share else "upper"
                 range_ = f"{searched.low:g} to {searched.high:g}"
                 found.append((record.last_step, f"{name}={searched.value:.4g} is at the {end} end of {range_}"))
         return verdict(found, "Search a wider range.")
-
-
-def _position(searched: Searched) -> float:
-    """Returns where the value lies in its range, from 0 to 1, on the scale that was searched."""
-    numbers = searched.low, searched.high, searched.value
-    low, high, value = (math.log(number) for number in numbers) if searched.log else numbers
-    return (value - low) / (high - low)

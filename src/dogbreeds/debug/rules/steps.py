@@ -40,7 +40,6 @@ class MaxInitializationTime:
     threshold: float = 20.0
 
     def judge(self, record: Record) -> Verdict:
-        """Compares each start with the end of the first step after it."""
         starts = [phase.began for phase in record.measurements.phases if phase.name == START_UP]
         found, seen = [], False
         for began, next_began in pairwise([*starts, math.inf]):
@@ -64,12 +63,7 @@ class StepOutlier:
     """More than `n_outliers` steps take longer than the mean plus `stddev` standard deviations.
 
     By Cantelli's inequality no more than one value of 1 + stddev^2 can be that far above the mean, so runs with too
-    few steps for that are not judged.
-
-    Attributes:
-        stddev: Standard deviations.
-        n_outliers: Allowed outliers.
-        mode: `train`, or None for all steps; only training steps are timed.
+    few steps for that are not judged. `mode` is `train`, or None for all steps; only training steps are timed.
     """
 
     stddev: float = 5.0
@@ -77,7 +71,6 @@ class StepOutlier:
     mode: str | None = None
 
     def judge(self, record: Record) -> Verdict:
-        """Compares all steps with their mean."""
         steps = record.measurements.steps if self.mode in (None, TRAIN) else []
         needed = math.ceil((self.n_outliers + 1) * (1 + self.stddev**2))
         if len(steps) < needed:
@@ -101,16 +94,14 @@ class StepOutlier:
 class DataWaits:
     """Training spends much of its time waiting for batches.
 
-    Attributes:
-        threshold: The largest allowed share of the time of all steps for waiting for batches and moving them.
-        steps: Steps that are needed for a judgement.
+    Waiting for them and moving them takes more than a share, `threshold`, of the time of all steps, of which at least
+    `steps` are needed.
     """
 
     threshold: float = 0.5
     steps: int = 50
 
     def judge(self, record: Record) -> Verdict:
-        """Adds up the times of all steps."""
         steps = record.measurements.steps
         if len(steps) < self.steps:
             return not_applicable(f"only {len(steps)} steps; {self.steps} are needed")

@@ -39,7 +39,6 @@ class PoorWeightInitialization:
     first_loss: float = 0.0
 
     def judge(self, record: Record) -> Verdict:
-        """Judges the first recorded steps only."""
         first = record.of("train")[: self.steps]
         if not any(row.tensors for row in first):
             return not_applicable("no tensors recorded")
@@ -81,16 +80,13 @@ class PoorWeightInitialization:
 class VanishingGradient:
     """A gradient's mean absolute value is close to zero.
 
-    Attributes:
-        threshold: The smallest allowed value.
-        patience: Allowed occurrences in a row; the documented rule allows none, 0.
+    It is below `threshold` more than `patience` times in a row; the documented rule allows none, 0.
     """
 
     threshold: float = 1e-7
     patience: int = 0
 
     def judge(self, record: Record) -> Verdict:
-        """Measures every gradient."""
         gradients = record.tensors(GRADIENT)
         if not gradients:
             return not_applicable("no tensors recorded")
@@ -108,14 +104,12 @@ class VanishingGradient:
 class ExplodingTensor:
     """A tensor has NaN or infinite values.
 
-    Attributes:
-        only_nan: Infinities are allowed.
+    With `only_nan` infinities are allowed.
     """
 
     only_nan: bool = False
 
     def judge(self, record: Record) -> Verdict:
-        """Counts such values of every tensor."""
 
         def exploded(step: int, name: str, found: Statistics) -> str | None:
             bad = found.nan + (0 if self.only_nan else found.infinite)
@@ -141,7 +135,6 @@ class DeadRelu:
     threshold_layer: float = 50.0
 
     def judge(self, record: Record) -> Verdict:
-        """Measures the activity of every ReLU."""
         min_activity = self.threshold_inactivity / 100
 
         def dead(step: int, name: str, active: Statistics) -> str | None:
@@ -157,10 +150,7 @@ class DeadRelu:
 class UnchangedTensor:
     """A weight no longer changes, or never did: numpy.allclose over several recorded steps.
 
-    Attributes:
-        num_steps: Recorded steps in a row without a change.
-        rtol: Relative tolerance.
-        atol: Absolute tolerance.
+    With `rtol` and `atol` it is the same in `num_steps` of them in a row.
     """
 
     num_steps: int = 3
@@ -168,7 +158,6 @@ class UnchangedTensor:
     atol: float = 1e-8
 
     def judge(self, record: Record) -> Verdict:
-        """Compares the largest update with the weight."""
         updates = _updates(record)
         if not updates:
             return not_applicable("no updates recorded")
@@ -188,8 +177,7 @@ class WeightUpdateRatio:
     """Updates are far too large, or far too small, for the weights they change.
 
     Attributes:
-        large_threshold: The largest allowed ratio of the mean absolute values.
-        small_threshold: The smallest allowed ratio.
+        large_threshold: The largest allowed ratio of the mean absolute values; `small_threshold` the smallest.
         epsilon: Added to the mean absolute value of the weights.
     """
 
@@ -198,7 +186,6 @@ class WeightUpdateRatio:
     epsilon: float = 1e-9
 
     def judge(self, record: Record) -> Verdict:
-        """Compares the mean absolute values of update and weight."""
         updates = _updates(record)
         if not updates:
             return not_applicable("no updates recorded")
@@ -219,8 +206,7 @@ class AllZero:
     A new head gives all classes the same probability. In a batch with equally many photos of each class, the gradient
     of its bias is then exactly zero at the first step of the run; that one is not judged.
 
-    Attributes:
-        threshold: Percent of zeros at which the rule fires.
+    The rule fires at `threshold` percent of zeros.
     """
 
     threshold: float = 100.0

@@ -45,7 +45,6 @@ class Usage:
 
     @property
     def busiest_gpu(self) -> Array:
-        """Percent of utilization of the busiest GPU, (points,)."""
         return np.asarray(self.gpu.max(axis=1))
 
     def missing(self, patience: int, gpus: int = 1) -> str:
@@ -69,10 +68,7 @@ class Usage:
 def windows(points: int, patience: int, window: int) -> Iterator[slice]:
     """Yields the points of each evaluation: the last `window` of them, whenever a quarter of those is new.
 
-    Args:
-        points: How many there are.
-        patience: Points before the first evaluation, which may have fewer than `window`.
-        window: Points of an evaluation.
+    There are `patience` points before the first evaluation, which may have fewer than `window`.
     """
     for end in range(max(patience, 1), points + 1, max(window // _EVALUATIONS_PER_WINDOW, 1)):
         yield slice(max(0, end - window), end)

@@ -13,14 +13,7 @@ NO_ISSUES, ISSUES, NOT_APPLICABLE, ERROR = "NoIssuesFound", "IssuesFound", "NotA
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a rule found in a record.
-
-    Attributes:
-        status: One of the statuses of SageMaker Debugger, or NotApplicable where there is too little to judge.
-        steps: Where the rule fired.
-        message: What it saw.
-        advice: What to try.
-    """
+    """What a rule found in a record: its status, the steps where it fired, what it saw, and what to try."""
 
     status: str
     steps: tuple[int, ...] = ()
@@ -31,22 +24,13 @@ class Verdict:
 class Rule(Protocol):
     """A rule with its parameters."""
 
-    def judge(self, record: Record) -> Verdict:
-        """Judges all that was recorded so far."""
+    def judge(self, record: Record) -> Verdict: ...
 
 
 def verdict(found: Sequence[tuple[int, str]], advice: str) -> Verdict:
-    """Returns the verdict of a rule that judged, with the first message.
-
-    Args:
-        found: Step and message of each time that the rule fired.
-        advice: What to try.
-    """
-    if not found:
-        return Verdict(NO_ISSUES)
-    return Verdict(ISSUES, tuple(step for step, _ in found), found[0][1], advice)
+    """Returns the verdict on the steps and messages of each time that the rule fired, with the first message."""
+    return Verdict(ISSUES, tuple(step for step, _ in found), found[0][1], advice) if found else Verdict(NO_ISSUES)
 
 
 def not_applicable(why: str) -> Verdict:
-    """Returns the verdict of a rule that cannot judge."""
     return Verdict(NOT_APPLICABLE, message=why)

@@ -30,7 +30,7 @@ class Gpus:
             return
         found = [self._found(position) for position in range(int(self._optional(self._nvml.nvmlDeviceGetCount) or 0))]
         shown = visible([uuid for uuid, _ in found], os.environ.get("CUDA_VISIBLE_DEVICES"))
-        self._handles = [handle for _, handle in (found[position] for position in shown) if self._is_readable(handle)]
+        self._handles = [found[position][1] for position in shown if found[position][1] is not None]
         counters = (self._nvml.NVML_PCIE_UTIL_RX_BYTES, self._nvml.NVML_PCIE_UTIL_TX_BYTES)
         self._turns = cycle((number, turn) for number in range(len(self._handles)) for turn in enumerate(counters))
         self._throughput: list[list[float | None]] = [[None, None] for _ in self._handles]
@@ -54,18 +54,21 @@ class Gpus:
             return ()
 
     def close(self) -> None:
-        """Shuts NVML down."""
         if self._nvml is not None:
             self._optional(self._nvml.nvmlShutdown)
 
     def _found(self, position: int) -> tuple[str, Any]:
-        """Returns the UUID and the handle of a GPU; one that fails keeps its position, with neither."""
+        """Returns the UUID and the handle of a GPU; one that cannot be read keeps its position, without a handle."""
+        uuid, nvml = "", self._nvml
         try:
-            handle = self._nvml.nvmlDeviceGetHandleByIndex(position)
-            return self._nvml.nvmlDeviceGetUUID(handle), handle
-        except self._nvml.NVMLError as error:
+            handle = nvml.nvmlDeviceGetHandleByIndex(position)
+            uuid = nvml.nvmlDeviceGetUUID(handle)
+            nvml.nvmlDeviceGetUtilizationRates(handle)
+            nvml.nvmlDeviceGetMemoryInfo(handle)
+        except nvml.NVMLError as error:
             log.info("GPU %d is not measured: %s", position, error)
-            return "", None
+            return uuid, None
+        return uuid, handle
 
     def _gpu(self, number: int, handle: Any) -> Gpu:
         nvml = self._nvml
@@ -88,17 +91,6 @@ class Gpus:
         except self._nvml.NVMLError:
             return None
         return None if value is None else float(value)
-
-    def _is_readable(self, handle: Any) -> bool:
-        if handle is None:
-            return False
-        try:
-            self._nvml.nvmlDeviceGetUtilizationRates(handle)
-            self._nvml.nvmlDeviceGetMemoryInfo(handle)
-        except self._nvml.NVMLError as error:
-            log.info("A GPU is not measured: %s", error)
-            return False
-        return True
 
 
 def visible(uuids: Sequence[str], setting: str | None) -> list[int]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from typing import NamedTuple
 
 import psutil
 
@@ -16,23 +15,12 @@ from dogbreeds.debug.system.gpus import Gpus
 _SEARCH_SHARE = 0.003
 
 
-class Traffic(NamedTuple):
-    """Bytes from and to the disks and the network since the machine was started."""
-
-    read: int
-    written: int
-    received: int
-    sent: int
-
-
 class Machine:
     """Samples the machine, each time since the previous sample; all samples must be taken by the thread that made it.
 
     Memory is that of the whole machine, also in a container whose control group allows less. Where disks lie on other
-    disks, as with LVM, the operating system counts their bytes on each of them.
-
-    Attributes:
-        sampled: When the last sample was taken, in seconds of `time.monotonic`.
+    disks, as with LVM, the operating system counts their bytes on each of them. `sampled` is when the last sample was
+    taken, in seconds of `time.monotonic`.
     """
 
     def __init__(self, gpus: Gpus) -> None:
@@ -46,14 +34,13 @@ class Machine:
         self.sampled = time.monotonic()
 
     def sample(self) -> Sample:
-        """Returns what happened since the previous sample."""
         cores = psutil.cpu_percent(percpu=True)
         io_wait = getattr(psutil.cpu_times_percent(), "iowait", 0.0)
         seconds_used, own_memory = self._processes.read()
         traffic, now = self._traffic(), time.monotonic()
         elapsed = now - self.sampled
         # A disk or a network card that was removed takes its bytes with it.
-        rates = [round(max(0, after - before) / elapsed) for after, before in zip(traffic, self._before, strict=True)]
+        rates = {name: round(max(0, total - self._before[name]) / elapsed) for name, total in traffic.items()}
         self._before, self.sampled = traffic, now
         memory = psutil.virtual_memory()
         return Sample(
@@ -63,28 +50,26 @@ class Machine:
             io_wait=io_wait,
             memory=memory.percent,
             memory_used=memory.used,
-            read=rates[0],
-            written=rates[1],
-            received=rates[2],
-            sent=rates[3],
+            **rates,
             own_cpu=round(100 * seconds_used / elapsed, 1),
             own_memory=own_memory,
             gpus=self._gpus.read(),
         )
 
-    def _traffic(self) -> Traffic:
+    def _traffic(self) -> dict[str, int]:
+        """Returns bytes from and to the disks and the network since the machine was started."""
         try:
             disks = psutil.disk_io_counters()
         except NotImplementedError:  # Some sandboxes hide the disks.
             disks = None
         cards = psutil.net_io_counters(pernic=True)
         outside = [card for name, card in cards.items() if name not in self._loopback]
-        return Traffic(
-            disks.read_bytes if disks else 0,
-            disks.write_bytes if disks else 0,
-            sum(card.bytes_recv for card in outside),
-            sum(card.bytes_sent for card in outside),
-        )
+        return {
+            "read": disks.read_bytes if disks else 0,
+            "written": disks.write_bytes if disks else 0,
+            "received": sum(card.bytes_recv for card in outside),
+            "sent": sum(card.bytes_sent for card in outside),
+        }
 
 
 class ProcessTree:
@@ -137,7 +122,6 @@ class ProcessTree:
 
 
 def _parents(pids: Iterable[int]) -> dict[psutil.Process, int]:
-    """Returns the parents of those processes that still exist."""
     parents = {}
     for pid in pids:
         try:

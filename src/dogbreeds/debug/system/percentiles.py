@@ -44,16 +44,11 @@ class Percentiles:
 
     @classmethod
     def of(cls, name: str, unit: str, values: Sequence[float]) -> Self:
-        """Computes them; there must be values."""
         return cls(name, unit, *(float(one) for one in np.percentile(values, (100, 99, 95, 50, 0))))
 
 
 def usage_percentiles(samples: Sequence[Sample]) -> list[Percentiles]:
-    """Returns the rows of the table of system usage of SageMaker's profiler report.
-
-    Args:
-        samples: Of a run, or a part of it; without any there are no rows, and none for what no GPU reported.
-    """
+    """Returns the rows of the table of system usage of SageMaker's profiler report; none of what was not reported."""
     if not samples:
         return []
     rows = [Percentiles.of(name, unit, [value(sample) for sample in samples]) for name, unit, value in _MACHINE]

@@ -27,12 +27,7 @@ class SystemSampler:
 
     It never stops the run: when sampling fails, that is logged once and there are no more samples.
 
-    Args:
-        path: The file, to which a resumed run appends; its directory is made.
-        interval: Seconds between samples; the first one is taken after this time.
-
-    Attributes:
-        samples: What was sampled so far.
+    A resumed run appends to the file, whose directory is made. The first sample is taken after `interval` seconds.
     """
 
     def __init__(self, path: Path, interval: float) -> None:
@@ -51,21 +46,18 @@ class SystemSampler:
 
     def _run(self) -> None:
         try:
-            self._sample()
+            with closing(Appender(self._path, every=1)) as file, closing(Gpus()) as gpus:
+                machine = Machine(gpus)
+                start, number = time.monotonic(), 1
+                # Times count from the start, so that the time of sampling does not add up. A machine that was
+                # suspended skips those that it missed.
+                while not self._left.wait(max(0.0, start + number * self._interval - time.monotonic())):
+                    self._keep(machine.sample(), file)
+                    number = max(number, int((time.monotonic() - start) / self._interval)) + 1
+                if time.monotonic() - machine.sampled >= _MIN_SECONDS:
+                    self._keep(machine.sample(), file)
         except Exception:
             log.exception("The machine is no longer sampled; the run continues.")
-
-    def _sample(self) -> None:
-        with closing(Appender(self._path, every=1)) as file, closing(Gpus()) as gpus:
-            machine = Machine(gpus)
-            start, number = time.monotonic(), 1
-            # Times count from the start, so that the time of sampling does not add up. A machine that was suspended
-            # skips those that it missed.
-            while not self._left.wait(max(0.0, start + number * self._interval - time.monotonic())):
-                self._keep(machine.sample(), file)
-                number = max(number, int((time.monotonic() - start) / self._interval)) + 1
-            if time.monotonic() - machine.sampled >= _MIN_SECONDS:
-                self._keep(machine.sample(), file)
 
     def _keep(self, sample: Sample, file: Appender) -> None:
         self.samples.append(sample)

@@ -13,7 +13,6 @@ class Section:
 
     Attributes:
         name: Of its template in `templates/sections/`, and the anchor of links.
-        title: Its heading.
         content: What its template is filled with.
         missing: Why there is nothing to show; the end of the page lists such sections.
     """

@@ -28,7 +28,6 @@ class Bin:
 
 
 def calibration(run: Run) -> Section:
-    """Returns the section of the reliability diagram, on test photos."""
     tested = [one for one in run.predictions if one.split == "test"]
     if not tested and not run.metrics:
         return Section("calibration", "Calibration", missing="the test photos are classified at the end of a run")
@@ -50,7 +49,6 @@ def bins(predictions: Sequence[Prediction], number: int = _BINS) -> list[Bin]:
 
 
 def reliability(predictions: Sequence[Prediction]) -> Chart:
-    """Draws accuracy over probability, with the share of photos of each bin below."""
     found = bins(predictions)
     farthest = max(found, key=lambda one: one.photos * abs(one.accuracy - one.probability))
     word = "too unsure" if farthest.accuracy > farthest.probability else "too sure"

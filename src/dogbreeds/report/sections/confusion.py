@@ -19,7 +19,6 @@ _MIN_FULL = 0.25
 
 
 def confusion(run: Run) -> Section:
-    """Returns the section of the confusion matrix and of each breed's accuracy, on test photos."""
     title = "Confusions"
     if "test/confusion" not in run.metrics:
         return Section("confusion", title, missing="the test photos are classified at the end of a run")
@@ -36,10 +35,8 @@ def confusion(run: Run) -> Section:
 
 def breeds(accuracies: Sequence[float], matrix: Matrix, names: Sequence[str]) -> list[tuple[str, float, int, int]]:
     """Returns name, accuracy, correctly classified photos and photos of each breed, the hardest first."""
-    rows = [
-        (name, accuracy, counts[position], sum(counts))
-        for position, (name, accuracy, counts) in enumerate(zip(names, accuracies, matrix, strict=True))
-    ]
+    correct = np.diagonal(matrix).tolist()
+    rows = zip(names, accuracies, correct, map(sum, matrix), strict=True)
     return sorted(rows, key=lambda row: row[1])
 
 
@@ -55,7 +52,6 @@ def mistakes(matrix: Matrix, names: Sequence[str]) -> list[tuple[str, str, int, 
 
 
 def matrix_chart(matrix: Matrix, names: Sequence[str], found: Sequence[tuple[str, str, int, float]]) -> Chart:
-    """Draws the matrix in the order of similarity, and in that of the names."""
     how = "The diagonal is correct, the rest are mistakes; drag to zoom in, double-click to zoom out."
     message = "Every test photo is classified correctly."
     if found:
@@ -78,11 +74,6 @@ def matrix_figure(matrix: Matrix, names: Sequence[str], order: Sequence[int]) ->
     """Draws shares of each row's breed: the diagonal in the accent colour, mistakes in another.
 
     One heatmap holds both: the diagonal counts up from zero and mistakes count down, each with a scale of its own.
-
-    Args:
-        matrix: Photos of the row's breed that were classified as the column's breed.
-        names: Of the breeds.
-        order: Their positions, in the order in which they are drawn.
     """
     counts = np.asarray(matrix)[np.ix_(order, order)]
     shares = counts / counts.sum(axis=1, keepdims=True).clip(1)

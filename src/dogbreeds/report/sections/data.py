@@ -13,7 +13,6 @@ _MAX_SIDEWAYS = 24
 
 
 def data(run: Run) -> Section:
-    """Returns the section that counts photos."""
     facts, metrics = run.record.facts, run.metrics
     if not run.images:
         return Section("data", "Data", missing="the photos have not been counted yet")
@@ -38,7 +37,6 @@ def per_class(run: Run) -> dict[str, list[int]]:
 
 
 def class_chart(counts: Mapping[str, Sequence[int]], names: Sequence[str]) -> Chart:
-    """Draws the photos of each class as bars, the class with the most photos first."""
     totals = [sum(of_class) for of_class in zip(*counts.values(), strict=True)]
     order = sorted(range(len(names)), key=lambda position: -totals[position])
     sideways = len(names) <= _MAX_SIDEWAYS
@@ -56,12 +54,10 @@ def class_chart(counts: Mapping[str, Sequence[int]], names: Sequence[str]) -> Ch
         for split, color in (("train", ACCENT), ("valid", SOFT), ("test", WARM))
         if split in counts
     ]
-    first, last = order[0], order[-1]
-    message = (
-        f"{names[first]} has the most photos, {totals[first]:,}, and {names[last]} the fewest, {totals[last]:,}."
-    )
-    if totals[first] == totals[last]:
-        message = f"Each class has {counted(totals[first], 'photo')}."
+    top, last = order[0], order[-1]
+    message = f"{names[top]} has the most photos, {totals[top]:,}, and {names[last]} the fewest, {totals[last]:,}."
+    if totals[top] == totals[last]:
+        message = f"Each class has {counted(totals[top], 'photo')}."
     categories = {"type": "category", "showgrid": False}
     layout = {
         "barmode": "stack",

@@ -6,19 +6,18 @@ import math
 from collections.abc import Mapping, Sequence
 
 from dogbreeds.debug.record import EVAL
-from dogbreeds.report.chart import ACCENT, SOFT, WARM, Chart, Table, Trace, chart, columns, figure, line, log_axis
+from dogbreeds.report.chart import ACCENT, SOFT, WARM, Chart, Table, chart, columns, figure, line, log_axis
 from dogbreeds.report.formats import percent, short
 from dogbreeds.report.run import Run
 from dogbreeds.report.sections import Section
 
 # Epochs that each have a tick.
 _MAX_TICKS = 12
-_REFERENCES = {"loss": "reference/val_loss", "accuracy": "reference/val_accuracy"}
 
 
 def learning(run: Run) -> Section:
-    """Returns the section of learning curves."""
-    charts = [per_epoch(run.history, name, run.metrics.get(_REFERENCES[name])) for name in _REFERENCES if run.history]
+    names = ("loss", "accuracy") if run.history else ()
+    charts = [per_epoch(run.history, name, run.metrics.get(f"reference/val_{name}")) for name in names]
     if run.record.scalar("loss"):
         charts.append(per_step(run))
     missing = "" if charts else "no epoch has finished yet"
@@ -26,13 +25,7 @@ def learning(run: Run) -> Section:
 
 
 def per_epoch(history: Sequence[Mapping[str, float]], name: str, reference: float | None) -> Chart:
-    """Draws training and validation of every epoch, with the exact reference as a line.
-
-    Args:
-        history: Rows of history.csv.
-        name: `loss` or `accuracy`.
-        reference: The validation value of the exact linear solution.
-    """
+    """Draws training and validation `loss` or `accuracy` of every epoch, with the exact reference as a line."""
     epochs = [row["epoch"] for row in history]
     train, valid = ([row[f"{split}/{name}"] for row in history] for split in ("train", "val"))
     hover = "%{y:.4f}" if name == "loss" else "%{y:.1%}"
@@ -46,24 +39,19 @@ def per_epoch(history: Sequence[Mapping[str, float]], name: str, reference: floa
     message = f"Epoch {epochs[best]:.0f} of {epochs[-1]:.0f} has the lowest validation loss; "
     message += f"its validation {name} is {ending}"
     if reference is not None:
-        data.append(_level(epochs, reference, hover))
+        ends = [epochs[0], epochs[-1]] if len(epochs) > 1 else [epochs[0] - 0.5, epochs[0] + 0.5]
+        title = "exact linear, validation"
+        data.append(line(ends, [reference, reference], title, WARM, dash="dash", width=1.5, hover=hover))
         message += f", the exact linear reference has {shown(reference)}"
     y_axis = {"tickformat": ".0%", "rangemode": "normal"} if name == "accuracy" else {"rangemode": "tozero"}
     layout = {"hovermode": "x unified", "xaxis": {"dtick": 1} if len(epochs) <= _MAX_TICKS else {}, "yaxis": y_axis}
-    rows = [
-        (f"{epoch:.0f}", shown(left), shown(right)) for epoch, left, right in zip(epochs, train, valid, strict=True)
-    ]
-    return chart(
-        f"{name}-epochs",
-        f"{name.capitalize()} of each epoch",
-        f"{message}.",
-        figure(data, "epoch", name, layout),
-        table=Table(("epoch", "training", "validation"), rows),
-    )
+    rows = [(f"{epoch:.0f}", *map(shown, both)) for epoch, *both in zip(epochs, train, valid, strict=True)]
+    title, drawn = f"{name.capitalize()} of each epoch", figure(data, "epoch", name, layout)
+    table = Table(("epoch", "training", "validation"), rows)
+    return chart(f"{name}-epochs", title, f"{message}.", drawn, table=table)
 
 
 def per_step(run: Run) -> Chart:
-    """Draws the recorded cross-entropy of training and validation over the optimizer steps."""
     train = run.record.scalar("loss")
     valid = run.record.means("loss", EVAL)
     data = [line(*columns(train), "training batch", SOFT, width=1.5)]
@@ -76,20 +64,11 @@ def per_step(run: Run) -> Chart:
     losses = [loss for _, loss in train if math.isfinite(loss)]
     wide = bool(losses) and 0 < 30 * min(losses) < max(losses)
     layout = {"hovermode": "x unified", "yaxis": log_axis(losses) if wide else {"rangemode": "tozero"}}
-    return chart(
-        "loss-steps",
-        "Cross-entropy of each recorded step",
-        f"{message}.",
-        figure(data, "step", "cross-entropy", layout),
-    )
+    drawn = figure(data, "step", "cross-entropy", layout)
+    return chart("loss-steps", "Cross-entropy of each recorded step", f"{message}.", drawn)
 
 
 def best_epoch(history: Sequence[Mapping[str, float]]) -> int:
     """Returns the position of the epoch with the lowest finite validation loss."""
     losses = [row["val/loss"] for row in history]
     return min(range(len(losses)), key=lambda row: losses[row] if math.isfinite(losses[row]) else math.inf)
-
-
-def _level(epochs: Sequence[float], value: float, hover: str) -> Trace:
-    ends = [epochs[0], epochs[-1]] if len(epochs) > 1 else [epochs[0] - 0.5, epochs[0] + 0.5]
-    return line(ends, [value, value], "exact linear, validation", WARM, dash="dash", width=1.5, hover=hover)

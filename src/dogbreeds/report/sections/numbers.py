@@ -27,7 +27,6 @@ class Number:
 
 
 def numbers(run: Run) -> Section:
-    """Returns the section of key numbers: on test photos at the end, on validation photos before."""
     found = [*_quality(run.metrics), *_times(run.metrics)] if run.metrics else _so_far(run)
     missing = "" if found else "no epoch has finished yet"
     return Section("numbers", "Key numbers", {"numbers": found}, missing)
@@ -59,10 +58,8 @@ def _quality(metrics: Mapping[str, Any]) -> list[Number]:
     before = metrics["test/calibration_error_uncalibrated"]
     note = f"{before:.3f} before scaling; temperature {metrics['temperature']:.2f}"
     found.append(Number(f"{metrics['test/calibration_error']:.3f}", "Calibration error", note))
-    loss = Number(
-        f"{metrics['test/loss']:.3f}", "Test loss", f"cross-entropy; {metrics['val/loss']:.3f} on validation photos"
-    )
-    return [*found, loss]
+    note = f"cross-entropy; {metrics['val/loss']:.3f} on validation photos"
+    return [*found, Number(f"{metrics['test/loss']:.3f}", "Test loss", note)]
 
 
 def _times(metrics: Mapping[str, Any]) -> list[Number]:
@@ -82,10 +79,9 @@ def _so_far(run: Run) -> list[Number]:
     if not run.history:
         return []
     best, last = run.history[best_epoch(run.history)], run.history[-1]
-    asked = run.config.get("epochs", 0)
     note = f"epoch {best['epoch']:.0f}"
     return [
-        Number(f"{last['epoch']:.0f}", "Epochs so far", f"of {asked}"),
+        Number(f"{last['epoch']:.0f}", "Epochs so far", f"of {run.config.get('epochs', 0)}"),
         Number(f"{best['val/loss']:.4f}", "Lowest validation loss", note),
         Number(percent(best["val/accuracy"]), "Validation accuracy", note),
         Number(f"{last['train/loss']:.4f}", "Training loss", "of the last epoch"),

@@ -33,7 +33,6 @@ class Shown:
 
     @property
     def file(self) -> str:
-        """The photo's file name."""
         return Path(self.prediction.path).name
 
     @property
@@ -50,17 +49,13 @@ def photos(run: Run, *, live: bool) -> Section:
     if live or not tested:
         return Section("photos", title, missing="the test photos are classified at the end of a run")
     root = Path(run.config["data"]["dir"])
-    groups = {
-        "wrong": [_shown(run, one, root) for one in most_wrong(tested)],
-        "unsure": [_shown(run, one, root) for one in least_sure(tested)],
-    }
-    lost = [one for group in groups.values() for one in group if not one.image]
-    any_there = len(lost) < sum(map(len, groups.values()))
-    return Section("photos", title, {**groups, "lost": len(lost), "any": any_there, "root": root})
+    wrong, unsure = ([_shown(run, one, root) for one in group] for group in (most_wrong(tested), least_sure(tested)))
+    there = [bool(one.image) for one in wrong + unsure]
+    content = {"wrong": wrong, "unsure": unsure, "lost": there.count(False), "any": any(there), "root": root}
+    return Section("photos", title, content)
 
 
 def most_wrong(predictions: Sequence[Prediction]) -> list[Prediction]:
-    """Returns wrong predictions, the most confident first."""
     wrong = [one for one in predictions if not one.correct]
     return sorted(wrong, key=lambda one: -one.probability)[:_MAX_PHOTOS]
 

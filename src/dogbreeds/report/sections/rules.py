@@ -31,7 +31,6 @@ _MAX_STEPS = 12
 
 
 def rules(run: Run) -> Section:
-    """Returns the section of all rules, those that fired first."""
     if not run.rules:
         return Section("rules", "Rules", missing="no rule has judged the run")
     order = list(STATUSES)

@@ -27,20 +27,16 @@ _NAME = _PLACE | {"y": 1, "yanchor": "top", "showarrow": False, "font": {"color"
 
 
 def system(run: Run) -> Section:
-    """Returns the section of system usage, with the phases of the run behind its charts."""
-    title = "System usage"
-    samples, phases = run.record.measurements.samples, run.record.measurements.phases
+    title, measured = "System usage", run.record.measurements
+    samples = measured.samples
     if not samples:
         return Section("system", title, missing="the machine was not sampled")
     gpus = max(len(sample.gpus) for sample in samples)
-    timeline = Timeline(run.record.measurements)
-    charts = over_time(samples, phases, timeline)
-    rows = usage_percentiles(samples)
+    charts, rows = over_time(samples, measured.phases, Timeline(measured)), usage_percentiles(samples)
     return Section("system", title, {"rows": rows, "gpus": gpus, "charts": charts, "samples": len(samples)})
 
 
 def over_time(samples: Sequence[Sample], phases: Sequence[Phase], timeline: Timeline) -> list[Chart]:
-    """Draws processor, memory, disks with network, and GPUs over the time of the run."""
     kept = thinned(samples, _MAX_SAMPLES)
     times = timeline.of([sample.at for sample in kept])
     layout = shaded(phases, timeline) | {"hovermode": "x unified"}
@@ -95,7 +91,6 @@ def _gpu_charts(samples: Sequence[Sample], times: Sequence[float], layout: dict[
 
 
 def _panel(name: str, title: str, message: str, traces: list[Trace], unit: str, layout: dict[str, Any]) -> Chart:
-    """Draws something over the time of the run."""
     return chart(name, title, message, figure(traces, "seconds of the run", unit, layout), height=_HEIGHT)
 
 

@@ -9,10 +9,10 @@ from dogbreeds.report.chart import (
     ACCENT,
     BAND,
     SERIES,
+    SOFT,
     Chart,
     Figure,
     Table,
-    Trace,
     chart,
     columns,
     figure,
@@ -31,8 +31,6 @@ _MAX_POINTS, _MIN_POINTS = 3000, 30
 
 
 def tensors(run: Run) -> Section:
-    """Returns the section of what was recorded of tensors."""
-    title = "Gradients and weights"
     kinds = {kind: run.record.tensors(kind) for kind in _KINDS}
     charts = []
     if run.record.scalar("gradient_norm"):
@@ -42,11 +40,11 @@ def tensors(run: Run) -> Section:
     for kind in (GRADIENT, WEIGHT, ACTIVATION):
         if kinds[kind]:
             charts += [sizes(kind, kinds[kind]), percentiles(kind, kinds[kind])]
-    return Section("tensors", title, {"charts": charts}, "" if charts else "no tensors were recorded")
+    missing = "" if charts else "no tensors were recorded"
+    return Section("tensors", "Gradients and weights", {"charts": charts}, missing)
 
 
 def norms(record: Record) -> Chart:
-    """Draws the norm of the whole gradient."""
     series = record.scalar("gradient_norm")
     message = f"The norm of the whole gradient went from {short(series[0][1])} to {short(series[-1][1])}."
     drawn = figure([line(*columns(series), "gradient norm", ACCENT)], "step", "gradient norm", {"showlegend": False})
@@ -54,7 +52,6 @@ def norms(record: Record) -> Chart:
 
 
 def sizes(kind: str, layers: Layers) -> Chart:
-    """Draws the mean absolute value of each layer, on a logarithmic axis."""
     last = {name: series[-1][1].mean_absolute for name, series in layers.items()}
     largest, smallest = max(last, key=last.__getitem__), min(last, key=last.__getitem__)
     message = f"At the end the mean size is largest in {largest} ({short(last[largest])})"
@@ -64,17 +61,12 @@ def sizes(kind: str, layers: Layers) -> Chart:
     for name, found in ((name, series[-1][1]) for name, series in layers.items()):
         numbers = [f"{number:.3g}" for number in (found.mean_absolute, found.p5, found.p50, found.p95)]
         rows.append((name, *numbers, percent(found.zeros), str(found.nan + found.infinite)))
-    return chart(
-        f"{kind}-sizes",
-        f"Mean size of {_KINDS[kind]}, by layer",
-        message,
-        _by_layer(pairs, "mean absolute value"),
-        table=Table(("layer, last step", "mean size", "5%", "median", "95%", "zeros", "NaN or infinite"), rows),
-    )
+    table = Table(("layer, last step", "mean size", "5%", "median", "95%", "zeros", "NaN or infinite"), rows)
+    drawn = _by_layer(pairs, "mean absolute value")
+    return chart(f"{kind}-sizes", f"Mean size of {_KINDS[kind]}, by layer", message, drawn, table=table)
 
 
 def percentiles(kind: str, layers: Layers) -> Chart:
-    """Draws percentiles of the values, one layer at a time."""
     most = max(_MIN_POINTS, _MAX_POINTS // len(layers))
     widest = max(layers, key=lambda name: layers[name][-1][1].p95 - layers[name][-1][1].p5)
     found = layers[widest][-1][1]
@@ -87,13 +79,13 @@ def percentiles(kind: str, layers: Layers) -> Chart:
 def _percentile_lines(series: Sequence[tuple[int, Statistics]]) -> Figure:
     steps = [step for step, _ in series]
     low = line(steps, [found.p5 for _, found in series], "5th percentile", ACCENT, width=0.5)
-    high = line(steps, [found.p95 for _, found in series], "95th percentile", ACCENT, width=0.5)
+    high = line(steps, [found.p95 for _, found in series], "5th to 95th percentile", ACCENT, width=0.5)
     data = [
-        line(steps, [found.maximum for _, found in series], "largest", "var(--series-soft)", dash="dot", width=1),
+        line(steps, [found.maximum for _, found in series], "largest", SOFT, dash="dot", width=1),
         {**low, "showlegend": False},
-        {**high, "fill": "tonexty", "fillcolor": BAND, "name": "5th to 95th percentile"},
+        {**high, "fill": "tonexty", "fillcolor": BAND},
         line(steps, [found.p50 for _, found in series], "median", ACCENT),
-        line(steps, [found.minimum for _, found in series], "smallest", "var(--series-soft)", dash="dot", width=1),
+        line(steps, [found.minimum for _, found in series], "smallest", SOFT, dash="dot", width=1),
     ]
     return figure(data, "step", "value", {"hovermode": "x unified"})
 
@@ -106,17 +98,13 @@ def ratios(updates: Layers, weights: Layers) -> Chart:
         pairs[name] = [(step, found.mean_absolute / scale[step]) for step, found in series if scale.get(step)]
     last = {name: series[-1][1] for name, series in pairs.items() if series}
     described = ", ".join(f"{name} by {100 * ratio:.2g}%" for name, ratio in list(last.items())[:3])
-    return chart(
-        "update-ratios",
-        "Updates, as a share of the weights",
-        f"At the end one step changes {described}." if last else "No layer has a size to compare with.",
-        _by_layer(pairs, "update / weight"),
-    )
+    message = f"At the end one step changes {described}." if last else "No layer has a size to compare with."
+    return chart("update-ratios", "Updates, as a share of the weights", message, _by_layer(pairs, "update / weight"))
 
 
 def _by_layer(pairs: Mapping[str, Sequence[tuple[int, float]]], what: str) -> Figure:
     """Draws a line for each layer on a logarithmic axis, without zeros."""
-    data: list[Trace] = []
+    data = []
     for place, (name, series) in enumerate(pairs.items()):
         positive = [(step, value) for step, value in series if value > 0]
         data.append(line(*columns(positive), name, SERIES[place % len(SERIES)], width=1.5))

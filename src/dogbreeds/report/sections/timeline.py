@@ -37,7 +37,6 @@ class Timeline:
         return [float(second) for second in np.interp(times, self._clock, self._running)] if self._clock else []
 
     def span(self, phase: Phase) -> tuple[float, float]:
-        """Returns when a phase began and ended, in seconds of running."""
         began, ended = self.of([phase.began, phase.ended])
         return began, ended
 

@@ -19,6 +19,8 @@ from dogbreeds.run_directory import TRACE
 # As the rule StepOutlier has it by default.
 _DEVIATIONS = StepOutlier.stddev
 _BINS = 30
+# Bars below each other, the first at the top.
+_DOWNWARDS = {"yaxis": {"autorange": "reversed", "showgrid": False}, "showlegend": False}
 _MAX_OF_A_PHASE = 200
 _MAX_OUTLIERS, _MAX_OPERATORS = 12, 25
 _WORDS = {
@@ -33,7 +35,6 @@ _WORDS = {
 
 
 def timing(run: Run) -> Section:
-    """Returns the section of phases, steps and operators."""
     steps, phases = run.record.measurements.steps, run.record.measurements.phases
     charts = []
     if phases:
@@ -70,8 +71,7 @@ def durations(steps: Sequence[StepTimes]) -> list[tuple[Percentiles, float]]:
 def outliers(steps: Sequence[StepTimes]) -> list[tuple[StepTimes, str, float]]:
     """Returns the steps that took several standard deviations longer than the mean, the longest first.
 
-    Returns:
-        The step, the part that exceeded its own median the most, and by how many seconds.
+    With each comes the part that exceeded its own median the most, and by how many seconds.
     """
     if not steps:
         return []
@@ -87,7 +87,6 @@ def outliers(steps: Sequence[StepTimes]) -> list[tuple[StepTimes, str, float]]:
 
 
 def phase_chart(phases: Sequence[Phase], timeline: Timeline) -> Chart:
-    """Draws when each phase began and how long it took."""
     names = dict.fromkeys(phase.name for phase in phases)
     by_name = {name: [phase for phase in phases if phase.name == name] for name in names}
     taken = {name: sum(phase.seconds for phase in named) for name, named in by_name.items()}
@@ -118,37 +117,23 @@ def _phase_bars(
         "customdata": [duration(phase.seconds) for phase in shown],
         "textposition": "auto",
     }
-    layout = {
-        # Room for the words beside the last bar.
-        "xaxis": {"range": [0, 1.1 * max(ended for _, ended in spans)]},
-        "yaxis": {"autorange": "reversed", "showgrid": False},
-        "showlegend": False,
-    }
+    # Room for the words beside the last bar.
+    layout = _DOWNWARDS | {"xaxis": {"range": [0, 1.1 * max(ended for _, ended in spans)]}}
     return figure([drawn], "seconds of the run", "", layout)
 
 
 def part_chart(steps: Sequence[StepTimes]) -> Chart:
-    """Draws the share of each part in the time of all steps."""
     shares = {row.name: share for row, share in durations(steps) if row.name in _WORDS.values()}
     drawn = bars(list(shares), list(shares.values()), ACCENT, "%{y}: %{x:.1%}<extra></extra>", sideways=True)
     drawn |= {"text": [percent(share) for share in shares.values()], "textposition": "auto"}
     largest = max(shares, key=shares.__getitem__)
-    layout = {
-        "xaxis": {"tickformat": ".0%", "rangemode": "tozero"},
-        "yaxis": {"autorange": "reversed", "showgrid": False},
-        "showlegend": False,
-    }
-    return chart(
-        "step-parts",
-        "Parts of a step",
-        f"Most of the time goes to {largest}: {percent(shares[largest], 0)} of {counted(len(steps), 'step')}.",
-        figure([drawn], "of the time of all steps", "", layout),
-        height=90 + 32 * len(shares),
-    )
+    layout = _DOWNWARDS | {"xaxis": {"tickformat": ".0%", "rangemode": "tozero"}}
+    message = f"Most of the time goes to {largest}: {percent(shares[largest], 0)} of {counted(len(steps), 'step')}."
+    shown = figure([drawn], "of the time of all steps", "", layout)
+    return chart("step-parts", "Parts of a step", message, shown, height=90 + 32 * len(shares))
 
 
 def histogram(steps: Sequence[StepTimes]) -> Chart:
-    """Draws how long steps took: one by one, and how often."""
     totals = np.array([1e3 * step.total for step in steps])
     edges = np.histogram_bin_edges(totals[totals <= np.percentile(totals, 99.5)], bins=_BINS)
     counts, _ = np.histogram(totals, bins=edges)
