@@ -38,13 +38,13 @@ def told() -> str:
 
 def test_without_smdebug(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "smdebug", None)
-    assert "no module smdebug" in told()
+    assert "module smdebug is not installed" in told()
 
 
 @pytest.mark.parametrize(
     ("code", "said"),
     [
-        ("import distutils_that_is_gone", "no module distutils_that_is_gone"),
+        ("import distutils_that_is_gone", "module distutils_that_is_gone is not installed"),
         ("raise ImportError('undefined symbol: PyEval_CallObject')", "PyEval_CallObject"),
         ("raise TypeError('Descriptors cannot be created directly.\\nMore.')", "Descriptors cannot be created"),
     ],
