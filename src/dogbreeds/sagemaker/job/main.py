@@ -76,8 +76,8 @@ class Job:
             config = replace(config, resume=str(work), features=load_saved(work / RUN_CONFIG).features)
         if self.environment.gpus > 1 and config.trainer.devices == "1":
             log.warning("Only one of %d GPUs is used: trainer=ddp uses all.", self.environment.gpus)
-        saving_too = SnapshotCallback(self.parent, self.snapshots, self.task.checkpoint_seconds)
-        result = train(config, self.began, [MetricLines(), saving_too])
+        between_epochs = SnapshotCallback(self.parent, self.snapshots, self.task.checkpoint_seconds)
+        result = train(config, self.began, [MetricLines(), between_epochs])
         if result.metrics:
             print(metric_line(result.metrics), flush=True)
             self._publish(work / "model")
