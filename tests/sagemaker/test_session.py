@@ -38,7 +38,6 @@ def test_the_bucket_of_the_region_is_created_and_closed(account: None, launch: L
         with connected(settings) as found:
             assert found.bucket == "sagemaker-eu-central-1-123456789012"
             assert found.role == "arn:aws:iam::123456789012:role/x"
-            assert found.uri("a", "b") == "s3://sagemaker-eu-central-1-123456789012/a/b"
             closed = found.s3.get_public_access_block(Bucket=found.bucket)["PublicAccessBlockConfiguration"]
             assert set(closed.values()) == {True}
 

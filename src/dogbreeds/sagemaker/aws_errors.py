@@ -41,14 +41,17 @@ class Detached(UserError):
 
 def code_of(error: Exception) -> str:
     """Returns the error code of the service, such as `ValidationException`; empty where it gave none."""
-    answer: Mapping[str, Any] = getattr(error, "response", {}).get("Error", {})
-    return str(answer.get("Code", ""))
+    return str(_answer(error).get("Code", ""))
 
 
 def message_of(error: Exception) -> str:
-    """Returns the message of the service with its error code."""
-    answer: Mapping[str, Any] = getattr(error, "response", {}).get("Error", {})
+    answer = _answer(error)
     return f"{answer['Code']}: {answer['Message']}" if answer.get("Message") else str(error)
+
+
+def _answer(error: Exception) -> Mapping[str, Any]:
+    answer: Mapping[str, Any] = getattr(error, "response", {}).get("Error", {})
+    return answer
 
 
 def is_missing(error: Exception) -> bool:

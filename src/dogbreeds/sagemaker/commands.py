@@ -27,11 +27,7 @@ _PROJECT = Path(__file__).resolve().parents[3]
 
 
 def train(settings: SagemakerConfig, config: TrainConfig) -> str:
-    """Trains in a job, and returns what to print at its end.
-
-    Raises:
-        UserError: The job cannot be sent, or did not finish.
-    """
+    """Trains in a job, and returns what to print at its end."""
     if config.resume is not None:
         raise ConfigError(
             f"resume continues a run on this machine: {command('train')} {override('resume', config.resume)}. A job "
@@ -43,11 +39,7 @@ def train(settings: SagemakerConfig, config: TrainConfig) -> str:
 
 
 def search(settings: SagemakerConfig, plan: Plan, directory: Path) -> str:
-    """Searches in a tuning job, and returns what to print at its end.
-
-    Raises:
-        UserError: It cannot be sent, or no trial finished.
-    """
+    """Searches in a tuning job, and returns what to print at its end."""
     with connected(settings) as account:
         launcher = Launcher.of(account, _PROJECT)
         if plan.settings.one_job:
@@ -60,26 +52,13 @@ def search(settings: SagemakerConfig, plan: Plan, directory: Path) -> str:
 
 
 def attach(settings: SagemakerConfig, job: str, here: TrainConfig) -> str:
-    """Follows an existing training job, and returns what to print at its end.
-
-    Args:
-        settings: The account.
-        job: The job's name.
-        here: The paths of this machine: photos, features and the run directory.
-
-    Raises:
-        UserError: There is no such job, or it did not finish.
-    """
+    """Follows an existing training job; returns what to print at its end. `here` has the paths of this machine."""
     with connected(settings) as account:
         return _fetched(account, follow(account, job), here)
 
 
 def stop(settings: SagemakerConfig, job: str) -> str:
-    """Stops a training job or a tuning job, and returns what to print.
-
-    Raises:
-        UserError: There is no such job, or AWS refuses to stop it.
-    """
+    """Stops a training job or a tuning job, and returns what to print."""
     with connected(settings) as account:
         if is_tuning_job(account, job):
             with aws_errors(f"stop {job}"):
@@ -94,11 +73,7 @@ def stop(settings: SagemakerConfig, job: str) -> str:
 
 
 def _fetched(account: Account, described: Mapping[str, Any], here: TrainConfig) -> str:
-    """Fetches a job's files and its report, and returns what to print.
-
-    Raises:
-        UserError: The job did not finish.
-    """
+    """Fetches a job's files and its report, and returns what to print."""
     run_dir = Path(here.run_dir)
     fetch(account, described, run_dir)
     _relocate(here)

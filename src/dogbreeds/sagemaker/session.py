@@ -20,49 +20,26 @@ Clients = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Account:
-    """An account; role and bucket are looked up when they are first needed.
-
-    Attributes:
-        client: Makes clients.
-        settings: Which account, and how it is used.
-    """
+    """An account; role and bucket are looked up when they are first needed."""
 
     client: Clients
     settings: SagemakerConfig
 
-    @cached_property
-    def sagemaker(self) -> Any:
-        """Client of the SageMaker API."""
-        return self.client("sagemaker")
-
-    @cached_property
-    def scaling(self) -> Any:
-        """Client of Application Auto Scaling."""
-        return self.client("application-autoscaling")
-
-    @cached_property
-    def s3(self) -> Any:
-        """Client of S3."""
-        return self.client("s3")
-
-    @cached_property
-    def logs(self) -> Any:
-        """Client of CloudWatch Logs."""
-        return self.client("logs")
+    sagemaker = cached_property(lambda account: account.client("sagemaker"))
+    scaling = cached_property(lambda account: account.client("application-autoscaling"))
+    s3 = cached_property(lambda account: account.client("s3"))
+    logs = cached_property(lambda account: account.client("logs"))
 
     @property
     def region(self) -> str:
-        """Such as `eu-central-1`."""
         return str(self.s3.meta.region_name)
 
     @property
     def where(self) -> str:
-        """Where jobs run, for messages."""
         return "rehearsed on this machine" if self.settings.rehearsal else f"on AWS in {self.region}"
 
     @property
     def poll_seconds(self) -> float:
-        """Seconds between two looks at something that is waited for."""
         return 0.2 if self.settings.rehearsal else 5.0
 
     def command(self, name: str, *arguments: str) -> str:
@@ -75,11 +52,7 @@ class Account:
 
     @cached_property
     def role(self) -> str:
-        """ARN of the role that jobs run as: the one in the settings, or the one that this notebook runs as.
-
-        Raises:
-            UserError: There is none, or it cannot be looked up.
-        """
+        """ARN of the role that jobs run as: the one in the settings, or the one that this notebook runs as."""
         name, caller = self.settings.role, self._identity["Arn"]
         if name is not None and name.startswith("arn:"):
             return name
@@ -98,11 +71,7 @@ class Account:
 
     @cached_property
     def bucket(self) -> str:
-        """The bucket that holds everything; the default one is created where it is missing.
-
-        Raises:
-            UserError: It cannot be used or created.
-        """
+        """The bucket that holds everything; the default one is created where it is missing."""
         bucket = self.settings.bucket or f"sagemaker-{self.region}-{self._identity['Account']}"
         try:
             with aws_errors(f"use sagemaker.bucket={bucket}"):
@@ -112,10 +81,6 @@ class Account:
                 raise ConfigError(f"sagemaker.bucket={bucket}: no bucket of that name.") from error
             self._create_bucket(bucket)
         return bucket
-
-    def uri(self, *parts: str) -> str:
-        """Returns the S3 URI of something in the bucket."""
-        return "/".join((f"s3://{self.bucket}", *parts))
 
     @cached_property
     def _identity(self) -> dict[str, str]:
@@ -135,11 +100,7 @@ class Account:
 
 @contextmanager
 def connected(settings: SagemakerConfig) -> Iterator[Account]:
-    """Yields the account; a rehearsal runs until the block ends.
-
-    Raises:
-        ConfigError: The region is missing, AWS's configuration cannot be used, or there is no such fault.
-    """
+    """Yields the account; a rehearsal runs until the block ends."""
     if settings.rehearsal:
         from dogbreeds.sagemaker.rehearsal import Faults, Rehearsal
 
@@ -166,19 +127,12 @@ def connected(settings: SagemakerConfig) -> Iterator[Account]:
 def explain_detach(account: Account, what: str, command: str) -> Iterator[None]:
     """Says how to come back to something that is followed when the person leaves or the connection is lost.
 
-    Args:
-        account: Where it runs.
-        what: What is followed, such as "The job".
-        command: What to type to follow it again.
-
-    Raises:
-        Detached: Ctrl-C.
-        UserError: AWS does not answer any more.
+    `what` is followed, such as "The job", and again by typing `command`.
     """
+    goes_on = f"{what} keeps running. Follow it again with: {command}"
     try:
-        with aws_errors("reach AWS", f"{what} keeps running. Follow it again with: {command}"):
+        with aws_errors("reach AWS", goes_on):
             yield
     except KeyboardInterrupt:
-        if account.settings.rehearsal:
-            raise Detached(f"\nStopped, together with the rehearsal. See what is left: {command}") from None
-        raise Detached(f"\n{what} keeps running. Follow it again with: {command}") from None
+        stopped = f"Stopped, together with the rehearsal. See what is left: {command}"
+        raise Detached(f"\n{stopped if account.settings.rehearsal else goes_on}") from None

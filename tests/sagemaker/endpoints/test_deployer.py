@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
 from dogbreeds.command_schemas import DeployCommandConfig
+from dogbreeds.config import command_settings
 from dogbreeds.errors import ConfigError, PackageError, UserError
 from dogbreeds.sagemaker.endpoints import commands as endpoint_commands
 from dogbreeds.sagemaker.endpoints.account import Endpoints
@@ -48,9 +48,9 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callab
     def composed(*overrides: str) -> DeployCommandConfig:
         place = f"sagemaker.rehearsal_dir={tmp_path / 'rehearsal'}"
         with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-            config = OmegaConf.to_object(compose("deploy", ["sagemaker=rehearsal", place, *overrides]))
-        assert isinstance(config, DeployCommandConfig)
-        return config
+            return command_settings(
+                compose("deploy", ["sagemaker=rehearsal", place, *overrides]), DeployCommandConfig
+            )
 
     yield composed
     assert all(container.closed for container in FakeContainer.made)

@@ -11,10 +11,11 @@ from hydra import compose, initialize_config_dir
 from dogbreeds.config import load
 from dogbreeds.debug.catalogue import rules_of
 from dogbreeds.errors import ConfigError
-from dogbreeds.sagemaker.protocol.hyperparameters import decode, encode, is_sent, parse
+from dogbreeds.sagemaker.protocol.hyperparameters import decode, encode, is_sent
 from dogbreeds.sagemaker.protocol.inputs import JobInputs, job_inputs
 from dogbreeds.schema import TrainConfig, key_names
 from tests.conftest import ROOT, Compose
+from tests.sagemaker.protocol.test_hyperparameters import parse
 
 
 def arrived(inputs: JobInputs, *here: str) -> TrainConfig:

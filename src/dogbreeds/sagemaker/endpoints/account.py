@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,32 +27,25 @@ Ask = Callable[[str], str]
 
 @dataclass(frozen=True)
 class Endpoints:
-    """All endpoints of an account. Every method raises a UserError where AWS refuses the request.
+    """All endpoints of an account, whose role and bucket are not needed.
 
-    Attributes:
-        account: The account; its role and bucket are not needed.
+    Every method raises a UserError where AWS refuses the request.
     """
 
     account: Account
 
     def command(self, action: str, endpoint: str | None = None) -> str:
-        """Returns the command for an action on an endpoint."""
         named = () if endpoint is None else (override("endpoint", endpoint),)
         return self.account.command("deploy", f"action={action}", *named)
 
     def find(self, endpoint: str) -> dict[str, Any] | None:
         """Returns AWS's description of an endpoint; None where there is none."""
-        try:
+        with suppress(MissingError):
             return self.describe(endpoint)
-        except MissingError:
-            return None
+        return None
 
     def describe(self, endpoint: str) -> dict[str, Any]:
-        """Returns AWS's description of an endpoint.
-
-        Raises:
-            MissingError: There is no such endpoint.
-        """
+        """Returns AWS's description of an endpoint."""
         try:
             with aws_errors(f"get the status of {endpoint}"):
                 return dict(self.account.sagemaker.describe_endpoint(EndpointName=endpoint))
@@ -65,11 +59,6 @@ class Endpoints:
                 yield from (one for one in page["Endpoints"] if self._is_of(one["EndpointArn"], one["EndpointName"]))
 
     def refuse_foreign(self, described: Mapping[str, Any]) -> None:
-        """Refuses an endpoint that is not of this project.
-
-        Raises:
-            UserError: It is not.
-        """
         endpoint = described["EndpointName"]
         if not self._is_of(described["EndpointArn"], endpoint):
             raise UserError(
@@ -83,12 +72,7 @@ class Endpoints:
             return self._named("EndpointConfig", endpoint), self._named("Model", endpoint)
 
     def remove_parts(self, endpoint: str, kept: str | None) -> list[str]:
-        """Removes the configurations and models of an endpoint, and returns what was removed.
-
-        Args:
-            endpoint: Its name.
-            kept: The configuration that is in use; the model of the same name is kept, too.
-        """
+        """Removes configurations and models but for those of the name `kept`, and returns what was removed."""
         configs, models = ([name for name in names if name != kept] for names in self.parts(endpoint))
         with aws_errors(f"remove the configurations and models of {endpoint}"):
             for name in configs:
@@ -98,27 +82,18 @@ class Endpoints:
         return [*(f"endpoint configuration {name}" for name in configs), *(f"model {name}" for name in models)]
 
     def discard(self, name: str) -> None:
-        """Removes the endpoint configuration and the model of a name, where they exist."""
         sagemaker = self.account.sagemaker
-        for remove, member in (
-            (sagemaker.delete_endpoint_config, "EndpointConfigName"),
-            (sagemaker.delete_model, "ModelName"),
-        ):
-            try:
-                with aws_errors(f"remove {name}"):
-                    remove(**{member: name})
-            except MissingError:
-                continue
+        with suppress(MissingError), aws_errors(f"remove {name}"):
+            sagemaker.delete_endpoint_config(EndpointConfigName=name)
+        with suppress(MissingError), aws_errors(f"remove {name}"):
+            sagemaker.delete_model(ModelName=name)
 
     def scaling_target(self, endpoint: str) -> dict[str, Any] | None:
         """Returns the scalable target of an endpoint; None where it does not scale."""
         resource = scaled_resource(endpoint)
         with aws_errors(f"get the autoscaling of {endpoint}"):
-            found = self.account.scaling.describe_scalable_targets(
-                ServiceNamespace=resource["ServiceNamespace"],
-                ScalableDimension=resource["ScalableDimension"],
-                ResourceIds=[resource["ResourceId"]],
-            )
+            ids = [resource.pop("ResourceId")]
+            found = self.account.scaling.describe_scalable_targets(**resource, ResourceIds=ids)
         return next(iter(found["ScalableTargets"]), None)
 
     def stop_scaling(self, endpoint: str) -> bool:
@@ -132,25 +107,20 @@ class Endpoints:
     def variant(self, described: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the configured variant of an endpoint; empty where the configuration is gone."""
         name = described.get("EndpointConfigName")
-        try:
-            with aws_errors(f"describe the endpoint configuration {name}"):
-                if name is not None:
-                    found = self.account.sagemaker.describe_endpoint_config(EndpointConfigName=name)
-                    return dict(found["ProductionVariants"][0])
-        except MissingError:
-            pass
+        with suppress(MissingError), aws_errors(f"describe the endpoint configuration {name}"):
+            if name is not None:
+                found = self.account.sagemaker.describe_endpoint_config(EndpointConfigName=name)
+                return dict(found["ProductionVariants"][0])
         return {}
 
     def package(self, variant: Mapping[str, Any]) -> str | None:
         """Returns what a variant serves, from the tag of its model; None where that is unknown."""
         name = variant.get("ModelName")
-        try:
-            with aws_errors(f"describe the model {name}"):
-                arn = self.account.sagemaker.describe_model(ModelName=name)["ModelArn"] if name else None
-                tags = self.account.sagemaker.list_tags(ResourceArn=arn)["Tags"] if arn else []
-        except MissingError:
-            return None
-        return next((tag["Value"] for tag in tags if tag["Key"] == PACKAGE_TAG), None)
+        with suppress(MissingError), aws_errors(f"describe the model {name}"):
+            arn = self.account.sagemaker.describe_model(ModelName=name)["ModelArn"] if name else None
+            tags = self.account.sagemaker.list_tags(ResourceArn=arn)["Tags"] if arn else []
+            return next((tag["Value"] for tag in tags if tag["Key"] == PACKAGE_TAG), None)
+        return None
 
     def _named(self, kind: str, endpoint: str) -> list[str]:
         operation = {"EndpointConfig": "list_endpoint_configs", "Model": "list_models"}[kind]

@@ -25,13 +25,7 @@ _OF_POLICY = (
 
 @dataclass(frozen=True)
 class Scaling:
-    """The autoscaling of an endpoint.
-
-    Attributes:
-        endpoint: The endpoint's name.
-        target: The members of the scalable target.
-        policies: The members of each policy.
-    """
+    """The autoscaling of an endpoint: the members of its scalable target, and of each policy."""
 
     endpoint: str
     target: dict[str, Any]
@@ -52,11 +46,7 @@ class Scaling:
 
 
 def stopped_scaling(endpoints: Endpoints, endpoint: str) -> Scaling | None:
-    """Stops the autoscaling of an endpoint, and returns what it was; None where there was none.
-
-    Raises:
-        UserError: AWS refuses the request.
-    """
+    """Stops the autoscaling of an endpoint, and returns what it was; None where there was none."""
     target = endpoints.scaling_target(endpoint)
     if target is None:
         return None

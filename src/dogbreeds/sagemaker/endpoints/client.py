@@ -38,23 +38,15 @@ _BUSY_CONTAINER = (408, 429, 502, 503, 504)
 
 @contextmanager
 def asker_of(settings: SagemakerConfig, endpoint: str, at_once: int) -> Iterator[PredictClient]:
-    """Yields a client of an endpoint for `at_once` threads.
-
-    Raises:
-        UserError: There is no such endpoint, these credentials may not use it, or AWS does not answer.
-    """
+    """Yields a client of an endpoint for `at_once` threads."""
     with connected(settings) as account:
         yield asker(account.client, endpoint, at_once, settings.kms_key)
 
 
 def asker(clients: Clients, endpoint: str, at_once: int, kms_key: str | None) -> PredictClient:
-    """Returns a client that asks an endpoint in the way that it is made for.
+    """Returns a client that asks an endpoint in the way that it is made for, on behalf of `at_once` threads.
 
-    Args:
-        clients: Makes clients of AWS.
-        endpoint: Its name.
-        at_once: How many threads ask.
-        kms_key: Encrypts photos that go through S3; None leaves it to the bucket.
+    `kms_key` encrypts photos that go through S3; None leaves it to the bucket.
 
     Raises:
         UserError: There is no such endpoint, these credentials may not use it, or AWS does not answer.
@@ -85,7 +77,6 @@ class Endpoint:
         self.max_bytes: int | None = max_bytes
 
     def predict(self, photo: bytes) -> dict[str, Any]:
-        """Asks about one photo."""
         with _invoking(self._endpoint):
             response = self._runtime.invoke_endpoint(
                 EndpointName=self._endpoint, Body=photo, ContentType=BYTES, Accept=JSON
@@ -95,17 +86,10 @@ class Endpoint:
 
 
 class QueuedEndpoint:
-    """An asynchronous endpoint: photos and answers are in S3.
+    """An asynchronous endpoint: photos and answers are in S3, below the folder `answers` that it writes to.
 
     Photos are named by their content below `<answers>/photos/`. While an answer is missing, asking raises `Busy`;
     asking again for the same photo looks for the answer and uploads nothing.
-
-    Args:
-        runtime: A client of the runtime API.
-        s3: A client of S3.
-        endpoint: The endpoint's name.
-        answers: The folder that the endpoint writes to.
-        kms_key: Encrypts photos; None leaves it to the bucket.
     """
 
     max_bytes: int | None = None
@@ -116,7 +100,6 @@ class QueuedEndpoint:
         self._begun: dict[str, tuple[str, str | None]] = {}
 
     def predict(self, photo: bytes) -> dict[str, Any]:
-        """Asks about one photo, or looks for the answer if it was asked before."""
         digest = hashlib.sha256(photo).hexdigest()
         output, failure = self._begun.get(digest) or self._begin(digest, photo)
         if (answer := self._read(output)) is not None:
@@ -161,13 +144,7 @@ def _described(clients: Clients, endpoint: str) -> dict[str, Any]:
 
 @contextmanager
 def _invoking(endpoint: str) -> Iterator[None]:
-    """Translates the errors of an endpoint.
-
-    Raises:
-        Busy: There is no answer at the moment.
-        PredictionFailed: There is no answer for this photo.
-        UserError: There is no answer for any photo.
-    """
+    """Translates the errors of an endpoint."""
     with aws_errors(f"ask endpoint={endpoint}"):
         try:
             yield

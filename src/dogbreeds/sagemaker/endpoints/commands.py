@@ -20,7 +20,6 @@ from dogbreeds.sagemaker.session import connected
 
 log = logging.getLogger(__name__)
 
-ACTIONS = ("deploy", "status", "delete", "list")
 #: Printed by `list` where there are no endpoints.
 NOTHING = "No endpoint of this project is running."
 _NOT_DELETABLE = ("Creating", "Updating", "Deleting")
@@ -32,8 +31,6 @@ def run(config: DeployCommandConfig, ask: Ask = input) -> str:
     Raises:
         UserError: It failed; the message says what exists now.
     """
-    if config.action not in ACTIONS:
-        raise ConfigError(f"action={config.action}: must be one of {', '.join(ACTIONS)}.")
     if config.action != "list" and config.endpoint is None:
         raise ConfigError(f"endpoint=null: action={config.action} needs a name, endpoint=<name>.")
     if config.action == "deploy" and config.package is None:
@@ -55,7 +52,6 @@ def run(config: DeployCommandConfig, ask: Ask = input) -> str:
 
 
 def status_lines(endpoints: Endpoints, described: Mapping[str, Any]) -> list[str]:
-    """Returns the lines to print about an endpoint."""
     endpoint, variant = described["EndpointName"], endpoints.variant(described)
     lines = [
         f"endpoint {endpoint}, {described['EndpointStatus']}",
@@ -81,11 +77,7 @@ def status_lines(endpoints: Endpoints, described: Mapping[str, Any]) -> list[str
 def delete(endpoints: Endpoints, endpoint: str, *, yes: bool, ask: Ask) -> str:
     """Removes an endpoint and everything that was created for it, also the rest of a broken deployment.
 
-    Returns:
-        What was removed.
-
-    Raises:
-        UserError: There is nothing, it is not of this project, or the person or AWS refuses.
+    Returns what was removed.
     """
     described = endpoints.find(endpoint)
     if described is not None:

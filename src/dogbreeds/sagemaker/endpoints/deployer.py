@@ -52,14 +52,7 @@ _SCALING = "application-autoscaling"
 
 @dataclass(frozen=True)
 class Deployer:
-    """Deploys packages.
-
-    Attributes:
-        endpoints: The account's endpoints.
-        settings: The account's settings, with the region.
-        variant: What serves them; it has been checked.
-        storage: The place in S3.
-    """
+    """Deploys packages; `variant` has been checked, and `settings` have the region."""
 
     endpoints: Endpoints
     settings: SagemakerConfig
@@ -68,21 +61,14 @@ class Deployer:
 
     @classmethod
     def of(cls, account: Account, variant: VariantConfig) -> Deployer:
-        """Returns a deployer for an account.
-
-        Raises:
-            UserError: The settings contradict each other, or the bucket cannot be used.
-        """
+        """Returns a deployer for an account."""
         check_variant(variant)
         settings = replace(account.settings, region=account.region)
         storage = Storage(account.s3, account.bucket, settings.prefix, settings.kms_key, Console())
         return cls(Endpoints(account), settings, variant, storage)
 
     def deploy(self, package: Path, endpoint: str) -> str:
-        """Makes an endpoint serve a package; an existing one keeps answering meanwhile.
-
-        Returns:
-            What to print at the end.
+        """Makes an endpoint serve a package, and returns what to print; an existing one keeps answering meanwhile.
 
         Raises:
             UserError: It cannot be deployed; nothing new is left running.
@@ -164,11 +150,11 @@ class Deployer:
             log.info(line)
 
     def _upload(self, package: Path) -> str:
-        variant = self.variant
+        instance = self.variant.instance or ""
         with tempfile.TemporaryDirectory(prefix="dogbreeds-archive-") as scratch:
             archive = Path(scratch) / _ARCHIVE
             # Without a network the container cannot install anything.
-            archive_for(package, archive, gpus=gpus(variant.instance or ""), requirements=not self.settings.isolated)
+            archive_for(package, archive, gpus=gpus(instance), requirements=not self.settings.isolated)
             return self.storage.upload(archive)
 
     def _create(self, deployment: Deployment, former: Mapping[str, Any] | None, undo: ExitStack) -> Scaling | None:

@@ -21,11 +21,7 @@ _MAX_TAG = 256
 
 
 def summary_of(package: Path) -> str:
-    """Returns the summary of a package, such as `squeezenet1_1 10 classes accuracy 0.803`, valid as a tag.
-
-    Raises:
-        PackageError: Its description is damaged.
-    """
+    """Returns the summary of a package, such as `squeezenet1_1 10 classes accuracy 0.803`, valid as a tag."""
     path = package / DESCRIPTION
     try:
         described = json.loads(path.read_text(encoding="utf-8"))
@@ -38,12 +34,9 @@ def summary_of(package: Path) -> str:
 
 @dataclass(frozen=True)
 class SmokeTestPhoto:
-    """A photo to try an endpoint with.
+    """A photo to try an endpoint with, and its origin, for messages.
 
-    Attributes:
-        content: Its bytes.
-        source: Its origin, for messages.
-        expected: The breed that the package gave where it was trained; None where unknown.
+    `expected` is the breed that the package gives on this machine; None where that is unknown.
     """
 
     content: bytes
@@ -52,11 +45,7 @@ class SmokeTestPhoto:
 
 
 def smoke_test_photo(package: Path) -> SmokeTestPhoto:
-    """Returns the first example photo of a package, or a drawn picture where it has none.
-
-    Raises:
-        PackageError: Its list of examples is damaged.
-    """
+    """Returns the first example photo of a package, or a drawn picture where it has none."""
     for example in load_examples(package):
         path = package / DIRECTORY / example.file
         photo = path.read_bytes()

@@ -19,11 +19,7 @@ _LAST_LINES = 20
 
 
 def wait(endpoints: Endpoints, endpoint: str) -> dict[str, Any]:
-    """Waits until an endpoint stops changing, logs each status, and returns its last description.
-
-    Raises:
-        UserError: It is gone, or AWS does not answer.
-    """
+    """Waits until an endpoint stops changing, logs each status, and returns its last description."""
     logged, began = "", time.monotonic()
     while True:
         described = endpoints.describe(endpoint)
@@ -37,11 +33,7 @@ def wait(endpoints: Endpoints, endpoint: str) -> dict[str, Any]:
 
 
 def wait_until_deleted(endpoints: Endpoints, endpoint: str) -> None:
-    """Waits until an endpoint that is being deleted is gone.
-
-    Raises:
-        UserError: It was not deleted, or AWS does not answer.
-    """
+    """Waits until an endpoint that is being deleted is gone."""
     while (described := endpoints.find(endpoint)) is not None:
         if described["EndpointStatus"] != "Deleting":
             raise UserError(f"{endpoint} was not deleted: it is {described['EndpointStatus']}.")
@@ -49,7 +41,6 @@ def wait_until_deleted(endpoints: Endpoints, endpoint: str) -> None:
 
 
 def failure(endpoints: Endpoints, described: Mapping[str, Any], *, kept: bool) -> UserError:
-    """Returns the error that tells the person why an endpoint did not come up."""
     endpoint, reason = described["EndpointName"], described.get("FailureReason", "AWS gives no reason.")
     lines = _last_lines(endpoints, endpoint)
     said = "\n  ".join(["The last lines of its log:", *lines]) if lines else "Its log is empty."

@@ -26,11 +26,7 @@ class ParentWatch:
         self._pid = os.getppid()
 
     def check(self) -> None:
-        """Ends the work of a job that was stopped.
-
-        Raises:
-            JobStopped: The parent process has ended.
-        """
+        """Ends the work of a job that was stopped."""
         if os.getppid() != self._pid:
             raise JobStopped("The job was stopped.")
 
@@ -39,7 +35,6 @@ class MetricLines(pl.Callback):
     """Prints the metrics of each epoch for the service to read."""
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Prints the metrics of this epoch."""
         if trainer.is_global_zero:
             measured = {name: float(value) for name, value in trainer.callback_metrics.items() if name in METRICS}
             row = {"epoch": trainer.current_epoch + 1, "lr": trainer.optimizers[0].param_groups[0]["lr"]}
@@ -47,15 +42,10 @@ class MetricLines(pl.Callback):
 
 
 class SnapshotCallback(pl.Callback):
-    """Saves the run between two epochs, and ends it once the job is stopped.
+    """Saves the run between two epochs at least `seconds` apart, and ends it once the job is stopped.
 
     The checkpoint to resume from is written at the very end of an epoch, so snapshots are made at the start of the
-    next one.
-
-    Args:
-        parent: Ends the run.
-        snapshots: Of the run directory; None saves nothing.
-        seconds: Shortest time between two snapshots.
+    next one. Without snapshots, nothing is saved.
     """
 
     def __init__(self, parent: ParentWatch, snapshots: Snapshots | None, seconds: float) -> None:
@@ -63,13 +53,11 @@ class SnapshotCallback(pl.Callback):
         self._saved = time.monotonic()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Saves the epochs so far, if the last snapshot is old enough."""
         if trainer.current_epoch and time.monotonic() - self._saved >= self._seconds:
             self._save(trainer)
         self._parent.check()
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Saves the whole training."""
         self._save(trainer)
 
     def _save(self, trainer: pl.Trainer) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from dogbreeds.errors import UserError
 from dogbreeds.installation import command
 from dogbreeds.overrides import hydra_value
+from dogbreeds.run_directory import MODEL, MODEL_ARCHIVE
 from dogbreeds.sagemaker.protocol.inputs import channel_of
 from dogbreeds.sagemaker.protocol.snapshots import Snapshots
 from dogbreeds.schema import TrainConfig, key_names
@@ -17,8 +18,8 @@ from dogbreeds.schema import TrainConfig, key_names
 _CHECKPOINTS = "/opt/ml/checkpoints"
 # Where the processes of several instances meet, on the first host.
 _PORT = "29500"
-# In model.tar.gz.
-_OF_THE_MODEL = ("model", "model.tar.gz")
+#: In model.tar.gz, and so not in output.tar.gz.
+OF_THE_MODEL = (MODEL, MODEL_ARCHIVE)
 
 
 @dataclass(frozen=True)
@@ -26,15 +27,12 @@ class JobEnvironment:
     """The environment of a job.
 
     Attributes:
-        hyperparameters: With their types.
         channels: Directories of the channels, by name; read-only.
         model: Becomes model.tar.gz.
         output: Holds the reason of a failure.
         data: Becomes output.tar.gz.
         checkpoints: Survives the loss of the instance; None where the job keeps no checkpoints.
-        hosts: The names of its instances.
-        host: The name of this one.
-        gpus: GPUs of this instance.
+        host: Which of the hosts this instance is.
     """
 
     hyperparameters: Mapping[str, object]
@@ -49,11 +47,7 @@ class JobEnvironment:
 
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> JobEnvironment:
-        """Reads the environment variables of AWS's toolkit.
-
-        Raises:
-            UserError: This is not a job.
-        """
+        """Reads the environment variables of AWS's toolkit."""
         if "SM_HPS" not in environ:
             raise UserError(f"This program runs in SageMaker jobs: start one with {command('launch')}.")
         named = environ.get("DOGBREEDS_CHECKPOINT_DIR")
@@ -78,7 +72,6 @@ class JobEnvironment:
 
     @property
     def store(self) -> Path:
-        """The feature store of this instance."""
         return self.scratch / "features"
 
     @property
@@ -88,7 +81,7 @@ class JobEnvironment:
 
     def snapshots(self) -> Snapshots | None:
         """Returns the snapshots of the run directory; None where the job keeps no checkpoints."""
-        return None if self.checkpoints is None else Snapshots(self.checkpoints, self.work, leave_out=_OF_THE_MODEL)
+        return None if self.checkpoints is None else Snapshots(self.checkpoints, self.work, leave_out=OF_THE_MODEL)
 
     def overrides(self) -> list[str]:
         """Returns the paths of this instance as overrides; they go after those that were sent."""
@@ -107,12 +100,7 @@ def _only_file(channel: Path) -> Path:
 
 
 def ddp_environment(hosts: Sequence[str], host: str) -> dict[str, str]:
-    """Returns the variables by which Lightning's processes on several instances find each other; none for one.
-
-    Args:
-        hosts: The names of the instances.
-        host: The name of this one.
-    """
+    """Returns the variables by which Lightning's processes on several instances find each other; none for one."""
     if len(hosts) == 1:
         return {}
     ordered = sorted(hosts)

@@ -12,14 +12,10 @@ from dogbreeds.schema import TrainConfig
 
 
 def import_features(store: Path, channel: Path) -> None:
-    """Puts the features of a channel into a new store.
+    """Puts the features of a channel, segments or archives of them in any folder, into a new store.
 
     A store rebuilds its index from its segments and never writes to a segment that it did not start, so links to the
     read-only channel serve.
-
-    Args:
-        store: The directory of the store, which is not open.
-        channel: Holds segments in any folder, or archives of them (the output of a features job).
     """
     segments = store / SEGMENTS
     segments.mkdir(parents=True, exist_ok=True)

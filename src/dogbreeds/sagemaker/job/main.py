@@ -8,27 +8,22 @@ import shutil
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hydra import compose, initialize_config_dir
-from hydra.core.config_loader import ConfigLoader
-from hydra.core.global_hydra import GlobalHydra
+from hydra import compose
 from hydra.core.utils import configure_log
-from hydra.errors import CompactHydraException
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
 from dogbreeds import entry
 from dogbreeds.config import load, load_saved
-from dogbreeds.errors import ConfigError, UserError
+from dogbreeds.errors import UserError
 from dogbreeds.hpo.trial import run_trial
 from dogbreeds.overrides import hydra_value
 from dogbreeds.run_directory import RUN_CONFIG
 from dogbreeds.sagemaker.job.callbacks import JobStopped, MetricLines, ParentWatch, SnapshotCallback
-from dogbreeds.sagemaker.job.environment import JobEnvironment, ddp_environment
+from dogbreeds.sagemaker.job.environment import OF_THE_MODEL, JobEnvironment, ddp_environment
 from dogbreeds.sagemaker.job.features import export_features, import_features, with_precision_of
 from dogbreeds.sagemaker.protocol.hyperparameters import decode
 from dogbreeds.sagemaker.protocol.inputs import FEATURES as FEATURES_CHANNEL
@@ -42,23 +37,10 @@ from dogbreeds.training.trainer import local_rank, quieten
 
 log = logging.getLogger(__name__)
 
-_CONF = Path(__file__).resolve().parents[4] / "conf"
-_PRIMARY = "train"
-# In model.tar.gz, and so not in output.tar.gz.
-_OF_THE_MODEL = ("model", "model.tar.gz")
-
 
 @dataclass(frozen=True)
 class Job:
-    """A job that runs.
-
-    Attributes:
-        environment: What the service gave it.
-        task: What it does.
-        snapshots: Survive the loss of the instance; None without checkpoints.
-        began: When it began, in seconds since 1970.
-        parent: Watches the toolkit that waits for it.
-    """
+    """A job that runs, and began in that second since 1970; it has no snapshots without checkpoints."""
 
     environment: JobEnvironment
     task: Task
@@ -67,11 +49,6 @@ class Job:
     parent: ParentWatch
 
     def run(self) -> None:
-        """Does its task.
-
-        Raises:
-            UserError: It cannot be done.
-        """
         environment = self.environment
         os.environ.update(ddp_environment(environment.hosts, environment.host))
         first = local_rank() == 0
@@ -88,9 +65,8 @@ class Job:
 
     def _config(self) -> TrainConfig:
         overrides = [*decode(self.environment.hyperparameters), *self.environment.overrides()]
-        with _hydra():
-            composed = self._composed(overrides)
-            config = load(composed, overrides)
+        with entry.initialized("train"):
+            config = load(self._composed(overrides), overrides)
         return with_precision_of(config, self.environment.store)
 
     def _train(self) -> None:
@@ -100,9 +76,8 @@ class Job:
             config = replace(config, resume=str(work), features=load_saved(work / RUN_CONFIG).features)
         if self.environment.gpus > 1 and config.trainer.devices == "1":
             log.warning("Only one of %d GPUs is used: trainer=ddp uses all.", self.environment.gpus)
-        result = train(
-            config, self.began, [MetricLines(), SnapshotCallback(self.parent, self.snapshots, self._seconds)]
-        )
+        between_epochs = SnapshotCallback(self.parent, self.snapshots, self.task.checkpoint_seconds)
+        result = train(config, self.began, [MetricLines(), between_epochs])
         if result.metrics:
             print(metric_line(result.metrics), flush=True)
             self._publish(work / "model")
@@ -125,7 +100,7 @@ class Job:
 
         # The search itself chooses where trials are written.
         here = [one for one in self.environment.overrides() if not one.startswith("run_dir=")]
-        with _hydra() as loader:
+        with entry.initialized("train") as loader:
             master = self._composed([])
 
             def composed(overrides: Sequence[str]) -> DictConfig:
@@ -133,7 +108,7 @@ class Job:
                 return loader.load_sweep_config(master, [*overrides, *here])
 
             plan = Plan(self.task.arguments, composed, loader)
-            with saving(self.snapshots, self._seconds):
+            with saving(self.snapshots, self.task.checkpoint_seconds):
                 board = search(plan, self.environment.work)
         print(board.outcome)
         assert board.best is not None
@@ -143,13 +118,9 @@ class Job:
     def _composed(self, overrides: Sequence[str]) -> DictConfig:
         """Composes conf/train.yaml, and starts the log in the run directory."""
         place = f"hydra.runtime.output_dir={hydra_value(str(self.environment.work))}"
-        composed = compose(_PRIMARY, [*overrides, place], return_hydra_config=True)
+        composed = compose("train", [*overrides, place], return_hydra_config=True)
         configure_log(composed.hydra.job_logging)
         return composed
-
-    @property
-    def _seconds(self) -> float:
-        return self.task.checkpoint_seconds
 
     def _follow(self, row: dict[str, float]) -> bool:
         print(metric_line(row), flush=True)
@@ -161,20 +132,9 @@ class Job:
         self.environment.model.mkdir(parents=True, exist_ok=True)
         for path in package.iterdir():
             shutil.move(path, self.environment.model / path.name)
-        for name in _OF_THE_MODEL:
+        for name in OF_THE_MODEL:
             place = package.parent / name
             shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
-
-
-@contextmanager
-def _hydra() -> Iterator[ConfigLoader]:
-    """Initialises Hydra with conf/, and explains its errors in our words."""
-    entry.register()
-    try:
-        with initialize_config_dir(str(_CONF), job_name=_PRIMARY, version_base="1.3"):
-            yield GlobalHydra.instance().config_loader()
-    except (CompactHydraException, OmegaConfBaseException) as error:
-        raise ConfigError(entry.explain(error, _CONF / f"{_PRIMARY}.yaml")) from error
 
 
 def main() -> None:

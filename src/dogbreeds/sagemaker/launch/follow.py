@@ -17,12 +17,7 @@ ENDED = ("Completed", "Failed", "Stopped")
 
 
 def describe(account: Account, job: str) -> dict[str, Any]:
-    """Returns AWS's description of a training job.
-
-    Raises:
-        MissingError: There is no such job.
-        UserError: AWS does not answer.
-    """
+    """Returns AWS's description of a training job."""
     again = account.command("launch", f"attach={job}")
     try:
         with aws_errors(f"get the status of {job}", f"If it is running, follow it again with: {again}"):
@@ -32,7 +27,6 @@ def describe(account: Account, job: str) -> dict[str, Any]:
 
 
 def is_tuning_job(account: Account, job: str) -> bool:
-    """Says whether a name is that of a tuning job."""
     try:
         with aws_errors(f"get the status of {job}"):
             account.sagemaker.describe_hyper_parameter_tuning_job(HyperParameterTuningJobName=job)
@@ -42,30 +36,20 @@ def is_tuning_job(account: Account, job: str) -> bool:
 
 
 def follow(account: Account, job: str) -> dict[str, Any]:
-    """Prints a job's log and its changes of status until it ends, and returns its last description.
-
-    Raises:
-        Detached: Ctrl-C.
-        UserError: There is no such job, or AWS does not answer any more.
-    """
+    """Prints a job's log and its changes of status until it ends, and returns its last description."""
+    reader, printed = LogReader(account, job), 0
     with explain_detach(account, "The job", account.command("launch", f"attach={job}")):
-        return _follow(account, job)
-
-
-def _follow(account: Account, job: str) -> dict[str, Any]:
-    reader = LogReader(account, job)
-    printed = 0
-    while True:
-        described = describe(account, job)
-        transitions = described.get("SecondaryStatusTransitions") or []
-        for transition in transitions[printed:]:
-            log.info("%s  %s  %s", job, transition["Status"], transition.get("StatusMessage", ""))
-        printed = len(transitions)
-        for line in reader.new():
-            log.info("  %s", line)
-        if described["TrainingJobStatus"] in ENDED:
-            return described
-        time.sleep(account.poll_seconds)
+        while True:
+            described = describe(account, job)
+            transitions = described.get("SecondaryStatusTransitions") or []
+            for transition in transitions[printed:]:
+                log.info("%s  %s  %s", job, transition["Status"], transition.get("StatusMessage", ""))
+            printed = len(transitions)
+            for line in reader.new():
+                log.info("  %s", line)
+            if described["TrainingJobStatus"] in ENDED:
+                return described
+            time.sleep(account.poll_seconds)
 
 
 def status_of(described: Mapping[str, Any]) -> str:
@@ -92,10 +76,9 @@ class LogReader:
                     logGroupName=_LOG_GROUP, logStreamName=stream, startFromHead=True, **token
                 )
                 yield from (event["message"].rstrip() for event in page["events"])
-                if page["nextForwardToken"] == self._tokens.get(stream) or not page["events"]:
-                    self._tokens[stream] = page["nextForwardToken"]
+                former, self._tokens[stream] = self._tokens.get(stream), page["nextForwardToken"]
+                if self._tokens[stream] == former or not page["events"]:
                     break
-                self._tokens[stream] = page["nextForwardToken"]
 
     def _streams(self) -> list[str]:
         try:

@@ -34,7 +34,6 @@ log = logging.getLogger(__name__)
 
 #: Longest names of training jobs and of tuning jobs (CreateTrainingJob, CreateHyperParameterTuningJob).
 MAX_JOB_NAME, MAX_TUNING_JOB_NAME = 63, 32
-_TOKEN_BYTES = 2
 # Stands in URIs for the digest of files that have not been uploaded yet.
 _PLACEHOLDER_DIGEST = "0" * 64
 
@@ -45,13 +44,8 @@ class JobPlan:
 
     Attributes:
         name: Its name, or that of the tuning job.
-        inputs: Its settings and files.
-        task: What it does.
         debugger: What it asks of SageMaker Debugger.
-        instance: The type of its instances.
-        instances: How many of them.
         extras: Optional dependencies that it installs.
-        checkpoints: It keeps checkpoints.
     """
 
     name: str
@@ -69,8 +63,7 @@ class Launcher:
     """Sends work to SageMaker.
 
     Attributes:
-        account: The account.
-        settings: Its settings, with the region.
+        settings: Those of the account, with the region.
         project: The checkout whose code the jobs run.
         storage: The jobs' place in S3.
     """
@@ -84,44 +77,30 @@ class Launcher:
 
     @classmethod
     def of(cls, account: Account, project: Path) -> Launcher:
-        """Returns a launcher for an account.
-
-        Raises:
-            UserError: The bucket cannot be used.
-        """
         settings = replace(account.settings, region=account.region)
         storage = Storage(account.s3, account.bucket, settings.prefix, settings.kms_key, Console())
         return cls(account, settings, project, storage)
 
     def train(self, config: TrainConfig) -> dict[str, Any]:
-        """Runs a training job to its end, and returns AWS's description of it.
-
-        Raises:
-            UserError: It cannot be sent.
-        """
+        """Runs a training job to its end, and returns AWS's description of it."""
         config, settings = self._without_smdebug(config), self.settings
-        return self.run(
-            JobPlan(
-                name=self.new_name(),
-                inputs=job_inputs(config),
-                task=Task(TRAIN, settings.checkpoint_seconds),
-                debugger=config.debugger,
-                instance=settings.instance,
-                instances=settings.instances,
-                extras=_extras(config),
-            )
+        extras = [name for name in ("mlflow", "wandb") if config.logger.get(name) is not None]
+        plan = JobPlan(
+            name=self.new_name(),
+            inputs=job_inputs(config),
+            task=Task(TRAIN, settings.checkpoint_seconds),
+            debugger=config.debugger,
+            instance=settings.instance,
+            instances=settings.instances,
+            extras=[*extras, "smdebug"] if config.debugger.smdebug else extras,
         )
+        return self.run(plan)
 
     def new_name(self) -> str:
-        """Returns a name for a training job."""
         return job_name(self.settings.prefix, MAX_JOB_NAME)
 
     def run(self, plan: JobPlan) -> dict[str, Any]:
-        """Runs a training job of any task to its end, and returns AWS's description of it.
-
-        Raises:
-            UserError: It cannot be sent.
-        """
+        """Runs a training job of any task to its end, and returns AWS's description of it."""
 
         def request(channels: Mapping[str, str], code: str) -> dict[str, Any]:
             job = self.job(plan, channels, code)
@@ -136,11 +115,7 @@ class Launcher:
     def check(
         self, operation: str, request: Callable[[Mapping[str, str], str], dict[str, Any]], channels: Sequence[str]
     ) -> None:
-        """Checks a request before anything is uploaded.
-
-        Raises:
-            ConfigError: AWS would refuse it; the message names the settings.
-        """
+        """Checks a request before anything is uploaded."""
         planned = {channel: self.storage.uri(PHOTOS, _PLACEHOLDER_DIGEST) for channel in channels}
         check_request(operation, request(planned, self.storage.uri("code", _PLACEHOLDER_DIGEST, "sourcedir.tar.gz")))
 
@@ -168,11 +143,6 @@ class Launcher:
         return {name: self._uploaded[path] for name, path in inputs.channels().items()}
 
     def create(self, operation: str, request: Mapping[str, Any]) -> None:
-        """Sends a request.
-
-        Raises:
-            UserError: AWS refuses it.
-        """
         check_request(operation, request)
         with aws_errors("start the job"):
             getattr(self.account.sagemaker, xform_name(operation))(**request)
@@ -211,9 +181,6 @@ def fetch(account: Account, described: Mapping[str, Any], run_dir: Path) -> None
         account: The account.
         described: AWS's description of the job.
         run_dir: Becomes what the run would have left on this machine.
-
-    Raises:
-        UserError: It cannot be fetched.
     """
     settings, output = account.settings, described["OutputDataConfig"]["S3OutputPath"]
     storage = Storage(account.s3, split_uri(output)[0], settings.prefix, settings.kms_key, Console())
@@ -234,10 +201,5 @@ def without_managed_debugger(config: TrainConfig) -> TrainConfig:
 
 def job_name(prefix: str, longest: int) -> str:
     """Returns a new name for a job, an endpoint configuration or a model, at most `longest` characters."""
-    tail = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(_TOKEN_BYTES)}"
+    tail = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
     return f"{prefix[: longest - len(tail) - 1].rstrip('-')}-{tail}"
-
-
-def _extras(config: TrainConfig) -> list[str]:
-    loggers = [name for name in ("mlflow", "wandb") if config.logger.get(name) is not None]
-    return [*loggers, *(["smdebug"] if config.debugger.smdebug else [])]

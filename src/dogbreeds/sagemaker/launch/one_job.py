@@ -10,25 +10,19 @@ from dogbreeds.errors import ConfigError, UserError
 from dogbreeds.hpo.leaderboard import FINISHED, Entry, remember, save_best
 from dogbreeds.hpo.plan import Plan
 from dogbreeds.hpo.settings import Objective
-from dogbreeds.run_directory import BEST
+from dogbreeds.overrides import name_of, sets
+from dogbreeds.run_directory import BEST, MODEL, MODEL_ARCHIVE
 from dogbreeds.sagemaker.launch.follow import summary
 from dogbreeds.sagemaker.launch.launcher import JobPlan, Launcher, fetch, without_managed_debugger
 from dogbreeds.sagemaker.protocol.inputs import JobInputs, job_inputs
 from dogbreeds.sagemaker.protocol.task import SEARCH, Task
 
 # Says where a search is launched from, not what it is.
-_NOT_SENT = ("sagemaker", "hydra", "data=", "cache.", "run_dir", "paths", "debugger", "hpo.one_job")
+_NOT_SENT = ("sagemaker", "hydra", "cache", "run_dir", "paths", "debugger", "hpo.one_job")
 
 
 def search_in_one_job(launcher: Launcher, plan: Plan, directory: Path) -> str:
-    """Runs a search inside one training job, and fetches its multirun directory.
-
-    Returns:
-        The best trial, for the person.
-
-    Raises:
-        UserError: It cannot be sent, or did not finish.
-    """
+    """Runs a search inside one training job, fetches its multirun directory, and describes the best trial."""
     if "data" in plan.space.dimensions:
         raise ConfigError("data=...: a job gets the photos of one folder. Search each folder by its own command.")
     settings, config = launcher.settings, without_managed_debugger(plan.first(directory))
@@ -49,7 +43,7 @@ def search_in_one_job(launcher: Launcher, plan: Plan, directory: Path) -> str:
     if not (directory / BEST).is_file():
         raise UserError("\n".join(summary(described)))
     best = read_yaml(directory / BEST)
-    for made in ("model", "model.tar.gz"):
+    for made in (MODEL, MODEL_ARCHIVE):
         if (directory / made).exists():
             shutil.move(directory / made, directory / str(best["trial"]) / made)
     objective = Objective(best["objective"])
@@ -61,5 +55,4 @@ def search_in_one_job(launcher: Launcher, plan: Plan, directory: Path) -> str:
 
 
 def _is_sent(argument: str, inputs: JobInputs) -> bool:
-    name = argument.split("=")[0].lstrip("+~")
-    return name not in inputs.files and not argument.lstrip("+~").startswith(_NOT_SENT)
+    return name_of(argument) not in (*inputs.files, "data") and not sets(argument, *_NOT_SENT)

@@ -46,11 +46,7 @@ log = logging.getLogger(__name__)
 
 
 def tune(launcher: Launcher, plan: Plan, directory: Path) -> Leaderboard:
-    """Runs a search as a tuning job, or follows the one that a multirun directory belongs to.
-
-    Raises:
-        UserError: It cannot be sent, or no trial finished.
-    """
+    """Runs a search as a tuning job, or follows the one that a multirun directory belongs to."""
     objective = Objective(plan.settings.objective)
     started = directory / TUNING_JOB
     if started.is_file():
@@ -74,7 +70,6 @@ def tune(launcher: Launcher, plan: Plan, directory: Path) -> Leaderboard:
 
 
 def _start(launcher: Launcher, plan: Plan, directory: Path, objective: Objective) -> str:
-    """Starts the tuning job, and returns its name."""
     if not plan.prepares_once:
         raise ConfigError(
             "The trials differ in backbone or features, but a tuning job gives all of them the same: search inside "
@@ -139,7 +134,6 @@ def _computed_by_job(launcher: Launcher, config: TrainConfig, inputs: JobInputs,
 
 
 def _follow(launcher: Launcher, name: str, directory: Path) -> None:
-    """Prints the progress of a tuning job until it ends."""
     account, printed = launcher.account, ""
     # A search resumes where it was started: sagemaker.* need not be typed again.
     with explain_detach(account, "The job", f"{command('launch')} -m {override('resume', directory)}"):
@@ -165,15 +159,15 @@ def _status(described: Mapping[str, Any]) -> str:
 def _results(launcher: Launcher, name: str, plan: Plan, objective: Objective, directory: Path) -> Leaderboard:
     """Writes the files of a search: leaderboard, trials, best values, page."""
     trials = trials_of(launcher.account, name)
-    found = [entry(number, trial, plan.space, objective) for number, trial in enumerate(trials)]
-    board = Leaderboard.of(objective, found)
+    found = (entry(number, *trial, plan.space, objective) for number, trial in enumerate(trials))
+    board = Leaderboard.of(objective, list(found))
     board.save(directory / LEADERBOARD)
     if board.best is None:
         failed = next((entry for entry in board.entries if entry.message), None)
         reason = f" Trial {failed.number}: {failed.message}" if failed else ""
         raise UserError(f"No trial of {name} finished ({board.summary()}).{reason}")
-    for number, trial in enumerate(trials):
-        fetch(launcher.account, trial.job, directory / str(number))
+    for number, (_, job) in enumerate(trials):
+        fetch(launcher.account, job, directory / str(number))
     save_best(directory / BEST, board.best, objective, plan.overrides(board.best.values))
     remember(name, directory / BEST)
     build_search_page(directory, board, plan.space, debug=plan.debug)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from dogbreeds.hpo.leaderboard import FAILED, FINISHED, INTERRUPTED, NAN, PRUNED, Entry
@@ -17,37 +16,19 @@ from dogbreeds.sagemaker.session import Account
 _STATES = {"Completed": FINISHED, "Failed": FAILED, "Stopped": PRUNED}
 
 
-@dataclass(frozen=True)
-class TrialJob:
-    """A training job of a tuning job.
-
-    Attributes:
-        tuned: The settings that were chosen for it, as strings.
-        job: AWS's description.
-    """
-
-    tuned: Mapping[str, str]
-    job: Mapping[str, Any]
-
-
-def trials_of(account: Account, tuning_job: str) -> list[TrialJob]:
-    """Returns the trials of a tuning job in the order of their creation.
-
-    Raises:
-        UserError: AWS does not answer.
-    """
+def trials_of(account: Account, tuning_job: str) -> list[tuple[dict[str, str], dict[str, Any]]]:
+    """Returns the trials of a tuning job as they began: the settings chosen for each, and AWS's description."""
     paginator = account.sagemaker.get_paginator("list_training_jobs_for_hyper_parameter_tuning_job")
     with aws_errors(f"list the trials of {tuning_job}"):
         pages = paginator.paginate(
             HyperParameterTuningJobName=tuning_job, SortBy="CreationTime", SortOrder="Ascending"
         )
         summaries = [summary for page in pages for summary in page["TrainingJobSummaries"]]
-    return [TrialJob(one["TunedHyperParameters"], describe(account, one["TrainingJobName"])) for one in summaries]
+    return [(one["TunedHyperParameters"], describe(account, one["TrainingJobName"])) for one in summaries]
 
 
-def entry(number: int, trial: TrialJob, space: Space, objective: Objective) -> Entry:
+def entry(number: int, tuned: Mapping[str, str], job: Mapping[str, Any], space: Space, objective: Objective) -> Entry:
     """Returns the leaderboard entry of a trial."""
-    job = trial.job
     metrics = {one["MetricName"]: float(one["Value"]) for one in job.get("FinalMetricDataList", [])}
     value = metrics.get(objective.name)
     state = _STATES.get(job["TrainingJobStatus"], INTERRUPTED)
@@ -56,7 +37,7 @@ def entry(number: int, trial: TrialJob, space: Space, objective: Objective) -> E
     return Entry(
         number=number,
         state=state,
-        values={name: _value(dimension, trial.tuned[name]) for name, dimension in space.dimensions.items()},
+        values={name: _value(dimension, tuned[name]) for name, dimension in space.dimensions.items()},
         value=value,
         metrics=metrics,
         epochs=int(metrics.get("epoch", 0)),

@@ -34,10 +34,7 @@ def is_sent(name: str) -> bool:
 
 
 def encode(overrides: Mapping[str, object]) -> dict[str, str]:
-    """Returns settings as hyperparameters; those of this machine are left out.
-
-    Args:
-        overrides: For dotted names, None, bools, finite numbers, texts, or lists and dictionaries of such.
+    """Returns settings, by their dotted names, as hyperparameters; those of this machine are left out.
 
     Raises:
         ConfigError: The service or the toolkit cannot take them; the message names the setting.
@@ -49,11 +46,7 @@ def encode(overrides: Mapping[str, object]) -> dict[str, str]:
 
 
 def encode_value(name: str, value: object) -> str:
-    """Returns the value of one setting as a hyperparameter, or as a value of a tuning job's categorical range.
-
-    Raises:
-        ConfigError: The service or the toolkit cannot take it; the message names the setting.
-    """
+    """Returns the value of one setting as a hyperparameter, or as a value of a tuning job's categorical range."""
     if not _NAME.fullmatch(name) or len(name) > _MAX_NAME:
         raise ConfigError(f"{name} is not a valid hyperparameter name.")
     try:
@@ -71,19 +64,10 @@ def encode_value(name: str, value: object) -> str:
     return text
 
 
-def parse(hyperparameters: Mapping[str, str]) -> dict[str, object]:
-    """Parses hyperparameters as the toolkit does for the variable `SM_HPS`."""
-    return {name: _json(text) for name, text in hyperparameters.items()}
-
-
 def decode(hyperparameters: Mapping[str, object]) -> list[str]:
     """Returns hyperparameters as overrides in Hydra's grammar, without those of the toolkit and the tuning job.
 
-    Args:
-        hyperparameters: With the types that they have in `SM_HPS`; `parse` makes these of strings.
-
-    Raises:
-        ConfigError: A hyperparameter is not a setting.
+    They have the types that they have in `SM_HPS`.
     """
     return [_override(name, value) for name, value in sorted(hyperparameters.items()) if not name.startswith(_OTHERS)]
 
@@ -111,13 +95,6 @@ def _is_itself(text: str) -> bool:
         # JSON that is nested this deep would crash the toolkit.
         return False
     return False
-
-
-def _json(text: str) -> object:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
 
 
 def _texts(value: object) -> str:

@@ -21,18 +21,12 @@ _GROUPS = ("logger", "callbacks")
 
 @dataclass(frozen=True)
 class JobInputs:
-    """What a job gets.
-
-    Attributes:
-        overrides: Settings by their dotted names.
-        files: Files and directories of this machine, by their settings; each becomes a channel.
-    """
+    """What a job gets: settings, and files and directories of this machine by their settings, for channels."""
 
     overrides: dict[str, object]
     files: dict[str, Path]
 
     def channels(self) -> dict[str, Path]:
-        """Returns the files by the names of their channels."""
         return {channel_of(name): path for name, path in self.files.items()}
 
 
@@ -44,9 +38,6 @@ def job_inputs(config: TrainConfig, corners: Sequence[TrainConfig] = (), searche
         corners: Of a tuning job, configs that together hold all variations (`Plan.corners`): settings that differ
             among them come with the values that the tuning job chooses, and are left out.
         searched: Of a tuning job, the varied settings; left out even where all corners agree.
-
-    Raises:
-        ConfigError: A tuning job would vary files.
     """
     names = [name for name in key_names(TrainConfig) if name not in _GROUPS]
     values = {name: [setting(one, name) for one in (config, *corners)] for name in names}
@@ -65,7 +56,6 @@ def job_inputs(config: TrainConfig, corners: Sequence[TrainConfig] = (), searche
 
 
 def setting(config: TrainConfig, name: str) -> object:
-    """Returns the value of a setting by its dotted name."""
     value: object = attrgetter(name)(config)
     if name == _RULES and isinstance(value, Mapping):
         # Overrides are merged into the defaults: a rule that is left out must be switched off.

@@ -19,11 +19,7 @@ METRICS: Mapping[str, str] = {
 
 
 def metric_line(row: Mapping[str, object]) -> str:
-    """Returns a line from which the service reads the metrics of an epoch or a run.
-
-    Args:
-        row: Numbers by name; those that are unknown or not finite are left out.
-    """
+    """Returns a line from which the service reads the metrics of an epoch or a run: known, finite numbers."""
     numbers = {name: value for name, value in row.items() if name in METRICS and isinstance(value, int | float)}
     pairs = (f"{name}={value!r}" for name, value in numbers.items() if math.isfinite(value))
     return " ".join(["[dogbreeds]", *pairs])

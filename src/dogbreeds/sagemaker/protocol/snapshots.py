@@ -23,13 +23,7 @@ _PARTIAL = ".partial"
 
 
 class Snapshots:
-    """The newest states of a directory, each a zip whose checksums show whether it is complete.
-
-    Args:
-        place: The directory of the snapshots, and of nothing else.
-        directory: What is saved.
-        leave_out: Names at its top that are left out.
-    """
+    """The newest states of a directory in another one, each a zip whose checksums show whether it is complete."""
 
     def __init__(self, place: Path, directory: Path, leave_out: tuple[str, ...] = ()) -> None:
         self._place, self._directory, self._leave_out = place, directory, leave_out
@@ -85,11 +79,9 @@ def _numbers(path: Path) -> list[int]:
 
 @contextlib.contextmanager
 def saving(snapshots: Snapshots | None, seconds: float) -> Iterator[None]:
-    """Saves repeatedly in a thread, and once at the end, for work that is consistent at every moment.
+    """Saves every `seconds` in a thread, and once at the end, for work that is consistent at every moment.
 
-    Args:
-        snapshots: What is saved; None saves nothing.
-        seconds: Between two snapshots.
+    Without snapshots, nothing is saved.
     """
     if snapshots is None:
         yield

@@ -30,11 +30,6 @@ class Task:
     arguments: tuple[str, ...] = ()
 
     def encode(self) -> dict[str, str]:
-        """Returns the task as hyperparameters.
-
-        Raises:
-            ConfigError: The command line is too long.
-        """
         arguments = json.dumps(self.arguments)
         if len(arguments) > MAX_VALUE:
             raise ConfigError(f"The command line of a search in one job must have at most {MAX_VALUE:,} characters.")
@@ -43,14 +38,7 @@ class Task:
 
     @classmethod
     def decode(cls, hyperparameters: Mapping[str, object]) -> Task:
-        """Returns the task that a job was given.
-
-        Args:
-            hyperparameters: With the types that they have in `SM_HPS`.
-
-        Raises:
-            ConfigError: There is none.
-        """
+        """Returns the task that a job was given by hyperparameters, which have the types of `SM_HPS`."""
         kind, seconds = hyperparameters.get(_TASK), hyperparameters.get(_SECONDS)
         arguments = hyperparameters.get(_ARGUMENTS, [])
         if kind not in TASKS:

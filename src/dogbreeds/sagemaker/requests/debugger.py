@@ -16,12 +16,7 @@ def debugger_members(debugger: DebuggerConfig, output: str, region: str) -> Requ
 
     Without `debugger.managed` there is one, which switches the profiler off: jobs whose request says nothing may be
     profiled, which the SDK of AWS has always asked for unless told otherwise, and this project measures the machine
-    itself.
-
-    Args:
-        debugger: The section `debugger`.
-        output: The S3 folder below which the service puts tensors, measurements and findings, by the job's name.
-        region: Where the job runs; the rules' image is of the same region.
+    itself. Below the S3 folder `output` the service puts tensors, measurements and findings, by the job's name.
 
     Raises:
         ConfigError: There is no Debugger in that region.
@@ -30,7 +25,7 @@ def debugger_members(debugger: DebuggerConfig, output: str, region: str) -> Requ
     if managed is None:
         return {"ProfilerConfig": {"DisableProfiler": True}}
     image = rules_image(region)
-    members: Request = {
+    return {
         "DebugHookConfig": {
             "S3OutputPath": output,
             "CollectionConfigurations": [
@@ -47,7 +42,6 @@ def debugger_members(debugger: DebuggerConfig, output: str, region: str) -> Requ
         },
         "ProfilerRuleConfigurations": _rules(managed.profiler_rules, image),
     }
-    return members
 
 
 def _rules(rules: Mapping[str, Any], image: str) -> list[Request]:

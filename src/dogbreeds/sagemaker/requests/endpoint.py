@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from dogbreeds.errors import ConfigError
 from dogbreeds.sagemaker.requests.instances import gpus, has_local_disks
+from dogbreeds.sagemaker.requests.job import Request, tag_list, vpc
 from dogbreeds.schema import SagemakerConfig, VariantConfig
 
 REALTIME, SERVERLESS, ASYNCHRONOUS = "realtime", "serverless", "asynchronous"
@@ -22,18 +22,14 @@ POLICY = "dogbreeds"
 _GPU_MACHINE_IMAGE = "al2-ami-sagemaker-inference-gpu-3-1"
 _DIMENSION = {"ServiceNamespace": "sagemaker", "ScalableDimension": "sagemaker:variant:DesiredInstanceCount"}
 
-Request = dict[str, Any]
-
 
 @dataclass(frozen=True)
 class Deployment:
     """One deployment.
 
     Attributes:
-        endpoint: The endpoint's name.
         name: Of the model and the endpoint configuration, which are new with each deployment.
         archive: The URI of the model archive.
-        image: The container image.
         role: The ARN of the role that the service assumes.
         folder: The S3 folder of what endpoints write, such as captured requests.
         package: The summary of the package, valid as a tag.
@@ -49,27 +45,20 @@ class Deployment:
 
 
 def model_request(deployment: Deployment, sagemaker: SagemakerConfig) -> Request:
-    """Returns the request of `create_model`."""
     container: Request = {"Image": deployment.image, "ModelDataUrl": deployment.archive}
     if sagemaker.environment:
         container["Environment"] = dict(sagemaker.environment)
-    request: Request = {
+    return {
         "ModelName": deployment.name,
         "PrimaryContainer": container,
         "ExecutionRoleArn": deployment.role,
         "EnableNetworkIsolation": sagemaker.isolated,
-        "Tags": [*_tags(deployment, sagemaker), {"Key": PACKAGE_TAG, "Value": deployment.package}],
+        "Tags": [*_tags(deployment, sagemaker), *tag_list({PACKAGE_TAG: deployment.package})],
+        **vpc(sagemaker),
     }
-    if sagemaker.subnets or sagemaker.security_groups:
-        request["VpcConfig"] = {
-            "SecurityGroupIds": list(sagemaker.security_groups),
-            "Subnets": list(sagemaker.subnets),
-        }
-    return request
 
 
 def config_request(deployment: Deployment, variant: VariantConfig, sagemaker: SagemakerConfig) -> Request:
-    """Returns the request of `create_endpoint_config`."""
     key = {} if sagemaker.kms_key is None else {"KmsKeyId": sagemaker.kms_key}
     request: Request = {
         "EndpointConfigName": deployment.name,
@@ -97,7 +86,6 @@ def config_request(deployment: Deployment, variant: VariantConfig, sagemaker: Sa
 
 
 def endpoint_request(deployment: Deployment, sagemaker: SagemakerConfig) -> Request:
-    """Returns the request of `create_endpoint`."""
     return {
         "EndpointName": deployment.endpoint,
         "EndpointConfigName": deployment.name,
@@ -106,12 +94,7 @@ def endpoint_request(deployment: Deployment, sagemaker: SagemakerConfig) -> Requ
 
 
 def update_request(deployment: Deployment, *, scaled: bool) -> Request:
-    """Returns the request of `update_endpoint`.
-
-    Args:
-        deployment: The new model.
-        scaled: Keep the number of instances, which autoscaling has chosen.
-    """
+    """Returns the request of `update_endpoint`; `scaled` keeps the number of instances, which autoscaling chose."""
     request: Request = {"EndpointName": deployment.endpoint, "EndpointConfigName": deployment.name}
     if scaled:
         request["RetainAllVariantProperties"] = True
@@ -165,11 +148,7 @@ def scaling_requests(endpoint: str, variant: VariantConfig) -> dict[str, Request
 
 
 def check_variant(variant: VariantConfig) -> None:
-    """Refuses settings that contradict each other.
-
-    Raises:
-        ConfigError: One line per problem: the setting, and what it may be.
-    """
+    """Refuses settings that contradict each other."""
     if variant.kind not in KINDS:
         raise ConfigError(f"variant.kind={variant.kind}: must be one of {', '.join(KINDS)}; use variant=<kind>.")
     if problems := [*_of_another_kind(variant), *_scaling_problems(variant)]:
@@ -237,5 +216,4 @@ def _variant(deployment: Deployment, variant: VariantConfig) -> Request:
 
 
 def _tags(deployment: Deployment, sagemaker: SagemakerConfig) -> list[dict[str, str]]:
-    tags = {ENDPOINT_TAG: deployment.endpoint, **sagemaker.tags}
-    return [{"Key": name, "Value": value} for name, value in tags.items()]
+    return tag_list({ENDPOINT_TAG: deployment.endpoint, **sagemaker.tags})

@@ -21,11 +21,7 @@ _CUDA_13 = re.compile(r":.*\bcu(da)?13")
 
 
 def region_of(sagemaker: SagemakerConfig) -> str:
-    """Returns where jobs run.
-
-    Raises:
-        ConfigError: Neither the settings nor the AWS configuration of this machine say.
-    """
+    """Returns where jobs run."""
     if sagemaker.region is None:
         raise ConfigError(
             "sagemaker.region: the AWS configuration of this machine names no region. Name one, such as "
@@ -35,11 +31,7 @@ def region_of(sagemaker: SagemakerConfig) -> str:
 
 
 def training_image(sagemaker: SagemakerConfig, instance: str) -> str:
-    """Returns the image that a job on some instance runs in: one's own, or AWS's PyTorch.
-
-    Args:
-        sagemaker: Which one, and in which region.
-        instance: The type of its machines, such as `ml.g5.xlarge`: with a GPU the image has CUDA.
+    """Returns the image that a job on an instance runs in: one's own, or AWS's PyTorch, with CUDA for a GPU.
 
     Raises:
         ConfigError: AWS has no such image, or it cannot run there.
@@ -65,11 +57,7 @@ def training_image(sagemaker: SagemakerConfig, instance: str) -> str:
 
 
 def serving_image(variant: VariantConfig, region: str) -> str:
-    """Returns the image that an endpoint runs in: one's own, or AWS's of Ray Serve.
-
-    Args:
-        variant: Which one, and on which instance: with a GPU the image has CUDA.
-        region: Where.
+    """Returns the image that an endpoint runs in: one's own, or AWS's of Ray Serve, with CUDA for a GPU.
 
     Raises:
         ConfigError: AWS has no such image, or it cannot run there.
@@ -78,26 +66,15 @@ def serving_image(variant: VariantConfig, region: str) -> str:
         return variant.image
     # Serverless endpoints have the processors of this one.
     instance = variant.instance or "ml.m5.xlarge"
-    why = why_not_served(instance)
-    if why is not None:
+    if why := why_not_served(instance):
         raise ConfigError(f"variant.instance={instance} {why}: take ml.m5.xlarge, or ml.g5.xlarge for a GPU.")
     asked = f"variant.serving_version={variant.serving_version} on variant.instance={instance}"
-    return _retrieve(
-        asked,
-        "ray-serve",
-        region,
-        version=variant.serving_version,
-        instance_type=instance,
-        image_scope="inference",
-    )
+    version = variant.serving_version
+    return _retrieve(asked, "ray-serve", region, version=version, instance_type=instance, image_scope="inference")
 
 
 def rules_image(region: str) -> str:
-    """Returns the image that SageMaker Debugger's own rules run in.
-
-    Raises:
-        ConfigError: There is no Debugger in that region.
-    """
+    """Returns the image that SageMaker Debugger's own rules run in."""
     return _retrieve("debugger.managed (debugger=aws)", "debugger", region)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,8 +21,6 @@ PROGRAM = "src/dogbreeds/sagemaker/job/entry_point.py"
 CODE_CHANNEL = "code"
 
 _ARCHIVE = f"/opt/ml/input/data/{CODE_CHANNEL}/sourcedir.tar.gz"
-_INFO = 20
-_SECONDS_PER_HOUR = 3600
 
 Request = dict[str, Any]
 
@@ -37,10 +36,7 @@ class Job:
         code: Where the code archive is in S3.
         output: The S3 folder below which the service puts what jobs make, each under its own name.
         checkpoints: The S3 folder that follows the checkpoints; None keeps none.
-        image: The container image.
         role: The ARN of the role that the service takes on.
-        instance: The type of its machines.
-        instances: How many of them.
     """
 
     name: str
@@ -56,11 +52,7 @@ class Job:
 
 
 def definition(job: Job, sagemaker: SagemakerConfig, metric_definitions: Sequence[Mapping[str, str]]) -> Request:
-    """Returns the members that a training job and the definition of a tuning job's trials share.
-
-    Raises:
-        ConfigError: It has no network, and an image that needs it.
-    """
+    """Returns the members that a training job and the definition of a tuning job's trials share."""
     if sagemaker.isolated and sagemaker.image is None:
         raise ConfigError(
             "sagemaker.isolated=true: without a network a job cannot install what AWS's images lack. Name an image "
@@ -78,7 +70,12 @@ def definition(job: Job, sagemaker: SagemakerConfig, metric_definitions: Sequenc
         "RoleArn": job.role,
         "InputDataConfig": [_channel(name, uri) for name, uri in sorted(channels.items())],
         "OutputDataConfig": {"S3OutputPath": job.output, **_keyed("KmsKeyId", sagemaker.kms_key)},
-        "ResourceConfig": _resources(job, sagemaker),
+        "ResourceConfig": {
+            "InstanceType": job.instance,
+            "InstanceCount": job.instances,
+            "VolumeSizeInGB": sagemaker.volume_gb,
+            **_keyed("VolumeKmsKeyId", None if has_local_disks(job.instance) else sagemaker.kms_key),
+        },
         "StoppingCondition": _limits(sagemaker),
         "EnableNetworkIsolation": sagemaker.isolated,
         "EnableInterContainerTrafficEncryption": sagemaker.encrypt_traffic,
@@ -90,12 +87,7 @@ def definition(job: Job, sagemaker: SagemakerConfig, metric_definitions: Sequenc
         request["RetryStrategy"] = {"MaximumRetryAttempts": sagemaker.retries}
     if sagemaker.environment:
         request["Environment"] = dict(sagemaker.environment)
-    if sagemaker.subnets or sagemaker.security_groups:
-        request["VpcConfig"] = {
-            "SecurityGroupIds": list(sagemaker.security_groups),
-            "Subnets": list(sagemaker.subnets),
-        }
-    return request
+    return request | vpc(sagemaker)
 
 
 def script_mode(job: Job, sagemaker: SagemakerConfig) -> dict[str, str]:
@@ -104,30 +96,30 @@ def script_mode(job: Job, sagemaker: SagemakerConfig) -> dict[str, str]:
         "sagemaker_program": PROGRAM,
         "sagemaker_submit_directory": _ARCHIVE if sagemaker.isolated else job.code,
         "sagemaker_region": region_of(sagemaker),
-        "sagemaker_container_log_level": _INFO,
+        "sagemaker_container_log_level": logging.INFO,
     }
     return {name: json.dumps(value) for name, value in values.items()}
 
 
+def vpc(sagemaker: SagemakerConfig) -> Request:
+    """Returns the member `VpcConfig`, where there is a network."""
+    if not (sagemaker.subnets or sagemaker.security_groups):
+        return {}
+    return {"VpcConfig": {"SecurityGroupIds": [*sagemaker.security_groups], "Subnets": [*sagemaker.subnets]}}
+
+
 def tags(sagemaker: SagemakerConfig) -> Request:
     """Returns the member `Tags`, where there are any."""
-    found = [{"Key": name, "Value": value} for name, value in sagemaker.tags.items()]
-    return {"Tags": found} if found else {}
+    return {"Tags": tag_list(sagemaker.tags)} if sagemaker.tags else {}
+
+
+def tag_list(values: Mapping[str, str]) -> list[dict[str, str]]:
+    return [{"Key": name, "Value": value} for name, value in values.items()]
 
 
 def _channel(name: str, uri: str) -> Request:
     source = {"S3DataType": "S3Prefix", "S3Uri": uri, "S3DataDistributionType": "FullyReplicated"}
     return {"ChannelName": name, "DataSource": {"S3DataSource": source}, "InputMode": "File"}
-
-
-def _resources(job: Job, sagemaker: SagemakerConfig) -> Request:
-    key = None if has_local_disks(job.instance) else sagemaker.kms_key
-    return {
-        "InstanceType": job.instance,
-        "InstanceCount": job.instances,
-        "VolumeSizeInGB": sagemaker.volume_gb,
-        **_keyed("VolumeKmsKeyId", key),
-    }
 
 
 def _limits(sagemaker: SagemakerConfig) -> Request:
@@ -141,7 +133,7 @@ def _limits(sagemaker: SagemakerConfig) -> Request:
 def _seconds(name: str, hours: float) -> int:
     if not math.isfinite(hours):
         raise ConfigError(f"sagemaker.{name}={hours}: must be a finite number of hours.")
-    return math.ceil(hours * _SECONDS_PER_HOUR)
+    return math.ceil(hours * 3600)
 
 
 def _keyed(name: str, key: str | None) -> dict[str, str]:
@@ -154,13 +146,7 @@ def training_request(
     debugger: DebuggerConfig,
     metric_definitions: Sequence[Mapping[str, str]],
 ) -> Request:
-    """Returns what `create_training_job` is called with.
-
-    Args:
-        job: What is run.
-        sagemaker: On what terms; its region must be known.
-        debugger: What is asked of SageMaker Debugger, if anything.
-        metric_definitions: Names of numbers, each with the regular expression that finds it in a line of the log.
+    """Returns what `create_training_job` is called with; the region of the settings must be known.
 
     Raises:
         ConfigError: The settings contradict each other; the message names them.

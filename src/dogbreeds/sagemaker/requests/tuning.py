@@ -20,18 +20,11 @@ def tuning_request(
     objective: Objective,
     metric_definitions: Sequence[Mapping[str, str]],
 ) -> Request:
-    """Returns what `create_hyper_parameter_tuning_job` is called with.
+    """Returns what `create_hyper_parameter_tuning_job` is called with; the region of the settings must be known.
 
-    The service takes nothing of Debugger's in a tuning job. `best_of=` runs the best trial again under it.
-
-    Args:
-        job: What each trial is. What a searched config group decides must not be among its hyperparameters; the
-            searched settings themselves are left out here.
-        sagemaker: On what terms; its region must be known.
-        hpo: How it is searched.
-        space: What is varied.
-        objective: What for: the name of one of the metrics.
-        metric_definitions: Names of numbers, each with the regular expression that finds it in a line of the log.
+    The service takes nothing of Debugger's in a tuning job. `best_of=` runs the best trial again under it. What a
+    searched config group decides must not be among the job's hyperparameters; the searched settings themselves are
+    left out here.
 
     Raises:
         ConfigError: The service cannot search that; the message names the settings.
@@ -44,10 +37,13 @@ def tuning_request(
             "Type": "Maximize" if objective.maximize else "Minimize",
             "MetricName": objective.name,
         },
-        "ResourceLimits": _limits(hpo),
+        "ResourceLimits": {"MaxParallelTrainingJobs": hpo.parallel},
         "ParameterRanges": parameter_ranges(space, strategy),
         "TrainingJobEarlyStoppingType": "Auto" if hpo.early_stopping else "Off",
     }
+    # A grid ends by itself, and is refused with another number than that of its combinations.
+    if hpo.trials is not None:
+        tuning["ResourceLimits"]["MaxNumberOfTrainingJobs"] = hpo.trials
     if "seed" in static:
         tuning["RandomSeed"] = json.loads(static["seed"])
     if strategy == "Hyperband":
@@ -69,12 +65,6 @@ def tuning_request(
             "WarmStartType": "TransferLearning",
         }
     return request
-
-
-def _limits(hpo: SearchConfig) -> dict[str, int]:
-    """A grid ends by itself, and is refused with another number than that of its combinations."""
-    most = {} if hpo.trials is None else {"MaxNumberOfTrainingJobs": hpo.trials}
-    return {**most, "MaxParallelTrainingJobs": hpo.parallel}
 
 
 def _most_epochs(static: Mapping[str, str], space: Space) -> int:

@@ -82,12 +82,7 @@ _MAX_LISTED = 20
 
 
 def check_request(operation: str, request: Mapping[str, Any], service: str = "sagemaker") -> None:
-    """Refuses a request that the service would refuse.
-
-    Args:
-        operation: Such as `CreateTrainingJob`.
-        request: Its arguments.
-        service: The service, by boto3's name.
+    """Refuses a request of an operation, such as `CreateTrainingJob`, that the service would refuse.
 
     Raises:
         ConfigError: One line per problem, with the setting to change. Rules between members are checked once every
@@ -100,24 +95,18 @@ def check_request(operation: str, request: Mapping[str, Any], service: str = "sa
 
 def setting_of(path: str) -> str | None:
     """Returns the setting that a member of a request comes from; None where no setting does."""
-    trial = path.startswith(_DEFINITION)
     own = path.removeprefix(_DEFINITION)
-    hyperparameter = _HYPERPARAMETER.fullmatch(own)
-    if hyperparameter:
+    if hyperparameter := _HYPERPARAMETER.fullmatch(own):
         return None if hyperparameter[1].startswith("sagemaker_") else hyperparameter[1]
-    steps = re.sub(r"\[[^\]]*\]", "", own).split(".")
-    for length in range(len(steps), 0, -1):
-        member = ".".join(steps[:length])
-        if trial and member in _OF_TRIALS:
-            return _OF_TRIALS[member]
-        if member in SETTINGS:
-            return SETTINGS[member]
-    return None
+    known = SETTINGS if own == path else {**SETTINGS, **_OF_TRIALS}
+    member = re.sub(r"\[[^\]]*\]", "", own)
+    while member and member not in known:
+        member = member.rpartition(".")[0]
+    return known.get(member)
 
 
 def _line(operation: str, problem: Problem) -> str:
-    said = f"{problem.path} {_shortened(problem.message)}."
-    return f"{setting_of(problem.path) or operation}: {said}"
+    return f"{setting_of(problem.path) or operation}: {problem.path} {_shortened(problem.message)}."
 
 
 def _shortened(message: str) -> str:

@@ -21,19 +21,10 @@ _PYPROJECT = "pyproject.toml"
 _PACKAGES = ("dogbreeds", "hydra_plugins.dogbreeds_sweepers")
 # Every image of PyTorch has these, built for its own CUDA; pip would put others in their place.
 _OF_THE_IMAGE = frozenset({"torch", "torchvision"})
-_LEVEL = 9
 
 
 def requirements(project: Path, extras: Sequence[str]) -> list[str]:
-    """Returns what a job installs: the dependencies of the project but for those that the image brings.
-
-    Args:
-        project: The checkout, whose pyproject.toml is read; elsewhere the installed package knows them.
-        extras: Its optional dependencies that the job needs, too.
-
-    Raises:
-        KeyError: The project has no such extra.
-    """
+    """Returns what a job installs: the project's dependencies with some extras, without those of the image."""
     wanted = [Requirement(text) for text in _dependencies(project, extras)]
     return [str(one) for one in wanted if canonicalize_name(one.name) not in _OF_THE_IMAGE]
 
@@ -56,9 +47,7 @@ def _dependencies(project: Path, extras: Sequence[str]) -> Iterator[str]:
 def code_members(project: Path, extras: Sequence[str]) -> dict[str, Path | bytes]:
     """Returns the members of the code archive by their paths in it: src/ and conf/, as in a checkout.
 
-    Args:
-        project: The checkout; where it is none, the installed package is packed.
-        extras: Of the dependencies, see `requirements`.
+    Where the project is no checkout, the installed package is packed.
     """
     if _is_checkout(project):
         folders = {name: project / name for name in ("src", "conf")}
@@ -81,7 +70,7 @@ def code_members(project: Path, extras: Sequence[str]) -> dict[str, Path | bytes
 
 def pack_code(project: Path, archive: Path, extras: Sequence[str]) -> None:
     """Writes the code archive of a checkout or of the installed package; the same code gives the same bytes."""
-    pack(archive, code_members(project, extras), _LEVEL)
+    pack(archive, code_members(project, extras), level=9)
 
 
 def _is_checkout(project: Path) -> bool:

@@ -14,14 +14,7 @@ from dogbreeds.errors import DataError
 
 @dataclass(frozen=True)
 class FileDigest:
-    """A file when it was read.
-
-    Attributes:
-        path: The file.
-        digest: The SHA-256 of its bytes.
-        size: Its length in bytes.
-        modified: Its modification time, in nanoseconds since 1970.
-    """
+    """A file when it was read: the SHA-256 and the number of its bytes, and its modification time in nanoseconds."""
 
     path: Path
     digest: str
@@ -29,7 +22,6 @@ class FileDigest:
     modified: int
 
     def changed(self) -> bool:
-        """Says whether the file was changed or removed since it was read."""
         try:
             status = self.path.stat()
         except FileNotFoundError:
@@ -38,11 +30,6 @@ class FileDigest:
 
 
 def read(path: Path) -> FileDigest:
-    """Reads and digests a file.
-
-    Raises:
-        DataError: It cannot be read.
-    """
     try:
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
@@ -53,21 +40,13 @@ def read(path: Path) -> FileDigest:
 
 
 def read_all(paths: Sequence[Path]) -> Iterator[FileDigest]:
-    """Digests files in parallel, and yields them in order.
-
-    Raises:
-        DataError: One cannot be read.
-    """
+    """Digests files in parallel, and yields them in order."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         yield from pool.map(read, paths)
 
 
 def object_name(path: Path, root: Path) -> str:
-    """Returns the object name of a file: its path relative to a folder.
-
-    Raises:
-        DataError: It is not UTF-8, which S3 requires.
-    """
+    """Returns the object name of a file: its path relative to a folder."""
     name = path.relative_to(root).as_posix()
     try:
         name.encode()

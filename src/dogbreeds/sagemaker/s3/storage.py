@@ -18,7 +18,7 @@ import itertools
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -46,14 +46,9 @@ _SEGMENTS = "segments/*.features"
 
 
 class Storage:
-    """A place in S3 for the files of jobs. Every method raises a UserError where S3 refuses the request.
+    """A folder of a bucket for the files of jobs. Every method raises a UserError where S3 refuses the request.
 
-    Args:
-        client: A boto3 client of S3.
-        bucket: An existing bucket.
-        prefix: The folder in it.
-        kms_key: Encrypts uploads; None leaves it to the bucket.
-        console: Shows progress.
+    `kms_key` encrypts uploads; None leaves it to the bucket.
     """
 
     def __init__(self, client: Any, bucket: str, prefix: str, kms_key: str | None, console: Console) -> None:
@@ -61,15 +56,10 @@ class Storage:
         self._encryption = encryption(kms_key)
 
     def uri(self, *parts: str) -> str:
-        """Returns the URI of something in this place."""
         return f"s3://{self._bucket}/{self._key(*parts)}"
 
     def upload_photos(self, root: Path) -> str:
-        """Uploads breed folders, and returns the URI of the folder that holds them.
-
-        Raises:
-            DataError: There are no breed folders, or a photo has changed meanwhile.
-        """
+        """Uploads breed folders, and returns the URI of the folder that holds them."""
         paths = [path for paths in find_photos(root).values() for path in paths]
         return self._upload_folder("photos", root, paths)
 
@@ -89,26 +79,14 @@ class Storage:
         return self._upload_file("files", path)
 
     def upload_code(self, project: Path, extras: Sequence[str]) -> str:
-        """Packs and uploads the code of a checkout, and returns the archive's URI.
-
-        Args:
-            project: The checkout.
-            extras: Optional dependencies that the job needs.
-
-        Raises:
-            UserError: It is not a checkout.
-        """
+        """Packs and uploads the code of a checkout with what some extras need, and returns the archive's URI."""
         with tempfile.TemporaryDirectory(prefix="dogbreeds-code-") as directory:
             archive = Path(directory) / ARCHIVE
             pack_code(project, archive, extras)
             return self._upload_file("code", archive)
 
     def download(self, uri: str, path: Path) -> None:
-        """Downloads an object; the file appears complete or not at all.
-
-        Raises:
-            MissingError: There is no such object.
-        """
+        """Downloads an object; the file appears complete or not at all."""
         with aws_errors(f"read {uri}"):
             bucket, key = split_uri(uri)
             head = self._client.head_object(Bucket=bucket, Key=key)
@@ -117,11 +95,7 @@ class Storage:
                 transfer.download(bucket, found, path).result()
 
     def download_folder(self, uri: str, directory: Path) -> list[Path]:
-        """Downloads all objects of a folder, and returns the files.
-
-        Raises:
-            UserError: An object's name leads outside the directory.
-        """
+        """Downloads all objects of a folder, and returns the files."""
         with aws_errors(f"read {uri}"):
             bucket, key = split_uri(uri.rstrip("/") + "/")
             objects = stored_under(self._client, bucket, key)
@@ -134,11 +108,7 @@ class Storage:
         return list(places.values())
 
     def download_archive(self, uri: str, directory: Path) -> None:
-        """Downloads an archive, such as a job's output.tar.gz, and unpacks it into a directory.
-
-        Raises:
-            UserError: There is no such object, or it is damaged or unsafe.
-        """
+        """Downloads an archive, such as a job's output.tar.gz, and unpacks it into a directory."""
         directory.parent.mkdir(parents=True, exist_ok=True)
         # Beside it, where there is room: /tmp may be in memory.
         with tempfile.TemporaryDirectory(prefix=".fetching-", dir=directory.parent) as scratch:
@@ -147,31 +117,22 @@ class Storage:
             unpack(archive, directory)
 
     def read_json(self, uri: str) -> dict[str, str]:
-        """Reads an object of `write_json`.
-
-        Raises:
-            MissingError: There is no such object.
-        """
         bucket, key = split_uri(uri)
         with aws_errors(f"read {uri}"):
             found: dict[str, str] = json.loads(self._client.get_object(Bucket=bucket, Key=key)["Body"].read())
         return found
 
     def write_json(self, uri: str, content: Mapping[str, str]) -> None:
-        """Writes a small object."""
         bucket, key = split_uri(uri)
         with aws_errors(f"write {uri}"):
             self._client.put_object(Bucket=bucket, Key=key, Body=json.dumps(content).encode(), **self._encryption)
 
     def exists(self, uri: str) -> bool:
-        """Says whether an object exists."""
         bucket, key = split_uri(uri)
-        try:
-            with aws_errors(f"read {uri}"):
-                self._client.head_object(Bucket=bucket, Key=key)
-        except MissingError:
-            return False
-        return True
+        with suppress(MissingError), aws_errors(f"read {uri}"):
+            self._client.head_object(Bucket=bucket, Key=key)
+            return True
+        return False
 
     def _upload_file(self, kind: str, path: Path) -> str:
         file = read(path)

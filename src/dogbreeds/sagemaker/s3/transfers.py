@@ -25,11 +25,7 @@ def encryption(kms_key: str | None) -> dict[str, str]:
 
 
 def split_uri(uri: str) -> tuple[str, str]:
-    """Returns bucket and key of a URI such as `s3://bucket/folder/name`.
-
-    Raises:
-        UserError: It is not such a URI.
-    """
+    """Returns bucket and key of a URI such as `s3://bucket/folder/name`."""
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     if not uri.startswith("s3://") or not bucket or not key:
         raise UserError(f"{uri} is not an S3 URI such as s3://bucket/folder/name.")
@@ -56,31 +52,25 @@ def stored_under(client: Any, bucket: str, prefix: str, delimiter: str = "") -> 
 class Transfers:
     """Starts transfers; they run in parallel, as many as the client has connections. Made by `transfers`."""
 
-    def __init__(
-        self, manager: TransferManager, progress: Progress, task: Any, encryption: Mapping[str, str]
-    ) -> None:
-        self._manager, self._progress, self._task, self._encryption = manager, progress, task, dict(encryption)
+    def __init__(self, manager: TransferManager, bar: _Bar, encryption: Mapping[str, str]) -> None:
+        self._manager, self._bar, self._encryption = manager, bar, dict(encryption)
 
     def upload(self, path: Path, bucket: str, key: str) -> TransferFuture:
         """Starts to upload a file; `result()` of the future waits for its end."""
-        return self._manager.upload(str(path), bucket, key, self._encryption, [self._bar()])
+        return self._manager.upload(str(path), bucket, key, self._encryption, [self._bar])
 
     def copy(self, source: Stored, bucket: str, key: str) -> TransferFuture:
         """Starts to copy an object inside a bucket."""
         place = {"Bucket": bucket, "Key": source.key}
-        return self._manager.copy(place, bucket, key, self._encryption, [_Known(source), self._bar()])
+        return self._manager.copy(place, bucket, key, self._encryption, [_Known(source), self._bar])
 
     def download(self, bucket: str, source: Stored, path: Path) -> TransferFuture:
         """Starts to download an object; the file appears when it is complete."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        return self._manager.download(bucket, source.key, str(path), None, [_Known(source), self._bar()])
+        return self._manager.download(bucket, source.key, str(path), None, [_Known(source), self._bar])
 
     def skip(self, size: int) -> None:
-        """Counts bytes that need no transfer."""
-        self._progress.advance(self._task, size)
-
-    def _bar(self) -> BaseSubscriber:
-        return _Bar(self._progress, self._task)
+        self._bar.on_progress(size)
 
 
 class _Bar(BaseSubscriber):  # type: ignore[misc]
@@ -110,12 +100,7 @@ def transfers(
 ) -> Iterator[Transfers]:
     """Yields a starter of transfers; all have ended when the block ends.
 
-    Args:
-        client: A boto3 client of S3.
-        encryption: Arguments that encrypt new objects.
-        console: Shows a progress bar if it is a terminal, otherwise one line.
-        title: Describes the transfer.
-        size: Bytes in total.
+    A console that is no terminal shows one line in place of a progress bar. `size` is in bytes.
     """
     bar = Progress(
         TextColumn("{task.description}"),
@@ -130,4 +115,4 @@ def transfers(
     console.out(f"{title}: {decimal(size)}", highlight=False)
     config = TransferConfig(max_request_concurrency=client.meta.config.max_pool_connections)
     with bar, TransferManager(client, config) as manager:
-        yield Transfers(manager, bar, bar.add_task(title, total=size), encryption)
+        yield Transfers(manager, _Bar(bar, bar.add_task(title, total=size)), encryption)

@@ -11,10 +11,6 @@ from dogbreeds.errors import UserError
 def unpack(archive: Path, directory: Path) -> None:
     """Unpacks a tar archive of files and folders; a damaged or unsafe one leaves nothing behind.
 
-    Args:
-        archive: The file, compressed or not.
-        directory: Created if missing; files of the same name are replaced.
-
     Raises:
         UserError: It is damaged, or has a link, a device, or a member that leads outside the directory.
     """
