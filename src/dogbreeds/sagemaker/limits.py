@@ -53,18 +53,13 @@ def problems_between(operation: str, request: Request) -> list[Problem]:
 
 
 def ranges_of(tuning: Request) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yields kind (Integer, Continuous, Categorical) and range of all that is tuned.
-
-    Args:
-        tuning: A HyperParameterTuningJobConfig.
-    """
+    """Yields kind (Integer, Continuous, Categorical) and range of all that a HyperParameterTuningJobConfig tunes."""
     for kind in ("Integer", "Continuous", "Categorical"):
         for one in tuning.get("ParameterRanges", {}).get(f"{kind}ParameterRanges", []):
             yield kind, one
 
 
 def combinations(tuning: Request) -> int:
-    """Returns the number of points of a grid."""
     return math.prod(len(one.get("Values", ())) for _, one in ranges_of(tuning))
 
 

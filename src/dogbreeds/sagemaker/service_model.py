@@ -69,10 +69,8 @@ _MISPRINT = re.compile(r"\*\)\$\{(\d+),(\d+)\}$")
 class Problem:
     """A fault of a request.
 
-    Attributes:
-        path: Such as `AlgorithmSpecification.MetricDefinitions[0].Regex` or `HyperParameters[model.name]`; empty for
-            the whole request.
-        message: Completes a sentence that starts with the path.
+    The message completes a sentence that starts with the path, such as
+    `AlgorithmSpecification.MetricDefinitions[0].Regex` or `HyperParameters[model.name]`; empty for the whole request.
     """
 
     path: str
@@ -100,13 +98,11 @@ def problems(operation: str, request: Mapping[str, object], service: str = "sage
 
 
 def response_problems(operation: str, response: Mapping[str, object], service: str = "sagemaker") -> list[Problem]:
-    """Checks an answer of a service in the same way."""
     shape = _service_model(service).operation_model(operation).output_shape
     return [] if shape is None else list(_walk(shape, response, ""))
 
 
 def operations(service: str = "sagemaker") -> Sequence[str]:
-    """Returns the names of all operations of a service."""
     return list(_service_model(service).operation_names)
 
 

@@ -25,13 +25,7 @@ _EXAMPLES = "examples"
 
 @dataclass(frozen=True)
 class Step:
-    """One command.
-
-    Attributes:
-        title: Describes it.
-        arguments: The words after `python`.
-        expected: A text that it must print.
-    """
+    """One command: the words after `python`, and a text that it must print."""
 
     title: str
     arguments: Sequence[str]
@@ -82,12 +76,7 @@ def _at(name: str, place: Path) -> str:
 
 
 def run(settings: Sequence[str], directory: Path) -> bool:
-    """Runs the commands and prints the results; says whether all succeeded.
-
-    Args:
-        settings: Overrides of all commands.
-        directory: Holds the fetched runs and the rehearsal.
-    """
+    """Runs the commands and prints the results; says whether all succeeded. The settings are for all of them."""
     # A new directory each time: a search does not start where another one is.
     directory, console = directory.resolve() / time.strftime("%Y-%m-%d-%H-%M-%S"), Console()
     table = Table("step", "seconds", Column("result", overflow="fold"), title="A rehearsal")

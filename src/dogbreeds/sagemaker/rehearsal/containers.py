@@ -93,11 +93,7 @@ class ServedVariant:
         return self._invocations
 
     def start(self) -> None:
-        """Starts the container, and waits until it answers.
-
-        Raises:
-            JobFailure: It does not.
-        """
+        """Starts the container, and waits until it answers; raises JobFailure where it does not."""
         self._begun().result()
 
     def enter(self) -> None:
@@ -106,18 +102,12 @@ class ServedVariant:
             self._invocations += 1
 
     def leave(self) -> None:
-        """Ends what `enter` has begun."""
         with self._idle:
             self._invocations -= 1
             self._idle.notify_all()
 
     def invoke(self, body: bytes, headers: Mapping[str, str], patience: float) -> tuple[int, bytes, str]:
-        """Hands a request on that has entered; a container that a former command left is started first.
-
-        Raises:
-            Unready: It is still being started.
-            JobFailure: It cannot be started.
-        """
+        """Hands a request on that has entered; a container that a former command left is started first."""
         try:
             container = self._begun().result(patience)
             return container.invoke(body, headers)
@@ -125,12 +115,10 @@ class ServedVariant:
             raise Unready from error
 
     def drain(self) -> None:
-        """Waits for the answers that are under way."""
         with self._idle:
             self._idle.wait_for(lambda: self._invocations == 0, _DRAIN_SECONDS)
 
     def close(self) -> None:
-        """Ends the container, started or not."""
         self._closing.set()
         with self._lock:
             starting = self._starting

@@ -46,7 +46,6 @@ class Endpoints:
 
     @property
     def operations(self) -> Mapping[str, Operation]:
-        """The operations, by name."""
         return {
             "CreateEndpoint": self._create,
             "DescribeEndpoint": self._describe,
@@ -82,7 +81,6 @@ class Endpoints:
             return copy.deepcopy(description), self._served[name]
 
     def captured(self, config: str) -> Mapping[str, Any]:
-        """Returns what a configuration says of data capture."""
         found: Mapping[str, Any] = self._configs[config].description["DataCaptureConfig"]
         return found
 
@@ -102,7 +100,6 @@ class Endpoints:
         return None
 
     def close(self) -> None:
-        """Ends all containers."""
         with self._context.changed:
             served, threads = [*self._coming.values(), *self._served.values()], list(self._threads)
         for one in served:

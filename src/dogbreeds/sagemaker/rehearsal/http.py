@@ -37,12 +37,7 @@ _JSON = "application/x-amz-json-1.1"
 
 @dataclass(frozen=True)
 class Call:
-    """A request that has passed the service model.
-
-    Attributes:
-        region: Which region's service was asked.
-        body: Its members.
-    """
+    """A request that has passed the service model."""
 
     region: str
     body: Mapping[str, Any]
@@ -58,11 +53,7 @@ Application = Callable[["WSGIEnvironment", "StartResponse"], Iterable[bytes]]
 class Dispatcher:
     """Checks requests and passes them to their services; a WSGI application.
 
-    Attributes:
-        operations: By service and name, such as `operations["sagemaker"]["CreateTrainingJob"]`.
-        invoke: Answers what endpoints are asked.
-        moto: Answers for S3, IAM and STS.
-        faults: Calls to throttle.
+    Operations are by service and name, such as `operations["sagemaker"]["CreateTrainingJob"]`.
     """
 
     operations: Mapping[str, Mapping[str, Operation]]
@@ -73,7 +64,6 @@ class Dispatcher:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answers one request."""
         request = Request(environ)
         scope = _SCOPE.search(request.headers.get("Authorization", ""))
         service = scope["service"] if scope else "s3"
@@ -164,13 +154,11 @@ class Server(ThreadedWSGIServer):
         self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, name="rehearsal")
 
     def start(self, application: Application) -> None:
-        """Begins to serve."""
         self.app = application
         self._thread.start()
 
     @property
     def url(self) -> str:
-        """Where it listens."""
         return f"http://127.0.0.1:{self.port}"
 
     def close(self) -> None:

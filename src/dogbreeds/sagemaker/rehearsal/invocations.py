@@ -38,11 +38,6 @@ class Invocations:
         self._threads: list[threading.Thread] = []
 
     def invoke(self, name: str, later: bool, request: Request) -> Response:
-        """Answers a request.
-
-        Raises:
-            ApiError: It is refused, or the container's answer is an error.
-        """
         found = self._endpoints.find(name)
         if found is None:
             raise ApiError("ValidationError", f"Endpoint {name} of account {ACCOUNT} not found.")

@@ -19,7 +19,7 @@ def page(
     sort_by: str,
     key: Callable[[Mapping[str, Any]], Any] | None = None,
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """Filters, sorts and cuts.
+    """Filters, sorts and cuts; returns the summaries, and the token for the next page, if there is one.
 
     Args:
         request: What was asked: NameContains, StatusEquals, CreationTimeAfter, ..., SortBy, SortOrder, MaxResults,
@@ -29,9 +29,6 @@ def page(
         members: What of a description belongs to the summary.
         sort_by: What to sort by unless it is said.
         key: What to sort by where no member of that name says it.
-
-    Returns:
-        The summaries, and the token for the next page, if there is one.
     """
     chosen = [each for each in descriptions if _is_chosen(request, each, kind)]
     by = request.get("SortBy", sort_by)

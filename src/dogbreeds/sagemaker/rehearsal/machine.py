@@ -24,12 +24,7 @@ _KEPT = ("PATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVI
 
 
 class Instance:
-    """A job's disk and environment, all inside one directory, which `prepare` empties.
-
-    Attributes:
-        directory: All of it.
-        base: What is /opt/ml on AWS.
-    """
+    """A job's disk and environment, all inside one directory, which `prepare` empties; `base` is /opt/ml on AWS."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -40,11 +35,7 @@ class Instance:
         self.tensors = self.output / "tensors"
 
     def prepare(self, job: Mapping[str, Any], objects: Objects) -> None:
-        """Fetches everything that a job needs.
-
-        Raises:
-            JobFailure: Its code cannot run here.
-        """
+        """Fetches everything that a job needs; raises JobFailure where its code cannot run here."""
         self.remove()
         # Where this directory is missing the toolkit begins to send what the script puts there to S3 itself.
         for path in (self.model, self.output / "data", self.output / "intermediate", self._scratch):
@@ -60,7 +51,6 @@ class Instance:
         self._write_config(job)
 
     def environment(self, job: Mapping[str, Any], region: str, url: str) -> dict[str, str]:
-        """Returns the variables that the toolkit and the script see."""
         variables = {
             **bare_environment(self._scratch),
             "OMP_NUM_THREADS": _THREADS,
@@ -81,7 +71,6 @@ class Instance:
         return {**variables, **job.get("Environment", {})}
 
     def remove(self) -> None:
-        """Removes all of it, as the end of an instance does."""
         if self.directory.exists():
             shutil.rmtree(self.directory)
 
@@ -124,11 +113,7 @@ class Instance:
 
 
 def bare_environment(home: Path) -> dict[str, str]:
-    """Returns the variables that a container sees whatever runs in it.
-
-    Args:
-        home: Its home directory, and where its temporary files go.
-    """
+    """Returns the variables that a container sees whatever runs in it; temporary files go to its home too."""
     kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
     return {
         **kept,

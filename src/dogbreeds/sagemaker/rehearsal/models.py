@@ -22,22 +22,12 @@ class NamedResources(Records):
     """What serving is made of, one kind by name; the service words its refusals otherwise than those of jobs."""
 
     def unknown(self, name: str) -> ApiError:
-        """Returns what the service says where there is none of a name."""
         return invalid(f'Could not find {_DISPLAYED[self._kind]} "{name}".')
 
     def taken(self, name: str) -> ApiError:
-        """Returns what the service says where there is one of that name already."""
         return invalid(f'Cannot create already existing {_DISPLAYED[self._kind]} "{name}".')
 
     def create(self, call: Call, description: Mapping[str, Any]) -> Record:
-        """Takes a new one.
-
-        Returns:
-            Its record, whose description has its ARN.
-
-        Raises:
-            ApiError: The name is taken.
-        """
         name, now = call.body[f"{self._kind}Name"], time.time()
         arn = f"arn:aws:sagemaker:{call.region}:{ACCOUNT}:{_RESOURCES[self._kind]}/{name.lower()}"
         made = {**description, f"{self._kind}Arn": arn, "CreationTime": now, "LastModifiedTime": now}
@@ -46,7 +36,6 @@ class NamedResources(Records):
         return record
 
     def listed(self, call: Call, members: str, more: tuple[str, ...] = ()) -> Mapping[str, Any]:
-        """Returns a page of summaries under a name."""
         descriptions = [record.description for record in self]
         chosen = (f"{self._kind}Name", f"{self._kind}Arn", "CreationTime", *more)
         summaries, token = page(
@@ -65,7 +54,6 @@ class Models:
 
     @property
     def operations(self) -> Mapping[str, Operation]:
-        """The operations, by name."""
         return {
             "CreateModel": self._create_model,
             "DescribeModel": lambda call: _described(self._models[call.body["ModelName"]]),

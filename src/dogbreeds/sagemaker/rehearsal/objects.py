@@ -97,7 +97,6 @@ class Objects:
         _MOTO.release()
 
     def find(self, bucket: str, key: str) -> Path | None:
-        """Returns the file of an object, or None where there is none."""
         with self._lock:
             row = self._index.execute(
                 "SELECT file FROM objects WHERE bucket = ? AND key = ?", (bucket, key)
@@ -105,7 +104,6 @@ class Objects:
         return self._path(row[0]) if row else None
 
     def has_bucket(self, bucket: str) -> bool:
-        """Tells whether there is such a bucket."""
         return bucket in self._backend.buckets
 
     def under(self, uri: str) -> Iterator[StoredObject]:
@@ -226,7 +224,6 @@ def _reset_moto() -> None:
 
 
 def split_uri(uri: str) -> tuple[str, str]:
-    """Returns bucket and key of `s3://bucket/key`."""
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     return bucket, key
 

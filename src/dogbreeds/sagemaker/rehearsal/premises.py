@@ -33,9 +33,6 @@ class Context:
 
     Attributes:
         records: The training jobs.
-        objects: All buckets.
-        logs: All log streams.
-        faults: What goes wrong.
         toolkit: The command that runs in a training job's container.
         machines: Directory of the jobs' disks.
         url: Where jobs reach the services.
@@ -52,7 +49,6 @@ class Context:
     changed: threading.Condition
 
     def end(self, runs: Mapping[str, Run]) -> None:
-        """Ends all running jobs: asks each one, then waits for each."""
         with self.changed:
             running = list(runs.values())
         for run in running:

@@ -23,7 +23,6 @@ class Record:
 
     Attributes:
         description: What the Describe operation answers; times are seconds since 1970.
-        tags: Its tags.
         series: By metric, time and value of all that came.
         tuned: Of a child of a tuning job, the values that were chosen for it.
         process: Process id and start time of its toolkit while that runs, to end it should this process be killed.
@@ -37,12 +36,9 @@ class Record:
 
 
 class Records:
-    """The jobs of one kind, by name.
+    """The jobs of one kind, such as `TrainingJob` or `Endpoint`, by name: a file for each.
 
-    Args:
-        directory: Holds one file per job.
-        kind: Such as `TrainingJob` or `Endpoint`.
-        changed: Guards the records of all kinds, and is notified of each change.
+    `changed` guards the records of all kinds, and is notified of each change.
     """
 
     def __init__(self, directory: Path, kind: str, changed: threading.Condition) -> None:
@@ -54,40 +50,26 @@ class Records:
             self._records[path.stem] = Record(**json.loads(path.read_text(encoding="utf-8")))
 
     def __iter__(self) -> Iterator[Record]:
-        """Yields all jobs."""
         with self._changed:
             return iter(list(self._records.values()))
 
     def __getitem__(self, name: str) -> Record:
-        """Returns a job.
-
-        Raises:
-            ApiError: There is none of that name.
-        """
         with self._changed:
             if name not in self._records:
                 raise self.unknown(name)
             return self._records[name]
 
     def unknown(self, name: str) -> ApiError:
-        """Returns what the service says where there is none of a name."""
         return invalid("Requested resource not found.")
 
     def taken(self, name: str) -> ApiError:
-        """Returns what the service says where there is one of that name already."""
         arn = self[name].description[f"{self._kind}Arn"] if name in self._records else name
         return ApiError("ResourceInUse", f"Job name must be unique within an account and region: {arn}")
 
     def with_arn(self, arn: str) -> Record | None:
-        """Returns the job of an ARN, or None."""
         return next((record for record in self if record.description[f"{self._kind}Arn"] == arn), None)
 
     def add(self, name: str, record: Record) -> None:
-        """Takes a new job.
-
-        Raises:
-            ApiError: The name is taken.
-        """
         with self._changed:
             # On AWS names are unique whatever the case of their letters.
             if name.lower() in (known.lower() for known in self._records):
@@ -96,19 +78,16 @@ class Records:
             self.save(record)
 
     def remove(self, name: str) -> None:
-        """Forgets one."""
         with self._changed:
             del self._records[name]
             self._path(name).unlink()
             self._changed.notify_all()
 
     def __contains__(self, name: str) -> bool:
-        """Tells whether there is one of that name."""
         with self._changed:
             return name in self._records
 
     def save(self, record: Record) -> None:
-        """Writes down what has become of a job."""
         with self._changed:
             record.description["LastModifiedTime"] = time.time()
             path = self._path(record.description[f"{self._kind}Name"])
@@ -116,7 +95,6 @@ class Records:
             self._changed.notify_all()
 
     def ended(self, record: Record) -> bool:
-        """Tells whether a job is over."""
         return record.description[self._status] in ENDED
 
     def _path(self, name: str) -> Path:

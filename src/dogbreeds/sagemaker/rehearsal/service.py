@@ -64,11 +64,6 @@ class Rehearsal:
         self._url: str | None = None
 
     def __enter__(self) -> Self:
-        """Opens the directory and starts to answer.
-
-        Raises:
-            UserError: Another process has it open, or the environment sends requests elsewhere.
-        """
         with ExitStack() as stack:
             self._open(stack)
             self._stack = stack.pop_all()
@@ -77,7 +72,6 @@ class Rehearsal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Ends everything; running jobs fail."""
         self._url = None
         self._stack.close()
 
@@ -89,7 +83,6 @@ class Rehearsal:
         return self._url
 
     def session(self, region: str = REGION) -> Session:
-        """Returns a boto3 session whose clients use it."""
         import boto3
         from botocore.session import Session
 
@@ -168,7 +161,6 @@ def clear(directory: Path) -> None:
 
 
 def _locked(directory: Path) -> ExitStack:
-    """Locks a directory for this process until the stack is closed."""
     directory.mkdir(parents=True, exist_ok=True)
     lock = FileLock(directory / _LOCK, is_singleton=False, thread_local=False)
     try:
@@ -191,8 +183,6 @@ def _refuse_endpoints() -> None:
 
 
 def _tags(*kinds: Records) -> Mapping[str, Operation]:
-    """Returns the operations on the tags of all kinds of records."""
-
     def find(call: Call) -> tuple[Record, Records]:
         for records in kinds:
             if (record := records.with_arn(call.body["ResourceArn"])) is not None:

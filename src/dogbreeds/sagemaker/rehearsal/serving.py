@@ -41,11 +41,9 @@ class Serving:
 
     @property
     def operations(self) -> Mapping[str, Operation]:
-        """What SageMaker can be asked."""
         return {**self._models.operations, **self._endpoints.operations}
 
     def invoke(self, endpoint: str, later: bool, request: Request) -> Response:
-        """Answers what an endpoint is asked."""
         return self._invocations.invoke(endpoint, later, request)
 
     def close(self) -> None:

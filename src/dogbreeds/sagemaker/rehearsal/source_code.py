@@ -22,18 +22,10 @@ _ROOT = "/opt/ml/"
 
 
 def unpack_code(job: Mapping[str, Any], objects: Objects, base: Path) -> None:
-    """Unpacks a job's code.
+    """Unpacks a job's code; raises JobFailure where it cannot, or the code needs what this machine does not have.
 
     The toolkit would fetch it itself and install its requirements into the environment of this process. It finds the
-    code unpacked, and no requirements.
-
-    Args:
-        job: Its description.
-        objects: Where the archive is, unless a channel has brought it.
-        base: What is /opt/ml on AWS; its channels are there already.
-
-    Raises:
-        JobFailure: There is no such archive, it cannot be unpacked, or needs what this machine does not have.
+    code unpacked, and no requirements. `base` is what is /opt/ml on AWS; its channels are there already.
     """
     target = base / "code"
     target.mkdir(parents=True, exist_ok=True)

@@ -40,7 +40,6 @@ class Toolkit:
 
     @property
     def identity(self) -> tuple[int, float]:
-        """Process id and start time, which are unique together."""
         return self._process.pid, psutil.Process(self._process.pid).create_time()
 
     @property
@@ -69,7 +68,6 @@ class Toolkit:
         self._process.terminate()
 
     def kill(self) -> None:
-        """Kills everything that it started."""
         self._killed = True
         kill_group(self._process.pid)
 

@@ -54,7 +54,6 @@ class TrainingJobs:
 
     @property
     def operations(self) -> Mapping[str, Operation]:
-        """The operations, by name."""
         return {
             "CreateTrainingJob": lambda call: self.create(call.body, call.region),
             "DescribeTrainingJob": self._describe,
@@ -69,20 +68,6 @@ class TrainingJobs:
         tuning_job: str | None = None,
         tuned: Mapping[str, str] | None = None,
     ) -> Mapping[str, Any]:
-        """Accepts a job and starts it.
-
-        Args:
-            request: The request, which fits the service model.
-            region: Where it is to run.
-            tuning_job: The ARN of the tuning job that it is part of.
-            tuned: The values that were chosen for it.
-
-        Returns:
-            The answer.
-
-        Raises:
-            ApiError: The job is refused.
-        """
         check_training_job(request, self._context.objects, self._context.faults)
         name = request["TrainingJobName"]
         arn = f"arn:aws:sagemaker:{region}:{ACCOUNT}:training-job/{name.lower()}"
@@ -107,7 +92,6 @@ class TrainingJobs:
             self._runs[record.description["TrainingJobName"]].stop()
 
     def close(self) -> None:
-        """Ends all jobs that run."""
         self._context.end(self._runs)
 
     def _describe(self, call: Call) -> Mapping[str, Any]:

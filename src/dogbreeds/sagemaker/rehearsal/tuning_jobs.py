@@ -51,7 +51,6 @@ class TuningJobs:
 
     @property
     def operations(self) -> Mapping[str, Operation]:
-        """The operations, by name."""
         return {
             "CreateHyperParameterTuningJob": self._create,
             "DescribeHyperParameterTuningJob": self._describe,
@@ -103,7 +102,6 @@ class TuningJobs:
         check_training_job(example, self._context.objects, self._context.faults)
 
     def _parents(self, request: Mapping[str, Any]) -> list[Record]:
-        """Returns the training jobs of those tuning jobs that a new one goes on from."""
         found = []
         for parent in request.get("WarmStartConfig", {}).get("ParentHyperParameterTuningJobs", []):
             record = self._records[parent["HyperParameterTuningJobName"]]

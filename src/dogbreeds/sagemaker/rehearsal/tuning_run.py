@@ -33,8 +33,6 @@ class Child:
     """A training job of a tuning job.
 
     Attributes:
-        record: The training job.
-        trial: What its point is known by.
         seen: How many values of its objective were looked at.
         told: Whether the sampler knows what came of it.
     """
@@ -46,15 +44,7 @@ class Child:
 
 
 class TuningRun(threading.Thread):
-    """Runs one tuning job.
-
-    Args:
-        record: The tuning job.
-        records: All tuning jobs.
-        context: What all jobs share.
-        jobs: Starts and stops its training jobs.
-        known: Training jobs of the tuning jobs that it learns from.
-    """
+    """Runs one tuning job; `known` are training jobs of the tuning jobs that it learns from."""
 
     def __init__(
         self, record: Record, records: Records, context: Context, jobs: TrainingJobs, known: Sequence[Record]
@@ -72,7 +62,6 @@ class TuningRun(threading.Thread):
         self._stopping = self._closing = False
 
     def stop(self) -> None:
-        """Asks for the end of all its training jobs, and starts no more."""
         with self._context.changed:
             self._stopping = True
             self._context.changed.notify_all()
@@ -84,7 +73,6 @@ class TuningRun(threading.Thread):
             self._context.changed.notify_all()
 
     def run(self) -> None:
-        """Runs the job to its end."""
         try:
             self._live()
         except ApiError as error:
@@ -211,13 +199,7 @@ class TuningRun(threading.Thread):
 
 
 def training_request(name: str, tuning_job: Mapping[str, Any], values: Mapping[str, str]) -> dict[str, Any]:
-    """Returns the request of a training job of a tuning job.
-
-    Args:
-        name: The training job's.
-        tuning_job: CreateHyperParameterTuningJob's request, or what Describe answers.
-        values: What was chosen for it.
-    """
+    """Returns the request of a training job of a tuning job: its request, or what Describe answers."""
     definition = tuning_job["TrainingJobDefinition"]
     config = tuning_job["HyperParameterTuningJobConfig"]
     objective = {OBJECTIVE_PARAMETER: config["HyperParameterTuningJobObjective"]["MetricName"]}
