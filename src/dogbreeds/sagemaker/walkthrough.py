@@ -20,7 +20,6 @@ from dogbreeds.sagemaker.endpoints.commands import NOTHING
 
 _LAST_LINES = 3
 _MAX_LINE = 200
-_EXAMPLES = "examples"
 
 
 @dataclass(frozen=True)
@@ -48,19 +47,13 @@ def steps(settings: Sequence[str], directory: Path) -> list[Step]:
         Step("tune", [*launch, "-m", "hpo=bayes", _at("hydra.sweep.dir", tuned)]),
         Step(
             "train the best trial, with AWS's debugger",
-            [
-                *arguments_of("launch"),
-                *place,
-                _at("best_of", tuned),
-                "debugger=aws",
-                _at("hydra.run.dir", best),
-            ],
+            [*arguments_of("launch"), *place, _at("best_of", tuned), "debugger=aws", _at("hydra.run.dir", best)],
         ),
         Step("report", [*arguments_of("report"), _at("run", best)]),
         Step("deploy the best model", [*deploy, endpoint, _at("package", best)], "answer "),
         Step(
             "ask it",
-            [*arguments_of("predict"), *place, endpoint, _at("images", best / "model" / _EXAMPLES)],
+            [*arguments_of("predict"), *place, endpoint, _at("images", best / "model" / "examples")],
             '"probability"',
         ),
         Step("list what is running", [*deploy, "action=list"], "InService"),

@@ -74,7 +74,7 @@ def _inputs(request: Mapping[str, Any], objects: Objects) -> Iterator[str]:
         name, source = channel["ChannelName"], channel["DataSource"].get("S3DataSource")
         if source is None or source["S3DataType"] != "S3Prefix":
             yield f"Channel {name}: sources other than an S3Prefix are not rehearsed: they need AWS."
-        elif next(objects.under(source["S3Uri"]), None) is None:
+        elif not objects.under(source["S3Uri"]):
             yield (
                 f'No S3 objects found under S3 URL "{source["S3Uri"]}" given in input data source. The bucket '
                 f"{split_uri(source['S3Uri'])[0]} must exist in this region and hold objects under that prefix."

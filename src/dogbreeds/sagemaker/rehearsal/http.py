@@ -8,6 +8,7 @@ import re
 import socket
 import threading
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
@@ -60,7 +61,7 @@ class Dispatcher:
     invoke: Invoke
     moto: MotoServices
     faults: Faults
-    _calls: dict[str, int] = field(default_factory=dict)
+    _calls: Counter[str] = field(default_factory=Counter)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -74,7 +75,9 @@ class Dispatcher:
                 raise ApiError("UnknownOperationException", f"A rehearsal has no service {service}.")
             invocation = _INVOCATION.fullmatch(request.path)
             if service == "sagemaker" and invocation:
-                response = self._invoke(invocation["endpoint"], invocation["way"] != "invocations", request)
+                later = invocation["way"] != "invocations"
+                self._throttle("InvokeEndpointAsync" if later else "InvokeEndpoint")
+                response = self.invoke(invocation["endpoint"], later, request)
             else:
                 answer = self._answer(service, scope["region"], request)
                 response = Response(json.dumps(answer), content_type=_JSON)
@@ -85,10 +88,6 @@ class Dispatcher:
             response = _refusal(ApiError("InternalFailure", "The rehearsal itself failed; see its log.", 500))
         response.headers["x-amzn-RequestId"] = str(uuid.uuid4())
         return response(environ, start_response)
-
-    def _invoke(self, endpoint: str, later: bool, request: Request) -> Response:
-        self._throttle("InvokeEndpointAsync" if later else "InvokeEndpoint")
-        return self.invoke(endpoint, later, request)
 
     def _answer(self, service: str, region: str, request: Request) -> Mapping[str, Any]:
         target = request.headers.get("X-Amz-Target", "")
@@ -111,7 +110,7 @@ class Dispatcher:
 
     def _throttle(self, name: str) -> None:
         with self._lock:
-            self._calls[name] = self._calls.get(name, 0) + 1
+            self._calls[name] += 1
             if self._calls[name] <= self.faults.throttled.get(name, 0):
                 raise ApiError("ThrottlingException", "Rate exceeded")
 
@@ -119,10 +118,6 @@ class Dispatcher:
 def _refusal(error: ApiError) -> Response:
     body = json.dumps({"__type": error.code, "message": error.message, **error.details})
     return Response(body, error.status, {"x-amzn-errortype": error.code}, content_type=_JSON)
-
-
-def _nobody(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-    raise RuntimeError("the server has not been started")
 
 
 class _Handler(MotoRequestHandler):
@@ -150,7 +145,7 @@ class Server(ThreadedWSGIServer):
 
     def __init__(self) -> None:
         self.connections: set[socket.socket] = set()
-        super().__init__("127.0.0.1", 0, _nobody, handler=_Handler)
+        super().__init__("127.0.0.1", 0, Response(status=503), handler=_Handler)
         self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, name="rehearsal")
 
     def start(self, application: Application) -> None:

@@ -133,17 +133,14 @@ class Logs:
 
 
 def _streams_in(folder: Path) -> dict[str, Stream]:
-    return {stream.name: stream for path in sorted(folder.glob("*.jsonl")) if (stream := _read(path))}
+    names = {path.stem.replace("~", "/"): path for path in sorted(folder.glob("*.jsonl"))}
+    return {name: Stream(path, name) for name, path in names.items()}
 
 
 def _opened(streams: dict[str, Stream], folder: Path, name: str) -> Stream:
     if name not in streams:
         streams[name] = Stream(folder / f"{name.replace('/', '~')}.jsonl", name)
     return streams[name]
-
-
-def _read(path: Path) -> Stream:
-    return Stream(path, path.stem.replace("~", "/"))
 
 
 def _summary(stream: Stream, arn: str) -> dict[str, Any]:

@@ -18,7 +18,6 @@ CHECKPOINT_VARIABLE = "DOGBREEDS_CHECKPOINT_DIR"
 # The toolkit looks up other names in the network, for up to 15 minutes.
 _HOST = "localhost"
 _GROUP = "homogeneousCluster"
-_THREADS = "2"
 # Variables of this process that describe the machine.
 _KEPT = ("PATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "SYSTEMROOT")
 
@@ -29,6 +28,8 @@ class Instance:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.base = directory / "ml"
+        self._config = self.base / "input" / "config"
+        self._scratch = directory / "home"
         self.checkpoints = self.base / "checkpoints"
         self.model = self.base / "model"
         self.output = self.base / "output"
@@ -53,7 +54,7 @@ class Instance:
     def environment(self, job: Mapping[str, Any], region: str, url: str) -> dict[str, str]:
         variables = {
             **bare_environment(self._scratch),
-            "OMP_NUM_THREADS": _THREADS,
+            "OMP_NUM_THREADS": "2",
             "SAGEMAKER_BASE_DIR": str(self.base),
             "TRAINING_JOB_NAME": job["TrainingJobName"],
             "TRAINING_JOB_ARN": job["TrainingJobArn"],
@@ -73,14 +74,6 @@ class Instance:
     def remove(self) -> None:
         if self.directory.exists():
             shutil.rmtree(self.directory)
-
-    @property
-    def _config(self) -> Path:
-        return self.base / "input" / "config"
-
-    @property
-    def _scratch(self) -> Path:
-        return self.directory / "home"
 
     def _write_config(self, job: Mapping[str, Any]) -> None:
         kind = job["ResourceConfig"].get("InstanceType", "local")
@@ -133,14 +126,14 @@ def download(objects: Objects, uri: str, target: Path) -> None:
     prefix where it ends at a slash of the key, otherwise to what stands before its last slash.
     """
     _, prefix = split_uri(uri)
-    for found in objects.under(uri):
-        rest = found.key[len(prefix) :]
+    for key, content in objects.under(uri):
+        rest = key[len(prefix) :]
         if prefix and not prefix.endswith("/") and not rest.startswith("/"):
-            rest = found.key[prefix.rfind("/") + 1 :]
+            rest = key[prefix.rfind("/") + 1 :]
         relative = PurePosixPath(rest.lstrip("/"))
         # Empty objects whose key ends with a slash are what consoles show as folders.
-        if found.key.endswith("/") or ".." in relative.parts:
+        if key.endswith("/") or ".." in relative.parts:
             continue
         path = target / relative
         path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(found.path, path)
+        shutil.copyfile(content, path)

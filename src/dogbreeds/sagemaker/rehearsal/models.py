@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -56,25 +55,25 @@ class Models:
     def operations(self) -> Mapping[str, Operation]:
         return {
             "CreateModel": self._create_model,
-            "DescribeModel": lambda call: _described(self._models[call.body["ModelName"]]),
+            "DescribeModel": lambda call: _without("LastModifiedTime", self._models.describe(call)),
             "ListModels": lambda call: self._models.listed(call, "Models"),
             "DeleteModel": self._delete_model,
             "CreateEndpointConfig": self._create_config,
-            "DescribeEndpointConfig": lambda call: _described(self._configs[call.body["EndpointConfigName"]]),
+            "DescribeEndpointConfig": lambda call: _without("LastModifiedTime", self._configs.describe(call)),
             "ListEndpointConfigs": lambda call: self._configs.listed(call, "EndpointConfigs"),
             "DeleteEndpointConfig": self._delete_config,
         }
 
     def _create_model(self, call: Call) -> Mapping[str, Any]:
         check_model(call.body, self._objects, call.region)
-        kept = {"EnableNetworkIsolation": False, **_without_tags(call.body)}
+        kept = {"EnableNetworkIsolation": False, **_without("Tags", call.body)}
         return {"ModelArn": self._models.create(call, kept).description["ModelArn"]}
 
     def _create_config(self, call: Call) -> Mapping[str, Any]:
         wanted = call.body["ProductionVariants"][0].get("ModelName", "")
         model = self._models[wanted].description if wanted in self._models else None
         check_endpoint_config(call.body, model, self._objects)
-        record = self._configs.create(call, _without_tags(call.body))
+        record = self._configs.create(call, _without("Tags", call.body))
         return {"EndpointConfigArn": record.description["EndpointConfigArn"]}
 
     def _delete_model(self, call: Call) -> Mapping[str, Any]:
@@ -96,9 +95,5 @@ class Models:
         return {}
 
 
-def _described(record: Record) -> Mapping[str, Any]:
-    return {name: copy.deepcopy(value) for name, value in record.description.items() if name != "LastModifiedTime"}
-
-
-def _without_tags(request: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in request.items() if name != "Tags"}
+def _without(member: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in given.items() if name != member}

@@ -23,8 +23,7 @@ class Run(Protocol):
     def close(self) -> None:
         """Asks it to end."""
 
-    def join(self) -> None:
-        """Waits until it has ended."""
+    def join(self) -> None: ...
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import threading
 import time
@@ -12,6 +13,7 @@ from typing import Any
 
 from dogbreeds.files import write_text
 from dogbreeds.sagemaker.rehearsal.faults import ApiError, invalid
+from dogbreeds.sagemaker.rehearsal.http import Call
 
 #: Statuses of jobs that have ended.
 ENDED = ("Completed", "Failed", "Stopped")
@@ -44,7 +46,6 @@ class Records:
     def __init__(self, directory: Path, kind: str, changed: threading.Condition) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self._directory, self._kind, self._changed = directory, kind, changed
-        self._status = f"{kind}Status"
         self._records: dict[str, Record] = {}
         for path in directory.glob("*.json"):
             self._records[path.stem] = Record(**json.loads(path.read_text(encoding="utf-8")))
@@ -65,6 +66,11 @@ class Records:
     def taken(self, name: str) -> ApiError:
         arn = self[name].description[f"{self._kind}Arn"] if name in self._records else name
         return ApiError("ResourceInUse", f"Job name must be unique within an account and region: {arn}")
+
+    def describe(self, call: Call) -> dict[str, Any]:
+        """Answers the Describe operation."""
+        with self._changed:
+            return copy.deepcopy(self[call.body[f"{self._kind}Name"]].description)
 
     def with_arn(self, arn: str) -> Record | None:
         return next((record for record in self if record.description[f"{self._kind}Arn"] == arn), None)
@@ -95,7 +101,7 @@ class Records:
             self._changed.notify_all()
 
     def ended(self, record: Record) -> bool:
-        return record.description[self._status] in ENDED
+        return record.description[f"{self._kind}Status"] in ENDED
 
     def _path(self, name: str) -> Path:
         return self._directory / f"{name}.json"

@@ -32,7 +32,9 @@ def unpack_code(job: Mapping[str, Any], objects: Objects, base: Path) -> None:
     uri = job.get("HyperParameters", {}).get(SUBMIT_DIRECTORY)
     if uri is None:
         return
-    uri = _plain(uri)
+    # Some clients put JSON's quotes around it.
+    if uri.startswith('"'):
+        uri = json.loads(uri)
     if uri.startswith(_ROOT):
         archive: Path | None = base / uri.removeprefix(_ROOT)
     elif job["EnableNetworkIsolation"]:
@@ -82,8 +84,3 @@ def unsatisfied(requirements: str) -> Iterator[str]:
             continue
         if not requirement.specifier.contains(version, prereleases=True):
             yield f"{text}, and {version} is installed here"
-
-
-def _plain(value: str) -> str:
-    """Returns a hyperparameter without the JSON quotes that some clients put around it."""
-    return str(json.loads(value)) if value.startswith('"') else value

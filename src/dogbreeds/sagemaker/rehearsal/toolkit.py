@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -92,10 +93,8 @@ def kill_group(leader: int) -> None:
         # All of them have ended.
         return
     for stray in strays:
-        try:
+        with suppress(psutil.NoSuchProcess):
             stray.kill()
-        except psutil.NoSuchProcess:
-            continue
 
 
 def kill_left_over(identity: tuple[int, float]) -> None:

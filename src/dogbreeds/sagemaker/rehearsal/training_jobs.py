@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import shutil
 import time
 from collections.abc import Mapping
@@ -46,7 +45,8 @@ class TrainingJobs:
             if not context.records.ended(record):
                 if record.process is not None:
                     kill_left_over(record.process)
-                fail(record.description, "TrainingJob", CLOSED)
+                record.description |= {"TrainingJobStatus": "Failed", "SecondaryStatus": "Failed"}
+                record.description |= {"FailureReason": CLOSED, "TrainingEndTime": time.time()}
                 record.process = None
                 context.records.save(record)
         if context.machines.exists():
@@ -56,7 +56,7 @@ class TrainingJobs:
     def operations(self) -> Mapping[str, Operation]:
         return {
             "CreateTrainingJob": lambda call: self.create(call.body, call.region),
-            "DescribeTrainingJob": self._describe,
+            "DescribeTrainingJob": self._context.records.describe,
             "ListTrainingJobs": self._list,
             "StopTrainingJob": self._stop,
         }
@@ -68,6 +68,7 @@ class TrainingJobs:
         tuning_job: str | None = None,
         tuned: Mapping[str, str] | None = None,
     ) -> Mapping[str, Any]:
+        """Accepts a job and starts it; `tuning_job` is the ARN of the one that it is part of."""
         check_training_job(request, self._context.objects, self._context.faults)
         name = request["TrainingJobName"]
         arn = f"arn:aws:sagemaker:{region}:{ACCOUNT}:training-job/{name.lower()}"
@@ -94,10 +95,6 @@ class TrainingJobs:
     def close(self) -> None:
         self._context.end(self._runs)
 
-    def _describe(self, call: Call) -> Mapping[str, Any]:
-        with self._context.changed:
-            return copy.deepcopy(self._context.records[call.body["TrainingJobName"]].description)
-
     def _list(self, call: Call) -> Mapping[str, Any]:
         with self._context.changed:
             descriptions = [record.description for record in self._context.records]
@@ -111,13 +108,6 @@ class TrainingJobs:
             raise invalid(f"The request was rejected because the training job is in status {status}.")
         self.stop(record)
         return {}
-
-
-def fail(description: dict[str, Any], kind: str, reason: str) -> None:
-    """Writes into the description of a job that its rehearsal was killed."""
-    description.update({f"{kind}Status": "Failed", "FailureReason": reason})
-    if kind == "TrainingJob":
-        description.update({"SecondaryStatus": "Failed", "TrainingEndTime": time.time()})
 
 
 def _description(request: Mapping[str, Any], arn: str, tuning_job: str | None) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from dogbreeds.sagemaker.rehearsal.listing import page
 from dogbreeds.sagemaker.rehearsal.objects import ACCOUNT
 from dogbreeds.sagemaker.rehearsal.premises import CLOSED, Context
 from dogbreeds.sagemaker.rehearsal.records import Record, Records
-from dogbreeds.sagemaker.rehearsal.training_jobs import TrainingJobs, fail
+from dogbreeds.sagemaker.rehearsal.training_jobs import TrainingJobs
 from dogbreeds.sagemaker.rehearsal.tuning_checks import check_tuning_job
 from dogbreeds.sagemaker.rehearsal.tuning_summaries import child_summary, final_value, update_counters
 
@@ -46,14 +46,14 @@ class TuningJobs:
         self._runs: dict[str, TuningRun] = {}
         for record in records:
             if not records.ended(record):
-                fail(record.description, _KIND, CLOSED)
+                record.description |= {f"{_KIND}Status": "Failed", "FailureReason": CLOSED}
                 records.save(record)
 
     @property
     def operations(self) -> Mapping[str, Operation]:
         return {
             "CreateHyperParameterTuningJob": self._create,
-            "DescribeHyperParameterTuningJob": self._describe,
+            "DescribeHyperParameterTuningJob": self._records.describe,
             "ListHyperParameterTuningJobs": self._list,
             "ListTrainingJobsForHyperParameterTuningJob": self._children,
             "StopHyperParameterTuningJob": self._stop,
@@ -117,10 +117,6 @@ class TuningJobs:
     def _of(self, record: Record) -> list[Record]:
         arn = record.description["HyperParameterTuningJobArn"]
         return [child for child in self._context.records if child.description.get("TuningJobArn") == arn]
-
-    def _describe(self, call: Call) -> Mapping[str, Any]:
-        with self._context.changed:
-            return copy.deepcopy(self._record(call).description)
 
     def _record(self, call: Call) -> Record:
         return self._records[call.body["HyperParameterTuningJobName"]]

@@ -53,7 +53,6 @@ class TuningRun(threading.Thread):
         self._record, self._job, self._records = record, record.description, records
         self._context, self._jobs = context, jobs
         self._config: Mapping[str, Any] = self._job["HyperParameterTuningJobConfig"]
-        self._definition: Mapping[str, Any] = self._job["TrainingJobDefinition"]
         self._objective = self._config["HyperParameterTuningJobObjective"]["MetricName"]
         self._sign = 1 if self._config["HyperParameterTuningJobObjective"]["Type"] == "Minimize" else -1
         self._limits = self._config["ResourceLimits"]
@@ -82,10 +81,10 @@ class TuningRun(threading.Thread):
             self._finish("Failed", f"InternalServerError: {type(error).__name__}: {error}")
 
     def _live(self) -> None:
-        seed = self._config.get("RandomSeed", zlib.crc32(self.name.encode()))
-        sampler = Sampler(self._config, seed)
+        sampler = Sampler(self._config, self._config.get("RandomSeed", zlib.crc32(self.name.encode())))
         sampler.learn((known.tuned, value) for known in self._known if (value := self._value(known)) is not None)
-        count = self._count()
+        grid = self._config["Strategy"] == "Grid"
+        count = combinations(self._config) if grid else self._limits["MaxNumberOfTrainingJobs"]
         with self._context.changed:
             while not self._closing:
                 for child in self._children:
@@ -102,11 +101,6 @@ class TuningRun(threading.Thread):
                     break
                 self._context.changed.wait(_TICK_SECONDS)
         self._end()
-
-    def _count(self) -> int:
-        if self._config["Strategy"] == "Grid":
-            return combinations(self._config)
-        return int(self._limits["MaxNumberOfTrainingJobs"])
 
     def _start(self, sampler: Sampler) -> Child:
         trial, values = sampler.ask()
