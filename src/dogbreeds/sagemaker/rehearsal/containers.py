@@ -7,7 +7,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -61,7 +61,6 @@ class ServedVariant:
         self._directory = context.machines / f"{endpoint}-{instance}"
         self.stream = context.logs.open_endpoint(endpoint, f"{variant['VariantName']}/{instance}")
         self.image = str(model["PrimaryContainer"]["Image"])
-        self._pool = ThreadPoolExecutor(1, "container")
         self._starting: Future[Container] | None = None
         self._lock = threading.Lock()
         self._closing = threading.Event()
@@ -101,15 +100,21 @@ class ServedVariant:
             starting = self._starting
         if starting is not None and starting.exception() is None:
             starting.result().close()
-        self._pool.shutdown()
         self.stream.close()
         shutil.rmtree(self._directory, ignore_errors=True)
 
     def _begun(self) -> Future[Container]:
         with self._lock:
             if self._starting is None:
-                self._starting = self._pool.submit(self._started)
+                self._starting = Future()
+                threading.Thread(target=self._start, args=(self._starting,), name="container").start()
             return self._starting
+
+    def _start(self, starting: Future[Container]) -> None:
+        try:
+            starting.set_result(self._started())
+        except Exception as error:
+            starting.set_exception(error)
 
     def _started(self) -> Container:
         container = self._model["PrimaryContainer"]

@@ -116,8 +116,6 @@ class Endpoints:
             record = self._endpoints.create(
                 call,
                 {
-                    "EndpointName": name,
-                    "EndpointConfigName": config,
                     "ProductionVariants": described_variants(chosen, served),
                     "EndpointStatus": "Creating",
                     **capture_of(chosen),

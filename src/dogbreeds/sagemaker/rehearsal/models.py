@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from dogbreeds.sagemaker.rehearsal.faults import ApiError, invalid
 from dogbreeds.sagemaker.rehearsal.http import Call, Operation
 from dogbreeds.sagemaker.rehearsal.listing import page
-from dogbreeds.sagemaker.rehearsal.objects import ACCOUNT, Objects
-from dogbreeds.sagemaker.rehearsal.records import Record, Records
+from dogbreeds.sagemaker.rehearsal.objects import Objects
+from dogbreeds.sagemaker.rehearsal.records import Records
 from dogbreeds.sagemaker.rehearsal.serving_checks import check_endpoint_config, check_model
 
 _DISPLAYED = {"Model": "model", "EndpointConfig": "endpoint configuration", "Endpoint": "endpoint"}
-_RESOURCES = {"Model": "model", "EndpointConfig": "endpoint-config", "Endpoint": "endpoint"}
 
 
 class NamedResources(Records):
@@ -26,21 +24,10 @@ class NamedResources(Records):
     def taken(self, name: str) -> ApiError:
         return invalid(f'Cannot create already existing {_DISPLAYED[self._kind]} "{name}".')
 
-    def create(self, call: Call, description: Mapping[str, Any]) -> Record:
-        name, now = call.body[f"{self._kind}Name"], time.time()
-        arn = f"arn:aws:sagemaker:{call.region}:{ACCOUNT}:{_RESOURCES[self._kind]}/{name.lower()}"
-        made = {**description, f"{self._kind}Arn": arn, "CreationTime": now, "LastModifiedTime": now}
-        record = Record(made, list(call.body.get("Tags", [])))
-        self.add(name, record)
-        return record
-
-    def listed(self, call: Call, members: str, more: tuple[str, ...] = ()) -> Mapping[str, Any]:
-        descriptions = [record.description for record in self]
-        chosen = (f"{self._kind}Name", f"{self._kind}Arn", "CreationTime", *more)
-        summaries, token = page(
-            {"SortOrder": "Descending", **call.body}, descriptions, self._kind, chosen, "CreationTime"
-        )
-        return {members: summaries, **token}
+    def listed(self, call: Call, answer: str, more: tuple[str, ...] = ()) -> Mapping[str, Any]:
+        request, descriptions = {"SortOrder": "Descending", **call.body}, [record.description for record in self]
+        members = (f"{self._kind}Name", f"{self._kind}Arn", "CreationTime", *more)
+        return page(request, answer, descriptions, self._kind, members, "CreationTime")
 
 
 class Models:
@@ -55,26 +42,25 @@ class Models:
     def operations(self) -> Mapping[str, Operation]:
         return {
             "CreateModel": self._create_model,
-            "DescribeModel": lambda call: _without("LastModifiedTime", self._models.describe(call)),
+            "DescribeModel": lambda call: _described(self._models, call),
             "ListModels": lambda call: self._models.listed(call, "Models"),
             "DeleteModel": self._delete_model,
             "CreateEndpointConfig": self._create_config,
-            "DescribeEndpointConfig": lambda call: _without("LastModifiedTime", self._configs.describe(call)),
+            "DescribeEndpointConfig": lambda call: _described(self._configs, call),
             "ListEndpointConfigs": lambda call: self._configs.listed(call, "EndpointConfigs"),
             "DeleteEndpointConfig": self._delete_config,
         }
 
     def _create_model(self, call: Call) -> Mapping[str, Any]:
         check_model(call.body, self._objects, call.region)
-        kept = {"EnableNetworkIsolation": False, **_without("Tags", call.body)}
-        return {"ModelArn": self._models.create(call, kept).description["ModelArn"]}
+        isolated = {"EnableNetworkIsolation": call.body.get("EnableNetworkIsolation", False)}
+        return {"ModelArn": self._models.create(call, isolated).description["ModelArn"]}
 
     def _create_config(self, call: Call) -> Mapping[str, Any]:
         wanted = call.body["ProductionVariants"][0].get("ModelName", "")
         model = self._models[wanted].description if wanted in self._models else None
         check_endpoint_config(call.body, model, self._objects)
-        record = self._configs.create(call, _without("Tags", call.body))
-        return {"EndpointConfigArn": record.description["EndpointConfigArn"]}
+        return {"EndpointConfigArn": self._configs.create(call, {}).description["EndpointConfigArn"]}
 
     def _delete_model(self, call: Call) -> Mapping[str, Any]:
         name = call.body["ModelName"]
@@ -95,5 +81,5 @@ class Models:
         return {}
 
 
-def _without(member: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in given.items() if name != member}
+def _described(records: Records, call: Call) -> Mapping[str, Any]:
+    return {name: value for name, value in records.describe(call).items() if name != "LastModifiedTime"}

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from dogbreeds.files import write_text
 from dogbreeds.sagemaker.rehearsal.faults import ApiError, invalid
 from dogbreeds.sagemaker.rehearsal.http import Call
+from dogbreeds.sagemaker.rehearsal.objects import ACCOUNT
 
 #: Statuses of jobs that have ended.
 ENDED = ("Completed", "Failed", "Stopped")
@@ -75,13 +77,23 @@ class Records:
     def with_arn(self, arn: str) -> Record | None:
         return next((record for record in self if record.description[f"{self._kind}Arn"] == arn), None)
 
-    def add(self, name: str, record: Record) -> None:
+    def create(self, call: Call, members: Mapping[str, Any], tuned: Mapping[str, str] | None = None) -> Record:
+        """Takes a new one: what was asked, some members more, its ARN and times."""
+        name, now = call.body[f"{self._kind}Name"], time.time()
+        # Such as `hyper-parameter-tuning-job`.
+        resource = re.sub("(?<=[a-z])(?=[A-Z])", "-", self._kind).lower()
+        arn = f"arn:aws:sagemaker:{call.region}:{ACCOUNT}:{resource}/{name.lower()}"
+        asked = {key: value for key, value in call.body.items() if key != "Tags"}
+        times = {"CreationTime": now, "LastModifiedTime": now}
+        made = {**asked, **members, f"{self._kind}Arn": arn, **times}
+        record = Record(made, list(call.body.get("Tags", [])), tuned=dict(tuned or {}))
         with self._changed:
             # On AWS names are unique whatever the case of their letters.
             if name.lower() in (known.lower() for known in self._records):
                 raise self.taken(name)
             self._records[name] = record
             self.save(record)
+        return record
 
     def remove(self, name: str) -> None:
         with self._changed:

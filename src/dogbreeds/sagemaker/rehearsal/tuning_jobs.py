@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +11,6 @@ from dogbreeds.sagemaker.rehearsal.checks import check_training_job, refuse
 from dogbreeds.sagemaker.rehearsal.faults import ApiError, invalid
 from dogbreeds.sagemaker.rehearsal.http import Call, Operation
 from dogbreeds.sagemaker.rehearsal.listing import page
-from dogbreeds.sagemaker.rehearsal.objects import ACCOUNT
 from dogbreeds.sagemaker.rehearsal.premises import CLOSED, Context
 from dogbreeds.sagemaker.rehearsal.records import Record, Records
 from dogbreeds.sagemaker.rehearsal.training_jobs import TrainingJobs
@@ -71,22 +68,13 @@ class TuningJobs:
         self._check_training(request)
         known = self._parents(request)
         name = request["HyperParameterTuningJobName"]
-        arn = f"arn:aws:sagemaker:{call.region}:{ACCOUNT}:hyper-parameter-tuning-job/{name.lower()}"
-        now = time.time()
-        description: dict[str, Any] = {key: value for key, value in request.items() if key != "Tags"}
-        description |= {
-            "HyperParameterTuningJobArn": arn,
-            "HyperParameterTuningJobStatus": "InProgress",
-            "CreationTime": now,
-            "LastModifiedTime": now,
-        }
-        update_counters(description, [])
-        record = Record(description, list(request.get("Tags", [])))
+        members: dict[str, Any] = {"HyperParameterTuningJobStatus": "InProgress"}
+        update_counters(members, [])
         with self._context.changed:
-            self._records.add(name, record)
+            record = self._records.create(call, members)
             self._runs[name] = TuningRun(record, self._records, self._context, self._jobs, known)
             self._runs[name].start()
-        return {"HyperParameterTuningJobArn": arn}
+        return {"HyperParameterTuningJobArn": record.description["HyperParameterTuningJobArn"]}
 
     def _check_training(self, request: Mapping[str, Any]) -> None:
         """Refuses what would be refused of each of its training jobs."""
@@ -128,8 +116,7 @@ class TuningJobs:
                 config = record.description[f"{_KIND}Config"]
                 chosen = {name: config[name] for name in ("Strategy", "ResourceLimits")}
                 descriptions.append({**record.description, **chosen})
-            summaries, more = page(call.body, descriptions, _KIND, _SUMMARY, "Name")
-        return {"HyperParameterTuningJobSummaries": copy.deepcopy(summaries), **more}
+            return page(call.body, f"{_KIND}Summaries", descriptions, _KIND, _SUMMARY, "Name")
 
     def _children(self, call: Call) -> Mapping[str, Any]:
         with self._context.changed:
@@ -139,8 +126,7 @@ class TuningJobs:
                 for child in self._of(record)
             ]
             members = sorted({name for child in children for name in child} - {"LastModifiedTime"})
-            summaries, more = page(call.body, children, "TrainingJob", members, "Name", _by_objective)
-        return {"TrainingJobSummaries": copy.deepcopy(summaries), **more}
+            return page(call.body, "TrainingJobSummaries", children, "TrainingJob", members, "Name", _by_objective)
 
     def _stop(self, call: Call) -> Mapping[str, Any]:
         with self._context.changed:

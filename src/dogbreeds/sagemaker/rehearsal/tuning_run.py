@@ -16,6 +16,7 @@ from optuna.trial import Trial
 
 from dogbreeds.sagemaker.limits import OBJECTIVE_PARAMETER, combinations
 from dogbreeds.sagemaker.rehearsal.faults import ApiError
+from dogbreeds.sagemaker.rehearsal.http import Call
 from dogbreeds.sagemaker.rehearsal.premises import CLOSED, Context
 from dogbreeds.sagemaker.rehearsal.records import Record, Records
 from dogbreeds.sagemaker.rehearsal.sampling import Sampler
@@ -109,7 +110,7 @@ class TuningRun(threading.Thread):
         name = f"{self.name}-{number:03d}-{digest[:8]}"
         region = self._job["HyperParameterTuningJobArn"].split(":")[3]
         request = training_request(name, self._job, values)
-        self._jobs.create(request, region, self._job["HyperParameterTuningJobArn"], values)
+        self._jobs.create(Call(region, request), self._job["HyperParameterTuningJobArn"], values)
         self._children.append(Child(self._context.records[name], trial))
         return self._children[-1]
 
