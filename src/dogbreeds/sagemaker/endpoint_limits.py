@@ -6,12 +6,11 @@ serverless-endpoints (memory sizes, excluded features) and endpoint-auto-scaling
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dogbreeds.sagemaker.requests.instances import gpus, has_local_disks
-from dogbreeds.sagemaker.service_model import Problem
+from dogbreeds.sagemaker.service_model import Problem, repeated
 
 # Sizes of a serverless endpoint.
 _SERVERLESS_MEMORY_MB = tuple(range(1024, 6145, 1024))
@@ -38,9 +37,7 @@ def endpoint_config_problems(request: Request) -> Iterator[Problem]:
             yield from _serverless(path, variant, request)
         else:
             yield from _instance(path, variant, request)
-    for name, count in Counter(variant["VariantName"] for variant in variants).items():
-        if count > 1:
-            yield Problem("ProductionVariants", f"names must be unique: {name!r} appears {count} times")
+    yield from repeated("ProductionVariants", [variant["VariantName"] for variant in variants])
 
 
 def scaling_problems(request: Request) -> Iterator[Problem]:

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dogbreeds.sagemaker.endpoint_limits import endpoint_config_problems, scaling_problems
-from dogbreeds.sagemaker.service_model import Problem
+from dogbreeds.sagemaker.service_model import Problem, repeated
 
 #: The hyperparameter that the service adds to the trials of a tuning job; it counts towards the maximum.
 OBJECTIVE_PARAMETER = "_tuning_objective_metric"
@@ -53,18 +52,13 @@ def problems_between(operation: str, request: Request) -> list[Problem]:
 
 
 def ranges_of(tuning: Request) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yields kind (Integer, Continuous, Categorical) and range of all that is tuned.
-
-    Args:
-        tuning: A HyperParameterTuningJobConfig.
-    """
+    """Yields kind (Integer, Continuous, Categorical) and range of all that a HyperParameterTuningJobConfig tunes."""
     for kind in ("Integer", "Continuous", "Categorical"):
         for one in tuning.get("ParameterRanges", {}).get(f"{kind}ParameterRanges", []):
             yield kind, one
 
 
 def combinations(tuning: Request) -> int:
-    """Returns the number of points of a grid."""
     return math.prod(len(one.get("Values", ())) for _, one in ranges_of(tuning))
 
 
@@ -73,7 +67,7 @@ def _tags(request: Request) -> Iterator[Problem]:
     for position, key in enumerate(keys):
         if key.lower().startswith(_RESERVED_TAG):
             yield Problem(f"Tags[{position}].Key", f"must not begin with {_RESERVED_TAG}, which is reserved for AWS")
-    yield from _repeated("Tags", keys)
+    yield from repeated("Tags", keys)
 
 
 def _job(job: Request) -> Iterator[Problem]:
@@ -85,14 +79,11 @@ def _job(job: Request) -> Iterator[Problem]:
     if resources and not resources.get("InstanceGroups"):
         for name in ("InstanceType", "InstanceCount", "VolumeSizeInGB"):
             if not resources.get(name):
-                yield Problem(f"ResourceConfig.{name}", _absent(name, resources))
+                said = f"must be at least 1, got {resources[name]}" if name in resources else "is missing"
+                yield Problem(f"ResourceConfig.{name}", said)
     yield from _stopping(job)
-    yield from _repeated("InputDataConfig", [one["ChannelName"] for one in job.get("InputDataConfig", [])])
+    yield from repeated("InputDataConfig", [one["ChannelName"] for one in job.get("InputDataConfig", [])])
     yield from _algorithm(job.get("AlgorithmSpecification", {}))
-
-
-def _absent(name: str, members: Request) -> str:
-    return f"must be at least 1, got {members[name]}" if name in members else "is missing"
 
 
 def _stopping(job: Request) -> Iterator[Problem]:
@@ -116,7 +107,7 @@ def _algorithm(algorithm: Request) -> Iterator[Problem]:
     if algorithm and ("TrainingImage" in algorithm) == ("AlgorithmName" in algorithm):
         yield Problem(path, "must have exactly one of TrainingImage and AlgorithmName")
     metrics = algorithm.get("MetricDefinitions", [])
-    yield from _repeated(f"{path}.MetricDefinitions", [one["Name"] for one in metrics])
+    yield from repeated(f"{path}.MetricDefinitions", [one["Name"] for one in metrics])
     for metric in metrics:
         try:
             groups = re.compile(metric["Regex"]).groups
@@ -138,7 +129,7 @@ def _debugger(request: Request) -> Iterator[Problem]:
     if config.get("DisableProfiler") and request.get("ProfilerRuleConfigurations"):
         yield Problem("ProfilerRuleConfigurations", "cannot be used where DisableProfiler is true")
     for member in ("DebugRuleConfigurations", "ProfilerRuleConfigurations"):
-        yield from _repeated(member, [rule["RuleConfigurationName"] for rule in request.get(member, [])])
+        yield from repeated(member, [rule["RuleConfigurationName"] for rule in request.get(member, [])])
 
 
 def _strategy(request: Request) -> Iterator[Problem]:
@@ -186,7 +177,7 @@ def _ranges(request: Request) -> Iterator[Problem]:
     names = [one["Name"] for _, one in ranges]
     if not 1 <= len(names) <= _MAX_RANGES:
         yield Problem(_RANGES, f"must have 1 to {_MAX_RANGES} ranges, got {len(names)}")
-    yield from _repeated(_RANGES, names)
+    yield from repeated(_RANGES, names)
     for name in sorted({*names} & {*static}):
         yield Problem(_RANGES, f"must not have {name}, which StaticHyperParameters fixes")
     total = len({*static, *names, OBJECTIVE_PARAMETER})
@@ -195,7 +186,7 @@ def _ranges(request: Request) -> Iterator[Problem]:
         yield Problem("TrainingJobDefinition.StaticHyperParameters", f"{said}got {total - 1}")
     for kind, one in ranges:
         if kind == "Categorical":
-            yield from _repeated(f"{_RANGES}.CategoricalParameterRanges", one["Values"])
+            yield from repeated(f"{_RANGES}.CategoricalParameterRanges", one["Values"])
         elif tuning["Strategy"] == "Grid":
             yield Problem(_RANGES, f"must have only categorical ranges for Grid: {one['Name']} is an interval")
         else:
@@ -229,9 +220,3 @@ def _metrics(request: Request) -> Iterator[Problem]:
         yield Problem(path, "is missing")
     elif objective["MetricName"] not in names:
         yield Problem(f"{path}.MetricName", f"must be one of {', '.join(names)}, got {objective['MetricName']}")
-
-
-def _repeated(path: str, names: Iterable[str]) -> Iterator[Problem]:
-    for name, count in Counter(names).items():
-        if count > 1:
-            yield Problem(path, f"names must be unique: {name!r} appears {count} times")

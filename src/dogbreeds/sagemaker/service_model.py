@@ -7,7 +7,8 @@ so that a request can be checked completely before it is sent.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -16,31 +17,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from botocore.model import ServiceModel, Shape
 
-_TYPES: dict[str, tuple[type, ...]] = {
-    "structure": (Mapping,),
-    "map": (Mapping,),
-    "list": (list, tuple),
-    "string": (str,),
-    "boolean": (bool,),
-    "integer": (int,),
-    "long": (int,),
-    "float": (int, float),
-    "double": (int, float),
-    "timestamp": (datetime, int, float, str),
-    "blob": (bytes, bytearray, str),
-}
-_WORDS = {
-    "structure": "an object",
-    "map": "an object",
-    "list": "a list",
-    "string": "text",
-    "boolean": "true or false",
-    "integer": "a whole number",
-    "long": "a whole number",
-    "float": "a number",
-    "double": "a number",
-    "timestamp": "a time",
-    "blob": "bytes",
+# Python's types for those of the service model, and how messages name them.
+_TYPES: dict[str, tuple[tuple[type, ...], str]] = {
+    "structure": ((Mapping,), "an object"),
+    "map": ((Mapping,), "an object"),
+    "list": ((list, tuple), "a list"),
+    "string": ((str,), "text"),
+    "boolean": ((bool,), "true or false"),
+    "integer": ((int,), "a whole number"),
+    "long": ((int,), "a whole number"),
+    "float": ((int, float), "a number"),
+    "double": ((int, float), "a number"),
+    "timestamp": ((datetime, int, float, str), "a time"),
+    "blob": ((bytes, bytearray, str), "bytes"),
 }
 _NUMBERS = ("integer", "long", "float", "double")
 # Patterns are written for Java; these parts are unknown to Python's re. \w also matches digits and letters of all
@@ -69,10 +58,8 @@ _MISPRINT = re.compile(r"\*\)\$\{(\d+),(\d+)\}$")
 class Problem:
     """A fault of a request.
 
-    Attributes:
-        path: Such as `AlgorithmSpecification.MetricDefinitions[0].Regex` or `HyperParameters[model.name]`; empty for
-            the whole request.
-        message: Completes a sentence that starts with the path.
+    The message completes a sentence that starts with the path, such as
+    `AlgorithmSpecification.MetricDefinitions[0].Regex` or `HyperParameters[model.name]`; empty for the whole request.
     """
 
     path: str
@@ -100,13 +87,11 @@ def problems(operation: str, request: Mapping[str, object], service: str = "sage
 
 
 def response_problems(operation: str, response: Mapping[str, object], service: str = "sagemaker") -> list[Problem]:
-    """Checks an answer of a service in the same way."""
     shape = _service_model(service).operation_model(operation).output_shape
     return [] if shape is None else list(_walk(shape, response, ""))
 
 
 def operations(service: str = "sagemaker") -> Sequence[str]:
-    """Returns the names of all operations of a service."""
     return list(_service_model(service).operation_names)
 
 
@@ -119,27 +104,25 @@ def _service_model(service: str) -> ServiceModel:
 
 def _walk(shape: Shape, value: Any, path: str) -> Iterator[Problem]:
     kind = shape.type_name
-    if not _is_of(kind, value):
-        yield Problem(path, f"must be {_WORDS[kind]}, got {_shown(value)}")
+    types, word = _TYPES[kind]
+    fits = isinstance(value, types) and not (kind in _NUMBERS and isinstance(value, bool))
+    if not fits:
+        yield Problem(path, f"must be {word}, got {_shown(value)}")
     elif kind == "structure":
         yield from _structure(shape, value, path)
     elif kind == "map":
-        yield from _size(shape, len(value), "entries", path)
+        yield from _range(shape, len(value), path, "entries")
         for key, element in value.items():
             yield from _walk(shape.key, key, f"{path}[{key}]")
             yield from _walk(shape.value, element, f"{path}[{key}]")
     elif kind == "list":
-        yield from _size(shape, len(value), "elements", path)
+        yield from _range(shape, len(value), path, "elements")
         for position, element in enumerate(value):
             yield from _walk(shape.member, element, f"{path}[{position}]")
     elif kind == "string":
         yield from _text(shape, value, path)
     elif kind in _NUMBERS:
         yield from _range(shape, value, path)
-
-
-def _is_of(kind: str, value: object) -> bool:
-    return isinstance(value, _TYPES[kind]) and not (kind in _NUMBERS and isinstance(value, bool))
 
 
 def _structure(shape: Shape, value: Mapping[str, Any], path: str) -> Iterator[Problem]:
@@ -163,27 +146,20 @@ def _text(shape: Shape, value: str, path: str) -> Iterator[Problem]:
         if value not in shape.enum:
             yield Problem(path, f"must be one of {', '.join(shape.enum)}, got {_shown(value)}")
         return
-    wrong_size = list(_size(shape, len(value), "characters", path))
+    wrong_size = list(_range(shape, len(value), path, "characters"))
     yield from wrong_size
     pattern = shape.metadata.get("pattern")
     if pattern and not wrong_size and not readable(pattern).fullmatch(value):
         yield Problem(path, f"must match {pattern}, got {_shown(value)}")
 
 
-def _size(shape: Shape, size: int, unit: str, path: str) -> Iterator[Problem]:
+def _range(shape: Shape, value: float, path: str, unit: str = "") -> Iterator[Problem]:
     least, most = shape.metadata.get("min"), shape.metadata.get("max")
-    if least is not None and size < least:
-        yield Problem(path, f"must have at least {least} {unit}, got {size}")
-    if most is not None and size > most:
-        yield Problem(path, f"must have at most {most} {unit}, got {size}")
-
-
-def _range(shape: Shape, value: float, path: str) -> Iterator[Problem]:
-    least, most = shape.metadata.get("min"), shape.metadata.get("max")
+    verb, unit = ("have", f" {unit}") if unit else ("be", "")
     if least is not None and value < least:
-        yield Problem(path, f"must be at least {least}, got {value}")
+        yield Problem(path, f"must {verb} at least {least}{unit}, got {value}")
     if most is not None and value > most:
-        yield Problem(path, f"must be at most {most}, got {value}")
+        yield Problem(path, f"must {verb} at most {most}{unit}, got {value}")
 
 
 @cache
@@ -192,6 +168,13 @@ def readable(pattern: str) -> re.Pattern[str]:
     for java, python in _TRANSLATIONS.items():
         pattern = pattern.replace(java, python)
     return re.compile(_MISPRINT.sub(r"){\1,\2}", pattern))
+
+
+def repeated(path: str, names: Iterable[str]) -> Iterator[Problem]:
+    """Yields those names that appear more than once."""
+    for name, count in Counter(names).items():
+        if count > 1:
+            yield Problem(path, f"names must be unique: {name!r} appears {count} times")
 
 
 def _shown(value: object) -> str:

@@ -20,18 +20,11 @@ from dogbreeds.sagemaker.endpoints.commands import NOTHING
 
 _LAST_LINES = 3
 _MAX_LINE = 200
-_EXAMPLES = "examples"
 
 
 @dataclass(frozen=True)
 class Step:
-    """One command.
-
-    Attributes:
-        title: Describes it.
-        arguments: The words after `python`.
-        expected: A text that it must print.
-    """
+    """One command: the words after `python`, and a text that it must print."""
 
     title: str
     arguments: Sequence[str]
@@ -54,19 +47,13 @@ def steps(settings: Sequence[str], directory: Path) -> list[Step]:
         Step("tune", [*launch, "-m", "hpo=bayes", _at("hydra.sweep.dir", tuned)]),
         Step(
             "train the best trial, with AWS's debugger",
-            [
-                *arguments_of("launch"),
-                *place,
-                _at("best_of", tuned),
-                "debugger=aws",
-                _at("hydra.run.dir", best),
-            ],
+            [*arguments_of("launch"), *place, _at("best_of", tuned), "debugger=aws", _at("hydra.run.dir", best)],
         ),
         Step("report", [*arguments_of("report"), _at("run", best)]),
         Step("deploy the best model", [*deploy, endpoint, _at("package", best)], "answer "),
         Step(
             "ask it",
-            [*arguments_of("predict"), *place, endpoint, _at("images", best / "model" / _EXAMPLES)],
+            [*arguments_of("predict"), *place, endpoint, _at("images", best / "model" / "examples")],
             '"probability"',
         ),
         Step("list what is running", [*deploy, "action=list"], "InService"),
@@ -82,12 +69,7 @@ def _at(name: str, place: Path) -> str:
 
 
 def run(settings: Sequence[str], directory: Path) -> bool:
-    """Runs the commands and prints the results; says whether all succeeded.
-
-    Args:
-        settings: Overrides of all commands.
-        directory: Holds the fetched runs and the rehearsal.
-    """
+    """Runs the commands and prints the results; says whether all succeeded. The settings are for all of them."""
     # A new directory each time: a search does not start where another one is.
     directory, console = directory.resolve() / time.strftime("%Y-%m-%d-%H-%M-%S"), Console()
     table = Table("step", "seconds", Column("result", overflow="fold"), title="A rehearsal")

@@ -35,7 +35,6 @@ class Autoscaling:
         self._policies: dict[str, dict[str, dict[str, Any]]] = kept["policies"]
 
     def operations(self, why_not: WhyNot) -> Mapping[str, Operation]:
-        """Returns what can be asked."""
         return {
             "RegisterScalableTarget": lambda call: self._register(call, why_not),
             "DescribeScalableTargets": self._describe_targets,
@@ -46,7 +45,6 @@ class Autoscaling:
         }
 
     def scales(self, resource: str) -> bool:
-        """Says whether a resource is registered."""
         with self._changed:
             return resource in self._targets
 

@@ -13,15 +13,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Exchange:
-    """One request and its answer.
-
-    Attributes:
-        asked: The body of the request.
-        asked_as: Its content type.
-        answered: The body of the answer.
-        answered_as: Its content type.
-        inference: The InferenceId that the client gave it.
-    """
+    """One request and its answer: their bodies and content types, and the InferenceId that the client gave."""
 
     asked: bytes
     asked_as: str
@@ -33,13 +25,7 @@ class Exchange:
 def capture(config: Mapping[str, Any], endpoint: str, variant: str, exchange: Exchange) -> tuple[str, bytes]:
     """Returns where an exchange is written to, and the line.
 
-    The service gathers several exchanges in a file; here each has one of its own.
-
-    Args:
-        config: The DataCaptureConfig of the endpoint configuration.
-        endpoint: The endpoint's name.
-        variant: The name of the variant that answered.
-        exchange: What is captured.
+    The service gathers several exchanges in a file; here each has one of its own. `config` is the DataCaptureConfig.
     """
     now, event = datetime.now(UTC), str(uuid.uuid4())
     modes = {option["CaptureMode"] for option in config["CaptureOptions"]}

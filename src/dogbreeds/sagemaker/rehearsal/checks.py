@@ -17,11 +17,7 @@ _NOT_REHEARSED_ALGORITHM = ("AlgorithmName", "ContainerEntrypoint", "ContainerAr
 
 
 def check_training_job(request: Mapping[str, Any], objects: Objects, faults: Faults) -> None:
-    """Refuses a training job that could not run.
-
-    Raises:
-        ApiError: With all problems.
-    """
+    """Refuses a training job that could not run, with all problems."""
     algorithm = request.get("AlgorithmSpecification", {})
     problems = [
         *rule_problems("CreateTrainingJob", request),
@@ -38,7 +34,6 @@ def check_training_job(request: Mapping[str, Any], objects: Objects, faults: Fau
 
 
 def rule_problems(operation: str, request: Mapping[str, Any]) -> Iterator[str]:
-    """Yields what `limits` refuses in a request."""
     return (f"{one.path} {one.message}." for one in problems_between(operation, request))
 
 
@@ -48,7 +43,6 @@ def not_rehearsed(given: Mapping[str, Any], names: Iterable[str], where: str) ->
 
 
 def refuse(problems: Iterable[str]) -> None:
-    """Raises an ApiError with all problems, if there are any."""
     if found := list(problems):
         raise invalid(" ".join(found))
 
@@ -80,7 +74,7 @@ def _inputs(request: Mapping[str, Any], objects: Objects) -> Iterator[str]:
         name, source = channel["ChannelName"], channel["DataSource"].get("S3DataSource")
         if source is None or source["S3DataType"] != "S3Prefix":
             yield f"Channel {name}: sources other than an S3Prefix are not rehearsed: they need AWS."
-        elif next(objects.under(source["S3Uri"]), None) is None:
+        elif not objects.under(source["S3Uri"]):
             yield (
                 f'No S3 objects found under S3 URL "{source["S3Uri"]}" given in input data source. The bucket '
                 f"{split_uri(source['S3Uri'])[0]} must exist in this region and hold objects under that prefix."

@@ -25,8 +25,7 @@ _DRAIN_SECONDS = 60
 class Container(Protocol):
     """A server with a model, in processes of its own."""
 
-    def start(self) -> None:
-        """Begins to start, and returns at once."""
+    def start(self) -> None: ...
 
     def ready(self) -> bool:
         """Tells whether it answers; raises JobFailure once it has died."""
@@ -34,21 +33,11 @@ class Container(Protocol):
     def invoke(self, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes, str]:
         """Hands a request on, and returns the status, the body and the content type of the answer."""
 
-    def close(self) -> None:
-        """Ends all that it started."""
+    def close(self) -> None: ...
 
 
 #: Makes a container of a model archive, a directory of its own, its variables, and what takes lines of its log.
 MakeContainer = Callable[[Path, Path, Mapping[str, str], Callable[[str], None]], Container]
-
-
-def inference_container(
-    archive: Path, directory: Path, environment: Mapping[str, str], log: Callable[[str], None]
-) -> Container:
-    """Makes the container that runs on AWS, as far as this machine can."""
-    from dogbreeds.sagemaker.rehearsal.inference_container import InferenceContainer
-
-    return InferenceContainer(archive, directory, environment, log)
 
 
 class Unready(Exception):
@@ -68,56 +57,33 @@ class ServedVariant:
     ) -> None:
         self.variant, self._model = variant, model
         self._context, self._make = context, make
-        self._instance = f"i-{uuid.uuid4().hex[:17]}"
-        self._directory = context.machines / f"{endpoint}-{self._instance}"
-        self._stream = context.logs.open_endpoint(endpoint, f"{variant['VariantName']}/{self._instance}")
+        instance = f"i-{uuid.uuid4().hex[:17]}"
+        self._directory = context.machines / f"{endpoint}-{instance}"
+        self.stream = context.logs.open_endpoint(endpoint, f"{variant['VariantName']}/{instance}")
+        self.image = str(model["PrimaryContainer"]["Image"])
         self._starting: Future[Container] | None = None
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self._idle = threading.Condition()
-        self._invocations = 0
-
-    @property
-    def stream(self) -> str:
-        """The name of its log stream."""
-        return self._stream.name
-
-    @property
-    def image(self) -> str:
-        """The container image that AWS would run."""
-        return str(self._model["PrimaryContainer"]["Image"])
-
-    @property
-    def invocations(self) -> int:
-        """How many are under way."""
-        return self._invocations
+        #: How many requests are under way.
+        self.invocations = 0
 
     def start(self) -> None:
-        """Starts the container, and waits until it answers.
-
-        Raises:
-            JobFailure: It does not.
-        """
+        """Starts the container, and waits until it answers; raises JobFailure where it does not."""
         self._begun().result()
 
     def enter(self) -> None:
         """Counts a request that is under way, before its body has arrived; `leave` ends it."""
         with self._idle:
-            self._invocations += 1
+            self.invocations += 1
 
     def leave(self) -> None:
-        """Ends what `enter` has begun."""
         with self._idle:
-            self._invocations -= 1
+            self.invocations -= 1
             self._idle.notify_all()
 
     def invoke(self, body: bytes, headers: Mapping[str, str], patience: float) -> tuple[int, bytes, str]:
-        """Hands a request on that has entered; a container that a former command left is started first.
-
-        Raises:
-            Unready: It is still being started.
-            JobFailure: It cannot be started.
-        """
+        """Hands a request on that has entered; a container that a former command left is started first."""
         try:
             container = self._begun().result(patience)
             return container.invoke(body, headers)
@@ -125,18 +91,16 @@ class ServedVariant:
             raise Unready from error
 
     def drain(self) -> None:
-        """Waits for the answers that are under way."""
         with self._idle:
-            self._idle.wait_for(lambda: self._invocations == 0, _DRAIN_SECONDS)
+            self._idle.wait_for(lambda: self.invocations == 0, _DRAIN_SECONDS)
 
     def close(self) -> None:
-        """Ends the container, started or not."""
         self._closing.set()
         with self._lock:
             starting = self._starting
         if starting is not None and starting.exception() is None:
             starting.result().close()
-        self._stream.close()
+        self.stream.close()
         shutil.rmtree(self._directory, ignore_errors=True)
 
     def _begun(self) -> Future[Container]:
@@ -158,7 +122,7 @@ class ServedVariant:
         if archive is None:
             raise JobFailure(f"Failed to download model data: there is no object {container['ModelDataUrl']}.")
         self._directory.mkdir(parents=True, exist_ok=True)
-        made = self._make(archive, self._directory, container.get("Environment", {}), self._stream.add)
+        made = self._make(archive, self._directory, container.get("Environment", {}), self.stream.add)
         made.start()
         try:
             self._await(made)
@@ -172,15 +136,13 @@ class ServedVariant:
         deadline = time.monotonic() + seconds
         name = self.variant["VariantName"]
         unhealthy = f"The primary container for production variant {name} did not pass the ping health check."
-        while not self._healthy(container, unhealthy):
+        while True:
+            try:
+                if container.ready():
+                    return
+            except JobFailure as failure:
+                raise JobFailure(f"{unhealthy} {failure}") from failure
             if self._closing.wait(_TICK_SECONDS):
                 raise JobFailure("The endpoint ended while its container was starting.")
             if time.monotonic() > deadline:
                 raise JobFailure(f"{unhealthy} It had {seconds} s. The CloudWatch logs of this endpoint say more.")
-
-    @staticmethod
-    def _healthy(container: Container, unhealthy: str) -> bool:
-        try:
-            return container.ready()
-        except JobFailure as failure:
-            raise JobFailure(f"{unhealthy} {failure}") from failure

@@ -46,10 +46,9 @@ class Endpoints:
 
     @property
     def operations(self) -> Mapping[str, Operation]:
-        """The operations, by name."""
         return {
             "CreateEndpoint": self._create,
-            "DescribeEndpoint": self._describe,
+            "DescribeEndpoint": self._endpoints.describe,
             "ListEndpoints": lambda call: self._endpoints.listed(
                 call, "Endpoints", ("LastModifiedTime", "EndpointStatus")
             ),
@@ -61,9 +60,9 @@ class Endpoints:
     def uses(self, config: str) -> bool:
         """Says whether an endpoint has, or gets, a configuration."""
         with self._context.changed:
-            return any(
-                config in (record.description["EndpointConfigName"], _pending(record)) for record in self._endpoints
-            )
+            found = [record.description for record in self._endpoints]
+            pending = [one["PendingDeploymentSummary"] for one in found if "PendingDeploymentSummary" in one]
+            return any(one["EndpointConfigName"] == config for one in (*found, *pending))
 
     def find(self, name: str) -> tuple[dict[str, Any], ServedVariant] | None:
         """Returns the description of an endpoint that answers, and what does; None where there is none.
@@ -82,7 +81,6 @@ class Endpoints:
             return copy.deepcopy(description), self._served[name]
 
     def captured(self, config: str) -> Mapping[str, Any]:
-        """Returns what a configuration says of data capture."""
         found: Mapping[str, Any] = self._configs[config].description["DataCaptureConfig"]
         return found
 
@@ -102,7 +100,6 @@ class Endpoints:
         return None
 
     def close(self) -> None:
-        """Ends all containers."""
         with self._context.changed:
             served, threads = [*self._coming.values(), *self._served.values()], list(self._threads)
         for one in served:
@@ -119,8 +116,6 @@ class Endpoints:
             record = self._endpoints.create(
                 call,
                 {
-                    "EndpointName": name,
-                    "EndpointConfigName": config,
                     "ProductionVariants": described_variants(chosen, served),
                     "EndpointStatus": "Creating",
                     **capture_of(chosen),
@@ -128,10 +123,6 @@ class Endpoints:
             )
             self._bring_up(record, served, config)
         return {"EndpointArn": record.description["EndpointArn"]}
-
-    def _describe(self, call: Call) -> Mapping[str, Any]:
-        with self._context.changed:
-            return copy.deepcopy(self._endpoints[call.body["EndpointName"]].description)
 
     def _update(self, call: Call) -> Mapping[str, Any]:
         name, config = call.body["EndpointName"], call.body["EndpointConfigName"]
@@ -259,11 +250,6 @@ class Endpoints:
             description["EndpointStatus"] = "Failed" if status == "Creating" else "InService"
             description["FailureReason"] = _CLOSED
             self._endpoints.save(record)
-
-
-def _pending(record: Record) -> str | None:
-    found: str | None = record.description.get("PendingDeploymentSummary", {}).get("EndpointConfigName")
-    return found
 
 
 def _refuse_deployment(call: Call) -> None:

@@ -29,14 +29,7 @@ class Faults:
 
 
 class ApiError(Exception):
-    """A refused request, in the words of the service.
-
-    Attributes:
-        code: One of AWS's error codes, such as ValidationException.
-        message: What is wrong.
-        status: Of HTTP.
-        details: More members of the answer.
-    """
+    """A refused request in the words of the service: AWS's code such as ValidationException, and more members."""
 
     def __init__(
         self, code: str, message: str, status: int = 400, details: Mapping[str, object] | None = None
@@ -46,7 +39,6 @@ class ApiError(Exception):
 
 
 def invalid(message: str) -> ApiError:
-    """Returns the refusal of a request because of its content."""
     return ApiError("ValidationException", message)
 
 

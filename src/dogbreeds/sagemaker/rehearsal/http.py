@@ -8,6 +8,7 @@ import re
 import socket
 import threading
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
@@ -37,12 +38,7 @@ _JSON = "application/x-amz-json-1.1"
 
 @dataclass(frozen=True)
 class Call:
-    """A request that has passed the service model.
-
-    Attributes:
-        region: Which region's service was asked.
-        body: Its members.
-    """
+    """A request that has passed the service model."""
 
     region: str
     body: Mapping[str, Any]
@@ -58,22 +54,17 @@ Application = Callable[["WSGIEnvironment", "StartResponse"], Iterable[bytes]]
 class Dispatcher:
     """Checks requests and passes them to their services; a WSGI application.
 
-    Attributes:
-        operations: By service and name, such as `operations["sagemaker"]["CreateTrainingJob"]`.
-        invoke: Answers what endpoints are asked.
-        moto: Answers for S3, IAM and STS.
-        faults: Calls to throttle.
+    Operations are by service and name, such as `operations["sagemaker"]["CreateTrainingJob"]`.
     """
 
     operations: Mapping[str, Mapping[str, Operation]]
     invoke: Invoke
     moto: MotoServices
     faults: Faults
-    _calls: dict[str, int] = field(default_factory=dict)
+    _calls: Counter[str] = field(default_factory=Counter)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answers one request."""
         request = Request(environ)
         scope = _SCOPE.search(request.headers.get("Authorization", ""))
         service = scope["service"] if scope else "s3"
@@ -84,7 +75,9 @@ class Dispatcher:
                 raise ApiError("UnknownOperationException", f"A rehearsal has no service {service}.")
             invocation = _INVOCATION.fullmatch(request.path)
             if service == "sagemaker" and invocation:
-                response = self._invoke(invocation["endpoint"], invocation["way"] != "invocations", request)
+                later = invocation["way"] != "invocations"
+                self._throttle("InvokeEndpointAsync" if later else "InvokeEndpoint")
+                response = self.invoke(invocation["endpoint"], later, request)
             else:
                 answer = self._answer(service, scope["region"], request)
                 response = Response(json.dumps(answer), content_type=_JSON)
@@ -95,10 +88,6 @@ class Dispatcher:
             response = _refusal(ApiError("InternalFailure", "The rehearsal itself failed; see its log.", 500))
         response.headers["x-amzn-RequestId"] = str(uuid.uuid4())
         return response(environ, start_response)
-
-    def _invoke(self, endpoint: str, later: bool, request: Request) -> Response:
-        self._throttle("InvokeEndpointAsync" if later else "InvokeEndpoint")
-        return self.invoke(endpoint, later, request)
 
     def _answer(self, service: str, region: str, request: Request) -> Mapping[str, Any]:
         target = request.headers.get("X-Amz-Target", "")
@@ -121,7 +110,7 @@ class Dispatcher:
 
     def _throttle(self, name: str) -> None:
         with self._lock:
-            self._calls[name] = self._calls.get(name, 0) + 1
+            self._calls[name] += 1
             if self._calls[name] <= self.faults.throttled.get(name, 0):
                 raise ApiError("ThrottlingException", "Rate exceeded")
 
@@ -129,10 +118,6 @@ class Dispatcher:
 def _refusal(error: ApiError) -> Response:
     body = json.dumps({"__type": error.code, "message": error.message, **error.details})
     return Response(body, error.status, {"x-amzn-errortype": error.code}, content_type=_JSON)
-
-
-def _nobody(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-    raise RuntimeError("the server has not been started")
 
 
 class _Handler(MotoRequestHandler):
@@ -160,17 +145,15 @@ class Server(ThreadedWSGIServer):
 
     def __init__(self) -> None:
         self.connections: set[socket.socket] = set()
-        super().__init__("127.0.0.1", 0, _nobody, handler=_Handler)
+        super().__init__("127.0.0.1", 0, Response(status=503), handler=_Handler)
         self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, name="rehearsal")
 
     def start(self, application: Application) -> None:
-        """Begins to serve."""
         self.app = application
         self._thread.start()
 
     @property
     def url(self) -> str:
-        """Where it listens."""
         return f"http://127.0.0.1:{self.port}"
 
     def close(self) -> None:

@@ -43,13 +43,8 @@ _ENVIRONMENT = {
 class InferenceContainer:
     """An unpacked archive, served by Ray in processes of its own; nobody outside this machine can reach it.
 
-    What AWS would install by code/requirements.txt has to be there already.
-
-    Args:
-        archive: The model.tar.gz.
-        directory: Its disk, which `close` removes.
-        environment: The variables that the model was created with.
-        log: Gets each line that its processes write.
+    What AWS would install by code/requirements.txt has to be there already. `environment` are the variables that the
+    model was created with, `log` gets each line that its processes write, and `close` removes the directory.
     """
 
     def __init__(
@@ -72,15 +67,10 @@ class InferenceContainer:
         self._thread = threading.Thread(target=self._live, name="inference container")
 
     def start(self) -> None:
-        """Begins to unpack and to serve, and returns at once; `ready` says when it answers."""
         self._thread.start()
 
     def ready(self) -> bool:
-        """Says whether it answers. AWS takes it for ready a little sooner, before its replicas have loaded.
-
-        Raises:
-            JobFailure: It has ended.
-        """
+        """Says whether it answers. AWS takes it for ready a little sooner, before its replicas have loaded."""
         if self._failure is not None:
             raise JobFailure(self._failure)
         if not self._running.exists():
@@ -91,15 +81,7 @@ class InferenceContainer:
             return False
 
     def invoke(self, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes, str]:
-        """Asks the application at /, as the adapter in AWS's container does.
-
-        Args:
-            body: Handed on as it is.
-            headers: Content-Type, Accept and those of SageMaker are handed on.
-
-        Returns:
-            Status, body and content type of the answer; 503 or 504 where there is none.
-        """
+        """Asks the application at /, as the adapter in AWS's container does; answers 503 or 504 where it cannot."""
         passed = {"content-type": _JSON, "accept": _JSON}
         for name, value in headers.items():
             if name.lower() in passed or name.lower().startswith(_PASSED_ON):
@@ -113,7 +95,6 @@ class InferenceContainer:
             return _error(503, "Service unavailable")
 
     def close(self) -> None:
-        """Ends all processes that it has started, and removes its disk."""
         with self._lock:
             self._closed = True
             if self._process is not None:
@@ -144,11 +125,7 @@ class InferenceContainer:
         self._fail(f"The container ended ({reason.removeprefix('ERROR: ')}).")
 
     def _command(self) -> list[str]:
-        """Unpacks the archive, and returns what serves it.
-
-        Raises:
-            UserError: The archive is damaged, or says nowhere what is to be served; or a variable is wrong.
-        """
+        """Unpacks the archive, and returns what serves it."""
         self._timeout = _seconds(self._given)
         unpack(self._archive, self._model)
         if (self._model / "code" / "requirements.txt").exists():
@@ -218,11 +195,6 @@ class InferenceContainer:
 
 
 def _gpus(config: Path) -> int:
-    """Returns how many GPUs the deployments of a configuration take.
-
-    Raises:
-        UserError: It is no configuration of Ray Serve.
-    """
     try:
         found: Any = yaml.safe_load(config.read_text(encoding="utf-8"))
         deployments = [one for application in found["applications"] for one in application.get("deployments", [])]
@@ -232,17 +204,11 @@ def _gpus(config: Path) -> int:
 
 
 def _replicas(deployment: Mapping[str, Any]) -> int:
-    """Returns how many replicas a deployment begins with."""
     scaled = deployment.get("autoscaling_config", {})
     return int(scaled.get("min_replicas", 1) if scaled else deployment.get("num_replicas", 1))
 
 
 def _seconds(environment: Mapping[str, str]) -> float:
-    """Returns how long an answer may take.
-
-    Raises:
-        UserError: The variable for it is no positive number.
-    """
     given = environment.get(_TIMEOUT_VARIABLE)
     if given is None:
         return _TIMEOUT_SECONDS

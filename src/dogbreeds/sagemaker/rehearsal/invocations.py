@@ -38,11 +38,6 @@ class Invocations:
         self._threads: list[threading.Thread] = []
 
     def invoke(self, name: str, later: bool, request: Request) -> Response:
-        """Answers a request.
-
-        Raises:
-            ApiError: It is refused, or the container's answer is an error.
-        """
         found = self._endpoints.find(name)
         if found is None:
             raise ApiError("ValidationError", f"Endpoint {name} of account {ACCOUNT} not found.")
@@ -153,7 +148,7 @@ class Invocations:
 
     def _write(self, uri: str, content: bytes) -> None:
         try:
-            self._objects.put_bytes(uri, content)
+            self._objects.put(uri, content)
         except NoBucketError as error:
             raise RuntimeError(f"{uri} cannot be written: {error}") from error
 
@@ -173,13 +168,9 @@ def _is_handed_on(header: str) -> bool:
 def _model_error(description: Mapping[str, Any], served: ServedVariant, status: int, answer: bytes) -> ApiError:
     said = answer.decode("utf-8", "replace")
     region, group = description["EndpointArn"].split(":")[3], ENDPOINTS + description["EndpointName"]
-    arn = f"arn:aws:logs:{region}:{ACCOUNT}:log-group:{group}:log-stream:{served.stream}"
+    arn = f"arn:aws:logs:{region}:{ACCOUNT}:log-group:{group}:log-stream:{served.stream.name}"
     message = (
         f"Received {'client' if status < 500 else 'server'} error ({status}) from primary with message {said!r}."
     )
-    details = {
-        "OriginalStatusCode": status,
-        "OriginalMessage": said,
-        "LogStreamArn": arn,
-    }
+    details = {"OriginalStatusCode": status, "OriginalMessage": said, "LogStreamArn": arn}
     return ApiError("ModelError", message, 424, details)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -13,25 +14,24 @@ _PAGE = 10
 
 def page(
     request: Mapping[str, Any],
+    answer: str,
     descriptions: Iterable[Mapping[str, Any]],
     kind: str,
     members: Sequence[str],
     sort_by: str,
     key: Callable[[Mapping[str, Any]], Any] | None = None,
-) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """Filters, sorts and cuts.
+) -> dict[str, Any]:
+    """Filters, sorts and cuts; returns the answer, with the token for the next page, if there is one.
 
     Args:
         request: What was asked: NameContains, StatusEquals, CreationTimeAfter, ..., SortBy, SortOrder, MaxResults,
             NextToken.
+        answer: The name of the summaries in it.
         descriptions: All of that kind.
         kind: Such as `TrainingJob` or `Endpoint`.
         members: What of a description belongs to the summary.
         sort_by: What to sort by unless it is said.
         key: What to sort by where no member of that name says it.
-
-    Returns:
-        The summaries, and the token for the next page, if there is one.
     """
     chosen = [each for each in descriptions if _is_chosen(request, each, kind)]
     by = request.get("SortBy", sort_by)
@@ -45,7 +45,7 @@ def page(
         raise invalid("The NextToken is invalid.")
     end = int(start) + request.get("MaxResults", _PAGE)
     summaries = [{name: each[name] for name in members if name in each} for each in chosen[int(start) : end]]
-    return summaries, {"NextToken": str(end)} if end < len(chosen) else {}
+    return {answer: copy.deepcopy(summaries), **({"NextToken": str(end)} if end < len(chosen) else {})}
 
 
 def _is_chosen(request: Mapping[str, Any], each: Mapping[str, Any], kind: str) -> bool:

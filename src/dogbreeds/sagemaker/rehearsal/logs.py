@@ -40,7 +40,6 @@ class Stream:
         return self.events[-1][0] if self.events else self.created
 
     def add(self, message: str) -> None:
-        """Appends a line, with the time."""
         event = (int(time.time() * 1000), message[:_MAX_EVENT_BYTES])
         if self._file is None:
             self._file = Appender(self._path, every=1)
@@ -48,7 +47,6 @@ class Stream:
         self.events.append(event)
 
     def close(self) -> None:
-        """Closes the file; the lines can still be read."""
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -72,25 +70,18 @@ class Logs:
             return _opened(streams, self._directory, known or f"{job}/algo-1-{int(time.time())}")
 
     def open_endpoint(self, endpoint: str, stream: str) -> Stream:
-        """Begins a stream of an endpoint, or goes on with it.
-
-        Args:
-            endpoint: Its name.
-            stream: Such as `AllTraffic/i-0123456789abcdef0`.
-        """
+        """Begins a stream such as `AllTraffic/i-0123456789abcdef0` of an endpoint, or goes on with it."""
         with self._lock:
             streams = self._groups.setdefault(ENDPOINTS + endpoint, {})
             return _opened(streams, self._directory / _FOLDER / endpoint, stream)
 
     def close(self) -> None:
-        """Closes all files."""
         for streams in self._groups.values():
             for stream in streams.values():
                 stream.close()
 
     @property
     def operations(self) -> Mapping[str, Operation]:
-        """The operations, by name."""
         return {"DescribeLogStreams": self._describe, "GetLogEvents": self._get}
 
     def _describe(self, call: Call) -> Mapping[str, Any]:
@@ -142,17 +133,14 @@ class Logs:
 
 
 def _streams_in(folder: Path) -> dict[str, Stream]:
-    return {stream.name: stream for path in sorted(folder.glob("*.jsonl")) if (stream := _read(path))}
+    names = {path.stem.replace("~", "/"): path for path in sorted(folder.glob("*.jsonl"))}
+    return {name: Stream(path, name) for name, path in names.items()}
 
 
 def _opened(streams: dict[str, Stream], folder: Path, name: str) -> Stream:
     if name not in streams:
         streams[name] = Stream(folder / f"{name.replace('/', '~')}.jsonl", name)
     return streams[name]
-
-
-def _read(path: Path) -> Stream:
-    return Stream(path, path.stem.replace("~", "/"))
 
 
 def _summary(stream: Stream, arn: str) -> dict[str, Any]:

@@ -18,33 +18,25 @@ CHECKPOINT_VARIABLE = "DOGBREEDS_CHECKPOINT_DIR"
 # The toolkit looks up other names in the network, for up to 15 minutes.
 _HOST = "localhost"
 _GROUP = "homogeneousCluster"
-_THREADS = "2"
 # Variables of this process that describe the machine.
 _KEPT = ("PATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "SYSTEMROOT")
 
 
 class Instance:
-    """A job's disk and environment, all inside one directory, which `prepare` empties.
-
-    Attributes:
-        directory: All of it.
-        base: What is /opt/ml on AWS.
-    """
+    """A job's disk and environment, all inside one directory, which `prepare` empties; `base` is /opt/ml on AWS."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.base = directory / "ml"
+        self._config = self.base / "input" / "config"
+        self._scratch = directory / "home"
         self.checkpoints = self.base / "checkpoints"
         self.model = self.base / "model"
         self.output = self.base / "output"
         self.tensors = self.output / "tensors"
 
     def prepare(self, job: Mapping[str, Any], objects: Objects) -> None:
-        """Fetches everything that a job needs.
-
-        Raises:
-            JobFailure: Its code cannot run here.
-        """
+        """Fetches everything that a job needs; raises JobFailure where its code cannot run here."""
         self.remove()
         # Where this directory is missing the toolkit begins to send what the script puts there to S3 itself.
         for path in (self.model, self.output / "data", self.output / "intermediate", self._scratch):
@@ -60,10 +52,9 @@ class Instance:
         self._write_config(job)
 
     def environment(self, job: Mapping[str, Any], region: str, url: str) -> dict[str, str]:
-        """Returns the variables that the toolkit and the script see."""
         variables = {
             **bare_environment(self._scratch),
-            "OMP_NUM_THREADS": _THREADS,
+            "OMP_NUM_THREADS": "2",
             "SAGEMAKER_BASE_DIR": str(self.base),
             "TRAINING_JOB_NAME": job["TrainingJobName"],
             "TRAINING_JOB_ARN": job["TrainingJobArn"],
@@ -81,17 +72,8 @@ class Instance:
         return {**variables, **job.get("Environment", {})}
 
     def remove(self) -> None:
-        """Removes all of it, as the end of an instance does."""
         if self.directory.exists():
             shutil.rmtree(self.directory)
-
-    @property
-    def _config(self) -> Path:
-        return self.base / "input" / "config"
-
-    @property
-    def _scratch(self) -> Path:
-        return self.directory / "home"
 
     def _write_config(self, job: Mapping[str, Any]) -> None:
         kind = job["ResourceConfig"].get("InstanceType", "local")
@@ -124,11 +106,7 @@ class Instance:
 
 
 def bare_environment(home: Path) -> dict[str, str]:
-    """Returns the variables that a container sees whatever runs in it.
-
-    Args:
-        home: Its home directory, and where its temporary files go.
-    """
+    """Returns the variables that a container sees whatever runs in it; temporary files go to its home too."""
     kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
     return {
         **kept,
@@ -148,14 +126,14 @@ def download(objects: Objects, uri: str, target: Path) -> None:
     prefix where it ends at a slash of the key, otherwise to what stands before its last slash.
     """
     _, prefix = split_uri(uri)
-    for found in objects.under(uri):
-        rest = found.key[len(prefix) :]
+    for key, content in objects.under(uri):
+        rest = key[len(prefix) :]
         if prefix and not prefix.endswith("/") and not rest.startswith("/"):
-            rest = found.key[prefix.rfind("/") + 1 :]
+            rest = key[prefix.rfind("/") + 1 :]
         relative = PurePosixPath(rest.lstrip("/"))
         # Empty objects whose key ends with a slash are what consoles show as folders.
-        if found.key.endswith("/") or ".." in relative.parts:
+        if key.endswith("/") or ".." in relative.parts:
             continue
         path = target / relative
         path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(found.path, path)
+        shutil.copyfile(content, path)

@@ -2,57 +2,32 @@
 
 from __future__ import annotations
 
-import copy
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from dogbreeds.sagemaker.rehearsal.faults import ApiError, invalid
 from dogbreeds.sagemaker.rehearsal.http import Call, Operation
 from dogbreeds.sagemaker.rehearsal.listing import page
-from dogbreeds.sagemaker.rehearsal.objects import ACCOUNT, Objects
-from dogbreeds.sagemaker.rehearsal.records import Record, Records
+from dogbreeds.sagemaker.rehearsal.objects import Objects
+from dogbreeds.sagemaker.rehearsal.records import Records
 from dogbreeds.sagemaker.rehearsal.serving_checks import check_endpoint_config, check_model
 
 _DISPLAYED = {"Model": "model", "EndpointConfig": "endpoint configuration", "Endpoint": "endpoint"}
-_RESOURCES = {"Model": "model", "EndpointConfig": "endpoint-config", "Endpoint": "endpoint"}
 
 
 class NamedResources(Records):
     """What serving is made of, one kind by name; the service words its refusals otherwise than those of jobs."""
 
     def unknown(self, name: str) -> ApiError:
-        """Returns what the service says where there is none of a name."""
         return invalid(f'Could not find {_DISPLAYED[self._kind]} "{name}".')
 
     def taken(self, name: str) -> ApiError:
-        """Returns what the service says where there is one of that name already."""
         return invalid(f'Cannot create already existing {_DISPLAYED[self._kind]} "{name}".')
 
-    def create(self, call: Call, description: Mapping[str, Any]) -> Record:
-        """Takes a new one.
-
-        Returns:
-            Its record, whose description has its ARN.
-
-        Raises:
-            ApiError: The name is taken.
-        """
-        name, now = call.body[f"{self._kind}Name"], time.time()
-        arn = f"arn:aws:sagemaker:{call.region}:{ACCOUNT}:{_RESOURCES[self._kind]}/{name.lower()}"
-        made = {**description, f"{self._kind}Arn": arn, "CreationTime": now, "LastModifiedTime": now}
-        record = Record(made, list(call.body.get("Tags", [])))
-        self.add(name, record)
-        return record
-
-    def listed(self, call: Call, members: str, more: tuple[str, ...] = ()) -> Mapping[str, Any]:
-        """Returns a page of summaries under a name."""
-        descriptions = [record.description for record in self]
-        chosen = (f"{self._kind}Name", f"{self._kind}Arn", "CreationTime", *more)
-        summaries, token = page(
-            {"SortOrder": "Descending", **call.body}, descriptions, self._kind, chosen, "CreationTime"
-        )
-        return {members: summaries, **token}
+    def listed(self, call: Call, answer: str, more: tuple[str, ...] = ()) -> Mapping[str, Any]:
+        request, descriptions = {"SortOrder": "Descending", **call.body}, [record.description for record in self]
+        members = (f"{self._kind}Name", f"{self._kind}Arn", "CreationTime", *more)
+        return page(request, answer, descriptions, self._kind, members, "CreationTime")
 
 
 class Models:
@@ -65,29 +40,27 @@ class Models:
 
     @property
     def operations(self) -> Mapping[str, Operation]:
-        """The operations, by name."""
         return {
             "CreateModel": self._create_model,
-            "DescribeModel": lambda call: _described(self._models[call.body["ModelName"]]),
+            "DescribeModel": lambda call: _described(self._models, call),
             "ListModels": lambda call: self._models.listed(call, "Models"),
             "DeleteModel": self._delete_model,
             "CreateEndpointConfig": self._create_config,
-            "DescribeEndpointConfig": lambda call: _described(self._configs[call.body["EndpointConfigName"]]),
+            "DescribeEndpointConfig": lambda call: _described(self._configs, call),
             "ListEndpointConfigs": lambda call: self._configs.listed(call, "EndpointConfigs"),
             "DeleteEndpointConfig": self._delete_config,
         }
 
     def _create_model(self, call: Call) -> Mapping[str, Any]:
         check_model(call.body, self._objects, call.region)
-        kept = {"EnableNetworkIsolation": False, **_without_tags(call.body)}
-        return {"ModelArn": self._models.create(call, kept).description["ModelArn"]}
+        isolated = {"EnableNetworkIsolation": call.body.get("EnableNetworkIsolation", False)}
+        return {"ModelArn": self._models.create(call, isolated).description["ModelArn"]}
 
     def _create_config(self, call: Call) -> Mapping[str, Any]:
         wanted = call.body["ProductionVariants"][0].get("ModelName", "")
         model = self._models[wanted].description if wanted in self._models else None
         check_endpoint_config(call.body, model, self._objects)
-        record = self._configs.create(call, _without_tags(call.body))
-        return {"EndpointConfigArn": record.description["EndpointConfigArn"]}
+        return {"EndpointConfigArn": self._configs.create(call, {}).description["EndpointConfigArn"]}
 
     def _delete_model(self, call: Call) -> Mapping[str, Any]:
         name = call.body["ModelName"]
@@ -108,9 +81,5 @@ class Models:
         return {}
 
 
-def _described(record: Record) -> Mapping[str, Any]:
-    return {name: copy.deepcopy(value) for name, value in record.description.items() if name != "LastModifiedTime"}
-
-
-def _without_tags(request: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in request.items() if name != "Tags"}
+def _described(records: Records, call: Call) -> Mapping[str, Any]:
+    return {name: value for name, value in records.describe(call).items() if name != "LastModifiedTime"}

@@ -32,7 +32,6 @@ class MotoServices:
         }
 
     def answer(self, service: str, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answers a request to one of `SERVICES`, as a WSGI application does."""
         application = self._applications[service]
         if service != "s3":
             return application(environ, start_response)

@@ -8,8 +8,7 @@ import shutil
 import sqlite3
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,14 +35,6 @@ _DETAILS = ("encryption", "kms_key_id", "checksum_algorithm", "checksum_value", 
 
 class NoBucketError(Exception):
     """An object was to be put into a bucket that does not exist."""
-
-
-@dataclass(frozen=True)
-class StoredObject:
-    """An object: its key, and the file that holds its content."""
-
-    key: str
-    path: Path
 
 
 class _FileContent:
@@ -97,7 +88,6 @@ class Objects:
         _MOTO.release()
 
     def find(self, bucket: str, key: str) -> Path | None:
-        """Returns the file of an object, or None where there is none."""
         with self._lock:
             row = self._index.execute(
                 "SELECT file FROM objects WHERE bucket = ? AND key = ?", (bucket, key)
@@ -105,37 +95,20 @@ class Objects:
         return self._path(row[0]) if row else None
 
     def has_bucket(self, bucket: str) -> bool:
-        """Tells whether there is such a bucket."""
         return bucket in self._backend.buckets
 
-    def under(self, uri: str) -> Iterator[StoredObject]:
-        """Yields the objects whose URI begins like this one, by key."""
+    def under(self, uri: str) -> list[tuple[str, Path]]:
+        """Returns keys and files of the objects whose URI begins like this one, by key."""
         bucket, prefix = split_uri(uri)
         with self._lock:
             rows = self._index.execute(
                 "SELECT key, file FROM objects WHERE bucket = ? AND substr(key, 1, ?) = ? ORDER BY key",
                 (bucket, len(prefix), prefix),
             ).fetchall()
-        for key, file in rows:
-            yield StoredObject(key, self._path(file))
+        return [(key, self._path(file)) for key, file in rows]
 
-    def put(self, uri: str, source: Path) -> None:
-        """Makes an object of a file.
-
-        Raises:
-            NoBucketError: There is no such bucket.
-        """
-        self._add(uri, lambda file: shutil.copyfile(source, file))
-
-    def put_bytes(self, uri: str, content: bytes) -> None:
-        """Makes an object of some bytes.
-
-        Raises:
-            NoBucketError: There is no such bucket.
-        """
-        self._add(uri, lambda file: file.write_bytes(content))
-
-    def _add(self, uri: str, write: Callable[[Path], object]) -> None:
+    def put(self, uri: str, content: Path | bytes) -> None:
+        """Makes an object of a file or of some bytes; raises NoBucketError where there is no such bucket."""
         from moto.s3.models import FakeKey
 
         name, key_name = split_uri(uri)
@@ -143,7 +116,10 @@ class Objects:
             raise NoBucketError(f"there is no bucket {name}")
         file = self._path(uuid.uuid4().hex)
         file.parent.mkdir(exist_ok=True)
-        write(file)
+        if isinstance(content, bytes):
+            file.write_bytes(content)
+        else:
+            shutil.copyfile(content, file)
         key = FakeKey(key_name, b"", ACCOUNT, self._backend.region_name, etag=_md5(file), bucket_name=name)
         with self._lock:
             _show(key, file)
@@ -226,7 +202,6 @@ def _reset_moto() -> None:
 
 
 def split_uri(uri: str) -> tuple[str, str]:
-    """Returns bucket and key of `s3://bucket/key`."""
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     return bucket, key
 

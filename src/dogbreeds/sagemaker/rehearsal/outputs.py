@@ -15,11 +15,7 @@ _COMPRESSION = 1
 class MirroredDirectory:
     """A directory whose changed files are copied to S3; removed files stay there, as on AWS.
 
-    Args:
-        directory: Where the files are written.
-        uri: Where they are copied to.
-        objects: All buckets.
-        restored: The present files came from there.
+    What is there when it is `restored` came from S3.
     """
 
     def __init__(self, directory: Path, uri: str, objects: Objects, *, restored: bool) -> None:
@@ -27,11 +23,6 @@ class MirroredDirectory:
         self._known = {path: _state(path) for path in _files(directory)} if restored else {}
 
     def update(self) -> None:
-        """Copies what is new.
-
-        Raises:
-            NoBucketError: There is no such bucket.
-        """
         for path in _files(self._directory):
             try:
                 state = _state(path)
@@ -45,20 +36,7 @@ class MirroredDirectory:
 
 
 def upload_archive(directory: Path, uri: str, objects: Objects, scratch: Path) -> bool:
-    """Makes an object of a directory's content, a tar archive with gzip.
-
-    Args:
-        directory: Its files become members named relative to it.
-        uri: Where to.
-        objects: All buckets.
-        scratch: A place for the archive.
-
-    Returns:
-        Whether there was anything to upload.
-
-    Raises:
-        NoBucketError: There is no such bucket.
-    """
+    """Makes a .tar.gz of a directory's content, in `scratch`, and an object of it; says whether there was any."""
     members = sorted(directory.iterdir()) if directory.is_dir() else []
     if not members:
         return False

@@ -23,8 +23,7 @@ class Run(Protocol):
     def close(self) -> None:
         """Asks it to end."""
 
-    def join(self) -> None:
-        """Waits until it has ended."""
+    def join(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -33,9 +32,6 @@ class Context:
 
     Attributes:
         records: The training jobs.
-        objects: All buckets.
-        logs: All log streams.
-        faults: What goes wrong.
         toolkit: The command that runs in a training job's container.
         machines: Directory of the jobs' disks.
         url: Where jobs reach the services.
@@ -52,7 +48,6 @@ class Context:
     changed: threading.Condition
 
     def end(self, runs: Mapping[str, Run]) -> None:
-        """Ends all running jobs: asks each one, then waits for each."""
         with self.changed:
             running = list(runs.values())
         for run in running:

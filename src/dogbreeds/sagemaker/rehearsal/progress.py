@@ -40,14 +40,12 @@ class Progress:
         self._metrics = [(each["Name"], re.compile(each["Regex"])) for each in definitions]
 
     def begin(self, process: tuple[int, float]) -> None:
-        """Records that training has started, and in which process."""
         with self._context.changed:
             self._record.process = process
             self._job.setdefault("TrainingStartTime", time.time())
             self.save()
 
     def note_model(self, uri: str) -> None:
-        """Records the URI of the model."""
         with self._context.changed:
             self._job["ModelArtifacts"] = {"S3ModelArtifacts": uri}
 
@@ -66,12 +64,6 @@ class Progress:
                 self.save()
 
     def enter(self, secondary: str, message: str) -> None:
-        """Starts the next stage.
-
-        Args:
-            secondary: Its secondary status.
-            message: What it says of it.
-        """
         with self._context.changed:
             transitions: list[dict[str, Any]] = self._job["SecondaryStatusTransitions"]
             now = time.time()
@@ -82,7 +74,6 @@ class Progress:
             self.save()
 
     def finish(self, end: End, reason: str | None, trained: float) -> None:
-        """Ends the job."""
         with self._context.changed:
             job, self._record.process = self._job, None
             job["TrainingEndTime"] = time.time()
@@ -103,7 +94,6 @@ class Progress:
             self.save()
 
     def save(self) -> None:
-        """Writes the record."""
         with self._context.changed:
             self._job["FinalMetricDataList"] = [
                 {"MetricName": name, "Value": series[-1][1], "Timestamp": series[-1][0]}

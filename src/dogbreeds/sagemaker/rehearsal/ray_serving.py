@@ -13,6 +13,7 @@ import threading
 import time
 import traceback
 from argparse import ArgumentParser, Namespace
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -56,10 +57,8 @@ def kill_session(leader: int) -> None:
     """Kills the processes of a session but this one, until those are gone that were just being started."""
     while found := [process for process in psutil.pids() if process != os.getpid() and _lives_in(leader, process)]:
         for process in found:
-            try:
+            with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
 
 
 def _lives_in(session: int, process: int) -> bool:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from dogbreeds.files import write_text
 from dogbreeds.sagemaker.rehearsal.faults import ApiError, invalid
+from dogbreeds.sagemaker.rehearsal.http import Call
+from dogbreeds.sagemaker.rehearsal.objects import ACCOUNT
 
 #: Statuses of jobs that have ended.
 ENDED = ("Completed", "Failed", "Stopped")
@@ -23,7 +27,6 @@ class Record:
 
     Attributes:
         description: What the Describe operation answers; times are seconds since 1970.
-        tags: Its tags.
         series: By metric, time and value of all that came.
         tuned: Of a child of a tuning job, the values that were chosen for it.
         process: Process id and start time of its toolkit while that runs, to end it should this process be killed.
@@ -37,78 +40,72 @@ class Record:
 
 
 class Records:
-    """The jobs of one kind, by name.
+    """The jobs of one kind, such as `TrainingJob` or `Endpoint`, by name: a file for each.
 
-    Args:
-        directory: Holds one file per job.
-        kind: Such as `TrainingJob` or `Endpoint`.
-        changed: Guards the records of all kinds, and is notified of each change.
+    `changed` guards the records of all kinds, and is notified of each change.
     """
 
     def __init__(self, directory: Path, kind: str, changed: threading.Condition) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self._directory, self._kind, self._changed = directory, kind, changed
-        self._status = f"{kind}Status"
         self._records: dict[str, Record] = {}
         for path in directory.glob("*.json"):
             self._records[path.stem] = Record(**json.loads(path.read_text(encoding="utf-8")))
 
     def __iter__(self) -> Iterator[Record]:
-        """Yields all jobs."""
         with self._changed:
             return iter(list(self._records.values()))
 
     def __getitem__(self, name: str) -> Record:
-        """Returns a job.
-
-        Raises:
-            ApiError: There is none of that name.
-        """
         with self._changed:
             if name not in self._records:
                 raise self.unknown(name)
             return self._records[name]
 
     def unknown(self, name: str) -> ApiError:
-        """Returns what the service says where there is none of a name."""
         return invalid("Requested resource not found.")
 
     def taken(self, name: str) -> ApiError:
-        """Returns what the service says where there is one of that name already."""
         arn = self[name].description[f"{self._kind}Arn"] if name in self._records else name
         return ApiError("ResourceInUse", f"Job name must be unique within an account and region: {arn}")
 
+    def describe(self, call: Call) -> dict[str, Any]:
+        """Answers the Describe operation."""
+        with self._changed:
+            return copy.deepcopy(self[call.body[f"{self._kind}Name"]].description)
+
     def with_arn(self, arn: str) -> Record | None:
-        """Returns the job of an ARN, or None."""
         return next((record for record in self if record.description[f"{self._kind}Arn"] == arn), None)
 
-    def add(self, name: str, record: Record) -> None:
-        """Takes a new job.
-
-        Raises:
-            ApiError: The name is taken.
-        """
+    def create(self, call: Call, members: Mapping[str, Any], tuned: Mapping[str, str] | None = None) -> Record:
+        """Takes a new one: what was asked, some members more, its ARN and times."""
+        name, now = call.body[f"{self._kind}Name"], time.time()
+        # Such as `hyper-parameter-tuning-job`.
+        resource = re.sub("(?<=[a-z])(?=[A-Z])", "-", self._kind).lower()
+        arn = f"arn:aws:sagemaker:{call.region}:{ACCOUNT}:{resource}/{name.lower()}"
+        asked = {key: value for key, value in call.body.items() if key != "Tags"}
+        times = {"CreationTime": now, "LastModifiedTime": now}
+        made = {**asked, **members, f"{self._kind}Arn": arn, **times}
+        record = Record(made, list(call.body.get("Tags", [])), tuned=dict(tuned or {}))
         with self._changed:
             # On AWS names are unique whatever the case of their letters.
             if name.lower() in (known.lower() for known in self._records):
                 raise self.taken(name)
             self._records[name] = record
             self.save(record)
+        return record
 
     def remove(self, name: str) -> None:
-        """Forgets one."""
         with self._changed:
             del self._records[name]
             self._path(name).unlink()
             self._changed.notify_all()
 
     def __contains__(self, name: str) -> bool:
-        """Tells whether there is one of that name."""
         with self._changed:
             return name in self._records
 
     def save(self, record: Record) -> None:
-        """Writes down what has become of a job."""
         with self._changed:
             record.description["LastModifiedTime"] = time.time()
             path = self._path(record.description[f"{self._kind}Name"])
@@ -116,8 +113,7 @@ class Records:
             self._changed.notify_all()
 
     def ended(self, record: Record) -> bool:
-        """Tells whether a job is over."""
-        return record.description[self._status] in ENDED
+        return record.description[f"{self._kind}Status"] in ENDED
 
     def _path(self, name: str) -> Path:
         return self._directory / f"{name}.json"

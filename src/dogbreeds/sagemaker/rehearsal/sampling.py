@@ -22,9 +22,7 @@ _REVERSE = "ReverseLogarithmic"
 class Sampler:
     """Chooses the values of one training job after the other, and learns from their results.
 
-    Args:
-        config: HyperParameterTuningJobConfig.
-        seed: Determines all points, if results come in the same order.
+    The seed determines all points, if results come in the same order.
     """
 
     def __init__(self, config: Mapping[str, Any], seed: int) -> None:
@@ -65,7 +63,6 @@ class Sampler:
         return trial.should_prune()
 
     def tell(self, trial: Trial, objective: float | None) -> None:
-        """Adds the result of a job; None where it failed."""
         if objective is None:
             self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
         else:

@@ -7,9 +7,8 @@ import os
 import shutil
 import threading
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, closing
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from filelock import FileLock, Timeout
@@ -53,31 +52,19 @@ class Rehearsal:
     """
 
     def __init__(
-        self,
-        directory: Path,
-        faults: Faults,
-        container: MakeContainer | None = None,
-        toolkit: Sequence[str] = TRAIN,
+        self, directory: Path, faults: Faults, container: MakeContainer | None = None, toolkit: Sequence[str] = TRAIN
     ) -> None:
         self._directory, self._faults = directory.resolve(), faults
         self._container, self._toolkit = container, toolkit
         self._url: str | None = None
 
     def __enter__(self) -> Self:
-        """Opens the directory and starts to answer.
-
-        Raises:
-            UserError: Another process has it open, or the environment sends requests elsewhere.
-        """
         with ExitStack() as stack:
             self._open(stack)
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Ends everything; running jobs fail."""
+    def __exit__(self, *_: object) -> None:
         self._url = None
         self._stack.close()
 
@@ -89,7 +76,6 @@ class Rehearsal:
         return self._url
 
     def session(self, region: str = REGION) -> Session:
-        """Returns a boto3 session whose clients use it."""
         import boto3
         from botocore.session import Session
 
@@ -120,21 +106,16 @@ class Rehearsal:
         changed = threading.Condition()
         training = Records(directory / "training_jobs", "TrainingJob", changed)
         tuning = Records(directory / "tuning_jobs", "HyperParameterTuningJob", changed)
-        objects = Objects(directory / "s3")
-        stack.callback(objects.close)
-        logs = Logs(directory / "logs")
-        stack.callback(logs.close)
+        objects = stack.enter_context(closing(Objects(directory / "s3")))
+        logs = stack.enter_context(closing(Logs(directory / "logs")))
         server = Server()
         stack.callback(server.server_close)
         context = Context(
             training, objects, logs, self._faults, self._toolkit, directory / "machines", server.url, changed
         )
-        training_jobs = TrainingJobs(context)
-        stack.callback(training_jobs.close)
-        tuning_jobs = TuningJobs(tuning, context, training_jobs)
-        stack.callback(tuning_jobs.close)
-        serving = Serving(directory, context, self._container)
-        stack.callback(serving.close)
+        training_jobs = stack.enter_context(closing(TrainingJobs(context)))
+        tuning_jobs = stack.enter_context(closing(TuningJobs(tuning, context, training_jobs)))
+        serving = stack.enter_context(closing(Serving(directory, context, self._container)))
         operations = {
             "sagemaker": {
                 **training_jobs.operations,
@@ -167,19 +148,14 @@ def clear(directory: Path) -> None:
         shutil.rmtree(directory)
 
 
-def _locked(directory: Path) -> ExitStack:
-    """Locks a directory for this process until the stack is closed."""
+def _locked(directory: Path) -> AbstractContextManager[object]:
     directory.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(directory / _LOCK, is_singleton=False, thread_local=False)
     try:
-        lock.acquire(blocking=False)
+        return FileLock(directory / _LOCK, is_singleton=False, thread_local=False).acquire(blocking=False)
     except Timeout as error:
         raise UserError(
             f"Another rehearsal uses {directory}: wait until it ends, or use another directory."
         ) from error
-    stack = ExitStack()
-    stack.callback(lock.release)
-    return stack
 
 
 def _refuse_endpoints() -> None:
@@ -191,8 +167,6 @@ def _refuse_endpoints() -> None:
 
 
 def _tags(*kinds: Records) -> Mapping[str, Operation]:
-    """Returns the operations on the tags of all kinds of records."""
-
     def find(call: Call) -> tuple[Record, Records]:
         for records in kinds:
             if (record := records.with_arn(call.body["ResourceArn"])) is not None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from werkzeug.wrappers import Request, Response
-
 from dogbreeds.sagemaker.rehearsal.autoscaling import Autoscaling
-from dogbreeds.sagemaker.rehearsal.containers import MakeContainer, inference_container
+from dogbreeds.sagemaker.rehearsal.containers import MakeContainer
 from dogbreeds.sagemaker.rehearsal.endpoints import Endpoints
 from dogbreeds.sagemaker.rehearsal.http import Operation
+from dogbreeds.sagemaker.rehearsal.inference_container import InferenceContainer
 from dogbreeds.sagemaker.rehearsal.invocations import Invocations
 from dogbreeds.sagemaker.rehearsal.models import Models, NamedResources
 from dogbreeds.sagemaker.rehearsal.premises import Context
@@ -30,9 +29,11 @@ class Serving:
             )
         )
         autoscaling = Autoscaling(directory / "autoscaling.json", context.changed)
-        make = container or inference_container
-        self._endpoints = Endpoints(endpoints, configs, models, context, make, autoscaling.scales)
+        self._endpoints = Endpoints(
+            endpoints, configs, models, context, container or InferenceContainer, autoscaling.scales
+        )
         self._invocations = Invocations(self._endpoints, context.objects)
+        self.invoke = self._invocations.invoke
         self._models = Models(models, configs, context.objects, self._endpoints.uses)
         #: What has tags.
         self.kinds: Sequence[Records] = (models, configs, endpoints)
@@ -41,12 +42,7 @@ class Serving:
 
     @property
     def operations(self) -> Mapping[str, Operation]:
-        """What SageMaker can be asked."""
         return {**self._models.operations, **self._endpoints.operations}
-
-    def invoke(self, endpoint: str, later: bool, request: Request) -> Response:
-        """Answers what an endpoint is asked."""
-        return self._invocations.invoke(endpoint, later, request)
 
     def close(self) -> None:
         """Waits for what was asked asynchronously, and ends all containers."""

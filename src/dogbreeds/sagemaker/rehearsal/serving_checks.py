@@ -23,24 +23,14 @@ _NOT_REHEARSED_VARIANT = ("InstancePools", "ManagedInstanceScaling", "Accelerato
 
 
 def check_model(request: Mapping[str, Any], objects: Objects, region: str) -> None:
-    """Refuses a model that no endpoint could serve.
-
-    Raises:
-        ApiError: With all problems.
-    """
+    """Refuses a model that no endpoint could serve, with all problems."""
     refuse([*not_rehearsed(request, _NOT_REHEARSED_MODEL, ""), *_model(request, objects, region)])
 
 
 def check_endpoint_config(request: Mapping[str, Any], model: Mapping[str, Any] | None, objects: Objects) -> None:
-    """Refuses an endpoint configuration that no endpoint could have.
+    """Refuses an endpoint configuration that no endpoint could have, with all problems.
 
-    Args:
-        request: The request.
-        model: The description of the model of its first variant, if there is one.
-        objects: All buckets.
-
-    Raises:
-        ApiError: With all problems.
+    The model is the description of that of its first variant, if there is one.
     """
     variants = request["ProductionVariants"]
     problems = [*not_rehearsed(request, _NOT_REHEARSED_CONFIG, "")]

@@ -22,25 +22,19 @@ _ROOT = "/opt/ml/"
 
 
 def unpack_code(job: Mapping[str, Any], objects: Objects, base: Path) -> None:
-    """Unpacks a job's code.
+    """Unpacks a job's code; raises JobFailure where it cannot, or the code needs what this machine does not have.
 
     The toolkit would fetch it itself and install its requirements into the environment of this process. It finds the
-    code unpacked, and no requirements.
-
-    Args:
-        job: Its description.
-        objects: Where the archive is, unless a channel has brought it.
-        base: What is /opt/ml on AWS; its channels are there already.
-
-    Raises:
-        JobFailure: There is no such archive, it cannot be unpacked, or needs what this machine does not have.
+    code unpacked, and no requirements. `base` is what is /opt/ml on AWS; its channels are there already.
     """
     target = base / "code"
     target.mkdir(parents=True, exist_ok=True)
     uri = job.get("HyperParameters", {}).get(SUBMIT_DIRECTORY)
     if uri is None:
         return
-    uri = _plain(uri)
+    # Some clients put JSON's quotes around it.
+    if uri.startswith('"'):
+        uri = json.loads(uri)
     if uri.startswith(_ROOT):
         archive: Path | None = base / uri.removeprefix(_ROOT)
     elif job["EnableNetworkIsolation"]:
@@ -90,8 +84,3 @@ def unsatisfied(requirements: str) -> Iterator[str]:
             continue
         if not requirement.specifier.contains(version, prereleases=True):
             yield f"{text}, and {version} is installed here"
-
-
-def _plain(value: str) -> str:
-    """Returns a hyperparameter without the JSON quotes that some clients put around it."""
-    return str(json.loads(value)) if value.startswith('"') else value

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -40,7 +41,6 @@ class Toolkit:
 
     @property
     def identity(self) -> tuple[int, float]:
-        """Process id and start time, which are unique together."""
         return self._process.pid, psutil.Process(self._process.pid).create_time()
 
     @property
@@ -69,7 +69,6 @@ class Toolkit:
         self._process.terminate()
 
     def kill(self) -> None:
-        """Kills everything that it started."""
         self._killed = True
         kill_group(self._process.pid)
 
@@ -94,10 +93,8 @@ def kill_group(leader: int) -> None:
         # All of them have ended.
         return
     for stray in strays:
-        try:
+        with suppress(psutil.NoSuchProcess):
             stray.kill()
-        except psutil.NoSuchProcess:
-            continue
 
 
 def kill_left_over(identity: tuple[int, float]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import shutil
 import time
 from collections.abc import Mapping
@@ -12,7 +11,6 @@ from dogbreeds.sagemaker.rehearsal.checks import check_training_job
 from dogbreeds.sagemaker.rehearsal.faults import invalid
 from dogbreeds.sagemaker.rehearsal.http import Call, Operation
 from dogbreeds.sagemaker.rehearsal.listing import page
-from dogbreeds.sagemaker.rehearsal.objects import ACCOUNT
 from dogbreeds.sagemaker.rehearsal.premises import CLOSED, Context
 from dogbreeds.sagemaker.rehearsal.records import Record
 from dogbreeds.sagemaker.rehearsal.toolkit import kill_left_over
@@ -28,11 +26,7 @@ _SUMMARY = (
     "SecondaryStatus",
 )
 # Members of an answer that a request can leave open.
-_ALWAYS = {
-    "EnableNetworkIsolation": False,
-    "EnableInterContainerTrafficEncryption": False,
-    "EnableManagedSpotTraining": False,
-}
+_ALWAYS = ("EnableNetworkIsolation", "EnableInterContainerTrafficEncryption", "EnableManagedSpotTraining")
 
 
 class TrainingJobs:
@@ -46,7 +40,8 @@ class TrainingJobs:
             if not context.records.ended(record):
                 if record.process is not None:
                     kill_left_over(record.process)
-                fail(record.description, "TrainingJob", CLOSED)
+                record.description |= {"TrainingJobStatus": "Failed", "SecondaryStatus": "Failed"}
+                record.description |= {"FailureReason": CLOSED, "TrainingEndTime": time.time()}
                 record.process = None
                 context.records.save(record)
         if context.machines.exists():
@@ -54,48 +49,26 @@ class TrainingJobs:
 
     @property
     def operations(self) -> Mapping[str, Operation]:
-        """The operations, by name."""
         return {
-            "CreateTrainingJob": lambda call: self.create(call.body, call.region),
-            "DescribeTrainingJob": self._describe,
+            "CreateTrainingJob": self.create,
+            "DescribeTrainingJob": self._context.records.describe,
             "ListTrainingJobs": self._list,
             "StopTrainingJob": self._stop,
         }
 
     def create(
-        self,
-        request: Mapping[str, Any],
-        region: str,
-        tuning_job: str | None = None,
-        tuned: Mapping[str, str] | None = None,
+        self, call: Call, tuning_job: str | None = None, tuned: Mapping[str, str] | None = None
     ) -> Mapping[str, Any]:
-        """Accepts a job and starts it.
-
-        Args:
-            request: The request, which fits the service model.
-            region: Where it is to run.
-            tuning_job: The ARN of the tuning job that it is part of.
-            tuned: The values that were chosen for it.
-
-        Returns:
-            The answer.
-
-        Raises:
-            ApiError: The job is refused.
-        """
-        check_training_job(request, self._context.objects, self._context.faults)
-        name = request["TrainingJobName"]
-        arn = f"arn:aws:sagemaker:{region}:{ACCOUNT}:training-job/{name.lower()}"
-        record = Record(
-            _description(request, arn, tuning_job), list(request.get("Tags", [])), tuned=dict(tuned or {})
-        )
+        """Accepts a job and starts it; `tuning_job` is the ARN of the one that it is part of."""
+        check_training_job(call.body, self._context.objects, self._context.faults)
+        name = call.body["TrainingJobName"]
         with self._context.changed:
-            self._context.records.add(name, record)
+            record = self._context.records.create(call, _members(call.body, tuning_job), tuned)
             capacity = self._capacity_errors <= 0
             self._capacity_errors -= 1
-            self._runs[name] = TrainingRun(record, self._context, region, capacity)
+            self._runs[name] = TrainingRun(record, self._context, call.region, capacity)
             self._runs[name].start()
-        return {"TrainingJobArn": arn}
+        return {"TrainingJobArn": record.description["TrainingJobArn"]}
 
     def stop(self, record: Record) -> None:
         """Asks a job to end; one that has ended already stays as it is."""
@@ -107,18 +80,12 @@ class TrainingJobs:
             self._runs[record.description["TrainingJobName"]].stop()
 
     def close(self) -> None:
-        """Ends all jobs that run."""
         self._context.end(self._runs)
-
-    def _describe(self, call: Call) -> Mapping[str, Any]:
-        with self._context.changed:
-            return copy.deepcopy(self._context.records[call.body["TrainingJobName"]].description)
 
     def _list(self, call: Call) -> Mapping[str, Any]:
         with self._context.changed:
             descriptions = [record.description for record in self._context.records]
-            summaries, more = page(call.body, descriptions, "TrainingJob", _SUMMARY, "CreationTime")
-        return {"TrainingJobSummaries": summaries, **more}
+            return page(call.body, "TrainingJobSummaries", descriptions, "TrainingJob", _SUMMARY, "CreationTime")
 
     def _stop(self, call: Call) -> Mapping[str, Any]:
         record = self._context.records[call.body["TrainingJobName"]]
@@ -129,27 +96,15 @@ class TrainingJobs:
         return {}
 
 
-def fail(description: dict[str, Any], kind: str, reason: str) -> None:
-    """Writes into the description of a job that its rehearsal was killed."""
-    description.update({f"{kind}Status": "Failed", "FailureReason": reason})
-    if kind == "TrainingJob":
-        description.update({"SecondaryStatus": "Failed", "TrainingEndTime": time.time()})
-
-
-def _description(request: Mapping[str, Any], arn: str, tuning_job: str | None) -> dict[str, Any]:
-    now = time.time()
-    found: dict[str, Any] = _ALWAYS | {name: value for name, value in request.items() if name != "Tags"}
+def _members(request: Mapping[str, Any], tuning_job: str | None) -> dict[str, Any]:
+    profiled = not request.get("ProfilerConfig", {}).get("DisableProfiler", True)
+    found: dict[str, Any] = {name: request.get(name, False) for name in _ALWAYS}
     found |= {
-        "TrainingJobArn": arn,
         "TrainingJobStatus": "InProgress",
         "SecondaryStatus": "Starting",
         "SecondaryStatusTransitions": [],
-        "CreationTime": now,
-        "LastModifiedTime": now,
         "FinalMetricDataList": [],
-        "ProfilingStatus": "Disabled"
-        if request.get("ProfilerConfig", {}).get("DisableProfiler", True)
-        else "Enabled",
+        "ProfilingStatus": "Enabled" if profiled else "Disabled",
     }
     if tuning_job is not None:
         found["TuningJobArn"] = tuning_job
@@ -162,7 +117,7 @@ def _description(request: Mapping[str, Any], arn: str, tuning_job: str | None) -
                 {
                     "RuleConfigurationName": rule["RuleConfigurationName"],
                     "RuleEvaluationStatus": "InProgress",
-                    "LastModifiedTime": now,
+                    "LastModifiedTime": time.time(),
                 }
                 for rule in request[rules]
             ]

@@ -25,14 +25,7 @@ _SYNC_SECONDS = 1.0
 
 
 class TrainingRun(threading.Thread):
-    """Runs one training job; its record tells how far it is.
-
-    Args:
-        record: The job.
-        context: What all jobs share.
-        region: Where it runs.
-        capacity: There are instances for it.
-    """
+    """Runs one training job; its record tells how far it is. `capacity` says whether there are instances for it."""
 
     def __init__(self, record: Record, context: Context, region: str, capacity: bool) -> None:
         super().__init__(name=record.description["TrainingJobName"])
@@ -46,15 +39,12 @@ class TrainingRun(threading.Thread):
         self._trained, self._exit_code = 0.0, 0
 
     def stop(self) -> None:
-        """Stops the job, as StopTrainingJob does."""
         self._stop_asked.set()
 
     def close(self) -> None:
-        """Ends the job at once, with the rehearsal."""
         self._close_asked.set()
 
     def run(self) -> None:
-        """Runs the job to its end."""
         try:
             self._live()
         except JobFailure as failure:
@@ -111,11 +101,7 @@ class TrainingRun(threading.Thread):
         return end
 
     def _follow(self, toolkit: Toolkit, mirrored: MirroredDirectory | None, began: float) -> End | None:
-        """Reads the toolkit's output until no process is left that could write.
-
-        Returns:
-            Why it was ended; None where it ended by itself.
-        """
+        """Reads the toolkit's output until no process is left that could write; returns why it was ended, or None."""
         end, kill_at, next_copy = None, math.inf, began + _SYNC_SECONDS
         while (lines := toolkit.lines(_TICK_SECONDS)) is not None:
             for line in lines:
@@ -144,7 +130,6 @@ class TrainingRun(threading.Thread):
         return self._context.faults.grace_seconds
 
     def _reason(self, seconds: float, lines: Sequence[str]) -> End | None:
-        """Returns why training has to end, if it has to."""
         condition, faults = self._job["StoppingCondition"], self._context.faults
         if self._close_asked.is_set():
             return End.CLOSED

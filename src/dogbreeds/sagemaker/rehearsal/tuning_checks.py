@@ -14,11 +14,7 @@ _NOT_REHEARSED = ("HyperParameterTuningResourceConfig", "TuningObjective", "Hype
 
 
 def check_tuning_job(request: Mapping[str, Any]) -> None:
-    """Refuses a tuning job that could not run; its training jobs are checked separately.
-
-    Raises:
-        ApiError: With all problems.
-    """
+    """Refuses a tuning job that could not run; its training jobs are checked separately."""
     if "TrainingJobDefinition" not in request or "TrainingJobDefinitions" in request:
         refuse(["Exactly one TrainingJobDefinition is needed; several are not rehearsed: they need AWS."])
     config, definition = request["HyperParameterTuningJobConfig"], request["TrainingJobDefinition"]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +11,9 @@ from dogbreeds.sagemaker.rehearsal.checks import check_training_job, refuse
 from dogbreeds.sagemaker.rehearsal.faults import ApiError, invalid
 from dogbreeds.sagemaker.rehearsal.http import Call, Operation
 from dogbreeds.sagemaker.rehearsal.listing import page
-from dogbreeds.sagemaker.rehearsal.objects import ACCOUNT
 from dogbreeds.sagemaker.rehearsal.premises import CLOSED, Context
 from dogbreeds.sagemaker.rehearsal.records import Record, Records
-from dogbreeds.sagemaker.rehearsal.training_jobs import TrainingJobs, fail
+from dogbreeds.sagemaker.rehearsal.training_jobs import TrainingJobs
 from dogbreeds.sagemaker.rehearsal.tuning_checks import check_tuning_job
 from dogbreeds.sagemaker.rehearsal.tuning_summaries import child_summary, final_value, update_counters
 
@@ -46,15 +43,14 @@ class TuningJobs:
         self._runs: dict[str, TuningRun] = {}
         for record in records:
             if not records.ended(record):
-                fail(record.description, _KIND, CLOSED)
+                record.description |= {f"{_KIND}Status": "Failed", "FailureReason": CLOSED}
                 records.save(record)
 
     @property
     def operations(self) -> Mapping[str, Operation]:
-        """The operations, by name."""
         return {
             "CreateHyperParameterTuningJob": self._create,
-            "DescribeHyperParameterTuningJob": self._describe,
+            "DescribeHyperParameterTuningJob": self._records.describe,
             "ListHyperParameterTuningJobs": self._list,
             "ListTrainingJobsForHyperParameterTuningJob": self._children,
             "StopHyperParameterTuningJob": self._stop,
@@ -72,22 +68,13 @@ class TuningJobs:
         self._check_training(request)
         known = self._parents(request)
         name = request["HyperParameterTuningJobName"]
-        arn = f"arn:aws:sagemaker:{call.region}:{ACCOUNT}:hyper-parameter-tuning-job/{name.lower()}"
-        now = time.time()
-        description: dict[str, Any] = {key: value for key, value in request.items() if key != "Tags"}
-        description |= {
-            "HyperParameterTuningJobArn": arn,
-            "HyperParameterTuningJobStatus": "InProgress",
-            "CreationTime": now,
-            "LastModifiedTime": now,
-        }
-        update_counters(description, [])
-        record = Record(description, list(request.get("Tags", [])))
+        members: dict[str, Any] = {"HyperParameterTuningJobStatus": "InProgress"}
+        update_counters(members, [])
         with self._context.changed:
-            self._records.add(name, record)
+            record = self._records.create(call, members)
             self._runs[name] = TuningRun(record, self._records, self._context, self._jobs, known)
             self._runs[name].start()
-        return {"HyperParameterTuningJobArn": arn}
+        return {"HyperParameterTuningJobArn": record.description["HyperParameterTuningJobArn"]}
 
     def _check_training(self, request: Mapping[str, Any]) -> None:
         """Refuses what would be refused of each of its training jobs."""
@@ -103,7 +90,6 @@ class TuningJobs:
         check_training_job(example, self._context.objects, self._context.faults)
 
     def _parents(self, request: Mapping[str, Any]) -> list[Record]:
-        """Returns the training jobs of those tuning jobs that a new one goes on from."""
         found = []
         for parent in request.get("WarmStartConfig", {}).get("ParentHyperParameterTuningJobs", []):
             record = self._records[parent["HyperParameterTuningJobName"]]
@@ -120,10 +106,6 @@ class TuningJobs:
         arn = record.description["HyperParameterTuningJobArn"]
         return [child for child in self._context.records if child.description.get("TuningJobArn") == arn]
 
-    def _describe(self, call: Call) -> Mapping[str, Any]:
-        with self._context.changed:
-            return copy.deepcopy(self._record(call).description)
-
     def _record(self, call: Call) -> Record:
         return self._records[call.body["HyperParameterTuningJobName"]]
 
@@ -134,8 +116,7 @@ class TuningJobs:
                 config = record.description[f"{_KIND}Config"]
                 chosen = {name: config[name] for name in ("Strategy", "ResourceLimits")}
                 descriptions.append({**record.description, **chosen})
-            summaries, more = page(call.body, descriptions, _KIND, _SUMMARY, "Name")
-        return {"HyperParameterTuningJobSummaries": copy.deepcopy(summaries), **more}
+            return page(call.body, f"{_KIND}Summaries", descriptions, _KIND, _SUMMARY, "Name")
 
     def _children(self, call: Call) -> Mapping[str, Any]:
         with self._context.changed:
@@ -145,8 +126,7 @@ class TuningJobs:
                 for child in self._of(record)
             ]
             members = sorted({name for child in children for name in child} - {"LastModifiedTime"})
-            summaries, more = page(call.body, children, "TrainingJob", members, "Name", _by_objective)
-        return {"TrainingJobSummaries": copy.deepcopy(summaries), **more}
+            return page(call.body, "TrainingJobSummaries", children, "TrainingJob", members, "Name", _by_objective)
 
     def _stop(self, call: Call) -> Mapping[str, Any]:
         with self._context.changed:

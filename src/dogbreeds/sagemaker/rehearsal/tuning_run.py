@@ -16,6 +16,7 @@ from optuna.trial import Trial
 
 from dogbreeds.sagemaker.limits import OBJECTIVE_PARAMETER, combinations
 from dogbreeds.sagemaker.rehearsal.faults import ApiError
+from dogbreeds.sagemaker.rehearsal.http import Call
 from dogbreeds.sagemaker.rehearsal.premises import CLOSED, Context
 from dogbreeds.sagemaker.rehearsal.records import Record, Records
 from dogbreeds.sagemaker.rehearsal.sampling import Sampler
@@ -33,8 +34,6 @@ class Child:
     """A training job of a tuning job.
 
     Attributes:
-        record: The training job.
-        trial: What its point is known by.
         seen: How many values of its objective were looked at.
         told: Whether the sampler knows what came of it.
     """
@@ -46,15 +45,7 @@ class Child:
 
 
 class TuningRun(threading.Thread):
-    """Runs one tuning job.
-
-    Args:
-        record: The tuning job.
-        records: All tuning jobs.
-        context: What all jobs share.
-        jobs: Starts and stops its training jobs.
-        known: Training jobs of the tuning jobs that it learns from.
-    """
+    """Runs one tuning job; `known` are training jobs of the tuning jobs that it learns from."""
 
     def __init__(
         self, record: Record, records: Records, context: Context, jobs: TrainingJobs, known: Sequence[Record]
@@ -63,7 +54,6 @@ class TuningRun(threading.Thread):
         self._record, self._job, self._records = record, record.description, records
         self._context, self._jobs = context, jobs
         self._config: Mapping[str, Any] = self._job["HyperParameterTuningJobConfig"]
-        self._definition: Mapping[str, Any] = self._job["TrainingJobDefinition"]
         self._objective = self._config["HyperParameterTuningJobObjective"]["MetricName"]
         self._sign = 1 if self._config["HyperParameterTuningJobObjective"]["Type"] == "Minimize" else -1
         self._limits = self._config["ResourceLimits"]
@@ -72,7 +62,6 @@ class TuningRun(threading.Thread):
         self._stopping = self._closing = False
 
     def stop(self) -> None:
-        """Asks for the end of all its training jobs, and starts no more."""
         with self._context.changed:
             self._stopping = True
             self._context.changed.notify_all()
@@ -84,7 +73,6 @@ class TuningRun(threading.Thread):
             self._context.changed.notify_all()
 
     def run(self) -> None:
-        """Runs the job to its end."""
         try:
             self._live()
         except ApiError as error:
@@ -94,10 +82,10 @@ class TuningRun(threading.Thread):
             self._finish("Failed", f"InternalServerError: {type(error).__name__}: {error}")
 
     def _live(self) -> None:
-        seed = self._config.get("RandomSeed", zlib.crc32(self.name.encode()))
-        sampler = Sampler(self._config, seed)
+        sampler = Sampler(self._config, self._config.get("RandomSeed", zlib.crc32(self.name.encode())))
         sampler.learn((known.tuned, value) for known in self._known if (value := self._value(known)) is not None)
-        count = self._count()
+        grid = self._config["Strategy"] == "Grid"
+        count = combinations(self._config) if grid else self._limits["MaxNumberOfTrainingJobs"]
         with self._context.changed:
             while not self._closing:
                 for child in self._children:
@@ -115,11 +103,6 @@ class TuningRun(threading.Thread):
                 self._context.changed.wait(_TICK_SECONDS)
         self._end()
 
-    def _count(self) -> int:
-        if self._config["Strategy"] == "Grid":
-            return combinations(self._config)
-        return int(self._limits["MaxNumberOfTrainingJobs"])
-
     def _start(self, sampler: Sampler) -> Child:
         trial, values = sampler.ask()
         number = len(self._children) + 1
@@ -127,7 +110,7 @@ class TuningRun(threading.Thread):
         name = f"{self.name}-{number:03d}-{digest[:8]}"
         region = self._job["HyperParameterTuningJobArn"].split(":")[3]
         request = training_request(name, self._job, values)
-        self._jobs.create(request, region, self._job["HyperParameterTuningJobArn"], values)
+        self._jobs.create(Call(region, request), self._job["HyperParameterTuningJobArn"], values)
         self._children.append(Child(self._context.records[name], trial))
         return self._children[-1]
 
@@ -211,13 +194,7 @@ class TuningRun(threading.Thread):
 
 
 def training_request(name: str, tuning_job: Mapping[str, Any], values: Mapping[str, str]) -> dict[str, Any]:
-    """Returns the request of a training job of a tuning job.
-
-    Args:
-        name: The training job's.
-        tuning_job: CreateHyperParameterTuningJob's request, or what Describe answers.
-        values: What was chosen for it.
-    """
+    """Returns the request of a training job of a tuning job: its request, or what Describe answers."""
     definition = tuning_job["TrainingJobDefinition"]
     config = tuning_job["HyperParameterTuningJobConfig"]
     objective = {OBJECTIVE_PARAMETER: config["HyperParameterTuningJobObjective"]["MetricName"]}

@@ -20,13 +20,11 @@ _FINAL = "FinalHyperParameterTuningJobObjectiveMetric"
 
 
 def objective_of(record: Record, metric: str) -> float | None:
-    """Returns the last value that a training job had of a metric, or None."""
     series = record.series.get(metric)
     return series[-1][1] if series else None
 
 
 def child_summary(record: Record, tuning_job: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a HyperParameterTrainingJobSummary."""
     description = record.description
     objective = tuning_job["HyperParameterTuningJobConfig"]["HyperParameterTuningJobObjective"]
     found = {name: description[name] for name in _COPIED if name in description}
@@ -47,18 +45,15 @@ def child_summary(record: Record, tuning_job: Mapping[str, Any]) -> dict[str, An
 
 
 def final_value(summary: Mapping[str, Any]) -> float | None:
-    """Returns the objective that a training job ended with, or None."""
     return summary[_FINAL]["Value"] if _FINAL in summary else None
 
 
 def best(summaries: Sequence[Mapping[str, Any]], sign: int) -> Mapping[str, Any] | None:
-    """Returns the training job with the best objective, or None."""
     known = [summary for summary in summaries if final_value(summary) is not None]
     return min(known, key=lambda summary: sign * summary[_FINAL]["Value"], default=None)
 
 
 def update_counters(tuning_job: dict[str, Any], summaries: Sequence[Mapping[str, Any]]) -> None:
-    """Counts the training jobs of a tuning job by status and by what came of their objective."""
     statuses = [summary["TrainingJobStatus"] for summary in summaries]
     outcomes = [summary["ObjectiveStatus"] for summary in summaries]
     tuning_job["TrainingJobStatusCounters"] = {

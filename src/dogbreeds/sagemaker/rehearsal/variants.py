@@ -12,13 +12,6 @@ from dogbreeds.sagemaker.rehearsal.containers import ServedVariant
 def described_variants(
     config: Mapping[str, Any], served: ServedVariant, former: Sequence[Mapping[str, Any]] = ()
 ) -> list[dict[str, Any]]:
-    """Returns the variants of a configuration as they are described once they are in use.
-
-    Args:
-        config: The description of the configuration.
-        served: What serves it.
-        former: Variants whose numbers of instances are kept.
-    """
     variant = config["ProductionVariants"][0]
     weight = variant.get("InitialVariantWeight", 1.0)
     image = {"SpecifiedImage": served.image, "ResolvedImage": served.image, "ResolutionTime": time.time()}
