@@ -39,7 +39,6 @@ class Summary(NamedTuple):
 
 
 def choose_set(name: str, table: Mapping[str, Mapping[str, Any]]) -> PublicSet:
-    """Returns a set from the table in the command's config; raises a `ConfigError` if it has none of that name."""
     if name not in table:
         raise ConfigError(f"dataset={name}: must be one of {', '.join(table)}.")
     return PublicSet(name, **table[name])

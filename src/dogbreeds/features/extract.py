@@ -86,10 +86,7 @@ def fill(
     pass, all published batches stay. Several processes may fill the same array; each photo is computed by one.
 
     Args:
-        array: Where the features go.
         files: The digests of the photos, each with a file that holds its bytes.
-        engine: Runs the trunk.
-        transform: The backbone's evaluation transform.
         view: 0 for evaluation, or the number of an augmentation.
         progress: Called with the number of photos just finished.
 

@@ -38,7 +38,6 @@ class HttpError(Exception):
         self.status, self.code, self.message = status, code, message
 
     def body(self) -> bytes:
-        """Returns the JSON body of the response."""
         return _json({"error": {"code": self.code, "message": self.message}})
 
 
@@ -82,7 +81,6 @@ def parse_request(body: bytes, content_type: str, max_photos: int, max_pixels: i
     """Parses the body of a request.
 
     Args:
-        body: As received.
         content_type: The header of that name; parameters after a semicolon are ignored.
         max_photos: In one request.
         max_pixels: Of all photos together, where there are several.
@@ -117,7 +115,6 @@ def format_response(predictions: Sequence[Sequence[Prediction]], accept: str, *,
     Args:
         predictions: The breeds of each photo, most probable first.
         accept: The header of that name; empty accepts anything.
-        many: Whether the response is a list.
 
     Returns:
         The body, and its content type.
@@ -136,7 +133,6 @@ def format_response(predictions: Sequence[Sequence[Prediction]], accept: str, *,
 
 
 def as_json(predictions: Sequence[Prediction]) -> dict[str, Any]:
-    """Returns the predictions of one photo as JSON values."""
     top = [
         {"breed": one.breed, "index": one.index, "probability": round(one.probability, _DIGITS)}
         for one in predictions
@@ -150,21 +146,12 @@ def as_json(predictions: Sequence[Prediction]) -> dict[str, Any]:
 
 
 def from_json(values: dict[str, Any]) -> list[Prediction]:
-    """Reads back what `as_json` returned.
-
-    Raises:
-        KeyError: The values are not a prediction.
-        TypeError: The values are not a prediction.
-    """
+    """Reads back what `as_json` returned; raises KeyError or TypeError for anything else."""
     return [Prediction(**one) for one in values["top"]]
 
 
 def accepted(accept: str) -> str:
-    """Returns the content type of a response: JSON unless the client accepts CSV alone.
-
-    Raises:
-        HttpError: 406, the client accepts neither.
-    """
+    """Returns the content type of a response: JSON unless the client accepts CSV alone."""
     kinds = [kind.partition(";")[0].strip().lower() for kind in accept.split(",") if kind.strip()]
     if not kinds or any(kind in ("*/*", "application/*", JSON) for kind in kinds):
         return JSON

@@ -36,8 +36,6 @@ class Predictor:
 
     Attributes:
         description: What the package says about itself; its temperature may be set.
-        network: The loaded parts.
-        device: Where they run.
     """
 
     def __init__(
@@ -72,14 +70,10 @@ class Predictor:
         """Loads a package onto a device.
 
         Args:
-            package: Its directory.
             device: Where it runs; None takes the GPU where there is one.
             cache: Keeps what is expensive to recompute when the engine starts.
             one_by_one: Photos arrive singly and none waits for another; False for many at once, which is faster and
                 gives the same predictions.
-
-        Raises:
-            PackageError: There is no package, or it is damaged.
         """
         description, network = load_package(package)
         chosen = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -117,11 +111,7 @@ class Predictor:
             return self._start("torch")
 
     def pixels(self, content: bytes) -> Tensor:
-        """Returns a photo's bytes as the uint8 tensor (3, crop, crop) that `logits` takes.
-
-        Raises:
-            UnreadableImageError: The bytes are not an image.
-        """
+        """Returns a photo's bytes as the uint8 tensor (3, crop, crop) that `logits` takes."""
         (image,) = read_all([content], self.description.transform)
         if isinstance(image, UnreadableImageError):
             raise image

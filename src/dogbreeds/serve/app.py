@@ -28,12 +28,7 @@ _ERRORS = {404: ("not_found", "There is nothing at {path}."), 405: ("wrong_metho
 
 
 class Application:
-    """An ASGI application around one predictor.
-
-    Attributes:
-        batcher: Queues and computes the photos.
-        requests: The open ones.
-    """
+    """An ASGI application around one predictor."""
 
     def __init__(
         self,
@@ -47,10 +42,6 @@ class Application:
         """Puts the routes together; the engine starts with the application's lifespan.
 
         Args:
-            predictor: A loaded package.
-            limits: What is taken from clients.
-            routes: More of them.
-            observer: Sees what happens.
             wait_for_engine: Whether start-up lasts until the engine runs; requests are refused before.
         """
         observer = observer or Observer()
@@ -75,7 +66,6 @@ class Application:
         self._middleware = Middleware(self._dispatch, observer)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handles a request."""
         await self._middleware(scope, receive, send)
 
     def stop(self) -> None:

@@ -63,7 +63,6 @@ class Batcher:
         """Starts nothing yet.
 
         Args:
-            predictor: Computes batches.
             max_waiting: Photos in the queue; a request that does not fit is refused as a whole.
             timeout: Seconds after which a batch means that its worker is stuck.
             on_batch: Called with the size of each batch, in the thread that computed it.
@@ -111,7 +110,6 @@ class Batcher:
 
     @property
     def busy(self) -> int:
-        """Workers that compute."""
         return len(self._began)
 
     @property

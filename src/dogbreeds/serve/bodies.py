@@ -33,9 +33,6 @@ class OpenRequests:
     def admit(self, client: str) -> Iterator[Body]:
         """Counts a request while it is open, and releases its body at the end.
 
-        Args:
-            client: Its address.
-
         Raises:
             HttpError: 429, this client has too many open requests.
         """
@@ -56,11 +53,7 @@ class OpenRequests:
 
 
 class Body:
-    """The body of one request.
-
-    Attributes:
-        size: Bytes received.
-    """
+    """The body of one request."""
 
     def __init__(self, requests: OpenRequests, limits: RequestLimits) -> None:
         self._requests, self._limits = requests, limits
@@ -71,7 +64,6 @@ class Body:
 
         Args:
             announced: Its Content-Length; 0 where there is none.
-            receive: The ASGI callable.
 
         Raises:
             HttpError: 413 when it is too large, even if only announced; 408 when it is too slow; 503 when all open

@@ -16,7 +16,6 @@ def card(description: Description, engine: str | None = None) -> dict[str, Any]:
     """Returns the model card as JSON values.
 
     Args:
-        description: Of its package.
         engine: The one that runs the trunk here; None is the one of the training.
 
     Returns:

@@ -94,8 +94,6 @@ def rows(
     """Yields a row for each photo, in order, and whether it has a prediction.
 
     Args:
-        client: Sends one photo.
-        paths: The photos.
         at_once: Photos sent at a time.
         patience: Seconds in which a photo must have its prediction, retries included.
         sleep: Waits between retries; None also ends the wait when the caller stops taking rows.
@@ -164,7 +162,6 @@ def retry(
     Args:
         send: Raises `Busy` where it should be called again.
         patience: Seconds after which to give up.
-        sleep: Waits.
         ended: Once it is set, there are no more retries.
 
     Raises:
@@ -193,16 +190,7 @@ class Server:
     max_bytes: int | None = None
 
     def __init__(self, url: str, connections: int) -> None:
-        """Checks that it responds.
-
-        Args:
-            url: Such as `http://127.0.0.1:8080`.
-            connections: Kept open; one for each thread.
-
-        Raises:
-            ConfigError: `url` is not a URL.
-            UserError: Nothing responds there.
-        """
+        """Checks that it responds."""
         try:
             parts = urlsplit(url)
         except ValueError as error:
@@ -225,7 +213,6 @@ class Server:
             ) from error
 
     def predict(self, photo: bytes) -> dict[str, Any]:
-        """Returns the predictions for one photo."""
         try:
             response = self._session.post(
                 f"{self._url}/invocations",
@@ -250,16 +237,10 @@ class Server:
         return parse_response(response.content)
 
     def close(self) -> None:
-        """Closes its connections."""
         self._session.close()
 
 
 def parse_response(body: bytes) -> dict[str, Any]:
-    """Parses a response.
-
-    Raises:
-        UserError: It is not a JSON object.
-    """
     try:
         response = json.loads(body)
     except ValueError:

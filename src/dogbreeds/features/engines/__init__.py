@@ -54,10 +54,6 @@ def available(device: torch.device) -> tuple[str, ...]:
 def candidates(requested: str, device: torch.device) -> tuple[str, ...]:
     """Returns the engines to choose from.
 
-    Args:
-        requested: The setting features.engine.
-        device: Where the trunk runs.
-
     Raises:
         ConfigError: The requested engine cannot run here.
     """
@@ -77,9 +73,6 @@ def choose(missing: Mapping[str, int]) -> str:
     """Returns the engine that has all features soonest.
 
     With nothing stored that is torch for fewer than 200 photos, and the faster engine for more.
-
-    Args:
-        missing: For each candidate, the photos for which the store has no features of that engine.
     """
 
     def cost(name: str) -> int:
@@ -122,9 +115,7 @@ def build(
     Args:
         name: One of `candidates`.
         trunk: Takes uint8 (N, 3, H, W), gives vectors (N, width) or activations; it is not changed.
-        fingerprint: SHA-256 of its weights, which names what is cached of it.
         transform: Gives the size of the images.
-        device: Where it runs.
         precision: `fp32` or `bf16`; a GPU without bf16 hardware computes in fp32 all the same.
         batch_size: Images per forward pass; None is the engine's own choice.
         workers: Threads that will call it.

@@ -49,9 +49,6 @@ class FeatureArray:
         Returns:
             Those that the caller now computes, and those that another process is computing. Photos in neither
             have features already.
-
-        Raises:
-            OSError: The disk is full or gone.
         """
         keys = _keys(digests)
         own = self._owners.own
@@ -105,9 +102,6 @@ class FeatureArray:
 
         Returns:
             None when some are missing or damaged; the damaged ones are forgotten, so `missing` lists them.
-
-        Raises:
-            OSError: Files are there and cannot be opened.
         """
         keys = [bytes.fromhex(digest) for digest in digests]
         places = self._places(_keys(digests))

@@ -46,7 +46,6 @@ class FileDigests:
         A file that is new or has changed is read once and its header checked.
 
         Args:
-            paths: The files.
             workers: Threads that read; None is one per core, 0 is none.
         """
         names = {path: os.fsencode(path.absolute()) for path in paths}
@@ -83,7 +82,6 @@ class FileDigests:
         return {digest.hex(): reason for digest, reason in found}
 
     def remember_unreadable(self, reasons: Mapping[str, str]) -> None:
-        """Stores the reasons why photos with these digests cannot be read."""
         rows = [(bytes.fromhex(digest), PIL.__version__, reason) for digest, reason in reasons.items()]
         with self._index.transaction():
             self._index.execute_many("INSERT OR REPLACE INTO unreadable VALUES (?, ?, ?)", rows)

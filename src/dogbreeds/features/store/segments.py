@@ -112,7 +112,6 @@ class SegmentWriter:
             remaining = remaining[self._file.write(remaining) :]
 
     def close(self) -> None:
-        """Closes the file."""
         self._file.close()
 
 
@@ -144,7 +143,6 @@ class Segment:
         return checksum == zlib.crc32(row[_CHECKSUM_BYTES:].data) and self.digest(position) == digest
 
     def digest(self, position: int) -> bytes:
-        """Returns the digest in a record."""
         return self._raw[position, _CHECKSUM_BYTES : _CHECKSUM_BYTES + _DIGEST_BYTES].tobytes()
 
     def proven(self) -> Iterator[tuple[int, bytes]]:
@@ -198,8 +196,6 @@ class StoredRows:
         """Describes the rows.
 
         Args:
-            layout: Shape and number type of a row.
-            segments: The files that hold them.
             places: For each photo the index of its segment and the position in it.
             digests: Of the photos, in the same order.
         """
@@ -221,7 +217,6 @@ class StoredRows:
         return features
 
     def tensor(self) -> Tensor:
-        """Returns the features of all photos."""
         return self[torch.arange(len(self))]
 
     def of(self, digests: Sequence[str]) -> StoredRows:

@@ -64,7 +64,6 @@ class FeatureStore:
         """Opens or creates a store.
 
         Args:
-            directory: The setting `cache.dir`.
             max_bytes: Its limit, `cache.max_gb`; the least recently used features make room for new ones.
 
         Raises:

@@ -57,7 +57,6 @@ def serving_files(description: Description, *, gpus: int, requirements: bool) ->
     """Returns the files that Ray Serve needs, settings and code, by their paths in the archive.
 
     Args:
-        description: Of the package.
         gpus: Of the serving machine; each gets a replica of its own.
         requirements: Whether the container may install what its image lacks from the network. That is OpenVINO, which
             serves on processors unless the model was trained with the engine `torch`; without it, torch serves.
@@ -77,15 +76,6 @@ def archive_for(package: Path, archive: Path, *, gpus: int, requirements: bool) 
     """Writes the model.tar.gz of a package for a kind of machine.
 
     Code and settings are those of this version, so that it serves older packages too.
-
-    Args:
-        package: Its directory.
-        archive: The file to write.
-        gpus: Of the serving machine.
-        requirements: Whether it may install what its image lacks from the network.
-
-    Raises:
-        PackageError: There is no package, or it is damaged.
     """
     served = serving_files(read_description(package), gpus=gpus, requirements=requirements)
     carried = {name: path for name, path in files_of(package).items() if not name.startswith("code/")}
