@@ -56,11 +56,7 @@ class BreedFolders:
         return {photo.digest: photo.path for photo in self._photos()}
 
     def without(self, reasons: Mapping[str, str], *, on_bad_image: str) -> BreedFolders:
-        """Leaves out photos that turned out to be unreadable.
-
-        Args:
-            on_bad_image: `stop` raises, `skip` leaves them out.
-        """
+        """Leaves out photos that turned out to be unreadable; raises where `on_bad_image` is `stop`, not `skip`."""
         found = [(photo.path, reasons[photo.digest]) for photo in self._photos() if photo.digest in reasons]
         if not found:
             return self
@@ -119,13 +115,8 @@ def index(root: Path, examine: Examine, *, on_bad_image: str, split_seed: int, w
 
     Args:
         examine: Returns the digests of files, and which are known not to be images, and why.
-        on_bad_image: `stop` raises if a file is not an image, `skip` leaves it out.
         split_seed: Decides the split of folders that come without one.
         workers: Threads; None is one per core, 0 is none.
-
-    Raises:
-        DataError: There is no such folder, there are no photos or fewer than two classes, a split lacks a class,
-            or files are unreadable and may not be skipped.
     """
     files = find_photos(root)
     classes = sorted({path.parent.name for paths in files.values() for path in paths})

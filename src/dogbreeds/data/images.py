@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -169,18 +169,9 @@ class Transform:
         """Returns the bytes of a photo as uint8 of shape (3, crop, crop)."""
         return self(decode(content, enough=_OVERSAMPLING * self.resize))
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Transform:
-        return cls(
-            resize=values["resize"],
-            crop=values["crop"],
-            interpolation=values["interpolation"],
-            mean=tuple(values["mean"]),
-            std=tuple(values["std"]),
-        )
+        return cls(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
 
 
 def read_all(contents: Sequence[bytes], transform: Transform) -> list[torch.Tensor | UnreadableImageError]:

@@ -50,9 +50,6 @@ def get_dataset(
     """Puts a public set in place as a data directory, doing only what is still missing.
 
     The directory appears when it is complete. The archive is stored beside it.
-
-    Raises:
-        UserError: Download or archive failed, the disk is full, or the target holds something else.
     """
     archive = target.parent / chosen.archive
     another = f"another address with datasets.{chosen.name}.url=URL"

@@ -32,10 +32,8 @@ _ATTEMPTS = 3
 class FeatureSource:
     """Gives features of photos, and starts an engine only when some are missing.
 
-    The engine is chosen at the first request, and serves all later ones.
-
-    Attributes:
-        computed: Photos that went through the trunk in this process, each view counted.
+    The engine is chosen at the first request, and serves all later ones. `computed` counts the photos, each view
+    by itself, that went through the trunk in this process.
     """
 
     def __init__(

@@ -85,14 +85,9 @@ def check_out(form: str, out: str) -> Path:
 
 
 def export(package: Path, form: str, out: Path, photos: Sequence[Path]) -> Comparison:
-    """Writes a package as one graph, and compares the two.
-
-    Args:
-        out: The file, as `check_out` returns it; OpenVINO's weights go beside it, as .bin.
+    """Writes a package as one graph, and compares the two; OpenVINO's weights go beside the file, as .bin.
 
     Raises:
-        PackageError: There is no package, or it is damaged.
-        DataError: A photo cannot be read.
         UserError: They do not agree; nothing is written then, and an older file stays.
     """
     description, network = load_package(package)

@@ -30,7 +30,6 @@ class HttpError(Exception):
     Attributes:
         status: HTTP status, 400 or above.
         code: A word for programs, such as `unreadable_image`.
-        message: A sentence for people.
     """
 
     def __init__(self, status: int, code: str, message: str) -> None:
@@ -63,11 +62,7 @@ class PredictRequest:
     many: bool
 
     def predictions(self, found: Sequence[list[Prediction] | UnreadableImageError]) -> list[list[Prediction]]:
-        """Returns the predictions of all photos; one unreadable photo fails the request.
-
-        Raises:
-            HttpError: 422, a photo cannot be read.
-        """
+        """Returns the predictions of all photos; one unreadable photo fails the request with status 422."""
         result = []
         for position, one in enumerate(found):
             if isinstance(one, UnreadableImageError):
@@ -82,7 +77,6 @@ def parse_request(body: bytes, content_type: str, max_photos: int, max_pixels: i
 
     Args:
         content_type: The header of that name; parameters after a semicolon are ignored.
-        max_photos: In one request.
         max_pixels: Of all photos together, where there are several.
 
     Raises:
@@ -107,7 +101,7 @@ def parse_request(body: bytes, content_type: str, max_photos: int, max_pixels: i
 
 
 def format_response(predictions: Sequence[Sequence[Prediction]], accept: str, *, many: bool) -> tuple[bytes, str]:
-    """Writes a response.
+    """Returns the body of a response and its content type.
 
     JSON has `prediction` (the class index), `breed`, `probability` and `top`, or a list of such under `predictions`.
     CSV has a line for each photo: class index, breed, probability.
@@ -115,9 +109,6 @@ def format_response(predictions: Sequence[Sequence[Prediction]], accept: str, *,
     Args:
         predictions: The breeds of each photo, most probable first.
         accept: The header of that name; empty accepts anything.
-
-    Returns:
-        The body, and its content type.
 
     Raises:
         HttpError: 406, the client accepts neither JSON nor CSV.
@@ -137,12 +128,7 @@ def as_json(predictions: Sequence[Prediction]) -> dict[str, Any]:
         {"breed": one.breed, "index": one.index, "probability": round(one.probability, _DIGITS)}
         for one in predictions
     ]
-    return {
-        "prediction": top[0]["index"],
-        "breed": top[0]["breed"],
-        "probability": top[0]["probability"],
-        "top": top,
-    }
+    return {"prediction": top[0]["index"], "breed": top[0]["breed"], "probability": top[0]["probability"], "top": top}
 
 
 def from_json(values: dict[str, Any]) -> list[Prediction]:

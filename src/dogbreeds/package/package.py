@@ -114,9 +114,8 @@ def load_state(path: Path, network: Network, parts: Sequence[str]) -> None:
     """Loads what `save_state` wrote into a network of the same shape."""
     state = load_file(path)
     for part in parts:
-        own = {name.removeprefix(f"{part}."): t for name, t in state.items() if name.startswith(f"{part}.")}
         # A mapped file is not aligned as torch's own memory is, which changes the last bits of the logits.
-        own = {name: tensor.clone() for name, tensor in own.items()}
+        own = {name.removeprefix(f"{part}."): t.clone() for name, t in state.items() if name.startswith(f"{part}.")}
         getattr(network, part).load_state_dict(own, strict=True, assign=True)
 
 
@@ -163,8 +162,3 @@ def read_description(directory: Path) -> Description:
         return Description.from_json(values)
     except (ValueError, KeyError, TypeError) as error:
         raise PackageError(f"{path} is damaged: {error!r}") from error
-
-
-def files_of(package: Path) -> dict[str, Path]:
-    paths = [path for path in package.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
-    return {path.relative_to(package).as_posix(): path for path in paths}

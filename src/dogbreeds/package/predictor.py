@@ -14,7 +14,7 @@ from torch import Tensor
 from dogbreeds.data.images import UnreadableImageError, read_all
 from dogbreeds.data.layout import display_name
 from dogbreeds.errors import EngineError
-from dogbreeds.features.engines import available, batch_when_serving, build, worker_count
+from dogbreeds.features.engines import available, build, worker_count
 from dogbreeds.features.engines.engine import Engine
 from dogbreeds.model.backbones import fingerprint
 from dogbreeds.model.network import Network
@@ -32,11 +32,7 @@ _BATCH_SIZE = 32
 
 
 class Predictor:
-    """A loaded model package; any number of threads may use it.
-
-    Attributes:
-        description: What the package says about itself; its temperature may be set.
-    """
+    """A loaded model package; any number of threads may use it. The temperature in its description may be set."""
 
     def __init__(
         self,
@@ -102,20 +98,14 @@ class Predictor:
                 self.description.transform,
                 device=self.device,
                 precision=self.description.precision,
-                batch_size=batch_when_serving(name) if self._one_by_one else None,
+                # One photo must not wait for seven that are not there, and OpenVINO computes the same features of it.
+                batch_size=1 if name == "openvino" and self._one_by_one else None,
                 workers=worker_count(None),
                 cache=self._cache,
             )
         except EngineError as error:
             log.warning("%s Using torch instead.", error)
             return self._start("torch")
-
-    def pixels(self, content: bytes) -> Tensor:
-        """Returns a photo's bytes as the uint8 tensor (3, crop, crop) that `logits` takes."""
-        (image,) = read_all([content], self.description.transform)
-        if isinstance(image, UnreadableImageError):
-            raise image
-        return image
 
     def logits(self, images: Tensor) -> Tensor:
         """Returns float32 logits (N, classes) on the CPU for uint8 images (N, 3, crop, crop)."""
@@ -151,11 +141,7 @@ class Predictor:
         return [next(ranked) if isinstance(image, Tensor) else image for image in read]
 
     def predict(self, contents: Sequence[bytes]) -> list[list[Prediction]]:
-        """Returns the best breeds of each photo.
-
-        Raises:
-            UnreadableImageError: One of them is not an image.
-        """
+        """Returns the best breeds of each photo; raises `UnreadableImageError` where one is not an image."""
         predictions = []
         for found in self.predict_each(contents):
             if isinstance(found, UnreadableImageError):

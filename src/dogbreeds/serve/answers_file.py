@@ -79,9 +79,12 @@ def write_rows(rows: Iterable[tuple[Row, bool]], out: Path | None, total: int) -
     Raises:
         UserError: From `rows`, once the rows before it have been kept; likewise KeyboardInterrupt.
     """
-    if out is None:
-        return sum(_print(row, predicted) for row, predicted in rows)
     failed, written = 0, 0
+    if out is None:
+        for row, predicted in rows:
+            print(_line(row), flush=True)
+            failed += not predicted
+        return failed
     ended: UserError | KeyboardInterrupt | None = None
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     console = Console(stderr=True)
@@ -106,11 +109,6 @@ def write_rows(rows: Iterable[tuple[Row, bool]], out: Path | None, total: int) -
                 print(f"{kept} has the {written} rows so far.", file=sys.stderr)
             raise ended
     return failed
-
-
-def _print(row: Row, predicted: bool) -> bool:
-    print(_line(row), flush=True)
-    return not predicted
 
 
 def _line(row: Row) -> str:

@@ -123,9 +123,8 @@ class Batcher:
         """Queues photos, from the thread of an event loop.
 
         Returns:
-            What was found for each photo. A caller that has waited long enough cancels the future or sets an
-            exception, and photos that no worker has taken are not computed. It fails with `HttpError` 500 when the
-            engine fails.
+            What was found for each photo. A caller that has waited long enough cancels the future, and photos that no
+            worker has taken are not computed. It fails with `HttpError` 500 when the engine fails.
 
         Raises:
             HttpError: 503 when the photos do not fit into the queue, or the error of `unavailable`.

@@ -38,11 +38,7 @@ class Observer:
 
 
 class Middleware:
-    """Wraps an ASGI application.
-
-    Attributes:
-        stopping: Whether the server is shutting down, so that each response closes its connection.
-    """
+    """Wraps an ASGI application; while `stopping` is true, each response closes its connection."""
 
     def __init__(self, app: ASGIApp, observer: Observer) -> None:
         self._app, self._observer = app, observer

@@ -10,13 +10,9 @@ if TYPE_CHECKING:
 
 
 class Replica:
-    """One copy of the model; Ray gives each a process of its own.
+    """One copy of the model; Ray gives each a process of its own. A subclass names the directory of the package.
 
     Ray builds an application in a process that answers nothing, so the slow imports wait for the first replica.
-
-    Attributes:
-        package: The directory of the package; a subclass names it.
-        application: Answers the requests of this process.
     """
 
     package: ClassVar[Path]

@@ -52,11 +52,7 @@ def available(device: torch.device) -> tuple[str, ...]:
 
 
 def candidates(requested: str, device: torch.device) -> tuple[str, ...]:
-    """Returns the engines to choose from.
-
-    Raises:
-        ConfigError: The requested engine cannot run here.
-    """
+    """Returns the engines to choose from."""
     found = available(device)
     if requested == "auto":
         return found
@@ -90,14 +86,6 @@ def worker_count(workers: int | None) -> int:
     return min(cores, _MAX_WORKERS)
 
 
-def batch_when_serving(name: str) -> int | None:
-    """Returns the images per forward pass of an engine that serves requests; None is the engine's own choice.
-
-    One photo must not wait for seven that are not there, and OpenVINO computes the same features of it.
-    """
-    return 1 if name == "openvino" else None
-
-
 def build(
     name: str,
     trunk: nn.Module,
@@ -115,10 +103,8 @@ def build(
     Args:
         name: One of `candidates`.
         trunk: Takes uint8 (N, 3, H, W), gives vectors (N, width) or activations; it is not changed.
-        transform: Gives the size of the images.
         precision: `fp32` or `bf16`; a GPU without bf16 hardware computes in fp32 all the same.
         batch_size: Images per forward pass; None is the engine's own choice.
-        workers: Threads that will call it.
         cache: Keeps what is expensive to recompute; None recomputes it each time.
 
     Raises:

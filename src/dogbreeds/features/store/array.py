@@ -114,7 +114,8 @@ class FeatureArray:
         self._forget(damaged)
         if damaged or not places.keys() >= set(keys):
             return None
-        self._mark_used(segments)
+        now = time.time()
+        self._index.execute_many("UPDATE segments SET used = ? WHERE id = ?", [(now, number) for number in segments])
         order = {number: place for place, number in enumerate(segments)}
         rows = [(order[places[key][0]], places[key][1]) for key in keys]
         return StoredRows(self.layout, list(segments.values()), rows, digests)
@@ -142,10 +143,6 @@ class FeatureArray:
         with self._index.transaction():
             # Another process may have stored a photo anew in another segment meanwhile.
             self._index.execute_many(delete, [(self._number, key, number) for key, (number, _) in damaged.items()])
-
-    def _mark_used(self, segments: Collection[int]) -> None:
-        now = time.time()
-        self._index.execute_many("UPDATE segments SET used = ? WHERE id = ?", [(now, number) for number in segments])
 
     def _open(self) -> SegmentWriter:
         if self._writer is None:

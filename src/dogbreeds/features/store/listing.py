@@ -16,11 +16,7 @@ _WIDTH = 110
 
 
 def run(action: str, directory: Path, max_gb: float, days: float) -> None:
-    """Lists or prunes a store, and prints the result.
-
-    Args:
-        days: `prune` removes features that were not used for this long.
-    """
+    """Lists a store, after `prune` has removed what was not used for so many days."""
     directory = directory.expanduser()
     if not (directory / INDEX).is_file():
         raise CacheError(f"cache.dir={directory}: no features are kept there yet.")

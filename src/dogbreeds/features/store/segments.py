@@ -193,12 +193,7 @@ class StoredRows:
         places: Sequence[tuple[int, int]] | np.ndarray,
         digests: Sequence[str],
     ) -> None:
-        """Describes the rows.
-
-        Args:
-            places: For each photo the index of its segment and the position in it.
-            digests: Of the photos, in the same order.
-        """
+        """Takes for each photo its place (N, 2): the index of its segment and the position in it."""
         self.layout, self.digests, self._segments = layout, list(digests), segments
         self._places = np.array(places, dtype=np.int64).reshape(-1, 2)
 
