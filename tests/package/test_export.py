@@ -98,7 +98,7 @@ def test_a_graph_says_what_the_package_says(
     assert not list(tmp_path.glob(".*"))
 
     predictor = Predictor.load(package, torch.device("cpu"))
-    images = torch.stack([predictor.pixels(path.read_bytes()) for path in photos])
+    images = torch.stack([predictor.description.transform.read(path.read_bytes()) for path in photos])
     expected = (predictor.logits(images).double() / 1.7).softmax(dim=1).numpy()
     answered = as_used(usage(form, out), images.numpy(), tmp_path, monkeypatch)
     np.testing.assert_allclose(answered, expected, atol=1e-3)

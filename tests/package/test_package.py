@@ -61,7 +61,7 @@ from dogbreeds.package.predictor import Predictor
 torch.set_num_threads(1)
 predictor = Predictor.load(Path(package))
 content = Path(photo).read_bytes()
-logits = predictor.logits(predictor.pixels(content)[None])
+logits = predictor.logits(predictor.description.transform.read(content)[None])
 answer = [[one.breed, one.index, one.probability] for one in predictor.predict([content])[0]]
 
 # The images for Ray Serve have Starlette, and little else.
@@ -232,7 +232,10 @@ def test_the_code_of_a_package_serves_alone(served: str, package: Path, tmp_path
     predictor = Predictor.load(package, CPU)
     content = (tmp_path / "photo.png").read_bytes()
     torch.testing.assert_close(
-        torch.tensor(said["logits"]), predictor.logits(predictor.pixels(content)[None]), atol=1e-3, rtol=1e-3
+        torch.tensor(said["logits"]),
+        predictor.logits(predictor.description.transform.read(content)[None]),
+        atol=1e-3,
+        rtol=1e-3,
     )
     here = predictor.predict([content])[0]
     assert [entry[:2] for entry in said["answer"]] == [[one.breed, one.index] for one in here]

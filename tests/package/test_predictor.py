@@ -169,7 +169,7 @@ def test_predict_goes_from_bytes_to_breeds(predictor: Predictor) -> None:
     assert all(isinstance(one, Prediction) for answer in answers for one in answer)
     assert len(answers) == 4
     for content, answer in zip(contents, answers, strict=True):
-        logits = predictor.logits(predictor.pixels(content)[None])[0]
+        logits = predictor.logits(predictor.description.transform.read(content)[None])[0]
         assert answer[0].index == int(logits.argmax())
         expected = (logits.double() / 2).softmax(dim=0)
         by_class = sorted(answer, key=lambda one: one.index)
@@ -178,7 +178,7 @@ def test_predict_goes_from_bytes_to_breeds(predictor: Predictor) -> None:
 
 def test_photos_of_any_size_become_the_crop(predictor: Predictor) -> None:
     for size in ((64, 64), (3, 200), (500, 40)):
-        assert predictor.pixels(photo(0, size)).shape == (3, 64, 64)
+        assert predictor.description.transform.read(photo(0, size)).shape == (3, 64, 64)
 
 
 # The engine

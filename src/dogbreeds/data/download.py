@@ -39,9 +39,6 @@ def download(url: str, destination: Path, connection: Connection, console: Conso
     """Downloads a file, resuming from the bytes that an earlier try left beside it in a `.part` file.
 
     The file appears when every byte is there. Proxies are taken from the environment.
-
-    Raises:
-        DownloadError: Bad address, no connection, refused by the server, or interrupted too often.
     """
     # Bytes from another address belong to another part.
     part = destination.with_name(f"{destination.name}.{zlib.crc32(url.encode()):08x}.part")

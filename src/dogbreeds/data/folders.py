@@ -35,7 +35,6 @@ class BreedFolders:
     """The photos of a data directory.
 
     Attributes:
-        root: The data directory.
         classes: Sorted folder names; a photo's label is the position in it.
         splits: The readable photos of train, valid and test, sorted by class and name.
         unreadable: Files that were left out, each with the reason.
@@ -57,15 +56,7 @@ class BreedFolders:
         return {photo.digest: photo.path for photo in self._photos()}
 
     def without(self, reasons: Mapping[str, str], *, on_bad_image: str) -> BreedFolders:
-        """Leaves out photos that turned out to be unreadable.
-
-        Args:
-            reasons: Why photos cannot be read, by digest.
-            on_bad_image: `stop` raises, `skip` leaves them out.
-
-        Raises:
-            DataError: Photos are unreadable and may not be skipped, or too few are left.
-        """
+        """Leaves out photos that turned out to be unreadable; raises where `on_bad_image` is `stop`, not `skip`."""
         found = [(photo.path, reasons[photo.digest]) for photo in self._photos() if photo.digest in reasons]
         if not found:
             return self
@@ -95,11 +86,9 @@ class BreedFolders:
         return [photo for photos in self.splits.values() for photo in photos]
 
     def counts(self) -> dict[str, int]:
-        """Returns the number of photos per split."""
         return {split: len(photos) for split, photos in self.splits.items()}
 
     def class_counts(self, split: str) -> list[int]:
-        """Returns the number of photos per class of one split, in the order of the classes."""
         counted = Counter(photo.label for photo in self.splits[split])
         return [counted[label] for label in range(len(self.classes))]
 
@@ -125,15 +114,9 @@ def index(root: Path, examine: Examine, *, on_bad_image: str, split_seed: int, w
     Splits are drawn from all files, so that finding unreadable ones later does not change them.
 
     Args:
-        root: The data directory.
         examine: Returns the digests of files, and which are known not to be images, and why.
-        on_bad_image: `stop` raises if a file is not an image, `skip` leaves it out.
         split_seed: Decides the split of folders that come without one.
         workers: Threads; None is one per core, 0 is none.
-
-    Raises:
-        DataError: There is no such folder, there are no photos or fewer than two classes, a split lacks a class,
-            or files are unreadable and may not be skipped.
     """
     files = find_photos(root)
     classes = sorted({path.parent.name for paths in files.values() for path in paths})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -65,11 +65,7 @@ def decode(content: bytes, enough: int | None = None) -> Image.Image:
 
 
 def check_header(content: bytes) -> None:
-    """Refuses bytes that do not begin like an image; damage further on shows when the photo is decoded.
-
-    Raises:
-        UnreadableImageError: They do not.
-    """
+    """Refuses bytes that do not begin like an image; damage further on shows when the photo is decoded."""
     with _readable(content), Image.open(io.BytesIO(content), formats=FORMATS):
         pass
 
@@ -155,8 +151,6 @@ class Transform:
         resize: Length of the shorter side after resizing, in pixels.
         crop: Side of the square crop, in pixels.
         interpolation: Name of the resampling filter, `bilinear` or `bicubic`.
-        mean: Per-channel mean for values in [0, 1].
-        std: Per-channel standard deviation for values in [0, 1].
     """
 
     resize: int
@@ -172,27 +166,12 @@ class Transform:
         return pixels
 
     def read(self, content: bytes) -> torch.Tensor:
-        """Returns the bytes of a photo as uint8 of shape (3, crop, crop).
-
-        Raises:
-            UnreadableImageError: They are not an image.
-        """
+        """Returns the bytes of a photo as uint8 of shape (3, crop, crop)."""
         return self(decode(content, enough=_OVERSAMPLING * self.resize))
-
-    def to_json(self) -> dict[str, Any]:
-        """Returns the values for `from_json`."""
-        return asdict(self)
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Transform:
-        """Rebuilds a transform from the description in a model package."""
-        return cls(
-            resize=values["resize"],
-            crop=values["crop"],
-            interpolation=values["interpolation"],
-            mean=tuple(values["mean"]),
-            std=tuple(values["std"]),
-        )
+        return cls(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
 
 
 def read_all(contents: Sequence[bytes], transform: Transform) -> list[torch.Tensor | UnreadableImageError]:

@@ -20,9 +20,6 @@ def find_photos(root: Path) -> dict[str, list[Path]]:
     """Returns the image files per split, or all of them as `all` if there is no folder `train`.
 
     `val`, `validation` and `dev` are other names of `valid`; capitals do not matter.
-
-    Raises:
-        DataError: The folder does not exist, holds no images or one class only, or two folders for one split.
     """
     if not root.is_dir():
         raise DataError(

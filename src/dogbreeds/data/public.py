@@ -39,7 +39,6 @@ class Summary(NamedTuple):
 
 
 def choose_set(name: str, table: Mapping[str, Mapping[str, Any]]) -> PublicSet:
-    """Returns a set from the table in the command's config; raises a `ConfigError` if it has none of that name."""
     if name not in table:
         raise ConfigError(f"dataset={name}: must be one of {', '.join(table)}.")
     return PublicSet(name, **table[name])
@@ -51,9 +50,6 @@ def get_dataset(
     """Puts a public set in place as a data directory, doing only what is still missing.
 
     The directory appears when it is complete. The archive is stored beside it.
-
-    Raises:
-        UserError: Download or archive failed, the disk is full, or the target holds something else.
     """
     archive = target.parent / chosen.archive
     another = f"another address with datasets.{chosen.name}.url=URL"

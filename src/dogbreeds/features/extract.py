@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import threading
 import time
 from collections import deque
@@ -21,8 +20,6 @@ from dogbreeds.errors import CacheError, DataError
 from dogbreeds.features.engines.engine import Engine
 from dogbreeds.features.store.array import FeatureArray
 
-log = logging.getLogger(__name__)
-
 Progress = Callable[[int], None]
 
 # How often a process checks what another one has finished.
@@ -31,12 +28,7 @@ _POLL_SECONDS = 0.1
 
 @dataclass
 class Pass:
-    """What one pass did.
-
-    Attributes:
-        computed: Photos that went through the trunk in this process.
-        unreadable: Digests of files that are not images, with the reason.
-    """
+    """What one pass did: photos computed by this process, and why others, by digest, are not images."""
 
     computed: int = 0
     unreadable: dict[str, str] = field(default_factory=dict)
@@ -86,10 +78,7 @@ def fill(
     pass, all published batches stay. Several processes may fill the same array; each photo is computed by one.
 
     Args:
-        array: Where the features go.
         files: The digests of the photos, each with a file that holds its bytes.
-        engine: Runs the trunk.
-        transform: The backbone's evaluation transform.
         view: 0 for evaluation, or the number of an augmentation.
         progress: Called with the number of photos just finished.
 
@@ -102,12 +91,6 @@ def fill(
     finished = threading.Lock()
 
     def worker() -> None:
-        try:
-            compute_all()
-        except OSError as error:
-            raise CacheError(f"Features cannot be stored: {error}. Those computed before are kept.") from error
-
-    def compute_all() -> None:
         while batch := work.take():
             try:
                 features, unreadable = _compute(batch, files, engine, transform, view)
@@ -128,6 +111,8 @@ def fill(
             worker()
         else:
             _in_threads(worker, engine.workers, work)
+    except OSError as error:
+        raise CacheError(f"Features cannot be stored: {error}. Those computed before are kept.") from error
     finally:
         array.close()
     return done

@@ -32,10 +32,8 @@ _ATTEMPTS = 3
 class FeatureSource:
     """Gives features of photos, and starts an engine only when some are missing.
 
-    The engine is chosen at the first request, and serves all later ones.
-
-    Attributes:
-        computed: Photos that went through the trunk in this process, each view counted.
+    The engine is chosen at the first request, and serves all later ones. `computed` counts the photos, each view
+    by itself, that went through the trunk in this process.
     """
 
     def __init__(
@@ -50,11 +48,7 @@ class FeatureSource:
         workers: int | None,
         progress: Progress,
     ) -> None:
-        """Checks the setting `features.engine` (`engine`); `precision` is a resolved one, for the others see `build`.
-
-        Raises:
-            ConfigError: No engine of this name runs here, and none could have computed features elsewhere.
-        """
+        """Checks the setting `features.engine`; `precision` is a resolved one, for the others see `build`."""
         self._store, self._trunk, self._device, self._requested = store, trunk, device, engine
         # Their features may have been computed on another machine.
         self._elsewhere = [name for name in ENGINES if engine in ("auto", name) and name not in available(device)]
@@ -83,16 +77,10 @@ class FeatureSource:
 
         Args:
             files: The digests of all photos, each with a file that holds its bytes.
-            views: For each view, the digests of the photos whose features are wanted.
 
         Returns:
             For each view the features of its readable photos, each once and in order; and the digests of files that
             are not images, with the reason. A photo that is unreadable under one view is left out of all.
-
-        Raises:
-            DataError: A file is gone or has changed.
-            CacheError: The features do not fit into the store.
-            ConfigError: Some are missing, and the engine cannot run here.
         """
         unreadable = self._store.files.unreadable(files)
         for _ in range(_ATTEMPTS):

@@ -28,13 +28,7 @@ _QUALITY = 88
 
 @dataclass(frozen=True)
 class Example:
-    """One example photo.
-
-    Attributes:
-        file: Its name in the folder `examples` of the package.
-        label: Its class folder.
-        breed: The display name of its class.
-    """
+    """One example photo: its file in the folder `examples`, its class folder, and how people read that."""
 
     file: str
     label: str
@@ -46,10 +40,6 @@ def choose(folders: BreedFolders, count: int) -> list[Photo]:
 
     Within a class the order of digests decides, which favours neither easy nor hard photos. Photos that also appear
     in another split are skipped: the model has learned from them.
-
-    Args:
-        folders: The photos of a run.
-        count: At most so many.
     """
     learned = {photo.digest for split, photos in folders.splits.items() if split != "test" for photo in photos}
     unseen = {photo.digest: photo for photo in folders.splits["test"] if photo.digest not in learned}
@@ -68,11 +58,6 @@ def save_examples(package: Path, photos: Iterable[Photo], classes: Sequence[str]
     """Writes example photos into a package, replacing any that are there.
 
     They are small JPEGs without metadata such as the place. Photos that are gone or unreadable are left out.
-
-    Args:
-        package: Its directory.
-        photos: As `choose` returns them.
-        classes: Folder names in the order of the labels.
     """
     directory = package / DIRECTORY
     shutil.rmtree(directory, ignore_errors=True)
@@ -89,11 +74,7 @@ def save_examples(package: Path, photos: Iterable[Photo], classes: Sequence[str]
 
 
 def load_examples(package: Path) -> list[Example]:
-    """Returns the example photos of a package, which may have none.
-
-    Raises:
-        PackageError: Their list is damaged, or names a file that is missing.
-    """
+    """Returns the example photos of a package, which may have none."""
     listing = package / DIRECTORY / LISTING
     if not listing.is_file():
         return []

@@ -39,7 +39,6 @@ class Comparison:
     """How an exported graph and its package agree on the same photos.
 
     Attributes:
-        photos: Number of photos.
         difference: Largest difference between two probabilities.
         disagreeing: Photos whose most probable class differs.
     """
@@ -50,7 +49,6 @@ class Comparison:
 
     @property
     def good(self) -> bool:
-        """Whether the graph may replace the package."""
         return self.difference <= TOLERANCE and not self.disagreeing
 
 
@@ -71,11 +69,7 @@ class ExportGraph(nn.Module):
 
 
 def check_out(form: str, out: str) -> Path:
-    """Returns the path of the exported file, before anything is loaded.
-
-    Raises:
-        ConfigError: There is no such format, its packages are missing, or the file cannot be written there.
-    """
+    """Returns the path of the exported file, before anything is loaded."""
     if form == "torchscript":
         raise ConfigError("format=torchscript is deprecated in PyTorch: use format=pt2 (torch.export).")
     if form not in FORMATS:
@@ -91,20 +85,9 @@ def check_out(form: str, out: str) -> Path:
 
 
 def export(package: Path, form: str, out: Path, photos: Sequence[Path]) -> Comparison:
-    """Writes a package as one graph, and compares the two.
-
-    Args:
-        package: Its directory.
-        form: One of `FORMATS`.
-        out: The file, as `check_out` returns it; OpenVINO's weights go beside it, as .bin.
-        photos: The photos to compare them on.
-
-    Returns:
-        How they agree.
+    """Writes a package as one graph, and compares the two; OpenVINO's weights go beside the file, as .bin.
 
     Raises:
-        PackageError: There is no package, or it is damaged.
-        DataError: A photo cannot be read.
         UserError: They do not agree; nothing is written then, and an older file stays.
     """
     description, network = load_package(package)
@@ -131,7 +114,6 @@ def export(package: Path, form: str, out: Path, photos: Sequence[Path]) -> Compa
 
 
 def usage(form: str, out: Path) -> str:
-    """Returns lines of Python that run an exported graph."""
     return FORMATS[form].usage.format(name=out.name)
 
 

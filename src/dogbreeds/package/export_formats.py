@@ -26,10 +26,7 @@ class Format:
     """How one format is written and loaded.
 
     Attributes:
-        ending: Of the file name.
-        needs: Packages that it takes.
         write: Takes the graph, the side of its images in pixels, the metadata, and the path.
-        load: Takes the path.
         usage: Lines of Python that run it; `{name}` is the file.
     """
 

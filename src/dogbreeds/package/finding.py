@@ -14,11 +14,7 @@ _MODEL = "model"
 
 
 def find_package(place: str) -> Path:
-    """Returns the directory of a package: the path itself, or that of a run, or of a search's best trial.
-
-    Raises:
-        PackageError: There is none.
-    """
+    """Returns the directory of a package: the path itself, or that of a run, or of a search's best trial."""
     path = Path(place)
     candidates = [path, path / _MODEL]
     if (path / BEST).is_file():

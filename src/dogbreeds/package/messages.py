@@ -30,7 +30,6 @@ class HttpError(Exception):
     Attributes:
         status: HTTP status, 400 or above.
         code: A word for programs, such as `unreadable_image`.
-        message: A sentence for people.
     """
 
     def __init__(self, status: int, code: str, message: str) -> None:
@@ -38,7 +37,6 @@ class HttpError(Exception):
         self.status, self.code, self.message = status, code, message
 
     def body(self) -> bytes:
-        """Returns the JSON body of the response."""
         return _json({"error": {"code": self.code, "message": self.message}})
 
 
@@ -64,11 +62,7 @@ class PredictRequest:
     many: bool
 
     def predictions(self, found: Sequence[list[Prediction] | UnreadableImageError]) -> list[list[Prediction]]:
-        """Returns the predictions of all photos; one unreadable photo fails the request.
-
-        Raises:
-            HttpError: 422, a photo cannot be read.
-        """
+        """Returns the predictions of all photos; one unreadable photo fails the request with status 422."""
         result = []
         for position, one in enumerate(found):
             if isinstance(one, UnreadableImageError):
@@ -82,9 +76,7 @@ def parse_request(body: bytes, content_type: str, max_photos: int, max_pixels: i
     """Parses the body of a request.
 
     Args:
-        body: As received.
         content_type: The header of that name; parameters after a semicolon are ignored.
-        max_photos: In one request.
         max_pixels: Of all photos together, where there are several.
 
     Raises:
@@ -109,7 +101,7 @@ def parse_request(body: bytes, content_type: str, max_photos: int, max_pixels: i
 
 
 def format_response(predictions: Sequence[Sequence[Prediction]], accept: str, *, many: bool) -> tuple[bytes, str]:
-    """Writes a response.
+    """Returns the body of a response and its content type.
 
     JSON has `prediction` (the class index), `breed`, `probability` and `top`, or a list of such under `predictions`.
     CSV has a line for each photo: class index, breed, probability.
@@ -117,10 +109,6 @@ def format_response(predictions: Sequence[Sequence[Prediction]], accept: str, *,
     Args:
         predictions: The breeds of each photo, most probable first.
         accept: The header of that name; empty accepts anything.
-        many: Whether the response is a list.
-
-    Returns:
-        The body, and its content type.
 
     Raises:
         HttpError: 406, the client accepts neither JSON nor CSV.
@@ -136,35 +124,20 @@ def format_response(predictions: Sequence[Sequence[Prediction]], accept: str, *,
 
 
 def as_json(predictions: Sequence[Prediction]) -> dict[str, Any]:
-    """Returns the predictions of one photo as JSON values."""
     top = [
         {"breed": one.breed, "index": one.index, "probability": round(one.probability, _DIGITS)}
         for one in predictions
     ]
-    return {
-        "prediction": top[0]["index"],
-        "breed": top[0]["breed"],
-        "probability": top[0]["probability"],
-        "top": top,
-    }
+    return {"prediction": top[0]["index"], "breed": top[0]["breed"], "probability": top[0]["probability"], "top": top}
 
 
 def from_json(values: dict[str, Any]) -> list[Prediction]:
-    """Reads back what `as_json` returned.
-
-    Raises:
-        KeyError: The values are not a prediction.
-        TypeError: The values are not a prediction.
-    """
+    """Reads back what `as_json` returned; raises KeyError or TypeError for anything else."""
     return [Prediction(**one) for one in values["top"]]
 
 
 def accepted(accept: str) -> str:
-    """Returns the content type of a response: JSON unless the client accepts CSV alone.
-
-    Raises:
-        HttpError: 406, the client accepts neither.
-    """
+    """Returns the content type of a response: JSON unless the client accepts CSV alone."""
     kinds = [kind.partition(";")[0].strip().lower() for kind in accept.split(",") if kind.strip()]
     if not kinds or any(kind in ("*/*", "application/*", JSON) for kind in kinds):
         return JSON

@@ -40,11 +40,8 @@ class Description:
 
     Attributes:
         classes: Folder names; a prediction's index is a position in this list.
-        backbone: Name of the architecture.
         pretrained: False when the backbone had random weights.
         unfreeze: The first trained stage, or None.
-        transform: How a photo becomes a tensor.
-        head: Kind and widths of the head.
         engine: The one that ran the trunk in training: `openvino`, `cuda` or `torch`.
         precision: The trunk's precision, `fp32` or `bf16`.
         temperature: Divides the logits, so that probabilities are calibrated.
@@ -69,7 +66,6 @@ class Description:
     made: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the content of model.json."""
         return {"format": FORMAT, **asdict(self)}
 
     @classmethod
@@ -118,14 +114,12 @@ def load_state(path: Path, network: Network, parts: Sequence[str]) -> None:
     """Loads what `save_state` wrote into a network of the same shape."""
     state = load_file(path)
     for part in parts:
-        own = {name.removeprefix(f"{part}."): t for name, t in state.items() if name.startswith(f"{part}.")}
         # A mapped file is not aligned as torch's own memory is, which changes the last bits of the logits.
-        own = {name: tensor.clone() for name, tensor in own.items()}
+        own = {name.removeprefix(f"{part}."): t.clone() for name, t in state.items() if name.startswith(f"{part}.")}
         getattr(network, part).load_state_dict(own, strict=True, assign=True)
 
 
 def write_description(directory: Path, description: Description) -> None:
-    """Writes model.json, whole or not at all."""
     write_text(directory / DESCRIPTION, json.dumps(description.to_json(), indent=2) + "\n")
 
 
@@ -155,11 +149,7 @@ def load_package(directory: Path) -> tuple[Description, Network]:
 
 
 def read_description(directory: Path) -> Description:
-    """Reads the description of a package without its weights.
-
-    Raises:
-        PackageError: There is no package, it is damaged, or a newer version made it.
-    """
+    """Reads the description of a package without its weights."""
     path = directory / DESCRIPTION
     if not path.is_file():
         nested = directory / "model" / DESCRIPTION
@@ -172,9 +162,3 @@ def read_description(directory: Path) -> Description:
         return Description.from_json(values)
     except (ValueError, KeyError, TypeError) as error:
         raise PackageError(f"{path} is damaged: {error!r}") from error
-
-
-def files_of(package: Path) -> dict[str, Path]:
-    """Returns the files of a package by their paths in it."""
-    paths = [path for path in package.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
-    return {path.relative_to(package).as_posix(): path for path in paths}

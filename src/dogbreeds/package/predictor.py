@@ -14,7 +14,7 @@ from torch import Tensor
 from dogbreeds.data.images import UnreadableImageError, read_all
 from dogbreeds.data.layout import display_name
 from dogbreeds.errors import EngineError
-from dogbreeds.features.engines import available, batch_when_serving, build, worker_count
+from dogbreeds.features.engines import available, build, worker_count
 from dogbreeds.features.engines.engine import Engine
 from dogbreeds.model.backbones import fingerprint
 from dogbreeds.model.network import Network
@@ -32,13 +32,7 @@ _BATCH_SIZE = 32
 
 
 class Predictor:
-    """A loaded model package; any number of threads may use it.
-
-    Attributes:
-        description: What the package says about itself; its temperature may be set.
-        network: The loaded parts.
-        device: Where they run.
-    """
+    """A loaded model package; any number of threads may use it. The temperature in its description may be set."""
 
     def __init__(
         self,
@@ -72,14 +66,10 @@ class Predictor:
         """Loads a package onto a device.
 
         Args:
-            package: Its directory.
             device: Where it runs; None takes the GPU where there is one.
             cache: Keeps what is expensive to recompute when the engine starts.
             one_by_one: Photos arrive singly and none waits for another; False for many at once, which is faster and
                 gives the same predictions.
-
-        Raises:
-            PackageError: There is no package, or it is damaged.
         """
         description, network = load_package(package)
         chosen = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -108,24 +98,14 @@ class Predictor:
                 self.description.transform,
                 device=self.device,
                 precision=self.description.precision,
-                batch_size=batch_when_serving(name) if self._one_by_one else None,
+                # One photo must not wait for seven that are not there, and OpenVINO computes the same features of it.
+                batch_size=1 if name == "openvino" and self._one_by_one else None,
                 workers=worker_count(None),
                 cache=self._cache,
             )
         except EngineError as error:
             log.warning("%s Using torch instead.", error)
             return self._start("torch")
-
-    def pixels(self, content: bytes) -> Tensor:
-        """Returns a photo's bytes as the uint8 tensor (3, crop, crop) that `logits` takes.
-
-        Raises:
-            UnreadableImageError: The bytes are not an image.
-        """
-        (image,) = read_all([content], self.description.transform)
-        if isinstance(image, UnreadableImageError):
-            raise image
-        return image
 
     def logits(self, images: Tensor) -> Tensor:
         """Returns float32 logits (N, classes) on the CPU for uint8 images (N, 3, crop, crop)."""
@@ -161,11 +141,7 @@ class Predictor:
         return [next(ranked) if isinstance(image, Tensor) else image for image in read]
 
     def predict(self, contents: Sequence[bytes]) -> list[list[Prediction]]:
-        """Returns the best breeds of each photo.
-
-        Raises:
-            UnreadableImageError: One of them is not an image.
-        """
+        """Returns the best breeds of each photo; raises `UnreadableImageError` where one is not an image."""
         predictions = []
         for found in self.predict_each(contents):
             if isinstance(found, UnreadableImageError):

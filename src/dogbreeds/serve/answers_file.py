@@ -37,13 +37,11 @@ _COLUMNS = (
 
 
 def prediction_row(path: Path, predictions: Sequence[Prediction]) -> Row:
-    """Returns the row of a photo."""
     top = as_json(predictions)["top"]
     return {"path": _readable(path), **top[0], "top": top}
 
 
 def error_row(path: Path, error: Exception) -> Row:
-    """Returns the row of a photo without a prediction."""
     return {"path": _readable(path), "error": str(error)}
 
 
@@ -53,11 +51,7 @@ def _readable(path: Path) -> str:
 
 
 def check_out(out: str | None) -> Path | None:
-    """Returns the file to write, None for stdout, before anything is computed.
-
-    Raises:
-        ConfigError: It cannot be written, or its extension is not supported.
-    """
+    """Returns the file to write, None for stdout, before anything is computed."""
     if out is None:
         return None
     path = Path(out).expanduser()
@@ -78,7 +72,6 @@ def write_rows(rows: Iterable[tuple[Row, bool]], out: Path | None, total: int) -
     Args:
         rows: Each with whether its photo has a prediction.
         out: As `check_out` returns it.
-        total: The expected number of rows.
 
     Returns:
         The number of photos without a prediction; their rows say why.
@@ -86,9 +79,12 @@ def write_rows(rows: Iterable[tuple[Row, bool]], out: Path | None, total: int) -
     Raises:
         UserError: From `rows`, once the rows before it have been kept; likewise KeyboardInterrupt.
     """
-    if out is None:
-        return sum(_print(row, predicted) for row, predicted in rows)
     failed, written = 0, 0
+    if out is None:
+        for row, predicted in rows:
+            print(_line(row), flush=True)
+            failed += not predicted
+        return failed
     ended: UserError | KeyboardInterrupt | None = None
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     console = Console(stderr=True)
@@ -113,11 +109,6 @@ def write_rows(rows: Iterable[tuple[Row, bool]], out: Path | None, total: int) -
                 print(f"{kept} has the {written} rows so far.", file=sys.stderr)
             raise ended
     return failed
-
-
-def _print(row: Row, predicted: bool) -> bool:
-    print(_line(row), flush=True)
-    return not predicted
 
 
 def _line(row: Row) -> str:

@@ -28,12 +28,7 @@ _ERRORS = {404: ("not_found", "There is nothing at {path}."), 405: ("wrong_metho
 
 
 class Application:
-    """An ASGI application around one predictor.
-
-    Attributes:
-        batcher: Queues and computes the photos.
-        requests: The open ones.
-    """
+    """An ASGI application around one predictor."""
 
     def __init__(
         self,
@@ -44,15 +39,7 @@ class Application:
         observer: Observer | None = None,
         wait_for_engine: bool = False,
     ) -> None:
-        """Puts the routes together; the engine starts with the application's lifespan.
-
-        Args:
-            predictor: A loaded package.
-            limits: What is taken from clients.
-            routes: More of them.
-            observer: Sees what happens.
-            wait_for_engine: Whether start-up lasts until the engine runs; requests are refused before.
-        """
+        """Puts the routes together; without `wait_for_engine`, requests are refused until the engine runs."""
         observer = observer or Observer()
         self.batcher = Batcher(
             predictor, max_waiting=limits.waiting, timeout=limits.answer_seconds, on_batch=observer.batch
@@ -75,7 +62,6 @@ class Application:
         self._middleware = Middleware(self._dispatch, observer)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handles a request."""
         await self._middleware(scope, receive, send)
 
     def stop(self) -> None:
@@ -153,25 +139,20 @@ class _Invocations:
 
     async def _compute(self, photos: tuple[bytes, ...], receive: Receive) -> list[Found]:
         """Waits for the predictions, until the limit is reached or the client is gone."""
-        future = self._batcher.submit(photos)
-        loop = asyncio.get_running_loop()
-        timer = loop.call_later(self._limits.answer_seconds, self._give_up, future)
-        watch = loop.create_task(_until_gone(receive))
+        future, seconds = self._batcher.submit(photos), self._limits.answer_seconds
+        watch = asyncio.create_task(_until_gone(receive))
         watch.add_done_callback(lambda _: future.cancel())
         try:
-            return await future
+            async with asyncio.timeout(seconds):
+                return await future
+        except TimeoutError:
+            raise HttpError(503, "busy", f"No result within {seconds:g} seconds: try again later.") from None
         except asyncio.CancelledError:
             if watch.done():
                 raise ClientGoneError from None
             raise
         finally:
-            timer.cancel()
             watch.cancel()
-
-    def _give_up(self, future: asyncio.Future[list[Found]]) -> None:
-        if not future.done():
-            seconds = self._limits.answer_seconds
-            future.set_exception(HttpError(503, "busy", f"No result within {seconds:g} seconds: try again later."))
 
 
 async def _until_gone(receive: Receive) -> None:

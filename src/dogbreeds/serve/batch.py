@@ -23,9 +23,6 @@ def find_images(pattern: str) -> list[Path]:
     """Returns the photos that a path, a folder or a glob matches, sorted.
 
     Folders are searched recursively, without hidden files and folders.
-
-    Raises:
-        DataError: There are none.
     """
     path = Path(pattern)
     if path.is_file():
@@ -49,14 +46,6 @@ def rows(package: Path, paths: Sequence[Path], cache: Path) -> Iterator[tuple[Ro
 
     Each worker reads a batch and computes it, so that reading overlaps with computing. Few batches are in memory
     at a time, whatever the number of photos.
-
-    Args:
-        package: A model package.
-        paths: The photos.
-        cache: The directory of the feature store, which caches the converted network too.
-
-    Raises:
-        PackageError: There is no package, or it is damaged.
     """
     predictor = Predictor.load(package, cache=BlobCache.of(cache), one_by_one=False)
     engine = predictor.engine

@@ -63,7 +63,6 @@ class Batcher:
         """Starts nothing yet.
 
         Args:
-            predictor: Computes batches.
             max_waiting: Photos in the queue; a request that does not fit is refused as a whole.
             timeout: Seconds after which a batch means that its worker is stuck.
             on_batch: Called with the size of each batch, in the thread that computed it.
@@ -111,7 +110,6 @@ class Batcher:
 
     @property
     def busy(self) -> int:
-        """Workers that compute."""
         return len(self._began)
 
     @property
@@ -125,9 +123,8 @@ class Batcher:
         """Queues photos, from the thread of an event loop.
 
         Returns:
-            What was found for each photo. A caller that has waited long enough cancels the future or sets an
-            exception, and photos that no worker has taken are not computed. It fails with `HttpError` 500 when the
-            engine fails.
+            What was found for each photo. A caller that has waited long enough cancels the future, and photos that no
+            worker has taken are not computed. It fails with `HttpError` 500 when the engine fails.
 
         Raises:
             HttpError: 503 when the photos do not fit into the queue, or the error of `unavailable`.

@@ -18,11 +18,7 @@ class ClientGoneError(Exception):
 
 
 class OpenRequests:
-    """Admits requests within the limits, and counts what they hold.
-
-    Attributes:
-        held: Bytes of the bodies of all open requests.
-    """
+    """Admits requests within the limits; `held` is the bytes of the bodies of all open ones."""
 
     def __init__(self, limits: RequestLimits) -> None:
         self._limits = limits
@@ -31,14 +27,7 @@ class OpenRequests:
 
     @contextmanager
     def admit(self, client: str) -> Iterator[Body]:
-        """Counts a request while it is open, and releases its body at the end.
-
-        Args:
-            client: Its address.
-
-        Raises:
-            HttpError: 429, this client has too many open requests.
-        """
+        """Counts a request while it is open, and releases its body at the end; 429 where this client has too many."""
         limit = self._limits.per_client
         if limit is not None and self._per_client[client] >= limit:
             raise HttpError(
@@ -56,11 +45,7 @@ class OpenRequests:
 
 
 class Body:
-    """The body of one request.
-
-    Attributes:
-        size: Bytes received.
-    """
+    """The body of one request."""
 
     def __init__(self, requests: OpenRequests, limits: RequestLimits) -> None:
         self._requests, self._limits = requests, limits
@@ -71,7 +56,6 @@ class Body:
 
         Args:
             announced: Its Content-Length; 0 where there is none.
-            receive: The ASGI callable.
 
         Raises:
             HttpError: 413 when it is too large, even if only announced; 408 when it is too slow; 503 when all open

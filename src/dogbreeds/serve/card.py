@@ -13,15 +13,10 @@ _SCORES = ("accuracy", "top5_accuracy", "macro_f1", "loss", "calibration_error",
 
 
 def card(description: Description, engine: str | None = None) -> dict[str, Any]:
-    """Returns the model card as JSON values.
+    """Returns the model card as JSON values; `engine` runs the trunk here, None is the one of the training.
 
-    Args:
-        description: Of its package.
-        engine: The one that runs the trunk here; None is the one of the training.
-
-    Returns:
-        `scores` are on the test photos; `classes` are in the order of their index, each with the share of its test
-        photos that were classified correctly. Unknown numbers are None.
+    `scores` are on the test photos; `classes` are in the order of their index, each with the share of its test photos
+    that were classified correctly. Unknown numbers are None.
     """
     metrics = description.metrics
     return {

@@ -22,6 +22,7 @@ from tenacity import (
     RetryCallState,
     Retrying,
     retry_if_exception_type,
+    sleep_using_event,
     stop_any,
     stop_before_delay,
     stop_when_event_set,
@@ -46,11 +47,7 @@ _MAX_FAILURES = 4
 
 
 class Busy(Exception):
-    """A temporary refusal; the same request may succeed later.
-
-    Attributes:
-        seconds: How long to wait, where the server says so.
-    """
+    """A temporary refusal; the same request may succeed later, after `seconds` where the server says so."""
 
     def __init__(self, reason: str, seconds: float = 0.0) -> None:
         super().__init__(reason)
@@ -66,11 +63,7 @@ class RetriesExhausted(UserError):
 
 
 class PredictClient(Protocol):
-    """Sends photos to a server; several threads use it.
-
-    Attributes:
-        max_bytes: Of a photo; None is no limit.
-    """
+    """Sends photos of at most `max_bytes` (None is no limit) to a server; several threads use it."""
 
     max_bytes: int | None
 
@@ -94,8 +87,6 @@ def rows(
     """Yields a row for each photo, in order, and whether it has a prediction.
 
     Args:
-        client: Sends one photo.
-        paths: The photos.
         at_once: Photos sent at a time.
         patience: Seconds in which a photo must have its prediction, retries included.
         sleep: Waits between retries; None also ends the wait when the caller stops taking rows.
@@ -104,17 +95,15 @@ def rows(
         UserError: The server is gone, or refuses all photos; the rows before that have been yielded.
     """
     ended = threading.Event()
+    pause = sleep or sleep_using_event(ended)
     pool = ThreadPoolExecutor(at_once, thread_name_prefix="predict")
     waiting: deque[tuple[Path, Future[tuple[Row, bool]]]] = deque()
     left = iter(paths)
     failures = 0
 
-    def wait(seconds: float) -> None:
-        ended.wait(seconds)
-
     def begin(count: int) -> None:
         for path in itertools.islice(left, count):
-            waiting.append((path, pool.submit(_row, client, path, patience, sleep or wait, ended)))
+            waiting.append((path, pool.submit(_row, client, path, patience, pause, ended)))
 
     try:
         # As many again are queued, so that a slow response does not hold up the others.
@@ -164,11 +153,7 @@ def retry(
     Args:
         send: Raises `Busy` where it should be called again.
         patience: Seconds after which to give up.
-        sleep: Waits.
         ended: Once it is set, there are no more retries.
-
-    Raises:
-        RetriesExhausted: It was busy all that time.
     """
     pauses = wait_random_exponential(multiplier=_FIRST_PAUSE_SECONDS, max=_MAX_PAUSE_SECONDS)
 
@@ -193,16 +178,7 @@ class Server:
     max_bytes: int | None = None
 
     def __init__(self, url: str, connections: int) -> None:
-        """Checks that it responds.
-
-        Args:
-            url: Such as `http://127.0.0.1:8080`.
-            connections: Kept open; one for each thread.
-
-        Raises:
-            ConfigError: `url` is not a URL.
-            UserError: Nothing responds there.
-        """
+        """Checks that it responds."""
         try:
             parts = urlsplit(url)
         except ValueError as error:
@@ -225,7 +201,6 @@ class Server:
             ) from error
 
     def predict(self, photo: bytes) -> dict[str, Any]:
-        """Returns the predictions for one photo."""
         try:
             response = self._session.post(
                 f"{self._url}/invocations",
@@ -236,30 +211,22 @@ class Server:
             )
         except requests.RequestException as error:
             raise Busy(_why(error)) from error
+        if response.status_code == 200:
+            return parse_response(response.content)
+        message = error_message(response.text, response.status_code)
         if response.status_code in _BUSY:
-            raise Busy(
-                error_message(response.text, response.status_code), _seconds(response.headers.get("Retry-After", ""))
-            )
+            # The header can also be a date, which is ignored.
+            seconds = response.headers.get("Retry-After", "")
+            raise Busy(message, float(seconds) if seconds.isdecimal() else 0.0)
         if response.status_code in _PER_PHOTO_STATUS:
-            raise PredictionFailed(error_message(response.text, response.status_code))
-        if response.status_code != 200:
-            raise UserError(
-                f"{self._url}/invocations responds with {error_message(response.text, response.status_code)}: is it "
-                "a dogbreeds server?"
-            )
-        return parse_response(response.content)
+            raise PredictionFailed(message)
+        raise UserError(f"{self._url}/invocations responds with {message}: is it a dogbreeds server?")
 
     def close(self) -> None:
-        """Closes its connections."""
         self._session.close()
 
 
 def parse_response(body: bytes) -> dict[str, Any]:
-    """Parses a response.
-
-    Raises:
-        UserError: It is not a JSON object.
-    """
     try:
         response = json.loads(body)
     except ValueError:
@@ -275,11 +242,6 @@ def error_message(body: str, status: int) -> str:
         return str(json.loads(body)["error"]["message"])
     except (ValueError, KeyError, TypeError):
         return f"status {status} {body[:200]}".rstrip()
-
-
-def _seconds(text: str) -> float:
-    # The header can also be a date, which is ignored.
-    return float(text) if text.isdecimal() else 0.0
 
 
 def _why(error: Exception) -> str:

@@ -20,12 +20,7 @@ class Metrics(Observer):
     """The metrics of one server, in a registry of their own."""
 
     def __init__(self, description: Description, routes: frozenset[str]) -> None:
-        """Starts at zero.
-
-        Args:
-            description: Of the package; some of it becomes labels.
-            routes: Paths that are counted by name; all others count as `other`.
-        """
+        """Starts at zero; paths that are not in `routes` count as `other`."""
         self._registry = registry = CollectorRegistry()
         self._routes = routes
         self._requests = Counter("dogbreeds_requests", "Requests answered.", ("route", "status"), registry=registry)
@@ -44,17 +39,14 @@ class Metrics(Observer):
         Gauge("dogbreeds_model", "The served model.", tuple(labels), registry=registry).labels(**labels).set(1)
 
     def request(self, path: str, status: int, seconds: float) -> None:
-        """Counts a response."""
         self._requests.labels(path if path in self._routes else "other", str(status)).inc()
         if path == INVOCATIONS[0]:
             self._seconds.observe(seconds)
 
     def photos(self, count: int) -> None:
-        """Counts answered photos."""
         self._photos.inc(count)
 
     def batch(self, size: int) -> None:
-        """Counts a batch."""
         self._batches.observe(size)
 
     def gauge(self, name: str, meaning: str, value: Callable[[], float]) -> None:
@@ -62,5 +54,4 @@ class Metrics(Observer):
         Gauge(f"dogbreeds_{name}", meaning, registry=self._registry).set_function(value)
 
     def text(self) -> bytes:
-        """Returns the metrics in Prometheus' text format."""
         return generate_latest(self._registry)

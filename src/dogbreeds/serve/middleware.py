@@ -38,18 +38,13 @@ class Observer:
 
 
 class Middleware:
-    """Wraps an ASGI application.
-
-    Attributes:
-        stopping: Whether the server is shutting down, so that each response closes its connection.
-    """
+    """Wraps an ASGI application; while `stopping` is true, each response closes its connection."""
 
     def __init__(self, app: ASGIApp, observer: Observer) -> None:
         self._app, self._observer = app, observer
         self.stopping = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handles a request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

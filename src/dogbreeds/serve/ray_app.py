@@ -10,28 +10,16 @@ if TYPE_CHECKING:
 
 
 class Replica:
-    """One copy of the model; Ray gives each a process of its own.
+    """One copy of the model; Ray gives each a process of its own. A subclass names the directory of the package.
 
     Ray builds an application in a process that answers nothing, so the slow imports wait for the first replica.
-
-    Attributes:
-        package: The directory of the package; a subclass names it.
-        application: Answers the requests of this process.
     """
 
     package: ClassVar[Path]
     application: ClassVar[Application]
 
     def __init__(self, limits: dict[str, Any]) -> None:
-        """Loads the package.
-
-        Args:
-            limits: The `args` of config.yaml; see `dogbreeds.limits.RequestLimits`.
-
-        Raises:
-            PackageError: There is no package, or it is damaged.
-            TypeError: A limit is missing or unknown.
-        """
+        """Loads the package; `limits` are the `args` of config.yaml, as `dogbreeds.limits.RequestLimits` has them."""
         from PIL import Image
 
         from dogbreeds.limits import RequestLimits
@@ -44,11 +32,7 @@ class Replica:
         Replica.application = Application(Predictor.load(self.package), checked, wait_for_engine=True)
 
     def check_health(self) -> None:
-        """Lets Ray replace a replica whose engine has failed or is stuck.
-
-        Raises:
-            RuntimeError: This is one.
-        """
+        """Lets Ray replace a replica whose engine has failed or is stuck."""
         error = Replica.application.batcher.unavailable
         if error is not None and error.code == "dead":
             raise RuntimeError(error.message)

@@ -91,7 +91,6 @@ class _Server(uvicorn.Server):
             self._open.discard(client)
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        """Serves until a signal, and closes slow connections meanwhile."""
         self._loop = asyncio.get_running_loop()
         watch = asyncio.create_task(self._watch())
         drain = asyncio.create_task(self._drain())
@@ -145,9 +144,6 @@ def serve(package: Path, limits: Limits, *, host: str, port: int, cache: Path) -
     """Serves a package until SIGTERM or SIGINT; open requests are still answered then.
 
     Args:
-        package: A model package.
-        limits: What is taken from clients.
-        host: Name or address to listen on.
         port: To listen on; 0 takes a free one, which the first line on stdout names.
         cache: The directory of the feature store, which caches the converted network too.
 
@@ -173,11 +169,7 @@ def serve(package: Path, limits: Limits, *, host: str, port: int, cache: Path) -
 
 
 def _listening(host: str, port: int) -> socket.socket:
-    """Returns a listening socket; clients may connect, and wait until uvicorn accepts them.
-
-    Raises:
-        ConfigError: That is not possible.
-    """
+    """Returns a listening socket; clients may connect, and wait until uvicorn accepts them."""
     if not 0 <= port <= _MAX_PORT:
         raise ConfigError(f"port={port}: must be between 0 and {_MAX_PORT}.")
     try:

@@ -21,16 +21,7 @@ _PAGE = Path(__file__).parent / "page"
 
 
 def application(predictor: Predictor, package: Path, limits: Limits) -> Application:
-    """Returns the application of `scripts/serve.py`.
-
-    Args:
-        predictor: A loaded package.
-        package: Its directory, which may hold example photos.
-        limits: What is taken from clients.
-
-    Raises:
-        PackageError: The list of example photos is damaged.
-    """
+    """Returns the application of `scripts/serve.py`."""
 
     async def read_metrics(_: Request) -> Response:
         return Response(metrics.text(), media_type=CONTENT_TYPE)

@@ -36,7 +36,6 @@ def make_sample(
     the others as they are. A sample that is already there is left as it is.
 
     Args:
-        directory: Folder to make.
         breeds: Number of breeds, 2 to `MAX_BREEDS`.
         train, valid, test: Pictures per breed in each split.
         pixels: Side of the square pictures, at least 64.

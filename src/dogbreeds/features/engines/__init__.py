@@ -52,15 +52,7 @@ def available(device: torch.device) -> tuple[str, ...]:
 
 
 def candidates(requested: str, device: torch.device) -> tuple[str, ...]:
-    """Returns the engines to choose from.
-
-    Args:
-        requested: The setting features.engine.
-        device: Where the trunk runs.
-
-    Raises:
-        ConfigError: The requested engine cannot run here.
-    """
+    """Returns the engines to choose from."""
     found = available(device)
     if requested == "auto":
         return found
@@ -77,9 +69,6 @@ def choose(missing: Mapping[str, int]) -> str:
     """Returns the engine that has all features soonest.
 
     With nothing stored that is torch for fewer than 200 photos, and the faster engine for more.
-
-    Args:
-        missing: For each candidate, the photos for which the store has no features of that engine.
     """
 
     def cost(name: str) -> int:
@@ -95,14 +84,6 @@ def worker_count(workers: int | None) -> int:
         return max(1, workers)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(cores, _MAX_WORKERS)
-
-
-def batch_when_serving(name: str) -> int | None:
-    """Returns the images per forward pass of an engine that serves requests; None is the engine's own choice.
-
-    One photo must not wait for seven that are not there, and OpenVINO computes the same features of it.
-    """
-    return 1 if name == "openvino" else None
 
 
 def build(
@@ -122,12 +103,8 @@ def build(
     Args:
         name: One of `candidates`.
         trunk: Takes uint8 (N, 3, H, W), gives vectors (N, width) or activations; it is not changed.
-        fingerprint: SHA-256 of its weights, which names what is cached of it.
-        transform: Gives the size of the images.
-        device: Where it runs.
         precision: `fp32` or `bf16`; a GPU without bf16 hardware computes in fp32 all the same.
         batch_size: Images per forward pass; None is the engine's own choice.
-        workers: Threads that will call it.
         cache: Keeps what is expensive to recompute; None recomputes it each time.
 
     Raises:

@@ -71,8 +71,9 @@ class OpenVinoEngine:
         features = []
         with ExitStack() as afterwards:
             for batch in images.split(self.batch_size):
-                request = self._request(wait=not running)
-                if request is None:
+                try:
+                    request = self._idle.get(block=not running)
+                except queue.Empty:
                     request, count = running.popleft()
                     features.append(_features(request, count))
                 else:
@@ -85,13 +86,6 @@ class OpenVinoEngine:
                 running.append((request, len(batch)))
             features.extend(_features(*one) for one in running)
         return torch.cat(features)
-
-    def _request(self, *, wait: bool) -> Any:
-        """Returns an idle request; None where there is none and the caller does not wait."""
-        try:
-            return self._idle.get(block=wait)
-        except queue.Empty:
-            return None
 
 
 def _features(request: Any, count: int) -> Tensor:
@@ -111,12 +105,7 @@ def import_openvino() -> Any:
 
 
 def _network(
-    openvino: Any,
-    core: Any,
-    trunk: nn.Module,
-    fingerprint: str,
-    transform: Transform,
-    cache: BlobCache | None,
+    openvino: Any, core: Any, trunk: nn.Module, fingerprint: str, transform: Transform, cache: BlobCache | None
 ) -> Any:
     source = f"{fingerprint} {transform} {openvino.get_version()}"
     name = f"openvino-{hashlib.sha256(source.encode()).hexdigest()}"

@@ -18,10 +18,6 @@ def resolve_precision(requested: str, device: torch.device) -> str:
 
     `auto` is bf16 where the hardware computes it. A GPU without bf16 hardware (Turing and older) always gets fp32:
     it would emulate bf16, which is slower and less exact.
-
-    Args:
-        requested: `auto`, `fp32` or `bf16`.
-        device: Where the trunk will run.
     """
     if requested == "fp32":
         return requested

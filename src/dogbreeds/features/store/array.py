@@ -49,9 +49,6 @@ class FeatureArray:
         Returns:
             Those that the caller now computes, and those that another process is computing. Photos in neither
             have features already.
-
-        Raises:
-            OSError: The disk is full or gone.
         """
         keys = _keys(digests)
         own = self._owners.own
@@ -105,9 +102,6 @@ class FeatureArray:
 
         Returns:
             None when some are missing or damaged; the damaged ones are forgotten, so `missing` lists them.
-
-        Raises:
-            OSError: Files are there and cannot be opened.
         """
         keys = [bytes.fromhex(digest) for digest in digests]
         places = self._places(_keys(digests))
@@ -120,7 +114,8 @@ class FeatureArray:
         self._forget(damaged)
         if damaged or not places.keys() >= set(keys):
             return None
-        self._mark_used(segments)
+        now = time.time()
+        self._index.execute_many("UPDATE segments SET used = ? WHERE id = ?", [(now, number) for number in segments])
         order = {number: place for place, number in enumerate(segments)}
         rows = [(order[places[key][0]], places[key][1]) for key in keys]
         return StoredRows(self.layout, list(segments.values()), rows, digests)
@@ -148,10 +143,6 @@ class FeatureArray:
         with self._index.transaction():
             # Another process may have stored a photo anew in another segment meanwhile.
             self._index.execute_many(delete, [(self._number, key, number) for key, (number, _) in damaged.items()])
-
-    def _mark_used(self, segments: Collection[int]) -> None:
-        now = time.time()
-        self._index.execute_many("UPDATE segments SET used = ? WHERE id = ?", [(now, number) for number in segments])
 
     def _open(self) -> SegmentWriter:
         if self._writer is None:

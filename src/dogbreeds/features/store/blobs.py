@@ -66,7 +66,6 @@ class BlobCache:
             log.warning("%s is not kept for later runs: %s", path, error)
 
     def occupied(self) -> int:
-        """Returns the bytes on disk."""
         return sum(size for _, size, _ in self._files())
 
     def evict(self, excess: float) -> int:

@@ -19,13 +19,6 @@ from dogbreeds.features.store.index import Index
 _SETTLED_NANOSECONDS = 2_000_000_000
 
 
-class _State(NamedTuple):
-    """Size, times and inode of a file as text, and when it last changed, in nanoseconds since 1970."""
-
-    text: str
-    changed: int
-
-
 class _Content(NamedTuple):
     """A file's digest, the reason why it is not an image ('' when it may be one), and whether reading it failed."""
 
@@ -43,11 +36,8 @@ class FileDigests:
     def examine(self, paths: Sequence[Path], workers: int | None) -> tuple[dict[Path, str], dict[Path, str]]:
         """Returns the digests of files, and for those known not to be images the reason.
 
-        A file that is new or has changed is read once and its header checked.
-
-        Args:
-            paths: The files.
-            workers: Threads that read; None is one per core, 0 is none.
+        A file that is new or has changed is read once and its header checked, by `workers` threads: None is one per
+        core, 0 is none.
         """
         names = {path: os.fsencode(path.absolute()) for path in paths}
         statement = "SELECT path, state, photo FROM files WHERE path IN ({keys})"
@@ -56,7 +46,7 @@ class FileDigests:
         digests = {
             path: known[names[path]][1].hex()
             for path in paths
-            if names[path] in known and known[names[path]][0] == states[path].text
+            if names[path] in known and known[names[path]][0] == states[path][0]
         }
         unknown = [path for path in paths if path not in digests]
         found = dict(zip(unknown, _read_all(unknown, workers), strict=True))
@@ -64,12 +54,12 @@ class FileDigests:
         readable = {path: content for path, content in found.items() if not content.failed}
         self.remember_unreadable({one.digest: one.reason for one in readable.values() if one.reason})
         settled = time.time_ns() - _SETTLED_NANOSECONDS
-        rows = [
-            (names[path], states[path].text, bytes.fromhex(content.digest))
-            for path, content in readable.items()
+        rows = []
+        for path, content in readable.items():
+            state, changed = states[path]
             # It may have been written to while it was read.
-            if states[path].changed < settled and states[path] == _state(path)
-        ]
+            if changed < settled and states[path] == _state(path):
+                rows.append((names[path], state, bytes.fromhex(content.digest)))
         with self._index.transaction():
             self._index.execute_many("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", rows)
         reasons = self.unreadable(digests.values()) | {one.digest: one.reason for one in found.values() if one.failed}
@@ -83,19 +73,19 @@ class FileDigests:
         return {digest.hex(): reason for digest, reason in found}
 
     def remember_unreadable(self, reasons: Mapping[str, str]) -> None:
-        """Stores the reasons why photos with these digests cannot be read."""
         rows = [(bytes.fromhex(digest), PIL.__version__, reason) for digest, reason in reasons.items()]
         with self._index.transaction():
             self._index.execute_many("INSERT OR REPLACE INTO unreadable VALUES (?, ?, ?)", rows)
 
 
-def _state(path: Path) -> _State:
+def _state(path: Path) -> tuple[str, int]:
+    """Returns size, times and inode as text, and when the file last changed, in nanoseconds since 1970."""
     try:
         status = path.stat()
     except OSError:
-        return _State("", 0)
+        return "", 0
     changed = max(status.st_mtime_ns, status.st_ctime_ns)
-    return _State(f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}", changed)
+    return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}", changed
 
 
 def _read_all(paths: Sequence[Path], workers: int | None) -> list[_Content]:

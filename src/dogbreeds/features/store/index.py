@@ -74,7 +74,6 @@ class Index:
         """Opens an index, or creates one.
 
         Args:
-            path: Its file.
             fill: Enters what the segments hold into a new index, which appears together with that.
 
         Raises:
@@ -138,7 +137,6 @@ class Index:
                 raise
 
     def query(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
-        """Runs one statement and returns all rows of its result."""
         with self._lock, self._translated():
             return self._connection.execute(statement, parameters).fetchall()
 
@@ -149,12 +147,10 @@ class Index:
             yield from self.query(statement.format(keys=", ".join("?" * len(part))), *parameters, *part)
 
     def execute_many(self, statement: str, rows: Iterable[Sequence[object]]) -> None:
-        """Runs one statement for many rows of parameters."""
         with self._lock, self._translated():
             self._connection.executemany(statement, rows)
 
     def close(self) -> None:
-        """Closes the connection."""
         with self._lock:
             self._connection.close()
 

@@ -16,17 +16,7 @@ _WIDTH = 110
 
 
 def run(action: str, directory: Path, max_gb: float, days: float) -> None:
-    """Lists or prunes a store, and prints the result.
-
-    Args:
-        action: `list`, or `prune` before listing.
-        directory: The store.
-        max_gb: Its limit in GB, `cache.max_gb`.
-        days: `prune` removes features that were not used for this long.
-
-    Raises:
-        CacheError: There is no store in the directory.
-    """
+    """Lists a store, after `prune` has removed what was not used for so many days."""
     directory = directory.expanduser()
     if not (directory / INDEX).is_file():
         raise CacheError(f"cache.dir={directory}: no features are kept there yet.")

@@ -112,7 +112,6 @@ class SegmentWriter:
             remaining = remaining[self._file.write(remaining) :]
 
     def close(self) -> None:
-        """Closes the file."""
         self._file.close()
 
 
@@ -144,7 +143,6 @@ class Segment:
         return checksum == zlib.crc32(row[_CHECKSUM_BYTES:].data) and self.digest(position) == digest
 
     def digest(self, position: int) -> bytes:
-        """Returns the digest in a record."""
         return self._raw[position, _CHECKSUM_BYTES : _CHECKSUM_BYTES + _DIGEST_BYTES].tobytes()
 
     def proven(self) -> Iterator[tuple[int, bytes]]:
@@ -195,14 +193,7 @@ class StoredRows:
         places: Sequence[tuple[int, int]] | np.ndarray,
         digests: Sequence[str],
     ) -> None:
-        """Describes the rows.
-
-        Args:
-            layout: Shape and number type of a row.
-            segments: The files that hold them.
-            places: For each photo the index of its segment and the position in it.
-            digests: Of the photos, in the same order.
-        """
+        """Takes for each photo its place (N, 2): the index of its segment and the position in it."""
         self.layout, self.digests, self._segments = layout, list(digests), segments
         self._places = np.array(places, dtype=np.int64).reshape(-1, 2)
 
@@ -221,7 +212,6 @@ class StoredRows:
         return features
 
     def tensor(self) -> Tensor:
-        """Returns the features of all photos."""
         return self[torch.arange(len(self))]
 
     def of(self, digests: Sequence[str]) -> StoredRows:

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from filelock import FileLock
@@ -21,15 +20,7 @@ from dogbreeds.features.store.blobs import BlobCache
 from dogbreeds.features.store.files import FileDigests
 from dogbreeds.features.store.index import DamagedIndexError, Index, NewerIndexError, damage_mark
 from dogbreeds.features.store.owners import Owners
-from dogbreeds.features.store.segments import (
-    SEGMENTS,
-    SUFFIX,
-    ArrayKey,
-    Layout,
-    Segment,
-    read_header,
-    size_of,
-)
+from dogbreeds.features.store.segments import SEGMENTS, SUFFIX, ArrayKey, Layout, Segment, read_header, size_of
 
 log = logging.getLogger(__name__)
 
@@ -61,15 +52,7 @@ class FeatureStore:
     """
 
     def __init__(self, directory: Path, max_bytes: float) -> None:
-        """Opens or creates a store.
-
-        Args:
-            directory: The setting `cache.dir`.
-            max_bytes: Its limit, `cache.max_gb`; the least recently used features make room for new ones.
-
-        Raises:
-            CacheError: The directory cannot be written, or a newer version made it.
-        """
+        """Opens or creates a store; beyond `max_bytes` the least recently used features make room for new ones."""
         directory = directory.expanduser()
         self.directory, self.max_bytes = directory, max_bytes
         self._segments = directory / SEGMENTS
@@ -93,9 +76,7 @@ class FeatureStore:
     def __enter__(self) -> FeatureStore:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

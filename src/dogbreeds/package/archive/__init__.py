@@ -9,12 +9,10 @@ from pathlib import Path
 from string import Template
 
 from dogbreeds.files import pack
-from dogbreeds.package.package import Description, files_of, read_description
+from dogbreeds.package.package import read_description
 
 _HERE = Path(__file__).parent
 _SOURCE = _HERE.parents[1]
-_CONFIG = "config.yaml"
-_REQUIREMENTS = "code/requirements.txt"
 #: The modules that an archive carries, relative to the package `dogbreeds`.
 _CODE = (
     "__init__.py",
@@ -53,41 +51,26 @@ _CODE = (
 )
 
 
-def serving_files(description: Description, *, gpus: int, requirements: bool) -> dict[str, Path | bytes]:
-    """Returns the files that Ray Serve needs, settings and code, by their paths in the archive.
-
-    Args:
-        description: Of the package.
-        gpus: Of the serving machine; each gets a replica of its own.
-        requirements: Whether the container may install what its image lacks from the network. That is OpenVINO, which
-            serves on processors unless the model was trained with the engine `torch`; without it, torch serves.
-    """
-    config = Template((_HERE / _CONFIG).read_text(encoding="utf-8"))
-    found: dict[str, Path | bytes] = {
-        _CONFIG: config.substitute(replicas=max(1, gpus), gpus=min(1, gpus)).encode(),
-        "deployment.py": _SOURCE / "serve" / "deployment.py",
-        **{f"code/dogbreeds/{name}": _SOURCE / name for name in _CODE},
-    }
-    if requirements and not gpus and description.engine != "torch":
-        found[_REQUIREMENTS] = _HERE / "requirements.txt"
-    return found
-
-
 def archive_for(package: Path, archive: Path, *, gpus: int, requirements: bool) -> None:
     """Writes the model.tar.gz of a package for a kind of machine.
 
     Code and settings are those of this version, so that it serves older packages too.
 
     Args:
-        package: Its directory.
-        archive: The file to write.
-        gpus: Of the serving machine.
-        requirements: Whether it may install what its image lacks from the network.
-
-    Raises:
-        PackageError: There is no package, or it is damaged.
+        gpus: Of the serving machine; each gets a replica of its own.
+        requirements: Whether the container may install what its image lacks from the network. That is OpenVINO, which
+            serves on processors unless the model was trained with the engine `torch`; without it, torch serves.
     """
-    served = serving_files(read_description(package), gpus=gpus, requirements=requirements)
-    carried = {name: path for name, path in files_of(package).items() if not name.startswith("code/")}
+    description = read_description(package)
+    paths = {path.relative_to(package).as_posix(): path for path in package.rglob("*") if path.is_file()}
+    config = Template((_HERE / "config.yaml").read_text(encoding="utf-8"))
+    members: dict[str, Path | bytes] = {
+        **{name: path for name, path in paths.items() if not name.startswith(("code/", "__pycache__/"))},
+        "config.yaml": config.substitute(replicas=max(1, gpus), gpus=min(1, gpus)).encode(),
+        "deployment.py": _SOURCE / "serve" / "deployment.py",
+        **{f"code/dogbreeds/{name}": _SOURCE / name for name in _CODE},
+    }
+    if requirements and not gpus and description.engine != "torch":
+        members["code/requirements.txt"] = _HERE / "requirements.txt"
     # Weights do not compress.
-    pack(archive, {**carried, **served}, level=0)
+    pack(archive, members, level=0)
