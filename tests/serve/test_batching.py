@@ -1,4 +1,4 @@
-"""The queue before the lanes: what is together in a batch, what is refused, and what nobody waits for any more."""
+"""The queue before the workers: what is batched together, what is refused, and what nobody waits for any more."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ PATIENCE = 20.0
 class Engine:
     name: str = "torch"
     batch_size: int = 4
-    lanes: int = 1
+    workers: int = 1
 
 
 class Gated:
     """A predictor that answers each photo with its own text, as soon as the gate is open."""
 
-    def __init__(self, batch_size: int = 4, lanes: int = 1) -> None:
-        self.engine = Engine(batch_size=batch_size, lanes=lanes)
+    def __init__(self, batch_size: int = 4, workers: int = 1) -> None:
+        self.engine = Engine(batch_size=batch_size, workers=workers)
         self.batches: list[list[bytes]] = []
         self.gate = threading.Event()
         self.taken = threading.Semaphore(0)
@@ -97,8 +97,8 @@ def test_a_busy_lane_makes_batches_and_an_idle_one_takes_what_is_there() -> None
     assert sizes == [1, 4, 2]
 
 
-def test_photos_of_a_request_are_shared_by_lanes_and_answered_in_order() -> None:
-    predictor = Gated(batch_size=1, lanes=2)
+def test_photos_of_a_request_are_shared_by_workers_and_answered_in_order() -> None:
+    predictor = Gated(batch_size=1, workers=2)
 
     async def scenario() -> None:
         async with started(predictor) as batcher:

@@ -20,7 +20,6 @@ from dogbreeds.sagemaker.endpoints import commands as endpoint_commands
 from dogbreeds.sagemaker.endpoints.account import Endpoints
 from dogbreeds.sagemaker.rehearsal import Rehearsal
 from dogbreeds.sagemaker.session import Account, connected
-from dogbreeds.schema import SagemakerConfig
 from tests.conftest import ROOT
 from tests.sagemaker.rehearsal.serving import FakeContainer, settled
 
@@ -216,7 +215,7 @@ def test_tags_that_may_not_be_read_are_not_ours(settings: Callable[..., DeployCo
                 raise ClientError({"Error": {"Code": "AccessDeniedException", "Message": "no"}}, "ListTags")
             return {"Tags": [{"Key": "dogbreeds:endpoint", "Value": "dogs"}]}
 
-    found = Endpoints(Account(lambda service: Service(), SagemakerConfig())).ours()
+    found = Endpoints(Account(lambda service: Service(), settings("action=list").sagemaker)).ours()
     assert [one["EndpointName"] for one in found] == ["dogs"]
 
 

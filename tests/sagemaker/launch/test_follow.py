@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from botocore.exceptions import EndpointConnectionError
 
@@ -10,7 +12,7 @@ from dogbreeds.sagemaker.aws_errors import advice
 from dogbreeds.sagemaker.launch.follow import status_of, summary
 from dogbreeds.sagemaker.launch.launcher import MAX_JOB_NAME, MAX_TUNING_JOB_NAME, job_name
 from dogbreeds.sagemaker.session import Account, explain_detach
-from dogbreeds.schema import SagemakerConfig
+from tests.sagemaker.conftest import Launch
 
 
 def test_names_of_jobs_fit() -> None:
@@ -64,8 +66,10 @@ def test_the_end_of_a_job_says_why_what_rules_found_and_what_was_billed() -> Non
     ],
     ids=["left", "lost"],
 )
-def test_whoever_leaves_a_job_learns_how_to_come_back(happened: BaseException, said: str, rehearsal: bool) -> None:
-    account = Account(lambda service: None, SagemakerConfig(rehearsal=rehearsal))
+def test_whoever_leaves_a_job_learns_how_to_come_back(
+    happened: BaseException, said: str, rehearsal: bool, launch: Launch
+) -> None:
+    account = Account(lambda service: None, replace(launch().sagemaker, rehearsal=rehearsal))
     with pytest.raises(UserError, match=said) as caught, explain_detach(account, "The job", "python x"):
         raise happened
     assert caught.value.exit_code == (130 if isinstance(happened, KeyboardInterrupt) else 2)
@@ -78,11 +82,12 @@ def test_the_reason_of_a_program_is_not_taken_for_one_of_aws() -> None:
     assert advice("something else") == ""
 
 
-def test_hints_repeat_where_the_job_runs() -> None:
-    for settings, tail in (
-        (SagemakerConfig(rehearsal=True, region="us-east-1"), " sagemaker=rehearsal"),
-        (SagemakerConfig(rehearsal=False, region="eu-west-1"), " sagemaker.region=eu-west-1"),
-        (SagemakerConfig(rehearsal=False, region=None), ""),
+def test_hints_repeat_where_the_job_runs(launch: Launch) -> None:
+    for rehearsal, region, tail in (
+        (True, "us-east-1", " sagemaker=rehearsal"),
+        (False, "eu-west-1", " sagemaker.region=eu-west-1"),
+        (False, None, ""),
     ):
+        settings = replace(launch().sagemaker, rehearsal=rehearsal, region=region)
         account = Account(lambda service: None, settings)
-        assert account.command("launch_sagemaker.py", "attach=job") == f"python launch_sagemaker.py attach=job{tail}"
+        assert account.command("launch", "attach=job") == f"python launch_sagemaker.py attach=job{tail}"
