@@ -48,7 +48,6 @@ class SearchResult:
 
     @property
     def best(self) -> Entry | None:
-        """The best finished trial: its `values`, `metrics` and `number`."""
         return self.leaderboard.best
 
 

@@ -37,7 +37,6 @@ _SERVING = ("starlette", "uvicorn", "prometheus_client")
 
 @entry_point("train")
 def train(composed: DictConfig) -> None:
-    """Trains one classifier; a search (-m) goes to hydra_plugins instead."""
     config = configs.load(composed, HydraConfig.get().overrides.task)
 
     from dogbreeds.training import run
@@ -47,7 +46,6 @@ def train(composed: DictConfig) -> None:
 
 @entry_point("launch")
 def launch(composed: DictConfig) -> None:
-    """Trains on SageMaker, or follows or stops a job there."""
     settings = configs.launch_settings(composed)
 
     from dogbreeds.sagemaker import commands
@@ -62,7 +60,6 @@ def launch(composed: DictConfig) -> None:
 
 @entry_point("prepare_features")
 def prepare_features(composed: DictConfig) -> None:
-    """Computes features ahead of training."""
     config = configs.load(composed, overrides=[])
 
     from dogbreeds.training import run
@@ -73,7 +70,6 @@ def prepare_features(composed: DictConfig) -> None:
 
 @entry_point("predict", renamed=_PACKAGE)
 def predict(composed: DictConfig) -> None:
-    """Asks a model, a server or an endpoint for breeds."""
     config = command_settings(composed, PredictCommandConfig)
 
     from dogbreeds.asking import asked
@@ -92,7 +88,6 @@ def predict(composed: DictConfig) -> None:
 
 @entry_point("serve", renamed=_PACKAGE)
 def serve(composed: DictConfig) -> None:
-    """Serves a model package over HTTP."""
     config = command_settings(composed, ServeCommandConfig)
     missing = [name for name in _SERVING if find_spec(name) is None]
     if missing:
@@ -109,7 +104,6 @@ def serve(composed: DictConfig) -> None:
 
 @entry_point("export", renamed=_PACKAGE)
 def export(composed: DictConfig) -> None:
-    """Writes a model for another runtime, and compares the two."""
     config = command_settings(composed, ExportCommandConfig)
 
     from dogbreeds.package import export as exporting
@@ -132,7 +126,6 @@ def export(composed: DictConfig) -> None:
 
 @entry_point("deploy", renamed=_PACKAGE | _VARIANT)
 def deploy(composed: DictConfig) -> None:
-    """Serves a model package on SageMaker."""
     config = command_settings(composed, DeployCommandConfig)
     check_launch(config.sagemaker, serves=config.action == "deploy")
 
@@ -143,7 +136,6 @@ def deploy(composed: DictConfig) -> None:
 
 @entry_point("report", lists=("runs",))
 def report(composed: DictConfig) -> None:
-    """Builds the report of a run again, or compares runs."""
     config = command_settings(composed, ReportCommandConfig)
     if (config.run is None) == (config.runs is None):
         raise ConfigError("Give a run directory, run=<directory>, or several to compare, runs=<one>,<another>.")
@@ -159,7 +151,6 @@ def report(composed: DictConfig) -> None:
 
 @entry_point("cache")
 def cache(composed: DictConfig) -> None:
-    """Shows or prunes the feature store."""
     config = command_settings(composed, CacheCommandConfig)
 
     from dogbreeds.features.store import listing
@@ -169,7 +160,6 @@ def cache(composed: DictConfig) -> None:
 
 @entry_point("get_data")
 def get_data(composed: DictConfig) -> None:
-    """Downloads a public dog-breed set."""
     config = command_settings(composed, GetDataCommandConfig)
 
     from rich.console import Console
@@ -187,7 +177,6 @@ def get_data(composed: DictConfig) -> None:
 
 @entry_point("make_sample")
 def make_sample(composed: DictConfig) -> None:
-    """Draws a small set of procedural dogs."""
     config = command_settings(composed, MakeSampleCommandConfig)
 
     from rich.console import Console
@@ -214,7 +203,6 @@ def make_sample(composed: DictConfig) -> None:
 
 @entry_point("rehearse", lists=("settings",))
 def rehearse(composed: DictConfig) -> None:
-    """Rehearses a model's whole life on SageMaker."""
     config = command_settings(composed, RehearseCommandConfig)
     if config.action == "clear":
         from dogbreeds.sagemaker.rehearsal import clear

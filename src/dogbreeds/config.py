@@ -78,11 +78,7 @@ def _resumed(directory: Path, overrides: Sequence[str]) -> TrainConfig:
 
 
 def launch_settings(composed: DictConfig) -> SagemakerConfig:
-    """Returns the checked section `sagemaker` of a composed config.
-
-    Raises:
-        ConfigError: A setting is impossible.
-    """
+    """Returns the checked section `sagemaker` of a composed config."""
     return check_launch(_object(composed.sagemaker, SagemakerConfig, "sagemaker."))
 
 
@@ -92,9 +88,6 @@ def check_launch(section: SagemakerConfig, *, serves: bool = False) -> Sagemaker
     Args:
         section: The section `sagemaker`.
         serves: An endpoint is started or asked, whose container a rehearsal has to run.
-
-    Raises:
-        ConfigError: One line per setting.
     """
     needed = {"boto3": "sagemaker", "sagemaker": "sagemaker"}
     if section.rehearsal:
@@ -107,11 +100,7 @@ def check_launch(section: SagemakerConfig, *, serves: bool = False) -> Sagemaker
 
 
 def command_settings(composed: DictConfig, schema: type[Settings]) -> Settings:
-    """Returns all settings of a command, checked; for a section `sagemaker` see `check_launch` too.
-
-    Raises:
-        ConfigError: A setting is missing or impossible.
-    """
+    """Returns all settings of a command, checked; for a section `sagemaker` see `check_launch` too."""
     try:
         config = _object(composed, schema)
     except MissingMandatoryValue as error:
@@ -122,11 +111,7 @@ def command_settings(composed: DictConfig, schema: type[Settings]) -> Settings:
 
 
 def read_yaml(path: Path) -> Any:
-    """Returns the content of a file that the program wrote.
-
-    Raises:
-        ConfigError: It is no YAML; the message says which file and why.
-    """
+    """Returns the content of a file that the program wrote."""
     try:
         return OmegaConf.to_container(OmegaConf.load(path))
     except (YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError) as error:
@@ -142,24 +127,12 @@ def save(config: TrainConfig, path: Path) -> None:
 
 
 def load_saved(path: Path) -> TrainConfig:
-    """Reads what `save` wrote.
-
-    Raises:
-        ConfigError: It was edited, and is no config any more.
-    """
+    """Reads what `save` wrote."""
     return unchecked(OmegaConf.create(read_yaml(path)))
 
 
 def trial(composed: DictConfig, directory: Path) -> TrainConfig:
-    """Returns the config of one trial of a search.
-
-    Args:
-        composed: What Hydra composed for it; its `resume` and `run_dir` are set.
-        directory: Where it is written.
-
-    Raises:
-        ConfigError: A setting is impossible. The search itself checks the photos, once.
-    """
+    """Returns the config of one trial of a search."""
     composed.resume, composed.run_dir = None, str(directory)
     return check_settings(unchecked(composed))
 
@@ -182,11 +155,7 @@ def type_problem(text: str, schema: type, value_of: Callable[[str], Any]) -> str
 
 
 def unchecked(composed: DictConfig) -> TrainConfig:
-    """Returns a composed config whose types are right, and whose values and paths nobody has looked at.
-
-    Raises:
-        ConfigError: A setting is unknown or has another type.
-    """
+    """Returns a composed config whose types are right, and whose values and paths nobody has looked at."""
     # A plain copy, so that keys added with + are unknown keys too.
     own = OmegaConf.masked_copy(composed, [str(name) for name in composed if name not in _COMMAND_KEYS])
     try:
@@ -224,20 +193,12 @@ def _said(error: Exception, schema: type, given: DictConfig) -> str:
 
 
 def check_photos(config: TrainConfig) -> None:
-    """Refuses a `data.dir` that is missing, empty, or holds one class only.
-
-    Raises:
-        DataError: The message says what is there.
-    """
+    """Refuses a `data.dir` that is missing, empty, or holds one class only."""
     find_photos(Path(config.data.dir))
 
 
 def check_settings(config: TrainConfig) -> TrainConfig:
-    """Refuses what cannot work, listing everything that is wrong at once; does not look at the photos.
-
-    Raises:
-        ConfigError: One line per setting: what it is, and what it may be.
-    """
+    """Refuses what cannot work, listing everything that is wrong at once; does not look at the photos."""
     # Needs numpy, which --help has no time for.
     from dogbreeds.debug.catalogue import rule_problems
     from dogbreeds.trainer_arguments import trainer_problems

@@ -13,8 +13,7 @@ from typing import Annotated, Any, Protocol, get_args, get_origin, get_type_hint
 class Constraint(Protocol):
     """What stands beside a type in `Annotated`; as a string it completes "must be ..."."""
 
-    def allows(self, value: Any) -> bool:
-        """Says whether a setting may have this value."""
+    def allows(self, value: Any) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,6 @@ class OneOf:
     values: tuple[str, ...]
 
     def allows(self, value: Any) -> bool:
-        """Says whether it is one of them."""
         return value in self.values
 
     def __str__(self) -> str:
@@ -48,7 +46,6 @@ class Range:
     below: bool = False
 
     def allows(self, value: Any) -> bool:
-        """Says whether it lies between them; NaN does not."""
         over = self.low < value if self.above else self.low <= value
         under = value < self.high if self.below or math.isinf(self.high) else value <= self.high
         return bool(over and under)
@@ -61,7 +58,6 @@ class Range:
 
 
 def one_of(*values: str) -> OneOf:
-    """Returns the constraint to some words."""
     return OneOf(values)
 
 

@@ -239,11 +239,7 @@ def _open(schema: type) -> DictConfig:
 
 @contextmanager
 def initialized(name: str, arguments: Sequence[str] = ()) -> Iterator[ConfigLoader]:
-    """Lets `hydra.compose` read conf/, in place of a Hydra that is running already, and yields its loader.
-
-    Raises:
-        ConfigError: What is composed inside has a setting that is unknown or of another type.
-    """
+    """Lets `hydra.compose` read conf/, in place of a Hydra that is running already, and yields its loader."""
     register()
     running = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
@@ -259,13 +255,7 @@ def initialized(name: str, arguments: Sequence[str] = ()) -> Iterator[ConfigLoad
 
 
 def explain(error: Exception, primary: Path, arguments: Sequence[str] = ()) -> str:
-    """Returns Hydra's message without its advice for programmers, with the names that exist and the types expected.
-
-    Args:
-        error: Of Hydra or OmegaConf.
-        primary: The primary config that was composed.
-        arguments: The command line.
-    """
+    """Returns Hydra's message without its advice for programmers, with names that exist and types that fit."""
     causes: list[str] = []
     current: BaseException | None = error
     while current is not None:

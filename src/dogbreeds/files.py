@@ -46,13 +46,11 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, content: str) -> None:
-    """Writes a text file."""
     with replacing(path) as temporary:
         temporary.write_text(content, encoding="utf-8")
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
-    """Writes a table with a header line."""
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
@@ -99,19 +97,16 @@ class Appender:
         self._every, self._since, self._flushed = every, 0, time.monotonic()
 
     def add(self, line: str) -> None:
-        """Appends a line, given without its end."""
         self._file.write(line + "\n")
         self._since += 1
         if self._since >= self._every or time.monotonic() - self._flushed > _SECONDS_BETWEEN_FLUSHES:
             self.flush()
 
     def flush(self) -> None:
-        """Hands what was written to the operating system."""
         self._file.flush()
         self._since, self._flushed = 0, time.monotonic()
 
     def close(self) -> None:
-        """Writes the rest."""
         self._file.close()
 
 

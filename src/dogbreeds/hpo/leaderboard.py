@@ -74,12 +74,10 @@ class Leaderboard:
 
     @property
     def finished(self) -> list[Entry]:
-        """The trials that can be compared, best first."""
         return [entry for entry in self.entries if entry.state == FINISHED]
 
     @property
     def best(self) -> Entry | None:
-        """The best finished trial."""
         return next(iter(self.finished), None)
 
     def summary(self) -> str:
@@ -88,7 +86,6 @@ class Leaderboard:
         return ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
 
     def headline(self) -> str:
-        """Returns the summary and the best trial in one line."""
         best = self.best
         assert best is not None
         values = " ".join(f"{name}={value}" for name, value in best.values.items())
@@ -113,7 +110,6 @@ class Leaderboard:
         return "\n".join(lines)
 
     def save(self, path: Path) -> None:
-        """Writes leaderboard.csv, whole or not at all."""
         names = list(dict.fromkeys(name for entry in self.entries for name in entry.values))
         metrics = [name for name in _SHOWN_METRICS if name != self.objective.name]
         columns = ["rank", "trial", "state", self.objective.name, *names, *metrics, "epochs", "seconds", "message"]
@@ -141,14 +137,7 @@ def _sort_key(objective: Objective, entry: Entry) -> tuple[int, float, int]:
 
 
 def save_best(path: Path, best: Entry, objective: Objective, overrides: Sequence[str]) -> None:
-    """Writes best.yaml, from which `best_of` runs the best values again.
-
-    Args:
-        path: Where to.
-        best: The best trial.
-        objective: By which it is the best.
-        overrides: The command line of the trial as a single run.
-    """
+    """Writes best.yaml, from which `best_of` runs the best values again."""
     content: dict[str, Any] = {
         "objective": objective.name,
         "value": best.value,

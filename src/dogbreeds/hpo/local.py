@@ -50,10 +50,6 @@ class SearchInterrupted(Interrupted):
 def search(plan: Plan, directory: Path) -> Leaderboard:
     """Runs the trials of a search that are left, and writes leaderboard.csv, best.yaml and search.html.
 
-    Args:
-        plan: What is searched.
-        directory: The multirun directory; if it holds this search already, the search is resumed.
-
     Raises:
         SearchInterrupted: Ctrl-C; results so far are kept and written.
         UserError: No trial can be run, or none finished.
@@ -92,11 +88,7 @@ class RunningSearch:
         self._engine, self._preparations = engine, preparations
 
     def run(self) -> None:
-        """Runs one trial after the other until there are as many as were asked for.
-
-        Raises:
-            UserError: What all trials share cannot be prepared.
-        """
+        """Runs one trial after the other until there are as many as were asked for."""
         if self._plan.prepares_once:
             # Otherwise one trial may fail at what another does not need.
             self._preparations.of(self._plan.first(self._directory))
@@ -123,11 +115,7 @@ class RunningSearch:
         return board
 
     def finish(self) -> Leaderboard:
-        """Gives the best trial its package and report, and writes the leaderboard and the page.
-
-        Raises:
-            UserError: No trial finished.
-        """
+        """Gives the best trial its package and report, and writes the leaderboard and the page."""
         board = self.board()
         if board.best is None:
             failed = next((entry for entry in board.entries if entry.message), None)

@@ -51,11 +51,9 @@ class _Journal(BaseJournalBackend):
         self._logs: list[dict[str, Any]] = [json.loads(line) for line in whole_lines(path)]
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
-        """Yields entries from a number on."""
         yield from self._logs[log_number_from:]
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Adds entries, which are on disk when this returns."""
         lines = [json.dumps(entry, separators=(",", ":")) for entry in logs]
         with self._path.open("a", encoding="utf-8") as file:
             file.writelines(f"{line}\n" for line in lines)
@@ -76,9 +74,6 @@ class OptunaEngine:
             settings: The section `hpo`.
             seed: Decides all points, however often the search is interrupted.
             epochs: The most that a trial trains for.
-
-        Raises:
-            UserError: The file is damaged, or missing although there are trials.
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._space, self._settings, self._seed = space, settings, seed
@@ -133,7 +128,6 @@ class OptunaEngine:
         return [entry for entry in self.entries() if entry.state != INTERRUPTED]
 
     def wanted(self) -> int:
-        """Returns the number of trials of the whole search."""
         if self.exhaustive:
             return int(self._space.size)
         assert self._settings.trials is not None

@@ -37,17 +37,7 @@ class Plan:
     """
 
     def __init__(self, arguments: Sequence[str], compose: Compose, loader: ConfigLoader | None) -> None:
-        """Reads a command line.
-
-        Args:
-            arguments: Overrides, with or without sweeps.
-            compose: Composes a config from overrides.
-            loader: Hydra's, for globs over a config group.
-
-        Raises:
-            ConfigError: It cannot be searched; the message lists everything that is wrong.
-            DataError: There are no photos.
-        """
+        """Reads a command line."""
         self.arguments = [argument for argument in arguments if name_of(argument) != "resume"]
         self._compose = compose
         self._composed: dict[tuple[str, ...], DictConfig] = {}
@@ -104,15 +94,7 @@ class Plan:
         return self.space.within(values)
 
     def config(self, values: Values, directory: Path) -> TrainConfig:
-        """Returns the config of a trial.
-
-        Args:
-            values: One for each dimension of the space.
-            directory: Its run directory.
-
-        Raises:
-            ConfigError: The values are impossible together.
-        """
+        """Returns the config of a trial."""
         texts = {name_of(one): one.partition("=")[2] for one in self.space.overrides(values)}
         groups = tuple(f"{name}={text}" for name, text in texts.items() if name in GROUPS)
         if groups not in self._composed:
@@ -127,18 +109,13 @@ class Plan:
         return trial(config, directory)
 
     def overrides(self, values: Values) -> list[str]:
-        """Returns the command line of a trial as a single run."""
         own = [
             one for one in self.space.fixed if name_of(one) == "hpo" or not sets(one, "hpo", "best_of", "sagemaker")
         ]
         return [*own, *self.space.overrides(values)]
 
     def _corner_points(self) -> list[Values]:
-        """Returns a possible point, and for each other option a possible point that has it.
-
-        Raises:
-            ConfigError: An option goes together with no values of the others; the message says why not.
-        """
+        """Returns a possible point, and for each other option a possible point that has it."""
         options = {name: _options(dimension) for name, dimension in self.space.dimensions.items()}
         first = self._possible(options)
         others = (

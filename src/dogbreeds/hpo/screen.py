@@ -24,20 +24,12 @@ class Screen:
     """Shows the trials of a search as they end."""
 
     def __init__(self, objective: Objective, wanted: int, entries: list[Entry]) -> None:
-        """Shows nothing yet.
-
-        Args:
-            objective: What trials are compared by.
-            wanted: The number of trials of the whole search.
-            entries: Those that have ended already.
-        """
         self._objective, self._wanted, self._entries = objective, wanted, list(entries)
         self._running: tuple[int, Values] | None = None
         self._live: Live | None = None
         self._leaving = ExitStack()
 
     def __enter__(self) -> Screen:
-        """Starts the table; log lines appear above it."""
         if sys.stdout.isatty():
             self._live = self._leaving.enter_context(Live(console=Console(), get_renderable=self._renderable))
             for handler in logging.getLogger().handlers:
@@ -50,16 +42,13 @@ class Screen:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Leaves the last table on the terminal."""
         self._running = None
         self._leaving.close()
 
     def started(self, number: int, values: Values) -> None:
-        """Shows a trial as running."""
         self._running = (number, values)
 
     def finished(self, entry: Entry) -> None:
-        """Shows the result of a trial."""
         self._running = None
         self._entries.append(entry)
         if self._live is None:

@@ -40,7 +40,6 @@ class Objective:
 
     @property
     def maximize(self) -> bool:
-        """Whether more is better."""
         return OBJECTIVES[self.name]
 
     def rank(self, value: float) -> float:
@@ -54,11 +53,7 @@ def searchable() -> list[str]:
 
 
 def check_hydra(hydra: DictConfig) -> None:
-    """Refuses settings of Hydra's own multirun that a search would ignore.
-
-    Raises:
-        ConfigError: The message says what to leave out.
-    """
+    """Refuses settings of Hydra's own multirun that a search would ignore."""
     launcher = hydra.runtime.choices["hydra/launcher"]
     ignored = [one for one in hydra.overrides.hydra if sets(one, "hydra.launcher", "hydra.sweep.subdir")]
     if launcher != "basic":
@@ -70,16 +65,7 @@ def check_hydra(hydra: DictConfig) -> None:
 
 
 def check_search(settings: SearchConfig, space: Space, configs: Sequence[TrainConfig]) -> None:
-    """Refuses a search that cannot work, listing everything that is wrong at once.
-
-    Args:
-        settings: The section `hpo`.
-        space: What it varies.
-        configs: Some of its trials, which together hold every option.
-
-    Raises:
-        ConfigError: One line per problem.
-    """
+    """Refuses a search that cannot work, listing everything that is wrong at once."""
     problems = [*_problems(settings, space), *_trainer_problems(configs[0])]
     if settings.strategy == "hyperband":
         problems += _hyperband_problems(settings, configs)

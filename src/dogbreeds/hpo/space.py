@@ -119,9 +119,6 @@ def parse(
         overrides: The command line's overrides, sweeps or not.
         known: Settings and config groups that can be searched.
         loader: Hydra's config loader, which a glob over a config group needs.
-
-    Raises:
-        ConfigError: A sweep cannot be searched; the message has its text.
     """
     parser = OverridesParser.create(loader)
     given = {_parsed(parser, text, text).key_or_group for text in overrides}

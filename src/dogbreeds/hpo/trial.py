@@ -32,9 +32,6 @@ def run_trial(config: TrainConfig, prepared: Prepared, report: Report) -> dict[s
 
     Returns:
         The content of its metrics.json.
-
-    Raises:
-        UserError: It failed; the message says why.
     """
     pruned = False
 
@@ -55,17 +52,7 @@ def run_trial(config: TrainConfig, prepared: Prepared, report: Report) -> dict[s
 
 
 def package_trial(directory: Path, preparations: Preparations, space: Space, values: Values) -> None:
-    """Gives a finished trial what a single run has: the model package, the verdicts of the rules and the report.
-
-    Args:
-        directory: Its own.
-        preparations: Features that are loaded already, or how to load them.
-        space: The space of the search.
-        values: The trial's values in it.
-
-    Raises:
-        UserError: The data or the weights cannot be used any more; the message says why.
-    """
+    """Gives a finished trial what a single run has: the model package, the verdicts of the rules and the report."""
     config = load_saved(directory / RUN_CONFIG)
     metrics = json.loads((directory / METRICS).read_text(encoding="utf-8"))
     run = Run(config, preparations.of(config))

@@ -52,11 +52,8 @@ class ExactSolution:
 class SolutionCache(Protocol):
     """Keeps the points of one path."""
 
-    def get(self, strength: float) -> ExactSolution | None:
-        """Returns a point that was solved before, if any."""
-
-    def put(self, solution: ExactSolution) -> None:
-        """Keeps a point."""
+    def get(self, strength: float) -> ExactSolution | None: ...
+    def put(self, solution: ExactSolution) -> None: ...
 
 
 class ExactPath:
@@ -103,7 +100,6 @@ class ExactPath:
         return min(found, key=lambda solution: solution.validation_loss)
 
     def at(self, strength: float) -> ExactSolution:
-        """Returns the point of a strength, solved from the stronger ones of `STRENGTHS`."""
         return list(self._along([*(other for other in STRENGTHS if other > strength), strength]))[-1]
 
     def _along(self, strengths: Iterable[float]) -> Iterable[ExactSolution]:

@@ -57,7 +57,6 @@ class Evaluation:
 
 
 def evaluate(logits: Tensor, labels: Tensor, temperature: float) -> Evaluation:
-    """Scores logits (N, classes) against labels (N,)."""
     classes, photos = logits.shape[1], len(labels)
     predicted = logits.argmax(dim=1)
     scores = {name: float(value) for name, value in split_metrics(classes)(logits, labels).items()}

@@ -53,9 +53,6 @@ def pretrained_model(name: str, weights: str) -> nn.Module:
     Args:
         name: One of `BACKBONES`.
         weights: `imagenet`, or a file.
-
-    Raises:
-        WeightsError: The weights cannot be downloaded or read, or belong to another architecture.
     """
     loaded = _download(name) if weights == "imagenet" else _read(Path(weights))
     model, expected = _outline(name)

@@ -104,7 +104,6 @@ def save_predictions(path: Path, folders: BreedFolders, probabilities: Mapping[s
 
 
 def run_facts(config: TrainConfig, prepared: Prepared, epochs: int) -> dict[str, Any]:
-    """Returns what metrics.json says beside scores and seconds."""
     folders = prepared.data.folders
     return {
         "classes": list(folders.classes),
@@ -121,14 +120,7 @@ def run_facts(config: TrainConfig, prepared: Prepared, epochs: int) -> dict[str,
 def facts_before_training(
     config: TrainConfig, prepared: Prepared, reference: Mapping[str, float], searched: Mapping[str, Searched]
 ) -> Facts:
-    """Returns what rules and report know of a run before its first step.
-
-    Args:
-        config: Of the run.
-        prepared: What it starts from.
-        reference: The scores of the exact linear reference.
-        searched: Where the values of a search's best trial lie in the space.
-    """
+    """Returns what rules and report know of a run before its first step."""
     folders = prepared.data.folders
     counts = folders.class_counts("train")
     return Facts(

@@ -107,16 +107,8 @@ class Extraction:
     def load(self, folders: BreedFolders, unfreeze: str | None, views: int) -> tuple[BreedFolders, RunFeatures]:
         """Loads or computes all features of a run.
 
-        Args:
-            folders: The photos.
-            unfreeze: The stage where the tail begins, or None.
-            views: Augmented views of the training photos; 0 is none.
-
         Returns:
             The photos that could be read, and their features.
-
-        Raises:
-            UserError: Photos cannot be read, or there is no room for their features.
         """
         sources = [self._source(None, self.settings.engine)]
         folders, vectors = load_splits(folders, sources[0], [0], self.on_bad_image)
@@ -157,9 +149,6 @@ def load_splits(
         source: Has their features or computes them.
         train_views: The views of training photos; the other splits are seen as evaluation sees them.
         on_bad_image: `stop` or `skip`.
-
-    Raises:
-        DataError: Photos turned out to be unreadable and may not be skipped, or are gone.
     """
     photos = {split: [photo.digest for photo in folders.splits[split]] for split in SPLITS}
     wanted = {0: photos["valid"] + photos["test"]}

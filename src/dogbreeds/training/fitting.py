@@ -68,22 +68,18 @@ class BestWeights(Callback):
         self._weights: dict[str, Tensor] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns what a checkpoint keeps, so that a resumed run knows the best epoch before it."""
         return {"loss": self._loss, "weights": self._weights}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continues from a checkpoint."""
         self._loss, self._weights = state_dict["loss"], state_dict["weights"]
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keeps the weights of an epoch that is better than all before."""
         loss = float(trainer.callback_metrics.get("val/loss", math.nan))
         if loss < self._loss:
             self._loss = loss
             self._weights = {name: value.clone() for name, value in pl_module.state_dict().items()}
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Puts the best weights back."""
         if self._weights:
             pl_module.load_state_dict(self._weights)
             if self._path is not None:
@@ -94,7 +90,6 @@ class ResumableEarlyStopping(EarlyStopping):
     """Early stopping that a resumed run does not train past."""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Ends a run that had stopped before it was resumed."""
         if self.stopping_reason != EarlyStoppingReason.NOT_STOPPED:
             trainer.should_stop = True
 
@@ -165,12 +160,7 @@ def fit(
 def fit_trial(
     config: TrainConfig, data: BreedDataModule, network: Network, class_weights: Tensor | None, report: Report
 ) -> History:
-    """Does the same for one trial of a search: the same arithmetic, and nothing on disk but the history.
-
-    Raises:
-        Interrupted: Ctrl-C.
-        NeverFiniteError: The validation loss was never a number.
-    """
+    """Does the same for one trial of a search: the same arithmetic, and nothing on disk but the history."""
     history = History(Path(config.run_dir) / HISTORY, announce=False)
     trainer = new_trainer(config, _all(config, [history, BestWeights(), _EpochReport(history, report)]))
     _run(config, trainer, data, network, class_weights, resumed=None, advice="")

@@ -43,19 +43,15 @@ class History(pl.Callback):
         self._epoch_began = 0.0
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns what a checkpoint keeps."""
         return {"rows": self.rows}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continues from a checkpoint."""
         self.rows = list(state_dict["rows"])
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Starts the clock."""
         self._epoch_began = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Writes the row of an epoch."""
         if not trainer.is_global_zero:
             return
         # An epoch without validation has no number for it.
@@ -78,7 +74,6 @@ class History(pl.Callback):
             )
 
     def add(self, row: dict[str, float]) -> None:
-        """Adds a row and writes all."""
         self.rows.append(row)
         with replacing(self.path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, COLUMNS)

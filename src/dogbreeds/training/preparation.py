@@ -42,17 +42,14 @@ class Prepared:
 
     @property
     def backbone(self) -> Backbone:
-        """The frozen network."""
         return self.data.backbone
 
     @property
     def features(self) -> RunFeatures:
-        """What the frozen network made of the photos."""
         return self.data.features
 
     @property
     def device(self) -> torch.device:
-        """Where the trunk and the predictor run."""
         return self.data.device
 
     def decided(self, config: TrainConfig) -> TrainConfig:
@@ -61,7 +58,6 @@ class Prepared:
         return replace(config, features=chosen)
 
     def batches(self, config: TrainConfig) -> BreedDataModule:
-        """Returns the features in the batches of a run."""
         return self.data.rebatched(config.batch_size, config.seed)
 
     def network(self, config: TrainConfig) -> Network:
@@ -77,7 +73,6 @@ class Prepared:
         return counts.sum() / (len(counts) * counts.clamp_min(1))
 
     def reference(self, config: TrainConfig, head: Head) -> dict[str, float]:
-        """Returns the entries of metrics.json about the best exact solution."""
         kind = config.model.class_weights
         if kind not in self._references:
             best = self.exact_path(config, head).best()
@@ -94,16 +89,7 @@ class Prepared:
 
 
 def prepare(config: TrainConfig, store: FeatureStore, phases: Phases) -> Prepared:
-    """Indexes the photos, loads the backbone, and loads or computes the features.
-
-    Args:
-        config: What is wanted.
-        store: Where features are kept.
-        phases: Times the parts.
-
-    Raises:
-        UserError: The device, the data or the weights cannot be used; the message says why.
-    """
+    """Indexes the photos, loads the backbone, and loads or computes the features."""
     data = BreedDataModule(
         config.data.dir,
         config.model.backbone,
@@ -138,11 +124,6 @@ class Preparations:
         self._prepared: OrderedDict[str, Prepared] = OrderedDict()
 
     def of(self, config: TrainConfig) -> Prepared:
-        """Returns what a run starts from.
-
-        Raises:
-            UserError: The data or the weights cannot be used; the message says why.
-        """
         key = preparation_key(config)
         if key not in self._prepared:
             prepared = prepare(config, self._store, Phases())

@@ -51,7 +51,6 @@ class RunResult:
 
     @property
     def issues(self) -> tuple[str, ...]:
-        """The rules that found an issue."""
         return tuple(one.name for one in issues(self.judgements))
 
     def summary(self) -> str:
@@ -162,7 +161,6 @@ class Run:
         return RunResult(self.directory, self.metrics, tuple(judgements))
 
     def save_metrics(self) -> None:
-        """Writes metrics.json."""
         write_text(self.directory / METRICS, json.dumps(self.metrics, indent=1) + "\n")
 
     def seconds(self, began: float) -> dict[str, float]:
@@ -211,9 +209,6 @@ def prepare_features(config: TrainConfig) -> dict[str, int | str]:
 
     Returns:
         What metrics.json would say of features.
-
-    Raises:
-        UserError: The data or the weights cannot be used; the message says why.
     """
     quieten()
     with open_store(config) as store:
@@ -221,5 +216,4 @@ def prepare_features(config: TrainConfig) -> dict[str, int | str]:
 
 
 def open_store(config: TrainConfig) -> FeatureStore:
-    """Opens the feature store of a run."""
     return FeatureStore(Path(config.cache.dir), config.cache.max_gb * 1e9)

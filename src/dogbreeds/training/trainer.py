@@ -65,11 +65,7 @@ def new_trainer(
     loggers: Sequence[Logger] = (),
     profiler: Profiler | None = None,
 ) -> pl.Trainer:
-    """Returns the Trainer of a run.
-
-    Raises:
-        ConfigError: It refuses its arguments; the message says why.
-    """
+    """Returns the Trainer of a run."""
     chosen = config.trainer
     given: dict[str, Any] = {
         "precision": _precision(config) if chosen.precision == "auto" else chosen.precision,
@@ -110,20 +106,12 @@ def _precision(config: TrainConfig) -> str:
 
 
 def new_loggers(config: TrainConfig) -> list[Logger]:
-    """Returns the loggers of conf/logger; they write into the run directory where they are not told where to.
-
-    Raises:
-        ConfigError: One cannot be made; the message says which and why.
-    """
+    """Returns the loggers of conf/logger; they write into the run directory where they are not told where to."""
     return _made("logger", config.logger, Logger, Path(config.run_dir))
 
 
 def new_callbacks(config: TrainConfig) -> list[Callback]:
-    """Returns the callbacks of conf/callbacks.
-
-    Raises:
-        ConfigError: One cannot be made; the message says which and why.
-    """
+    """Returns the callbacks of conf/callbacks."""
     return _made("callbacks", config.callbacks, Callback, None)
 
 

@@ -39,13 +39,6 @@ class Debugger:
     """
 
     def __init__(self, config: TrainConfig, began: float, *, first: bool) -> None:
-        """Starts nothing yet; that is done on entering.
-
-        Args:
-            config: Of the run.
-            began: When the program was started, in seconds since 1970.
-            first: This is the process of a distributed run that writes.
-        """
         self._config, self._began, self._first = config, began, first
         self._run_dir = Path(config.run_dir)
         self._watched = ExitStack()
@@ -67,7 +60,6 @@ class Debugger:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Stops watching, and reports on a run that failed."""
         self._watched.close()
         self.phases.close()
         if self._first and error is not None and self._record.facts.images:
@@ -75,7 +67,6 @@ class Debugger:
             log.warning("The run did not finish. A report on what it did: %s", build_report(self._run_dir))
 
     def set_facts(self, facts: Facts) -> None:
-        """Takes what is known before training, and writes it down for later reports."""
         self._record.facts = facts
         if self._first:
             facts.save(self._run_dir)
@@ -113,7 +104,6 @@ class Debugger:
         build_report(self._run_dir, live=True)
 
     def finish(self, metrics: dict[str, Any]) -> list[Judgement]:
-        """Returns the verdicts of the rules on the whole run."""
         self._record.metrics = metrics
         return self._judge.look(running=False)
 

@@ -23,11 +23,9 @@ class LocalSearch(Sweeper):
     """Searches on this machine."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Keeps what Hydra composed; the search calls the training itself, not the task."""
         self._loader, self._config = hydra_context.config_loader, config
 
     def sweep(self, arguments: list[str]) -> None:
-        """Runs the search of a command line."""
         from dogbreeds.hpo.resuming import planned
 
         plan, directory = planned(arguments, self._config, self._loader)
