@@ -46,7 +46,7 @@ def load(composed: DictConfig, overrides: Sequence[str]) -> TrainConfig:
     _refuse_search(composed, overrides)
     config = unchecked(composed) if composed.resume is None else _resumed(Path(composed.resume), overrides)
     check_settings(config)
-    check_photos(config)
+    find_photos(Path(config.data.dir))
     return config
 
 
@@ -190,11 +190,6 @@ def _said(error: Exception, schema: type, given: DictConfig) -> str:
     text = str(error)
     problem = type_problem(text, schema, lambda name: OmegaConf.select(given, name))
     return problem or "\n".join(line for line in text.splitlines() if "object_type=" not in line)
-
-
-def check_photos(config: TrainConfig) -> None:
-    """Refuses a `data.dir` that is missing, empty, or holds one class only."""
-    find_photos(Path(config.data.dir))
 
 
 def check_settings(config: TrainConfig) -> TrainConfig:

@@ -7,20 +7,14 @@ from dataclasses import dataclass, fields, is_dataclass
 from functools import cache, partial
 from operator import attrgetter
 from types import NoneType, UnionType
-from typing import Annotated, Any, Protocol, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 
-class Constraint(Protocol):
-    """What stands beside a type in `Annotated`; as a string it completes "must be ..."."""
-
-    def allows(self, value: Any) -> bool: ...
-
-
-@dataclass(frozen=True)
 class OneOf:
     """One of several words."""
 
-    values: tuple[str, ...]
+    def __init__(self, *values: str) -> None:
+        self.values = values
 
     def allows(self, value: Any) -> bool:
         return value in self.values
@@ -57,10 +51,10 @@ class Range:
         return low if math.isinf(self.high) else f"{low} and {'below' if self.below else 'at most'} {self.high}"
 
 
-def one_of(*values: str) -> OneOf:
-    return OneOf(values)
+#: What stands beside a type in `Annotated`; as a string it completes "must be ...".
+Constraint = OneOf | Range
 
-
+one_of = OneOf
 #: Numbers from one on.
 at_least = Range
 #: Numbers greater than one.

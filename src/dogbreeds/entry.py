@@ -29,7 +29,7 @@ from dogbreeds.config import type_problem
 from dogbreeds.errors import ConfigError, UserError, did_you_mean
 from dogbreeds.help_page import page
 from dogbreeds.installation import conf_directory
-from dogbreeds.overrides import hydra_value, value_of
+from dogbreeds.overrides import hydra_value, name_of, value_of
 from dogbreeds.schema import TrainConfig, TrainerConfig, key_names
 
 #: When the command was typed, as nearly as Python can tell.
@@ -150,10 +150,9 @@ def _bracketed(argument: str, lists: tuple[str, ...]) -> str:
 
 def _refuse_renamed(arguments: Sequence[str], renamed: Mapping[str, str]) -> None:
     for argument in arguments:
-        name, _, value = argument.partition("=")
-        new = renamed.get(name.lstrip("+~"))
+        new = renamed.get(name_of(argument))
         if new is not None:
-            raise ConfigError(f"{argument} has no effect here; use {new}={value or '<value>'}.")
+            raise ConfigError(f"{argument} has no effect here; use {new}={argument.partition('=')[2] or '<value>'}.")
 
 
 def arranged(arguments: Sequence[str]) -> list[str]:
@@ -165,7 +164,7 @@ def arranged(arguments: Sequence[str]) -> list[str]:
         ConfigError: An argument is neither a setting nor an option of Hydra.
     """
     rest, options = _split(arguments)
-    typed = {_name(argument): argument for argument in rest}
+    typed = {name_of(argument): argument for argument in rest}
     if "best_of" not in typed:
         return [*rest, *options]
 
@@ -182,7 +181,7 @@ def arranged(arguments: Sequence[str]) -> list[str]:
         raise ConfigError(
             "best_of starts a run with the best values of a search, and resume continues one: leave one out."
         )
-    best = [override for override in best_overrides(Path(str(place))) if _name(override) not in typed]
+    best = [override for override in best_overrides(Path(str(place))) if name_of(override) not in typed]
     position = rest.index(typed["best_of"])
     return [*rest[:position], *best, *rest[position:], *options]
 
@@ -208,10 +207,6 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
             example = plain if plain.partition("=")[2] else f"{plain.rstrip('=')}=<value>"
             raise ConfigError(f"{argument}: settings are typed as key=value, without dashes: {example}")
     return rest, options
-
-
-def _name(override: str) -> str:
-    return override.split("=")[0].lstrip("+~")
 
 
 def register() -> None:
@@ -271,7 +266,7 @@ def explain(error: Exception, primary: Path, arguments: Sequence[str] = ()) -> s
         full = re.search(r"full_key: (\S+)", message)
         key, names = full[1] if full else unknown["key"], _setting_names(primary)
         return f"Unknown setting '{key}'. {did_you_mean(key, names)}Settings are: {', '.join(names)}."
-    given = {_name(argument): argument.partition("=")[2] for argument in arguments}
+    given = {name_of(argument): argument.partition("=")[2] for argument in arguments}
     schema = SCHEMAS.get(primary.stem)
     problem = type_problem(whole, schema, lambda name: given.get(name, "")) if schema else None
     if problem:

@@ -7,6 +7,7 @@ import shutil
 import textwrap
 from collections.abc import Iterator
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
 
 import yaml
@@ -64,12 +65,8 @@ def _typed_here(text: str) -> str:
 
 
 def _top_comment(file: Path) -> str:
-    lines = []
-    for line in file.read_text(encoding="utf-8").splitlines():
-        if not line.startswith("#"):
-            break
-        lines.append(line[2:])
-    return "\n".join([*lines, ""])
+    lines = file.read_text(encoding="utf-8").splitlines()
+    return "".join(f"{line[2:]}\n" for line in takewhile(lambda line: line.startswith("#"), lines))
 
 
 @cache

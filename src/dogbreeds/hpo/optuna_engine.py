@@ -18,7 +18,7 @@ from optuna.pruners import BasePruner, HyperbandPruner, NopPruner
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import Trial, TrialState
 
 from dogbreeds.errors import UserError
 from dogbreeds.files import drop_torn_line, whole_lines
@@ -152,9 +152,10 @@ class OptunaEngine:
         record = asdict(entry)
         del record["number"], record["values"]
         trial.set_user_attr(_RECORD, record)
+        known = [one.value for one in self.entries() if one.state == FINISHED and one.value is not None]
         if entry.state == FINISHED:
             self._study.tell(trial, entry.value)
-        elif entry.state == NAN and (known := self._known_values()):
+        elif entry.state == NAN and known:
             # Optuna learns nothing from a failure. As bad as the worst so far, it keeps the search out of its region.
             self._study.tell(trial, max(known, key=self.objective.rank))
         else:
@@ -166,23 +167,16 @@ class OptunaEngine:
         deaths: Counter[Hashable] = Counter()
         found = []
         for trial in self._study.get_trials(deepcopy=False, states=ended):
+            record: dict[str, Any] = trial.user_attrs.get(_RECORD, {"state": INTERRUPTED})
             # Only a process that was killed leaves a trial without a record.
             if _RECORD not in trial.user_attrs:
-                deaths[frozenset(trial.params.items())] += 1
-            found.append(self._entry(trial, deaths[frozenset(trial.params.items())]))
+                point = frozenset(trial.params.items())
+                deaths[point] += 1
+                if deaths[point] >= _MAX_ATTEMPTS:
+                    times = f"{deaths[point]} times, perhaps because it ran out of memory"
+                    record = {"state": FAILED, "message": f"its process was killed {times}"}
+            found.append(Entry(number=trial.number, values=decode(self._space, trial.params), **record))
         return found
-
-    def _known_values(self) -> list[float]:
-        return [entry.value for entry in self.entries() if entry.state == FINISHED and entry.value is not None]
-
-    def _entry(self, trial: FrozenTrial, deaths: int) -> Entry:
-        record: dict[str, Any] | None = trial.user_attrs.get(_RECORD)
-        if record is None:
-            record = {"state": INTERRUPTED}
-            if deaths >= _MAX_ATTEMPTS:
-                message = f"its process was killed {deaths} times, perhaps because it ran out of memory"
-                record = {"state": FAILED, "message": message}
-        return Entry(number=trial.number, values=decode(self._space, trial.params), **record)
 
     def _sampler(self, done: int) -> BaseSampler:
         """Returns a sampler seeded for the next trial: a resumed search proposes what it would have anyway."""

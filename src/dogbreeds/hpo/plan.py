@@ -11,7 +11,8 @@ from hydra.core.config_loader import ConfigLoader
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dogbreeds.config import check_photos, trial
+from dogbreeds.config import trial
+from dogbreeds.data.layout import find_photos
 from dogbreeds.errors import ConfigError
 from dogbreeds.hpo.settings import GROUPS, check_hydra, check_search, searchable
 from dogbreeds.hpo.space import Choice, Dimension, Interval, Space, Values, parse
@@ -56,8 +57,8 @@ class Plan:
         self._first = points[0]
         self.corners = [self.config(point, Path()) for point in points]
         check_search(self.settings, self.space, self.corners)
-        for config in {config.data.dir: config for config in self.corners}.values():
-            check_photos(config)
+        for directory in {config.data.dir for config in self.corners}:
+            find_photos(Path(directory))
         self.space = self._least_often_first(points)
 
     @property
@@ -105,7 +106,10 @@ class Plan:
         config = self._composed[groups].copy()
         for name, text in texts.items():
             if name not in GROUPS:
-                _set(config, name, text)
+                try:
+                    OmegaConf.update(config, name, value_of(text))
+                except OmegaConfBaseException as error:
+                    raise ConfigError(f"{name}={text}: {str(error).splitlines()[0]}") from error
         return trial(config, directory)
 
     def overrides(self, values: Values) -> list[str]:
@@ -169,10 +173,3 @@ def _check_whole_numbers(space: Space) -> None:
 
 def _options(dimension: Dimension) -> list[float | str]:
     return list(dimension.values) if isinstance(dimension, Choice) else [dimension.low, dimension.high]
-
-
-def _set(config: DictConfig, name: str, text: str) -> None:
-    try:
-        OmegaConf.update(config, name, value_of(text))
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"{name}={text}: {str(error).splitlines()[0]}") from error

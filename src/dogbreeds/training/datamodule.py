@@ -22,7 +22,7 @@ from dogbreeds.model.classifier import Batch
 from dogbreeds.model.head import Head, HeadShape
 from dogbreeds.model.network import Network
 from dogbreeds.schema import FeaturesConfig
-from dogbreeds.training.features import Extraction, Features, RunFeatures
+from dogbreeds.training.features import Features, RunFeatures, load_features
 
 log = logging.getLogger(__name__)
 
@@ -177,8 +177,17 @@ class BreedDataModule(pl.LightningDataModule):
             )
 
     def load_features(self, store: FeatureStore) -> None:
-        extraction = Extraction(store, self.backbone, self.device, self.settings, self.workers, self.on_bad_image)
-        self.folders, self.features = extraction.load(self.folders, self.unfreeze, self.views)
+        self.folders, self.features = load_features(
+            self.folders,
+            self.backbone,
+            store,
+            self.settings,
+            self.device,
+            unfreeze=self.unfreeze,
+            views=self.views,
+            workers=self.workers,
+            on_bad_image=self.on_bad_image,
+        )
 
     def network(self, head: str = "linear", hidden: Sequence[int] = (256,), dropout: float = 0.5) -> Network:
         """Returns the trunk, a tail of its own, and a new head that starts from the training features.
@@ -195,12 +204,6 @@ class BreedDataModule(pl.LightningDataModule):
         new.initialise(self.features.vectors["train"].tensor)
         trunk, tail = cut(self.backbone.stages, self.backbone.transform, self.unfreeze)
         return Network(trunk, copy.deepcopy(tail), new)
-
-    def rebatched(self, batch_size: int, seed: int) -> BreedDataModule:
-        """Returns the same photos and features in other batches; nothing is read again."""
-        other = copy.copy(self)
-        other.batch_size, other.seed = batch_size, seed
-        return other
 
     def train_dataloader(self) -> DataLoader[Batch]:
         return self._loader("train")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -44,35 +43,24 @@ def describe(config: TrainConfig, prepared: Prepared, network: Network) -> Descr
     )
 
 
-@dataclass(frozen=True)
-class Scores:
-    """How well a model classifies the photos that it was not trained on.
-
-    Attributes:
-        temperature: Calibrates its probabilities; fitted to the validation photos.
-        metrics: Under their names in metrics.json.
-        probabilities: Calibrated, float32 (photos, classes), for each split in the order of the index.
-    """
-
-    temperature: float
-    metrics: dict[str, float]
-    probabilities: dict[str, Tensor]
-
-
-def score(predictor: Predictor, inputs: Mapping[str, Features]) -> Scores:
+def score(predictor: Predictor, inputs: Mapping[str, Features]) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Calibrates a model on the validation photos and scores it on validation and test photos.
 
     Args:
         predictor: The model; it is not changed.
         inputs: What its own trunk gives for the photos of each split: same weights, engine and precision.
+
+    Returns:
+        The temperature and the scores, under their names in metrics.json, and for each split the calibrated
+        probabilities, float32 (photos, classes), in the order of the index.
     """
     logits = {split: _logits(predictor, inputs[split]) for split in ("valid", "test")}
     temperature = fit_temperature(logits["valid"], inputs["valid"].labels)
-    metrics: dict[str, float] = {}
+    metrics: dict[str, Any] = {"temperature": temperature}
     for split, name in (("test", "test"), ("valid", "val")):
-        metrics |= evaluate(logits[split], inputs[split].labels, temperature).to_json(name)
+        metrics |= evaluate(logits[split], inputs[split].labels, temperature, f"{name}/")
     probabilities = {split: (values / temperature).softmax(dim=1) for split, values in logits.items()}
-    return Scores(temperature, metrics, probabilities)
+    return metrics, probabilities
 
 
 def _logits(predictor: Predictor, features: Features) -> Tensor:
@@ -81,7 +69,7 @@ def _logits(predictor: Predictor, features: Features) -> Tensor:
 
 
 def save_predictions(path: Path, folders: BreedFolders, probabilities: Mapping[str, Tensor]) -> None:
-    """Writes predictions.csv: the two most probable breeds of each photo of `probabilities`; see `Scores`."""
+    """Writes predictions.csv: the two most probable breeds of each photo of `probabilities`; see `score`."""
     rows = []
     for split, predicted in probabilities.items():
         values, indices = predicted.topk(2)

@@ -84,59 +84,51 @@ class RunFeatures:
         }
 
 
-@dataclass(frozen=True)
-class Extraction:
-    """How photos become features.
+def load_features(
+    folders: BreedFolders,
+    backbone: Backbone,
+    store: FeatureStore,
+    settings: FeaturesConfig,
+    device: torch.device,
+    *,
+    unfreeze: str | None,
+    views: int,
+    workers: int | None,
+    on_bad_image: str,
+) -> tuple[BreedFolders, RunFeatures]:
+    """Loads or computes all features of a run; see `BreedDataModule` for the settings.
 
-    Attributes:
-        store: Where features are kept.
-        backbone: Computes them.
-        device: Where it runs.
-        settings: Engine, precision and batch size.
-        workers: Threads that decode photos; None is one per core.
-        on_bad_image: `stop` or `skip`.
+    Returns:
+        The photos that could be read, and their features.
     """
+    precision = resolve_precision(settings.precision, device)
 
-    store: FeatureStore
-    backbone: Backbone
-    device: torch.device
-    settings: FeaturesConfig
-    workers: int | None
-    on_bad_image: str
-
-    def load(self, folders: BreedFolders, unfreeze: str | None, views: int) -> tuple[BreedFolders, RunFeatures]:
-        """Loads or computes all features of a run.
-
-        Returns:
-            The photos that could be read, and their features.
-        """
-        sources = [self._source(None, self.settings.engine)]
-        folders, vectors = load_splits(folders, sources[0], [0], self.on_bad_image)
-        inputs = vectors
-        if unfreeze is not None:
-            sources.append(self._source(unfreeze, sources[0].engine))
-        if unfreeze is not None or views:
-            remaining, inputs = load_splits(folders, sources[-1], range(1, views + 1) or [0], self.on_bad_image)
-            if remaining is not folders:
-                # Another decoder may fail at photos that the first could read.
-                folders, vectors = load_splits(remaining, sources[0], [0], self.on_bad_image)
-        computed = sum(source.computed for source in sources)
-        reused = sum(source.photos for source in sources) - computed
-        log.info("features: %d computed, %d reused", computed, reused)
-        precision = resolve_precision(self.settings.precision, self.device)
-        return folders, RunFeatures(vectors, inputs, sources[-1].engine, precision, computed, reused)
-
-    def _source(self, unfreeze: str | None, engine: str) -> FeatureSource:
+    def source(stage: str | None, engine: str) -> FeatureSource:
         return FeatureSource(
-            self.store,
-            trunk_of(self.backbone, unfreeze),
-            device=self.device,
+            store,
+            trunk_of(backbone, stage),
+            device=device,
             engine=engine,
-            precision=resolve_precision(self.settings.precision, self.device),
-            batch_size=self.settings.batch_size,
-            workers=self.workers,
+            precision=precision,
+            batch_size=settings.batch_size,
+            workers=workers,
             progress=_Log(),
         )
+
+    sources = [source(None, settings.engine)]
+    folders, vectors = load_splits(folders, sources[0], [0], on_bad_image)
+    inputs = vectors
+    if unfreeze is not None:
+        sources.append(source(unfreeze, sources[0].engine))
+    if unfreeze is not None or views:
+        remaining, inputs = load_splits(folders, sources[-1], range(1, views + 1) or [0], on_bad_image)
+        if remaining is not folders:
+            # Another decoder may fail at photos that the first could read.
+            folders, vectors = load_splits(remaining, sources[0], [0], on_bad_image)
+    computed = sum(source.computed for source in sources)
+    reused = sum(source.photos for source in sources) - computed
+    log.info("features: %d computed, %d reused", computed, reused)
+    return folders, RunFeatures(vectors, inputs, sources[-1].engine, precision, computed, reused)
 
 
 def load_splits(

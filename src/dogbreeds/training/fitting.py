@@ -178,7 +178,7 @@ def fit_exactly(config: TrainConfig, path: ExactPath, network: Network, inputs: 
     for split, name in (("train", "train"), ("valid", "val")):
         with torch.inference_mode():
             logits = network.head(inputs[split].tensor)
-        scores = evaluate(logits, inputs[split].labels, temperature=1.0).to_json(name)
+        scores = evaluate(logits, inputs[split].labels, temperature=1.0, prefix=f"{name}/")
         row |= {column: scores[column] for column in COLUMNS if column in scores}
     history.add(row | {"seconds": round(time.perf_counter() - began, 4)})
     return history

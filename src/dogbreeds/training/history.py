@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import math
 import time
@@ -11,7 +10,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from dogbreeds.files import replacing
+from dogbreeds.files import write_csv
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +74,4 @@ class History(pl.Callback):
 
     def add(self, row: dict[str, float]) -> None:
         self.rows.append(row)
-        with replacing(self.path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS)
-            writer.writeheader()
-            writer.writerows(self.rows)
+        write_csv(self.path, COLUMNS, self.rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import OrderedDict
+from copy import copy
 from dataclasses import asdict, dataclass, field, replace
 
 import torch
@@ -58,7 +59,10 @@ class Prepared:
         return replace(config, features=chosen)
 
     def batches(self, config: TrainConfig) -> BreedDataModule:
-        return self.data.rebatched(config.batch_size, config.seed)
+        """Returns the same photos and features in the batches of a run; nothing is read again."""
+        data = copy(self.data)
+        data.batch_size, data.seed = config.batch_size, config.seed
+        return data
 
     def network(self, config: TrainConfig) -> Network:
         """Returns the trunk, which all networks share, a tail of its own and a new head."""

@@ -54,12 +54,9 @@ class StoredSolutions:
         self._known: dict[float, ExactSolution] = {}
 
     def get(self, strength: float) -> ExactSolution | None:
-        if strength not in self._known:
-            kept = self._blobs.get(f"{self._name}-{strength!r}")
-            if kept is None:
-                return None
+        if strength not in self._known and (kept := self._blobs.get(f"{self._name}-{strength!r}")) is not None:
             self._known[strength] = _unpack(kept)
-        return self._known[strength]
+        return self._known.get(strength)
 
     def put(self, solution: ExactSolution) -> None:
         self._known[solution.strength] = solution

@@ -133,11 +133,9 @@ class Run:
         """Calibrates and scores the predictor that the package will hold, and fills in `metrics`."""
         with self._phases.phase("test"):
             predictor = Predictor(self._description, self.network, self._prepared.device)
-            scores = score(predictor, self._prepared.features.inputs)
-        self._description.temperature = scores.temperature
-        self._probabilities = scores.probabilities
-        facts = run_facts(self.config, self._prepared, self._epochs)
-        self.metrics = {**scores.metrics, **self.reference, **facts, "temperature": scores.temperature}
+            scores, self._probabilities = score(predictor, self._prepared.features.inputs)
+        self._description.temperature = scores["temperature"]
+        self.metrics = scores | self.reference | run_facts(self.config, self._prepared, self._epochs)
         self.metrics["seconds"] = self.seconds(self._began)
 
     def package(self, *, archive: bool = True) -> None:

@@ -6,6 +6,7 @@ import logging
 import time
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -94,14 +95,9 @@ class Debugger:
         if profiler.trace_steps:
             found.append(Tracer(self._run_dir, profiler.trace_steps))
         stop = debugger.on_issue == "stop"
-        return [*found, Watch(self._judge, self._refresh, self._stalls(stop=stop), stop=stop)]
-
-    def _stalls(self, *, stop: bool) -> StallWatch | None:
         rule = self._rules.get(StalledTrainingRule.__name__)
-        return StallWatch(rule, self._record, stop=stop) if isinstance(rule, StalledTrainingRule) else None
-
-    def _refresh(self) -> None:
-        build_report(self._run_dir, live=True)
+        stalls = StallWatch(rule, self._record, stop=stop) if isinstance(rule, StalledTrainingRule) else None
+        return [*found, Watch(self._judge, partial(build_report, self._run_dir, live=True), stalls, stop=stop)]
 
     def finish(self, metrics: dict[str, Any]) -> list[Judgement]:
         self._record.metrics = metrics
