@@ -82,9 +82,6 @@ class Classifier:
 
         Args:
             photos: Paths, the bytes of image files, or PIL images.
-
-        Raises:
-            DataError: A file cannot be read, or is not an image.
         """
         from dogbreeds.data.images import UnreadableImageError
 

@@ -138,13 +138,7 @@ def trial(composed: DictConfig, directory: Path) -> TrainConfig:
 
 
 def type_problem(text: str, schema: type, value_of: Callable[[str], Any]) -> str | None:
-    """Returns `name=value: must be ...` for OmegaConf's message about a value of the wrong type, None for others.
-
-    Args:
-        text: The message.
-        schema: Of the command or of the run.
-        value_of: Returns what was given for a dotted name.
-    """
+    """Returns `name=value: must be ...` for OmegaConf's message about a value of the wrong type, None for others."""
     key = _FULL_KEY.search(text)
     found = next((one for one in settings(schema) if key and key[1] == one.name), None)
     if found is None or "not in" in text.splitlines()[0]:

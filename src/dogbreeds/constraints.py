@@ -104,12 +104,7 @@ def settings(schema: type) -> tuple[Setting, ...]:
 
 
 def problems(config: object, prefix: str = "") -> list[str]:
-    """Returns a line for each setting that has a value which it may not have.
-
-    Args:
-        config: An instance of a schema.
-        prefix: Of the names, such as `sagemaker.` for a section.
-    """
+    """Returns a line for each setting that has a value which it may not have."""
     found = []
     schema: type = type(config)
     for setting in settings(schema):

@@ -159,9 +159,6 @@ def arranged(arguments: Sequence[str]) -> list[str]:
     """Returns a command line as Hydra takes it: settings, then options, with what `best_of` stands for in its place.
 
     Settings that were typed win over those of `best_of`.
-
-    Raises:
-        ConfigError: An argument is neither a setting nor an option of Hydra.
     """
     rest, options = _split(arguments)
     typed = {name_of(argument): argument for argument in rest}

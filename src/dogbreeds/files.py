@@ -16,15 +16,7 @@ from dogbreeds.errors import ConfigError
 
 
 def check_place(path: Path, setting: str) -> None:
-    """Refuses a place where no file can be written, before what is to be written there costs anything.
-
-    Args:
-        path: The file.
-        setting: How it was typed, such as `out=answers.csv`.
-
-    Raises:
-        ConfigError: It is a folder, or in none.
-    """
+    """Refuses a place where no file can be written, before what is to be written there costs anything."""
     if path.is_dir():
         raise ConfigError(f"{setting}: that is a folder.")
     if not path.parent.is_dir():
@@ -114,11 +106,6 @@ def pack(archive: Path, members: Mapping[str, Path | bytes], level: int) -> None
     """Writes a .tar.gz, whole or not at all.
 
     Members are sorted and have no owner and no time. What links lead to is packed in their place.
-
-    Args:
-        archive: The file.
-        members: The files in it by their relative paths, or their content.
-        level: How hard to compress, 0 (not at all) to 9.
     """
     with (
         replacing(archive) as temporary,

@@ -46,7 +46,8 @@ def page(name: str) -> str:
         )
         for one in known
     ]
-    parts = [_typed_here(_top_comment(root / f"{name}.yaml")), f"Settings (key=value; conf/{name}.yaml)", *lines, ""]
+    about = _COMMAND.sub(lambda found: command(_NAMES.get(found[1], found[1])), _top_comment(root / f"{name}.yaml"))
+    parts = [about, f"Settings (key=value; conf/{name}.yaml)", *lines, ""]
     groups = [f"  {group}: {', '.join(choices)}" for group, choices in _groups(root, name).items() if choices]
     if groups:
         parts += ["Groups (group=choice; one file each in conf/<group>/)", *groups, ""]
@@ -58,10 +59,6 @@ def _description(setting: Setting, comment: str) -> str:
     said = isinstance(constraint, OneOf) and all(re.search(rf"\b{value}\b", comment) for value in constraint.values)
     allowed = "" if constraint is None or said else str(constraint)
     return "; ".join(part for part in (comment, allowed) if part) or setting.expected
-
-
-def _typed_here(text: str) -> str:
-    return _COMMAND.sub(lambda found: command(_NAMES.get(found[1], found[1])), text)
 
 
 def _top_comment(file: Path) -> str:

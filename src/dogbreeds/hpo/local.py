@@ -35,11 +35,7 @@ log = logging.getLogger(__name__)
 
 
 class SearchInterrupted(Interrupted):
-    """A search was stopped with Ctrl-C.
-
-    Attributes:
-        board: The trials so far.
-    """
+    """A search was stopped with Ctrl-C."""
 
     def __init__(self, board: Leaderboard) -> None:
         resume = override("resume", board.directory)
@@ -172,13 +168,7 @@ class RunningSearch:
 
 
 class Progress:
-    """Follows a trial from epoch to epoch, and decides whether it is stopped early.
-
-    Attributes:
-        max_epochs: What the trial was asked to train for.
-        epochs: What it has trained for.
-        pruned: It was stopped early.
-    """
+    """Follows a trial from epoch to epoch, and decides whether it is stopped early."""
 
     def __init__(self, engine: OptunaEngine, number: int) -> None:
         self._engine, self._number = engine, number

@@ -66,15 +66,7 @@ class OptunaEngine:
     """Chooses the points of a search and keeps the results in a file."""
 
     def __init__(self, directory: Path, space: Space, settings: SearchConfig, *, seed: int, epochs: int) -> None:
-        """Opens the search in a directory, or starts one there; no other process may use the directory.
-
-        Args:
-            directory: The multirun directory.
-            space: What is varied.
-            settings: The section `hpo`.
-            seed: Decides all points, however often the search is interrupted.
-            epochs: The most that a trial trains for.
-        """
+        """Opens the search in a directory, or starts one there; no other process may use the directory."""
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._space, self._settings, self._seed = space, settings, seed
         self._distributions: dict[str, BaseDistribution] = distributions(space)

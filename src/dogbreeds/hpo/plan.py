@@ -43,7 +43,9 @@ class Plan:
         self._compose = compose
         self._composed: dict[tuple[str, ...], DictConfig] = {}
         typed = parse({}, self.arguments, searchable(), loader)
-        _refuse_run_dir(typed.fixed)
+        for one in typed.fixed:
+            if name_of(one) == "run_dir":
+                raise ConfigError(f"{one}: a search writes its trials below hydra.sweep.dir; set that instead.")
         self._base = compose(typed.fixed)
         settings = OmegaConf.to_object(self._base.hpo)
         assert isinstance(settings, SearchConfig)
@@ -155,12 +157,6 @@ class Plan:
         }
         dimensions = sorted(self.space.dimensions.items(), key=lambda dimension: dimension[0] not in changing)
         return Space(dict(dimensions), self.space.fixed)
-
-
-def _refuse_run_dir(fixed: Sequence[str]) -> None:
-    for one in fixed:
-        if name_of(one) == "run_dir":
-            raise ConfigError(f"{one}: a search writes its trials below hydra.sweep.dir; set that instead.")
 
 
 def _check_whole_numbers(space: Space) -> None:

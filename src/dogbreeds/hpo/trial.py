@@ -61,15 +61,12 @@ def package_trial(directory: Path, preparations: Preparations, space: Space, val
     # The scores are the same, and the trial knows its epochs and seconds.
     run.metrics = metrics
     run.package(archive=False)
-    facts = run.facts(_searched(space, values))
-    facts.save(directory)
-    judge = Judge(directory, Record(facts=facts, metrics=metrics), watching_rules(config.debugger))
-    run.report(judge.look(running=False))
-
-
-def _searched(space: Space, values: Values) -> dict[str, Searched]:
-    return {
+    searched = {
         name: Searched(dimension.low, dimension.high, float(values[name]), log=dimension.scale == "log")
         for name, dimension in space.dimensions.items()
         if isinstance(dimension, Interval) and dimension.low < dimension.high
     }
+    facts = run.facts(searched)
+    facts.save(directory)
+    judge = Judge(directory, Record(facts=facts, metrics=metrics), watching_rules(config.debugger))
+    run.report(judge.look(running=False))

@@ -112,8 +112,7 @@ class ExactPath:
         known = self._solutions.get(strength) if self._solutions is not None else None
         if known is not None:
             return known
-        axes, variances = self._axes
-        rotated, held_out = self._rotated
+        axes, variances, rotated, held_out = self._along_axes
         # The steps read memory more than they compute: a second thread gains nothing, and loses much on a busy
         # machine.
         with compute_threads(1), torch.enable_grad():
@@ -136,19 +135,11 @@ class ExactPath:
         return int(max(self._labels.max(), self._validation_labels.max())) + 1
 
     @cached_property
-    def _axes(self) -> tuple[Tensor, Tensor]:
-        with compute_threads(self._threads):
-            return _principal_axes(self._features)
-
-    @cached_property
-    def _rotated(self) -> tuple[Tensor, Tensor]:
-        axes, _ = self._axes
-        with compute_threads(self._threads):
-            return self._features @ axes, self._validation @ axes
-
-    @property
-    def _threads(self) -> int:
-        return 1 if self._features.numel() < _SINGLE_THREAD_BELOW else torch.get_num_threads()
+    def _along_axes(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The principal axes, the mean squares along them, and both splits in their coordinates."""
+        with compute_threads(1 if self._features.numel() < _SINGLE_THREAD_BELOW else torch.get_num_threads()):
+            axes, variances = _principal_axes(self._features)
+            return axes, variances, self._features @ axes, self._validation @ axes
 
 
 def _principal_axes(inputs: Tensor) -> tuple[Tensor, Tensor]:

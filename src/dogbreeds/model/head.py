@@ -48,7 +48,6 @@ class FeatureNormalisation(nn.Module):
     scale: Tensor
 
     def __init__(self, width: int) -> None:
-        """Starts as a plain layer normalisation, until `fit`."""
         super().__init__()
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("scale", torch.ones(()))

@@ -49,10 +49,6 @@ def pretrained_model(name: str, weights: str) -> nn.Module:
     """Returns a model with weights, all but its last layer, which is replaced anyway.
 
     Weights that were fine-tuned on other classes therefore serve as well.
-
-    Args:
-        name: One of `BACKBONES`.
-        weights: `imagenet`, or a file.
     """
     loaded = _download(name) if weights == "imagenet" else _read(Path(weights))
     model, expected = _outline(name)

@@ -11,16 +11,13 @@ import torch
 from torch import Tensor
 
 from dogbreeds.data.folders import BreedFolders
-from dogbreeds.debug.record import Facts, Searched
 from dogbreeds.files import write_csv
-from dogbreeds.machine import machine, versions
 from dogbreeds.model.metrics import evaluate, fit_temperature
 from dogbreeds.model.network import Network
 from dogbreeds.package.package import Description
 from dogbreeds.package.predictor import Predictor
 from dogbreeds.schema import TrainConfig
 from dogbreeds.training.features import Features
-from dogbreeds.training.fitting import steps_of
 from dogbreeds.training.preparation import Prepared
 
 _BATCH_SIZE = 256
@@ -30,10 +27,10 @@ def describe(config: TrainConfig, prepared: Prepared, network: Network) -> Descr
     """Returns what model.json says of a network that is not calibrated or scored yet."""
     return Description(
         classes=list(prepared.data.folders.classes),
-        backbone=prepared.backbone.name,
-        pretrained=prepared.backbone.pretrained,
+        backbone=prepared.data.backbone.name,
+        pretrained=prepared.data.backbone.pretrained,
         unfreeze=config.model.unfreeze,
-        transform=prepared.backbone.transform,
+        transform=prepared.data.backbone.transform,
         head=network.head.shape,
         engine=prepared.features.engine,
         precision=prepared.features.precision,
@@ -89,40 +86,3 @@ def save_predictions(path: Path, folders: BreedFolders, probabilities: Mapping[s
                 }
             )
     write_csv(path, list(rows[0]), rows)
-
-
-def run_facts(config: TrainConfig, prepared: Prepared, epochs: int) -> dict[str, Any]:
-    folders = prepared.data.folders
-    return {
-        "classes": list(folders.classes),
-        "images": folders.counts(),
-        "unreadable": len(folders.unreadable),
-        "in_several_splits": len(folders.leaks),
-        "features": prepared.features.counts(),
-        "epochs": epochs,
-        "pretrained": prepared.backbone.pretrained,
-        "debug": config.trainer.one_batch,
-    }
-
-
-def facts_before_training(
-    config: TrainConfig, prepared: Prepared, reference: Mapping[str, float], searched: Mapping[str, Searched]
-) -> Facts:
-    """Returns what rules and report know of a run before its first step."""
-    folders = prepared.data.folders
-    counts = folders.class_counts("train")
-    return Facts(
-        class_counts=dict(zip(folders.classes, counts, strict=True)),
-        images=folders.counts(),
-        in_several_splits=len(folders.leaks),
-        unreadable=len(folders.unreadable),
-        backbone=prepared.backbone.name,
-        pretrained=prepared.backbone.pretrained,
-        debug=config.trainer.one_batch,
-        epochs=config.epochs,
-        steps=steps_of(config, sum(counts)),
-        searched=searched,
-        reference=reference,
-        versions=versions(),
-        machine=machine(),
-    )

@@ -134,14 +134,7 @@ def load_features(
 def load_splits(
     folders: BreedFolders, source: FeatureSource, train_views: Sequence[int], on_bad_image: str
 ) -> tuple[BreedFolders, dict[str, Features]]:
-    """Returns the photos that could be read, and the features of all splits in their order.
-
-    Args:
-        folders: The photos.
-        source: Has their features or computes them.
-        train_views: The views of training photos; the other splits are seen as evaluation sees them.
-        on_bad_image: `stop` or `skip`.
-    """
+    """Returns the photos that could be read, and the features of all splits in their order."""
     photos = {split: [photo.digest for photo in folders.splits[split]] for split in SPLITS}
     wanted = {0: photos["valid"] + photos["test"]}
     for view in train_views:

@@ -54,11 +54,6 @@ def threads_of(config: TrainConfig) -> int:
     return 1 if config.model.unfreeze is None else torch.get_num_threads()
 
 
-def steps_of(config: TrainConfig, photos: int) -> int:
-    """Returns the optimizer steps of all epochs of a run over so many training photos."""
-    return config.epochs * -(-photos // config.batch_size)
-
-
 class BestWeights(Callback):
     """Keeps the weights of the lowest validation loss; puts them back, and into a checkpoint, when training ends."""
 
@@ -149,12 +144,8 @@ def fit(
     resumed = last if config.resume and last.is_file() else None
     if resumed:
         log.info("resuming from %s", resumed)
-    _run(
-        config, trainer, data, network, class_weights, resumed, f"Continue with: {command('train')} resume={run_dir}"
-    )
-    if trainer.is_global_zero:
-        _check_finite(config, history)
-    return history
+    advice = f"Continue with: {command('train')} resume={run_dir}"
+    return _run(config, trainer, data, network, class_weights, history, resumed, advice)
 
 
 def fit_trial(
@@ -163,9 +154,7 @@ def fit_trial(
     """Does the same for one trial of a search: the same arithmetic, and nothing on disk but the history."""
     history = History(Path(config.run_dir) / HISTORY, announce=False)
     trainer = new_trainer(config, _all(config, [history, BestWeights(), _EpochReport(history, report)]))
-    _run(config, trainer, data, network, class_weights, resumed=None, advice="")
-    _check_finite(config, history)
-    return history
+    return _run(config, trainer, data, network, class_weights, history, resumed=None, advice="")
 
 
 def fit_exactly(config: TrainConfig, path: ExactPath, network: Network, inputs: Mapping[str, Features]) -> History:
@@ -197,9 +186,10 @@ def _run(
     data: BreedDataModule,
     network: Network,
     class_weights: Tensor | None,
+    history: History,
     resumed: Path | None,
     advice: str,
-) -> None:
+) -> History:
     model = BreedClassifier(
         network,
         lr=config.lr,
@@ -218,8 +208,6 @@ def _run(
             raise Interrupted(f"\nStopped. {advice}") from None
         raise
     model.cpu().eval()
-
-
-def _check_finite(config: TrainConfig, history: History) -> None:
-    if not any(math.isfinite(row["val/loss"]) for row in history.rows):
+    if trainer.is_global_zero and not any(math.isfinite(row["val/loss"]) for row in history.rows):
         raise NeverFiniteError(f"The validation loss was never finite with lr={config.lr}: try a smaller one.")
+    return history

@@ -29,12 +29,7 @@ COLUMNS = (
 
 
 class History(pl.Callback):
-    """Keeps one row per epoch in the checkpoint and in history.csv, so that a resumed run continues both.
-
-    Args:
-        path: The file, replaced after every epoch.
-        announce: Log each epoch where there is no progress bar.
-    """
+    """Keeps one row per epoch in the checkpoint and in history.csv, so that a resumed run continues both."""
 
     def __init__(self, path: Path, *, announce: bool = True) -> None:
         self.path, self.announce = path, announce

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from dogbreeds.debug.timeline import Phases
 from dogbreeds.features.store.store import FeatureStore
-from dogbreeds.model.backbones import Backbone
 from dogbreeds.model.exact import ExactPath
 from dogbreeds.model.head import Head
 from dogbreeds.model.network import Network
@@ -30,11 +29,7 @@ _MAX_PREPARED = 4
 
 @dataclass(frozen=True)
 class Prepared:
-    """Photos, backbone and features, ready for any number of heads.
-
-    Attributes:
-        data: Its batches are those of one run; `batches` gives those of another.
-    """
+    """Photos, backbone and features, ready for any number of heads."""
 
     data: BreedDataModule
     _store: FeatureStore
@@ -42,16 +37,8 @@ class Prepared:
     _references: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @property
-    def backbone(self) -> Backbone:
-        return self.data.backbone
-
-    @property
     def features(self) -> RunFeatures:
         return self.data.features
-
-    @property
-    def device(self) -> torch.device:
-        return self.data.device
 
     def decided(self, config: TrainConfig) -> TrainConfig:
         """Returns the config with the engine and precision that were chosen, so that a resumed run keeps them."""

@@ -50,11 +50,7 @@ def is_first_process() -> bool:
 
 
 def device_of(config: TrainConfig) -> torch.device:
-    """Returns where the trunk and the predictor run: the device that Lightning gives this process.
-
-    Raises:
-        ConfigError: PyTorch finds no such device here, or the Trainer refuses its arguments.
-    """
+    """Returns where the trunk and the predictor run: the device that Lightning gives this process."""
     device: torch.device = new_trainer(config).strategy.root_device
     return device
 
@@ -111,7 +107,6 @@ def new_loggers(config: TrainConfig) -> list[Logger]:
 
 
 def new_callbacks(config: TrainConfig) -> list[Callback]:
-    """Returns the callbacks of conf/callbacks."""
     return _made("callbacks", config.callbacks, Callback, None)
 
 

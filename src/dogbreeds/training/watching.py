@@ -33,11 +33,7 @@ log = logging.getLogger(__name__)
 
 
 class Debugger:
-    """Watches a run from start to end, and leaves a report even if the run fails.
-
-    Attributes:
-        phases: Where the run notes what it is doing.
-    """
+    """Watches a run from start to end, and leaves a report even if the run fails."""
 
     def __init__(self, config: TrainConfig, began: float, *, first: bool) -> None:
         self._config, self._began, self._first = config, began, first
@@ -105,14 +101,7 @@ class Debugger:
 
 
 def report_again(run_dir: Path) -> str:
-    """Applies the rules of a run's config to its record once more, and rebuilds its report.
-
-    Returns:
-        The lines to print: the verdict, and the path of the report.
-
-    Raises:
-        ConfigError: It is not a run directory.
-    """
+    """Applies the rules of a run's config to its record once more, and rebuilds its report."""
     saved = run_dir / RUN_CONFIG
     if not saved.is_file():
         raise ConfigError(f"run={run_dir}: no {RUN_CONFIG} there, so it is not a run directory of train.py.")

@@ -29,7 +29,13 @@ class LocalSearch(Sweeper):
         from dogbreeds.hpo.resuming import planned
 
         plan, directory = planned(arguments, self._config, self._loader)
-        self._log_to(directory)
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"hydra.sweep.dir={directory} cannot be created: {error.strerror}.") from error
+        with open_dict(self._config):
+            self._config.hydra.runtime.output_dir = str(directory)
+        configure_log(self._config.hydra.job_logging, self._config.hydra.verbose)
         self._search(plan, directory)
 
     def _search(self, plan: Plan, directory: Path) -> None:
@@ -48,15 +54,6 @@ class LocalSearch(Sweeper):
                 print(error.board.outcome)
             raise
         print(board.outcome)
-
-    def _log_to(self, directory: Path) -> None:
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(f"hydra.sweep.dir={directory} cannot be created: {error.strerror}.") from error
-        with open_dict(self._config):
-            self._config.hydra.runtime.output_dir = str(directory)
-        configure_log(self._config.hydra.job_logging, self._config.hydra.verbose)
 
 
 class SagemakerSearch(LocalSearch):
