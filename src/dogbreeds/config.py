@@ -16,7 +16,7 @@ from yaml import YAMLError
 from dogbreeds.constraints import problems, settings
 from dogbreeds.data.layout import find_photos
 from dogbreeds.errors import ConfigError
-from dogbreeds.files import replacing
+from dogbreeds.files import write_text
 from dogbreeds.installation import command
 from dogbreeds.model.names import BACKBONES, WEIGHTS
 from dogbreeds.overrides import override
@@ -122,8 +122,7 @@ def read_yaml(path: Path) -> Any:
 def save(config: TrainConfig, path: Path) -> None:
     """Writes the config as YAML that `load` reads back."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
-        OmegaConf.save(OmegaConf.structured(config), temporary)
+    write_text(path, OmegaConf.to_yaml(OmegaConf.structured(config)))
 
 
 def load_saved(path: Path) -> TrainConfig:

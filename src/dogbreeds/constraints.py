@@ -110,7 +110,6 @@ def problems(config: object, prefix: str = "") -> list[str]:
     for setting in settings(schema):
         value = attrgetter(setting.name)(config)
         if setting.constraint is not None and value is not None and not setting.constraint.allows(value):
-            infinite = isinstance(value, float) and not math.isfinite(value)
-            finite = " and finite" if infinite else ""
+            finite = " and finite" if isinstance(value, float) and not math.isfinite(value) else ""
             found.append(f"{prefix}{setting.name}={value}: must be {setting.constraint}{finite}.")
     return found

@@ -52,11 +52,7 @@ _INFO, _INFO_KINDS = ("--info", "-i"), ("all", "config", "defaults", "defaults-t
 
 
 def entry_point(
-    name: str,
-    *,
-    lists: tuple[str, ...] = (),
-    renamed: Mapping[str, str] | None = None,
-    directory: Path | None = None,
+    name: str, *, lists: tuple[str, ...] = (), renamed: Mapping[str, str] | None = None, directory: Path | None = None
 ) -> Callable[[Task], Command]:
     """Makes a command of a task: `@entry_point("train")` reads conf/train.yaml and the command line.
 

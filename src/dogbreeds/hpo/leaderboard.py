@@ -70,7 +70,13 @@ class Leaderboard:
         cls, objective: Objective, entries: Sequence[Entry], directory: Path = Path(), *, debug: bool = False
     ) -> Leaderboard:
         """Sorts entries; of two equal ones the earlier is better."""
-        return cls(objective, sorted(entries, key=lambda entry: _sort_key(objective, entry)), directory, debug)
+
+        def place(entry: Entry) -> tuple[int, float, int]:
+            if entry.state != FINISHED or entry.value is None:
+                return (1, 0.0, entry.number)
+            return (0, objective.rank(entry.value), entry.number)
+
+        return cls(objective, sorted(entries, key=place), directory, debug)
 
     @property
     def finished(self) -> list[Entry]:
@@ -130,12 +136,6 @@ class Leaderboard:
         write_csv(path, columns, rows)
 
 
-def _sort_key(objective: Objective, entry: Entry) -> tuple[int, float, int]:
-    if entry.state != FINISHED or entry.value is None:
-        return (1, 0.0, entry.number)
-    return (0, objective.rank(entry.value), entry.number)
-
-
 def save_best(path: Path, best: Entry, objective: Objective, overrides: Sequence[str]) -> None:
     """Writes best.yaml, from which `best_of` runs the best values again."""
     content: dict[str, Any] = {
@@ -168,7 +168,10 @@ def best_overrides(place: Path) -> list[str]:
         )
     content = read_yaml(path)
     overrides = content.get("overrides") if isinstance(content, dict) and "trial" in content else None
-    if not isinstance(overrides, list) or not all(_harmless(one) for one in overrides):
+    # A file from elsewhere may choose settings, but not what Hydra runs.
+    if not isinstance(overrides, list) or not all(
+        isinstance(one, str) and not name_of(one).startswith(("-", "hydra")) for one in overrides
+    ):
         raise ConfigError(f"best_of={place}: {path} is not the {BEST} of a search.")
     return overrides
 
@@ -182,8 +185,3 @@ def remember(tuning_job: str, best: Path) -> None:
 
 def _of_tuning_job(name: str) -> Path:
     return Path(platformdirs.user_data_dir("dogbreeds")) / "tuning_jobs" / f"{name}.yaml"
-
-
-def _harmless(one: object) -> bool:
-    """A file from elsewhere may choose settings, but not what Hydra runs."""
-    return isinstance(one, str) and not name_of(one).startswith(("-", "hydra"))

@@ -58,22 +58,23 @@ class Screen:
         best = Leaderboard.of(self._objective, self._entries).best
         parts = [
             f"{len(self._entries):>{len(str(self._wanted))}}/{self._wanted}  trial {entry.number}",
-            " ".join(f"{name}={shown(value)}" for name, value in entry.values.items()),
+            _settings(entry.values),
             f"{self._objective.name} {shown(entry.value)}" if entry.state == FINISHED else entry.state,
             entry.message or (f"best {shown(best.value)} of trial {best.number}" if best else ""),
         ]
         return "  ".join(part for part in parts if part)
 
     def _renderable(self) -> Table:
-        board = Leaderboard.of(self._objective, self._entries)
-        result = table(board)
-        done = f"{len(self._entries)} of {self._wanted} trials"
+        result = table(Leaderboard.of(self._objective, self._entries))
+        result.caption = f"{len(self._entries)} of {self._wanted} trials"
         if self._running is not None:
             number, values = self._running
-            tried = " ".join(f"{name}={shown(value)}" for name, value in values.items())
-            done += f", running {number}: {tried}"
-        result.caption = done
+            result.caption += f", running {number}: {_settings(values)}"
         return result
+
+
+def _settings(values: Values) -> str:
+    return " ".join(f"{name}={shown(value)}" for name, value in values.items())
 
 
 def table(board: Leaderboard) -> Table:

@@ -76,12 +76,7 @@ class RunFeatures:
 
     def counts(self) -> dict[str, int | str]:
         """Returns the section `features` of metrics.json."""
-        return {
-            "computed": self.computed,
-            "reused": self.reused,
-            "engine": self.engine,
-            "precision": self.precision,
-        }
+        return {"computed": self.computed, "reused": self.reused, "engine": self.engine, "precision": self.precision}
 
 
 def load_features(

@@ -30,7 +30,6 @@ from dogbreeds.run_directory import METRICS, MODEL, MODEL_ARCHIVE, PREDICTIONS, 
 from dogbreeds.schema import TrainConfig
 from dogbreeds.training.evaluation import describe, save_predictions, score
 from dogbreeds.training.fitting import Report, fit, fit_exactly, fit_trial
-from dogbreeds.training.history import History
 from dogbreeds.training.preparation import Prepared, prepare
 from dogbreeds.training.trainer import is_first_process, quieten
 from dogbreeds.training.watching import Debugger
@@ -133,17 +132,14 @@ class Run:
         save(self.config, self.directory / RUN_CONFIG)
         config, prepared, network = self.config, self._prepared, self.network
         given = config, prepared.batches(config), network, prepared.class_weights(config)
-        history: History | None
         with self._phases.phase("training"):
             if config.optimizer == "exact":
                 path = prepared.exact_path(config, network.head)
                 history = fit_exactly(config, path, network, prepared.features.inputs)
             else:
                 history = fit(*given, callbacks) if report is None else fit_trial(*given, report)
-        if history is None or not is_first_process():
-            return False
         self._epochs = len(history.rows)
-        return True
+        return is_first_process()
 
     def score(self) -> None:
         """Calibrates and scores the predictor that the package will hold, and fills in `metrics`."""
