@@ -25,14 +25,7 @@ class OneOf:
 
 @dataclass(frozen=True)
 class Range:
-    """A finite number between two others.
-
-    Attributes:
-        low: The smallest.
-        high: The largest.
-        above: `low` itself is too small.
-        below: `high` itself is too large.
-    """
+    """A finite number from `low` to `high`; with `above` or `below` that end itself is too small or too large."""
 
     low: float
     high: float = math.inf
@@ -63,13 +56,7 @@ above = partial(Range, above=True)
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting of a schema.
-
-    Attributes:
-        name: In dotted form, such as `data.dir`.
-        type: Without `Annotated`.
-        constraint: None where the type says it all.
-    """
+    """One setting of a schema: its dotted name, its type without `Annotated`, and what stands beside that."""
 
     name: str
     type: Any

@@ -28,15 +28,9 @@ class Entry:
     """One trial of a search.
 
     Attributes:
-        number: Of the trial and of its directory.
         state: `finished`; `pruned`, stopped because others were better; `nan`, its loss was never a number; `failed`
             with an error; `interrupted`, its process was stopped or killed.
-        values: What was tried.
         value: Of the objective; of a pruned trial the best it had reached.
-        metrics: The numbers in its metrics.json.
-        epochs: How many it trained for.
-        seconds: How long it took.
-        message: Why it failed.
     """
 
     number: int
@@ -51,18 +45,12 @@ class Entry:
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """The trials of a search, best first.
-
-    Attributes:
-        objective: What they are compared by.
-        entries: Finished trials from the best to the worst, then the others by number.
-        directory: The multirun directory, where there is one.
-        debug: The trials saw one batch of the photos.
-    """
+    """The trials of a search: finished ones from the best to the worst, then the others by number."""
 
     objective: Objective
     entries: Sequence[Entry]
     directory: Path = Path()
+    #: The trials saw one batch of the photos.
     debug: bool = False
 
     @classmethod

@@ -128,13 +128,8 @@ class RunningSearch:
             package_trial(best, self._preparations, self._plan.space, values)
         except (UserError, OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             # The trial's files were changed or removed; the search itself is still worth showing.
-            log.warning(
-                "%s cannot be packaged (%s). Run its values again: %s %s",
-                best,
-                error,
-                command("train"),
-                override("best_of", self._directory),
-            )
+            again = f"{command('train')} {override('best_of', self._directory)}"
+            log.warning("%s cannot be packaged (%s). Run its values again: %s", best, error, again)
 
     def _trial(self, number: int, values: Values) -> Entry:
         began = time.perf_counter()

@@ -93,9 +93,8 @@ class OptunaEngine:
     def trials(self, defaults: Values) -> Iterator[tuple[int, Values]]:
         """Yields number and values of one trial after the other, until there are as many as were asked for.
 
-        Args:
-            defaults: The values that a single run would have, where they lie in the space. They are the first trial,
-                so that no search does worse than a single run.
+        `defaults`, the values of a single run where they lie in the space, come first, so that no search does worse
+        than a single run.
         """
         for killed in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             self._study.tell(killed.number, state=TrialState.FAIL)

@@ -15,7 +15,7 @@ from dogbreeds.config import trial
 from dogbreeds.data.layout import find_photos
 from dogbreeds.errors import ConfigError
 from dogbreeds.hpo.settings import GROUPS, check_hydra, check_search, searchable
-from dogbreeds.hpo.space import Choice, Dimension, Interval, Space, Values, parse
+from dogbreeds.hpo.space import Choice, Interval, Space, Values, parse
 from dogbreeds.overrides import name_of, sets, value_of
 from dogbreeds.schema import SearchConfig, TrainConfig, key_types
 from dogbreeds.training.preparation import preparation_key
@@ -30,10 +30,8 @@ class Plan:
     """A search before its first trial, checked as far as possible without reading photos or weights.
 
     Attributes:
-        arguments: The command line that it was made from.
         space: What is varied. What decides photos, backbone and features comes first, so that a grid changes it least
             often.
-        settings: The section `hpo`.
         corners: Possible configs that together hold every choice and both ends of every interval.
     """
 
@@ -122,7 +120,10 @@ class Plan:
 
     def _corner_points(self) -> list[Values]:
         """Returns a possible point, and for each other option a possible point that has it."""
-        options = {name: _options(dimension) for name, dimension in self.space.dimensions.items()}
+        options: dict[str, list[float | str]] = {
+            name: list(one.values) if isinstance(one, Choice) else [one.low, one.high]
+            for name, one in self.space.dimensions.items()
+        }
         first = self._possible(options)
         others = (
             self._possible({**options, name: [option]})
@@ -165,7 +166,3 @@ def _check_whole_numbers(space: Space) -> None:
         whole = types.get(name) in (int, int | None)
         if whole and isinstance(dimension, Interval) and not dimension.integer:
             raise ConfigError(f"{name} takes whole numbers: write {name}=int(interval(smallest, largest)).")
-
-
-def _options(dimension: Dimension) -> list[float | str]:
-    return list(dimension.values) if isinstance(dimension, Choice) else [dimension.low, dimension.high]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import sys
 from contextlib import ExitStack
-from types import TracebackType
 
 from rich.console import Console
 from rich.live import Live
@@ -39,9 +38,7 @@ class Screen:
                     self._leaving.callback(handler.setStream, before)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._running = None
         self._leaving.close()
 

@@ -39,17 +39,11 @@ NOT_SEARCHABLE = (
 
 @dataclass(frozen=True)
 class Interval:
-    """Numbers from `low` to `high`, both included.
-
-    Attributes:
-        low: The smallest.
-        high: The largest.
-        scale: How values are spread: `linear`, `log`, or `auto`, which leaves it to the strategy.
-        integer: Whole numbers only.
-    """
+    """Numbers from `low` to `high`, both included."""
 
     low: float
     high: float
+    #: How values are spread: `linear`, `log`, or `auto`, which leaves it to the strategy.
     scale: str
     integer: bool
 

@@ -33,7 +33,6 @@ class ExactSolution:
     """A point of the L2 path.
 
     Attributes:
-        strength: The L2 strength.
         weight: float32 (classes, width).
         bias: float32 (classes,).
         validation_loss: Mean cross-entropy on the validation split.

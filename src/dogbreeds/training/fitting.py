@@ -112,11 +112,8 @@ def fit(
     Checkpoints and logs go to the run directory; a run that has checkpoints there is resumed.
 
     Args:
-        config: How.
-        data: The batches.
         network: Trunk, tail and an initialised head.
         class_weights: float32 (classes,) for the loss, or None.
-        watching: Further callbacks.
 
     Returns:
         The history; under DDP that of processes other than the first has no rows.

@@ -40,9 +40,7 @@ class RunResult:
     """What a run left behind.
 
     Attributes:
-        directory: The run directory.
         metrics: The content of metrics.json; empty in all processes of a distributed run but the first.
-        judgements: The verdicts of the rules.
     """
 
     directory: Path
@@ -80,9 +78,7 @@ class Run:
 
     Attributes:
         config: With the engine and the precision that were chosen.
-        directory: The run directory.
         network: Trunk, tail and head; trained after `fit`.
-        reference: The scores of the exact linear reference.
         metrics: The content of metrics.json, after `score`.
     """
 

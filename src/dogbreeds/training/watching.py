@@ -8,7 +8,6 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from pytorch_lightning.callbacks import Callback
@@ -54,9 +53,7 @@ class Debugger:
         self.phases.add(Phase(START_UP, self._began, time.time()))
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         self._watched.close()
         self.phases.close()
         if self._first and error is not None and self._record.facts.images:
