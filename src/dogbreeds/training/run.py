@@ -134,8 +134,10 @@ class Run:
                 history = fit_exactly(config, path, network, prepared.features.inputs)
             else:
                 history = fit(*given, callbacks) if report is None else fit_trial(*given, report)
+        if not is_first_process():
+            return False
         self._epochs = len(history.rows)
-        return is_first_process()
+        return True
 
     def score(self) -> None:
         """Calibrates and scores the predictor that the package will hold, and fills in `metrics`."""
