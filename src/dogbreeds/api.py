@@ -48,7 +48,6 @@ class SearchResult:
 
     @property
     def best(self) -> Entry | None:
-        """The best finished trial: its `values`, `metrics` and `number`."""
         return self.leaderboard.best
 
 
@@ -83,9 +82,6 @@ class Classifier:
 
         Args:
             photos: Paths, the bytes of image files, or PIL images.
-
-        Raises:
-            DataError: A file cannot be read, or is not an image.
         """
         from dogbreeds.data.images import UnreadableImageError
 

@@ -19,12 +19,7 @@ Ask = Callable[[Sequence[Path]], Iterator[tuple[Row, bool]]]
 
 @contextmanager
 def asked(config: PredictCommandConfig) -> Iterator[Ask]:
-    """Yields the function that asks whoever the settings name.
-
-    Raises:
-        ConfigError: They name none or several.
-        UserError: Nothing of that name answers.
-    """
+    """Yields the function that asks whoever the settings name."""
     package, endpoint, url = config.package, config.endpoint, config.url
     choices = {"package": package, "endpoint": endpoint, "url": url}
     given = [f"{name}={value}" for name, value in choices.items() if value is not None]

@@ -11,18 +11,8 @@ from typing import Any, cast
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from dogbreeds import command_schemas as schemas
 from dogbreeds import config as configs
-from dogbreeds.command_schemas import (
-    CacheCommandConfig,
-    DeployCommandConfig,
-    ExportCommandConfig,
-    GetDataCommandConfig,
-    MakeSampleCommandConfig,
-    PredictCommandConfig,
-    RehearseCommandConfig,
-    ReportCommandConfig,
-    ServeCommandConfig,
-)
 from dogbreeds.config import check_launch, command_settings
 from dogbreeds.entry import BEGAN, Command, entry_point
 from dogbreeds.errors import ConfigError, did_you_mean
@@ -37,7 +27,6 @@ _SERVING = ("starlette", "uvicorn", "prometheus_client")
 
 @entry_point("train")
 def train(composed: DictConfig) -> None:
-    """Trains one classifier; a search (-m) goes to hydra_plugins instead."""
     config = configs.load(composed, HydraConfig.get().overrides.task)
 
     from dogbreeds.training import run
@@ -47,7 +36,6 @@ def train(composed: DictConfig) -> None:
 
 @entry_point("launch")
 def launch(composed: DictConfig) -> None:
-    """Trains on SageMaker, or follows or stops a job there."""
     settings = configs.launch_settings(composed)
 
     from dogbreeds.sagemaker import commands
@@ -62,7 +50,6 @@ def launch(composed: DictConfig) -> None:
 
 @entry_point("prepare_features")
 def prepare_features(composed: DictConfig) -> None:
-    """Computes features ahead of training."""
     config = configs.load(composed, overrides=[])
 
     from dogbreeds.training import run
@@ -73,8 +60,7 @@ def prepare_features(composed: DictConfig) -> None:
 
 @entry_point("predict", renamed=_PACKAGE)
 def predict(composed: DictConfig) -> None:
-    """Asks a model, a server or an endpoint for breeds."""
-    config = command_settings(composed, PredictCommandConfig)
+    config = command_settings(composed, schemas.PredictCommandConfig)
 
     from dogbreeds.asking import asked
     from dogbreeds.serve.answers_file import check_out, write_rows
@@ -92,8 +78,7 @@ def predict(composed: DictConfig) -> None:
 
 @entry_point("serve", renamed=_PACKAGE)
 def serve(composed: DictConfig) -> None:
-    """Serves a model package over HTTP."""
-    config = command_settings(composed, ServeCommandConfig)
+    config = command_settings(composed, schemas.ServeCommandConfig)
     missing = [name for name in _SERVING if find_spec(name) is None]
     if missing:
         raise ConfigError(f"This needs {' and '.join(missing)}: pip install 'dogbreeds[serve]', or make install.")
@@ -109,8 +94,7 @@ def serve(composed: DictConfig) -> None:
 
 @entry_point("export", renamed=_PACKAGE)
 def export(composed: DictConfig) -> None:
-    """Writes a model for another runtime, and compares the two."""
-    config = command_settings(composed, ExportCommandConfig)
+    config = command_settings(composed, schemas.ExportCommandConfig)
 
     from dogbreeds.package import export as exporting
     from dogbreeds.package.examples import DIRECTORY, load_examples
@@ -132,8 +116,7 @@ def export(composed: DictConfig) -> None:
 
 @entry_point("deploy", renamed=_PACKAGE | _VARIANT)
 def deploy(composed: DictConfig) -> None:
-    """Serves a model package on SageMaker."""
-    config = command_settings(composed, DeployCommandConfig)
+    config = command_settings(composed, schemas.DeployCommandConfig)
     check_launch(config.sagemaker, serves=config.action == "deploy")
 
     from dogbreeds.sagemaker.endpoints import commands
@@ -143,8 +126,7 @@ def deploy(composed: DictConfig) -> None:
 
 @entry_point("report", lists=("runs",))
 def report(composed: DictConfig) -> None:
-    """Builds the report of a run again, or compares runs."""
-    config = command_settings(composed, ReportCommandConfig)
+    config = command_settings(composed, schemas.ReportCommandConfig)
     if (config.run is None) == (config.runs is None):
         raise ConfigError("Give a run directory, run=<directory>, or several to compare, runs=<one>,<another>.")
     if config.run is not None:
@@ -159,8 +141,7 @@ def report(composed: DictConfig) -> None:
 
 @entry_point("cache")
 def cache(composed: DictConfig) -> None:
-    """Shows or prunes the feature store."""
-    config = command_settings(composed, CacheCommandConfig)
+    config = command_settings(composed, schemas.CacheCommandConfig)
 
     from dogbreeds.features.store import listing
 
@@ -169,8 +150,7 @@ def cache(composed: DictConfig) -> None:
 
 @entry_point("get_data")
 def get_data(composed: DictConfig) -> None:
-    """Downloads a public dog-breed set."""
-    config = command_settings(composed, GetDataCommandConfig)
+    config = command_settings(composed, schemas.GetDataCommandConfig)
 
     from rich.console import Console
 
@@ -187,8 +167,7 @@ def get_data(composed: DictConfig) -> None:
 
 @entry_point("make_sample")
 def make_sample(composed: DictConfig) -> None:
-    """Draws a small set of procedural dogs."""
-    config = command_settings(composed, MakeSampleCommandConfig)
+    config = command_settings(composed, schemas.MakeSampleCommandConfig)
 
     from rich.console import Console
     from rich.progress import Progress
@@ -214,8 +193,7 @@ def make_sample(composed: DictConfig) -> None:
 
 @entry_point("rehearse", lists=("settings",))
 def rehearse(composed: DictConfig) -> None:
-    """Rehearses a model's whole life on SageMaker."""
-    config = command_settings(composed, RehearseCommandConfig)
+    config = command_settings(composed, schemas.RehearseCommandConfig)
     if config.action == "clear":
         from dogbreeds.sagemaker.rehearsal import clear
 

@@ -16,7 +16,7 @@ from yaml import YAMLError
 from dogbreeds.constraints import problems, settings
 from dogbreeds.data.layout import find_photos
 from dogbreeds.errors import ConfigError
-from dogbreeds.files import replacing
+from dogbreeds.files import write_text
 from dogbreeds.installation import command
 from dogbreeds.model.names import BACKBONES, WEIGHTS
 from dogbreeds.overrides import override
@@ -46,7 +46,7 @@ def load(composed: DictConfig, overrides: Sequence[str]) -> TrainConfig:
     _refuse_search(composed, overrides)
     config = unchecked(composed) if composed.resume is None else _resumed(Path(composed.resume), overrides)
     check_settings(config)
-    check_photos(config)
+    find_photos(Path(config.data.dir))
     return config
 
 
@@ -78,11 +78,7 @@ def _resumed(directory: Path, overrides: Sequence[str]) -> TrainConfig:
 
 
 def launch_settings(composed: DictConfig) -> SagemakerConfig:
-    """Returns the checked section `sagemaker` of a composed config.
-
-    Raises:
-        ConfigError: A setting is impossible.
-    """
+    """Returns the checked section `sagemaker` of a composed config."""
     return check_launch(_object(composed.sagemaker, SagemakerConfig, "sagemaker."))
 
 
@@ -92,9 +88,6 @@ def check_launch(section: SagemakerConfig, *, serves: bool = False) -> Sagemaker
     Args:
         section: The section `sagemaker`.
         serves: An endpoint is started or asked, whose container a rehearsal has to run.
-
-    Raises:
-        ConfigError: One line per setting.
     """
     needed = {"boto3": "sagemaker", "sagemaker": "sagemaker"}
     if section.rehearsal:
@@ -107,11 +100,7 @@ def check_launch(section: SagemakerConfig, *, serves: bool = False) -> Sagemaker
 
 
 def command_settings(composed: DictConfig, schema: type[Settings]) -> Settings:
-    """Returns all settings of a command, checked; for a section `sagemaker` see `check_launch` too.
-
-    Raises:
-        ConfigError: A setting is missing or impossible.
-    """
+    """Returns all settings of a command, checked; for a section `sagemaker` see `check_launch` too."""
     try:
         config = _object(composed, schema)
     except MissingMandatoryValue as error:
@@ -122,11 +111,7 @@ def command_settings(composed: DictConfig, schema: type[Settings]) -> Settings:
 
 
 def read_yaml(path: Path) -> Any:
-    """Returns the content of a file that the program wrote.
-
-    Raises:
-        ConfigError: It is no YAML; the message says which file and why.
-    """
+    """Returns the content of a file that the program wrote."""
     try:
         return OmegaConf.to_container(OmegaConf.load(path))
     except (YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError) as error:
@@ -137,41 +122,22 @@ def read_yaml(path: Path) -> Any:
 def save(config: TrainConfig, path: Path) -> None:
     """Writes the config as YAML that `load` reads back."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
-        OmegaConf.save(OmegaConf.structured(config), temporary)
+    write_text(path, OmegaConf.to_yaml(OmegaConf.structured(config)))
 
 
 def load_saved(path: Path) -> TrainConfig:
-    """Reads what `save` wrote.
-
-    Raises:
-        ConfigError: It was edited, and is no config any more.
-    """
+    """Reads what `save` wrote."""
     return unchecked(OmegaConf.create(read_yaml(path)))
 
 
 def trial(composed: DictConfig, directory: Path) -> TrainConfig:
-    """Returns the config of one trial of a search.
-
-    Args:
-        composed: What Hydra composed for it; its `resume` and `run_dir` are set.
-        directory: Where it is written.
-
-    Raises:
-        ConfigError: A setting is impossible. The search itself checks the photos, once.
-    """
+    """Returns the config of one trial of a search."""
     composed.resume, composed.run_dir = None, str(directory)
     return check_settings(unchecked(composed))
 
 
 def type_problem(text: str, schema: type, value_of: Callable[[str], Any]) -> str | None:
-    """Returns `name=value: must be ...` for OmegaConf's message about a value of the wrong type, None for others.
-
-    Args:
-        text: The message.
-        schema: Of the command or of the run.
-        value_of: Returns what was given for a dotted name.
-    """
+    """Returns `name=value: must be ...` for OmegaConf's message about a value of the wrong type, None for others."""
     key = _FULL_KEY.search(text)
     found = next((one for one in settings(schema) if key and key[1] == one.name), None)
     if found is None or "not in" in text.splitlines()[0]:
@@ -182,11 +148,7 @@ def type_problem(text: str, schema: type, value_of: Callable[[str], Any]) -> str
 
 
 def unchecked(composed: DictConfig) -> TrainConfig:
-    """Returns a composed config whose types are right, and whose values and paths nobody has looked at.
-
-    Raises:
-        ConfigError: A setting is unknown or has another type.
-    """
+    """Returns a composed config whose types are right, and whose values and paths nobody has looked at."""
     # A plain copy, so that keys added with + are unknown keys too.
     own = OmegaConf.masked_copy(composed, [str(name) for name in composed if name not in _COMMAND_KEYS])
     try:
@@ -223,21 +185,8 @@ def _said(error: Exception, schema: type, given: DictConfig) -> str:
     return problem or "\n".join(line for line in text.splitlines() if "object_type=" not in line)
 
 
-def check_photos(config: TrainConfig) -> None:
-    """Refuses a `data.dir` that is missing, empty, or holds one class only.
-
-    Raises:
-        DataError: The message says what is there.
-    """
-    find_photos(Path(config.data.dir))
-
-
 def check_settings(config: TrainConfig) -> TrainConfig:
-    """Refuses what cannot work, listing everything that is wrong at once; does not look at the photos.
-
-    Raises:
-        ConfigError: One line per setting: what it is, and what it may be.
-    """
+    """Refuses what cannot work, listing everything that is wrong at once; does not look at the photos."""
     # Needs numpy, which --help has no time for.
     from dogbreeds.debug.catalogue import rule_problems
     from dogbreeds.trainer_arguments import trainer_problems

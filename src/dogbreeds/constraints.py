@@ -7,24 +7,16 @@ from dataclasses import dataclass, fields, is_dataclass
 from functools import cache, partial
 from operator import attrgetter
 from types import NoneType, UnionType
-from typing import Annotated, Any, Protocol, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 
-class Constraint(Protocol):
-    """What stands beside a type in `Annotated`; as a string it completes "must be ..."."""
-
-    def allows(self, value: Any) -> bool:
-        """Says whether a setting may have this value."""
-
-
-@dataclass(frozen=True)
 class OneOf:
     """One of several words."""
 
-    values: tuple[str, ...]
+    def __init__(self, *values: str) -> None:
+        self.values = values
 
     def allows(self, value: Any) -> bool:
-        """Says whether it is one of them."""
         return value in self.values
 
     def __str__(self) -> str:
@@ -33,14 +25,7 @@ class OneOf:
 
 @dataclass(frozen=True)
 class Range:
-    """A finite number between two others.
-
-    Attributes:
-        low: The smallest.
-        high: The largest.
-        above: `low` itself is too small.
-        below: `high` itself is too large.
-    """
+    """A finite number from `low` to `high`; with `above` or `below` that end itself is too small or too large."""
 
     low: float
     high: float = math.inf
@@ -48,7 +33,6 @@ class Range:
     below: bool = False
 
     def allows(self, value: Any) -> bool:
-        """Says whether it lies between them; NaN does not."""
         over = self.low < value if self.above else self.low <= value
         under = value < self.high if self.below or math.isinf(self.high) else value <= self.high
         return bool(over and under)
@@ -60,11 +44,10 @@ class Range:
         return low if math.isinf(self.high) else f"{low} and {'below' if self.below else 'at most'} {self.high}"
 
 
-def one_of(*values: str) -> OneOf:
-    """Returns the constraint to some words."""
-    return OneOf(values)
+#: What stands beside a type in `Annotated`; as a string it completes "must be ...".
+Constraint = OneOf | Range
 
-
+one_of = OneOf
 #: Numbers from one on.
 at_least = Range
 #: Numbers greater than one.
@@ -73,13 +56,7 @@ above = partial(Range, above=True)
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting of a schema.
-
-    Attributes:
-        name: In dotted form, such as `data.dir`.
-        type: Without `Annotated`.
-        constraint: None where the type says it all.
-    """
+    """One setting of a schema: its dotted name, its type without `Annotated`, and what stands beside that."""
 
     name: str
     type: Any
@@ -114,18 +91,12 @@ def settings(schema: type) -> tuple[Setting, ...]:
 
 
 def problems(config: object, prefix: str = "") -> list[str]:
-    """Returns a line for each setting that has a value which it may not have.
-
-    Args:
-        config: An instance of a schema.
-        prefix: Of the names, such as `sagemaker.` for a section.
-    """
+    """Returns a line for each setting that has a value which it may not have."""
     found = []
     schema: type = type(config)
     for setting in settings(schema):
         value = attrgetter(setting.name)(config)
         if setting.constraint is not None and value is not None and not setting.constraint.allows(value):
-            infinite = isinstance(value, float) and not math.isfinite(value)
-            finite = " and finite" if infinite else ""
+            finite = " and finite" if isinstance(value, float) and not math.isfinite(value) else ""
             found.append(f"{prefix}{setting.name}={value}: must be {setting.constraint}{finite}.")
     return found

@@ -29,7 +29,7 @@ from dogbreeds.config import type_problem
 from dogbreeds.errors import ConfigError, UserError, did_you_mean
 from dogbreeds.help_page import page
 from dogbreeds.installation import conf_directory
-from dogbreeds.overrides import hydra_value, value_of
+from dogbreeds.overrides import hydra_value, name_of, value_of
 from dogbreeds.schema import TrainConfig, TrainerConfig, key_names
 
 #: When the command was typed, as nearly as Python can tell.
@@ -52,11 +52,7 @@ _INFO, _INFO_KINDS = ("--info", "-i"), ("all", "config", "defaults", "defaults-t
 
 
 def entry_point(
-    name: str,
-    *,
-    lists: tuple[str, ...] = (),
-    renamed: Mapping[str, str] | None = None,
-    directory: Path | None = None,
+    name: str, *, lists: tuple[str, ...] = (), renamed: Mapping[str, str] | None = None, directory: Path | None = None
 ) -> Callable[[Task], Command]:
     """Makes a command of a task: `@entry_point("train")` reads conf/train.yaml and the command line.
 
@@ -150,22 +146,18 @@ def _bracketed(argument: str, lists: tuple[str, ...]) -> str:
 
 def _refuse_renamed(arguments: Sequence[str], renamed: Mapping[str, str]) -> None:
     for argument in arguments:
-        name, _, value = argument.partition("=")
-        new = renamed.get(name.lstrip("+~"))
+        new = renamed.get(name_of(argument))
         if new is not None:
-            raise ConfigError(f"{argument} has no effect here; use {new}={value or '<value>'}.")
+            raise ConfigError(f"{argument} has no effect here; use {new}={argument.partition('=')[2] or '<value>'}.")
 
 
 def arranged(arguments: Sequence[str]) -> list[str]:
     """Returns a command line as Hydra takes it: settings, then options, with what `best_of` stands for in its place.
 
     Settings that were typed win over those of `best_of`.
-
-    Raises:
-        ConfigError: An argument is neither a setting nor an option of Hydra.
     """
     rest, options = _split(arguments)
-    typed = {_name(argument): argument for argument in rest}
+    typed = {name_of(argument): argument for argument in rest}
     if "best_of" not in typed:
         return [*rest, *options]
 
@@ -182,7 +174,7 @@ def arranged(arguments: Sequence[str]) -> list[str]:
         raise ConfigError(
             "best_of starts a run with the best values of a search, and resume continues one: leave one out."
         )
-    best = [override for override in best_overrides(Path(str(place))) if _name(override) not in typed]
+    best = [override for override in best_overrides(Path(str(place))) if name_of(override) not in typed]
     position = rest.index(typed["best_of"])
     return [*rest[:position], *best, *rest[position:], *options]
 
@@ -210,10 +202,6 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return rest, options
 
 
-def _name(override: str) -> str:
-    return override.split("=")[0].lstrip("+~")
-
-
 def register() -> None:
     """Makes the schemas and the resolvers of conf/ known to Hydra; calling it again does nothing."""
     store = ConfigStore.instance()
@@ -239,11 +227,7 @@ def _open(schema: type) -> DictConfig:
 
 @contextmanager
 def initialized(name: str, arguments: Sequence[str] = ()) -> Iterator[ConfigLoader]:
-    """Lets `hydra.compose` read conf/, in place of a Hydra that is running already, and yields its loader.
-
-    Raises:
-        ConfigError: What is composed inside has a setting that is unknown or of another type.
-    """
+    """Lets `hydra.compose` read conf/, in place of a Hydra that is running already, and yields its loader."""
     register()
     running = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
@@ -259,13 +243,7 @@ def initialized(name: str, arguments: Sequence[str] = ()) -> Iterator[ConfigLoad
 
 
 def explain(error: Exception, primary: Path, arguments: Sequence[str] = ()) -> str:
-    """Returns Hydra's message without its advice for programmers, with the names that exist and the types expected.
-
-    Args:
-        error: Of Hydra or OmegaConf.
-        primary: The primary config that was composed.
-        arguments: The command line.
-    """
+    """Returns Hydra's message without its advice for programmers, with names that exist and types that fit."""
     causes: list[str] = []
     current: BaseException | None = error
     while current is not None:
@@ -281,7 +259,7 @@ def explain(error: Exception, primary: Path, arguments: Sequence[str] = ()) -> s
         full = re.search(r"full_key: (\S+)", message)
         key, names = full[1] if full else unknown["key"], _setting_names(primary)
         return f"Unknown setting '{key}'. {did_you_mean(key, names)}Settings are: {', '.join(names)}."
-    given = {_name(argument): argument.partition("=")[2] for argument in arguments}
+    given = {name_of(argument): argument.partition("=")[2] for argument in arguments}
     schema = SCHEMAS.get(primary.stem)
     problem = type_problem(whole, schema, lambda name: given.get(name, "")) if schema else None
     if problem:

@@ -16,15 +16,7 @@ from dogbreeds.errors import ConfigError
 
 
 def check_place(path: Path, setting: str) -> None:
-    """Refuses a place where no file can be written, before what is to be written there costs anything.
-
-    Args:
-        path: The file.
-        setting: How it was typed, such as `out=answers.csv`.
-
-    Raises:
-        ConfigError: It is a folder, or in none.
-    """
+    """Refuses a place where no file can be written, before what is to be written there costs anything."""
     if path.is_dir():
         raise ConfigError(f"{setting}: that is a folder.")
     if not path.parent.is_dir():
@@ -46,13 +38,11 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, content: str) -> None:
-    """Writes a text file."""
     with replacing(path) as temporary:
         temporary.write_text(content, encoding="utf-8")
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
-    """Writes a table with a header line."""
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
@@ -99,19 +89,16 @@ class Appender:
         self._every, self._since, self._flushed = every, 0, time.monotonic()
 
     def add(self, line: str) -> None:
-        """Appends a line, given without its end."""
         self._file.write(line + "\n")
         self._since += 1
         if self._since >= self._every or time.monotonic() - self._flushed > _SECONDS_BETWEEN_FLUSHES:
             self.flush()
 
     def flush(self) -> None:
-        """Hands what was written to the operating system."""
         self._file.flush()
         self._since, self._flushed = 0, time.monotonic()
 
     def close(self) -> None:
-        """Writes the rest."""
         self._file.close()
 
 
@@ -119,11 +106,6 @@ def pack(archive: Path, members: Mapping[str, Path | bytes], level: int) -> None
     """Writes a .tar.gz, whole or not at all.
 
     Members are sorted and have no owner and no time. What links lead to is packed in their place.
-
-    Args:
-        archive: The file.
-        members: The files in it by their relative paths, or their content.
-        level: How hard to compress, 0 (not at all) to 9.
     """
     with (
         replacing(archive) as temporary,

@@ -7,6 +7,7 @@ import shutil
 import textwrap
 from collections.abc import Iterator
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
 
 import yaml
@@ -45,7 +46,8 @@ def page(name: str) -> str:
         )
         for one in known
     ]
-    parts = [_typed_here(_top_comment(root / f"{name}.yaml")), f"Settings (key=value; conf/{name}.yaml)", *lines, ""]
+    about = _COMMAND.sub(lambda found: command(_NAMES.get(found[1], found[1])), _top_comment(root / f"{name}.yaml"))
+    parts = [about, f"Settings (key=value; conf/{name}.yaml)", *lines, ""]
     groups = [f"  {group}: {', '.join(choices)}" for group, choices in _groups(root, name).items() if choices]
     if groups:
         parts += ["Groups (group=choice; one file each in conf/<group>/)", *groups, ""]
@@ -59,17 +61,9 @@ def _description(setting: Setting, comment: str) -> str:
     return "; ".join(part for part in (comment, allowed) if part) or setting.expected
 
 
-def _typed_here(text: str) -> str:
-    return _COMMAND.sub(lambda found: command(_NAMES.get(found[1], found[1])), text)
-
-
 def _top_comment(file: Path) -> str:
-    lines = []
-    for line in file.read_text(encoding="utf-8").splitlines():
-        if not line.startswith("#"):
-            break
-        lines.append(line[2:])
-    return "\n".join([*lines, ""])
+    lines = file.read_text(encoding="utf-8").splitlines()
+    return "".join(f"{line[2:]}\n" for line in takewhile(lambda line: line.startswith("#"), lines))
 
 
 @cache

@@ -34,11 +34,6 @@ class RequestLimits:
     answer_seconds: Annotated[float, above(0)]
 
     def __post_init__(self) -> None:
-        """Refuses limits that no server can keep.
-
-        Raises:
-            ConfigError: Two limits contradict each other.
-        """
         if self.held_bytes < self.body_bytes:
             raise ConfigError(
                 f"limits.held_bytes={self.held_bytes}: must be at least limits.body_bytes={self.body_bytes}, "

@@ -29,8 +29,8 @@ def _processor() -> str:
     path = Path("/proc/cpuinfo")
     if not path.is_file():
         return platform.processor() or platform.machine()
-    values = dict(line.split(":", 1) for line in path.read_text().split("\n\n")[0].splitlines() if ":" in line)
-    values = {name.strip(): value.strip() for name, value in values.items()}
+    lines = (line.partition(":") for line in path.read_text().partition("\n\n")[0].splitlines())
+    values = {name.strip(): value.strip() for name, _, value in lines}
     features = [name for name in _CPU_FEATURES if name in values.get("flags", "").split()]
     return f"{values.get('model name', platform.machine())} ({', '.join(features)})"
 

@@ -28,15 +28,9 @@ class Entry:
     """One trial of a search.
 
     Attributes:
-        number: Of the trial and of its directory.
         state: `finished`; `pruned`, stopped because others were better; `nan`, its loss was never a number; `failed`
             with an error; `interrupted`, its process was stopped or killed.
-        values: What was tried.
         value: Of the objective; of a pruned trial the best it had reached.
-        metrics: The numbers in its metrics.json.
-        epochs: How many it trained for.
-        seconds: How long it took.
-        message: Why it failed.
     """
 
     number: int
@@ -51,18 +45,12 @@ class Entry:
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """The trials of a search, best first.
-
-    Attributes:
-        objective: What they are compared by.
-        entries: Finished trials from the best to the worst, then the others by number.
-        directory: The multirun directory, where there is one.
-        debug: The trials saw one batch of the photos.
-    """
+    """The trials of a search: finished ones from the best to the worst, then the others by number."""
 
     objective: Objective
     entries: Sequence[Entry]
     directory: Path = Path()
+    #: The trials saw one batch of the photos.
     debug: bool = False
 
     @classmethod
@@ -70,16 +58,20 @@ class Leaderboard:
         cls, objective: Objective, entries: Sequence[Entry], directory: Path = Path(), *, debug: bool = False
     ) -> Leaderboard:
         """Sorts entries; of two equal ones the earlier is better."""
-        return cls(objective, sorted(entries, key=lambda entry: _sort_key(objective, entry)), directory, debug)
+
+        def place(entry: Entry) -> tuple[int, float, int]:
+            if entry.state != FINISHED or entry.value is None:
+                return (1, 0.0, entry.number)
+            return (0, objective.rank(entry.value), entry.number)
+
+        return cls(objective, sorted(entries, key=place), directory, debug)
 
     @property
     def finished(self) -> list[Entry]:
-        """The trials that can be compared, best first."""
         return [entry for entry in self.entries if entry.state == FINISHED]
 
     @property
     def best(self) -> Entry | None:
-        """The best finished trial."""
         return next(iter(self.finished), None)
 
     def summary(self) -> str:
@@ -88,7 +80,6 @@ class Leaderboard:
         return ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
 
     def headline(self) -> str:
-        """Returns the summary and the best trial in one line."""
         best = self.best
         assert best is not None
         values = " ".join(f"{name}={value}" for name, value in best.values.items())
@@ -113,7 +104,6 @@ class Leaderboard:
         return "\n".join(lines)
 
     def save(self, path: Path) -> None:
-        """Writes leaderboard.csv, whole or not at all."""
         names = list(dict.fromkeys(name for entry in self.entries for name in entry.values))
         metrics = [name for name in _SHOWN_METRICS if name != self.objective.name]
         columns = ["rank", "trial", "state", self.objective.name, *names, *metrics, "epochs", "seconds", "message"]
@@ -134,21 +124,8 @@ class Leaderboard:
         write_csv(path, columns, rows)
 
 
-def _sort_key(objective: Objective, entry: Entry) -> tuple[int, float, int]:
-    if entry.state != FINISHED or entry.value is None:
-        return (1, 0.0, entry.number)
-    return (0, objective.rank(entry.value), entry.number)
-
-
 def save_best(path: Path, best: Entry, objective: Objective, overrides: Sequence[str]) -> None:
-    """Writes best.yaml, from which `best_of` runs the best values again.
-
-    Args:
-        path: Where to.
-        best: The best trial.
-        objective: By which it is the best.
-        overrides: The command line of the trial as a single run.
-    """
+    """Writes best.yaml, from which `best_of` runs the best values again."""
     content: dict[str, Any] = {
         "objective": objective.name,
         "value": best.value,
@@ -179,7 +156,10 @@ def best_overrides(place: Path) -> list[str]:
         )
     content = read_yaml(path)
     overrides = content.get("overrides") if isinstance(content, dict) and "trial" in content else None
-    if not isinstance(overrides, list) or not all(_harmless(one) for one in overrides):
+    # A file from elsewhere may choose settings, but not what Hydra runs.
+    if not isinstance(overrides, list) or not all(
+        isinstance(one, str) and not name_of(one).startswith(("-", "hydra")) for one in overrides
+    ):
         raise ConfigError(f"best_of={place}: {path} is not the {BEST} of a search.")
     return overrides
 
@@ -193,8 +173,3 @@ def remember(tuning_job: str, best: Path) -> None:
 
 def _of_tuning_job(name: str) -> Path:
     return Path(platformdirs.user_data_dir("dogbreeds")) / "tuning_jobs" / f"{name}.yaml"
-
-
-def _harmless(one: object) -> bool:
-    """A file from elsewhere may choose settings, but not what Hydra runs."""
-    return isinstance(one, str) and not name_of(one).startswith(("-", "hydra"))

@@ -35,11 +35,7 @@ log = logging.getLogger(__name__)
 
 
 class SearchInterrupted(Interrupted):
-    """A search was stopped with Ctrl-C.
-
-    Attributes:
-        board: The trials so far.
-    """
+    """A search was stopped with Ctrl-C."""
 
     def __init__(self, board: Leaderboard) -> None:
         resume = override("resume", board.directory)
@@ -49,10 +45,6 @@ class SearchInterrupted(Interrupted):
 
 def search(plan: Plan, directory: Path) -> Leaderboard:
     """Runs the trials of a search that are left, and writes leaderboard.csv, best.yaml and search.html.
-
-    Args:
-        plan: What is searched.
-        directory: The multirun directory; if it holds this search already, the search is resumed.
 
     Raises:
         SearchInterrupted: Ctrl-C; results so far are kept and written.
@@ -92,11 +84,7 @@ class RunningSearch:
         self._engine, self._preparations = engine, preparations
 
     def run(self) -> None:
-        """Runs one trial after the other until there are as many as were asked for.
-
-        Raises:
-            UserError: What all trials share cannot be prepared.
-        """
+        """Runs one trial after the other until there are as many as were asked for."""
         if self._plan.prepares_once:
             # Otherwise one trial may fail at what another does not need.
             self._preparations.of(self._plan.first(self._directory))
@@ -123,11 +111,7 @@ class RunningSearch:
         return board
 
     def finish(self) -> Leaderboard:
-        """Gives the best trial its package and report, and writes the leaderboard and the page.
-
-        Raises:
-            UserError: No trial finished.
-        """
+        """Gives the best trial its package and report, and writes the leaderboard and the page."""
         board = self.board()
         if board.best is None:
             failed = next((entry for entry in board.entries if entry.message), None)
@@ -144,13 +128,8 @@ class RunningSearch:
             package_trial(best, self._preparations, self._plan.space, values)
         except (UserError, OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             # The trial's files were changed or removed; the search itself is still worth showing.
-            log.warning(
-                "%s cannot be packaged (%s). Run its values again: %s %s",
-                best,
-                error,
-                command("train"),
-                override("best_of", self._directory),
-            )
+            again = f"{command('train')} {override('best_of', self._directory)}"
+            log.warning("%s cannot be packaged (%s). Run its values again: %s", best, error, again)
 
     def _trial(self, number: int, values: Values) -> Entry:
         began = time.perf_counter()
@@ -184,13 +163,7 @@ class RunningSearch:
 
 
 class Progress:
-    """Follows a trial from epoch to epoch, and decides whether it is stopped early.
-
-    Attributes:
-        max_epochs: What the trial was asked to train for.
-        epochs: What it has trained for.
-        pruned: It was stopped early.
-    """
+    """Follows a trial from epoch to epoch, and decides whether it is stopped early."""
 
     def __init__(self, engine: OptunaEngine, number: int) -> None:
         self._engine, self._number = engine, number

@@ -18,7 +18,7 @@ from optuna.pruners import BasePruner, HyperbandPruner, NopPruner
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import Trial, TrialState
 
 from dogbreeds.errors import UserError
 from dogbreeds.files import drop_torn_line, whole_lines
@@ -51,11 +51,9 @@ class _Journal(BaseJournalBackend):
         self._logs: list[dict[str, Any]] = [json.loads(line) for line in whole_lines(path)]
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
-        """Yields entries from a number on."""
         yield from self._logs[log_number_from:]
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        """Adds entries, which are on disk when this returns."""
         lines = [json.dumps(entry, separators=(",", ":")) for entry in logs]
         with self._path.open("a", encoding="utf-8") as file:
             file.writelines(f"{line}\n" for line in lines)
@@ -68,18 +66,7 @@ class OptunaEngine:
     """Chooses the points of a search and keeps the results in a file."""
 
     def __init__(self, directory: Path, space: Space, settings: SearchConfig, *, seed: int, epochs: int) -> None:
-        """Opens the search in a directory, or starts one there; no other process may use the directory.
-
-        Args:
-            directory: The multirun directory.
-            space: What is varied.
-            settings: The section `hpo`.
-            seed: Decides all points, however often the search is interrupted.
-            epochs: The most that a trial trains for.
-
-        Raises:
-            UserError: The file is damaged, or missing although there are trials.
-        """
+        """Opens the search in a directory, or starts one there; no other process may use the directory."""
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._space, self._settings, self._seed = space, settings, seed
         self._distributions: dict[str, BaseDistribution] = distributions(space)
@@ -106,9 +93,8 @@ class OptunaEngine:
     def trials(self, defaults: Values) -> Iterator[tuple[int, Values]]:
         """Yields number and values of one trial after the other, until there are as many as were asked for.
 
-        Args:
-            defaults: The values that a single run would have, where they lie in the space. They are the first trial,
-                so that no search does worse than a single run.
+        `defaults`, the values of a single run where they lie in the space, come first, so that no search does worse
+        than a single run.
         """
         for killed in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             self._study.tell(killed.number, state=TrialState.FAIL)
@@ -133,7 +119,6 @@ class OptunaEngine:
         return [entry for entry in self.entries() if entry.state != INTERRUPTED]
 
     def wanted(self) -> int:
-        """Returns the number of trials of the whole search."""
         if self.exhaustive:
             return int(self._space.size)
         assert self._settings.trials is not None
@@ -158,9 +143,10 @@ class OptunaEngine:
         record = asdict(entry)
         del record["number"], record["values"]
         trial.set_user_attr(_RECORD, record)
+        known = [one.value for one in self.entries() if one.state == FINISHED and one.value is not None]
         if entry.state == FINISHED:
             self._study.tell(trial, entry.value)
-        elif entry.state == NAN and (known := self._known_values()):
+        elif entry.state == NAN and known:
             # Optuna learns nothing from a failure. As bad as the worst so far, it keeps the search out of its region.
             self._study.tell(trial, max(known, key=self.objective.rank))
         else:
@@ -172,23 +158,16 @@ class OptunaEngine:
         deaths: Counter[Hashable] = Counter()
         found = []
         for trial in self._study.get_trials(deepcopy=False, states=ended):
+            record: dict[str, Any] = trial.user_attrs.get(_RECORD, {"state": INTERRUPTED})
             # Only a process that was killed leaves a trial without a record.
             if _RECORD not in trial.user_attrs:
-                deaths[frozenset(trial.params.items())] += 1
-            found.append(self._entry(trial, deaths[frozenset(trial.params.items())]))
+                point = frozenset(trial.params.items())
+                deaths[point] += 1
+                if deaths[point] >= _MAX_ATTEMPTS:
+                    times = f"{deaths[point]} times, perhaps because it ran out of memory"
+                    record = {"state": FAILED, "message": f"its process was killed {times}"}
+            found.append(Entry(number=trial.number, values=decode(self._space, trial.params), **record))
         return found
-
-    def _known_values(self) -> list[float]:
-        return [entry.value for entry in self.entries() if entry.state == FINISHED and entry.value is not None]
-
-    def _entry(self, trial: FrozenTrial, deaths: int) -> Entry:
-        record: dict[str, Any] | None = trial.user_attrs.get(_RECORD)
-        if record is None:
-            record = {"state": INTERRUPTED}
-            if deaths >= _MAX_ATTEMPTS:
-                message = f"its process was killed {deaths} times, perhaps because it ran out of memory"
-                record = {"state": FAILED, "message": message}
-        return Entry(number=trial.number, values=decode(self._space, trial.params), **record)
 
     def _sampler(self, done: int) -> BaseSampler:
         """Returns a sampler seeded for the next trial: a resumed search proposes what it would have anyway."""

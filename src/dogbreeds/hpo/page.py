@@ -33,17 +33,7 @@ _TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1, 1.5, 2, 3, 4, 
 
 
 def build_search_page(directory: Path, board: Leaderboard, space: Space, *, debug: bool) -> Path:
-    """Writes search.html for a search with a finished trial.
-
-    Args:
-        directory: The multirun directory, with each trial in the directory of its number.
-        board: The trials.
-        space: What was varied.
-        debug: The trials saw one batch of the photos.
-
-    Returns:
-        The path of the page, which loads nothing from elsewhere.
-    """
+    """Writes search.html for a search with a finished trial."""
     best = board.best
     assert best is not None
     reference = (best.metrics or {}).get(_REFERENCES.get(board.objective.name, ""))

@@ -11,10 +11,11 @@ from hydra.core.config_loader import ConfigLoader
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dogbreeds.config import check_photos, trial
+from dogbreeds.config import trial
+from dogbreeds.data.layout import find_photos
 from dogbreeds.errors import ConfigError
 from dogbreeds.hpo.settings import GROUPS, check_hydra, check_search, searchable
-from dogbreeds.hpo.space import Choice, Dimension, Interval, Space, Values, parse
+from dogbreeds.hpo.space import Choice, Interval, Space, Values, parse
 from dogbreeds.overrides import name_of, sets, value_of
 from dogbreeds.schema import SearchConfig, TrainConfig, key_types
 from dogbreeds.training.preparation import preparation_key
@@ -29,30 +30,20 @@ class Plan:
     """A search before its first trial, checked as far as possible without reading photos or weights.
 
     Attributes:
-        arguments: The command line that it was made from.
         space: What is varied. What decides photos, backbone and features comes first, so that a grid changes it least
             often.
-        settings: The section `hpo`.
         corners: Possible configs that together hold every choice and both ends of every interval.
     """
 
     def __init__(self, arguments: Sequence[str], compose: Compose, loader: ConfigLoader | None) -> None:
-        """Reads a command line.
-
-        Args:
-            arguments: Overrides, with or without sweeps.
-            compose: Composes a config from overrides.
-            loader: Hydra's, for globs over a config group.
-
-        Raises:
-            ConfigError: It cannot be searched; the message lists everything that is wrong.
-            DataError: There are no photos.
-        """
+        """Reads a command line."""
         self.arguments = [argument for argument in arguments if name_of(argument) != "resume"]
         self._compose = compose
         self._composed: dict[tuple[str, ...], DictConfig] = {}
         typed = parse({}, self.arguments, searchable(), loader)
-        _refuse_run_dir(typed.fixed)
+        for one in typed.fixed:
+            if name_of(one) == "run_dir":
+                raise ConfigError(f"{one}: a search writes its trials below hydra.sweep.dir; set that instead.")
         self._base = compose(typed.fixed)
         settings = OmegaConf.to_object(self._base.hpo)
         assert isinstance(settings, SearchConfig)
@@ -66,8 +57,8 @@ class Plan:
         self._first = points[0]
         self.corners = [self.config(point, Path()) for point in points]
         check_search(self.settings, self.space, self.corners)
-        for config in {config.data.dir: config for config in self.corners}.values():
-            check_photos(config)
+        for directory in {config.data.dir for config in self.corners}:
+            find_photos(Path(directory))
         self.space = self._least_often_first(points)
 
     @property
@@ -104,15 +95,7 @@ class Plan:
         return self.space.within(values)
 
     def config(self, values: Values, directory: Path) -> TrainConfig:
-        """Returns the config of a trial.
-
-        Args:
-            values: One for each dimension of the space.
-            directory: Its run directory.
-
-        Raises:
-            ConfigError: The values are impossible together.
-        """
+        """Returns the config of a trial."""
         texts = {name_of(one): one.partition("=")[2] for one in self.space.overrides(values)}
         groups = tuple(f"{name}={text}" for name, text in texts.items() if name in GROUPS)
         if groups not in self._composed:
@@ -123,23 +106,24 @@ class Plan:
         config = self._composed[groups].copy()
         for name, text in texts.items():
             if name not in GROUPS:
-                _set(config, name, text)
+                try:
+                    OmegaConf.update(config, name, value_of(text))
+                except OmegaConfBaseException as error:
+                    raise ConfigError(f"{name}={text}: {str(error).splitlines()[0]}") from error
         return trial(config, directory)
 
     def overrides(self, values: Values) -> list[str]:
-        """Returns the command line of a trial as a single run."""
         own = [
             one for one in self.space.fixed if name_of(one) == "hpo" or not sets(one, "hpo", "best_of", "sagemaker")
         ]
         return [*own, *self.space.overrides(values)]
 
     def _corner_points(self) -> list[Values]:
-        """Returns a possible point, and for each other option a possible point that has it.
-
-        Raises:
-            ConfigError: An option goes together with no values of the others; the message says why not.
-        """
-        options = {name: _options(dimension) for name, dimension in self.space.dimensions.items()}
+        """Returns a possible point, and for each other option a possible point that has it."""
+        options: dict[str, list[float | str]] = {
+            name: list(one.values) if isinstance(one, Choice) else [one.low, one.high]
+            for name, one in self.space.dimensions.items()
+        }
         first = self._possible(options)
         others = (
             self._possible({**options, name: [option]})
@@ -176,26 +160,9 @@ class Plan:
         return Space(dict(dimensions), self.space.fixed)
 
 
-def _refuse_run_dir(fixed: Sequence[str]) -> None:
-    for one in fixed:
-        if name_of(one) == "run_dir":
-            raise ConfigError(f"{one}: a search writes its trials below hydra.sweep.dir; set that instead.")
-
-
 def _check_whole_numbers(space: Space) -> None:
     types = key_types(TrainConfig)
     for name, dimension in space.dimensions.items():
         whole = types.get(name) in (int, int | None)
         if whole and isinstance(dimension, Interval) and not dimension.integer:
             raise ConfigError(f"{name} takes whole numbers: write {name}=int(interval(smallest, largest)).")
-
-
-def _options(dimension: Dimension) -> list[float | str]:
-    return list(dimension.values) if isinstance(dimension, Choice) else [dimension.low, dimension.high]
-
-
-def _set(config: DictConfig, name: str, text: str) -> None:
-    try:
-        OmegaConf.update(config, name, value_of(text))
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"{name}={text}: {str(error).splitlines()[0]}") from error

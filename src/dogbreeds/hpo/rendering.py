@@ -42,8 +42,6 @@ def distributions(space: Space) -> dict[str, BaseDistribution]:
 
 
 def decode(space: Space, parameters: Mapping[str, Any]) -> Values:
-    """Returns Optuna's parameters as values of a space."""
-
     values: dict[str, float | str] = {}
     for name, parameter in parameters.items():
         dimension = space.dimensions[name]

@@ -25,16 +25,7 @@ _PACKAGES = ("optuna", "plotly", "scipy", "greenlet")
 
 
 def planned(arguments: Sequence[str], composed: DictConfig, loader: ConfigLoader) -> tuple[Plan, Path]:
-    """Returns what a command line searches for, and its multirun directory.
-
-    Args:
-        arguments: Overrides, sweeps or not.
-        composed: The config, with Hydra's own section.
-        loader: Composes the trials.
-
-    Raises:
-        ConfigError: The search cannot work, or needs packages that are not installed.
-    """
+    """Returns what a command line searches for, and its multirun directory."""
     missing = [name for name in _PACKAGES if find_spec(name) is None]
     if missing:
         raise ConfigError(f"-m needs {' and '.join(missing)}: pip install 'dogbreeds[search]', or make install.")
@@ -51,11 +42,7 @@ def planned(arguments: Sequence[str], composed: DictConfig, loader: ConfigLoader
 
 
 def check_unused(directory: Path) -> None:
-    """Refuses to start a search in a directory that holds something else.
-
-    Raises:
-        ConfigError: The message says how to resume a search that is there.
-    """
+    """Refuses to start a search in a directory that holds something else."""
     if (directory / SEARCH_CONFIG).is_file():
         name = "launch" if (directory / TUNING_JOB).is_file() else "train"
         raise ConfigError(
@@ -75,11 +62,7 @@ def save_plan(plan: Plan, directory: Path) -> None:
 
 
 def resumed(directory: Path, arguments: Sequence[str], compose: Compose, loader: ConfigLoader | None) -> Plan:
-    """Makes the plan of a search again, with more trials if `arguments` raise `hpo.trials`.
-
-    Raises:
-        ConfigError: The directory holds no search, or conf/ has changed and would make another one.
-    """
+    """Makes the plan of a search again, with more trials if `arguments` raise `hpo.trials`."""
     path = directory / SEARCH_CONFIG
     if not path.is_file():
         raise ConfigError(f"resume={directory}: there is no {SEARCH_CONFIG} in it, so it is not a search.")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import sys
 from contextlib import ExitStack
-from types import TracebackType
 
 from rich.console import Console
 from rich.live import Live
@@ -24,20 +23,12 @@ class Screen:
     """Shows the trials of a search as they end."""
 
     def __init__(self, objective: Objective, wanted: int, entries: list[Entry]) -> None:
-        """Shows nothing yet.
-
-        Args:
-            objective: What trials are compared by.
-            wanted: The number of trials of the whole search.
-            entries: Those that have ended already.
-        """
         self._objective, self._wanted, self._entries = objective, wanted, list(entries)
         self._running: tuple[int, Values] | None = None
         self._live: Live | None = None
         self._leaving = ExitStack()
 
     def __enter__(self) -> Screen:
-        """Starts the table; log lines appear above it."""
         if sys.stdout.isatty():
             self._live = self._leaving.enter_context(Live(console=Console(), get_renderable=self._renderable))
             for handler in logging.getLogger().handlers:
@@ -47,19 +38,14 @@ class Screen:
                     self._leaving.callback(handler.setStream, before)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Leaves the last table on the terminal."""
+    def __exit__(self, *_: object) -> None:
         self._running = None
         self._leaving.close()
 
     def started(self, number: int, values: Values) -> None:
-        """Shows a trial as running."""
         self._running = (number, values)
 
     def finished(self, entry: Entry) -> None:
-        """Shows the result of a trial."""
         self._running = None
         self._entries.append(entry)
         if self._live is None:
@@ -69,22 +55,23 @@ class Screen:
         best = Leaderboard.of(self._objective, self._entries).best
         parts = [
             f"{len(self._entries):>{len(str(self._wanted))}}/{self._wanted}  trial {entry.number}",
-            " ".join(f"{name}={shown(value)}" for name, value in entry.values.items()),
+            _settings(entry.values),
             f"{self._objective.name} {shown(entry.value)}" if entry.state == FINISHED else entry.state,
             entry.message or (f"best {shown(best.value)} of trial {best.number}" if best else ""),
         ]
         return "  ".join(part for part in parts if part)
 
     def _renderable(self) -> Table:
-        board = Leaderboard.of(self._objective, self._entries)
-        result = table(board)
-        done = f"{len(self._entries)} of {self._wanted} trials"
+        result = table(Leaderboard.of(self._objective, self._entries))
+        result.caption = f"{len(self._entries)} of {self._wanted} trials"
         if self._running is not None:
             number, values = self._running
-            tried = " ".join(f"{name}={shown(value)}" for name, value in values.items())
-            done += f", running {number}: {tried}"
-        result.caption = done
+            result.caption += f", running {number}: {_settings(values)}"
         return result
+
+
+def _settings(values: Values) -> str:
+    return " ".join(f"{name}={shown(value)}" for name, value in values.items())
 
 
 def table(board: Leaderboard) -> Table:

@@ -30,17 +30,12 @@ _MAX_GRID = 10_000
 
 @dataclass(frozen=True)
 class Objective:
-    """The number that trials are compared by.
-
-    Attributes:
-        name: Its name in metrics.json.
-    """
+    """The number that trials are compared by."""
 
     name: str
 
     @property
     def maximize(self) -> bool:
-        """Whether more is better."""
         return OBJECTIVES[self.name]
 
     def rank(self, value: float) -> float:
@@ -54,11 +49,7 @@ def searchable() -> list[str]:
 
 
 def check_hydra(hydra: DictConfig) -> None:
-    """Refuses settings of Hydra's own multirun that a search would ignore.
-
-    Raises:
-        ConfigError: The message says what to leave out.
-    """
+    """Refuses settings of Hydra's own multirun that a search would ignore."""
     launcher = hydra.runtime.choices["hydra/launcher"]
     ignored = [one for one in hydra.overrides.hydra if sets(one, "hydra.launcher", "hydra.sweep.subdir")]
     if launcher != "basic":
@@ -70,24 +61,7 @@ def check_hydra(hydra: DictConfig) -> None:
 
 
 def check_search(settings: SearchConfig, space: Space, configs: Sequence[TrainConfig]) -> None:
-    """Refuses a search that cannot work, listing everything that is wrong at once.
-
-    Args:
-        settings: The section `hpo`.
-        space: What it varies.
-        configs: Some of its trials, which together hold every option.
-
-    Raises:
-        ConfigError: One line per problem.
-    """
-    problems = [*_problems(settings, space), *_trainer_problems(configs[0])]
-    if settings.strategy == "hyperband":
-        problems += _hyperband_problems(settings, configs)
-    if problems:
-        raise ConfigError("\n".join(problems))
-
-
-def _problems(settings: SearchConfig, space: Space) -> list[str]:
+    """Refuses a search that cannot work, listing everything that is wrong at once."""
     problems = constraints.problems(settings, "hpo.")
     if settings.objective not in OBJECTIVES:
         hint = did_you_mean(settings.objective, OBJECTIVES, most=1)
@@ -98,7 +72,16 @@ def _problems(settings: SearchConfig, space: Space) -> list[str]:
         problems += _grid_problems(settings, space)
     elif settings.trials is None:
         problems.append(f"hpo.strategy={settings.strategy} needs a budget: hpo.trials=16.")
-    return problems
+    trainer = configs[0].trainer
+    if trainer.strategy not in ("auto", "single_device") or trainer.devices != "1":
+        problems.append(
+            f"trainer.strategy={trainer.strategy} trainer.devices={trainer.devices}: a search runs its trials in one "
+            "process on one device. Use trainer=auto."
+        )
+    if settings.strategy == "hyperband":
+        problems += _hyperband_problems(settings, configs)
+    if problems:
+        raise ConfigError("\n".join(problems))
 
 
 def _grid_problems(settings: SearchConfig, space: Space) -> list[str]:
@@ -117,16 +100,6 @@ def _grid_problems(settings: SearchConfig, space: Space) -> list[str]:
             f"hpo.trials={settings.trials}: a grid runs all its combinations. Leave it out, or use hpo=random."
         )
     return problems
-
-
-def _trainer_problems(config: TrainConfig) -> list[str]:
-    trainer = config.trainer
-    if trainer.strategy in ("auto", "single_device") and trainer.devices == "1":
-        return []
-    return [
-        f"trainer.strategy={trainer.strategy} trainer.devices={trainer.devices}: a search runs its trials in one "
-        "process on one device. Use trainer=auto."
-    ]
 
 
 def _hyperband_problems(settings: SearchConfig, configs: Sequence[TrainConfig]) -> list[str]:

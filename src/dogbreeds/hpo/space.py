@@ -39,17 +39,11 @@ NOT_SEARCHABLE = (
 
 @dataclass(frozen=True)
 class Interval:
-    """Numbers from `low` to `high`, both included.
-
-    Attributes:
-        low: The smallest.
-        high: The largest.
-        scale: How values are spread: `linear`, `log`, or `auto`, which leaves it to the strategy.
-        integer: Whole numbers only.
-    """
+    """Numbers from `low` to `high`, both included."""
 
     low: float
     high: float
+    #: How values are spread: `linear`, `log`, or `auto`, which leaves it to the strategy.
     scale: str
     integer: bool
 
@@ -119,9 +113,6 @@ def parse(
         overrides: The command line's overrides, sweeps or not.
         known: Settings and config groups that can be searched.
         loader: Hydra's config loader, which a glob over a config group needs.
-
-    Raises:
-        ConfigError: A sweep cannot be searched; the message has its text.
     """
     parser = OverridesParser.create(loader)
     given = {_parsed(parser, text, text).key_or_group for text in overrides}

@@ -32,9 +32,6 @@ def run_trial(config: TrainConfig, prepared: Prepared, report: Report) -> dict[s
 
     Returns:
         The content of its metrics.json.
-
-    Raises:
-        UserError: It failed; the message says why.
     """
     pruned = False
 
@@ -55,17 +52,7 @@ def run_trial(config: TrainConfig, prepared: Prepared, report: Report) -> dict[s
 
 
 def package_trial(directory: Path, preparations: Preparations, space: Space, values: Values) -> None:
-    """Gives a finished trial what a single run has: the model package, the verdicts of the rules and the report.
-
-    Args:
-        directory: Its own.
-        preparations: Features that are loaded already, or how to load them.
-        space: The space of the search.
-        values: The trial's values in it.
-
-    Raises:
-        UserError: The data or the weights cannot be used any more; the message says why.
-    """
+    """Gives a finished trial what a single run has: the model package, the verdicts of the rules and the report."""
     config = load_saved(directory / RUN_CONFIG)
     metrics = json.loads((directory / METRICS).read_text(encoding="utf-8"))
     run = Run(config, preparations.of(config))
@@ -74,15 +61,12 @@ def package_trial(directory: Path, preparations: Preparations, space: Space, val
     # The scores are the same, and the trial knows its epochs and seconds.
     run.metrics = metrics
     run.package(archive=False)
-    facts = run.facts(_searched(space, values))
-    facts.save(directory)
-    judge = Judge(directory, Record(facts=facts, metrics=metrics), watching_rules(config.debugger))
-    run.report(judge.look(running=False))
-
-
-def _searched(space: Space, values: Values) -> dict[str, Searched]:
-    return {
+    searched = {
         name: Searched(dimension.low, dimension.high, float(values[name]), log=dimension.scale == "log")
         for name, dimension in space.dimensions.items()
         if isinstance(dimension, Interval) and dimension.low < dimension.high
     }
+    facts = run.facts(searched)
+    facts.save(directory)
+    judge = Judge(directory, Record(facts=facts, metrics=metrics), watching_rules(config.debugger))
+    run.report(judge.look(running=False))

@@ -106,11 +106,9 @@ class BreedClassifier(pl.LightningModule):
             self.log_dict(scores, on_step=False, on_epoch=True, batch_size=self._photos, sync_dist=True)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Returns the loss of a batch."""
         return self._scored(batch, "val", self.val_metrics)
 
     def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Returns the loss of a batch."""
         return self._scored(batch, "test", self.test_metrics)
 
     def _scored(self, batch: Batch, split: str, metrics: MetricCollection) -> Tensor:
@@ -128,7 +126,6 @@ class BreedClassifier(pl.LightningModule):
         return self(features).softmax(dim=1)  # type: ignore[no-any-return]
 
     def configure_optimizers(self) -> Any:
-        """Returns the optimizer of head and tail, with the schedule where there is one."""
         groups = [{"params": list(self.head.parameters()), "lr": self.hparams["lr"]}]
         tail = list(self.tail.parameters())
         if tail:
@@ -149,11 +146,7 @@ class BreedClassifier(pl.LightningModule):
         return torch.optim.SGD(groups, weight_decay=decay, momentum=0.9, nesterov=True)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuses a checkpoint with a tail where this module has none.
-
-        Raises:
-            ConfigError: The message says how to load it.
-        """
+        """Refuses a checkpoint with a tail where this module has none."""
         trained = any(name.startswith("tail.") for name in checkpoint["state_dict"])
         if trained and not list(self.tail.parameters()):
             raise ConfigError(

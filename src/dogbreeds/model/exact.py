@@ -33,7 +33,6 @@ class ExactSolution:
     """A point of the L2 path.
 
     Attributes:
-        strength: The L2 strength.
         weight: float32 (classes, width).
         bias: float32 (classes,).
         validation_loss: Mean cross-entropy on the validation split.
@@ -52,11 +51,8 @@ class ExactSolution:
 class SolutionCache(Protocol):
     """Keeps the points of one path."""
 
-    def get(self, strength: float) -> ExactSolution | None:
-        """Returns a point that was solved before, if any."""
-
-    def put(self, solution: ExactSolution) -> None:
-        """Keeps a point."""
+    def get(self, strength: float) -> ExactSolution | None: ...
+    def put(self, solution: ExactSolution) -> None: ...
 
 
 class ExactPath:
@@ -103,7 +99,6 @@ class ExactPath:
         return min(found, key=lambda solution: solution.validation_loss)
 
     def at(self, strength: float) -> ExactSolution:
-        """Returns the point of a strength, solved from the stronger ones of `STRENGTHS`."""
         return list(self._along([*(other for other in STRENGTHS if other > strength), strength]))[-1]
 
     def _along(self, strengths: Iterable[float]) -> Iterable[ExactSolution]:
@@ -116,8 +111,7 @@ class ExactPath:
         known = self._solutions.get(strength) if self._solutions is not None else None
         if known is not None:
             return known
-        axes, variances = self._axes
-        rotated, held_out = self._rotated
+        axes, variances, rotated, held_out = self._along_axes
         # The steps read memory more than they compute: a second thread gains nothing, and loses much on a busy
         # machine.
         with compute_threads(1), torch.enable_grad():
@@ -140,19 +134,11 @@ class ExactPath:
         return int(max(self._labels.max(), self._validation_labels.max())) + 1
 
     @cached_property
-    def _axes(self) -> tuple[Tensor, Tensor]:
-        with compute_threads(self._threads):
-            return _principal_axes(self._features)
-
-    @cached_property
-    def _rotated(self) -> tuple[Tensor, Tensor]:
-        axes, _ = self._axes
-        with compute_threads(self._threads):
-            return self._features @ axes, self._validation @ axes
-
-    @property
-    def _threads(self) -> int:
-        return 1 if self._features.numel() < _SINGLE_THREAD_BELOW else torch.get_num_threads()
+    def _along_axes(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The principal axes, the mean squares along them, and both splits in their coordinates."""
+        with compute_threads(1 if self._features.numel() < _SINGLE_THREAD_BELOW else torch.get_num_threads()):
+            axes, variances = _principal_axes(self._features)
+            return axes, variances, self._features @ axes, self._validation @ axes
 
 
 def _principal_axes(inputs: Tensor) -> tuple[Tensor, Tensor]:

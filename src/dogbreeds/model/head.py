@@ -48,7 +48,6 @@ class FeatureNormalisation(nn.Module):
     scale: Tensor
 
     def __init__(self, width: int) -> None:
-        """Starts as a plain layer normalisation, until `fit`."""
         super().__init__()
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("scale", torch.ones(()))
@@ -62,7 +61,6 @@ class FeatureNormalisation(nn.Module):
         self.scale.copy_((normed - mean).square().mean().sqrt().clamp_min(_MIN_SCALE))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Normalises features (N, width)."""
         return (self._layer_norm(features) - self.mean) / self.scale
 
     def _layer_norm(self, features: Tensor) -> Tensor:
@@ -73,7 +71,6 @@ class Head(nn.Module):
     """Features (N, width) in, logits (N, classes) out."""
 
     def __init__(self, shape: HeadShape) -> None:
-        """Builds the layers; call `initialise` before training."""
         super().__init__()
         self.shape = shape
         self.normalise = FeatureNormalisation(shape.width)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -32,50 +31,29 @@ def split_metrics(classes: int) -> MetricCollection:
     )
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """Metrics of one split.
+def evaluate(logits: Tensor, labels: Tensor, temperature: float, prefix: str = "") -> dict[str, Any]:
+    """Returns the metrics of one split, under names that begin with `prefix`, such as `test/`.
 
-    Attributes:
-        scalars: `accuracy`, `top5_accuracy`, `macro_f1`, `loss` (cross-entropy of the uncalibrated logits),
-            `calibration_error` (expected, 15 bins) with and without the temperature.
-        per_class: Recall of each class, in the order of the classes.
-        confusion: int64 (classes, classes): photos of the row's breed that were classified as the column's breed.
+    `accuracy`, `top5_accuracy`, `macro_f1`, `loss` (cross-entropy of the uncalibrated logits), `calibration_error`
+    (expected, 15 bins) with and without the temperature; lists of `per_class_accuracy` (recall) and `confusion`
+    (classes, classes): photos of the row's breed that were classified as the column's breed.
     """
-
-    scalars: dict[str, float]
-    per_class: list[float]
-    confusion: list[list[int]]
-
-    def to_json(self, prefix: str) -> dict[str, Any]:
-        """Returns flat entries such as `test/accuracy`."""
-        return {
-            **{f"{prefix}/{name}": value for name, value in self.scalars.items()},
-            f"{prefix}/per_class_accuracy": self.per_class,
-            f"{prefix}/confusion": self.confusion,
-        }
-
-
-def evaluate(logits: Tensor, labels: Tensor, temperature: float) -> Evaluation:
-    """Scores logits (N, classes) against labels (N,)."""
     classes, photos = logits.shape[1], len(labels)
     predicted = logits.argmax(dim=1)
     scores = {name: float(value) for name, value in split_metrics(classes)(logits, labels).items()}
     # torchmetrics computes in float32: these are the shares of photos that it means.
     shares = {name: round(scores[name] * photos) / photos for name in ("accuracy", "top5_accuracy")}
-    scalars = {
+    recalls = multiclass_accuracy(predicted, labels, num_classes=classes, average="none")
+    found = {
         **scores,
         **shares,
         "loss": float(torch.nn.functional.cross_entropy(logits.double(), labels)),
         "calibration_error": _calibration_error(logits / temperature, labels),
         "calibration_error_uncalibrated": _calibration_error(logits, labels),
+        "per_class_accuracy": recalls.tolist(),
+        "confusion": multiclass_confusion_matrix(predicted, labels, num_classes=classes).tolist(),
     }
-    recalls = multiclass_accuracy(predicted, labels, num_classes=classes, average="none")
-    return Evaluation(
-        scalars=scalars,
-        per_class=recalls.tolist(),
-        confusion=multiclass_confusion_matrix(predicted, labels, num_classes=classes).tolist(),
-    )
+    return {f"{prefix}{name}": value for name, value in found.items()}
 
 
 def _calibration_error(logits: Tensor, labels: Tensor) -> float:

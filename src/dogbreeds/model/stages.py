@@ -10,11 +10,7 @@ from torchvision import models
 
 
 def stages_of(model: nn.Module) -> nn.Sequential:
-    """Returns a torchvision model, without its last linear layer, as named stages.
-
-    Raises:
-        TypeError: Models of its kind cannot be cut.
-    """
+    """Returns a torchvision model, without its last linear layer, as named stages."""
     stages: list[tuple[str, nn.Module]]
     if isinstance(model, models.ResNet):
         stages = [("stem", nn.Sequential(model.conv1, model.bn1, model.relu, model.maxpool))]

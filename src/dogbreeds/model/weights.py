@@ -49,16 +49,9 @@ def pretrained_model(name: str, weights: str) -> nn.Module:
     """Returns a model with weights, all but its last layer, which is replaced anyway.
 
     Weights that were fine-tuned on other classes therefore serve as well.
-
-    Args:
-        name: One of `BACKBONES`.
-        weights: `imagenet`, or a file.
-
-    Raises:
-        WeightsError: The weights cannot be downloaded or read, or belong to another architecture.
     """
     loaded = _download(name) if weights == "imagenet" else _read(Path(weights))
-    model, expected = _outline(name)
+    model, expected, _ = _outline(name)
     differences = _differences(name, loaded)
     if differences:
         more = len(differences) - _MAX_SHOWN_DIFFERENCES
@@ -76,25 +69,20 @@ def pretrained_model(name: str, weights: str) -> nn.Module:
     return model
 
 
-def _outline(name: str) -> tuple[nn.Module, dict[str, Tensor]]:
-    """A model without memory for its weights, and its state without the last layer."""
+def _outline(name: str) -> tuple[nn.Module, dict[str, Tensor], str]:
+    """A model without memory for its weights, its state without the last layer, and the prefix of that layer."""
     with torch.device("meta"):
         model = models.get_model(name, weights=None)
-    last = _last_layer(model)
-    return model, {key: value for key, value in model.state_dict().items() if not key.startswith(last)}
-
-
-def _last_layer(model: nn.Module) -> str:
-    """The prefix of the classifying layer, which is the last one that is linear or a convolution."""
+    # The classifying layer is the last one that is linear or a convolution.
     layers = [name for name, module in model.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
-    return f"{layers[-1]}."
+    last = f"{layers[-1]}."
+    return model, {key: value for key, value in model.state_dict().items() if not key.startswith(last)}, last
 
 
 def _differences(name: str, state: State) -> list[str]:
     """How a state dict differs from that of a backbone, counters and last layer aside."""
-    model, expected = _outline(name)
+    _, expected, ignored = _outline(name)
     wanted = {key: value for key, value in expected.items() if not key.endswith(_COUNTER)}
-    ignored = _last_layer(model)
     given = {key: value for key, value in state.items() if not key.startswith(ignored) and not key.endswith(_COUNTER)}
     found = [f"missing {key}" for key in wanted if key not in given]
     found += [f"unexpected {key}" for key in given if key not in wanted]

@@ -22,7 +22,7 @@ from dogbreeds.model.classifier import Batch
 from dogbreeds.model.head import Head, HeadShape
 from dogbreeds.model.network import Network
 from dogbreeds.schema import FeaturesConfig
-from dogbreeds.training.features import Extraction, Features, RunFeatures
+from dogbreeds.training.features import Features, RunFeatures, load_features
 
 log = logging.getLogger(__name__)
 
@@ -142,11 +142,7 @@ class BreedDataModule(pl.LightningDataModule):
         self._store = store
 
     def setup(self, stage: str | None = None) -> None:
-        """Does what has not been done yet.
-
-        Raises:
-            UserError: The photos or the weights cannot be used; the message says why.
-        """
+        """Does what has not been done yet."""
         if hasattr(self, "features"):
             return
         with ExitStack() as opened:
@@ -159,7 +155,6 @@ class BreedDataModule(pl.LightningDataModule):
             self.load_features(self._store)
 
     def index(self, store: FeatureStore) -> None:
-        """Finds the photos."""
         self.folders = index(
             self.directory,
             store.files.examine,
@@ -171,7 +166,6 @@ class BreedDataModule(pl.LightningDataModule):
             self.folders = self.folders.sample(self.batch_size)
 
     def load_backbone(self) -> None:
-        """Loads the frozen network."""
         self.backbone = load_backbone(self.model, self.weights, self.seed)
         if self.backbone.pretrained:
             log.info("%s, pretrained, %d features", self.backbone.name, self.backbone.width)
@@ -183,9 +177,17 @@ class BreedDataModule(pl.LightningDataModule):
             )
 
     def load_features(self, store: FeatureStore) -> None:
-        """Loads or computes the features of the photos."""
-        extraction = Extraction(store, self.backbone, self.device, self.settings, self.workers, self.on_bad_image)
-        self.folders, self.features = extraction.load(self.folders, self.unfreeze, self.views)
+        self.folders, self.features = load_features(
+            self.folders,
+            self.backbone,
+            store,
+            self.settings,
+            self.device,
+            unfreeze=self.unfreeze,
+            views=self.views,
+            workers=self.workers,
+            on_bad_image=self.on_bad_image,
+        )
 
     def network(self, head: str = "linear", hidden: Sequence[int] = (256,), dropout: float = 0.5) -> Network:
         """Returns the trunk, a tail of its own, and a new head that starts from the training features.
@@ -203,26 +205,16 @@ class BreedDataModule(pl.LightningDataModule):
         trunk, tail = cut(self.backbone.stages, self.backbone.transform, self.unfreeze)
         return Network(trunk, copy.deepcopy(tail), new)
 
-    def rebatched(self, batch_size: int, seed: int) -> BreedDataModule:
-        """Returns the same photos and features in other batches; nothing is read again."""
-        other = copy.copy(self)
-        other.batch_size, other.seed = batch_size, seed
-        return other
-
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Returns shuffled batches of the training photos."""
         return self._loader("train")
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        """Returns batches of the validation photos in the order of the index."""
         return self._loader("valid")
 
     def test_dataloader(self) -> DataLoader[Batch]:
-        """Returns batches of the test photos in the order of the index."""
         return self._loader("test")
 
     def predict_dataloader(self) -> DataLoader[Batch]:
-        """Returns batches of the test photos in the order of the index."""
         return self._loader("test")
 
     def _loader(self, split: str) -> DataLoader[Batch]:

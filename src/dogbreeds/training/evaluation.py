@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,16 +11,13 @@ import torch
 from torch import Tensor
 
 from dogbreeds.data.folders import BreedFolders
-from dogbreeds.debug.record import Facts, Searched
 from dogbreeds.files import write_csv
-from dogbreeds.machine import machine, versions
 from dogbreeds.model.metrics import evaluate, fit_temperature
 from dogbreeds.model.network import Network
 from dogbreeds.package.package import Description
 from dogbreeds.package.predictor import Predictor
 from dogbreeds.schema import TrainConfig
 from dogbreeds.training.features import Features
-from dogbreeds.training.fitting import steps_of
 from dogbreeds.training.preparation import Prepared
 
 _BATCH_SIZE = 256
@@ -31,10 +27,10 @@ def describe(config: TrainConfig, prepared: Prepared, network: Network) -> Descr
     """Returns what model.json says of a network that is not calibrated or scored yet."""
     return Description(
         classes=list(prepared.data.folders.classes),
-        backbone=prepared.backbone.name,
-        pretrained=prepared.backbone.pretrained,
+        backbone=prepared.data.backbone.name,
+        pretrained=prepared.data.backbone.pretrained,
         unfreeze=config.model.unfreeze,
-        transform=prepared.backbone.transform,
+        transform=prepared.data.backbone.transform,
         head=network.head.shape,
         engine=prepared.features.engine,
         precision=prepared.features.precision,
@@ -44,35 +40,24 @@ def describe(config: TrainConfig, prepared: Prepared, network: Network) -> Descr
     )
 
 
-@dataclass(frozen=True)
-class Scores:
-    """How well a model classifies the photos that it was not trained on.
-
-    Attributes:
-        temperature: Calibrates its probabilities; fitted to the validation photos.
-        metrics: Under their names in metrics.json.
-        probabilities: Calibrated, float32 (photos, classes), for each split in the order of the index.
-    """
-
-    temperature: float
-    metrics: dict[str, float]
-    probabilities: dict[str, Tensor]
-
-
-def score(predictor: Predictor, inputs: Mapping[str, Features]) -> Scores:
+def score(predictor: Predictor, inputs: Mapping[str, Features]) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Calibrates a model on the validation photos and scores it on validation and test photos.
 
     Args:
         predictor: The model; it is not changed.
         inputs: What its own trunk gives for the photos of each split: same weights, engine and precision.
+
+    Returns:
+        The temperature and the scores, under their names in metrics.json, and for each split the calibrated
+        probabilities, float32 (photos, classes), in the order of the index.
     """
     logits = {split: _logits(predictor, inputs[split]) for split in ("valid", "test")}
     temperature = fit_temperature(logits["valid"], inputs["valid"].labels)
-    metrics: dict[str, float] = {}
+    metrics: dict[str, Any] = {"temperature": temperature}
     for split, name in (("test", "test"), ("valid", "val")):
-        metrics |= evaluate(logits[split], inputs[split].labels, temperature).to_json(name)
+        metrics |= evaluate(logits[split], inputs[split].labels, temperature, f"{name}/")
     probabilities = {split: (values / temperature).softmax(dim=1) for split, values in logits.items()}
-    return Scores(temperature, metrics, probabilities)
+    return metrics, probabilities
 
 
 def _logits(predictor: Predictor, features: Features) -> Tensor:
@@ -81,7 +66,7 @@ def _logits(predictor: Predictor, features: Features) -> Tensor:
 
 
 def save_predictions(path: Path, folders: BreedFolders, probabilities: Mapping[str, Tensor]) -> None:
-    """Writes predictions.csv: the two most probable breeds of each photo of `probabilities`; see `Scores`."""
+    """Writes predictions.csv: the two most probable breeds of each photo of `probabilities`; see `score`."""
     rows = []
     for split, predicted in probabilities.items():
         values, indices = predicted.topk(2)
@@ -101,48 +86,3 @@ def save_predictions(path: Path, folders: BreedFolders, probabilities: Mapping[s
                 }
             )
     write_csv(path, list(rows[0]), rows)
-
-
-def run_facts(config: TrainConfig, prepared: Prepared, epochs: int) -> dict[str, Any]:
-    """Returns what metrics.json says beside scores and seconds."""
-    folders = prepared.data.folders
-    return {
-        "classes": list(folders.classes),
-        "images": folders.counts(),
-        "unreadable": len(folders.unreadable),
-        "in_several_splits": len(folders.leaks),
-        "features": prepared.features.counts(),
-        "epochs": epochs,
-        "pretrained": prepared.backbone.pretrained,
-        "debug": config.trainer.one_batch,
-    }
-
-
-def facts_before_training(
-    config: TrainConfig, prepared: Prepared, reference: Mapping[str, float], searched: Mapping[str, Searched]
-) -> Facts:
-    """Returns what rules and report know of a run before its first step.
-
-    Args:
-        config: Of the run.
-        prepared: What it starts from.
-        reference: The scores of the exact linear reference.
-        searched: Where the values of a search's best trial lie in the space.
-    """
-    folders = prepared.data.folders
-    counts = folders.class_counts("train")
-    return Facts(
-        class_counts=dict(zip(folders.classes, counts, strict=True)),
-        images=folders.counts(),
-        in_several_splits=len(folders.leaks),
-        unreadable=len(folders.unreadable),
-        backbone=prepared.backbone.name,
-        pretrained=prepared.backbone.pretrained,
-        debug=config.trainer.one_batch,
-        epochs=config.epochs,
-        steps=steps_of(config, sum(counts)),
-        searched=searched,
-        reference=reference,
-        versions=versions(),
-        machine=machine(),
-    )

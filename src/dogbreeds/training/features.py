@@ -76,91 +76,60 @@ class RunFeatures:
 
     def counts(self) -> dict[str, int | str]:
         """Returns the section `features` of metrics.json."""
-        return {
-            "computed": self.computed,
-            "reused": self.reused,
-            "engine": self.engine,
-            "precision": self.precision,
-        }
+        return {"computed": self.computed, "reused": self.reused, "engine": self.engine, "precision": self.precision}
 
 
-@dataclass(frozen=True)
-class Extraction:
-    """How photos become features.
+def load_features(
+    folders: BreedFolders,
+    backbone: Backbone,
+    store: FeatureStore,
+    settings: FeaturesConfig,
+    device: torch.device,
+    *,
+    unfreeze: str | None,
+    views: int,
+    workers: int | None,
+    on_bad_image: str,
+) -> tuple[BreedFolders, RunFeatures]:
+    """Loads or computes all features of a run; see `BreedDataModule` for the settings.
 
-    Attributes:
-        store: Where features are kept.
-        backbone: Computes them.
-        device: Where it runs.
-        settings: Engine, precision and batch size.
-        workers: Threads that decode photos; None is one per core.
-        on_bad_image: `stop` or `skip`.
+    Returns:
+        The photos that could be read, and their features.
     """
+    precision = resolve_precision(settings.precision, device)
 
-    store: FeatureStore
-    backbone: Backbone
-    device: torch.device
-    settings: FeaturesConfig
-    workers: int | None
-    on_bad_image: str
-
-    def load(self, folders: BreedFolders, unfreeze: str | None, views: int) -> tuple[BreedFolders, RunFeatures]:
-        """Loads or computes all features of a run.
-
-        Args:
-            folders: The photos.
-            unfreeze: The stage where the tail begins, or None.
-            views: Augmented views of the training photos; 0 is none.
-
-        Returns:
-            The photos that could be read, and their features.
-
-        Raises:
-            UserError: Photos cannot be read, or there is no room for their features.
-        """
-        sources = [self._source(None, self.settings.engine)]
-        folders, vectors = load_splits(folders, sources[0], [0], self.on_bad_image)
-        inputs = vectors
-        if unfreeze is not None:
-            sources.append(self._source(unfreeze, sources[0].engine))
-        if unfreeze is not None or views:
-            remaining, inputs = load_splits(folders, sources[-1], range(1, views + 1) or [0], self.on_bad_image)
-            if remaining is not folders:
-                # Another decoder may fail at photos that the first could read.
-                folders, vectors = load_splits(remaining, sources[0], [0], self.on_bad_image)
-        computed = sum(source.computed for source in sources)
-        reused = sum(source.photos for source in sources) - computed
-        log.info("features: %d computed, %d reused", computed, reused)
-        precision = resolve_precision(self.settings.precision, self.device)
-        return folders, RunFeatures(vectors, inputs, sources[-1].engine, precision, computed, reused)
-
-    def _source(self, unfreeze: str | None, engine: str) -> FeatureSource:
+    def source(stage: str | None, engine: str) -> FeatureSource:
         return FeatureSource(
-            self.store,
-            trunk_of(self.backbone, unfreeze),
-            device=self.device,
+            store,
+            trunk_of(backbone, stage),
+            device=device,
             engine=engine,
-            precision=resolve_precision(self.settings.precision, self.device),
-            batch_size=self.settings.batch_size,
-            workers=self.workers,
+            precision=precision,
+            batch_size=settings.batch_size,
+            workers=workers,
             progress=_Log(),
         )
+
+    sources = [source(None, settings.engine)]
+    folders, vectors = load_splits(folders, sources[0], [0], on_bad_image)
+    inputs = vectors
+    if unfreeze is not None:
+        sources.append(source(unfreeze, sources[0].engine))
+    if unfreeze is not None or views:
+        remaining, inputs = load_splits(folders, sources[-1], range(1, views + 1) or [0], on_bad_image)
+        if remaining is not folders:
+            # Another decoder may fail at photos that the first could read.
+            folders, vectors = load_splits(remaining, sources[0], [0], on_bad_image)
+    computed = sum(source.computed for source in sources)
+    reused = sum(source.photos for source in sources) - computed
+    log.info("features: %d computed, %d reused", computed, reused)
+    return folders, RunFeatures(vectors, inputs, sources[-1].engine, precision, computed, reused)
 
 
 def load_splits(
     folders: BreedFolders, source: FeatureSource, train_views: Sequence[int], on_bad_image: str
 ) -> tuple[BreedFolders, dict[str, Features]]:
-    """Returns the photos that could be read, and the features of all splits in their order.
-
-    Args:
-        folders: The photos.
-        source: Has their features or computes them.
-        train_views: The views of training photos; the other splits are seen as evaluation sees them.
-        on_bad_image: `stop` or `skip`.
-
-    Raises:
-        DataError: Photos turned out to be unreadable and may not be skipped, or are gone.
-    """
+    """Returns the photos that could be read, and the features of all splits in their order."""
     photos = {split: [photo.digest for photo in folders.splits[split]] for split in SPLITS}
     wanted = {0: photos["valid"] + photos["test"]}
     for view in train_views:

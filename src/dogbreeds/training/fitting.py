@@ -54,11 +54,6 @@ def threads_of(config: TrainConfig) -> int:
     return 1 if config.model.unfreeze is None else torch.get_num_threads()
 
 
-def steps_of(config: TrainConfig, photos: int) -> int:
-    """Returns the optimizer steps of all epochs of a run over so many training photos."""
-    return config.epochs * -(-photos // config.batch_size)
-
-
 class BestWeights(Callback):
     """Keeps the weights of the lowest validation loss; puts them back, and into a checkpoint, when training ends."""
 
@@ -68,22 +63,18 @@ class BestWeights(Callback):
         self._weights: dict[str, Tensor] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns what a checkpoint keeps, so that a resumed run knows the best epoch before it."""
         return {"loss": self._loss, "weights": self._weights}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continues from a checkpoint."""
         self._loss, self._weights = state_dict["loss"], state_dict["weights"]
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keeps the weights of an epoch that is better than all before."""
         loss = float(trainer.callback_metrics.get("val/loss", math.nan))
         if loss < self._loss:
             self._loss = loss
             self._weights = {name: value.clone() for name, value in pl_module.state_dict().items()}
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Puts the best weights back."""
         if self._weights:
             pl_module.load_state_dict(self._weights)
             if self._path is not None:
@@ -94,7 +85,6 @@ class ResumableEarlyStopping(EarlyStopping):
     """Early stopping that a resumed run does not train past."""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Ends a run that had stopped before it was resumed."""
         if self.stopping_reason != EarlyStoppingReason.NOT_STOPPED:
             trainer.should_stop = True
 
@@ -122,11 +112,8 @@ def fit(
     Checkpoints and logs go to the run directory; a run that has checkpoints there is resumed.
 
     Args:
-        config: How.
-        data: The batches.
         network: Trunk, tail and an initialised head.
         class_weights: float32 (classes,) for the loss, or None.
-        watching: Further callbacks.
 
     Returns:
         The history; under DDP that of processes other than the first has no rows.
@@ -154,28 +141,17 @@ def fit(
     resumed = last if config.resume and last.is_file() else None
     if resumed:
         log.info("resuming from %s", resumed)
-    _run(
-        config, trainer, data, network, class_weights, resumed, f"Continue with: {command('train')} resume={run_dir}"
-    )
-    if trainer.is_global_zero:
-        _check_finite(config, history)
-    return history
+    advice = f"Continue with: {command('train')} resume={run_dir}"
+    return _run(config, trainer, data, network, class_weights, history, resumed, advice)
 
 
 def fit_trial(
     config: TrainConfig, data: BreedDataModule, network: Network, class_weights: Tensor | None, report: Report
 ) -> History:
-    """Does the same for one trial of a search: the same arithmetic, and nothing on disk but the history.
-
-    Raises:
-        Interrupted: Ctrl-C.
-        NeverFiniteError: The validation loss was never a number.
-    """
+    """Does the same for one trial of a search: the same arithmetic, and nothing on disk but the history."""
     history = History(Path(config.run_dir) / HISTORY, announce=False)
     trainer = new_trainer(config, _all(config, [history, BestWeights(), _EpochReport(history, report)]))
-    _run(config, trainer, data, network, class_weights, resumed=None, advice="")
-    _check_finite(config, history)
-    return history
+    return _run(config, trainer, data, network, class_weights, history, resumed=None, advice="")
 
 
 def fit_exactly(config: TrainConfig, path: ExactPath, network: Network, inputs: Mapping[str, Features]) -> History:
@@ -188,7 +164,7 @@ def fit_exactly(config: TrainConfig, path: ExactPath, network: Network, inputs: 
     for split, name in (("train", "train"), ("valid", "val")):
         with torch.inference_mode():
             logits = network.head(inputs[split].tensor)
-        scores = evaluate(logits, inputs[split].labels, temperature=1.0).to_json(name)
+        scores = evaluate(logits, inputs[split].labels, temperature=1.0, prefix=f"{name}/")
         row |= {column: scores[column] for column in COLUMNS if column in scores}
     history.add(row | {"seconds": round(time.perf_counter() - began, 4)})
     return history
@@ -207,9 +183,10 @@ def _run(
     data: BreedDataModule,
     network: Network,
     class_weights: Tensor | None,
+    history: History,
     resumed: Path | None,
     advice: str,
-) -> None:
+) -> History:
     model = BreedClassifier(
         network,
         lr=config.lr,
@@ -228,8 +205,6 @@ def _run(
             raise Interrupted(f"\nStopped. {advice}") from None
         raise
     model.cpu().eval()
-
-
-def _check_finite(config: TrainConfig, history: History) -> None:
-    if not any(math.isfinite(row["val/loss"]) for row in history.rows):
+    if trainer.is_global_zero and not any(math.isfinite(row["val/loss"]) for row in history.rows):
         raise NeverFiniteError(f"The validation loss was never finite with lr={config.lr}: try a smaller one.")
+    return history

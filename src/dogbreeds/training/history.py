@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import math
 import time
@@ -11,7 +10,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from dogbreeds.files import replacing
+from dogbreeds.files import write_csv
 
 log = logging.getLogger(__name__)
 
@@ -30,12 +29,7 @@ COLUMNS = (
 
 
 class History(pl.Callback):
-    """Keeps one row per epoch in the checkpoint and in history.csv, so that a resumed run continues both.
-
-    Args:
-        path: The file, replaced after every epoch.
-        announce: Log each epoch where there is no progress bar.
-    """
+    """Keeps one row per epoch in the checkpoint and in history.csv, so that a resumed run continues both."""
 
     def __init__(self, path: Path, *, announce: bool = True) -> None:
         self.path, self.announce = path, announce
@@ -43,19 +37,15 @@ class History(pl.Callback):
         self._epoch_began = 0.0
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns what a checkpoint keeps."""
         return {"rows": self.rows}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continues from a checkpoint."""
         self.rows = list(state_dict["rows"])
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Starts the clock."""
         self._epoch_began = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Writes the row of an epoch."""
         if not trainer.is_global_zero:
             return
         # An epoch without validation has no number for it.
@@ -78,9 +68,5 @@ class History(pl.Callback):
             )
 
     def add(self, row: dict[str, float]) -> None:
-        """Adds a row and writes all."""
         self.rows.append(row)
-        with replacing(self.path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS)
-            writer.writeheader()
-            writer.writerows(self.rows)
+        write_csv(self.path, COLUMNS, self.rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import OrderedDict
+from copy import copy
 from dataclasses import asdict, dataclass, field, replace
 
 import torch
@@ -12,7 +13,6 @@ from torch import Tensor
 
 from dogbreeds.debug.timeline import Phases
 from dogbreeds.features.store.store import FeatureStore
-from dogbreeds.model.backbones import Backbone
 from dogbreeds.model.exact import ExactPath
 from dogbreeds.model.head import Head
 from dogbreeds.model.network import Network
@@ -29,11 +29,7 @@ _MAX_PREPARED = 4
 
 @dataclass(frozen=True)
 class Prepared:
-    """Photos, backbone and features, ready for any number of heads.
-
-    Attributes:
-        data: Its batches are those of one run; `batches` gives those of another.
-    """
+    """Photos, backbone and features, ready for any number of heads."""
 
     data: BreedDataModule
     _store: FeatureStore
@@ -41,19 +37,8 @@ class Prepared:
     _references: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @property
-    def backbone(self) -> Backbone:
-        """The frozen network."""
-        return self.data.backbone
-
-    @property
     def features(self) -> RunFeatures:
-        """What the frozen network made of the photos."""
         return self.data.features
-
-    @property
-    def device(self) -> torch.device:
-        """Where the trunk and the predictor run."""
-        return self.data.device
 
     def decided(self, config: TrainConfig) -> TrainConfig:
         """Returns the config with the engine and precision that were chosen, so that a resumed run keeps them."""
@@ -61,8 +46,10 @@ class Prepared:
         return replace(config, features=chosen)
 
     def batches(self, config: TrainConfig) -> BreedDataModule:
-        """Returns the features in the batches of a run."""
-        return self.data.rebatched(config.batch_size, config.seed)
+        """Returns the same photos and features in the batches of a run; nothing is read again."""
+        data = copy(self.data)
+        data.batch_size, data.seed = config.batch_size, config.seed
+        return data
 
     def network(self, config: TrainConfig) -> Network:
         """Returns the trunk, which all networks share, a tail of its own and a new head."""
@@ -77,7 +64,6 @@ class Prepared:
         return counts.sum() / (len(counts) * counts.clamp_min(1))
 
     def reference(self, config: TrainConfig, head: Head) -> dict[str, float]:
-        """Returns the entries of metrics.json about the best exact solution."""
         kind = config.model.class_weights
         if kind not in self._references:
             best = self.exact_path(config, head).best()
@@ -94,16 +80,7 @@ class Prepared:
 
 
 def prepare(config: TrainConfig, store: FeatureStore, phases: Phases) -> Prepared:
-    """Indexes the photos, loads the backbone, and loads or computes the features.
-
-    Args:
-        config: What is wanted.
-        store: Where features are kept.
-        phases: Times the parts.
-
-    Raises:
-        UserError: The device, the data or the weights cannot be used; the message says why.
-    """
+    """Indexes the photos, loads the backbone, and loads or computes the features."""
     data = BreedDataModule(
         config.data.dir,
         config.model.backbone,
@@ -138,11 +115,6 @@ class Preparations:
         self._prepared: OrderedDict[str, Prepared] = OrderedDict()
 
     def of(self, config: TrainConfig) -> Prepared:
-        """Returns what a run starts from.
-
-        Raises:
-            UserError: The data or the weights cannot be used; the message says why.
-        """
         key = preparation_key(config)
         if key not in self._prepared:
             prepared = prepare(config, self._store, Phases())

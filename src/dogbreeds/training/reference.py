@@ -22,14 +22,7 @@ _VERSION = 2
 def exact_path(
     head: Head, vectors: Mapping[str, Features], class_weights: Tensor | None, blobs: BlobCache
 ) -> ExactPath:
-    """Returns the exact linear solutions on the features of a run.
-
-    Args:
-        head: Its normalisation is fitted to the training features.
-        vectors: Pooled vectors of each split.
-        class_weights: Weights of the classes (classes,) in the training loss, or None.
-        blobs: Where solutions are cached.
-    """
+    """Returns the exact linear solutions on the features of a run."""
     train, valid = (head.normalise(vectors[split].tensor) for split in ("train", "valid"))
     labels, held_out = vectors["train"].labels, vectors["valid"].labels
     problem = (train, labels, valid, held_out, class_weights)
@@ -57,21 +50,15 @@ class StoredSolutions:
     """The points of one path, in the feature store and in memory."""
 
     def __init__(self, blobs: BlobCache, name: str) -> None:
-        """Keeps them under names that begin with `name`."""
         self._blobs, self._name = blobs, name
         self._known: dict[float, ExactSolution] = {}
 
     def get(self, strength: float) -> ExactSolution | None:
-        """Returns a point that some run has solved."""
-        if strength not in self._known:
-            kept = self._blobs.get(f"{self._name}-{strength!r}")
-            if kept is None:
-                return None
+        if strength not in self._known and (kept := self._blobs.get(f"{self._name}-{strength!r}")) is not None:
             self._known[strength] = _unpack(kept)
-        return self._known[strength]
+        return self._known.get(strength)
 
     def put(self, solution: ExactSolution) -> None:
-        """Keeps a point for this run and for others."""
         self._known[solution.strength] = solution
         self._blobs.put(f"{self._name}-{solution.strength!r}", _pack(solution))
 

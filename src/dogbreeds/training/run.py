@@ -20,6 +20,7 @@ from dogbreeds.debug.timeline import Phases
 from dogbreeds.features.store.store import FeatureStore
 from dogbreeds.files import write_text
 from dogbreeds.installation import command
+from dogbreeds.machine import machine, versions
 from dogbreeds.package.archive import archive_for
 from dogbreeds.package.examples import choose, save_examples
 from dogbreeds.package.package import load_package, save_package
@@ -27,9 +28,8 @@ from dogbreeds.package.predictor import Predictor
 from dogbreeds.report.build import build_report
 from dogbreeds.run_directory import METRICS, MODEL, MODEL_ARCHIVE, PREDICTIONS, REPORT, RUN_CONFIG
 from dogbreeds.schema import TrainConfig
-from dogbreeds.training.evaluation import describe, facts_before_training, run_facts, save_predictions, score
+from dogbreeds.training.evaluation import describe, save_predictions, score
 from dogbreeds.training.fitting import Report, fit, fit_exactly, fit_trial
-from dogbreeds.training.history import History
 from dogbreeds.training.preparation import Prepared, prepare
 from dogbreeds.training.trainer import is_first_process, quieten
 from dogbreeds.training.watching import Debugger
@@ -40,9 +40,7 @@ class RunResult:
     """What a run left behind.
 
     Attributes:
-        directory: The run directory.
         metrics: The content of metrics.json; empty in all processes of a distributed run but the first.
-        judgements: The verdicts of the rules.
     """
 
     directory: Path
@@ -51,7 +49,6 @@ class RunResult:
 
     @property
     def issues(self) -> tuple[str, ...]:
-        """The rules that found an issue."""
         return tuple(one.name for one in issues(self.judgements))
 
     def summary(self) -> str:
@@ -81,9 +78,7 @@ class Run:
 
     Attributes:
         config: With the engine and the precision that were chosen.
-        directory: The run directory.
         network: Trunk, tail and head; trained after `fit`.
-        reference: The scores of the exact linear reference.
         metrics: The content of metrics.json, after `score`.
     """
 
@@ -101,15 +96,30 @@ class Run:
             self.reference = prepared.reference(self.config, self.network.head)
 
     def facts(self, searched: Mapping[str, Searched] | None = None) -> Facts:
-        """Returns what rules and report know of the run before its first step; see `facts_before_training`."""
-        return facts_before_training(self.config, self._prepared, self.reference, searched or {})
+        """Returns what rules and report know of the run before its first step.
+
+        `searched` says where the values of a search's best trial lie in the space.
+        """
+        folders, backbone = self._prepared.data.folders, self._prepared.data.backbone
+        counts = folders.class_counts("train")
+        return Facts(
+            class_counts=dict(zip(folders.classes, counts, strict=True)),
+            images=folders.counts(),
+            in_several_splits=len(folders.leaks),
+            unreadable=len(folders.unreadable),
+            backbone=backbone.name,
+            pretrained=backbone.pretrained,
+            debug=self.config.trainer.one_batch,
+            epochs=self.config.epochs,
+            steps=self.config.epochs * -(-sum(counts) // self.config.batch_size),
+            searched=searched or {},
+            reference=self.reference,
+            versions=versions(),
+            machine=machine(),
+        )
 
     def fit(self, callbacks: Sequence[Callback] = (), report: Report | None = None) -> bool:
         """Trains the network, which ends with its best weights by validation loss.
-
-        Args:
-            callbacks: Listen to the training of a single run.
-            report: Of a trial, which keeps nothing but its history on the way; see `fit_trial`.
 
         Returns:
             Whether this process takes the next steps: of a distributed run only the first one does.
@@ -118,14 +128,13 @@ class Run:
         save(self.config, self.directory / RUN_CONFIG)
         config, prepared, network = self.config, self._prepared, self.network
         given = config, prepared.batches(config), network, prepared.class_weights(config)
-        history: History | None
         with self._phases.phase("training"):
             if config.optimizer == "exact":
                 path = prepared.exact_path(config, network.head)
                 history = fit_exactly(config, path, network, prepared.features.inputs)
             else:
                 history = fit(*given, callbacks) if report is None else fit_trial(*given, report)
-        if history is None or not is_first_process():
+        if not is_first_process():
             return False
         self._epochs = len(history.rows)
         return True
@@ -133,13 +142,23 @@ class Run:
     def score(self) -> None:
         """Calibrates and scores the predictor that the package will hold, and fills in `metrics`."""
         with self._phases.phase("test"):
-            predictor = Predictor(self._description, self.network, self._prepared.device)
-            scores = score(predictor, self._prepared.features.inputs)
-        self._description.temperature = scores.temperature
-        self._probabilities = scores.probabilities
-        facts = run_facts(self.config, self._prepared, self._epochs)
-        self.metrics = {**scores.metrics, **self.reference, **facts, "temperature": scores.temperature}
-        self.metrics["seconds"] = self.seconds(self._began)
+            predictor = Predictor(self._description, self.network, self._prepared.data.device)
+            scores, self._probabilities = score(predictor, self._prepared.features.inputs)
+        self._description.temperature = scores["temperature"]
+        data = self._prepared.data
+        self.metrics = {
+            **scores,
+            **self.reference,
+            "classes": list(data.folders.classes),
+            "images": data.folders.counts(),
+            "unreadable": len(data.folders.unreadable),
+            "in_several_splits": len(data.folders.leaks),
+            "features": data.features.counts(),
+            "epochs": self._epochs,
+            "pretrained": data.backbone.pretrained,
+            "debug": self.config.trainer.one_batch,
+            "seconds": self.seconds(self._began),
+        }
 
     def package(self, *, archive: bool = True) -> None:
         """Writes predictions.csv and the model package, and with `archive` model.tar.gz."""
@@ -162,7 +181,6 @@ class Run:
         return RunResult(self.directory, self.metrics, tuple(judgements))
 
     def save_metrics(self) -> None:
-        """Writes metrics.json."""
         write_text(self.directory / METRICS, json.dumps(self.metrics, indent=1) + "\n")
 
     def seconds(self, began: float) -> dict[str, float]:
@@ -207,19 +225,11 @@ def train(config: TrainConfig, began: float | None = None, callbacks: Sequence[C
 
 
 def prepare_features(config: TrainConfig) -> dict[str, int | str]:
-    """Fills the feature store with what `train` would need, and trains nothing.
-
-    Returns:
-        What metrics.json would say of features.
-
-    Raises:
-        UserError: The data or the weights cannot be used; the message says why.
-    """
+    """Fills the feature store with what `train` would need, and trains nothing."""
     quieten()
     with open_store(config) as store:
         return prepare(config, store, Phases()).features.counts()
 
 
 def open_store(config: TrainConfig) -> FeatureStore:
-    """Opens the feature store of a run."""
     return FeatureStore(Path(config.cache.dir), config.cache.max_gb * 1e9)

@@ -50,11 +50,7 @@ def is_first_process() -> bool:
 
 
 def device_of(config: TrainConfig) -> torch.device:
-    """Returns where the trunk and the predictor run: the device that Lightning gives this process.
-
-    Raises:
-        ConfigError: PyTorch finds no such device here, or the Trainer refuses its arguments.
-    """
+    """Returns where the trunk and the predictor run: the device that Lightning gives this process."""
     device: torch.device = new_trainer(config).strategy.root_device
     return device
 
@@ -65,11 +61,7 @@ def new_trainer(
     loggers: Sequence[Logger] = (),
     profiler: Profiler | None = None,
 ) -> pl.Trainer:
-    """Returns the Trainer of a run.
-
-    Raises:
-        ConfigError: It refuses its arguments; the message says why.
-    """
+    """Returns the Trainer of a run."""
     chosen = config.trainer
     given: dict[str, Any] = {
         "precision": _precision(config) if chosen.precision == "auto" else chosen.precision,
@@ -110,20 +102,11 @@ def _precision(config: TrainConfig) -> str:
 
 
 def new_loggers(config: TrainConfig) -> list[Logger]:
-    """Returns the loggers of conf/logger; they write into the run directory where they are not told where to.
-
-    Raises:
-        ConfigError: One cannot be made; the message says which and why.
-    """
+    """Returns the loggers of conf/logger; they write into the run directory where they are not told where to."""
     return _made("logger", config.logger, Logger, Path(config.run_dir))
 
 
 def new_callbacks(config: TrainConfig) -> list[Callback]:
-    """Returns the callbacks of conf/callbacks.
-
-    Raises:
-        ConfigError: One cannot be made; the message says which and why.
-    """
     return _made("callbacks", config.callbacks, Callback, None)
 
 

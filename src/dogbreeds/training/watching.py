@@ -6,8 +6,8 @@ import logging
 import time
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from pytorch_lightning.callbacks import Callback
@@ -32,20 +32,9 @@ log = logging.getLogger(__name__)
 
 
 class Debugger:
-    """Watches a run from start to end, and leaves a report even if the run fails.
-
-    Attributes:
-        phases: Where the run notes what it is doing.
-    """
+    """Watches a run from start to end, and leaves a report even if the run fails."""
 
     def __init__(self, config: TrainConfig, began: float, *, first: bool) -> None:
-        """Starts nothing yet; that is done on entering.
-
-        Args:
-            config: Of the run.
-            began: When the program was started, in seconds since 1970.
-            first: This is the process of a distributed run that writes.
-        """
         self._config, self._began, self._first = config, began, first
         self._run_dir = Path(config.run_dir)
         self._watched = ExitStack()
@@ -64,10 +53,7 @@ class Debugger:
         self.phases.add(Phase(START_UP, self._began, time.time()))
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Stops watching, and reports on a run that failed."""
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         self._watched.close()
         self.phases.close()
         if self._first and error is not None and self._record.facts.images:
@@ -75,7 +61,6 @@ class Debugger:
             log.warning("The run did not finish. A report on what it did: %s", build_report(self._run_dir))
 
     def set_facts(self, facts: Facts) -> None:
-        """Takes what is known before training, and writes it down for later reports."""
         self._record.facts = facts
         if self._first:
             facts.save(self._run_dir)
@@ -103,30 +88,17 @@ class Debugger:
         if profiler.trace_steps:
             found.append(Tracer(self._run_dir, profiler.trace_steps))
         stop = debugger.on_issue == "stop"
-        return [*found, Watch(self._judge, self._refresh, self._stalls(stop=stop), stop=stop)]
-
-    def _stalls(self, *, stop: bool) -> StallWatch | None:
         rule = self._rules.get(StalledTrainingRule.__name__)
-        return StallWatch(rule, self._record, stop=stop) if isinstance(rule, StalledTrainingRule) else None
-
-    def _refresh(self) -> None:
-        build_report(self._run_dir, live=True)
+        stalls = StallWatch(rule, self._record, stop=stop) if isinstance(rule, StalledTrainingRule) else None
+        return [*found, Watch(self._judge, partial(build_report, self._run_dir, live=True), stalls, stop=stop)]
 
     def finish(self, metrics: dict[str, Any]) -> list[Judgement]:
-        """Returns the verdicts of the rules on the whole run."""
         self._record.metrics = metrics
         return self._judge.look(running=False)
 
 
 def report_again(run_dir: Path) -> str:
-    """Applies the rules of a run's config to its record once more, and rebuilds its report.
-
-    Returns:
-        The lines to print: the verdict, and the path of the report.
-
-    Raises:
-        ConfigError: It is not a run directory.
-    """
+    """Applies the rules of a run's config to its record once more, and rebuilds its report."""
     saved = run_dir / RUN_CONFIG
     if not saved.is_file():
         raise ConfigError(f"run={run_dir}: no {RUN_CONFIG} there, so it is not a run directory of train.py.")

@@ -23,15 +23,19 @@ class LocalSearch(Sweeper):
     """Searches on this machine."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Keeps what Hydra composed; the search calls the training itself, not the task."""
         self._loader, self._config = hydra_context.config_loader, config
 
     def sweep(self, arguments: list[str]) -> None:
-        """Runs the search of a command line."""
         from dogbreeds.hpo.resuming import planned
 
         plan, directory = planned(arguments, self._config, self._loader)
-        self._log_to(directory)
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"hydra.sweep.dir={directory} cannot be created: {error.strerror}.") from error
+        with open_dict(self._config):
+            self._config.hydra.runtime.output_dir = str(directory)
+        configure_log(self._config.hydra.job_logging, self._config.hydra.verbose)
         self._search(plan, directory)
 
     def _search(self, plan: Plan, directory: Path) -> None:
@@ -50,15 +54,6 @@ class LocalSearch(Sweeper):
                 print(error.board.outcome)
             raise
         print(board.outcome)
-
-    def _log_to(self, directory: Path) -> None:
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(f"hydra.sweep.dir={directory} cannot be created: {error.strerror}.") from error
-        with open_dict(self._config):
-            self._config.hydra.runtime.output_dir = str(directory)
-        configure_log(self._config.hydra.job_logging, self._config.hydra.verbose)
 
 
 class SagemakerSearch(LocalSearch):
