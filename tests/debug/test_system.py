@@ -335,7 +335,7 @@ def test_what_a_gpu_does_not_report_is_none(nvml: Nvml) -> None:
         ({("count", 0)}, []),
         ({("shutdown", 0)}, [0, 10, 20]),
     ],
-    ids=str,
+    ids=["readings", "handle", "uuid", "count", "shutdown"],
 )
 def test_an_error_of_one_gpu_ends_neither_the_others_nor_the_processor(
     broken: set[tuple[str, int]], measured: list[int], nvml: Nvml

@@ -292,10 +292,13 @@ def test_endpoints_are_asked_again_too(files: Callable[..., list[Path]]) -> None
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (client_error("ValidationError", "Endpoint dogs of account 1 not found."), "there is no such endpoint"),
-        (client_error("AccessDeniedException", "not authorized"), "may not ask it"),
-        (client_error("ExpiredTokenException", "The token has expired"), "cannot be asked .*expired"),
-        (NoCredentialsError(), "There are no AWS credentials"),
+        (client_error("ValidationError", "Endpoint dogs of account 1 not found."), "endpoint=dogs: no such endpoint"),
+        (
+            client_error("AccessDeniedException", "not authorized"),
+            "Cannot ask endpoint=dogs .*not authorized.*permissions",
+        ),
+        (client_error("ExpiredTokenException", "The token has expired"), "Cannot ask endpoint=dogs .*expired"),
+        (NoCredentialsError(), "No AWS credentials: run `aws configure`"),
     ],
 )
 def test_endpoints_that_never_answer(error: Exception, said: str) -> None:
@@ -322,10 +325,10 @@ def test_who_may_not_look_may_ask() -> None:
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (client_error("ThrottlingException", "Rate exceeded"), "cannot be asked for the moment .*Rate exceeded"),
-        (EndpointConnectionError(endpoint_url="https://x"), "cannot be asked for the moment .*https://x"),
-        (InvalidRegionError(region_name="bad region"), "endpoint=dogs cannot be asked: .*bad region"),
-        (NoCredentialsError(), "There are no AWS credentials"),
+        (client_error("ThrottlingException", "Rate exceeded"), "endpoint=dogs is busy .*Rate exceeded.*: try again"),
+        (EndpointConnectionError(endpoint_url="https://x"), "endpoint=dogs is busy .*https://x.*: try again"),
+        (InvalidRegionError(region_name="bad region"), "Cannot ask endpoint=dogs .*bad region"),
+        (NoCredentialsError(), "No AWS credentials: run `aws configure`"),
     ],
 )
 def test_nobody_can_be_asked_about_an_endpoint(error: Exception, said: str) -> None:
@@ -368,7 +371,7 @@ class Queue:
 def test_an_answer_through_s3_is_looked_for_again(files: Callable[..., list[Path]]) -> None:
     queue = Queue()
     asked_one = asker(queue, "dogs", 1, "key-1")
-    with pytest.raises(Busy, match=r"answers/1\.out is not there yet"):
+    with pytest.raises(Busy, match=r"answers/1\.out does not exist yet"):
         asked_one.predict(b"one")
     ((row, fine),) = rows(asked_one, files("one"), 1, 60.0, no_pause)
     assert fine and row["breed"] == "pug"
