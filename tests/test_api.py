@@ -23,6 +23,8 @@ from dogbreeds.errors import ConfigError, DataError, PackageError
 from dogbreeds.training.run import RunResult
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 
 def process() -> tuple[object, ...]:
     """What a call may not change."""

@@ -16,6 +16,8 @@ from dogbreeds.installation import CHECKOUT, command, script_of
 from tests.commands.typed import run, succeeded
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("typed", "arranged"),

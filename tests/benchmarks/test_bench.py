@@ -20,6 +20,8 @@ from dogbreeds.errors import UserError
 from dogbreeds.machine import machine
 from tests.conftest import Compose
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def settings(config: Compose, sample: Path) -> BenchSettings:

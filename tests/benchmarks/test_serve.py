@@ -11,7 +11,7 @@ from benchmarks.settings import BenchSettings
 from tests.conftest import Compose
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_serve_case(config: Compose, sample: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serve, "_BACKBONES", ("squeezenet1_1",))
     monkeypatch.setattr(serve, "_MANY", {"squeezenet1_1": 64})

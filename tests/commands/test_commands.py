@@ -31,6 +31,8 @@ from dogbreeds.schema import TrainCommandConfig, key_names
 from tests.commands.typed import Typed, run, succeeded
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 SMALL = [
     "model=squeezenet1_1",
@@ -204,6 +206,7 @@ def test_the_python_of_the_readme_runs(sample: Path, tmp_path: Path, monkeypatch
     assert re.search(r"^[01]\.\d+ [A-Z]\w+", done.stdout, re.MULTILINE), done.stdout
 
 
+@pytest.mark.ci
 def test_the_readme_commands_run(sample: Path, tmp_path: Path) -> None:
     """Each Python command as it stands, with overrides that make it small and offline."""
     commands = readme_commands()
@@ -445,6 +448,7 @@ def test_wrong_inputs_of_the_scripts(arguments: list[str], said: list[str]) -> N
     assert not (ROOT / "nowhere").exists()
 
 
+@pytest.mark.ci
 def test_a_run_killed_between_epochs_continues_as_if_it_never_stopped(sample: Path, tmp_path: Path) -> None:
     settings = [f"data.dir={sample}", *SMALL, "epochs=60", "patience=60", "model.head=mlp"]
     whole = run("train.py", *settings, f"hydra.run.dir={tmp_path / 'whole'}")

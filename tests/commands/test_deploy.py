@@ -9,6 +9,8 @@ import pytest
 
 from tests.commands.test_commands import SMALL, run, succeeded
 
+pytestmark = pytest.mark.slow
+
 
 def test_help_of_deploy_imports_nothing_heavy() -> None:
     answer = run("-X", "importtime", "scripts/deploy.py", "--help")
@@ -23,7 +25,7 @@ def test_help_of_deploy_imports_nothing_heavy() -> None:
     assert not imported & {"boto3", "botocore", "sagemaker", "moto", "torch", "ray", "PIL"}
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_an_endpoint_says_what_the_package_says(sample: Path, tmp_path: Path) -> None:
     trained, cache = tmp_path / "run", f"cache.dir={tmp_path / 'cache'}"
     succeeded("train.py", f"data.dir={sample}", *SMALL, cache, f"hydra.run.dir={trained}")

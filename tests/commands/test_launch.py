@@ -11,6 +11,8 @@ import pytest
 from dogbreeds.run_directory import METRICS, PREDICTIONS, REPORT, RULES, RUN_CONFIG
 from tests.commands.test_commands import SMALL, metrics_of, run, succeeded
 
+pytestmark = pytest.mark.slow
+
 FULL = {RUN_CONFIG, METRICS, PREDICTIONS, REPORT, RULES, "history.csv", "checkpoints", "model", "model.tar.gz"}
 
 
@@ -29,7 +31,7 @@ def test_help_imports_nothing_of_aws() -> None:
     assert not imported & {"boto3", "botocore", "sagemaker", "moto", "torch", "pytorch_lightning"}
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_a_training_job_is_the_run_of_this_machine(sample: Path, place: Path, tmp_path: Path) -> None:
     here = [f"data.dir={sample}", *SMALL, f"cache.dir={tmp_path / 'cache'}"]
     succeeded("train.py", *here, f"hydra.run.dir={tmp_path / 'local'}")
@@ -54,7 +56,7 @@ def test_a_training_job_is_the_run_of_this_machine(sample: Path, place: Path, tm
     assert "Completed" in succeeded("launch_sagemaker.py", f"stop={name[1]}", *there[:2])
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_a_tuning_job_ends_with_what_a_search_leaves(sample: Path, place: Path, tmp_path: Path) -> None:
     there = ["sagemaker=rehearsal", f"sagemaker.rehearsal_dir={place}"]
     searched = tmp_path / "search"
@@ -97,7 +99,7 @@ def test_wrong_inputs_of_the_launcher(arguments: list[str], said: list[str], pla
     assert "Traceback" not in answer.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_a_search_inside_one_job_leaves_the_same_too(sample: Path, place: Path, tmp_path: Path) -> None:
     searched = tmp_path / "search"
     said = succeeded(
@@ -111,7 +113,7 @@ def test_a_search_inside_one_job_leaves_the_same_too(sample: Path, place: Path, 
         assert (searched / name).is_file(), name
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -138,7 +140,7 @@ def test_what_goes_wrong_there_is_said_with_what_to_do(
     assert "Traceback" not in answer.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_a_service_that_is_busy_is_asked_again(sample: Path, place: Path, tmp_path: Path) -> None:
     there = ["sagemaker=rehearsal", f"sagemaker.rehearsal_dir={place}", f"hydra.run.dir={tmp_path / 'job'}"]
     throttled = "+sagemaker.faults.throttled.CreateTrainingJob=2"

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from dogbreeds import entry
@@ -18,7 +19,10 @@ from dogbreeds.run_directory import METRICS, RECORD, REPORT, RULES
 from tests.commands.test_commands import SMALL, run, succeeded
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
 
+
+@pytest.mark.ci
 def test_a_run_that_was_killed_has_a_report_up_to_there(sample: Path, tmp_path: Path) -> None:
     directory = tmp_path / "killed"
     process = subprocess.Popen(
@@ -48,6 +52,7 @@ def test_a_run_that_was_killed_has_a_report_up_to_there(sample: Path, tmp_path: 
     assert "did not finish" in page.lower()
 
 
+@pytest.mark.ci
 def test_runs_are_compared(sample: Path, tmp_path: Path) -> None:
     names = []
     for rate in ("0.01", "0.001"):

@@ -20,6 +20,8 @@ from tests.commands.test_commands import metrics_of, run, succeeded
 from tests.conftest import ROOT
 from tests.hpo.ranges import RESNET50, VGG16
 
+pytestmark = pytest.mark.slow
+
 SECONDS = 120
 
 
@@ -78,6 +80,7 @@ def hanging(arguments: list[str], directory: Path) -> subprocess.Popen[str]:
     return process
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_search_that_is_stopped_goes_on(number: signal.Signals, small: list[str], tmp_path: Path) -> None:
     asked = 4
@@ -113,6 +116,7 @@ def test_nothing_but_a_search_imports_optuna(small: list[str], tmp_path: Path) -
         assert not imported & {"optuna", "plotly"}
 
 
+@pytest.mark.ci
 def test_best_values_can_be_changed_and_searched_on(small: list[str], tmp_path: Path) -> None:
     search = tmp_path / "search"
     succeeded("train.py", "-m", *small, "lr=0.1,0.01", "epochs=2", f"hydra.sweep.dir={search}")
@@ -128,7 +132,7 @@ def test_best_values_can_be_changed_and_searched_on(small: list[str], tmp_path: 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["hpo=bayes"], ["hpo=bayes is for a search", "python train.py -m hpo=bayes"]),
+        (["hpo=bayes"], ["hpo=bayes needs -m", "python train.py -m hpo=bayes"]),
         (["best_of=nowhere"], ["best_of=nowhere", "best.yaml"]),
         (["best_of=a b="], ["best_of=a b=", "quotes"]),
         (["-m"], ["nothing to search", "hpo=bayes"]),
@@ -154,6 +158,7 @@ def test_mistakes_end_with_a_message_and_leave_nothing(
     assert not (tmp_path / "search").exists()
 
 
+@pytest.mark.ci
 def test_a_run_is_not_resumed_as_a_search_nor_the_other_way_round(small: list[str], tmp_path: Path) -> None:
     succeeded("train.py", "-m", *small, "lr=0.1,0.01", "epochs=1", f"hydra.sweep.dir={tmp_path}")
     answer = run("train.py", f"resume={tmp_path}")
@@ -171,6 +176,7 @@ def test_a_glob_over_backbones_and_a_flag_in_the_middle(small: list[str], tmp_pa
     assert "model=squeezenet1_1" in said
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("search", [True, False])
 def test_the_reader_of_a_pipe_may_leave(search: bool, small: list[str], tmp_path: Path) -> None:
     what = ["-m", "hpo=random", f"hydra.sweep.dir={tmp_path}"] if search else [f"hydra.run.dir={tmp_path}"]

@@ -14,6 +14,8 @@ import pytest
 
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 SMALL = ["model=squeezenet1_1", "model.weights=random", "trainer=cpu", "epochs=2", "batch_size=12"]
 
 
@@ -49,7 +51,7 @@ def test_the_content_of_the_wheel(wheel: Path) -> None:
     assert not [name for name in names if "bench" in name]
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_an_installed_package_trains_as_the_checkout_does(wheel: Path, sample: Path, tmp_path: Path) -> None:
     site, elsewhere = tmp_path / "site", tmp_path / "elsewhere"
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(site)]

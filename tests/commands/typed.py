@@ -71,6 +71,11 @@ class Typed:
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Runs a Python command of the README from the repository root."""
+    if arguments[0].startswith("-"):
+        # Of the interpreter.
+        return subprocess.run(
+            [sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=SECONDS, check=False
+        )
     return Typed(*arguments).wait()
 
 

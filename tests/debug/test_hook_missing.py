@@ -38,7 +38,7 @@ def told() -> str:
 
 def test_without_smdebug(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "smdebug", None)
-    assert "module smdebug is not installed" in told()
+    assert "debugger=smdebug: module smdebug" in told()
 
 
 @pytest.mark.parametrize(

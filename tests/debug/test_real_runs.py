@@ -18,7 +18,7 @@ from dogbreeds.training.datamodule import FeatureBatches
 from dogbreeds.training.run import train
 from tests.conftest import SHARED, Compose
 
-pytestmark = [pytest.mark.slow, pytest.mark.photos]
+pytestmark = [pytest.mark.ci, pytest.mark.photos]
 
 Run = Callable[..., dict[str, dict[str, Any]]]
 Spoil = Callable[[Head], None]

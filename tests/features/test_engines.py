@@ -27,6 +27,8 @@ from dogbreeds.features.store.blobs import BlobCache
 from dogbreeds.model.backbones import fingerprint, load_backbone, trunk_of
 from dogbreeds.model.names import BACKBONES
 
+pytestmark = pytest.mark.slow
+
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 BATCH = 4
 
@@ -180,7 +182,8 @@ def test_openvino_gives_the_features_of_torch(name: str, request: pytest.Fixture
     assert deviation(features.roll(1, dims=0), reference) > 0.1
 
 
-@pytest.mark.slow
+@pytest.mark.ci
+@pytest.mark.ci
 @pytest.mark.parametrize("name", BACKBONES)
 def test_openvino_runs_every_backbone(name: str) -> None:
     crop = 224 if name == "vit_b_16" else 64
@@ -435,7 +438,7 @@ def test_a_gpu_without_bf16_serves_a_package_in_fp32(
         "resnet18",
         "mobilenet_v3_large",
         "efficientnet_b0",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("vgg16_bn", "convnext_tiny", "vit_b_16")),
+        *(pytest.param(name, marks=pytest.mark.ci) for name in ("vgg16_bn", "convnext_tiny", "vit_b_16")),
     ],
 )
 def test_folding_for_the_gpu_leaves_no_batch_norm_and_changes_no_features(name: str) -> None:
@@ -497,7 +500,7 @@ def test_cuda_gives_the_features_of_torch(
 
 
 @pytest.mark.gpu
-@pytest.mark.slow
+@pytest.mark.ci
 @pytest.mark.parametrize("name", BACKBONES)
 def test_cuda_runs_every_backbone(name: str, gpu: torch.device) -> None:
     crop = 224 if name == "vit_b_16" else 64

@@ -30,6 +30,8 @@ from dogbreeds.training.run import train
 from tests.conftest import Compose
 from tests.hpo.conftest import MakePlan, composed
 
+pytestmark = pytest.mark.slow
+
 KEPT = {"config.yaml", "metrics.json", "history.csv", "head.safetensors"}
 OF_THE_BEST = {"model", "report.html", "rules.json", "predictions.csv", "debugger"}
 

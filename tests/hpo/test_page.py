@@ -14,6 +14,8 @@ from dogbreeds.hpo.space import Values, parse
 from dogbreeds.report.page import plotly_script
 from dogbreeds.training.history import COLUMNS, History
 
+pytestmark = pytest.mark.slow
+
 SPACE = parse(
     {},
     [

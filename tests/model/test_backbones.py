@@ -21,6 +21,8 @@ from dogbreeds.errors import ConfigError, WeightsError
 from dogbreeds.model.backbones import architecture, cut, fingerprint, load_backbone, transform_of, trunk_of
 from dogbreeds.model.names import BACKBONES
 
+pytestmark = pytest.mark.slow
+
 WIDTHS = {
     "resnet18": 512,
     "resnet34": 512,
@@ -195,7 +197,7 @@ def last_layer(model: nn.Module) -> nn.Linear:
         ("mobilenet_v3_large", "block9"),
         ("efficientnet_b0", "block5"),
         ("convnext_tiny", "stage3"),
-        pytest.param("vit_b_16", "layer6", marks=pytest.mark.slow),
+        pytest.param("vit_b_16", "layer6", marks=pytest.mark.ci),
     ],
 )
 @torch.no_grad()

@@ -23,6 +23,8 @@ from dogbreeds.package.export_formats import FORMATS
 from dogbreeds.package.package import Description, save_package
 from dogbreeds.package.predictor import Predictor
 
+pytestmark = pytest.mark.slow
+
 CLASSES = ["001.Pug", "002.Épagneul_breton", "Samoyed"]
 SMALL = Transform(70, 64, "bilinear", (0.5, 0.4, 0.3), (0.2, 0.25, 0.3))
 
@@ -167,7 +169,7 @@ def test_what_cannot_be_exported(package: Path, tmp_path: Path, monkeypatch: pyt
         check_out("onnx", str(tmp_path / "dogs.onnx"))
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 @pytest.mark.parametrize(
     ("form", "backbone", "unfreeze"),
     [

@@ -18,6 +18,8 @@ from dogbreeds.report.page import plotly_script
 from dogbreeds.run_directory import REPORT
 from tests.report.synthetic import Drawn
 
+pytestmark = pytest.mark.slow
+
 SECTIONS = [
     *("numbers", "learning", "rules", "confusion", "calibration", "photos", "data", "tensors", "system", "timing"),
     "settings",

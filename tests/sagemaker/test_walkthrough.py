@@ -9,6 +9,8 @@ from dogbreeds.sagemaker.endpoints.commands import NOTHING
 from dogbreeds.sagemaker.walkthrough import Step
 from tests.commands.test_commands import run
 
+pytestmark = pytest.mark.slow
+
 
 def given(monkeypatch: pytest.MonkeyPatch, *each: Step) -> None:
     monkeypatch.setattr(walkthrough, "steps", lambda *_: list(each))
@@ -29,7 +31,7 @@ def test_it_ends_with_nothing_running(tmp_path: Path) -> None:
     assert len({word for step in steps for word in step.arguments if "rehearsal_dir" in word}) == 1
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_its_commands_are_taken_from_any_place(tmp_path: Path) -> None:
     for step in walkthrough.steps([], tmp_path / "a place, with 'signs'"):
         if any(word.startswith("best_of=") for word in step.arguments):

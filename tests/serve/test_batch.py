@@ -16,6 +16,8 @@ from dogbreeds.serve.batch import rows
 from dogbreeds.training.run import train
 from tests.conftest import ROOT, Compose
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def package(config: Compose) -> Path:
@@ -61,7 +63,7 @@ def said(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_the_commands_write_what_they_are_asked_for(package: Path, tmp_path: Path) -> None:
     examples = package / DIRECTORY
     (examples / "broken.png").write_bytes(b"no photo")

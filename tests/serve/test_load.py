@@ -13,7 +13,7 @@ from tests.serve.conftest import SMALL_LIMITS
 from tests.serve.load import hostile_requests, load
 from tests.serve.served import served
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.ci
 
 
 def test_many_clients_and_a_signal(tiny_package: Path, tiny_predictor: Predictor) -> None:

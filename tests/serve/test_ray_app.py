@@ -13,6 +13,8 @@ from dogbreeds.limits import RequestLimits
 from dogbreeds.package.messages import HttpError
 from dogbreeds.serve.ray_app import Replica, replica_application
 
+pytestmark = pytest.mark.slow
+
 LIMITS = asdict(RequestLimits(10**6, 10**7, 10**6, 4, 8, None, 20.0, 50.0))
 
 

@@ -25,7 +25,7 @@ from tests.package.test_predictor import FOUR, described, network, photo
 from tests.sagemaker.rehearsal.containers import wait_for
 
 pytest.importorskip("ray", reason="Ray Serve is not installed")
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.ci
 
 PHOTOS, WEIGHTS = SHARED / "data" / "woof10", SHARED / "weights" / "squeezenet1_1_imagenet.pth"
 CPU = torch.device("cpu")

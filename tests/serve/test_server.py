@@ -21,6 +21,8 @@ from tests.conftest import ROOT
 from tests.package.test_predictor import FOUR, photo
 from tests.serve.served import PATIENCE, Served, invocation, is_closed, limits_of, read_reply, send, served
 
+pytestmark = pytest.mark.slow
+
 
 def in_base64(content: bytes) -> str:
     return base64.b64encode(content).decode()

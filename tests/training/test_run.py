@@ -30,6 +30,8 @@ from dogbreeds.training.features import _Log
 from dogbreeds.training.run import RunResult, prepare_features, train
 from tests.conftest import Compose
 
+pytestmark = pytest.mark.slow
+
 #: Photos of the sample.
 TRAIN, HELD_OUT = 36, 36
 EVERY = TRAIN + HELD_OUT

@@ -18,6 +18,8 @@ from dogbreeds.training.run import train
 from dogbreeds.training.trainer import device_of, is_first_process, new_callbacks, new_loggers, new_trainer
 from tests.conftest import ROOT, Compose
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("override", "said"),

@@ -25,6 +25,8 @@ from dogbreeds.training.run import train
 from dogbreeds.training.watching import report_again
 from tests.conftest import Compose
 
+pytestmark = pytest.mark.slow
+
 
 def judged(run: Path) -> dict[str, dict[str, Any]]:
     return {rule["name"]: rule for rule in json.loads((run / RULES).read_text())["rules"]}

@@ -32,6 +32,8 @@ from tests.features.store.filling import (
     wait_until,
 )
 
+pytestmark = pytest.mark.slow
+
 KILLS = 20
 PHOTOS = digests(250 * BATCH)
 

@@ -23,6 +23,8 @@ from dogbreeds.sagemaker.session import Account, connected
 from tests.conftest import ROOT
 from tests.sagemaker.rehearsal.serving import FakeContainer, settled
 
+pytestmark = pytest.mark.slow
+
 Deploy = Callable[..., str]
 
 
@@ -150,6 +152,7 @@ def test_who_is_asked_decides(
     )
 
 
+@pytest.mark.ci
 def test_a_model_that_does_not_come_up(
     deploy: Deploy, settings: Callable[..., DeployCommandConfig], package: Path
 ) -> None:
@@ -165,6 +168,7 @@ def test_a_model_that_does_not_come_up(
     assert names(settings) == ([], [])
 
 
+@pytest.mark.ci
 def test_an_update_that_does_not_come_up(
     deploy: Deploy, settings: Callable[..., DeployCommandConfig], package: Path
 ) -> None:

@@ -20,6 +20,8 @@ from dogbreeds.sagemaker.rehearsal.faults import JobFailure
 from dogbreeds.sagemaker.rehearsal.inference_container import APPLICATION_VARIABLE, InferenceContainer
 from tests.sagemaker.rehearsal.containers import SECONDS, wait_for
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("ray", reason="Ray Serve is not installed")
 
 # Tells what reached it, or sleeps; loads no model, so that it is there soon.
@@ -141,7 +143,7 @@ def test_closed_before_it_was_there(tmp_path: Path) -> None:
     assert early.invoke(b"photo", {})[0] == 503
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_it_asks_as_the_adapter_does_and_ends_with_all_it_started(
     make: Make, tmp_path: Path, lines: list[str]
 ) -> None:
@@ -176,7 +178,7 @@ def test_it_asks_as_the_adapter_does_and_ends_with_all_it_started(
     assert container.invoke(b"photo", sent)[0] == 503
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_an_application_that_cannot_be_imported(make: Make, tmp_path: Path, lines: list[str]) -> None:
     path = archive(tmp_path / "model.tar.gz", deployment_py="raise ValueError('no weights')")
     container = make(path, **{APPLICATION_VARIABLE: "deployment:app"})
@@ -184,7 +186,7 @@ def test_an_application_that_cannot_be_imported(make: Make, tmp_path: Path, line
     assert any("Traceback" in line for line in lines)
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_nothing_is_left_of_a_rehearsal_that_is_killed(tmp_path: Path) -> None:
     path = archive(tmp_path / "model.tar.gz", deployment_py=ECHO)
     source = str(Path(dogbreeds.__file__).parents[1])

@@ -20,6 +20,8 @@ from tests.sagemaker.rehearsal.conftest import NO_FAULTS
 from tests.sagemaker.rehearsal.jobs import BUCKET
 from tests.sagemaker.rehearsal.serving import FakeContainer, archive, config, model, prepared, settled
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def rehearsal(tmp_path: Path) -> Iterator[Rehearsal]:

@@ -16,6 +16,8 @@ from dogbreeds.sagemaker.service_model import response_problems
 from tests.sagemaker.rehearsal.conftest import Begin
 from tests.sagemaker.rehearsal.jobs import BUCKET, is_gone, log_lines, script_pid, training_job, upload_code, wait_for
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = """
 import json, os, sys
 from pathlib import Path

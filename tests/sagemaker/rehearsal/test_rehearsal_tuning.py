@@ -23,6 +23,8 @@ from tests.sagemaker.rehearsal.jobs import (
     wait_for_tuning,
 )
 
+pytestmark = pytest.mark.slow
+
 # The best learning rate is 0.3.
 SCRIPT = """
 import json, os
@@ -264,6 +266,7 @@ def test_hyperband_ends_what_falls_behind() -> None:
     assert ended >= 5
 
 
+@pytest.mark.ci
 def test_hyperband_runs_as_a_tuning_job(begin: Begin) -> None:
     rehearsal = begin(grace_seconds=0.1)
     script = """
