@@ -79,4 +79,4 @@ bench: install sample  ## measure speed and equivalence, and write docs/benchmar
 	$(BIN)/python scripts/bench.py $(if $(PHOTOS),photos=$(PHOTOS)) $(if $(WEIGHTS),weights=$(WEIGHTS))
 
 clean:  ## remove the environments and what runs wrote; data/ and the feature store stay
-	rm -rf $(VENV) $(SMDEBUG_VENV) $(OLDEST_VENV) outputs multirun .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(SMDEBUG_VENV) $(OLDEST_VENV) build dist mlflow.db outputs multirun .pytest_cache .mypy_cache .ruff_cache

@@ -94,6 +94,16 @@ def test_a_run_of_another_version_cannot_be_continued(config: Compose, tmp_path:
     assert len(str(caught.value).splitlines()) < 4
 
 
+def test_a_run_from_before_loggers_and_callbacks_can_be_read(config: Compose, tmp_path: Path) -> None:
+    found, path = config(), tmp_path / "run" / RUN_CONFIG
+    save(found, path)
+    saved = OmegaConf.load(path)
+    del saved.logger, saved.callbacks, saved.trainer.arguments
+    OmegaConf.save(saved, path)
+    again = load(OmegaConf.create({"resume": found.run_dir}), [f"resume={found.run_dir}"])
+    assert (again.lr, again.logger, again.callbacks, again.trainer.arguments) == (found.lr, {}, {}, {})
+
+
 def test_names_of_all_settings() -> None:
     names = key_names(TrainConfig)
     assert {"data.views", "features.engine", "features.batch_size", "cache.dir", "cache.max_gb"} <= set(names)

@@ -13,7 +13,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,7 @@ from hydra import compose
 from dogbreeds import config as configs
 from dogbreeds.entry import arranged, initialized
 from dogbreeds.errors import ConfigError, DataError, PackageError
-from dogbreeds.overrides import hydra_value
+from dogbreeds.overrides import hydra_value, value_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -48,7 +48,12 @@ class SearchResult:
 
     @property
     def best(self) -> Entry | None:
-        return self.leaderboard.best
+        best = self.leaderboard.best
+        if best is None:
+            return None
+        # Choices are kept as they were typed.
+        values = {name: value_of(one) if isinstance(one, str) else one for name, one in best.values.items()}
+        return replace(best, values=values)
 
 
 @dataclass(frozen=True)
@@ -113,7 +118,7 @@ def train(*overrides: str, **settings: object) -> RunResult:
         composed = compose(_PRIMARY, arguments, return_hydra_config=True)
         if not any(argument.startswith("run_dir=") for argument in arguments):
             composed.run_dir = str(_unused(Path(composed.hydra.run.dir), keep=composed.resume is not None))
-        config = configs.load(composed, arguments)
+        config = configs.load(composed, [one for one in arguments if not one.startswith("hydra.")])
 
         from dogbreeds.training import run
 

@@ -18,6 +18,7 @@ from dogbreeds.entry import BEGAN, Command, entry_point
 from dogbreeds.errors import ConfigError, did_you_mean
 from dogbreeds.help_page import summary
 from dogbreeds.installation import command
+from dogbreeds.overrides import override
 
 _PACKAGE = {"model": "package"}
 # Those on the left are of training jobs.
@@ -188,7 +189,7 @@ def make_sample(composed: DictConfig) -> None:
         )
     per_breed = ", ".join(f"{count} {split}" for split, count in counts.items())
     print(f"{config.dir} holds {config.breeds} drawn breeds with {per_breed} pictures each.")
-    print(f"Next: {command('train')} data=sample model=resnet18 model.weights=random")
+    print(f"Next: {command('train')} {override('data.dir', config.dir)} model=resnet18 model.weights=random")
 
 
 @entry_point("rehearse", lists=("settings",))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
@@ -126,8 +126,11 @@ def save(config: TrainConfig, path: Path) -> None:
 
 
 def load_saved(path: Path) -> TrainConfig:
-    """Reads what `save` wrote."""
-    return unchecked(OmegaConf.create(read_yaml(path)))
+    """Reads what `save` wrote, also before runs had loggers, callbacks and further arguments of the Trainer."""
+    composed = OmegaConf.create(read_yaml(path))
+    later = OmegaConf.create({"logger": {}, "callbacks": {}, "trainer": {"arguments": {}}})
+    merged = OmegaConf.merge(later, composed) if isinstance(composed, DictConfig) else composed
+    return unchecked(cast(DictConfig, merged))
 
 
 def trial(composed: DictConfig, directory: Path) -> TrainConfig:

@@ -63,7 +63,9 @@ class TrainerConfig:
 
     accelerator: Annotated[str, one_of("auto", "cpu", "gpu", "cuda", "mps")]
     devices: str
-    strategy: str
+    strategy: Annotated[
+        str, one_of("auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false")
+    ]
     precision: Annotated[str, one_of("auto", "32-true", "bf16-mixed", "16-mixed")]
     detect_anomaly: bool
     one_batch: bool

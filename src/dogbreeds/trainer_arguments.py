@@ -20,18 +20,19 @@ _OWN = {
     "enable_checkpointing": "resume, which every run can do",
     "use_distributed_sampler": "trainer.strategy",
     "check_val_every_n_epoch": "epochs, which all end with a validation",
+    "limit_val_batches": "epochs, which all end with a validation",
+    "overfit_batches": "debug=one_batch",
 }
 
 
 def trainer_problems(config: TrainConfig) -> list[str]:
     """Returns what is wrong with conf/trainer on any machine, one line per setting."""
     trainer = config.trainer
-    if not trainer.arguments and trainer.strategy in ("auto", "ddp") and trainer.devices in ("auto", "1"):
+    if not trainer.arguments and trainer.devices in ("auto", "1"):
         # As conf/trainer has it: no need to import Lightning, which a launch does without.
         return []
 
     import pytorch_lightning as pl
-    from pytorch_lightning.strategies import StrategyRegistry
 
     problems = []
     if trainer.arguments.get("profiler") and config.profiler.steps:
@@ -42,12 +43,9 @@ def trainer_problems(config: TrainConfig) -> list[str]:
             problems.append(f"trainer.{name}: use {_OWN[name]} instead.")
         elif name not in names:
             problems.append(f"trainer.{name}: the Trainer has no such argument. It has {', '.join(sorted(names))}.")
-    strategies = ["auto", *StrategyRegistry.available_strategies()]
-    if trainer.strategy not in strategies:
-        problems.append(f"trainer.strategy={trainer.strategy}: must be one of {', '.join(strategies)}.")
     if devices_of(trainer.devices) is None:
         problems.append(
-            f"trainer.devices={trainer.devices}: must be a number, auto, or the numbers of devices such as '0,1'."
+            f"trainer.devices={trainer.devices}: must be a number above 0, auto, or numbers of devices such as '0,1'."
         )
     return problems
 

@@ -249,6 +249,19 @@ def test_a_finished_search_can_be_made_longer(small: list[str], tmp_path: Path) 
     assert len(resumed(tmp_path, ["hpo.trials=9"], composed, None).arguments) == len(arguments) + 1
 
 
+def test_a_search_that_was_moved_packages_its_best_trial_where_it_is(small: list[str], tmp_path: Path) -> None:
+    first, moved = tmp_path / "first", tmp_path / "moved"
+    board = search(Plan([*small, "model=squeezenet1_1", "lr=0.1,0.01"], composed, None), first)
+    assert board.best is not None
+    first.rename(moved)
+    best = moved / str(board.best.number)
+    (best / "report.html").unlink()
+    shutil.rmtree(best / "model")
+    search(resumed(moved, [], composed, None), moved)
+    assert (best / "report.html").is_file() and (best / "model" / "model.json").is_file()
+    assert not first.exists()
+
+
 def test_files_that_somebody_removed_or_damaged(
     small: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -66,6 +66,16 @@ def test_headers_that_are_too_large(server: Served, sent: bytes) -> None:
     assert (reply.status in (0, 400), closed) == (True, True)
 
 
+def test_headers_that_come_at_once_have_the_same_limit(server: Served) -> None:
+    sent = b"GET /ping HTTP/1.1\r\nHost: here\r\nX-Long: " + b"a" * 9_000 + b"\r\n\r\n"
+    with server.connect() as connection:
+        send(connection, sent)
+        reply = read_reply(connection)
+    assert reply.status in (400, 431)
+    if reply.status == 431:
+        assert reply.code == "headers_too_large"
+
+
 def test_headers_below_the_limit(server: Served) -> None:
     sent = b"GET /ping HTTP/1.1\r\nHost: here\r\n" + b"X-Much: abcdefgh\r\n" * 300 + b"\r\n"
     with server.connect() as connection:

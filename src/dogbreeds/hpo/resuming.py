@@ -17,7 +17,7 @@ from dogbreeds.errors import ConfigError
 from dogbreeds.files import write_text
 from dogbreeds.hpo.plan import Compose, Plan
 from dogbreeds.installation import command
-from dogbreeds.overrides import name_of, override
+from dogbreeds.overrides import name_of, override, sets
 from dogbreeds.run_directory import SEARCH_CONFIG, TUNING_JOB
 
 _TRIALS = "hpo.trials"
@@ -29,6 +29,10 @@ def planned(arguments: Sequence[str], composed: DictConfig, loader: ConfigLoader
     missing = [name for name in _PACKAGES if find_spec(name) is None]
     if missing:
         raise ConfigError(f"-m needs {' and '.join(missing)}: pip install 'dogbreeds[search]', or make install.")
+
+    loggers = [one for one in arguments if sets(one, "logger")]
+    if loggers:
+        raise ConfigError(f"{' '.join(loggers)}: trials have no loggers. Train the best one with it, by best_of.")
 
     def compose(overrides: Sequence[str]) -> DictConfig:
         return loader.load_sweep_config(composed, list(overrides))

@@ -32,8 +32,8 @@ _ORDERED = "ordered"
 _SPACE = "hpo.space."
 #: Names that begin like this are the same for all trials: where they are written, what they share, what watches them.
 NOT_SEARCHABLE = (
-    "hpo", "resume", "best_of", "run_dir", "cache.", "trainer", "debugger", "profiler", "paths",
-    "sagemaker", "attach", "stop",
+    "hpo", "resume", "best_of", "run_dir", "cache.", "trainer", "logger", "callbacks", "debugger", "profiler",
+    "paths", "sagemaker", "attach", "stop",
 )  # fmt: skip
 
 

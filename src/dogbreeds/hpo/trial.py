@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,8 @@ def run_trial(config: TrainConfig, prepared: Prepared, report: Report) -> dict[s
 
 def package_trial(directory: Path, preparations: Preparations, space: Space, values: Values) -> None:
     """Gives a finished trial what a single run has: the model package, the verdicts of the rules and the report."""
-    config = load_saved(directory / RUN_CONFIG)
+    # The search may have been moved, or resumed from another directory.
+    config = replace(load_saved(directory / RUN_CONFIG), run_dir=str(directory))
     metrics = json.loads((directory / METRICS).read_text(encoding="utf-8"))
     run = Run(config, preparations.of(config))
     load_state(directory / HEAD, run.network, _TRAINED)

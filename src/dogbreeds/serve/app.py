@@ -92,7 +92,7 @@ class Application:
 
     async def _refused(self, _: Request, error: Exception) -> Response:
         assert isinstance(error, HttpError)
-        return _response(error, self.batcher.retry_after)
+        return error_response(error, self.batcher.retry_after)
 
 
 class _Invocations:
@@ -108,7 +108,7 @@ class _Invocations:
         except ClientGoneError:
             return
         except HttpError as error:
-            await _response(error, self._batcher.retry_after)(scope, receive, send)
+            await error_response(error, self._batcher.retry_after)(scope, receive, send)
             return
         except Exception:
             log.exception("A request failed.")
@@ -160,7 +160,7 @@ async def _until_gone(receive: Receive) -> None:
         pass
 
 
-def _response(error: HttpError, retry_after: int) -> Response:
+def error_response(error: HttpError, retry_after: int) -> Response:
     headers = {"retry-after": str(retry_after)} if error.status in (429, 503) else None
     return Response(error.body(), error.status, headers, media_type=JSON)
 
@@ -178,4 +178,4 @@ async def _internal_error(_: Request, __: Exception) -> Response:
 
 
 def _failed() -> Response:
-    return _response(HttpError(500, "failed", "The request failed; see the server's log."), retry_after=1)
+    return error_response(HttpError(500, "failed", "The request failed; see the server's log."), retry_after=1)

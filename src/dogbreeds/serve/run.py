@@ -24,8 +24,9 @@ from starlette.types import Receive, Scope, Send
 from dogbreeds.errors import ConfigError
 from dogbreeds.features.store.blobs import BlobCache
 from dogbreeds.limits import Limits
+from dogbreeds.package.messages import HttpError
 from dogbreeds.package.predictor import Predictor
-from dogbreeds.serve.app import Application
+from dogbreeds.serve.app import Application, error_response
 from dogbreeds.serve.site import application as local_application
 
 log = logging.getLogger(__name__)
@@ -71,6 +72,7 @@ class _Server(uvicorn.Server):
             )
         )
         self._application, self._header_seconds = application, limits.receive_seconds
+        self._header_bytes = limits.header_bytes
         # Addresses of clients: with an open request, of connections that have had one, and since when others wait.
         self._open: set[tuple[Any, ...]] = set()
         self._used: set[tuple[Any, ...]] = set()
@@ -80,6 +82,11 @@ class _Server(uvicorn.Server):
     async def _serve_request(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._application(scope, receive, send)
+            return
+        # h11 limits only headers that arrive in several reads.
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > self._header_bytes:
+            refused = HttpError(431, "headers_too_large", f"The headers have more than {self._header_bytes} bytes.")
+            await error_response(refused, retry_after=0)(scope, receive, send)
             return
         client = scope["client"]
         self._open.add(client)

@@ -205,6 +205,8 @@ def _run(
             raise Interrupted(f"\nStopped. {advice}") from None
         raise
     model.cpu().eval()
+    if trainer.is_global_zero and not history.rows:
+        raise UserError("Training ended before its first validation, so there is no best model: let it train longer.")
     if trainer.is_global_zero and not any(math.isfinite(row["val/loss"]) for row in history.rows):
         raise NeverFiniteError(f"The validation loss was never finite with lr={config.lr}: try a smaller one.")
     return history

@@ -31,7 +31,7 @@ from dogbreeds.schema import TrainConfig
 from dogbreeds.training.evaluation import describe, save_predictions, score
 from dogbreeds.training.fitting import Report, fit, fit_exactly, fit_trial
 from dogbreeds.training.preparation import Prepared, prepare
-from dogbreeds.training.trainer import is_first_process, quieten
+from dogbreeds.training.trainer import is_first_process, new_callbacks, new_loggers, quieten
 from dogbreeds.training.watching import Debugger
 
 
@@ -210,6 +210,9 @@ def train(config: TrainConfig, began: float | None = None, callbacks: Sequence[C
     if config.debugger.smdebug:
         check_smdebug()
     quieten()
+    # Mistakes in them are told before photos are read.
+    new_loggers(config)
+    new_callbacks(config)
     # So that a run which is stopped while it computes features can be resumed.
     save(config, Path(config.run_dir) / RUN_CONFIG)
     with Debugger(config, began, first=is_first_process()) as debugger, open_store(config) as store:
