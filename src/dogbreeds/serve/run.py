@@ -84,7 +84,7 @@ class _Server(uvicorn.Server):
             await self._application(scope, receive, send)
             return
         # h11 limits only headers that arrive in several reads.
-        if sum(len(name) + len(value) for name, value in scope["headers"]) > self._header_bytes:
+        if sum(len(name) + len(value) for name, value in scope.get("headers", ())) > self._header_bytes:
             refused = HttpError(431, "headers_too_large", f"The headers have more than {self._header_bytes} bytes.")
             await error_response(refused, retry_after=0)(scope, receive, send)
             return
