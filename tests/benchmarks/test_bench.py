@@ -20,7 +20,7 @@ from dogbreeds.errors import UserError
 from dogbreeds.machine import machine
 from tests.conftest import Compose
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.ci
 
 
 @pytest.fixture

@@ -187,6 +187,7 @@ def readme_commands() -> list[str]:
     return [line for line in (*lines, *rows) if line.startswith("python ")]
 
 
+@pytest.mark.ci
 def test_the_python_of_the_readme_runs(sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As it stands, but for a small network with random weights."""
     (tmp_path / "photos").symlink_to(sample)

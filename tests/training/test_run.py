@@ -402,6 +402,7 @@ def test_grayscale_photos_train(config: Compose, tmp_path: Path) -> None:
     assert result.metrics["images"]["train"] == 6
 
 
+@pytest.mark.ci
 @pytest.mark.photos
 def test_real_photos_reach_the_promised_accuracy(config: Compose, photos: Path, squeezenet_weights: Path) -> None:
     """The whole grid of the systems that we replace: nowhere a collapse, and the default well above."""

@@ -149,6 +149,7 @@ def test_wandb_keeps_an_offline_run(config: Compose, tmp_path: Path) -> None:
 # --- several processes
 
 
+@pytest.mark.ci
 @pytest.mark.slow
 def test_two_processes_train_one_model(config: Compose, sample: Path, tmp_path: Path) -> None:
     small = (

@@ -23,7 +23,7 @@ from dogbreeds.sagemaker.session import Account, connected
 from tests.conftest import ROOT
 from tests.sagemaker.rehearsal.serving import FakeContainer, settled
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.ci
 
 Deploy = Callable[..., str]
 
