@@ -31,7 +31,11 @@ class Sampler:
         self._distributions = {name: _distribution(kind, each) for name, (kind, each) in self._ranges.items()}
         objective = config["HyperParameterTuningJobObjective"]["Type"]
         self._study = optuna.create_study(
-            direction=objective.lower(), sampler=_sampler(config["Strategy"], seed), pruner=_pruner(config)
+            # Hyperband divides trials into brackets by a hash of the name, which is random where none is given.
+            study_name=f"tuning-{seed}",
+            direction=objective.lower(),
+            sampler=_sampler(config["Strategy"], seed),
+            pruner=_pruner(config),
         )
         if config["Strategy"] == "Grid":
             choices = [each["Values"] for _, each in self._ranges.values()]
