@@ -218,7 +218,9 @@ def trunk_of(backbone: Backbone, unfreeze: str | None, *, mirror: bool = False) 
     layers, _ = cut(backbone.stages, backbone.transform, unfreeze, mirror=mirror)
     side = backbone.transform.crop
     features = outline(layers)(torch.empty(1, 3, side, side, dtype=torch.uint8, device="meta"))
-    name = backbone.name if backbone.library == "torchvision" else f"{backbone.library} {backbone.name}"
+    # Without the tag of timm's weights, which the fingerprint tells better.
+    plain = backbone.name.partition(".")[0]
+    name = plain if backbone.library == "torchvision" else f"{backbone.library} {plain}"
     return Trunk(
         name=f"{name}{'' if unfreeze is None else f' before {unfreeze}'}{', mirrored' if mirror else ''}",
         layers=layers,
