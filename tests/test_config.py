@@ -104,6 +104,44 @@ def test_a_run_from_before_loggers_and_callbacks_can_be_read(config: Compose, tm
     assert (again.lr, again.logger, again.callbacks, again.trainer.arguments) == (found.lr, {}, {}, {})
 
 
+def test_a_run_from_before_libraries_can_be_read(config: Compose, tmp_path: Path) -> None:
+    found, path = config(), tmp_path / "run" / RUN_CONFIG
+    save(found, path)
+    saved = OmegaConf.load(path)
+    del saved.model.library, saved.model.pool, saved.model.resolution, saved.model.crop, saved.features.mirror
+    OmegaConf.save(saved, path)
+    again = load(OmegaConf.create({"resume": found.run_dir}), [f"resume={found.run_dir}"])
+    assert (again.model, again.features) == (found.model, found.features)
+
+
+def test_the_config_of_a_model_overrides_what_all_have(config: Compose) -> None:
+    pytest.importorskip("timm")
+    model = config("model=dinov2_small").model
+    assert (model.library, model.pool, model.resolution) == ("timm", "token+mean", 224)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["model.backbone=resnet19"], "model.backbone=resnet19: unknown. Use one of resnet18, "),
+        (["model.weights=imagenet1k_v3"], "not one of imagenet, random, imagenet1k_v1 of squeezenet1_1"),
+        (["model.pool=token+mean"], "model.pool=token+mean: needs model.library=timm"),
+        (["features.mirror=true", "model.unfreeze=fire9"], "features.mirror=true: needs model.unfreeze=null"),
+        (["model.crop=1.2"], "model.crop=1.2: must be above 0 and at most 1"),
+        (["model=timm"], "Add model.backbone=<value>: there is no default."),
+        (["model=timm", "model.backbone=test_vi"], "no such network. Did you mean test_vit"),
+        (["model=timm", "model.backbone=test_vit", "model.unfreeze=block9"], "Use one of stem, block0, "),
+        (["model=timm", "model.backbone=test_resnet", "model.pool=token+mean"], "test_resnet has no class token"),
+    ],
+)
+def test_backbones_that_there_are_not(config: Compose, overrides: list[str], said: str) -> None:
+    pytest.importorskip("timm")
+    with pytest.raises(ConfigError) as caught:
+        config(*overrides)
+    assert said in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
 def test_names_of_all_settings() -> None:
     names = key_names(TrainConfig)
     assert {"data.views", "features.engine", "features.batch_size", "cache.dir", "cache.max_gb"} <= set(names)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import fields
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -18,7 +19,7 @@ from dogbreeds.data.layout import find_photos
 from dogbreeds.errors import ConfigError, WeightsError
 from dogbreeds.files import write_text
 from dogbreeds.installation import command
-from dogbreeds.model.names import BACKBONES, WEIGHTS
+from dogbreeds.model.names import BACKBONES, POOLS, WEIGHTS
 from dogbreeds.model.weight_files import weights_file
 from dogbreeds.overrides import override
 from dogbreeds.run_directory import RUN_CONFIG, SEARCH_CONFIG
@@ -235,11 +236,13 @@ def _network_problems(model: ModelConfig) -> list[str]:
     try:
         if model.weights in WEIGHTS or place.exists():
             weights_file(place, model.backbone)
-            if known:
+            if known and model.pool == POOLS[0] and model.resolution is None:
                 return []
         from dogbreeds.model.backbones import architecture_of
 
         names = architecture_of(model.backbone, model.library).named_weights()
+        if model.unfreeze is not None or model.pool != POOLS[0] or model.resolution is not None:
+            _check_shape(model.library, model.backbone, model.pool, model.resolution, model.unfreeze)
     except (ConfigError, WeightsError) as error:
         return [str(error)]
     if model.weights in (*WEIGHTS, *names) or place.exists():
@@ -248,6 +251,15 @@ def _network_problems(model: ModelConfig) -> list[str]:
         f"model.weights={model.weights}: no such file, and not one of "
         f"{', '.join((*WEIGHTS, *names))} of {model.backbone}."
     ]
+
+
+@cache
+def _check_shape(library: str, backbone: str, pool: str, resolution: int | None, unfreeze: str | None) -> None:
+    """Builds the network and cuts it; trials of a search have few shapes."""
+    from dogbreeds.model.backbones import cut, load_backbone
+
+    built = load_backbone(backbone, "random", 0, library=library, pool=pool, resolution=resolution)
+    cut(built.stages, built.transform, unfreeze)
 
 
 def _exact_problems(config: TrainConfig) -> list[str]:

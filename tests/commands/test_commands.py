@@ -164,6 +164,7 @@ def test_help_names_every_key_and_choice_and_imports_nothing_heavy() -> None:
     assert not imported & {
         "torch",
         "torchvision",
+        "timm",
         "pytorch_lightning",
         "numpy",
         "PIL",

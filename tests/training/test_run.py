@@ -249,6 +249,13 @@ def test_prepared_features_leave_nothing_to_compute(
     assert {**prepared, "computed": 0, "reused": computed} == result.metrics["features"]
 
 
+def test_mirror_resolution_and_crop_have_features_of_their_own(config: Compose) -> None:
+    shapes = ([], ["features.mirror=true"], ["model.resolution=96"], ["model.resolution=96", "model.crop=0.5"])
+    counts = [prepare_features(config(*shape, "features.engine=torch"))["computed"] for shape in shapes]
+    assert counts == [counts[0]] * len(shapes) and counts[0] != 0
+    assert prepare_features(config(*shapes[1], "features.engine=torch"))["computed"] == 0
+
+
 def test_features_that_find_no_room_stop_the_run(config: Compose, tmp_path: Path) -> None:
     with pytest.raises(CacheError, match=r"Raise cache\.max_gb"):
         train(config("cache.max_gb=1e-6"))

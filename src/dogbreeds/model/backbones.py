@@ -158,7 +158,7 @@ def load_backbone(
     try:
         stages = network.stages(model, pool, side).eval().requires_grad_(False)
         width = outline(stages)(torch.empty(1, 3, side, side, device="meta")).shape[1]
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, ValueError) as error:
         raise ConfigError(f"model.resolution={side}: {name} does not take that size ({error}).") from error
     pretrained = weights != "random"
     return Backbone(name, stages, width, transform, pretrained, library, pool, preset.weights, preset.licence)

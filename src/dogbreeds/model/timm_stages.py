@@ -78,7 +78,7 @@ class _Parts:
     @classmethod
     def of(cls, model: nn.Module, side: int) -> _Parts | None:
         """Watches an outline of the network compute; None where it cannot be cut."""
-        shapes = outline(model)
+        shapes = outline(model).eval()
         children = dict(shapes.named_children())
         with _Watch(shapes) as features:
             result = shapes.forward_features(torch.empty(1, 3, side, side, device="meta"))
