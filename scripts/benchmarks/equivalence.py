@@ -60,7 +60,7 @@ def _features(settings: BenchSettings, device: torch.device, engine: str, precis
             settings.backbone,
             settings.weights or "random",
             on_bad_image="skip",
-            features=FeaturesConfig(engine, precision, None),
+            features=FeaturesConfig(engine, precision, None, mirror=False),
             device=device,
             store=store,
         )

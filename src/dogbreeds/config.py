@@ -15,10 +15,11 @@ from yaml import YAMLError
 
 from dogbreeds.constraints import problems, settings
 from dogbreeds.data.layout import find_photos
-from dogbreeds.errors import ConfigError
+from dogbreeds.errors import ConfigError, WeightsError
 from dogbreeds.files import write_text
 from dogbreeds.installation import command
 from dogbreeds.model.names import BACKBONES, WEIGHTS
+from dogbreeds.model.weight_files import weights_file
 from dogbreeds.overrides import override
 from dogbreeds.run_directory import RUN_CONFIG, SEARCH_CONFIG
 from dogbreeds.schema import ModelConfig, SagemakerConfig, TrainConfig, TrainerConfig
@@ -26,6 +27,14 @@ from dogbreeds.schema import ModelConfig, SagemakerConfig, TrainConfig, TrainerC
 Settings = TypeVar("Settings")
 # What a command reads beside the settings of a run.
 _COMMAND_KEYS = ("best_of", "hpo", "hydra", "attach", "stop", "sagemaker")
+# What runs were before they had these settings.
+_LATER = {
+    "logger": {},
+    "callbacks": {},
+    "trainer": {"arguments": {}},
+    "model": {"library": "torchvision", "pool": "head", "resolution": None, "crop": None},
+    "features": {"mirror": False},
+}
 _FULL_KEY = re.compile(r"full_key: ([\w.]+)")
 
 
@@ -101,11 +110,7 @@ def check_launch(section: SagemakerConfig, *, serves: bool = False) -> Sagemaker
 
 def command_settings(composed: DictConfig, schema: type[Settings]) -> Settings:
     """Returns all settings of a command, checked; for a section `sagemaker` see `check_launch` too."""
-    try:
-        config = _object(composed, schema)
-    except MissingMandatoryValue as error:
-        missing = ", ".join(f"{name}=<value>" for name in sorted(OmegaConf.missing_keys(composed)))
-        raise ConfigError(f"Add {missing}: there is no default.") from error
+    config = _object(composed, schema)
     _raise(problems(config))
     return config
 
@@ -126,9 +131,9 @@ def save(config: TrainConfig, path: Path) -> None:
 
 
 def load_saved(path: Path) -> TrainConfig:
-    """Reads what `save` wrote, also before runs had loggers, callbacks and further arguments of the Trainer."""
+    """Reads what `save` wrote, also before runs had all of the settings that there are now."""
     composed = OmegaConf.create(read_yaml(path))
-    later = OmegaConf.create({"logger": {}, "callbacks": {}, "trainer": {"arguments": {}}})
+    later = OmegaConf.create(_LATER)
     merged = OmegaConf.merge(later, composed) if isinstance(composed, DictConfig) else composed
     return unchecked(cast(DictConfig, merged))
 
@@ -174,8 +179,9 @@ def _collect_arguments(trainer: dict[str, Any]) -> None:
 def _object(composed: DictConfig, schema: type[Settings], prefix: str = "") -> Settings:
     try:
         config = OmegaConf.to_object(composed)
-    except MissingMandatoryValue:
-        raise
+    except MissingMandatoryValue as error:
+        missing = ", ".join(f"{prefix}{name}=<value>" for name in sorted(OmegaConf.missing_keys(composed)))
+        raise ConfigError(f"Add {missing}: there is no default.") from error
     except OmegaConfBaseException as error:
         raise ConfigError(prefix + _said(error, schema, composed)) from error
     assert isinstance(config, schema)
@@ -201,6 +207,7 @@ def check_settings(config: TrainConfig) -> TrainConfig:
             *rule_problems(config.debugger.rules),
             *trainer_problems(config),
             *_exact_problems(config),
+            *_mirror_problems(config),
         ]
     )
     return config
@@ -215,12 +222,32 @@ def _model_problems(model: ModelConfig) -> list[str]:
     found = []
     if model.head == "mlp" and (not model.hidden or min(model.hidden) < 1):
         found.append(f"model.hidden={model.hidden}: model.head=mlp needs one or more widths, such as [256].")
-    stages = BACKBONES.get(model.backbone, ())
+    stages = BACKBONES.get(model.backbone, ()) if model.library == "torchvision" else ()
     if stages and model.unfreeze is not None and model.unfreeze not in stages:
         found.append(f"model.unfreeze={model.unfreeze}: must be one of {', '.join(stages)}.")
-    if model.weights not in WEIGHTS and not Path(model.weights).is_file():
-        found.append(f"model.weights={model.weights}: no such file. It may be {', '.join(WEIGHTS)} or a file.")
-    return found
+    return [*found, *_network_problems(model)]
+
+
+def _network_problems(model: ModelConfig) -> list[str]:
+    """Asks the library whether it has the network and its weights; torchvision's own are known without it."""
+    known = model.library == "torchvision" and model.backbone in BACKBONES
+    place = Path(model.weights)
+    try:
+        if model.weights in WEIGHTS or place.exists():
+            weights_file(place, model.backbone)
+            if known:
+                return []
+        from dogbreeds.model.backbones import architecture_of
+
+        names = architecture_of(model.backbone, model.library).named_weights()
+    except (ConfigError, WeightsError) as error:
+        return [str(error)]
+    if model.weights in (*WEIGHTS, *names) or place.exists():
+        return []
+    return [
+        f"model.weights={model.weights}: no such file, and not one of "
+        f"{', '.join((*WEIGHTS, *names))} of {model.backbone}."
+    ]
 
 
 def _exact_problems(config: TrainConfig) -> list[str]:
@@ -233,3 +260,9 @@ def _exact_problems(config: TrainConfig) -> list[str]:
         f"data.views={config.data.views}": (config.data.views == 0, "data.views=0"),
     }
     return [f"{found}: optimizer=exact needs {what}." for found, (fine, what) in needs.items() if not fine]
+
+
+def _mirror_problems(config: TrainConfig) -> list[str]:
+    if config.features.mirror and config.model.unfreeze is not None:
+        return [f"features.mirror=true: needs model.unfreeze=null, and it is {config.model.unfreeze}."]
+    return []

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from dogbreeds.constraints import Range, above, at_least, one_of, settings
-from dogbreeds.model.names import BACKBONES
+from dogbreeds.model.names import LIBRARIES, POOLS
 
 
 @dataclass
@@ -29,8 +29,12 @@ class DataConfig:
 class ModelConfig:
     """The frozen backbone and the new head (conf/model)."""
 
-    backbone: Annotated[str, one_of(*BACKBONES)]
+    library: Annotated[str, one_of(*LIBRARIES)]
+    backbone: str
     weights: str
+    pool: Annotated[str, one_of(*POOLS)]
+    resolution: Annotated[int | None, at_least(1)]
+    crop: Annotated[float | None, Range(0, 1, above=True)]
     unfreeze: str | None
     unfreeze_lr_scale: Annotated[float, above(0)]
     head: Annotated[str, one_of("linear", "mlp")]
@@ -47,6 +51,7 @@ class FeaturesConfig:
     engine: Annotated[str, one_of("auto", "openvino", "cuda", "torch")]
     precision: Annotated[str, one_of("auto", "fp32", "bf16")]
     batch_size: Annotated[int | None, at_least(1)]
+    mirror: bool
 
 
 @dataclass

@@ -63,7 +63,8 @@ def test_every_shipped_config_composes(group: str) -> None:
         with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
             composed = compose("train", [f"{group}={choice}", "run_dir=somewhere"])
         missing = [name for name in key_names(TrainCommandConfig) if _lookup(composed, name) == "???"]
-        assert not missing, (group, choice)
+        # The one that leaves the name of a network to the user.
+        assert missing == (["model.backbone"] if (group, choice) == ("model", "timm") else []), (group, choice)
 
 
 def test_every_place_of_jobs_composes() -> None:

@@ -31,6 +31,7 @@ WIDTHS = {
     "vgg16": 4096,
     "vgg16_bn": 4096,
     "squeezenet1_1": 512,
+    "mobilenet_v2": 1280,
     "mobilenet_v3_large": 1280,
     "efficientnet_b0": 1280,
     "convnext_tiny": 768,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -150,7 +151,7 @@ class Transform:
     Attributes:
         resize: Length of the shorter side after resizing, in pixels.
         crop: Side of the square crop, in pixels.
-        interpolation: Name of the resampling filter, `bilinear` or `bicubic`.
+        interpolation: Name of the resampling filter, such as `bilinear` or `bicubic`.
     """
 
     resize: int
@@ -158,6 +159,16 @@ class Transform:
     interpolation: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+    def at(self, side: int | None, share: float | None) -> Transform:
+        """Returns the same transform for another side of the crop, or another share of the shorter side that is seen.
+
+        The shorter side becomes side / share, rounded down as timm does it; None keeps what there is.
+        """
+        crop = side or self.crop
+        # Without floats, which could round down below the size that the weights have.
+        resize = crop * self.resize // self.crop if share is None else math.floor(crop / share)
+        return replace(self, crop=crop, resize=resize)
 
     def __call__(self, image: Image.Image) -> torch.Tensor:
         """Returns an RGB photo as uint8 of shape (3, crop, crop)."""

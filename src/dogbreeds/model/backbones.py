@@ -1,4 +1,4 @@
-"""Backbones from torchvision, cut into a frozen trunk and a trainable tail.
+"""Backbones from torchvision and timm, cut into a frozen trunk and a trainable tail.
 
 Every backbone is written as a sequence of named stages that ends in the pooled vector which its own last
 linear layer would have taken. The trunk is the stages before the cut, the tail those behind it.
@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torchvision import models
 
 from dogbreeds.data.images import Transform
 from dogbreeds.errors import ConfigError
-from dogbreeds.model.names import BACKBONES
-from dogbreeds.model.stages import stages_of
+from dogbreeds.model.architecture import NOT_STATED, Architecture
+from dogbreeds.model.outline import outline
+from dogbreeds.model.torchvision_networks import TorchvisionNetwork
+from dogbreeds.model.weight_files import weights_file
 from dogbreeds.model.weights import pretrained_model, random_model
 
 
@@ -26,11 +29,15 @@ class Backbone:
     """A backbone with its weights, in evaluation mode.
 
     Attributes:
-        name: One of `BACKBONES`.
+        name: Of the network, as `model.backbone` has it.
         stages: Named stages; normalised float images (N, 3, H, W) in, vectors (N, width) out.
         width: Length of the vectors.
-        transform: The transform that the weights were trained with.
+        transform: The transform that the weights were trained with, at the resolution that was asked for.
         pretrained: False for random weights.
+        library: `torchvision` or `timm`.
+        pool: `head` or `token+mean`.
+        weights: The name of the weights, of their file, or `random`.
+        licence: Of the weights, where the library states it.
     """
 
     name: str
@@ -38,6 +45,10 @@ class Backbone:
     width: int
     transform: Transform
     pretrained: bool
+    library: str
+    pool: str
+    weights: str
+    licence: str
 
 
 @dataclass(frozen=True)
@@ -45,7 +56,7 @@ class Trunk:
     """The frozen part of a backbone.
 
     Attributes:
-        name: The backbone, and where it was cut.
+        name: The backbone, where it was cut, and whether it is mirrored.
         layers: uint8 images (N, 3, H, W) in, features (N, *shape) out.
         transform: The transform that the weights were trained with.
         fingerprint: SHA-256 of its weights, which names them in caches.
@@ -74,58 +85,113 @@ class _Normalise(nn.Module):
         return (images.to(self.mean.dtype) - self.mean) / self.std
 
 
+class Mirrored(nn.Sequential):
+    """A trunk that returns the mean of the features of each image and of its mirror image."""
+
+    variant = "mirrored"
+
+    def forward(self, images: Tensor) -> Tensor:
+        # One pass over twice the images: in a graph that is recorded, each layer stands once.
+        both = torch.cat([images, images.flip(-1)])
+        features: Tensor = super().forward(both)  # type: ignore[no-untyped-call]
+        mean: Tensor = features.unflatten(0, (2, -1)).mean(dim=0)
+        return mean
+
+
+def architecture_of(name: str, library: str = "torchvision") -> Architecture:
+    """Returns a network of a library; timm is imported only where it is asked for.
+
+    Raises:
+        ConfigError: There is no such network, or timm is not installed.
+    """
+    if library == "torchvision":
+        return TorchvisionNetwork(name)
+    if find_spec("timm") is None:
+        raise ConfigError("model.library=timm needs timm: pip install 'dogbreeds[timm]'.")
+    from dogbreeds.model.timm_networks import TimmNetwork
+
+    return TimmNetwork(name)
+
+
 def transform_of(name: str) -> Transform:
     """Returns the evaluation transform of torchvision's default weights for a backbone."""
-    preset = models.get_model_weights(name)["DEFAULT"].transforms()
-    return Transform(
-        resize=preset.resize_size[0],
-        crop=preset.crop_size[0],
-        interpolation=preset.interpolation.value,
-        mean=tuple(preset.mean),
-        std=tuple(preset.std),
-    )
+    return TorchvisionNetwork(name).preset("imagenet").transform
 
 
-def load_backbone(name: str, weights: str, seed: int) -> Backbone:
+def load_backbone(
+    name: str,
+    weights: str,
+    seed: int,
+    *,
+    library: str = "torchvision",
+    pool: str = "head",
+    resolution: int | None = None,
+    crop: float | None = None,
+) -> Backbone:
     """Builds a backbone and loads its weights.
 
     Args:
-        name: One of `BACKBONES`.
-        weights: `imagenet` (torchvision's default, downloaded once), `random`, or a torchvision state dict
-            as .pth or .safetensors.
+        name: One of `BACKBONES`, or of timm's networks.
+        weights: `imagenet` (what the library recommends, downloaded once), another name that the library has for
+            weights of this network, `random`, or a state dict as .pth or .safetensors, or a folder that has one which
+            is called after the backbone.
         seed: Decides random weights.
+        library: `torchvision` or `timm`.
+        pool: `head`, or `token+mean` for vision transformers of timm.
+        resolution: Side of the images in pixels; None is that of the weights.
+        crop: The share of a photo's shorter side that is seen; None is that of the weights.
 
     Raises:
-        ConfigError: There is no such backbone.
+        ConfigError: There is no such backbone, or it does not have that pooling or resolution.
         WeightsError: The weights cannot be downloaded or read, or belong to another architecture.
     """
-    outline = architecture(name)
-    model = random_model(name, seed) if weights == "random" else pretrained_model(name, weights)
-    stages = stages_of(model).eval().requires_grad_(False)
-    transform = transform_of(name)
-    width = outline(torch.empty(1, 3, transform.crop, transform.crop, device="meta")).shape[1]
-    return Backbone(name, stages, width, transform, weights != "random")
+    network = architecture_of(name, library)
+    preset = network.preset(weights)
+    if weights == "random":
+        preset = replace(preset, weights=weights, licence=NOT_STATED)
+    elif weights != "imagenet" and weights not in network.named_weights():
+        weights = str(weights_file(Path(weights), name))
+        preset = replace(preset, weights=Path(weights).name, licence=NOT_STATED)
+    transform = preset.transform.at(resolution, crop)
+    side = transform.crop
+    model = random_model(network, side, seed) if weights == "random" else pretrained_model(network, side, weights)
+    try:
+        stages = network.stages(model, pool, side).eval().requires_grad_(False)
+        width = outline(stages)(torch.empty(1, 3, side, side, device="meta")).shape[1]
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"model.resolution={side}: {name} does not take that size ({error}).") from error
+    pretrained = weights != "random"
+    return Backbone(name, stages, width, transform, pretrained, library, pool, preset.weights, preset.licence)
 
 
-def architecture(name: str) -> nn.Sequential:
-    """Returns the stages without weights (on the meta device), for a state dict to fill.
+def architecture(
+    name: str, *, library: str = "torchvision", pool: str = "head", side: int | None = None
+) -> nn.Sequential:
+    """Returns the stages without weights of their own, for a state dict to fill.
+
+    Args:
+        name: See `load_backbone` for this and for library and pool.
+        side: Of the images, in pixels; None is that of the weights.
 
     Raises:
         ConfigError: There is no such backbone.
     """
-    if name not in BACKBONES:
-        raise ConfigError(f"model.backbone={name}: unknown. Use one of {', '.join(BACKBONES)}.")
-    with torch.device("meta"):
-        return stages_of(models.get_model(name, weights=None)).eval().requires_grad_(False)
+    network = architecture_of(name, library)
+    side = side or network.preset("imagenet").transform.crop
+    with torch.random.fork_rng(devices=[]):
+        return network.stages(network.create(side), pool, side).eval().requires_grad_(False)
 
 
-def cut(stages: nn.Sequential, transform: Transform, unfreeze: str | None) -> tuple[nn.Sequential, nn.Sequential]:
+def cut(
+    stages: nn.Sequential, transform: Transform, unfreeze: str | None, *, mirror: bool = False
+) -> tuple[nn.Sequential, nn.Sequential]:
     """Cuts the stages in two.
 
     Args:
         stages: From `load_backbone` or `architecture`.
         transform: Gives the normalisation, which becomes the trunk's first stage.
         unfreeze: The first stage of the tail; None leaves the tail empty.
+        mirror: Whether the trunk sees each image and its mirror image; without a tail.
 
     Returns:
         The frozen trunk, which takes uint8 images, and the trainable tail.
@@ -136,22 +202,25 @@ def cut(stages: nn.Sequential, transform: Transform, unfreeze: str | None) -> tu
     named = dict(stages.named_children())
     names = list(named)
     if unfreeze is not None and unfreeze not in named:
+        if len(names) == 1:
+            raise ConfigError(f"model.unfreeze={unfreeze}: this network cannot be cut at a stage. Leave it out.")
         raise ConfigError(f"model.unfreeze={unfreeze}: unknown stage. Use one of {', '.join(names)}.")
     position = len(names) if unfreeze is None else names.index(unfreeze)
     layers = list(named.items())
-    trunk = nn.Sequential(OrderedDict([("normalise", _Normalise(transform)), *layers[:position]]))
+    kind = Mirrored if mirror else nn.Sequential
+    trunk = kind(OrderedDict([("normalise", _Normalise(transform)), *layers[:position]]))
     tail = nn.Sequential(OrderedDict(layers[position:]))
     return trunk.eval().requires_grad_(False), tail.requires_grad_(True)
 
 
-def trunk_of(backbone: Backbone, unfreeze: str | None) -> Trunk:
+def trunk_of(backbone: Backbone, unfreeze: str | None, *, mirror: bool = False) -> Trunk:
     """Returns the stages of a backbone before a cut, and their shape, without running them."""
-    layers, _ = cut(backbone.stages, backbone.transform, unfreeze)
-    outline, _ = cut(architecture(backbone.name), backbone.transform, unfreeze)
+    layers, _ = cut(backbone.stages, backbone.transform, unfreeze, mirror=mirror)
     side = backbone.transform.crop
-    features = outline.to("meta")(torch.empty(1, 3, side, side, dtype=torch.uint8, device="meta"))
+    features = outline(layers)(torch.empty(1, 3, side, side, dtype=torch.uint8, device="meta"))
+    name = backbone.name if backbone.library == "torchvision" else f"{backbone.library} {backbone.name}"
     return Trunk(
-        name=backbone.name if unfreeze is None else f"{backbone.name} before {unfreeze}",
+        name=f"{name}{'' if unfreeze is None else f' before {unfreeze}'}{', mirrored' if mirror else ''}",
         layers=layers,
         transform=backbone.transform,
         fingerprint=fingerprint(layers),
@@ -160,8 +229,14 @@ def trunk_of(backbone: Backbone, unfreeze: str | None) -> Trunk:
 
 
 def fingerprint(module: nn.Module) -> str:
-    """Returns the SHA-256 over names and bytes of a module's state."""
+    """Returns the SHA-256 over names and bytes of a module's state, and over what else tells its parts apart.
+
+    That is the attribute `variant` of modules which compute something else than others with the same weights.
+    """
     digest = hashlib.sha256()
+    for name, part in module.named_modules():
+        if isinstance(variant := getattr(part, "variant", None), str):
+            digest.update(f"{name} {variant}".encode())
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())

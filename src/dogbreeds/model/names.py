@@ -4,12 +4,14 @@ from __future__ import annotations
 
 #: The file that describes a model package.
 DESCRIPTION = "model.json"
-#: The values of `model.weights` besides a file.
+#: The values of `model.weights` for any network; each has names of its own, and there are files and folders.
 WEIGHTS = ("imagenet", "random")
+#: Where backbones come from, and how their features are pooled.
+LIBRARIES, POOLS = ("torchvision", "timm"), ("head", "token+mean")
 _RESNET = ("layer1", "layer2", "layer3", "layer4")
 _CONVNEXT = ("stage1", "stage2", "stage3", "stage4")
 
-#: Names that `model.backbone` accepts, each with the stages that `model.unfreeze` accepts for it.
+#: Names that `model.backbone` accepts of torchvision, each with the stages that `model.unfreeze` accepts for it.
 BACKBONES: dict[str, tuple[str, ...]] = {
     "resnet18": _RESNET,
     "resnet34": _RESNET,
@@ -18,6 +20,7 @@ BACKBONES: dict[str, tuple[str, ...]] = {
     "vgg16": ("block1", "block2", "block3", "block4", "block5", "fc6", "fc7"),
     "vgg16_bn": ("block1", "block2", "block3", "block4", "block5", "fc6", "fc7"),
     "squeezenet1_1": tuple(f"fire{number}" for number in range(2, 10)),
+    "mobilenet_v2": tuple(f"block{number}" for number in range(1, 19)),
     "mobilenet_v3_large": (*(f"block{number}" for number in range(1, 17)), "fc"),
     "efficientnet_b0": tuple(f"block{number}" for number in range(1, 9)),
     "convnext_tiny": _CONVNEXT,

@@ -31,10 +31,11 @@ def stages_of(model: nn.Module) -> nn.Sequential:
             for number in range(1, 5)
         ]
         stages += [("pool", nn.Sequential(model.avgpool, model.classifier[:-1]))]
-    elif isinstance(model, models.MobileNetV3 | models.EfficientNet):
+    elif isinstance(model, models.MobileNetV2 | models.MobileNetV3 | models.EfficientNet):
         stages = [("stem", model.features[0])]
         stages += [(f"block{number}", block) for number, block in enumerate(model.features) if number > 0]
-        stages += [("pool", nn.Sequential(model.avgpool, nn.Flatten()))]
+        # MobileNetV2 pools by a function.
+        stages += [("pool", nn.Sequential(getattr(model, "avgpool", nn.AdaptiveAvgPool2d(1)), nn.Flatten()))]
         if len(model.classifier) > 2:
             stages += [("fc", model.classifier[:-1])]
     else:

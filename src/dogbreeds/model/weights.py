@@ -1,7 +1,8 @@
-"""Torchvision models with weights: random, downloaded, or from a file that may be damaged or of another backbone."""
+"""Networks with weights: random, downloaded, or from a file that may be damaged or of another backbone."""
 
 from __future__ import annotations
 
+import logging
 import pickle
 import struct
 import zipfile
@@ -12,12 +13,13 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torchvision import models
 
 from dogbreeds.errors import WeightsError
+from dogbreeds.model.architecture import Architecture, State
 from dogbreeds.model.names import BACKBONES
+from dogbreeds.model.torchvision_networks import TorchvisionNetwork
 
-State = Mapping[str, Tensor]
+log = logging.getLogger(__name__)
 
 _MAX_SHOWN_DIFFERENCES = 3
 # A counter that evaluation does not use; weights saved before PyTorch 0.4.1 lack it.
@@ -37,51 +39,54 @@ _DAMAGED = (
 )
 
 
-def random_model(name: str, seed: int) -> nn.Module:
+def random_model(architecture: Architecture, side: int, seed: int) -> nn.Module:
     """Returns a model with random weights; the global generator stays as it is."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model: nn.Module = models.get_model(name, weights=None)
-        return model
+        return architecture.create_random(side)
 
 
-def pretrained_model(name: str, weights: str) -> nn.Module:
+def pretrained_model(architecture: Architecture, side: int, weights: str) -> nn.Module:
     """Returns a model with weights, all but its last layer, which is replaced anyway.
 
     Weights that were fine-tuned on other classes therefore serve as well.
+
+    Args:
+        side: Of the images, in pixels.
+        weights: `imagenet`, another name of the library, or a file.
     """
-    loaded = _download(name) if weights == "imagenet" else _read(Path(weights))
-    model, expected, _ = _outline(name)
-    differences = _differences(name, loaded)
+    named = weights == "imagenet" or weights in architecture.named_weights()
+    loaded = _download(architecture, weights) if named else _read(Path(weights))
+    with torch.random.fork_rng(devices=[]):
+        model = architecture.create(side)
+    expected, ignored = _expected(architecture, model)
+    found = _adapted(architecture, loaded, model) if _differences(loaded, expected, ignored) else loaded
+    differences = _differences(found, expected, ignored)
     if differences:
         more = len(differences) - _MAX_SHOWN_DIFFERENCES
-        fitting = next((other for other in BACKBONES if not _differences(other, loaded)), None)
+        fitting = _fitting(loaded)
         raise WeightsError(
-            f"model.weights={weights} are not weights of {name}: {'; '.join(differences[:_MAX_SHOWN_DIFFERENCES])}"
+            f"model.weights={weights} are not weights of {architecture.name}: "
+            f"{'; '.join(differences[:_MAX_SHOWN_DIFFERENCES])}"
             f"{f' and {more} more' if more > 0 else ''}.{f' They fit model={fitting}.' if fitting else ''}"
         )
     counters = {key: torch.tensor(0) for key in expected if key.endswith(_COUNTER)}
     # Weights saved in half precision compute in float32 like any others; copied, because the bytes of a
     # .safetensors file are not aligned as torch's are, and the last bits of features depend on that.
-    complete = {**counters, **loaded}
+    complete = {**counters, **found}
     state = {key: complete[key].to(value.dtype, copy=True) for key, value in expected.items()}
     model.load_state_dict(state, strict=False, assign=True)
     return model
 
 
-def _outline(name: str) -> tuple[nn.Module, dict[str, Tensor], str]:
-    """A model without memory for its weights, its state without the last layer, and the prefix of that layer."""
-    with torch.device("meta"):
-        model = models.get_model(name, weights=None)
-    # The classifying layer is the last one that is linear or a convolution.
-    layers = [name for name, module in model.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
-    last = f"{layers[-1]}."
-    return model, {key: value for key, value in model.state_dict().items() if not key.startswith(last)}, last
+def _expected(architecture: Architecture, model: nn.Module) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """The state of a model without its last layer, and how the names of that layer begin."""
+    ignored = tuple(f"{layer}." for layer in architecture.classifier(model))
+    return {key: value for key, value in model.state_dict().items() if not key.startswith(ignored)}, ignored
 
 
-def _differences(name: str, state: State) -> list[str]:
+def _differences(state: State, expected: State, ignored: tuple[str, ...]) -> list[str]:
     """How a state dict differs from that of a backbone, counters and last layer aside."""
-    _, expected, ignored = _outline(name)
     wanted = {key: value for key, value in expected.items() if not key.endswith(_COUNTER)}
     given = {key: value for key, value in state.items() if not key.startswith(ignored) and not key.endswith(_COUNTER)}
     found = [f"missing {key}" for key in wanted if key not in given]
@@ -94,15 +99,35 @@ def _differences(name: str, state: State) -> list[str]:
     return found
 
 
-def _download(name: str) -> State:
-    weights = models.get_model_weights(name)["DEFAULT"]
-    target = Path(torch.hub.get_dir()) / "checkpoints" / Path(weights.url).name
+def _adapted(architecture: Architecture, state: State, model: nn.Module) -> State:
     try:
-        return weights.get_state_dict(check_hash=True, weights_only=True)  # type: ignore[no-any-return]
-    except (*_DAMAGED, pickle.UnpicklingError) as error:
+        return architecture.adapted(state, model)
+    except Exception as error:
+        # Made for other weights of the same family, it may fail in any way; the differences say more.
+        log.debug("not adapted: %s", error)
+        return state
+
+
+def _fitting(state: State) -> str | None:
+    """The first backbone of torchvision that a state dict fits."""
+    for name in BACKBONES:
+        other = TorchvisionNetwork(name)
+        model = other.create(other.preset("imagenet").transform.crop)
+        if not _differences(state, *_expected(other, model)):
+            return name
+    return None
+
+
+def _download(architecture: Architecture, weights: str) -> State:
+    address, target = architecture.source(weights)
+    try:
+        return architecture.download(weights)
+    except Exception as error:
+        # Networks, caches and hubs fail in many ways.
+        hint = target and f" (or put it at {target})"
         raise WeightsError(
-            f"model.weights=imagenet: {weights.url} cannot be downloaded ({_first_line(error)}).\n"
-            f"Download that file elsewhere and pass it as model.weights=<file> (or put it at {target}), "
+            f"model.weights={weights}: {address} cannot be downloaded ({_first_line(error)}).\n"
+            f"Download that file elsewhere and pass it as model.weights=<file>{hint}, "
             "or try model.weights=random, which is not pretrained."
         ) from error
 

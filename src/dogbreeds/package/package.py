@@ -28,7 +28,7 @@ from dogbreeds.model.names import DESCRIPTION
 from dogbreeds.model.network import Network
 from dogbreeds.version import __version__
 
-FORMAT = 2
+FORMAT = 3
 WEIGHTS = "model.safetensors"
 #: The attributes of a `Network`.
 PARTS = ("trunk", "tail", "head")
@@ -45,6 +45,11 @@ class Description:
         engine: The one that ran the trunk in training: `openvino`, `cuda` or `torch`.
         precision: The trunk's precision, `fp32` or `bf16`.
         temperature: Divides the logits, so that probabilities are calibrated.
+        library: Where the backbone comes from, `torchvision` or `timm`.
+        pool: How its features are pooled, `head` or `token+mean`.
+        mirror: Whether features are the mean over an image and its mirror image.
+        weights: What its weights are called; empty where unknown.
+        licence: Theirs; empty where unknown.
         metrics: The scalars of the run's metrics.json.
         versions: Of this project, torch and torchvision when the package was made.
         photos: Number in each split of the run; empty where unknown.
@@ -60,6 +65,11 @@ class Description:
     engine: str
     precision: str
     temperature: float
+    library: str = "torchvision"
+    pool: str = "head"
+    mirror: bool = False
+    weights: str = ""
+    licence: str = ""
     metrics: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     photos: dict[str, int] = field(default_factory=dict)
@@ -131,12 +141,12 @@ def load_package(directory: Path) -> tuple[Description, Network]:
     """
     description = read_description(directory)
     try:
-        trunk, tail = cut(architecture(description.backbone), description.transform, description.unfreeze)
-        network = Network(trunk, tail, Head(description.head))
+        network = _outline(description)
     except (ConfigError, ValueError, LookupError, TypeError, RuntimeError) as error:
         raise PackageError(
             f"{directory / DESCRIPTION} describes a network that this version cannot build: backbone="
-            f"{description.backbone}, unfreeze={description.unfreeze}, head={description.head.kind}."
+            f"{description.backbone} of {description.library}, unfreeze={description.unfreeze}, "
+            f"head={description.head.kind}: {error}"
         ) from error
     try:
         load_state(directory / WEIGHTS, network, PARTS)
@@ -146,6 +156,15 @@ def load_package(directory: Path) -> tuple[Description, Network]:
     for module in (network.trunk, network.tail, network.head):
         module.eval().requires_grad_(False)
     return description, network
+
+
+def _outline(description: Description) -> Network:
+    transform = description.transform
+    stages = architecture(
+        description.backbone, library=description.library, pool=description.pool, side=transform.crop
+    )
+    trunk, tail = cut(stages, transform, description.unfreeze, mirror=description.mirror)
+    return Network(trunk, tail, Head(description.head))
 
 
 def read_description(directory: Path) -> Description:

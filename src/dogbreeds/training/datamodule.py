@@ -102,6 +102,10 @@ class BreedDataModule(pl.LightningDataModule):
         model: str = "resnet50",
         weights: str = "imagenet",
         *,
+        library: str = "torchvision",
+        pool: str = "head",
+        resolution: int | None = None,
+        crop: float | None = None,
         unfreeze: str | None = None,
         views: int = 0,
         batch_size: int = 256,
@@ -119,7 +123,11 @@ class BreedDataModule(pl.LightningDataModule):
         Args:
             directory: The folder of breed folders.
             model: The backbone.
-            weights: `imagenet`, `random`, or a file.
+            weights: `imagenet`, another name of the library, `random`, a file or a folder of files.
+            library: Where the backbone comes from, `torchvision` or `timm`.
+            pool: `head`, or `token+mean` for vision transformers of timm.
+            resolution: Side of the images in pixels; None is that of the weights.
+            crop: The share of a photo's shorter side that is seen; None is that of the weights.
             unfreeze: The stage where the tail begins, or None.
             views: Augmented views of the training photos; epoch e sees number 1 + e mod views. 0 is none.
             batch_size: Photos per training step.
@@ -128,15 +136,17 @@ class BreedDataModule(pl.LightningDataModule):
             on_bad_image: `stop` or `skip`.
             workers: Threads that read; None is one per core, 0 is none.
             one_batch: Keep one batch of each split, spread over the classes.
-            features: Engine, precision and batch size of the trunk; None is `auto`.
+            features: Engine, precision and batch size of the trunk, and whether it sees mirror images too; None is
+                `auto`, without them.
             device: Where the trunk runs; None is the accelerator of this machine.
             store: Where features are kept; None is the usual place of this user.
         """
         super().__init__()
         self.directory, self.model, self.weights, self.unfreeze = Path(directory), model, weights, unfreeze
+        self.library, self.pool, self.resolution, self.crop = library, pool, resolution, crop
         self.views, self.batch_size, self.seed, self.split_seed = views, batch_size, seed, split_seed
         self.on_bad_image, self.workers, self.one_batch = on_bad_image, workers, one_batch
-        self.settings = features or FeaturesConfig("auto", "auto", None)
+        self.settings = features or FeaturesConfig("auto", "auto", None, mirror=False)
         current = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         self.device = device or current or torch.device("cpu")
         self._store = store
@@ -166,9 +176,17 @@ class BreedDataModule(pl.LightningDataModule):
             self.folders = self.folders.sample(self.batch_size)
 
     def load_backbone(self) -> None:
-        self.backbone = load_backbone(self.model, self.weights, self.seed)
+        self.backbone = load_backbone(
+            self.model,
+            self.weights,
+            self.seed,
+            library=self.library,
+            pool=self.pool,
+            resolution=self.resolution,
+            crop=self.crop,
+        )
         if self.backbone.pretrained:
-            log.info("%s, pretrained, %d features", self.backbone.name, self.backbone.width)
+            log.info("%s, weights %s, %d features", self.backbone.name, self.backbone.weights, self.backbone.width)
         else:
             log.warning(
                 "!!! %s has RANDOM weights: it is NOT pretrained, and its accuracy will be poor. "
@@ -202,7 +220,7 @@ class BreedDataModule(pl.LightningDataModule):
         layers = (tuple(hidden), dropout) if head == "mlp" else ((), 0.0)
         new = Head(HeadShape(head, self.backbone.width, len(self.folders.classes), *layers))
         new.initialise(self.features.vectors["train"].tensor)
-        trunk, tail = cut(self.backbone.stages, self.backbone.transform, self.unfreeze)
+        trunk, tail = cut(self.backbone.stages, self.backbone.transform, self.unfreeze, mirror=self.settings.mirror)
         return Network(trunk, copy.deepcopy(tail), new)
 
     def train_dataloader(self) -> DataLoader[Batch]:

@@ -35,6 +35,11 @@ def describe(config: TrainConfig, prepared: Prepared, network: Network) -> Descr
         engine=prepared.features.engine,
         precision=prepared.features.precision,
         temperature=1.0,
+        library=prepared.data.backbone.library,
+        pool=prepared.data.backbone.pool,
+        mirror=config.features.mirror,
+        weights=prepared.data.backbone.weights,
+        licence=prepared.data.backbone.licence,
         photos=prepared.data.folders.counts(),
         made=datetime.now(UTC).date().isoformat(),
     )

@@ -101,7 +101,7 @@ def load_features(
     def source(stage: str | None, engine: str) -> FeatureSource:
         return FeatureSource(
             store,
-            trunk_of(backbone, stage),
+            trunk_of(backbone, stage, mirror=settings.mirror),
             device=device,
             engine=engine,
             precision=precision,

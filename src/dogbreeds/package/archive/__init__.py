@@ -32,11 +32,17 @@ _CODE = (
     "features/engines/engine.py",
     "features/engines/reference.py",
     "model/__init__.py",
-    "model/names.py",
+    "model/architecture.py",
     "model/backbones.py",
     "model/head.py",
+    "model/names.py",
     "model/network.py",
+    "model/outline.py",
     "model/stages.py",
+    "model/timm_networks.py",
+    "model/timm_stages.py",
+    "model/torchvision_networks.py",
+    "model/weight_files.py",
     "model/weights.py",
     "package/__init__.py",
     "package/messages.py",
@@ -59,7 +65,8 @@ def archive_for(package: Path, archive: Path, *, gpus: int, requirements: bool) 
     Args:
         gpus: Of the serving machine; each gets a replica of its own.
         requirements: Whether the container may install what its image lacks from the network. That is OpenVINO, which
-            serves on processors unless the model was trained with the engine `torch`; without it, torch serves.
+            serves on processors unless the model was trained with the engine `torch`; without it, torch serves. And
+            timm where the backbone comes from there; without it, nothing serves.
     """
     description = read_description(package)
     paths = {path.relative_to(package).as_posix(): path for path in package.rglob("*") if path.is_file()}
@@ -70,7 +77,9 @@ def archive_for(package: Path, archive: Path, *, gpus: int, requirements: bool) 
         "deployment.py": _SOURCE / "serve" / "deployment.py",
         **{f"code/dogbreeds/{name}": _SOURCE / name for name in _CODE},
     }
-    if requirements and not gpus and description.engine != "torch":
-        members["code/requirements.txt"] = _HERE / "requirements.txt"
+    wanted = {"openvino.txt": not gpus and description.engine != "torch", "timm.txt": description.library == "timm"}
+    texts = [(_HERE / name).read_text(encoding="utf-8") for name, needed in wanted.items() if needed]
+    if requirements and texts:
+        members["code/requirements.txt"] = "".join(texts).encode()
     # Weights do not compress.
     pack(archive, members, level=0)

@@ -12,9 +12,10 @@ from typing import Any
 
 from rich.console import Console
 
-from dogbreeds.errors import UserError
+from dogbreeds.errors import ConfigError, UserError
 from dogbreeds.overrides import override
 from dogbreeds.package.archive import archive_for
+from dogbreeds.package.package import read_description
 from dogbreeds.sagemaker.aws_errors import aws_errors
 from dogbreeds.sagemaker.endpoints.account import Endpoints
 from dogbreeds.sagemaker.endpoints.autoscaling import Scaling, stopped_scaling
@@ -73,6 +74,11 @@ class Deployer:
         Raises:
             UserError: It cannot be deployed; nothing new is left running.
         """
+        if self.settings.isolated and self.variant.image is None and read_description(package).library == "timm":
+            raise ConfigError(
+                "sagemaker.isolated=true: without a network an endpoint cannot install timm, where this backbone "
+                "comes from. Name an image that has it, variant.image=<URI>."
+            )
         account, former = self.endpoints.account, self.endpoints.find(endpoint)
         name = job_name(endpoint, MAX_JOB_NAME)
         deployment = Deployment(

@@ -45,7 +45,7 @@ class JobPlan:
     Attributes:
         name: Its name, or that of the tuning job.
         debugger: What it asks of SageMaker Debugger.
-        extras: Optional dependencies that it installs.
+        extras: Optional dependencies that it installs beside those of its inputs.
     """
 
     name: str
@@ -108,7 +108,7 @@ class Launcher:
 
         self.check("CreateTrainingJob", request, list(plan.inputs.channels()))
         self._announce(plan)
-        code = self.storage.upload_code(self.project, plan.extras)
+        code = self.storage.upload_code(self.project, [*plan.inputs.extras, *plan.extras])
         self.create("CreateTrainingJob", request(self.upload(plan.inputs), code))
         return follow(self.account, plan.name)
 

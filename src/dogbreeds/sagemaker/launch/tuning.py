@@ -93,7 +93,7 @@ def _start(launcher: Launcher, plan: Plan, directory: Path, objective: Objective
 
     launcher.check("CreateHyperParameterTuningJob", request, [*trial.inputs.channels(), FEATURES])
     channels = {**launcher.upload(trial.inputs), FEATURES: _features(launcher, config)}
-    sent = request(channels, launcher.storage.upload_code(launcher.project, []))
+    sent = request(channels, launcher.storage.upload_code(launcher.project, trial.inputs.extras))
     log.info("tuning job %s: trials on %s, %d at a time", trial.name, trial.instance, plan.settings.parallel)
     launcher.create("CreateHyperParameterTuningJob", sent)
     return trial.name

@@ -21,10 +21,17 @@ _GROUPS = ("logger", "callbacks")
 
 @dataclass(frozen=True)
 class JobInputs:
-    """What a job gets: settings, and files and directories of this machine by their settings, for channels."""
+    """What a job gets.
+
+    Attributes:
+        overrides: Settings.
+        files: Files and directories of this machine by their settings, for channels.
+        extras: Optional dependencies of the project that these settings need.
+    """
 
     overrides: dict[str, object]
     files: dict[str, Path]
+    extras: tuple[str, ...] = ()
 
     def channels(self) -> dict[str, Path]:
         return {channel_of(name): path for name, path in self.files.items()}
@@ -52,7 +59,8 @@ def job_inputs(config: TrainConfig, corners: Sequence[TrainConfig] = (), searche
     sent["logger.tensorboard"] = None
     for group in _GROUPS:
         sent |= {f"{group}.{name}": node for name, node in getattr(config, group).items()}
-    return JobInputs(sent, files)
+    extras = ("timm",) if any(one.model.library == "timm" for one in (config, *corners)) else ()
+    return JobInputs(sent, files, extras)
 
 
 def setting(config: TrainConfig, name: str) -> object:
@@ -69,5 +77,7 @@ def channel_of(name: str) -> str:
 
 
 def _file(name: str, value: object) -> Path | None:
-    named = name == _DATA or (name == _WEIGHTS and value not in WEIGHTS)
-    return Path(str(value)) if named else None
+    path = Path(str(value))
+    # Weights may have a name that the library knows.
+    named = name == _DATA or (name == _WEIGHTS and value not in WEIGHTS and path.exists())
+    return path if named else None
