@@ -454,3 +454,30 @@ def test_other_formats_of_pillow_are_refused() -> None:
         Image.new("RGB", (8, 8)).save(file, kind)
         with pytest.raises(UnreadableImageError, match="not an image"):
             decode(file.getvalue())
+
+
+@pytest.mark.parametrize(
+    ("side", "share", "expected"),
+    [
+        (None, None, (232, 224)),
+        (448, None, (464, 448)),
+        (None, 0.875, (256, 224)),
+        (288, 1.0, (288, 288)),
+        (260, 0.89, (292, 260)),
+    ],
+)
+def test_another_resolution_and_another_share(
+    side: int | None, share: float | None, expected: tuple[int, int]
+) -> None:
+    own = Transform(resize=232, crop=224, interpolation="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3)
+    found = own.at(side, share)
+    assert (found.resize, found.crop) == expected
+    # It is part of the key of stored features.
+    assert (str(found) == str(own)) == (side is None and share is None)
+
+
+@pytest.mark.parametrize("name", ["nearest", "box", "hamming", "lanczos"])
+def test_other_filters(name: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (90, 70, 3), dtype=np.uint8)
+    found = Transform(40, 32, name, (0.5,) * 3, (0.5,) * 3)(Image.fromarray(pixels))
+    assert found.shape == (3, 32, 32)

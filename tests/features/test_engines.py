@@ -51,10 +51,11 @@ class Subject:
         return build(name, self.layers, fingerprint(self.layers), self.transform, **(settings | changes))
 
 
-def subject(backbone: str, unfreeze: str | None = None, crop: int = 64) -> Subject:
+def subject(backbone: str, unfreeze: str | None = None, crop: int = 64, *, mirror: bool = False) -> Subject:
     """A trunk with random weights that takes small images."""
     loaded = load_backbone(backbone, "random", seed=0)
-    return Subject(trunk_of(loaded, unfreeze).layers, replace(loaded.transform, resize=crop + 8, crop=crop))
+    layers = trunk_of(loaded, unfreeze, mirror=mirror).layers
+    return Subject(layers, replace(loaded.transform, resize=crop + 8, crop=crop))
 
 
 @pytest.fixture(scope="module")
@@ -465,11 +466,41 @@ def test_a_trunk_in_bf16_for_the_gpu_is_normalised_in_float32(squeezenet: Subjec
 
     prepared = _prepare(squeezenet.layers, torch.bfloat16)
     assert {parameter.dtype for parameter in prepared.parameters()} == {torch.bfloat16}
-    normalise = next(prepared.children())
+    normalise, cast_ = next(prepared.children()).children()
+    assert cast_(normalise(images(2))).dtype == torch.bfloat16
     assert torch.equal(normalise(images(2)), next(squeezenet.layers.children())(images(2)))
     with torch.inference_mode():
         features, reference = prepared(images(4)).float(), squeezenet.layers(images(4))
     assert cosine(features, reference) > 0.999
+
+
+# --- mirror images
+
+
+@pytest.mark.parametrize("name", ["torch", "openvino"])
+def test_a_mirrored_trunk_gives_the_mean_of_photo_and_mirror_image(name: str, resnet: Subject) -> None:
+    mirrored, plain = subject("resnet18", mirror=True).engine(name), resnet.engine(name)
+    batch = images(6)
+    expected = (plain(batch) + plain(batch.flip(-1))) / 2
+    torch.testing.assert_close(mirrored(batch), expected, atol=1e-4 * float(expected.abs().max()), rtol=1e-3)
+    assert float((plain(batch) - expected).abs().max()) > 0.01 * float(expected.abs().max())
+
+
+def test_a_mirrored_trunk_is_another_trunk_of_the_same_weights(resnet: Subject) -> None:
+    mirrored = subject("resnet18", mirror=True)
+    assert mirrored.layers.state_dict().keys() == resnet.layers.state_dict().keys()
+    assert fingerprint(mirrored.layers) != fingerprint(resnet.layers)
+
+
+def test_folding_for_the_gpu_keeps_the_mirror_image() -> None:
+    from dogbreeds.features.engines.cuda import _prepare
+
+    every = subject("resnet18", mirror=True)
+    prepared = _prepare(every.layers, torch.float32)
+    assert not [module for module in prepared.modules() if isinstance(module, nn.BatchNorm2d)]
+    with torch.inference_mode():
+        found, expected = prepared(images(3)), every.layers(images(3))
+    torch.testing.assert_close(found, expected, atol=1e-4 * float(expected.abs().max()), rtol=1e-3)
 
 
 # --- the GPU

@@ -18,7 +18,15 @@ from torch import Tensor, nn
 from torchvision import models
 
 from dogbreeds.errors import ConfigError, WeightsError
-from dogbreeds.model.backbones import architecture, cut, fingerprint, load_backbone, transform_of, trunk_of
+from dogbreeds.model.backbones import (
+    architecture,
+    architecture_of,
+    cut,
+    fingerprint,
+    load_backbone,
+    transform_of,
+    trunk_of,
+)
 from dogbreeds.model.names import BACKBONES
 
 pytestmark = pytest.mark.slow
@@ -575,3 +583,48 @@ def test_the_fingerprint_depends_on_names_and_not_on_the_memory_format() -> None
     assert fingerprint(nn.Sequential(convolution)) != fingerprint(nn.Sequential(nn.Identity(), convolution))
     contiguous = fingerprint(convolution)
     assert fingerprint(convolution.to(memory_format=torch.channels_last)) == contiguous
+
+
+# Named weights, resolution
+
+
+def test_named_weights_have_a_transform_and_a_licence_of_their_own() -> None:
+    network = architecture_of("resnet50")
+    assert network.named_weights() == ["imagenet1k_v1", "imagenet1k_v2"]
+    old, new, recommended = (network.preset(name) for name in ("imagenet1k_v1", "imagenet1k_v2", "imagenet"))
+    assert (old.transform.resize, new.transform.resize) == (256, 232)
+    assert recommended == new
+    assert old.licence == "BSD-3-Clause"
+    assert "SWAG" in architecture_of("vit_b_16").preset("imagenet1k_swag_e2e_v1").licence
+
+
+def test_named_weights_are_downloaded_by_their_name(small: nn.Module, no_network: Path) -> None:
+    torch.save(small.state_dict(), no_network)
+    backbone = load_backbone(SMALL, "imagenet1k_v1", seed=0)
+    assert (backbone.weights, backbone.licence) == ("imagenet1k_v1", "BSD-3-Clause")
+
+
+def test_a_folder_of_weights_serves_the_backbone(small: nn.Module, tmp_path: Path) -> None:
+    saved(small.state_dict(), tmp_path / "squeezenet1_1_imagenet.pth")
+    backbone = load(SMALL, tmp_path)
+    assert (backbone.weights, backbone.licence) == ("squeezenet1_1_imagenet.pth", "not stated")
+    assert torch.equal(next(backbone.stages.parameters()), next(small.parameters()))
+
+
+def test_another_resolution() -> None:
+    backbone = load_backbone("resnet18", "random", seed=0, resolution=96, crop=0.75)
+    assert (backbone.transform.crop, backbone.transform.resize) == (96, 128)
+    assert trunk_of(backbone, "layer4").shape == (256, 6, 6)
+    with pytest.raises(ConfigError, match=r"model\.resolution=8: squeezenet1_1 does not take that size"):
+        load_backbone(SMALL, "random", seed=0, resolution=8)
+
+
+def test_a_transformer_has_positions_for_its_resolution(tmp_path: Path) -> None:
+    path = saved(randomised("vit_b_16").state_dict(), tmp_path / "weights.pth")
+    backbone = load_backbone("vit_b_16", str(path), seed=0, resolution=64)
+    state = backbone.stages.state_dict()
+    assert state["embedding.position"].shape == (1, 17, 768)
+    outline = architecture("vit_b_16", side=64)
+    assert {key: value.shape for key, value in outline.state_dict().items()} == {k: v.shape for k, v in state.items()}
+    with pytest.raises(ConfigError, match=r"model\.resolution=100: vit_b_16 takes multiples of 16"):
+        load_backbone("vit_b_16", "random", seed=0, resolution=100)

@@ -6,12 +6,14 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
+from packaging.requirements import Requirement
 
 import dogbreeds
 from dogbreeds.data.images import Transform
@@ -212,3 +214,24 @@ def test_no_archive_is_made_of_what_is_no_package(package: Path, tmp_path: Path)
     with pytest.raises(PackageError, match="newer version"):
         archive_for(package, tmp_path / "made.tar.gz", gpus=0, requirements=True)
     assert not (tmp_path / "made.tar.gz").exists()
+
+
+@pytest.mark.parametrize(
+    ("library", "engine", "gpus", "expected"),
+    [
+        ("torchvision", "openvino", 0, ["openvino"]),
+        ("timm", "openvino", 0, ["openvino", "timm"]),
+        ("timm", "torch", 0, ["timm"]),
+        ("timm", "cuda", 1, ["timm"]),
+        ("torchvision", "cuda", 1, []),
+    ],
+)
+def test_what_a_container_installs(
+    library: str, engine: str, gpus: int, expected: list[str], package: Path, tmp_path: Path
+) -> None:
+    description = replace(read_description(package), library=library, engine=engine)
+    write_description(package, description)
+    archive_for(package, tmp_path / "made.tar.gz", gpus=gpus, requirements=True)
+    file = opened(tmp_path / "made.tar.gz") / REQUIREMENTS
+    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    assert [Requirement(line).name for line in lines if not line.startswith("#")] == expected

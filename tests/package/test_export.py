@@ -29,12 +29,22 @@ CLASSES = ["001.Pug", "002.Épagneul_breton", "Samoyed"]
 SMALL = Transform(70, 64, "bilinear", (0.5, 0.4, 0.3), (0.2, 0.25, 0.3))
 
 
-def packaged(directory: Path, backbone: str, unfreeze: str | None, transform: Transform, head: str = "mlp") -> Path:
+def packaged(
+    directory: Path,
+    backbone: str,
+    unfreeze: str | None,
+    transform: Transform,
+    head: str = "mlp",
+    *,
+    library: str = "torchvision",
+    mirror: bool = False,
+) -> Path:
     """A package with random weights, whose answers differ from photo to photo."""
-    loaded = load_backbone(backbone, "random", seed=3)
+    loaded = load_backbone(backbone, "random", seed=3, library=library, resolution=transform.crop)
     shape = HeadShape(head, loaded.width, len(CLASSES), (8,) if head == "mlp" else (), 0.5 if head == "mlp" else 0.0)
     described = Description(CLASSES, backbone, False, unfreeze, transform, shape, "torch", "fp32", temperature=1.7)
-    trunk, tail = cut(loaded.stages, transform, unfreeze)
+    described = replace(described, library=library, mirror=mirror)
+    trunk, tail = cut(loaded.stages, transform, unfreeze, mirror=mirror)
     made = Head(shape).eval()
     generator = torch.Generator().manual_seed(5)
     images = torch.randint(0, 256, (4, 3, transform.crop, transform.crop), dtype=torch.uint8, generator=generator)
@@ -110,6 +120,19 @@ def test_a_graph_says_what_the_package_says(
     assert json.loads(said["classes"]) == ["Pug", "Épagneul breton", "Samoyed"]
     assert json.loads(said["transform"]) == {"resize": 70, "crop": 64, "interpolation": "bilinear"}
     assert "(N, 3, 64, 64)" in said["input"]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("backbone", ["test_vit", "test_efficientnet"])
+def test_graphs_of_timm_with_mirror_images(form: str, backbone: str, photos: Sequence[Path], tmp_path: Path) -> None:
+    for needed in ("timm", *FORMATS[form].needs):
+        pytest.importorskip(needed)
+    made = packaged(tmp_path / "model", backbone, None, SMALL, library="timm", mirror=True)
+    found = export(made, form, tmp_path / f"dogs{FORMATS[form].ending}", photos)
+    assert (found.photos, found.disagreeing, found.good) == (5, 0, True)
+    predictor = Predictor.load(made, torch.device("cpu"))
+    images = torch.stack([predictor.description.transform.read(path.read_bytes()) for path in photos])
+    torch.testing.assert_close(predictor.logits(images), predictor.logits(images.flip(-1)))
 
 
 def test_a_graph_that_says_something_else_is_not_left_behind(

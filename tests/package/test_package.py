@@ -40,7 +40,7 @@ CPU = torch.device("cpu")
 CLASSES = ["001.German_shepherd", "002.Épagneul_breton", "003.Pug"]
 REFUSED = [
     *("pytorch_lightning", "lightning", "hydra", "omegaconf", "sagemaker", "prometheus_client"),
-    *("torchmetrics", "optuna", "ray", "matplotlib", "rich", "filelock", "platformdirs", "openvino"),
+    *("torchmetrics", "optuna", "ray", "matplotlib", "rich", "filelock", "platformdirs", "openvino", "timm"),
     *("smdebug", "starlette", "plotly", "psutil", "requests", "tensorboard", "yaml"),
 ]
 
@@ -248,6 +248,23 @@ def as_format_1(package: Path) -> None:
     values = json.loads(path.read_text(encoding="utf-8"))
     del values["engine"]
     path.write_text(json.dumps(values | {"format": 1, "batch_size": 32}), encoding="utf-8")
+
+
+def test_a_package_of_the_format_before_libraries(saved: Path, package: Path) -> None:
+    path = package / DESCRIPTION
+    values = json.loads(path.read_text(encoding="utf-8"))
+    for later in ("library", "pool", "mirror", "weights", "licence"):
+        del values[later]
+    path.write_text(json.dumps(values | {"format": 2}), encoding="utf-8")
+    described, loaded = load_package(package)
+    assert (described.library, described.pool, described.mirror, described.weights) == (
+        "torchvision",
+        "head",
+        False,
+        "",
+    )
+    expected = Predictor(*load_package(saved), CPU).logits(images())
+    assert torch.equal(Predictor(described, loaded, CPU).logits(images()), expected)
 
 
 def test_a_package_of_the_format_before_engines_is_served_by_torch(saved: Path, package: Path) -> None:

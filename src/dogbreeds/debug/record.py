@@ -92,6 +92,8 @@ class Facts:
         images: Photos of each split.
         in_several_splits: Photos that appear in more than one split.
         pretrained: Its weights are not random.
+        weights: What the weights of the backbone are called.
+        licence: Theirs.
         debug: The run saw one batch of the photos.
         steps: Optimizer steps of all epochs.
         searched: The numbers that a search varied, where this is its best trial.
@@ -104,6 +106,8 @@ class Facts:
     unreadable: int = 0
     backbone: str = ""
     pretrained: bool = True
+    weights: str = ""
+    licence: str = ""
     debug: bool = False
     epochs: int = 0
     steps: int = 0

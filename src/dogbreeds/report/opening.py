@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from dogbreeds.debug.rules.results import HeadBelowReference, margin
 from dogbreeds.debug.rules.verdict import ISSUES, NO_ISSUES
@@ -158,6 +160,21 @@ def _train(*arguments: str) -> str:
 def _own(run: Run) -> list[str]:
     """Returns the overrides for the same photos and the same backbone."""
     model = run.config["model"]
-    found = [override("data.dir", run.config["data"]["dir"]), override("model", model["backbone"])]
+    found = [override("data.dir", run.config["data"]["dir"]), *_network(model)]
+    if run.config.get("features", {}).get("mirror"):
+        found.append("features.mirror=true")
     weights = model["weights"]
     return found if weights == "imagenet" else [*found, override("model.weights", weights)]
+
+
+def _network(model: Mapping[str, Any]) -> list[str]:
+    """Returns the overrides for a backbone and how it sees photos; older runs have none of the later settings."""
+    if model.get("library", "torchvision") == "torchvision":
+        found = [override("model", model["backbone"])]
+    else:
+        found = [override("model", model["library"]), override("model.backbone", model["backbone"])]
+    seen = {name: model.get(name) for name in ("pool", "resolution", "crop")}
+    return [
+        *found,
+        *(override(f"model.{name}", str(value)) for name, value in seen.items() if value not in (None, "head")),
+    ]

@@ -22,9 +22,15 @@ def card(description: Description, engine: str | None = None) -> dict[str, Any]:
     return {
         "backbone": description.backbone,
         "pretrained": description.pretrained,
+        "weights": description.weights,
+        "licence": description.licence,
         "unfreeze": description.unfreeze,
         "head": {"kind": description.head.kind, "hidden": list(description.head.hidden)},
-        "image": {"resize": description.transform.resize, "crop": description.transform.crop},
+        "image": {
+            "resize": description.transform.resize,
+            "crop": description.transform.crop,
+            "mirror": description.mirror,
+        },
         "classes": [
             {"index": index, "breed": display_name(folder), "accuracy": accuracy}
             for index, (folder, accuracy) in enumerate(

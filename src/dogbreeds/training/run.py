@@ -109,6 +109,8 @@ class Run:
             unreadable=len(folders.unreadable),
             backbone=backbone.name,
             pretrained=backbone.pretrained,
+            weights=backbone.weights,
+            licence=backbone.licence,
             debug=self.config.trainer.one_batch,
             epochs=self.config.epochs,
             steps=self.config.epochs * -(-sum(counts) // self.config.batch_size),

@@ -68,6 +68,19 @@ def test_a_file_of_weights_becomes_a_channel(config: Compose, tmp_path: Path) ->
     assert "model.weights" not in inputs.overrides
 
 
+def test_named_weights_are_a_setting(config: Compose) -> None:
+    inputs = job_inputs(config("model.weights=imagenet1k_v1"))
+    assert inputs.overrides["model.weights"] == "imagenet1k_v1"
+    assert "model.weights" not in inputs.files
+
+
+def test_timm_is_installed_where_a_run_needs_it(config: Compose) -> None:
+    base = config()
+    other = replace(base, model=replace(base.model, library="timm", backbone="test_vit"))
+    assert job_inputs(base).extras == ()
+    assert job_inputs(other).extras == job_inputs(base, [base, other], searched=["model"]).extras == ("timm",)
+
+
 def test_what_a_tuning_job_varies_stays_out(config: Compose) -> None:
     base = config()
     corners = [base, replace(base, lr=0.1), replace(base, model=replace(base.model, backbone="resnet18"))]

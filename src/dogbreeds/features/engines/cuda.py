@@ -92,11 +92,14 @@ class CudaEngine:
 
 def _prepare(trunk: nn.Module, dtype: torch.dtype) -> nn.Module:
     """Returns a copy with BatchNorm folded into convolutions and weights of one number type."""
-    normalise, *stages = copy.deepcopy(trunk).cpu().eval().children()
-    rest = nn.Sequential(*stages)
-    _fold_batch_norm(rest)
+    network = copy.deepcopy(trunk).cpu().eval()
+    first, normalise = next(network.named_children())
     # uint8 is normalised in float32: bf16 cannot hold the mean.
-    return nn.Sequential(normalise, _Cast(dtype), rest.to(dtype).to(memory_format=torch.channels_last)).eval()
+    network.set_submodule(first, nn.Identity())
+    _fold_batch_norm(network)
+    network.to(dtype).to(memory_format=torch.channels_last)
+    network.set_submodule(first, nn.Sequential(normalise, _Cast(dtype)))
+    return network
 
 
 def _fold_batch_norm(module: nn.Module) -> None:

@@ -17,9 +17,9 @@ export function showCard(card) {
   );
   byId("facts").replaceChildren(
     ...Object.entries({
-      Backbone: `${card.backbone}, ${card.pretrained ? "pretrained" : "not pretrained: expect poor predictions"}`,
+      Backbone: `${card.backbone}, ${card.pretrained ? weights(card) : "not pretrained: expect poor predictions"}`,
       Trained: trained(card),
-      Input: `shorter side resized to ${card.image.resize} pixels, middle ${card.image.crop} × ${card.image.crop}`,
+      Input: input(card.image),
       Engine: `${card.engine} in ${card.precision}`,
       Created: card.made,
       Versions: Object.entries(card.versions).map(([name, version]) => `${name} ${version.split("+")[0]}`).join(", "),
@@ -27,6 +27,15 @@ export function showCard(card) {
   );
   showBreeds(card.classes);
   byId("card").hidden = byId("breeds").hidden = false;
+}
+
+function weights({ weights, licence }) {
+  return weights ? `pretrained: ${weights} (licence: ${licence})` : "pretrained";
+}
+
+function input({ resize, crop, mirror }) {
+  const size = `shorter side resized to ${resize} pixels, middle ${crop} × ${crop}`;
+  return mirror ? `${size}, and its mirror image` : size;
 }
 
 function showBreeds(classes) {
