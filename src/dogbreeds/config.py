@@ -20,12 +20,12 @@ from dogbreeds.files import write_text
 from dogbreeds.installation import command
 from dogbreeds.model.names import BACKBONES, WEIGHTS
 from dogbreeds.overrides import override
-from dogbreeds.run_directory import RUN_CONFIG, SEARCH_CONFIG
-from dogbreeds.schema import ModelConfig, SagemakerConfig, TrainConfig, TrainerConfig
+from dogbreeds.run_directory import EXCLUDED, RUN_CONFIG, SEARCH_CONFIG
+from dogbreeds.schema import DataConfig, ModelConfig, SagemakerConfig, TrainConfig, TrainerConfig
 
 Settings = TypeVar("Settings")
 # What a command reads beside the settings of a run.
-_COMMAND_KEYS = ("best_of", "hpo", "hydra", "attach", "stop", "sagemaker")
+_COMMAND_KEYS = ("best_of", "hpo", "hydra", "attach", "stop", "sagemaker", "out")
 _FULL_KEY = re.compile(r"full_key: ([\w.]+)")
 
 
@@ -74,6 +74,8 @@ def _resumed(directory: Path, overrides: Sequence[str]) -> TrainConfig:
         raise ConfigError(f"resume={directory}: it has no {RUN_CONFIG}, so it is not a run directory.")
     config = load_saved(saved)
     config.resume = config.run_dir = str(directory)
+    if config.data.exclude is not None:
+        config.data.exclude = str(directory / EXCLUDED)
     return config
 
 
@@ -126,9 +128,9 @@ def save(config: TrainConfig, path: Path) -> None:
 
 
 def load_saved(path: Path) -> TrainConfig:
-    """Reads what `save` wrote, also before runs had loggers, callbacks and further arguments of the Trainer."""
+    """Reads what `save` wrote, also of runs before there were all of today's settings."""
     composed = OmegaConf.create(read_yaml(path))
-    later = OmegaConf.create({"logger": {}, "callbacks": {}, "trainer": {"arguments": {}}})
+    later = OmegaConf.create({"logger": {}, "callbacks": {}, "trainer": {"arguments": {}}, "data": {"exclude": None}})
     merged = OmegaConf.merge(later, composed) if isinstance(composed, DictConfig) else composed
     return unchecked(cast(DictConfig, merged))
 
@@ -198,6 +200,7 @@ def check_settings(config: TrainConfig) -> TrainConfig:
         [
             *problems(config),
             *_model_problems(config.model),
+            *_data_problems(config.data),
             *rule_problems(config.debugger.rules),
             *trainer_problems(config),
             *_exact_problems(config),
@@ -221,6 +224,12 @@ def _model_problems(model: ModelConfig) -> list[str]:
     if model.weights not in WEIGHTS and not Path(model.weights).is_file():
         found.append(f"model.weights={model.weights}: no such file. It may be {', '.join(WEIGHTS)} or a file.")
     return found
+
+
+def _data_problems(data: DataConfig) -> list[str]:
+    if data.exclude is None or Path(data.exclude).is_file():
+        return []
+    return [f"data.exclude={data.exclude}: no such file. It may be an audit.csv, or have a path in each line."]
 
 
 def _exact_problems(config: TrainConfig) -> list[str]:
