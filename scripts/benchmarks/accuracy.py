@@ -58,7 +58,8 @@ def run(settings: BenchSettings) -> Section:
         "default what train.py does; the others differ from it in that setting alone. The larger input has 1.25 "
         "times the side, with model.crop=1.0; the worst cell is that of lr 0.001, 0.01, 0.1 by batch 128, 256, 512 "
         "with the lowest test accuracy. The whole fine-tune trains all layers for "
-        f"{settings.fine_tune_epochs} epochs in fp32 (AdamW, cosine, random crops, label smoothing): validation / test accuracy.",
+        f"{settings.fine_tune_epochs} epochs in fp32 (AdamW, cosine, random crops, label smoothing): validation / "
+        "test accuracy.",
         columns=(
             *("backbone", "exact", "default", "features.mirror=true", "larger input", "worst of the grid"),
             *("seconds of a first run", "whole fine-tune", "its seconds"),

@@ -21,12 +21,12 @@ from dogbreeds.installation import command
 from dogbreeds.model.names import BACKBONES, WEIGHTS
 from dogbreeds.model.weight_files import weights_file
 from dogbreeds.overrides import override
-from dogbreeds.run_directory import RUN_CONFIG, SEARCH_CONFIG
-from dogbreeds.schema import ModelConfig, SagemakerConfig, TrainConfig, TrainerConfig
+from dogbreeds.run_directory import EXCLUDED, RUN_CONFIG, SEARCH_CONFIG
+from dogbreeds.schema import DataConfig, ModelConfig, SagemakerConfig, TrainConfig, TrainerConfig
 
 Settings = TypeVar("Settings")
 # What a command reads beside the settings of a run.
-_COMMAND_KEYS = ("best_of", "hpo", "hydra", "attach", "stop", "sagemaker")
+_COMMAND_KEYS = ("best_of", "hpo", "hydra", "attach", "stop", "sagemaker", "out")
 # What runs were before they had these settings.
 _LATER = {
     "logger": {},
@@ -34,6 +34,7 @@ _LATER = {
     "trainer": {"arguments": {}},
     "model": {"library": "torchvision", "pool": "head", "resolution": None, "crop": None},
     "features": {"mirror": False},
+    "data": {"exclude": None},
 }
 _FULL_KEY = re.compile(r"full_key: ([\w.]+)")
 
@@ -83,6 +84,8 @@ def _resumed(directory: Path, overrides: Sequence[str]) -> TrainConfig:
         raise ConfigError(f"resume={directory}: it has no {RUN_CONFIG}, so it is not a run directory.")
     config = load_saved(saved)
     config.resume = config.run_dir = str(directory)
+    if config.data.exclude is not None:
+        config.data.exclude = str(directory / EXCLUDED)
     return config
 
 
@@ -204,6 +207,7 @@ def check_settings(config: TrainConfig) -> TrainConfig:
         [
             *problems(config),
             *_model_problems(config.model),
+            *_data_problems(config.data),
             *rule_problems(config.debugger.rules),
             *trainer_problems(config),
             *_exact_problems(config),
@@ -248,6 +252,12 @@ def _network_problems(model: ModelConfig) -> list[str]:
         f"model.weights={model.weights}: no such file, and not one of "
         f"{', '.join((*WEIGHTS, *names))} of {model.backbone}."
     ]
+
+
+def _data_problems(data: DataConfig) -> list[str]:
+    if data.exclude is None or Path(data.exclude).is_file():
+        return []
+    return [f"data.exclude={data.exclude}: no such file. It may be an audit.csv, or have a path in each line."]
 
 
 def _exact_problems(config: TrainConfig) -> list[str]:
