@@ -74,9 +74,11 @@ format: install  ## let ruff rewrite the code
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-# On other photos, with real weights of SqueezeNet: make bench PHOTOS=<breed folders> WEIGHTS=<file>
+# On other photos, with real weights: make bench PHOTOS=<breed folders> WEIGHTS=<file or folder>
+# Only some cases: make bench CASES=head,trials. The case accuracy, which needs real ones, writes docs/accuracy.md.
 bench: install sample  ## measure speed and equivalence, and write docs/benchmarks.md
-	$(BIN)/python scripts/bench.py $(if $(PHOTOS),photos=$(PHOTOS)) $(if $(WEIGHTS),weights=$(WEIGHTS))
+	$(BIN)/python scripts/bench.py $(if $(CASES),cases=[$(CASES)]) $(if $(PHOTOS),photos=$(PHOTOS)) \
+		$(if $(WEIGHTS),weights=$(WEIGHTS))
 
 clean:  ## remove the environments and what runs wrote; data/ and the feature store stay
 	rm -rf $(VENV) $(SMDEBUG_VENV) $(OLDEST_VENV) build dist mlflow.db outputs multirun .pytest_cache .mypy_cache .ruff_cache

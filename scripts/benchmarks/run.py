@@ -14,7 +14,7 @@ from dogbreeds.config import load
 from dogbreeds.entry import initialized
 from dogbreeds.errors import ConfigError
 
-CASES = ("trunk", "store", "head", "trials", "search", "watching", "serve", "equivalence")
+CASES = ("trunk", "store", "head", "trials", "search", "watching", "serve", "equivalence", "accuracy")
 
 
 def run(config: DictConfig) -> None:
@@ -37,8 +37,10 @@ def run(config: DictConfig) -> None:
         rounds=config.rounds,
         weights=config.weights,
         backbone=config.backbone,
+        fine_tune_epochs=config.fine_tune_epochs,
     )
     for case in config.cases:
         section = importlib.import_module(f"benchmarks.{case}").run(settings)
         print(section.markdown(), flush=True)
-        write([section], Path(config.out))
+        # Of another kind, and of interest to others, than how fast things are.
+        write([section], Path(config.out).with_name("accuracy.md") if case == "accuracy" else Path(config.out))

@@ -17,8 +17,9 @@ class BenchSettings:
         photos: A folder of breed folders.
         count: Photos of the long passes; more than the folder has are copies that differ in their last bytes.
         rounds: How often everything is timed.
-        weights: Real weights of `backbone`, for the equivalence; None where there are none.
+        weights: Real weights of `backbone`, or a folder with those of several; None where there are none.
         backbone: The backbone of these weights.
+        fine_tune_epochs: Of the whole fine-tune beside the accuracy; 0 leaves it out.
     """
 
     train: TrainConfig
@@ -27,3 +28,4 @@ class BenchSettings:
     rounds: int
     weights: str | None
     backbone: str
+    fine_tune_epochs: int = 0

@@ -49,7 +49,7 @@ def write(sections: Sequence[Section], path: Path) -> None:
             "machine": described,
         }
     _replace(numbers_path, json.dumps(kept, indent=1, sort_keys=True) + "\n")
-    lines = ["# Benchmarks", "", "Made by `make bench`: paired runs in turns, medians, ratios of the same round.", ""]
+    lines = [f"# {path.stem.capitalize()}", "", "Made by `make bench`.", ""]
     for case in kept.values():
         lines += [case["markdown"], "Machine: " + ", ".join(f"{k} {v}" for k, v in case["machine"].items()) + ".", ""]
     _replace(path, "\n".join(lines))

@@ -11,6 +11,13 @@ from dogbreeds.schema import CacheConfig, SagemakerConfig, TrainCommandConfig, V
 
 
 @dataclass
+class AuditCommandConfig(TrainCommandConfig):
+    """What scripts/audit.py reads: what train.py reads, and where to write."""
+
+    out: str
+
+
+@dataclass
 class LaunchCommandConfig(TrainCommandConfig):
     """What launch_sagemaker.py reads: what train.py reads, and where to run it."""
 
@@ -133,6 +140,7 @@ class MakeSampleCommandConfig:
 SCHEMAS: dict[str, type] = {
     "train": TrainCommandConfig,
     "prepare_features": TrainCommandConfig,
+    "audit": AuditCommandConfig,
     "launch": LaunchCommandConfig,
     "deploy": DeployCommandConfig,
     "predict": PredictCommandConfig,

@@ -16,6 +16,7 @@ from dogbreeds import config as configs
 from dogbreeds.config import check_launch, command_settings
 from dogbreeds.entry import BEGAN, Command, entry_point
 from dogbreeds.errors import ConfigError, did_you_mean
+from dogbreeds.files import check_place
 from dogbreeds.help_page import summary
 from dogbreeds.installation import command
 from dogbreeds.overrides import override
@@ -57,6 +58,17 @@ def prepare_features(composed: DictConfig) -> None:
 
     run.prepare_features(config)
     print(f"They are in {config.cache.dir}; {command('train')} with the same settings finds them there.")
+
+
+@entry_point("audit")
+def audit(composed: DictConfig) -> None:
+    config, out = configs.load(composed, overrides=[]), Path(composed.out)
+    check_place(out, f"out={out}")
+
+    from dogbreeds.training import run
+
+    print(run.audit_photos(config, out))
+    print(f"They are in {out}. To leave them out: {command('train')} {override('data.exclude', out)}")
 
 
 @entry_point("predict", renamed=_PACKAGE)
@@ -215,6 +227,7 @@ COMMANDS: dict[str, Command] = {
     "report": report,
     "cache": cache,
     "prepare_features": prepare_features,
+    "audit": audit,
     "get_data": get_data,
     "make_sample": make_sample,
     "rehearse": rehearse,

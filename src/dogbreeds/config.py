@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import fields
-from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -16,18 +15,17 @@ from yaml import YAMLError
 
 from dogbreeds.constraints import problems, settings
 from dogbreeds.data.layout import find_photos
-from dogbreeds.errors import ConfigError, WeightsError
+from dogbreeds.errors import ConfigError
 from dogbreeds.files import write_text
 from dogbreeds.installation import command
-from dogbreeds.model.names import BACKBONES, POOLS, WEIGHTS
-from dogbreeds.model.weight_files import weights_file
+from dogbreeds.model_settings import model_problems
 from dogbreeds.overrides import override
-from dogbreeds.run_directory import RUN_CONFIG, SEARCH_CONFIG
-from dogbreeds.schema import ModelConfig, SagemakerConfig, TrainConfig, TrainerConfig
+from dogbreeds.run_directory import EXCLUDED, RUN_CONFIG, SEARCH_CONFIG
+from dogbreeds.schema import DataConfig, SagemakerConfig, TrainConfig, TrainerConfig
 
 Settings = TypeVar("Settings")
 # What a command reads beside the settings of a run.
-_COMMAND_KEYS = ("best_of", "hpo", "hydra", "attach", "stop", "sagemaker")
+_COMMAND_KEYS = ("best_of", "hpo", "hydra", "attach", "stop", "sagemaker", "out")
 # What runs were before they had these settings.
 _LATER = {
     "logger": {},
@@ -35,6 +33,7 @@ _LATER = {
     "trainer": {"arguments": {}},
     "model": {"library": "torchvision", "pool": "head", "resolution": None, "crop": None},
     "features": {"mirror": False},
+    "data": {"exclude": None},
 }
 _FULL_KEY = re.compile(r"full_key: ([\w.]+)")
 
@@ -84,6 +83,8 @@ def _resumed(directory: Path, overrides: Sequence[str]) -> TrainConfig:
         raise ConfigError(f"resume={directory}: it has no {RUN_CONFIG}, so it is not a run directory.")
     config = load_saved(saved)
     config.resume = config.run_dir = str(directory)
+    if config.data.exclude is not None:
+        config.data.exclude = str(directory / EXCLUDED)
     return config
 
 
@@ -204,7 +205,8 @@ def check_settings(config: TrainConfig) -> TrainConfig:
     _raise(
         [
             *problems(config),
-            *_model_problems(config.model),
+            *model_problems(config.model),
+            *_data_problems(config.data),
             *rule_problems(config.debugger.rules),
             *trainer_problems(config),
             *_exact_problems(config),
@@ -219,47 +221,10 @@ def _raise(found: Sequence[str]) -> None:
         raise ConfigError("\n".join(found))
 
 
-def _model_problems(model: ModelConfig) -> list[str]:
-    found = []
-    if model.head == "mlp" and (not model.hidden or min(model.hidden) < 1):
-        found.append(f"model.hidden={model.hidden}: model.head=mlp needs one or more widths, such as [256].")
-    stages = BACKBONES.get(model.backbone, ()) if model.library == "torchvision" else ()
-    if stages and model.unfreeze is not None and model.unfreeze not in stages:
-        found.append(f"model.unfreeze={model.unfreeze}: must be one of {', '.join(stages)}.")
-    return [*found, *_network_problems(model)]
-
-
-def _network_problems(model: ModelConfig) -> list[str]:
-    """Asks the library whether it has the network and its weights; torchvision's own are known without it."""
-    known = model.library == "torchvision" and model.backbone in BACKBONES
-    place = Path(model.weights)
-    try:
-        if model.weights in WEIGHTS or place.exists():
-            weights_file(place, model.backbone)
-            if known and model.pool == POOLS[0] and model.resolution is None:
-                return []
-        from dogbreeds.model.backbones import architecture_of
-
-        names = architecture_of(model.backbone, model.library).named_weights()
-        if model.unfreeze is not None or model.pool != POOLS[0] or model.resolution is not None:
-            _check_shape(model.library, model.backbone, model.pool, model.resolution, model.unfreeze)
-    except (ConfigError, WeightsError) as error:
-        return [str(error)]
-    if model.weights in (*WEIGHTS, *names) or place.exists():
+def _data_problems(data: DataConfig) -> list[str]:
+    if data.exclude is None or Path(data.exclude).is_file():
         return []
-    return [
-        f"model.weights={model.weights}: no such file, and not one of "
-        f"{', '.join((*WEIGHTS, *names))} of {model.backbone}."
-    ]
-
-
-@cache
-def _check_shape(library: str, backbone: str, pool: str, resolution: int | None, unfreeze: str | None) -> None:
-    """Builds the network and cuts it; trials of a search have few shapes."""
-    from dogbreeds.model.backbones import cut, load_backbone
-
-    built = load_backbone(backbone, "random", 0, library=library, pool=pool, resolution=resolution)
-    cut(built.stages, built.transform, unfreeze)
+    return [f"data.exclude={data.exclude}: no such file. It may be an audit.csv, or have a path in each line."]
 
 
 def _exact_problems(config: TrainConfig) -> list[str]:

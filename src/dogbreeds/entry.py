@@ -42,8 +42,10 @@ Command = Callable[..., None]
 _UNKNOWN_KEY = re.compile(r"[Kk]ey '(?P<key>[^']+)' (?:is )?not in")
 _FULL_ERROR = "HYDRA_FULL_ERROR"
 _MULTIRUN = ("--multirun", "-m")
+# Answered here: Hydra composes a config first, and lists all groups, which takes most of a second.
+_HELP = ("--help", "-h")
 # Hydra's own options, by what follows them.
-_OPTIONS = (*_MULTIRUN, "--help", "-h", "--hydra-help", "--version", "--resolve", "--run", "-r", "--shell-completion")
+_OPTIONS = (*_MULTIRUN, *_HELP, "--hydra-help", "--version", "--resolve", "--run", "-r", "--shell-completion")
 _OPTIONS_WITH_VALUE = (
     *("--cfg", "-c", "--package", "-p", "--config-dir", "-cd"),
     *("--config-path", "-cp", "--config-name", "-cn", "--experimental-rerun"),
@@ -73,6 +75,9 @@ def entry_point(
             primary = (directory or conf_directory()) / f"{name}.yaml"
             register()
             with report_errors(primary, typed):
+                if name in SCHEMAS and any(argument in _HELP for argument in typed):
+                    print(page(name))
+                    return
                 _refuse_renamed(typed, renamed or {})
                 run_hydra(primary, arranged([_bracketed(argument, lists) for argument in typed]), task)
 
@@ -211,8 +216,6 @@ def register() -> None:
         OmegaConf.register_new_resolver("or", lambda value, other: other if value is None else value)
         OmegaConf.register_new_resolver("user_cache", lambda: platformdirs.user_cache_dir("dogbreeds"))
         OmegaConf.register_new_resolver("absolute", lambda path: str(Path(path).absolute()))
-        # Hydra fills in what follows a dollar sign.
-        OmegaConf.register_new_resolver("help_page", lambda name: page(name).replace("$", "$$"))
 
 
 def _open(schema: type) -> DictConfig:

@@ -8,6 +8,10 @@ METRICS = "metrics.json"
 HISTORY = "history.csv"
 PREDICTIONS = "predictions.csv"
 RULES = "rules.json"
+#: Photos worth a look.
+AUDIT = "audit.csv"
+#: What `data.exclude` named, so that a resumed run leaves out the same photos.
+EXCLUDED = "excluded.csv"
 REPORT = "report.html"
 CHECKPOINTS = "checkpoints"
 #: The model package, and the same as an archive.

@@ -20,6 +20,7 @@ class DataConfig:
 
     dir: str
     on_bad_image: Annotated[str, one_of("stop", "skip")]
+    exclude: str | None
     split_seed: int
     views: Annotated[int, at_least(0)]
     workers: Annotated[int | None, at_least(0)]

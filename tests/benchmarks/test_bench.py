@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from benchmarks import equivalence, head, processes, search, store, trials, trunk, watching
+from benchmarks import accuracy, equivalence, head, processes, search, store, trials, trunk, watching
 from benchmarks.photos import enlarge
 from benchmarks.pixel_loop import LoopTimes
 from benchmarks.plain_loop import Size
 from benchmarks.settings import BenchSettings
 from benchmarks.table import Section, write
 from benchmarks.timing import Times, paired, ratio, seconds_of
+from safetensors.torch import save_file
+from torchvision.models import get_model
 
 from dogbreeds.data.images import decode
 from dogbreeds.errors import UserError
@@ -126,3 +129,19 @@ def test_process_that_fails_says_why() -> None:
     with pytest.raises(UserError, match="no such thing"):
         processes.run("-c", "raise SystemExit('no such thing')")
     assert processes.run("-c", "pass") > 0
+
+
+def test_the_accuracy_of_a_backbone_in_every_way(
+    settings: BenchSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accuracy, "_GRID", ("lr=0.01,0.1", "epochs=2"))
+    save_file(get_model("squeezenet1_1").state_dict(), tmp_path / "squeezenet1_1_drawn.safetensors")
+    section = accuracy.run(replace(settings, weights=str(tmp_path), fine_tune_epochs=1))
+    (row,) = section.rows
+    assert row[0] == "squeezenet1_1"
+    assert len(row) == len(section.columns)
+    shares = {name: value for name, value in section.numbers.items() if name.endswith("accuracy")}
+    assert len(shares) == 11
+    assert all(0 <= value <= 1 for value in shares.values())
+    with pytest.raises(UserError, match="needs a folder"):
+        accuracy.run(settings)

@@ -565,3 +565,56 @@ def test_too_few_photos_to_take_a_split_from(tmp_path: Path) -> None:
     message = refusal(populate(tmp_path, counts))
     assert "valid: b" in message
     assert "at least three different photos" in message
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "valid/akita/000.png\n\n./train/beagle/002.png\n",
+        "path,label,score\nvalid/akita/000.png,akita,0.1\ntrain/beagle/002.png,beagle,0.2\n"
+        "train/beagle/002.png,beagle,3.7\n",
+        "\ufeffpath\nvalid/akita/000.png\ntrain/beagle/002.png\n",
+    ],
+    ids=["a list", "a table", "a table of a spreadsheet"],
+)
+def test_photos_that_a_file_names_are_left_out(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "wrong.csv"
+    file.write_text(content, encoding="utf-8")
+    folders = read(populate(tmp_path / "photos", COMPLETE), exclude=file)
+    assert folders.excluded == 2
+    assert folders.counts() == {"train": 5, "valid": 3, "test": 2}
+    assert "valid/akita/000.png" not in names(folders, "valid")
+    assert "  2 photos left out by data.exclude" in folders.describe()
+
+
+def test_leaving_photos_out_moves_no_other_to_another_split(tmp_path: Path) -> None:
+    populate(tmp_path / "photos", {"a": 30, "b": 30})
+    whole = read(tmp_path / "photos")
+    file = tmp_path / "wrong.txt"
+    file.write_text(f"{names(whole, 'train')[3]}\n{names(whole, 'train')[4]}\n")
+    rest = read(tmp_path / "photos", exclude=file)
+    assert names(rest, "test") == names(whole, "test")
+    assert set(names(rest, "train")) < set(names(whole, "train"))
+
+
+def test_an_excluded_photo_may_be_unreadable_or_a_leak(tmp_path: Path) -> None:
+    root = populate(tmp_path / "photos", COMPLETE)
+    (root / "train" / "akita" / "000.png").write_bytes(b"broken")
+    shutil.copy(root / "test" / "akita" / "000.png", root / "train" / "akita" / "copy.png")
+    assert "1 of 13 files" in refusal(root)
+    (tmp_path / "wrong.txt").write_text("train/akita/000.png\ntrain/akita/copy.png\n")
+    folders = read(root, exclude=tmp_path / "wrong.txt")
+    assert (folders.unreadable, folders.leaks) == ((), ())
+
+
+def test_what_cannot_be_left_out(tmp_path: Path) -> None:
+    root, file = populate(tmp_path / "photos", COMPLETE), tmp_path / "wrong.txt"
+    file.write_text("train/akita/000.png\ntrain/poodle/1.jpg\n")
+    message = refusal(root, exclude=file)
+    assert f"data.exclude={file} names 1 photo that data.dir={root} does not hold" in message
+    assert "train/poodle/1.jpg" in message and "akita" not in message
+    file.write_text("test/akita/000.png\n")
+    message = refusal(root, exclude=file)
+    assert "test: akita" in message and f"Remove lines from data.exclude={file}" in message
+    file.write_bytes(b"\xff\xd8\xff\xe0")
+    assert "cannot be read as text" in refusal(root, exclude=file)

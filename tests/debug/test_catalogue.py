@@ -39,7 +39,10 @@ DOCUMENTED = {
     "StepOutlier": {"stddev": 5, "n_outliers": 10, "mode": None},
     "OverallSystemUsage": {},
 }
-OUR_OWN = {"DataWaits", "HeadBelowReference", "SplitLeakage", "ClassNeverPredicted", "SearchedRangeEdge"}
+OUR_OWN = {
+    *("DataWaits", "HeadBelowReference", "SplitLeakage", "SuspectLabels", "NearDuplicates"),
+    *("ClassNeverPredicted", "SearchedRangeEdge"),
+}
 FLAT = Record([Row(TRAIN, step, 1, float(step), {"loss": 1.0}) for step in range(20)])
 
 

@@ -79,7 +79,14 @@ def spoilt(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Spoil], None]]
 
 @pytest.mark.parametrize(
     "overrides",
-    [(), ("model.head=mlp",), ("batch_size=128", "lr=0.001"), ("epochs=30", "seed=1"), ("optimizer=sgd", "lr=0.1")],
+    [
+        ("epochs=80",),
+        ("epochs=80", "model.head=mlp"),
+        ("batch_size=128", "lr=0.001"),
+        ("epochs=30", "seed=1"),
+        ("optimizer=sgd", "lr=0.1"),
+        ("experiment=resnet50_udacity", "model=squeezenet1_1"),
+    ],
     ids=" ".join,
 )
 def test_a_healthy_run_trips_none(overrides: tuple[str, ...], judged: Run) -> None:
@@ -95,7 +102,8 @@ def test_a_learning_rate_that_is_far_too_large(head: str, judged: Run) -> None:
 
 def test_three_photos_of_a_breed_for_a_hundred_epochs(judged: Run, tmp_path: Path) -> None:
     few = some_photos(tmp_path / "few", lambda number: 3)
-    assert {"Overfit", "Overtraining"} <= fired(judged(f"data.dir={few}", "epochs=100", "patience=100"))
+    bare = ("schedule=constant", "weight_decay=0", "epochs=100", "patience=100")
+    assert {"Overfit", "Overtraining"} <= fired(judged(f"data.dir={few}", *bare))
 
 
 def test_a_head_that_starts_at_a_constant(judged: Run, spoilt: Callable[[Spoil], None]) -> None:

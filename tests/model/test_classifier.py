@@ -16,6 +16,7 @@ from dogbreeds.errors import ConfigError
 from dogbreeds.features.store.store import FeatureStore
 from dogbreeds.model.backbones import cut, load_backbone
 from dogbreeds.model.classifier import BreedClassifier
+from dogbreeds.model.exact import ExactPath
 from dogbreeds.model.head import Head, HeadShape
 from dogbreeds.model.network import Network
 from dogbreeds.training.datamodule import BreedDataModule
@@ -124,6 +125,53 @@ def test_the_learning_rate_ends_at_zero_whatever_the_number_of_steps(data: Breed
     trainer.fit(classifier, datamodule=data)
     assert trainer.global_step == 8
     assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+@pytest.mark.parametrize("class_weights", [None, [0.5, 1.0, 2.0]])
+def test_weight_decay_is_the_strength_of_the_exact_solution(
+    optimizer: str, class_weights: list[float] | None, data: BreedDataModule
+) -> None:
+    """Trained to the end, the head is the minimum of mean loss + strength/2 * |W|^2, W on normalised features."""
+    network, strength = data.network(), 0.1
+    # Other than 1, so that the scale of the input matters.
+    network.head.gain = 0.5
+    train, valid = (data.features.vectors[split] for split in ("train", "valid"))
+    weights = None if class_weights is None else torch.tensor(class_weights)
+    inputs, held_out = (network.head.normalise(split.tensor) for split in (train, valid))
+
+    def objective(weight: Tensor, bias: Tensor) -> float:
+        logits = nn.functional.linear(inputs, weight, bias)
+        return float(
+            nn.functional.cross_entropy(logits, train.labels, weights) + strength / 2 * weight.square().sum()
+        )
+
+    exact = ExactPath(inputs, train.labels, held_out, valid.labels, weights).at(strength)
+    classifier = BreedClassifier(
+        network, lr=0.1, optimizer=optimizer, weight_decay=strength, schedule="cosine", class_weights=class_weights
+    )
+    trainer = pl.Trainer(
+        accelerator="cpu", max_epochs=200, logger=False, enable_progress_bar=False, enable_checkpointing=False,
+        enable_model_summary=False, limit_val_batches=0,
+    )  # fmt: skip
+    data.batch_size = len(train.labels)
+    trainer.fit(classifier, datamodule=data)
+    (layer,) = network.head.layers
+    assert isinstance(layer, nn.Linear)
+    least = objective(exact.weight, exact.bias)
+    reached = objective(network.head.gain * layer.weight.detach(), layer.bias.detach())
+    assert reached == pytest.approx(least, rel=2e-3)
+    # Of another strength, it would be elsewhere.
+    other = ExactPath(inputs, train.labels, held_out, valid.labels, weights).at(strength / 2)
+    assert objective(other.weight, other.bias) > 1.01 * least
+
+
+def test_only_the_last_layer_has_weight_decay(sample: Path, store: FeatureStore) -> None:
+    data = BreedDataModule(sample, "squeezenet1_1", "random", unfreeze="fire9", store=store)
+    classifier = BreedClassifier(data.network("mlp", [16]), weight_decay=0.1, optimizer="adamw")
+    groups = classifier.configure_optimizers().param_groups
+    assert [(group["weight_decay"], len(group["params"])) for group in groups] == [(0.1, 1), (0.0, 5), (0.0, 6)]
+    assert groups[0]["params"][0] is classifier.head.layers[-1].weight
 
 
 def test_weighted_classes_leave_the_logged_losses_comparable() -> None:

@@ -145,3 +145,16 @@ def test_a_class_that_only_validation_has_gets_a_column() -> None:
     solution = solve(features[kept], labels[kept], validation, validation_labels, None)
     assert solution.weight.shape == (CLASSES, WIDTH)
     assert torch.isfinite(solution.logits(validation)).all()
+
+
+def test_out_of_fold_is_what_the_solution_on_the_other_photos_says() -> None:
+    features, labels, held_out, held_out_labels = data()
+    path = ExactPath(features, labels, held_out, held_out_labels, None)
+    folds = torch.arange(len(labels)) % 3
+    trusted = torch.ones(len(labels), dtype=torch.bool)
+    trusted[5] = False
+    found = path.out_of_fold(0.03, folds, trusted)
+    for fold in range(3):
+        others = (folds != fold) & trusted
+        alone = ExactPath(features[others], labels[others], held_out, held_out_labels, None).at(0.03)
+        assert torch.allclose(found[folds == fold], alone.logits(features[folds == fold]).softmax(dim=1), atol=0.03)

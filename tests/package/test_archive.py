@@ -188,6 +188,7 @@ def test_an_older_package_gets_todays_code_and_keeps_the_rest(package: Path, tmp
     assert (package / "code" / "dogbreeds" / "dropped.py").exists()
 
 
+@pytest.mark.slow
 def test_the_code_of_an_archive_wins_over_what_is_installed(archive: Path, tmp_path: Path) -> None:
     pytest.importorskip("ray.serve", reason="Ray Serve is not installed")
     shutil.copy(archive, tmp_path)

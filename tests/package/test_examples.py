@@ -68,6 +68,7 @@ def run(config: Compose) -> Path:
     return train(config("model.examples=4", "epochs=1")).directory
 
 
+@pytest.mark.slow
 def test_a_run_packages_some_of_its_test_photos(run: Path) -> None:
     examples = load_examples(run / "model")
     assert [one.file for one in examples] == ["1.jpg", "2.jpg", "3.jpg", "4.jpg"]
@@ -75,12 +76,14 @@ def test_a_run_packages_some_of_its_test_photos(run: Path) -> None:
     assert all(one.breed == display_name(one.label) for one in examples)
 
 
+@pytest.mark.slow
 def test_no_examples_where_none_are_wanted(config: Compose) -> None:
     package = train(config("model.examples=0", "epochs=1")).directory / "model"
     assert not (package / DIRECTORY).exists()
     assert load_examples(package) == []
 
 
+@pytest.mark.slow
 def test_examples_are_small_upright_and_say_nothing_but_pixels(run: Path, shown: bytes, tmp_path: Path) -> None:
     paths = [tmp_path / name for name in ("tall.jpg", "gone.jpg", "broken.jpg")]
     paths[0].write_bytes(shown)
@@ -123,6 +126,7 @@ def test_a_list_leads_nowhere_else(tmp_path: Path) -> None:
         load_examples(tmp_path)
 
 
+@pytest.mark.slow
 def test_the_card_of_a_run(run: Path) -> None:
     description = read_description(run / "model")
     described = json.loads(json.dumps(card(description, "somewhere"), allow_nan=False))
@@ -137,6 +141,7 @@ def test_the_card_of_a_run(run: Path) -> None:
     assert described["versions"] == description.versions
 
 
+@pytest.mark.slow
 def test_the_card_of_a_package_that_knows_little(run: Path) -> None:
     description = read_description(run / "model")
     description.metrics = {"test/per_class_accuracy": [float("nan"), 0.5, 1.0], "test/loss": float("inf")}

@@ -201,6 +201,7 @@ def test_the_temperature_can_be_rewritten(package: Path) -> None:
     assert not list(package.glob("*.partial"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("served", ["openvino", "torch"])
 def test_the_code_of_a_package_serves_alone(served: str, package: Path, tmp_path: Path) -> None:
     """With the engine that it was trained with, or with the plain torch module where that is not installed."""

@@ -415,6 +415,7 @@ def test_a_bad_photo_does_not_keep_the_others_from_being_answered(predictor: Pre
     assert first[0].probability == pytest.approx(predictor.predict([photo.getvalue()])[0][0].probability, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_where_there_are_many_photos_the_engine_takes_its_own_batches(package: Path, tmp_path: Path) -> None:
     compiled = with_engine(package, "openvino", tmp_path / "model")
     one_by_one, many = Predictor.load(compiled, CPU), Predictor.load(compiled, CPU, one_by_one=False)

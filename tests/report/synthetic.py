@@ -63,7 +63,18 @@ class Drawn:
         self.measurements()
         self.operators()
         self.predictions()
+        self.audit()
         return self.directory
+
+    def audit(self) -> None:
+        """Writes one photo for each suspicion."""
+        one, other = self.folders[:2]
+        (self.directory / "audit.csv").write_text(
+            "path,label,split,suspicion,suggested,score\n"
+            f"../secret.jpg,{one},train,label,{other},0.0123\n"
+            f"train/{one}/2.jpg,{one},train,duplicate,test/{other}/1.jpg,0.98\n"
+            f"test/{other}/<3>.jpg,{other},test,outlier,,4.25\n"
+        )
 
     def config(self, **changed: object) -> Path:
         OmegaConf.save(OmegaConf.create({**CONFIG, **changed}), self.directory / "config.yaml")

@@ -21,7 +21,19 @@ from tests.report.synthetic import Drawn
 pytestmark = pytest.mark.slow
 
 SECTIONS = [
-    *("numbers", "learning", "rules", "confusion", "calibration", "photos", "data", "tensors", "system", "timing"),
+    *(
+        "numbers",
+        "learning",
+        "rules",
+        "confusion",
+        "calibration",
+        "photos",
+        "audit",
+        "data",
+        "tensors",
+        "system",
+        "timing",
+    ),
     "settings",
 ]
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")

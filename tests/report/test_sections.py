@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from dogbreeds.debug.measurements import Measurements, Phase, Sample, StepTimes
 from dogbreeds.report.build import build_report
@@ -258,3 +259,18 @@ def test_phases_within_others_are_told_apart() -> None:
     assert list(zip(bars["y"], bars["text"], strict=True)) == [
         ("validation", ""), ("validation", "2 s in 2"), ("training", "5 s"), ("test", "1 s"),
     ]  # fmt: skip
+
+
+def test_suspected_photos_have_their_words_and_no_photo_from_elsewhere(tmp_path: Path) -> None:
+    drawn = Drawn(tmp_path / "run").everything()
+    Image.new("RGB", (64, 64), (10, 200, 10)).save(tmp_path / "secret.jpg")
+    (tmp_path / "photos").mkdir()
+    config = (drawn / "config.yaml").read_text().replace("nowhere/dog_breeds", str(tmp_path / "photos"))
+    (drawn / "config.yaml").write_text(config)
+    section = build_report(drawn).read_text().split('id="audit"')[1].split("</section>")[0]
+    assert "Breed 2 hound?" in section and "is Breed 1 terrier 1.2%" in section
+    assert "4.2 deviations from its breed" in section
+    assert "copy of a" in section
+    assert "<img" not in section and "<3>" not in section
+    (drawn / "audit.csv").unlink()
+    assert "Photos with a doubt" in build_report(drawn).read_text().split('id="missing"')[1]

@@ -80,7 +80,7 @@ def test_a_run_directory_holds_what_the_readme_promises(config: Compose, tmp_pat
     run = tmp_path / "run"
     expected = {
         "config.yaml", "metrics.json", "history.csv", "checkpoints", "model", "model.tar.gz", "report.html",
-        "tensorboard", "predictions.csv", "rules.json", "debugger", "profiler",
+        "tensorboard", "predictions.csv", "audit.csv", "rules.json", "debugger", "profiler",
     }  # fmt: skip
     assert {path.name for path in run.iterdir()} == expected
     metrics = json.loads((run / "metrics.json").read_text())

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from dogbreeds.data.excluded import read_excluded
 from dogbreeds.data.layout import SPLITS, find_photos
 from dogbreeds.errors import DataError
 
@@ -41,6 +42,7 @@ class BreedFolders:
         leaks: Groups of byte-identical files in more than one split.
         drawn: Some split has no folder of its own and was drawn from the others.
         sampled: Only some photos were kept, so that a split may lack classes.
+        excluded: Photos that were left out because `data.exclude` names them.
     """
 
     root: Path
@@ -50,20 +52,21 @@ class BreedFolders:
     leaks: tuple[tuple[Path, ...], ...]
     drawn: bool
     sampled: bool = False
+    excluded: int = 0
 
     def files(self) -> dict[str, Path]:
         """Returns the digest of every photo, with one file that holds its bytes."""
-        return {photo.digest: photo.path for photo in self._photos()}
+        return {photo.digest: photo.path for photo in self.photos()}
 
     def without(self, reasons: Mapping[str, str], *, on_bad_image: str) -> BreedFolders:
         """Leaves out photos that turned out to be unreadable; raises where `on_bad_image` is `stop`, not `skip`."""
-        found = [(photo.path, reasons[photo.digest]) for photo in self._photos() if photo.digest in reasons]
+        found = [(photo.path, reasons[photo.digest]) for photo in self.photos() if photo.digest in reasons]
         if not found:
             return self
         unreadable = tuple(sorted((*self.unreadable, *found)))
         if on_bad_image == "stop":
             raise DataError(
-                f"{len(unreadable)} of {len(self._photos()) + len(self.unreadable)} files in data.dir={self.root} "
+                f"{len(unreadable)} of {len(self.photos()) + len(self.unreadable)} files in data.dir={self.root} "
                 "cannot be read as images:\n"
                 + "\n".join(_listing(f"{path}: {reason}" for path, reason in unreadable))
                 + "\nRepair or remove them, or leave them out with data.on_bad_image=skip."
@@ -82,7 +85,8 @@ class BreedFolders:
         splits = {split: _spread(photos, count) for split, photos in self.splits.items()}
         return replace(self, splits=splits, sampled=True)
 
-    def _photos(self) -> list[Photo]:
+    def photos(self) -> list[Photo]:
+        """Returns the photos of all splits, one after the other."""
         return [photo for photos in self.splits.values() for photo in photos]
 
     def counts(self) -> dict[str, int]:
@@ -98,6 +102,8 @@ class BreedFolders:
         for split in SPLITS:
             per_class = self.class_counts(split)
             lines.append(f"  {split:<6}{sum(per_class):>6} photos, {min(per_class)} to {max(per_class)} per breed")
+        if self.excluded:
+            lines.append(f"  {_counted(self.excluded)} left out by data.exclude")
         if self.unreadable:
             lines.append(f"  {len(self.unreadable)} unreadable files left out:")
             lines += _listing(f"{path}: {reason}" for path, reason in self.unreadable)
@@ -108,16 +114,26 @@ class BreedFolders:
         return "\n".join(lines)
 
 
-def index(root: Path, examine: Examine, *, on_bad_image: str, split_seed: int, workers: int | None) -> BreedFolders:
+def index(
+    root: Path,
+    examine: Examine,
+    *,
+    on_bad_image: str,
+    split_seed: int,
+    workers: int | None,
+    exclude: Path | None = None,
+) -> BreedFolders:
     """Finds every photo and sorts it into splits.
 
-    Splits are drawn from all files, so that finding unreadable ones later does not change them.
+    Splits are drawn from all files, so that leaving some out, or finding unreadable ones later, does not change them.
 
     Args:
         examine: Returns the digests of files, and which are known not to be images, and why.
         split_seed: Decides the split of folders that come without one.
         workers: Threads; None is one per core, 0 is none.
+        exclude: A file that names photos to leave out.
     """
+    excluded = [] if exclude is None else read_excluded(exclude)
     files = find_photos(root)
     classes = sorted({path.parent.name for paths in files.values() for path in paths})
     labels = {name: label for label, name in enumerate(classes)}
@@ -129,7 +145,32 @@ def index(root: Path, examine: Examine, *, on_bad_image: str, split_seed: int, w
     splits = {split: tuple(found) for split, found in _complete(photos, split_seed).items()}
     folders = BreedFolders(root, tuple(classes), splits, (), _leaks(splits), drawn=len(files) < len(SPLITS))
     _refuse_missing_classes(folders)
+    if exclude is not None:
+        folders = _excluding(folders, excluded, exclude)
     return folders.without({digests[path]: reason for path, reason in reasons.items()}, on_bad_image=on_bad_image)
+
+
+def _excluding(folders: BreedFolders, paths: Sequence[str], file: Path) -> BreedFolders:
+    """Leaves out photos that a file names by their paths below the root."""
+    found = {photo.path.relative_to(folders.root).as_posix() for photo in folders.photos()}
+    unknown = [path for path in paths if path not in found]
+    if unknown:
+        raise DataError(
+            f"data.exclude={file} names {_counted(len(unknown))} that data.dir={folders.root} does not hold:\n"
+            + "\n".join(_listing(unknown))
+            + "\nPaths are relative to data.dir, such as train/Beagle/1.jpg."
+        )
+    left = {
+        split: tuple(one for one in photos if one.path.relative_to(folders.root).as_posix() not in set(paths))
+        for split, photos in folders.splits.items()
+    }
+    remaining = replace(folders, splits=left, leaks=_leaks(left), excluded=len(paths))
+    _refuse_missing_classes(remaining, f"Remove lines from data.exclude={file}, or the class from all splits.")
+    return remaining
+
+
+def _counted(photos: int) -> str:
+    return "1 photo" if photos == 1 else f"{photos} photos"
 
 
 def _complete(photos: dict[str, list[Photo]], seed: int) -> dict[str, list[Photo]]:
@@ -175,23 +216,23 @@ def _leaks(splits: dict[str, tuple[Photo, ...]]) -> tuple[tuple[Path, ...], ...]
     return tuple(tuple(found.values()) for found in places.values() if len(found) > 1)
 
 
-def _refuse_missing_classes(folders: BreedFolders) -> None:
+def _refuse_missing_classes(folders: BreedFolders, advice: str | None = None) -> None:
     problems = []
     for split in SPLITS:
         missing = [folders.classes[label] for label, count in enumerate(folders.class_counts(split)) if count == 0]
         if missing:
             problems.append(f"  {split}: {', '.join(missing[:_MAX_LISTED])}{', ...' * (len(missing) > _MAX_LISTED)}")
     if problems:
-        advice = "Add photos there, or remove the class folder from the other splits."
+        usual = "Add photos there, or remove the class folder from the other splits."
         if folders.drawn:
-            advice = (
+            usual = (
                 "A split without a folder of its own is drawn from the others: give each class "
                 "at least three different photos, or remove its folder."
             )
         raise DataError(
             f"Every class needs a photo in every split, but data.dir={folders.root} has none in\n"
             + "\n".join(problems)
-            + f"\n{advice}"
+            + f"\n{advice or usual}"
         )
 
 

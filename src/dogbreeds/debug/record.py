@@ -98,6 +98,8 @@ class Facts:
         steps: Optimizer steps of all epochs.
         searched: The numbers that a search varied, where this is its best trial.
         reference: What metrics.json says of the exact linear reference.
+        excluded: Photos that `data.exclude` left out.
+        audit: Numbers about the photos that the rules judge; empty where they were not audited.
     """
 
     class_counts: Mapping[str, int] = field(default_factory=dict)
@@ -113,6 +115,8 @@ class Facts:
     steps: int = 0
     searched: Mapping[str, Searched] = field(default_factory=dict)
     reference: Mapping[str, float] = field(default_factory=dict)
+    excluded: int = 0
+    audit: Mapping[str, float] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     machine: Mapping[str, str] = field(default_factory=dict)
 

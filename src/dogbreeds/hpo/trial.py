@@ -53,7 +53,8 @@ def run_trial(config: TrainConfig, prepared: Prepared, report: Report) -> dict[s
 
 
 def package_trial(directory: Path, preparations: Preparations, space: Space, values: Values) -> None:
-    """Gives a finished trial what a single run has: the model package, the verdicts of the rules and the report."""
+    """Gives a finished trial what a single run has: the model package, the audit, the verdicts of the rules and the
+    report."""
     # The search may have been moved, or resumed from another directory.
     config = replace(load_saved(directory / RUN_CONFIG), run_dir=str(directory))
     metrics = json.loads((directory / METRICS).read_text(encoding="utf-8"))
@@ -68,6 +69,7 @@ def package_trial(directory: Path, preparations: Preparations, space: Space, val
         for name, dimension in space.dimensions.items()
         if isinstance(dimension, Interval) and dimension.low < dimension.high
     }
+    run.audit()
     facts = run.facts(searched)
     facts.save(directory)
     judge = Judge(directory, Record(facts=facts, metrics=metrics), watching_rules(config.debugger))

@@ -56,7 +56,10 @@ class BreedClassifier(pl.LightningModule):
             lr: Learning rate of the head.
             tail_lr: Learning rate of the tail.
             optimizer: `adam`, `adamw` or `sgd` (with Nesterov momentum 0.9).
-            weight_decay: L2 strength as the optimizer understands it.
+            weight_decay: Strength of the L2 penalty on the weights of the head's last layer, strength/2 * |W|^2 added
+                to the mean loss; of a linear head, W acts on normalised features as that of `ExactPath` does. Biases
+                have none, nor has the tail: it is pretrained, and zero is no better place for it. `adamw` shrinks the
+                same weights by lr * weight_decay in each step instead.
             schedule: `constant`, or `cosine` to zero over all steps of the Trainer.
             class_weights: Weights of the classes in the loss that is minimised.
             seed: Seeds dropout, anew in each step.
@@ -126,7 +129,12 @@ class BreedClassifier(pl.LightningModule):
         return self(features).softmax(dim=1)  # type: ignore[no-any-return]
 
     def configure_optimizers(self) -> Any:
-        groups = [{"params": list(self.head.parameters()), "lr": self.hparams["lr"]}]
+        lr, decay = self.hparams["lr"], self.hparams["weight_decay"]
+        # The gradient of strength/2 * |gain * W|^2; AdamW's decay is the same for a weight of any scale.
+        strength = decay if self.hparams["optimizer"] == "adamw" else decay * self.head.gain**2
+        weights = self.head.penalised
+        others = [parameter for parameter in self.head.parameters() if parameter is not weights]
+        groups = [{"params": [weights], "lr": lr, "weight_decay": strength}, {"params": others, "lr": lr}]
         tail = list(self.tail.parameters())
         if tail:
             groups.append({"params": tail, "lr": self.hparams["tail_lr"]})
@@ -138,12 +146,12 @@ class BreedClassifier(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": cosine, "interval": "step"}}
 
     def _optimizer(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-        decay = self.hparams["weight_decay"]
         if self.hparams["optimizer"] == "adam":
-            return torch.optim.Adam(groups, weight_decay=decay)
+            return torch.optim.Adam(groups)
         if self.hparams["optimizer"] == "adamw":
-            return torch.optim.AdamW(groups, weight_decay=decay)
-        return torch.optim.SGD(groups, weight_decay=decay, momentum=0.9, nesterov=True)
+            # Its own default is not zero.
+            return torch.optim.AdamW(groups, weight_decay=0.0)
+        return torch.optim.SGD(groups, momentum=0.9, nesterov=True)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses a checkpoint with a tail where this module has none."""

@@ -90,6 +90,16 @@ class Head(nn.Module):
             for parameter in self.layers.parameters():
                 nn.init.zeros_(parameter)
 
+    @property
+    def penalised(self) -> nn.Parameter:
+        """What the L2 penalty shrinks: the weights of the last layer, all that a linear head has.
+
+        Those of hidden layers are normalised away: to shrink them would change the learning rate alone.
+        """
+        layer = self.layers[-1]
+        assert isinstance(layer, nn.Linear)
+        return layer.weight
+
     @torch.no_grad()
     def set_linear(self, weight: Tensor, bias: Tensor) -> None:
         """Makes logits of a linear head `weight @ normalised + bias`: weight (classes, width), bias (classes,)."""

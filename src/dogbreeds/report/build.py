@@ -9,6 +9,7 @@ from dogbreeds.report.opening import opening
 from dogbreeds.report.page import write_page
 from dogbreeds.report.run import read_run
 from dogbreeds.report.sections import Section
+from dogbreeds.report.sections.audit import audit
 from dogbreeds.report.sections.calibration import calibration
 from dogbreeds.report.sections.confusion import confusion
 from dogbreeds.report.sections.data import data
@@ -38,6 +39,7 @@ def build_report(run_dir: Path, *, live: bool = False) -> Path:
         confusion(run),
         calibration(run),
         photos(run, live=live),
+        audit(run, live=live),
         data(run),
         tensors(run),
         system(run),

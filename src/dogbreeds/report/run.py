@@ -15,7 +15,7 @@ from dogbreeds.data.layout import display_name
 from dogbreeds.debug.record import Record, read_history, read_record
 from dogbreeds.debug.rules.verdict import ISSUES
 from dogbreeds.errors import UserError
-from dogbreeds.run_directory import HISTORY, OPERATORS, PREDICTIONS, RULES, RUN_CONFIG
+from dogbreeds.run_directory import AUDIT, HISTORY, OPERATORS, PREDICTIONS, RULES, RUN_CONFIG
 
 _PROBABILITIES = ("probability", "breed_probability", "second_probability")
 
@@ -42,8 +42,23 @@ class Prediction:
 
 
 @dataclass(frozen=True)
+class Suspicion:
+    """A row of audit.csv: the path is relative to `data.dir`, `suggested` a class folder, or the photo's copy."""
+
+    path: str
+    label: str
+    split: str
+    suspicion: str
+    suggested: str
+    score: float
+
+
+@dataclass(frozen=True)
 class Run:
-    """A run directory, read: the contents of its files, empty where one is missing."""
+    """A run directory, read: the contents of its files, empty where one is missing.
+
+    `suspicions` are None where the photos were not audited.
+    """
 
     directory: Path
     config: Mapping[str, Any]
@@ -53,6 +68,7 @@ class Run:
     record: Record
     rules: Sequence[Mapping[str, Any]]
     predictions: Sequence[Prediction]
+    suspicions: Sequence[Suspicion] | None
     operators: Mapping[str, Any]
 
     @cached_property
@@ -111,6 +127,7 @@ def read_run(directory: Path) -> Run:
         record=record,
         rules=_json(directory / RULES).get("rules", []),
         predictions=_predictions(directory / PREDICTIONS),
+        suspicions=_suspicions(directory / AUDIT),
         operators=_json(directory / OPERATORS),
     )
 
@@ -118,6 +135,14 @@ def read_run(directory: Path) -> Run:
 def _json(path: Path) -> Mapping[str, Any]:
     found: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return found
+
+
+def _suspicions(path: Path) -> list[Suspicion] | None:
+    if not path.is_file():
+        return None
+    with path.open(newline="", encoding="utf-8") as file:
+        rows: Iterator[dict[str, Any]] = csv.DictReader(file)
+        return [Suspicion(**row | {"score": float(row["score"])}) for row in rows]
 
 
 def _predictions(path: Path) -> list[Prediction]:

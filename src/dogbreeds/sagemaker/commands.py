@@ -13,7 +13,7 @@ from dogbreeds.hpo.plan import Plan
 from dogbreeds.installation import command
 from dogbreeds.overrides import override
 from dogbreeds.report.build import build_report
-from dogbreeds.run_directory import LEADERBOARD, METRICS, RUN_CONFIG
+from dogbreeds.run_directory import EXCLUDED, LEADERBOARD, METRICS, RUN_CONFIG
 from dogbreeds.sagemaker.aws_errors import aws_errors
 from dogbreeds.sagemaker.launch.follow import describe, follow, is_tuning_job, summary
 from dogbreeds.sagemaker.launch.launcher import Launcher, fetch
@@ -86,6 +86,11 @@ def _fetched(account: Account, described: Mapping[str, Any], here: TrainConfig) 
     return "\n".join(lines)
 
 
+def _own_copy(config: TrainConfig, run_dir: Path) -> str | None:
+    """What the run left out is named in its own directory too."""
+    return None if config.data.exclude is None else str(run_dir / EXCLUDED)
+
+
 def _relocate(config: TrainConfig) -> None:
     """Replaces the paths of the job in the config of a fetched run by those of this machine."""
     path = Path(config.run_dir) / RUN_CONFIG
@@ -96,7 +101,7 @@ def _relocate(config: TrainConfig) -> None:
         replace(
             fetched,
             run_dir=config.run_dir,
-            data=replace(fetched.data, dir=config.data.dir),
+            data=replace(fetched.data, dir=config.data.dir, exclude=_own_copy(fetched, path.parent)),
             cache=config.cache,
             model=replace(fetched.model, weights=config.model.weights),
         ),

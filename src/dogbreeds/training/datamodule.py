@@ -112,6 +112,7 @@ class BreedDataModule(pl.LightningDataModule):
         seed: int = 0,
         split_seed: int = 0,
         on_bad_image: str = "stop",
+        exclude: str | Path | None = None,
         workers: int | None = None,
         one_batch: bool = False,
         features: FeaturesConfig | None = None,
@@ -134,6 +135,7 @@ class BreedDataModule(pl.LightningDataModule):
             seed: Decides the order of the batches, and random weights.
             split_seed: Decides the split of folders that come without one.
             on_bad_image: `stop` or `skip`.
+            exclude: A file that names photos to leave out, such as an audit.csv.
             workers: Threads that read; None is one per core, 0 is none.
             one_batch: Keep one batch of each split, spread over the classes.
             features: Engine, precision and batch size of the trunk, and whether it sees mirror images too; None is
@@ -146,6 +148,7 @@ class BreedDataModule(pl.LightningDataModule):
         self.library, self.pool, self.resolution, self.crop = library, pool, resolution, crop
         self.views, self.batch_size, self.seed, self.split_seed = views, batch_size, seed, split_seed
         self.on_bad_image, self.workers, self.one_batch = on_bad_image, workers, one_batch
+        self.exclude = None if exclude is None else Path(exclude)
         self.settings = features or FeaturesConfig("auto", "auto", None, mirror=False)
         current = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         self.device = device or current or torch.device("cpu")
@@ -169,6 +172,7 @@ class BreedDataModule(pl.LightningDataModule):
             self.directory,
             store.files.examine,
             on_bad_image=self.on_bad_image,
+            exclude=self.exclude,
             split_seed=self.split_seed,
             workers=self.workers,
         )

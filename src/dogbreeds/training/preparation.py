@@ -11,12 +11,15 @@ from dataclasses import asdict, dataclass, field, replace
 import torch
 from torch import Tensor
 
+from dogbreeds.data.layout import SPLITS
 from dogbreeds.debug.timeline import Phases
 from dogbreeds.features.store.store import FeatureStore
 from dogbreeds.model.exact import ExactPath
 from dogbreeds.model.head import Head
 from dogbreeds.model.network import Network
 from dogbreeds.schema import TrainConfig
+from dogbreeds.training.audit import find
+from dogbreeds.training.audit_file import Audit
 from dogbreeds.training.datamodule import BreedDataModule
 from dogbreeds.training.features import RunFeatures
 from dogbreeds.training.reference import exact_path, reference_metrics
@@ -78,6 +81,14 @@ class Prepared:
             self._paths[kind] = exact_path(head, self.features.vectors, weights, self._store.blobs)
         return self._paths[kind]
 
+    def audit(self, config: TrainConfig, head: Head) -> Audit:
+        """Returns what is suspicious about the photos, in the eyes of the features."""
+        folders, vectors = self.data.folders, self.features.vectors
+        features = torch.cat([vectors[split].tensor for split in SPLITS])
+        path, weights = self.exact_path(config, head), self.class_weights(config)
+        found = find(folders, features, head.normalise, path, weights, self._store.blobs, config.data.workers)
+        return Audit(folders, found)
+
 
 def prepare(config: TrainConfig, store: FeatureStore, phases: Phases) -> Prepared:
     """Indexes the photos, loads the backbone, and loads or computes the features."""
@@ -95,6 +106,7 @@ def prepare(config: TrainConfig, store: FeatureStore, phases: Phases) -> Prepare
         seed=config.seed,
         split_seed=config.data.split_seed,
         on_bad_image=config.data.on_bad_image,
+        exclude=config.data.exclude,
         workers=config.data.workers,
         one_batch=config.trainer.one_batch,
         features=config.features,

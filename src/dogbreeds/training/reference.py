@@ -26,7 +26,7 @@ def exact_path(
     train, valid = (head.normalise(vectors[split].tensor) for split in ("train", "valid"))
     labels, held_out = vectors["train"].labels, vectors["valid"].labels
     problem = (train, labels, valid, held_out, class_weights)
-    return ExactPath(*problem, StoredSolutions(blobs, _name(problem)))
+    return ExactPath(*problem, StoredSolutions(blobs, f"exact-{digest_of(f'{_VERSION}', problem)}"))
 
 
 @torch.no_grad()
@@ -63,14 +63,14 @@ class StoredSolutions:
         self._blobs.put(f"{self._name}-{solution.strength!r}", _pack(solution))
 
 
-def _name(problem: Sequence[Tensor | None]) -> str:
-    """Returns a name made of all that the solution depends on."""
-    digest = hashlib.sha256(f"{_VERSION}".encode())
-    for tensor in problem:
+def digest_of(text: str, tensors: Sequence[Tensor | None]) -> str:
+    """Returns a digest of all that something kept for later runs depends on."""
+    digest = hashlib.sha256(text.encode())
+    for tensor in tensors:
         if tensor is not None:
             digest.update(f"{tuple(tensor.shape)}".encode())
             digest.update(tensor.contiguous().numpy().data)
-    return f"exact-{digest.hexdigest()}"
+    return digest.hexdigest()
 
 
 def _pack(solution: ExactSolution) -> bytes:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +20,7 @@ from dogbreeds.debug.hook_settings import check_smdebug
 from dogbreeds.debug.record import Facts, Searched
 from dogbreeds.debug.timeline import Phases
 from dogbreeds.features.store.store import FeatureStore
-from dogbreeds.files import write_text
+from dogbreeds.files import replacing, write_text
 from dogbreeds.installation import command
 from dogbreeds.machine import machine, versions
 from dogbreeds.package.archive import archive_for
@@ -26,13 +28,15 @@ from dogbreeds.package.examples import choose, save_examples
 from dogbreeds.package.package import load_package, save_package
 from dogbreeds.package.predictor import Predictor
 from dogbreeds.report.build import build_report
-from dogbreeds.run_directory import METRICS, MODEL, MODEL_ARCHIVE, PREDICTIONS, REPORT, RUN_CONFIG
+from dogbreeds.run_directory import AUDIT, EXCLUDED, METRICS, MODEL, MODEL_ARCHIVE, PREDICTIONS, REPORT, RUN_CONFIG
 from dogbreeds.schema import TrainConfig
 from dogbreeds.training.evaluation import describe, save_predictions, score
 from dogbreeds.training.fitting import Report, fit, fit_exactly, fit_trial
 from dogbreeds.training.preparation import Prepared, prepare
 from dogbreeds.training.trainer import is_first_process, new_callbacks, new_loggers, quieten
 from dogbreeds.training.watching import Debugger
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -91,9 +95,18 @@ class Run:
         self.metrics: dict[str, Any] = {}
         self._description = describe(self.config, prepared, self.network)
         self._probabilities: dict[str, Tensor] = {}
+        self._audited: dict[str, float] = {}
         self._epochs = 0
         with self._phases.phase("reference"):
             self.reference = prepared.reference(self.config, self.network.head)
+
+    def audit(self) -> None:
+        """Looks for photos worth a look, and writes audit.csv."""
+        with self._phases.phase("audit"):
+            audit = self._prepared.audit(self.config, self.network.head)
+            audit.save(self.directory / AUDIT)
+        self._audited = audit.facts
+        log.info("%s: %s", AUDIT, audit.summary())
 
     def facts(self, searched: Mapping[str, Searched] | None = None) -> Facts:
         """Returns what rules and report know of the run before its first step.
@@ -116,6 +129,8 @@ class Run:
             steps=self.config.epochs * -(-sum(counts) // self.config.batch_size),
             searched=searched or {},
             reference=self.reference,
+            excluded=folders.excluded,
+            audit=self._audited,
             versions=versions(),
             machine=machine(),
         )
@@ -154,6 +169,7 @@ class Run:
             "classes": list(data.folders.classes),
             "images": data.folders.counts(),
             "unreadable": len(data.folders.unreadable),
+            "excluded": data.folders.excluded,
             "in_several_splits": len(data.folders.leaks),
             "features": data.features.counts(),
             "epochs": self._epochs,
@@ -215,10 +231,13 @@ def train(config: TrainConfig, began: float | None = None, callbacks: Sequence[C
     # Mistakes in them are told before photos are read.
     new_loggers(config)
     new_callbacks(config)
+    _keep_excluded(config)
     # So that a run which is stopped while it computes features can be resumed.
     save(config, Path(config.run_dir) / RUN_CONFIG)
     with Debugger(config, began, first=is_first_process()) as debugger, open_store(config) as store:
         run = Run(config, prepare(config, store, debugger.phases), debugger.phases)
+        if is_first_process():
+            run.audit()
         debugger.set_facts(run.facts())
         if not run.fit([*debugger.callbacks(), *callbacks]):
             return RunResult(run.directory, {})
@@ -227,6 +246,25 @@ def train(config: TrainConfig, began: float | None = None, callbacks: Sequence[C
         run.metrics["seconds"] = run.seconds(began)
         judgements = debugger.finish(run.metrics)
     return run.report(judgements)
+
+
+def _keep_excluded(config: TrainConfig) -> None:
+    """Keeps what `data.exclude` names in the run directory, so that a resumed run leaves out the same photos."""
+    if config.data.exclude is not None and not config.resume:
+        place = Path(config.run_dir) / EXCLUDED
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(place) as temporary:
+            shutil.copyfile(config.data.exclude, temporary)
+
+
+def audit_photos(config: TrainConfig, out: Path) -> str:
+    """Writes an audit.csv of the photos, trains nothing, and says what was found."""
+    quieten()
+    with open_store(config) as store:
+        prepared = prepare(config, store, Phases())
+        audit = prepared.audit(config, prepared.network(config).head)
+    audit.save(out)
+    return audit.summary()
 
 
 def prepare_features(config: TrainConfig) -> dict[str, int | str]:

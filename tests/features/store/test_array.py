@@ -207,6 +207,7 @@ def test_claims_end_with_their_store(open_store: OpenStore, other: FeatureArray)
     assert other.claim(PHOTOS) == (PHOTOS, [])
 
 
+@pytest.mark.slow
 def test_claims_end_with_a_killed_process(array: FeatureArray, other: FeatureArray, tmp_path: Path) -> None:
     receiver, sender = CONTEXT.Pipe(duplex=False)
     other.claim(PHOTOS[8:])

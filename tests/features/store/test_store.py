@@ -163,6 +163,7 @@ def test_damaged_header_does_not_keep_the_store_from_opening(open_store: OpenSto
     assert is_served(array, PHOTOS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("files", [0, 1, 2])
 def test_killed_while_the_index_is_rebuilt(open_store: OpenStore, files: int) -> None:
     fill(open_store, *KEYS)

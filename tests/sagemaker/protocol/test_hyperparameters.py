@@ -72,6 +72,7 @@ def test_texts_that_look_like_something_else(text: str) -> None:
     assert read(wire.decode({"model.weights": text})[0]) == text or text == "???"
 
 
+@pytest.mark.slow
 @given(value=values)
 @example(value="[" * 2000)
 @settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -81,6 +81,16 @@ def test_timm_is_installed_where_a_run_needs_it(config: Compose) -> None:
     assert job_inputs(other).extras == job_inputs(base, [base, other], searched=["model"]).extras == ("timm",)
 
 
+def test_excluded_photos_become_a_channel(config: Compose, sample: Path, tmp_path: Path) -> None:
+    file = tmp_path / "audit.csv"
+    file.write_text(f"{next((sample / 'train').rglob('*.jpg')).relative_to(sample)}\n")
+    sent = config(f"data.exclude='{file}'")
+    inputs = job_inputs(sent)
+    assert inputs.channels()["file-data-exclude"] == file
+    assert "data.exclude" not in inputs.overrides
+    assert comparable(arrived(inputs, *places(sent), f"data.exclude={file}")) == comparable(sent)
+
+
 def test_what_a_tuning_job_varies_stays_out(config: Compose) -> None:
     base = config()
     corners = [base, replace(base, lr=0.1), replace(base, model=replace(base.model, backbone="resnet18"))]

@@ -189,6 +189,7 @@ def test_an_asynchronous_endpoint(settings: Compose) -> None:
     assert aim["CustomizedMetricSpecification"]["MetricName"] == "ApproximateBacklogSizePerInstance"
 
 
+@pytest.mark.slow
 def test_instances_with_a_gpu(settings: Compose) -> None:
     config = settings("variant.instance=ml.g5.xlarge", "sagemaker.kms_key=key-1")
     request = requests(config)["CreateEndpointConfig"]

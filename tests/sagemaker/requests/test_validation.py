@@ -60,6 +60,7 @@ def said(operation: str, request: Request) -> list[str]:
     return str(caught.value).splitlines()
 
 
+@pytest.mark.slow
 def test_requests_of_the_settings_as_they_are(
     training: Callable[..., Request], tuning: Callable[..., Request]
 ) -> None:
@@ -114,6 +115,7 @@ def test_instances_that_are_misspelt_are_guessed(training: Callable[..., Request
     assert len(line) < 250
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "beginning"),
     [

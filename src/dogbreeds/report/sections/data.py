@@ -21,6 +21,7 @@ def data(run: Run) -> Section:
         "images": run.images,
         "classes": len(run.classes),
         "unreadable": metrics.get("unreadable", facts.unreadable),
+        "excluded": metrics.get("excluded", facts.excluded),
         "in_several_splits": metrics.get("in_several_splits", facts.in_several_splits),
         "directory": run.config["data"]["dir"],
         "charts": [class_chart(counts, [run.name(folder) for folder in run.classes])] if counts else [],

@@ -66,10 +66,17 @@ def least_sure(predictions: Sequence[Prediction]) -> list[Prediction]:
 
 
 def _shown(run: Run, one: Prediction, root: Path) -> Shown:
-    # The run directory may be somebody else's: what its predictions.csv names elsewhere must not get into the page.
-    path, folder = (os.path.normpath(Path.cwd() / place) for place in (root / one.path, root))
-    image = thumbnail(Path(path)) if Path(path).is_relative_to(folder) else ""
+    image = thumbnail_below(root, one.path)
     return Shown(one, run.name(one.breed), run.name(one.answer), run.name(one.second), image)
+
+
+def thumbnail_below(root: Path, relative: str) -> str:
+    """Returns the thumbnail of a photo below a folder; empty if it is elsewhere.
+
+    The run directory may be somebody else's: what its files name elsewhere must not get into the page.
+    """
+    path, folder = (os.path.normpath(Path.cwd() / place) for place in (root / relative, root))
+    return thumbnail(Path(path)) if Path(path).is_relative_to(folder) else ""
 
 
 def thumbnail(path: Path) -> str:
