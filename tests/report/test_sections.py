@@ -231,10 +231,10 @@ def test_how_many_more_photos_would_settle_it(tmp_path: Path) -> None:
     drawn = Drawn(tmp_path)
     drawn.config()
     drawn.metrics(**{"reference/test_only": 4, "reference/test_missed": 3})
-    tiles = {one.name: one.note for one in numbers(read_run(drawn.directory)).content["numbers"]}
-    assert tiles["Exact linear reference"].endswith(
-        "it alone is right about 4 test photos, the trained head alone about 3: the trained head has 4.8 points less "
-        "(-19.7 to 28.4 with 95% confidence); about 1,100 more test photos would settle it"
+    assert numbers(read_run(drawn.directory)).content["exact"] == (
+        "On the same test photos the exact linear solution alone is right about 4, the trained head alone about 3: "
+        "the trained head has 4.8 points less (-19.7 to 28.4 with 95% confidence); about 1,100 more test photos "
+        "would settle it."
     )
 
 

@@ -42,7 +42,8 @@ class Paired:
     def p_value(self) -> float:
         """Of the exact test of McNemar (1947): chance, if it chose a model for each photo that tells them apart."""
         fewer, apart = min(self.first, self.second), self.first + self.second
-        return min(1.0, 2 * sum(math.comb(apart, count) for count in range(fewer + 1)) / 2**apart)
+        tosses: int = 2**apart
+        return min(1.0, 2 * sum(math.comb(apart, count) for count in range(fewer + 1)) / tosses)
 
     @property
     def clear(self) -> bool:

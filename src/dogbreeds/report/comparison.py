@@ -104,11 +104,12 @@ class Difference:
     how: str
 
 
-def compared(first: Run, second: Run) -> Difference:
-    """Compares two finished runs photo by photo, or as a whole where they were not tested on the same photos."""
-    one, other = first.right("test"), second.right("test")
+def compared(first: Run, second: Run, split: str = "test") -> Difference:
+    """Compares two finished runs photo by photo, or as a whole where these are not the same photos."""
+    one, other = first.right(split), second.right(split)
     if not one or one.keys() != other.keys():
-        shares = [(run.metrics["test/accuracy"], run.images["test"]) for run in (first, second)]
+        name = "val" if split == "valid" else split
+        shares = [(run.metrics[f"{name}/accuracy"], run.images[split]) for run in (first, second)]
         return Difference(shares[0][0] - shares[1][0], unpaired_interval(*shares), "other photos")
     pair = Paired.of(list(one.values()), [other[path] for path in one])
     how = f"{pair.first} : {pair.second}, p = {pair.p_value:.2g}"
@@ -153,13 +154,18 @@ def metrics(runs: Sequence[Run]) -> list[Line]:
 
 
 def _with_intervals(row: Line, name: str, runs: Sequence[Run]) -> Line:
-    """Adds the 95% interval of each accuracy."""
+    """Adds the 95% interval of each accuracy, and marks all runs that are not clearly below the best one."""
     split = "valid" if name.startswith("val/") else "test"
     cells = [
         f"{cell} ({_ends(interval(run.metrics[name], run.images[split]))})" if name in run.metrics else cell
         for cell, run in zip(row.cells, runs, strict=True)
     ]
-    return Line(row.name, tuple(cells), row.best)
+    marked = row.best
+    if row.best and name.endswith(("test/accuracy", "val/accuracy")):
+        best, finished = runs[min(row.best)], [place for place, run in enumerate(runs) if run.metrics]
+        level = [place for place in finished if compared(runs[place], best, split).interval[1] >= 0]
+        marked = frozenset(level if level != finished else ())
+    return Line(row.name, tuple(cells), marked)
 
 
 def breeds(runs: Sequence[Run]) -> list[Line]:

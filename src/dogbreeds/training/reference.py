@@ -64,7 +64,7 @@ class Reference:
 
     def against(self, answers: Mapping[str, Tensor]) -> dict[str, int]:
         """Returns how many photos it alone gets right (`only`), and how many only the other answers (`missed`)."""
-        found = {}
+        found: dict[str, int] = {}
         for split, name in (("test", "test"), ("valid", "val")):
             own, other = (one[split] == self.labels[split] for one in (self.answers, answers))
             pair = Paired.of(own.tolist(), other.tolist())

@@ -29,7 +29,7 @@ class Number:
 def numbers(run: Run) -> Section:
     found = [*_quality(run.metrics), *_times(run.metrics)] if run.metrics else _so_far(run)
     missing = "" if found else "no epoch has finished yet"
-    return Section("numbers", "Key numbers", {"numbers": found}, missing)
+    return Section("numbers", "Key numbers", {"numbers": found, "exact": _exact(run.metrics)}, missing)
 
 
 def _quality(metrics: Mapping[str, Any]) -> list[Number]:
@@ -44,7 +44,9 @@ def _quality(metrics: Mapping[str, Any]) -> list[Number]:
     note = f"{_between(valid, validated)}, on {counted(validated, 'photo')}"
     found.append(Number(percent(valid), "Validation accuracy", note))
     if "reference/test_accuracy" in metrics:
-        found.append(Number(percent(metrics["reference/test_accuracy"]), "Exact linear reference", _exact(metrics)))
+        valid = percent(metrics["reference/val_accuracy"])
+        note = f"test accuracy of the linear head solved exactly; {valid} on validation photos"
+        found.append(Number(percent(metrics["reference/test_accuracy"]), "Exact linear reference", note))
     found.append(Number(f"{metrics['test/macro_f1']:.3f}", "Macro F1", "every breed counts equally"))
     before = metrics["test/calibration_error_uncalibrated"]
     note = f"{before:.3f} before scaling; temperature {metrics['temperature']:.2f}"
@@ -59,15 +61,18 @@ def _between(share: float, photos: int) -> str:
 
 
 def _exact(metrics: Mapping[str, Any]) -> str:
-    valid = percent(metrics["reference/val_accuracy"])
-    note = f"test accuracy of the linear head solved exactly; {valid} on validation photos"
+    """Returns the trained head and the exact solution on the same test photos, in words."""
     pair = against_exact(metrics, "test")
     if pair is None:
-        return note
-    alone = f"it alone is right about {counted(pair.second, 'test photo')}, the trained head alone about {pair.first}"
-    end = "" if pair.difference == 0 else f": the trained head has {difference(pair)}"
+        return ""
+    found = (
+        f"On the same test photos the exact linear solution alone is right about {pair.second}, the trained head "
+        f"alone about {pair.first}"
+    )
+    if pair.difference:
+        found += f": the trained head has {difference(pair)}"
     more = settling(pair)
-    return f"{note}; {alone}{end}{f'; {more}' if more else ''}"
+    return f"{found}; {more}." if more else f"{found}."
 
 
 def _times(metrics: Mapping[str, Any]) -> list[Number]:
