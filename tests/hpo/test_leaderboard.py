@@ -78,7 +78,7 @@ def test_trials_are_compared_with_the_best_photo_by_photo(tmp_path: Path) -> Non
         answered(trial, right)
     board = Leaderboard.of(LOSS, ENTRIES, tmp_path, answers=Answers(tmp_path, LOSS))
     assert [board.against_best(entry) for entry in board.entries] == ["best", "same", "worse", "", "", ""]
-    assert board.standing == "1 of the 2 others is not clearly worse on the 20 validation photos"
+    assert board.standing == "not clearly worse on the 20 validation photos: 1 of 2 others"
     assert board.standing in board.outcome
     board.save(tmp_path / "leaderboard.csv")
     with (tmp_path / "leaderboard.csv").open() as file:

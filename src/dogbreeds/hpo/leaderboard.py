@@ -19,6 +19,7 @@ from dogbreeds.hpo.space import Values
 from dogbreeds.installation import command
 from dogbreeds.model.paired import Paired
 from dogbreeds.overrides import name_of, override
+from dogbreeds.report.formats import counted
 from dogbreeds.run_directory import BEST, LEADERBOARD, MODEL, REPORT, SEARCH_PAGE
 
 FINISHED, PRUNED, FAILED, NAN, INTERRUPTED = "finished", "pruned", "failed", "nan", "interrupted"
@@ -113,8 +114,7 @@ class Leaderboard:
         equal = [entry for entry in others if self.against_best(entry) != "worse"]
         photos = self.pairs[others[0].number].photos
         split = "test" if self.objective.name.startswith("test/") else "validation"
-        are = "is" if len(equal) == 1 else "are"
-        return f"{len(equal)} of the {len(others)} others {are} not clearly worse on the {photos} {split} photos"
+        return f"not clearly worse on the {photos} {split} photos: {len(equal)} of {counted(len(others), 'other')}"
 
     def summary(self) -> str:
         """Returns the number of trials in each state, such as `3 finished, 1 failed`."""
