@@ -157,7 +157,10 @@ def _train(*arguments: str) -> str:
 
 def _own(run: Run) -> list[str]:
     """Returns the overrides for the same photos and the same backbone."""
-    model = run.config["model"]
-    found = [override("data.dir", run.config["data"]["dir"]), override("model", model["backbone"])]
+    model, data = run.config["model"], run.config["data"]
+    found = [override("data.dir", data["dir"]), override("model", model["backbone"])]
+    # Runs of older versions have no such setting.
+    if data.get("exclude"):
+        found.append(override("data.exclude", data["exclude"]))
     weights = model["weights"]
     return found if weights == "imagenet" else [*found, override("model.weights", weights)]
