@@ -53,6 +53,7 @@ class Leaderboard:
     Attributes:
         debug: The trials saw one batch of the photos.
         pairs: By number, finished trials against the best one, on the photos that the objective is measured on.
+        advice: Lines about the backbone to take, where there were several.
     """
 
     objective: Objective
@@ -60,6 +61,7 @@ class Leaderboard:
     directory: Path = Path()
     debug: bool = False
     pairs: Mapping[int, Paired] = field(default_factory=dict)
+    advice: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -136,6 +138,7 @@ class Leaderboard:
             "",
             self.headline(),
             *([self.standing] if self.standing else []),
+            *self.advice,
             f"trials {directory / LEADERBOARD}",
             f"charts {directory / SEARCH_PAGE}",
             f"again  {command('train')} {override('best_of', directory)}",

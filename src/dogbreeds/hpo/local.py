@@ -8,6 +8,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from safetensors import SafetensorError
 
 from dogbreeds.errors import UserError
 from dogbreeds.hpo.answers import Answers
+from dogbreeds.hpo.backbones import advice, candidates
 from dogbreeds.hpo.leaderboard import FAILED, FINISHED, INTERRUPTED, NAN, PRUNED, Entry, Leaderboard, save_best
 from dogbreeds.hpo.optuna_engine import OptunaEngine
 from dogbreeds.hpo.page import build_search_page
@@ -124,8 +126,9 @@ class RunningSearch:
             reason = f" Trial {failed.number}: {failed.message}" if failed else ""
             raise UserError(f"No trial of {self._directory} finished ({board.summary()}).{reason}")
         self._package(self._directory / str(board.best.number), board.best.values)
-        build_search_page(self._directory, board, self._plan.space, debug=board.debug)
-        return board
+        found = candidates(board, self._plan, self._preparations)
+        build_search_page(self._directory, board, self._plan.space, debug=board.debug, backbones=found)
+        return replace(board, advice=tuple(advice(found)))
 
     def _package(self, best: Path, values: Values) -> None:
         if (best / REPORT).is_file():

@@ -10,6 +10,7 @@ import optuna
 from optuna.trial import TrialState, create_trial
 
 from dogbreeds.debug.record import read_history
+from dogbreeds.hpo.backbones import Candidate, backbone_chart
 from dogbreeds.hpo.leaderboard import FINISHED, Entry, Leaderboard
 from dogbreeds.hpo.rendering import distributions, encode
 from dogbreeds.hpo.screen import shown
@@ -33,12 +34,15 @@ _HEIGHT = 380
 _TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1, 1.5, 2, 3, 4, 6, 10, 20, 50, 100)
 
 
-def build_search_page(directory: Path, board: Leaderboard, space: Space, *, debug: bool) -> Path:
-    """Writes search.html for a search with a finished trial."""
+def build_search_page(
+    directory: Path, board: Leaderboard, space: Space, *, debug: bool, backbones: Sequence[Candidate] = ()
+) -> Path:
+    """Writes search.html for a search with a finished trial; `backbones` are those to choose from, the best first."""
     best = board.best
     assert best is not None
     reference = (best.metrics or {}).get(_REFERENCES.get(board.objective.name, ""))
     charts = [
+        *([backbone_chart(backbones)] if backbones else []),
         _history(board, reference),
         _curves(directory, board),
         *_importances(board, space),

@@ -35,7 +35,7 @@ class Prepared:
     """Photos, backbone and features, ready for any number of heads."""
 
     data: BreedDataModule
-    _store: FeatureStore
+    store: FeatureStore
     _paths: dict[str, ExactPath] = field(default_factory=dict)
     _references: dict[str, Reference] = field(default_factory=dict)
 
@@ -79,7 +79,7 @@ class Prepared:
         kind = config.model.class_weights
         if kind not in self._paths:
             weights = self.class_weights(config)
-            self._paths[kind] = exact_path(head, self.features.vectors, weights, self._store.blobs)
+            self._paths[kind] = exact_path(head, self.features.vectors, weights, self.store.blobs)
         return self._paths[kind]
 
     def audit(self, config: TrainConfig, head: Head) -> Audit:
@@ -87,7 +87,7 @@ class Prepared:
         folders, vectors = self.data.folders, self.features.vectors
         features = torch.cat([vectors[split].tensor for split in SPLITS])
         path, weights = self.exact_path(config, head), self.class_weights(config)
-        found = find(folders, features, head.normalise, path, weights, self._store.blobs, config.data.workers)
+        found = find(folders, features, head.normalise, path, weights, self.store.blobs, config.data.workers)
         return Audit(folders, found)
 
 
