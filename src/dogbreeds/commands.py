@@ -62,8 +62,9 @@ def prepare_features(composed: DictConfig) -> None:
 
 @entry_point("audit")
 def audit(composed: DictConfig) -> None:
-    config, out = configs.load(composed, overrides=[]), Path(composed.out)
+    out = Path(composed.out)
     check_place(out, f"out={out}")
+    config = configs.load(composed, overrides=[])
 
     from dogbreeds.training import run
 

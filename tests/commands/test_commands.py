@@ -218,6 +218,7 @@ def test_the_readme_commands_run(sample: Path, tmp_path: Path) -> None:
         "train.py -m hpo=bayes",
         "train.py best_of=",
         "scripts/prepare_features.py",
+        "scripts/audit.py",
         "scripts/cache.py action=prune",
         "scripts/report.py run=",
         "scripts/report.py runs=",
@@ -231,6 +232,8 @@ def test_the_readme_commands_run(sample: Path, tmp_path: Path) -> None:
     first = run("train.py", f"data.dir={sample}", f"hydra.run.dir={trained}", *SMALL)
     assert first.returncode == 0, first.stderr
     photo = next((sample / "test").rglob("*.jpg"))
+    wrong = tmp_path / "wrong.csv"
+    wrong.write_text(f"path\n{next((sample / 'train').rglob('*.jpg')).relative_to(sample).as_posix()}\n")
     searched = tmp_path / "search"
     succeeded("train.py", "-m", "lr=0.1,0.01", f"data.dir={sample}", f"hydra.sweep.dir={searched}", *SMALL)
     for number, command in enumerate(commands):
@@ -255,6 +258,9 @@ def test_the_readme_commands_run(sample: Path, tmp_path: Path) -> None:
             answer = run(script, runs, f"out={tmp_path / 'comparison.html'}")
         elif script == "scripts/cache.py":
             answer = run(*words)
+        elif script == "scripts/audit.py":
+            answer = run(script, f"data.dir={sample}", *SMALL, f"out={tmp_path / 'audit.csv'}")
+            assert (tmp_path / "audit.csv").is_file()
         elif script in (
             "launch_sagemaker.py",
             "scripts/rehearse.py",
@@ -278,6 +284,7 @@ def test_the_readme_commands_run(sample: Path, tmp_path: Path) -> None:
         else:
             shrink = [setting for setting in SMALL if not setting.startswith("model.weights")]
             chosen = [word for word in words if not word.startswith(("data=", "data.dir=", "model.weights="))]
+            chosen = [re.sub(r"^data.exclude=.*", f"data.exclude={wrong}", word) for word in chosen]
             small = [
                 *shrink,
                 f"data.dir={sample}",
@@ -437,6 +444,8 @@ def test_wrong_inputs_end_with_a_message_and_code_2(sample: Path, tmp_path: Path
         (["scripts/report.py", "run=conf"], ["run=conf", "not a run directory"]),
         (["scripts/report.py", "runs=conf,src"], ["conf", "config.yaml"]),
         (["scripts/report.py", "runs=conf"], ["two or more run directories"]),
+        (["scripts/audit.py", "data=sample", "data.exclude=nowhere.csv"], ["data.exclude=nowhere.csv: no such file"]),
+        (["scripts/audit.py", "data=sample", "out=conf"], ["out=conf: that is a folder"]),
         (["scripts/prepare_features.py", "data.dir=nowhere"], ["nowhere", "no such directory"]),
         (["scripts/prepare_features.py", "features.engin=torch"], ["'features.engin'", "features.engine"]),
         (["scripts/predict.py", "package=nowhere", "images=nowhere"], ["package=nowhere", "no model.json there"]),

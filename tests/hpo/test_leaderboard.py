@@ -12,6 +12,7 @@ from rich.console import Console
 
 from dogbreeds import entry
 from dogbreeds.errors import ConfigError
+from dogbreeds.hpo.answers import Answers
 from dogbreeds.hpo.leaderboard import (
     FAILED,
     FINISHED,
@@ -56,12 +57,38 @@ def test_the_file_has_all_of_it(tmp_path: Path) -> None:
         "val/loss": "0.4",
         "lr": "0.003",
         "val/accuracy": "0.6",
+        "against_best": "best",
+        "p_value": "",
         "epochs": "10",
         "seconds": "1.0",
         "message": "",
     }
     assert rows[3]["message"] == 'no, "disk"'
     assert not list(tmp_path.glob("*.partial"))
+
+
+def test_trials_are_compared_with_the_best_photo_by_photo(tmp_path: Path) -> None:
+    def answered(trial: int, right: int, photos: int = 20) -> None:
+        (tmp_path / str(trial)).mkdir()
+        header = "split,path,breed,answer,probability,breed_probability,second,second_probability,reference"
+        rows = [f"valid,{n}.jpg,a,{'a' if n < right else 'b'},0.9,0.9,b,0.1,a" for n in range(photos)]
+        (tmp_path / str(trial) / "predictions.csv").write_text("\n".join([header, "test,t.jpg,a,b,1,0,a,0,a", *rows]))
+
+    for trial, right in ((3, 12), (5, 10), (0, 4)):
+        answered(trial, right)
+    board = Leaderboard.of(LOSS, ENTRIES, tmp_path, answers=Answers(tmp_path, LOSS))
+    assert [board.against_best(entry) for entry in board.entries] == ["best", "same", "worse", "", "", ""]
+    assert board.standing == "not clearly worse on the 20 validation photos: 1 of 2 others"
+    assert board.standing in board.outcome
+    board.save(tmp_path / "leaderboard.csv")
+    with (tmp_path / "leaderboard.csv").open() as file:
+        assert [row["p_value"] for row in csv.DictReader(file)] == ["", "0.5", "0.007812", "", "", ""]
+    # Other photos, or none.
+    answered(1, 12, photos=21)
+    entries = [*ENTRIES[3:4], Entry(1, FINISHED, {}, 0.5), Entry(9, FINISHED, {}, 0.6)]
+    board = Leaderboard.of(LOSS, entries, tmp_path, answers=Answers(tmp_path, LOSS))
+    assert [board.against_best(entry) for entry in board.entries] == ["best", "", ""]
+    assert board.standing == "" and Leaderboard.of(LOSS, ENTRIES).standing == ""
 
 
 def test_best_values_come_back_as_overrides(tmp_path: Path) -> None:

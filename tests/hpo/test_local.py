@@ -32,8 +32,8 @@ from tests.hpo.conftest import MakePlan, composed
 
 pytestmark = pytest.mark.slow
 
-KEPT = {"config.yaml", "metrics.json", "history.csv", "head.safetensors"}
-OF_THE_BEST = {"model", "report.html", "rules.json", "predictions.csv", "debugger"}
+KEPT = {"config.yaml", "metrics.json", "history.csv", "head.safetensors", "predictions.csv"}
+OF_THE_BEST = {"model", "report.html", "rules.json", "debugger"}
 
 
 def rows(directory: Path) -> list[dict[str, str]]:

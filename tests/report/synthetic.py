@@ -108,6 +108,8 @@ class Drawn:
                 f"{split}/confusion": matrix.tolist(),
             }
         found |= {"reference/test_accuracy": 0.8, "reference/val_accuracy": 0.8, "reference/val_loss": 0.55}
+        found |= {f"reference/{split}_{kind}": 0 for split in ("test", "val") for kind in ("only", "missed")}
+        found["reference/strength"] = 0.03
         found |= {
             "classes": self.folders,
             "images": {"train": 50 * self.classes, "valid": 7 * self.classes, "test": 7 * self.classes},

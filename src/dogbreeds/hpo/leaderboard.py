@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,13 @@ from omegaconf import OmegaConf
 from dogbreeds.config import read_yaml
 from dogbreeds.errors import ConfigError
 from dogbreeds.files import write_csv, write_text
+from dogbreeds.hpo.answers import Answers
 from dogbreeds.hpo.settings import Objective
 from dogbreeds.hpo.space import Values
 from dogbreeds.installation import command
+from dogbreeds.model.paired import Paired
 from dogbreeds.overrides import name_of, override
+from dogbreeds.report.formats import counted
 from dogbreeds.run_directory import BEST, LEADERBOARD, MODEL, REPORT, SEARCH_PAGE
 
 FINISHED, PRUNED, FAILED, NAN, INTERRUPTED = "finished", "pruned", "failed", "nan", "interrupted"
@@ -45,26 +48,42 @@ class Entry:
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """The trials of a search: finished ones from the best to the worst, then the others by number."""
+    """The trials of a search: finished ones from the best to the worst, then the others by number.
+
+    Attributes:
+        debug: The trials saw one batch of the photos.
+        pairs: By number, finished trials against the best one, on the photos that the objective is measured on.
+    """
 
     objective: Objective
     entries: Sequence[Entry]
     directory: Path = Path()
-    #: The trials saw one batch of the photos.
     debug: bool = False
+    pairs: Mapping[int, Paired] = field(default_factory=dict)
 
     @classmethod
     def of(
-        cls, objective: Objective, entries: Sequence[Entry], directory: Path = Path(), *, debug: bool = False
+        cls,
+        objective: Objective,
+        entries: Sequence[Entry],
+        directory: Path = Path(),
+        *,
+        debug: bool = False,
+        answers: Answers | None = None,
     ) -> Leaderboard:
-        """Sorts entries; of two equal ones the earlier is better."""
+        """Sorts entries; of two equal ones the earlier is better. With `answers` they are compared photo by photo."""
 
         def place(entry: Entry) -> tuple[int, float, int]:
             if entry.state != FINISHED or entry.value is None:
                 return (1, 0.0, entry.number)
             return (0, objective.rank(entry.value), entry.number)
 
-        return cls(objective, sorted(entries, key=place), directory, debug)
+        board = cls(objective, sorted(entries, key=place), directory, debug)
+        if answers is None or board.best is None:
+            return board
+        best = board.best.number
+        found = {entry.number: answers.against(entry.number, best) for entry in board.finished}
+        return replace(board, pairs={number: pair for number, pair in found.items() if pair is not None})
 
     @property
     def finished(self) -> list[Entry]:
@@ -73,6 +92,29 @@ class Leaderboard:
     @property
     def best(self) -> Entry | None:
         return next(iter(self.finished), None)
+
+    def against_best(self, entry: Entry) -> str:
+        """Returns `best`, or whether a trial is clearly `worse` or `better`, or the `same`; empty if unknown.
+
+        It is about photos classified correctly, of which the trial with the lowest loss may not have the most.
+        """
+        if entry is self.best:
+            return "best"
+        pair = self.pairs.get(entry.number)
+        if pair is None:
+            return ""
+        return "same" if not pair.clear else "worse" if pair.difference < 0 else "better"
+
+    @property
+    def standing(self) -> str:
+        """How many trials are not clearly worse than the best one; empty if nobody compared them."""
+        others = [entry for entry in self.finished if entry is not self.best and entry.number in self.pairs]
+        if not others:
+            return ""
+        equal = [entry for entry in others if self.against_best(entry) != "worse"]
+        photos = self.pairs[others[0].number].photos
+        split = "test" if self.objective.name.startswith("test/") else "validation"
+        return f"not clearly worse on the {photos} {split} photos: {len(equal)} of {counted(len(others), 'other')}"
 
     def summary(self) -> str:
         """Returns the number of trials in each state, such as `3 finished, 1 failed`."""
@@ -93,6 +135,7 @@ class Leaderboard:
         lines = [
             "",
             self.headline(),
+            *([self.standing] if self.standing else []),
             f"trials {directory / LEADERBOARD}",
             f"charts {directory / SEARCH_PAGE}",
             f"again  {command('train')} {override('best_of', directory)}",
@@ -106,7 +149,9 @@ class Leaderboard:
     def save(self, path: Path) -> None:
         names = list(dict.fromkeys(name for entry in self.entries for name in entry.values))
         metrics = [name for name in _SHOWN_METRICS if name != self.objective.name]
-        columns = ["rank", "trial", "state", self.objective.name, *names, *metrics, "epochs", "seconds", "message"]
+        compared = ["against_best", "p_value"]
+        columns = ["rank", "trial", "state", self.objective.name, *names, *metrics, *compared, "epochs", "seconds"]
+        columns.append("message")
         rows = (
             {
                 "rank": rank if entry.state == FINISHED else "",
@@ -115,6 +160,8 @@ class Leaderboard:
                 self.objective.name: "" if entry.value is None else entry.value,
                 **entry.values,
                 **{name: (entry.metrics or {}).get(name, "") for name in metrics},
+                "against_best": self.against_best(entry),
+                "p_value": self._p_value(entry),
                 "epochs": entry.epochs,
                 "seconds": entry.seconds,
                 "message": entry.message,
@@ -122,6 +169,10 @@ class Leaderboard:
             for rank, entry in enumerate(self.entries, start=1)
         )
         write_csv(path, columns, rows)
+
+    def _p_value(self, entry: Entry) -> str:
+        pair = self.pairs.get(entry.number)
+        return "" if pair is None or entry is self.best else f"{pair.p_value:.4g}"
 
 
 def save_best(path: Path, best: Entry, objective: Objective, overrides: Sequence[str]) -> None:

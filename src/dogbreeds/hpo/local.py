@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from dogbreeds.errors import UserError
+from dogbreeds.hpo.answers import Answers
 from dogbreeds.hpo.leaderboard import FAILED, FINISHED, INTERRUPTED, NAN, PRUNED, Entry, Leaderboard, save_best
 from dogbreeds.hpo.optuna_engine import OptunaEngine
 from dogbreeds.hpo.page import build_search_page
@@ -82,6 +83,7 @@ class RunningSearch:
     def __init__(self, plan: Plan, directory: Path, engine: OptunaEngine, preparations: Preparations) -> None:
         self._plan, self._directory = plan, directory
         self._engine, self._preparations = engine, preparations
+        self._answers = Answers(directory, engine.objective)
 
     def run(self) -> None:
         """Runs one trial after the other until there are as many as were asked for."""
@@ -102,7 +104,11 @@ class RunningSearch:
     def board(self) -> Leaderboard:
         """Returns the results so far, and writes leaderboard.csv and best.yaml."""
         board = Leaderboard.of(
-            self._engine.objective, self._engine.entries(), self._directory, debug=self._plan.debug
+            self._engine.objective,
+            self._engine.entries(),
+            self._directory,
+            debug=self._plan.debug,
+            answers=self._answers,
         )
         board.save(self._directory / LEADERBOARD)
         if board.best is not None:

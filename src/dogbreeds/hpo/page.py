@@ -15,9 +15,10 @@ from dogbreeds.hpo.rendering import distributions, encode
 from dogbreeds.hpo.screen import shown
 from dogbreeds.hpo.space import Choice, Dimension, Interval, Space
 from dogbreeds.installation import command
+from dogbreeds.model.paired import interval
 from dogbreeds.overrides import override, value_of
 from dogbreeds.report.chart import ACCENT, SOFT, WARM, Chart, Figure, Trace, chart, figure, label, line
-from dogbreeds.report.formats import counted, duration
+from dogbreeds.report.formats import counted, duration, percent
 from dogbreeds.report.page import write_page
 from dogbreeds.report.sections.numbers import Number
 from dogbreeds.run_directory import HISTORY, SEARCH_PAGE
@@ -50,20 +51,24 @@ def build_search_page(directory: Path, board: Leaderboard, space: Space, *, debu
             "again": f"{command('train')} {override('best_of', directory)}",
             "debug": debug,
             "summary": board.summary(),
+            "standing": board.standing,
             "objective": board.objective.name,
             "maximize": board.objective.maximize,
             "dimensions": list(space.dimensions),
             "best": best,
             "numbers": _numbers(board, best, reference),
             "charts": charts,
-            "entries": [_row(entry, space) for entry in board.entries],
+            "entries": [_row(entry, space, board) for entry in board.entries],
         },
     )
 
 
 def _numbers(board: Leaderboard, best: Entry, reference: float | None) -> list[Number]:
     objective = board.objective.name
-    found = [Number(shown(best.value), objective, f"of the best trial, number {best.number}")]
+    note = f"of the best trial, number {best.number}"
+    if ends := _interval(board, best):
+        note += f"; {percent(ends[0])} to {percent(ends[1])} with 95% confidence"
+    found = [Number(shown(best.value), objective, note)]
     if reference is not None:
         found.append(Number(shown(reference), "Exact linear reference", objective))
     found += [Number(shown(value), name, "of the best trial") for name, value in best.values.items()]
@@ -71,10 +76,20 @@ def _numbers(board: Leaderboard, best: Entry, reference: float | None) -> list[N
     return [*found, Number(duration(seconds), "All trials together")]
 
 
-def _row(entry: Entry, space: Space) -> dict[str, object]:
+def _interval(board: Leaderboard, entry: Entry) -> tuple[float, float] | None:
+    """Returns the 95% interval of an objective that is a share of photos, where their number is known."""
+    pair = board.pairs.get(entry.number)
+    if pair is None or entry.value is None or not board.objective.name.endswith("accuracy"):
+        return None
+    return interval(entry.value, pair.photos)
+
+
+def _row(entry: Entry, space: Space, board: Leaderboard) -> dict[str, object]:
     remark = "" if entry.state == FINISHED else f"{entry.state}: {entry.message}" if entry.message else entry.state
+    pair, against = board.pairs.get(entry.number), board.against_best(entry)
     return {
         "number": entry.number,
+        "against": f"{against}, p = {pair.p_value:.2g}" if pair and entry is not board.best else against,
         "value": shown(entry.value),
         "tried": [shown(entry.values.get(name)) for name in space.dimensions],
         "epochs": entry.epochs,
@@ -90,6 +105,11 @@ def _history(board: Leaderboard, reference: float | None) -> Chart:
     values = [entry.value for entry in finished if entry.value is not None]
     so_far = [min(values[: end + 1], key=board.objective.rank) for end in range(len(values))]
     points = line(numbers, values, name, SOFT) | {"mode": "markers", "marker": {"color": SOFT, "size": 7}}
+    ends = [_interval(board, entry) for entry in finished]
+    if all(ends):
+        above = [high - value for value, (_, high) in zip(values, filter(None, ends), strict=True)]
+        below = [value - low for value, (low, _) in zip(values, filter(None, ends), strict=True)]
+        points["error_y"] = {"type": "data", "array": above, "arrayminus": below, "thickness": 1, "width": 3}
     drawn = figure([points, line(numbers, so_far, "best so far", ACCENT)], "trial", name)
     _finish_axes(drawn, numbers, name, reference)
     message = f"Trial {best.number} is the best of {len(numbers)} that finished." if best else ""

@@ -91,7 +91,7 @@ class Head(nn.Module):
                 nn.init.zeros_(parameter)
 
     @property
-    def penalised(self) -> nn.Parameter:
+    def penalised(self) -> Tensor:
         """What the L2 penalty shrinks: the weights of the last layer, all that a linear head has.
 
         Those of hidden layers are normalised away: to shrink them would change the learning rate alone.

@@ -12,8 +12,10 @@ import numpy as np
 
 from dogbreeds.debug.system import usage_percentiles
 from dogbreeds.errors import UserError
+from dogbreeds.model.paired import Paired, interval, unpaired_interval
+from dogbreeds.report.against_exact import settling
 from dogbreeds.report.chart import SERIES, Chart, chart, figure, line
-from dogbreeds.report.formats import counted, duration, percent, short
+from dogbreeds.report.formats import counted, duration, percent, points, short
 from dogbreeds.report.page import write_page
 from dogbreeds.report.run import Run, read_run
 from dogbreeds.report.sections.rules import STATUSES
@@ -57,7 +59,7 @@ def build_comparison(runs: Sequence[Path], target: Path) -> Path:
         "different": were_tested_differently(read),
         "losses": losses(read, names),
         "tables": (
-            ("metrics", "Scores", metrics(read)),
+            ("metrics", "Scores", [*metrics(read), *differences(read)]),
             ("settings", "Settings that differ", settings(read)),
             ("breeds", "Breeds that differ most", breeds(read)),
             ("rules", "Rules", rules(read)),
@@ -77,26 +79,93 @@ def short_names(runs: Sequence[Path]) -> list[str]:
 
 
 def verdict(runs: Sequence[Run], names: Sequence[str]) -> str:
-    scores = [(run.metrics["test/accuracy"], name) for run, name in zip(runs, names, strict=True) if run.metrics]
-    if len(scores) < 2:
-        return f"{len(scores)} of {len(runs)} runs finished: too few to compare scores."
-    (first, best), (second, following) = sorted(scores, reverse=True)[:2]
-    if first == second:
-        return f"{best} and {following} are equally good: {percent(first)} of the test photos classified correctly."
-    points = f"{100 * (first - second):.1f} points more than {following}"
-    return f"{best} is best: {percent(first)} of the test photos classified correctly, {points}."
+    """Says which run is best, and whether that is more than chance: see `compared`."""
+    finished = [(run, name) for run, name in zip(runs, names, strict=True) if run.metrics]
+    if len(finished) < 2:
+        return f"{len(finished)} of {len(runs)} runs finished: too few to compare scores."
+    (first, best), (second, following) = sorted(finished, key=lambda one: -float(one[0].metrics["test/accuracy"]))[:2]
+    reached = f"{percent(first.metrics['test/accuracy'])} of the test photos classified correctly"
+    if first.metrics["test/accuracy"] == second.metrics["test/accuracy"]:
+        return f"{best} and {following} are equally good: {reached}."
+    found = compared(first, second)
+    low, high = found.interval
+    more = f"{points(found.difference)} points ({points(low)} to {points(high)}) more than {following}"
+    if low > 0:
+        return f"{best} is best: {reached}, {more}."
+    return f"{best} is not clearly better than {following}: {reached}, {more}."
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Of the test accuracies of two runs, with its 95% interval, and how it was found."""
+
+    difference: float
+    interval: tuple[float, float]
+    how: str
+
+
+def compared(first: Run, second: Run, split: str = "test") -> Difference:
+    """Compares two finished runs photo by photo, or as a whole where these are not the same photos."""
+    one, other = first.right(split), second.right(split)
+    if not one or one.keys() != other.keys():
+        name = "val" if split == "valid" else split
+        shares = [(run.metrics[f"{name}/accuracy"], run.images[split]) for run in (first, second)]
+        return Difference(shares[0][0] - shares[1][0], unpaired_interval(*shares), "other photos")
+    pair = Paired.of(list(one.values()), [other[path] for path in one])
+    how = f"{pair.first} : {pair.second}, p = {pair.p_value:.2g}"
+    more = settling(pair)
+    return Difference(pair.difference, pair.interval, f"{how}; {more}" if more else how)
+
+
+def differences(runs: Sequence[Run]) -> list[Line]:
+    """Returns how much each run's test accuracy is above that of the best, and the photos that tell them apart."""
+    finished = [run for run in runs if run.metrics]
+    if len(finished) < 2:
+        return []
+    best = max(finished, key=lambda run: float(run.metrics["test/accuracy"]))
+    found = [compared(run, best) if run.metrics and run is not best else None for run in runs]
+    cells = [f"{points(one.difference)} ({_ends(one.interval)})" if one else _ABSENT for one in found]
+    how = [one.how if one else _ABSENT for one in found]
+    return [
+        Line("Test accuracy, points above the best run", tuple(cells)),
+        Line("Test photos that only this run, and only the best one, gets right", tuple(how)),
+    ]
+
+
+def _ends(interval: tuple[float, float]) -> str:
+    return " to ".join(map(points, interval))
 
 
 def were_tested_differently(runs: Sequence[Run]) -> bool:
-    """Says whether the finished runs saw different classes, or different numbers of test photos."""
-    return len({(*run.classes, run.images["test"]) for run in runs if run.metrics}) > 1
+    """Says whether the finished runs saw different classes, or different test photos."""
+    finished = [run for run in runs if run.metrics]
+    tested = {frozenset(run.right("test")) for run in finished if run.predictions}
+    return len({(*run.classes, run.images["test"]) for run in finished}) > 1 or len(tested) > 1
 
 
 def metrics(runs: Sequence[Run]) -> list[Line]:
-    return _known(
-        _line(title, [run.metrics.get(name) for run in runs], percent if "accuracy" in name else short, more=more)
-        for name, title, more in _METRICS
-    )
+    rows = []
+    for name, title, more in _METRICS:
+        row = _line(
+            title, [run.metrics.get(name) for run in runs], percent if "accuracy" in name else short, more=more
+        )
+        rows.append(_with_intervals(row, name, runs) if "accuracy" in name else row)
+    return _known(rows)
+
+
+def _with_intervals(row: Line, name: str, runs: Sequence[Run]) -> Line:
+    """Adds the 95% interval of each accuracy, and marks all runs that are not clearly below the best one."""
+    split = "valid" if name.startswith("val/") else "test"
+    cells = [
+        f"{cell} ({_ends(interval(run.metrics[name], run.images[split]))})" if name in run.metrics else cell
+        for cell, run in zip(row.cells, runs, strict=True)
+    ]
+    marked = row.best
+    if row.best and name.endswith(("test/accuracy", "val/accuracy")):
+        best, finished = runs[min(row.best)], [place for place, run in enumerate(runs) if run.metrics]
+        level = [place for place in finished if compared(runs[place], best, split).interval[1] >= 0]
+        marked = frozenset(level if level != finished else ())
+    return Line(row.name, tuple(cells), marked)
 
 
 def breeds(runs: Sequence[Run]) -> list[Line]:

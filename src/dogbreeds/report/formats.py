@@ -13,6 +13,12 @@ def percent(share: float, digits: int = 1) -> str:
     return f"{100 * share:.{digits}f}%"
 
 
+def points(share: float) -> str:
+    """Returns a difference of shares in percentage points: 0.026 becomes 2.6."""
+    # Adding zero makes -0.0 a plain zero.
+    return f"{round(100 * share, 1) + 0.0:.1f}"
+
+
 def short(value: float) -> str:
     """Returns a number with about four digits, and commas in large ones."""
     if not math.isfinite(value):

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from dogbreeds.debug.rules.results import HeadBelowReference, margin
-from dogbreeds.debug.rules.verdict import ISSUES, NO_ISSUES
+from dogbreeds.debug.rules.results import HeadBelowReference, against_exact
 from dogbreeds.installation import command
 from dogbreeds.overrides import override
+from dogbreeds.report.against_exact import by_how_much, difference, exact_command, is_below, own
 from dogbreeds.report.formats import clock, counted, moment, percent
 from dogbreeds.report.run import Run
 from dogbreeds.report.sections.rules import worst
@@ -69,11 +67,13 @@ def _verdict(run: Run) -> str:
     begin = f"{percent(accuracy)} of {counted(photos, 'test photo')} classified correctly{_chance(run, accuracy)}"
     if "reference/test_accuracy" not in metrics:
         return f"{begin}."
-    exact = metrics["reference/test_accuracy"]
-    if accuracy < exact - margin(exact, photos):
-        return f"{begin}; the exact linear reference reaches {percent(exact)}."
-    word = "clearly above" if accuracy > exact + margin(exact, photos) else "not clearly different from"
-    return f"{begin}, {word} the exact linear reference ({percent(exact)})."
+    exact, pair = percent(metrics["reference/test_accuracy"]), against_exact(metrics, "test")
+    if pair is None:
+        return f"{begin}; the exact linear reference reaches {exact}."
+    if not pair.clear:
+        return f"{begin}, not clearly different from the exact linear reference ({exact})."
+    word = "below" if pair.difference < 0 else "above"
+    return f"{begin}, clearly {word} the exact linear reference ({exact}): {difference(pair)}."
 
 
 def _chance(run: Run, accuracy: float) -> str:
@@ -81,17 +81,6 @@ def _chance(run: Run, accuracy: float) -> str:
         return ""
     times = accuracy * len(run.classes)
     return f" ({times:.0f}x chance)" if times >= 1.5 else " (hardly above chance)"
-
-
-def _is_below_reference(run: Run) -> bool:
-    """Says what the rule said of the trained head or, where it was not asked, would say."""
-    for rule in run.rules:
-        if rule["name"] == _BELOW_REFERENCE and rule["status"] in (ISSUES, NO_ISSUES):
-            return bool(rule["status"] == ISSUES)
-    if "reference/val_accuracy" not in run.metrics:
-        return False
-    exact, photos = run.metrics["reference/val_accuracy"], run.metrics["images"]["valid"]
-    return bool(run.metrics["val/accuracy"] < exact - margin(exact, photos))
 
 
 def _problems(run: Run) -> list[Problem]:
@@ -107,16 +96,13 @@ def _problems(run: Run) -> list[Problem]:
         title = f"{counted(leaks, 'photo appears', 'photos appear')} in more than one split."
         found.append(Problem(title, "The scores are inflated.", "data"))
     for rule in sorted(run.fired, key=lambda rule: rule["name"] != worst(run.fired)["name"]):
-        if rule["name"] == _BELOW_REFERENCE or (rule["name"] == "SplitLeakage" and leaks):
+        if (rule["name"] == _BELOW_REFERENCE and is_below(metrics)) or (rule["name"] == "SplitLeakage" and leaks):
             continue
         times = f", and {counted(rule['count'] - 1, 'more finding')}" if rule["count"] > 1 else ""
         found.append(Problem(f"{rule['name']}:", f"{run.shown(rule['message'])}{times}.", "rules"))
-    if metrics and _is_below_reference(run):
-        text = (
-            f"It classifies {percent(metrics['val/accuracy'])} of the validation photos correctly, the exact linear "
-            f"solution {percent(metrics['reference/val_accuracy'])}."
-        )
-        found.append(Problem("The trained head is not at its optimum.", text, "learning"))
+    if is_below(metrics):
+        text = f"By {by_how_much(metrics)}."
+        found.append(Problem("The exact linear solution is better than the trained head.", text, "numbers"))
     unreadable = metrics.get("unreadable", facts.unreadable)
     if unreadable:
         title = f"{counted(unreadable, 'unreadable file')} left out."
@@ -126,55 +112,33 @@ def _problems(run: Run) -> list[Problem]:
 
 def _next(run: Run, state: str) -> tuple[str, list[str]]:
     """Returns advice and commands, about the worst problem if there is one."""
-    metrics, own = run.metrics, _own(run)
+    metrics, same = run.metrics, own(run.config)
     if state == "running":
         return "Wait: the page reloads itself.", []
     if state == "stopped":
         if (run.directory / CHECKPOINTS / "last.ckpt").is_file():
             resume = override("resume", run.directory)
             return "Resume it: the result is the same as without the stop.", [_train(resume)]
-        return "Start it again: it stopped before there was anything to resume.", [_train(*own)]
+        return "Start it again: it stopped before there was anything to resume.", [_train(*same)]
     if metrics.get("debug"):
-        return "Run it on all photos.", [_train(*own)]
+        return "Run it on all photos.", [_train(*same)]
     if metrics.get("in_several_splits"):
-        return "Keep each photo in one split only, then train again.", [_train(*own)]
+        return "Keep each photo in one split only, then train again.", [_train(*same)]
     if not metrics.get("pretrained", True):
-        pretrained = [one for one in own if not one.startswith("model.weights=")]
+        pretrained = [one for one in same if not one.startswith("model.weights=")]
         return "Train on pretrained weights.", [_train(*pretrained)]
-    others = [rule for rule in run.fired if rule["name"] != _BELOW_REFERENCE]
+    exact = exact_command(run.config, metrics)
+    others = [rule for rule in run.fired if not (exact and rule["name"] == _BELOW_REFERENCE)]
     if others:
         name, factor = worst(others)["name"], _LEARNING_RATES.get(worst(others)["name"])
         remedy = f"lr={run.config['lr'] * factor:g}" if factor else _SETTINGS.get(name)
-        return worst(others)["advice"], [_train(*own, remedy)] if remedy else []
-    search = _train("-m", "hpo=bayes", *own)
-    if _is_below_reference(run):
-        return "Search for a better learning rate and batch size.", [search]
+        return worst(others)["advice"], [_train(*same, remedy)] if remedy else []
+    search = _train("-m", "hpo=bayes", *same)
+    if exact:
+        return "Take the exact linear solution: the same features, solved without a learning rate.", [exact]
     predict = f"{command('predict')} {override('package', run.directory)} images='photos/*.jpg'"
     return "Classify your own photos, or search for better settings.", [predict, search]
 
 
 def _train(*arguments: str) -> str:
     return " ".join((command("train"), *arguments))
-
-
-def _own(run: Run) -> list[str]:
-    """Returns the overrides for the same photos and the same backbone."""
-    model = run.config["model"]
-    found = [override("data.dir", run.config["data"]["dir"]), *_network(model)]
-    if run.config.get("features", {}).get("mirror"):
-        found.append("features.mirror=true")
-    weights = model["weights"]
-    return found if weights == "imagenet" else [*found, override("model.weights", weights)]
-
-
-def _network(model: Mapping[str, Any]) -> list[str]:
-    """Returns the overrides for a backbone and how it sees photos; older runs have none of the later settings."""
-    if model.get("library", "torchvision") == "torchvision":
-        found = [override("model", model["backbone"])]
-    else:
-        found = [override("model", model["library"]), override("model.backbone", model["backbone"])]
-    seen = {name: model.get(name) for name in ("pool", "resolution", "crop")}
-    return [
-        *found,
-        *(override(f"model.{name}", str(value)) for name, value in seen.items() if value not in (None, "head")),
-    ]

@@ -24,7 +24,8 @@ _PROBABILITIES = ("probability", "breed_probability", "second_probability")
 class Prediction:
     """A row of predictions.csv: classes are folders, probabilities are calibrated.
 
-    The path is relative to `data.dir`, the breed is the label, the answer the most probable class, `second` the next.
+    The path is relative to `data.dir`, the breed is the label, the answer the most probable class, `second` the next,
+    `reference` the answer of the exact linear solution, empty in older runs.
     """
 
     split: str
@@ -35,6 +36,7 @@ class Prediction:
     breed_probability: float
     second: str
     second_probability: float
+    reference: str = ""
 
     @property
     def correct(self) -> bool:
@@ -91,6 +93,10 @@ class Run:
             text = text.replace(folder, self.name(folder))
         return text
 
+    def right(self, split: str) -> dict[str, bool]:
+        """Returns for each photo of a split, by its path, whether it was classified correctly."""
+        return {one.path: one.correct for one in self.predictions if one.split == split}
+
     @cached_property
     def fired(self) -> list[Mapping[str, Any]]:
         return [rule for rule in self.rules if rule["status"] == ISSUES]
@@ -126,7 +132,7 @@ def read_run(directory: Path) -> Run:
         history=read_history(history) if history.is_file() else [],
         record=record,
         rules=_json(directory / RULES).get("rules", []),
-        predictions=_predictions(directory / PREDICTIONS),
+        predictions=read_predictions(directory / PREDICTIONS),
         suspicions=_suspicions(directory / AUDIT),
         operators=_json(directory / OPERATORS),
     )
@@ -145,7 +151,8 @@ def _suspicions(path: Path) -> list[Suspicion] | None:
         return [Suspicion(**row | {"score": float(row["score"])}) for row in rows]
 
 
-def _predictions(path: Path) -> list[Prediction]:
+def read_predictions(path: Path) -> list[Prediction]:
+    """Returns the rows of predictions.csv; none where there is no such file."""
     if not path.is_file():
         return []
     with path.open(newline="", encoding="utf-8") as file:

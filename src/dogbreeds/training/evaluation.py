@@ -70,13 +70,20 @@ def _logits(predictor: Predictor, features: Features) -> Tensor:
     return torch.cat([predictor.classify(features.values[part]) for part in positions.split(_BATCH_SIZE)])
 
 
-def save_predictions(path: Path, folders: BreedFolders, probabilities: Mapping[str, Tensor]) -> None:
-    """Writes predictions.csv: the two most probable breeds of each photo of `probabilities`; see `score`."""
+def save_predictions(
+    path: Path, folders: BreedFolders, probabilities: Mapping[str, Tensor], reference: Mapping[str, Tensor]
+) -> None:
+    """Writes predictions.csv: the two most probable breeds of each photo, and the answer of the exact reference.
+
+    For `probabilities` see `score`, for the answers of the reference `Reference`.
+    """
     rows = []
     for split, predicted in probabilities.items():
+        photos = folders.splits[split]
         values, indices = predicted.topk(2)
-        for photo, row, (first, second), (best, other) in zip(
-            folders.splits[split], predicted, values.tolist(), indices.tolist(), strict=True
+        own = predicted[torch.arange(len(photos)), torch.tensor([photo.label for photo in photos])]
+        for photo, probability, (first, second), (best, other), exact in zip(
+            photos, own.tolist(), values.tolist(), indices.tolist(), reference[split].tolist(), strict=True
         ):
             rows.append(
                 {
@@ -85,9 +92,10 @@ def save_predictions(path: Path, folders: BreedFolders, probabilities: Mapping[s
                     "breed": folders.classes[photo.label],
                     "answer": folders.classes[best],
                     "probability": f"{first:.4f}",
-                    "breed_probability": f"{float(row[photo.label]):.4f}",
+                    "breed_probability": f"{probability:.4f}",
                     "second": folders.classes[other],
                     "second_probability": f"{second:.4f}",
+                    "reference": folders.classes[exact],
                 }
             )
     write_csv(path, list(rows[0]), rows)

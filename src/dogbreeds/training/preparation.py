@@ -22,7 +22,7 @@ from dogbreeds.training.audit import find
 from dogbreeds.training.audit_file import Audit
 from dogbreeds.training.datamodule import BreedDataModule
 from dogbreeds.training.features import RunFeatures
-from dogbreeds.training.reference import exact_path, reference_metrics
+from dogbreeds.training.reference import Reference, exact_path
 from dogbreeds.training.trainer import device_of
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class Prepared:
     data: BreedDataModule
     _store: FeatureStore
     _paths: dict[str, ExactPath] = field(default_factory=dict)
-    _references: dict[str, dict[str, float]] = field(default_factory=dict)
+    _references: dict[str, Reference] = field(default_factory=dict)
 
     @property
     def features(self) -> RunFeatures:
@@ -66,11 +66,12 @@ class Prepared:
         counts = torch.tensor(self.data.folders.class_counts("train"), dtype=torch.float32)
         return counts.sum() / (len(counts) * counts.clamp_min(1))
 
-    def reference(self, config: TrainConfig, head: Head) -> dict[str, float]:
+    def reference(self, config: TrainConfig, head: Head) -> Reference:
+        """Returns the exact linear solution with the best validation loss."""
         kind = config.model.class_weights
         if kind not in self._references:
             best = self.exact_path(config, head).best()
-            self._references[kind] = reference_metrics(best, head, self.features.vectors)
+            self._references[kind] = Reference.of(best, head, self.features.vectors)
         return self._references[kind]
 
     def exact_path(self, config: TrainConfig, head: Head) -> ExactPath:

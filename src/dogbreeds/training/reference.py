@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from safetensors.torch import load, save
@@ -12,6 +13,7 @@ from torch import Tensor
 from dogbreeds.features.store.blobs import BlobCache
 from dogbreeds.model.exact import ExactPath, ExactSolution
 from dogbreeds.model.head import Head
+from dogbreeds.model.paired import Paired
 from dogbreeds.training.features import Features
 
 # Raise it with any change to how it is solved.
@@ -29,21 +31,45 @@ def exact_path(
     return ExactPath(*problem, StoredSolutions(blobs, f"exact-{digest_of(f'{_VERSION}', problem)}"))
 
 
-@torch.no_grad()
-def reference_metrics(solution: ExactSolution, head: Head, vectors: Mapping[str, Features]) -> dict[str, float]:
-    """Returns the entries of metrics.json about the exact linear solution."""
-    correct = {
-        split: (
-            solution.logits(head.normalise(vectors[split].tensor)).argmax(dim=1) == vectors[split].labels
-        ).double()
-        for split in ("valid", "test")
-    }
-    return {
-        "reference/test_accuracy": float(correct["test"].mean()),
-        "reference/val_accuracy": float(correct["valid"].mean()),
-        "reference/val_loss": solution.validation_loss,
-        "reference/strength": solution.strength,
-    }
+@dataclass(frozen=True)
+class Reference:
+    """What the exact linear solution answers.
+
+    Attributes:
+        answers: For `valid` and `test` the class of each photo, int64 (photos,), in the order of the index.
+        labels: The right ones, likewise.
+        metrics: The entries of metrics.json about it alone.
+    """
+
+    answers: Mapping[str, Tensor]
+    labels: Mapping[str, Tensor]
+    metrics: dict[str, float]
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, solution: ExactSolution, head: Head, vectors: Mapping[str, Features]) -> Reference:
+        held_out = {split: vectors[split] for split in ("valid", "test")}
+        answers = {
+            split: solution.logits(head.normalise(one.tensor)).argmax(dim=1) for split, one in held_out.items()
+        }
+        labels = {split: one.labels for split, one in held_out.items()}
+        accuracy = {split: float((answers[split] == labels[split]).double().mean()) for split in held_out}
+        metrics = {
+            "reference/test_accuracy": accuracy["test"],
+            "reference/val_accuracy": accuracy["valid"],
+            "reference/val_loss": solution.validation_loss,
+            "reference/strength": solution.strength,
+        }
+        return cls(answers, labels, metrics)
+
+    def against(self, answers: Mapping[str, Tensor]) -> dict[str, int]:
+        """Returns how many photos it alone gets right (`only`), and how many only the other answers (`missed`)."""
+        found: dict[str, int] = {}
+        for split, name in (("test", "test"), ("valid", "val")):
+            own, other = (one[split] == self.labels[split] for one in (self.answers, answers))
+            pair = Paired.of(own.tolist(), other.tolist())
+            found |= {f"reference/{name}_only": pair.first, f"reference/{name}_missed": pair.second}
+        return found
 
 
 class StoredSolutions:

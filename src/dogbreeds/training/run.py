@@ -7,12 +7,11 @@ import logging
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.callbacks import Callback
-from torch import Tensor
 
 from dogbreeds.config import save
 from dogbreeds.debug.catalogue import Judgement, issues, verdict_of
@@ -27,6 +26,7 @@ from dogbreeds.package.archive import archive_for
 from dogbreeds.package.examples import choose, save_examples
 from dogbreeds.package.package import load_package, save_package
 from dogbreeds.package.predictor import Predictor
+from dogbreeds.report.against_exact import by_how_much, exact_command
 from dogbreeds.report.build import build_report
 from dogbreeds.run_directory import AUDIT, EXCLUDED, METRICS, MODEL, MODEL_ARCHIVE, PREDICTIONS, REPORT, RUN_CONFIG
 from dogbreeds.schema import TrainConfig
@@ -45,11 +45,13 @@ class RunResult:
 
     Attributes:
         metrics: The content of metrics.json; empty in all processes of a distributed run but the first.
+        exact: The command whose model is clearly better, by the exact linear solution; empty without one.
     """
 
     directory: Path
     metrics: dict[str, Any]
     judgements: tuple[Judgement, ...] = ()
+    exact: str = ""
 
     @property
     def issues(self) -> tuple[str, ...]:
@@ -65,6 +67,7 @@ class RunResult:
             f"test accuracy {metrics['test/accuracy']:.4f}   top-5 {metrics['test/top5_accuracy']:.4f}   "
             f"macro F1 {metrics['test/macro_f1']:.4f}   (exact linear reference "
             f"{metrics['reference/test_accuracy']:.4f})",
+            *([f"exact  is better, by {by_how_much(metrics)}: {self.exact}"] if self.exact else []),
             *([f"rules  {verdict_of(self.judgements)}"] if self.judgements else []),
             f"run    {self.directory}",
             f"report {self.directory / REPORT}",
@@ -94,7 +97,6 @@ class Run:
         self.network = prepared.network(self.config)
         self.metrics: dict[str, Any] = {}
         self._description = describe(self.config, prepared, self.network)
-        self._probabilities: dict[str, Tensor] = {}
         self._audited: dict[str, float] = {}
         self._epochs = 0
         with self._phases.phase("reference"):
@@ -128,7 +130,7 @@ class Run:
             epochs=self.config.epochs,
             steps=self.config.epochs * -(-sum(counts) // self.config.batch_size),
             searched=searched or {},
-            reference=self.reference,
+            reference=self.reference.metrics,
             excluded=folders.excluded,
             audit=self._audited,
             versions=versions(),
@@ -157,15 +159,19 @@ class Run:
         return True
 
     def score(self) -> None:
-        """Calibrates and scores the predictor that the package will hold, and fills in `metrics`."""
+        """Calibrates and scores the predictor that the package will hold: `metrics` and predictions.csv."""
         with self._phases.phase("test"):
             predictor = Predictor(self._description, self.network, self._prepared.data.device)
-            scores, self._probabilities = score(predictor, self._prepared.features.inputs)
+            scores, probabilities = score(predictor, self._prepared.features.inputs)
+            folders, exact = self._prepared.data.folders, self.reference
+            save_predictions(self.directory / PREDICTIONS, folders, probabilities, exact.answers)
+            answers = {split: predicted.argmax(dim=1) for split, predicted in probabilities.items()}
         self._description.temperature = scores["temperature"]
         data = self._prepared.data
         self.metrics = {
             **scores,
-            **self.reference,
+            **exact.metrics,
+            **exact.against(answers),
             "classes": list(data.folders.classes),
             "images": data.folders.counts(),
             "unreadable": len(data.folders.unreadable),
@@ -179,10 +185,9 @@ class Run:
         }
 
     def package(self, *, archive: bool = True) -> None:
-        """Writes predictions.csv and the model package, and with `archive` model.tar.gz."""
+        """Writes the model package, and with `archive` model.tar.gz."""
         package, folders, count = self.directory / MODEL, self._prepared.data.folders, self.config.model.examples
         with self._phases.phase("package"):
-            save_predictions(self.directory / PREDICTIONS, folders, self._probabilities)
             self._description.metrics = {name: value for name, value in self.metrics.items() if "/" in name}
             save_package(package, self._description, self.network)
             # A package that cannot be loaded is never handed on.
@@ -196,7 +201,8 @@ class Run:
         """Writes metrics.json, which marks a run as complete, and the report."""
         self.save_metrics()
         build_report(self.directory)
-        return RunResult(self.directory, self.metrics, tuple(judgements))
+        better = exact_command(asdict(self.config), self.metrics)
+        return RunResult(self.directory, self.metrics, tuple(judgements), better)
 
     def save_metrics(self) -> None:
         write_text(self.directory / METRICS, json.dumps(self.metrics, indent=1) + "\n")

@@ -3,45 +3,53 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from dogbreeds.debug.record import Record
 from dogbreeds.debug.rules.verdict import Verdict, not_applicable, verdict
-
-# Of a share of 1%: an accuracy of 100% on few photos is not certain either.
-_MIN_VARIANCE = 0.01
+from dogbreeds.model.paired import Paired
 
 
-def margin(accuracy: float, photos: int, standard_errors: float = 2.0) -> float:
-    """Returns the difference from an accuracy that chance explains: some of its standard errors sqrt(p (1 - p) / n).
+def against_exact(metrics: Mapping[str, Any], split: str) -> Paired | None:
+    """Compares the trained head with the exact solution, in this order.
 
-    Here p is the accuracy, and n the number of photos that it was measured on.
+    Args:
+        metrics: The content of metrics.json.
+        split: `val` or `test`.
+
+    Returns:
+        None in runs that are not scored, or were before the photos were counted.
     """
-    return standard_errors * math.sqrt(max(accuracy * (1 - accuracy), _MIN_VARIANCE) / max(1, photos))
+    if f"reference/{split}_missed" not in metrics:
+        return None
+    missed, only = metrics[f"reference/{split}_missed"], metrics[f"reference/{split}_only"]
+    return Paired(missed, only, metrics["images"]["valid" if split == "val" else split])
 
 
 @dataclass(frozen=True)
 class HeadBelowReference:
     """The trained head classifies fewer validation photos correctly than the exact linear solution.
 
-    The difference that is allowed is that of `margin`.
+    By the exact test of McNemar on the photos that only one of them gets right, at this `level`.
     """
 
-    standard_errors: float = 2.0
+    level: float = 0.05
 
     def judge(self, record: Record) -> Verdict:
-        reached = record.metrics.get("val/accuracy")
-        reference = record.facts.reference.get("reference/val_accuracy")
-        photos = record.facts.images.get("valid", 0)
-        if reached is None or reference is None or not photos:
+        pair = against_exact(record.metrics, "val")
+        if pair is None:
             return not_applicable("no scores yet")
-        if reached >= reference - margin(reference, photos, self.standard_errors):
+        if pair.difference >= 0 or pair.p_value >= self.level:
             return verdict([], "")
+        reached, exact = (record.metrics[name] for name in ("val/accuracy", "reference/val_accuracy"))
         message = (
-            f"the trained head classifies {reached:.1%} of the validation photos correctly, "
-            f"the exact linear solution {reference:.1%}"
+            f"the trained head classifies {reached:.1%} of the validation photos correctly, the exact linear "
+            f"solution {exact:.1%}: it alone is right about {pair.second}, the trained head alone about {pair.first}"
         )
-        return verdict([(record.last_step, message)], "Search for a better learning rate and batch size.")
+        advice = f"Take the exact solution: optimizer=exact weight_decay={record.metrics['reference/strength']:g}."
+        return verdict([(record.last_step, message)], advice)
 
 
 @dataclass(frozen=True)

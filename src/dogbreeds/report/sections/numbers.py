@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from dogbreeds.debug.rules.results import against_exact
+from dogbreeds.model.paired import interval
+from dogbreeds.report.against_exact import difference, settling
 from dogbreeds.report.formats import counted, duration, percent
 from dogbreeds.report.run import Run
 from dogbreeds.report.sections import Section
 from dogbreeds.report.sections.learning import best_epoch
 
-# The normal distribution's quantile of a 95% interval.
-_QUANTILE = 1.959964
 _TOP = 5
 
 
@@ -29,27 +29,20 @@ class Number:
 def numbers(run: Run) -> Section:
     found = [*_quality(run.metrics), *_times(run.metrics)] if run.metrics else _so_far(run)
     missing = "" if found else "no epoch has finished yet"
-    return Section("numbers", "Key numbers", {"numbers": found}, missing)
-
-
-def interval(share: float, photos: int) -> tuple[float, float]:
-    """Returns the 95% interval of a share that was measured on so many photos (Wilson 1927)."""
-    if not photos:
-        return 0.0, 1.0
-    square = _QUANTILE**2 / photos
-    middle = share + square / 2
-    reach = _QUANTILE * math.sqrt((share * (1 - share) + square / 4) / photos)
-    return (middle - reach) / (1 + square), min(1.0, (middle + reach) / (1 + square))
+    return Section("numbers", "Key numbers", {"numbers": found, "exact": _exact(run.metrics)}, missing)
 
 
 def _quality(metrics: Mapping[str, Any]) -> list[Number]:
     photos = metrics["images"]["test"]
-    low, high = interval(metrics["test/accuracy"], photos)
-    between = f"{percent(low)} to {percent(high)} with 95% confidence, on {counted(photos, 'photo')}"
-    found = [Number(percent(metrics["test/accuracy"]), "Test accuracy", between)]
+    note = f"{_between(metrics['test/accuracy'], photos)} with 95% confidence, on {counted(photos, 'photo')}"
+    found = [Number(percent(metrics["test/accuracy"]), "Test accuracy", note)]
     if len(metrics["classes"]) > _TOP:
-        note = "the right breed is among the five most probable"
-        found.append(Number(percent(metrics["test/top5_accuracy"]), "Top-5 accuracy", note))
+        top = metrics["test/top5_accuracy"]
+        note = f"{_between(top, photos)}; the right breed is among the five most probable"
+        found.append(Number(percent(top), "Top-5 accuracy", note))
+    valid, validated = metrics["val/accuracy"], metrics["images"]["valid"]
+    note = f"{_between(valid, validated)}, on {counted(validated, 'photo')}"
+    found.append(Number(percent(valid), "Validation accuracy", note))
     if "reference/test_accuracy" in metrics:
         valid = percent(metrics["reference/val_accuracy"])
         note = f"test accuracy of the linear head solved exactly; {valid} on validation photos"
@@ -60,6 +53,26 @@ def _quality(metrics: Mapping[str, Any]) -> list[Number]:
     found.append(Number(f"{metrics['test/calibration_error']:.3f}", "Calibration error", note))
     note = f"cross-entropy; {metrics['val/loss']:.3f} on validation photos"
     return [*found, Number(f"{metrics['test/loss']:.3f}", "Test loss", note)]
+
+
+def _between(share: float, photos: int) -> str:
+    low, high = interval(share, photos)
+    return f"{percent(low)} to {percent(high)}"
+
+
+def _exact(metrics: Mapping[str, Any]) -> str:
+    """Returns the trained head and the exact solution on the same test photos, in words."""
+    pair = against_exact(metrics, "test")
+    if pair is None:
+        return ""
+    found = (
+        f"On the same test photos the exact linear solution alone is right about {pair.second}, the trained head "
+        f"alone about {pair.first}"
+    )
+    if pair.difference:
+        found += f": the trained head has {difference(pair)}"
+    more = settling(pair)
+    return f"{found}; {more}." if more else f"{found}."
 
 
 def _times(metrics: Mapping[str, Any]) -> list[Number]:
