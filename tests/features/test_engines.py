@@ -51,9 +51,13 @@ class Subject:
         return build(name, self.layers, fingerprint(self.layers), self.transform, **(settings | changes))
 
 
-def subject(backbone: str, unfreeze: str | None = None, crop: int = 64, *, mirror: bool = False) -> Subject:
+def subject(
+    backbone: str, unfreeze: str | None = None, crop: int = 64, *, mirror: bool = False, library: str = "torchvision"
+) -> Subject:
     """A trunk with random weights that takes small images."""
-    loaded = load_backbone(backbone, "random", seed=0)
+    # Transformers of timm are built for their size.
+    size = crop if library == "timm" else None
+    loaded = load_backbone(backbone, "random", seed=0, library=library, resolution=size)
     layers = trunk_of(loaded, unfreeze, mirror=mirror).layers
     return Subject(layers, replace(loaded.transform, resize=crop + 8, crop=crop))
 
@@ -472,6 +476,19 @@ def test_a_trunk_in_bf16_for_the_gpu_is_normalised_in_float32(squeezenet: Subjec
     with torch.inference_mode():
         features, reference = prepared(images(4)).float(), squeezenet.layers(images(4))
     assert cosine(features, reference) > 0.999
+
+
+# --- networks of timm
+
+
+@pytest.mark.parametrize("name", ["test_vit", "test_convnext", "test_efficientnet", "hgnetv2_b0", "tiny_vit_5m_224"])
+def test_openvino_gives_the_features_of_torch_for_timm(name: str) -> None:
+    pytest.importorskip("timm")
+    every = subject(name, library="timm")
+    batch = images(3)
+    expected = every.engine("torch")(batch)
+    found = every.engine("openvino")(batch)
+    torch.testing.assert_close(found, expected, atol=1e-3 * float(expected.abs().max()), rtol=1e-3)
 
 
 # --- mirror images

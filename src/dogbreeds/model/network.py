@@ -22,4 +22,6 @@ class Network:
     def draws(self) -> bool:
         """Whether tail or head use randomness in training (dropout, stochastic depth)."""
         trained = (*self.tail.modules(), *self.head.modules())
-        return any(isinstance(module, nn.Dropout | StochasticDepth) and module.p > 0 for module in trained)
+        drawing = any(isinstance(module, nn.Dropout | StochasticDepth) and module.p > 0 for module in trained)
+        # What timm's own layers call it.
+        return drawing or any(getattr(module, "drop_prob", 0) > 0 for module in trained)

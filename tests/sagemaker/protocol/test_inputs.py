@@ -42,6 +42,7 @@ def comparable(config: TrainConfig) -> dict[str, object]:
         ("experiment=resnet50_udacity", "model.hidden=[64,32]", "lr=1e-07", "data.workers=3"),
         ("debugger=off", "profiler=trace", "model.unfreeze=fire9", "trainer=ddp", "schedule=cosine"),
         ("debugger.rules.Overfit=null", "~debugger.rules.DeadRelu", "+debugger.rules.LossNotDecreasing.num_steps=3"),
+        ("model=timm", "model.backbone=test_vit", "model.pool=token+mean", "model.crop=0.9", "features.mirror=true"),
         ("optimizer=exact", "weight_decay=0.03", "data.views=0", "features.batch_size=8"),
     ],
 )
