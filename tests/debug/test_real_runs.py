@@ -82,7 +82,7 @@ def spoilt(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Spoil], None]]
     [
         ("epochs=80",),
         ("epochs=80", "model.head=mlp"),
-        ("batch_size=128", "lr=0.001"),
+        ("epochs=80", "batch_size=128", "lr=0.001"),
         ("epochs=30", "seed=1"),
         ("optimizer=sgd", "lr=0.1"),
         ("experiment=resnet50_udacity", "model=squeezenet1_1"),
