@@ -33,7 +33,7 @@ from tests.hpo.conftest import MakePlan, composed
 pytestmark = pytest.mark.slow
 
 KEPT = {"config.yaml", "metrics.json", "history.csv", "head.safetensors"}
-OF_THE_BEST = {"model", "report.html", "rules.json", "predictions.csv", "debugger"}
+OF_THE_BEST = {"model", "report.html", "rules.json", "predictions.csv", "audit.csv", "debugger"}
 
 
 def rows(directory: Path) -> list[dict[str, str]]:
