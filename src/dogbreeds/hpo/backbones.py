@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,8 +128,9 @@ def _why(found: Sequence[Candidate], chosen: Candidate) -> str:
 def backbone_chart(found: Sequence[Candidate]) -> Chart:
     """Draws accuracy with its interval over speed, and lists what else decides."""
     chosen = worth_taking(found)
+    middle = statistics.geometric_mean(one.photos_per_second for one in found)
     drawn = figure(
-        [_point(one, ACCENT if one is chosen else SOFT) for one in found],
+        [_point(one, ACCENT if one is chosen else SOFT, left=one.photos_per_second > middle) for one in found],
         "photos per second on this machine",
         "validation accuracy",
         {"xaxis": {"type": "log"}, "yaxis": {"tickformat": ".0%"}, "hovermode": "closest"},
@@ -140,14 +142,14 @@ def backbone_chart(found: Sequence[Candidate]) -> Chart:
         "test accuracy",
         "photos/s",
         "MB",
-        "against the best",
+        "to the best",
     )
     table = Table(columns, [_row(one) for one in found])
     message = f"Worth taking is {_why(found, chosen)}. Its command: {chosen.train}"
     return chart("backbones", "Which backbone?", message, drawn, height=380, table=table)
 
 
-def _point(one: Candidate, color: str) -> Trace:
+def _point(one: Candidate, color: str, *, left: bool) -> Trace:
     low, high = interval(one.accuracy, one.photos)
     return {
         "type": "scatter",
@@ -155,7 +157,7 @@ def _point(one: Candidate, color: str) -> Trace:
         "x": [one.photos_per_second],
         "y": [one.accuracy],
         "text": [label(one.name)],
-        "textposition": "middle right",
+        "textposition": f"middle {'left' if left else 'right'}",
         "marker": {"color": color, "size": 11},
         "error_y": {
             "type": "data",
