@@ -44,7 +44,7 @@ def test_what_a_run_leaves_on_record(config: Compose, tmp_path: Path) -> None:
     assert all(getattr(times, part) > 0 for times in steps for part in PARTS if part not in ("move", "logging"))
     phases = [phase.name for phase in record.measurements.phases]
     assert [name for name in phases if name != "validation"] == [
-        "start-up", "index", "backbone", "features", "reference", "training", "test", "package",
+        "start-up", "index", "backbone", "features", "reference", "audit", "training", "test", "package",
     ]  # fmt: skip
     assert phases.count("validation") == 4
     training = next(phase for phase in record.measurements.phases if phase.name == "training")
