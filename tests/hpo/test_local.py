@@ -105,6 +105,7 @@ def test_a_trial_is_the_same_arithmetic_as_a_run(
     assert all(torch.equal(packaged[name], tensor) for name, tensor in trained.items())
 
 
+@pytest.mark.ci
 def test_trials_share_what_does_not_depend_on_them(
     plan: MakePlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

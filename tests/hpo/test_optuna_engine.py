@@ -128,7 +128,7 @@ def test_a_grid_tries_each_combination_once_in_order(tmp_path: Path) -> None:
     assert len(found.entries()) == 7
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_the_model_finds_a_minimum_that_chance_misses(tmp_path: Path) -> None:
     least = {}
     for strategy in ("bayes", "random"):
@@ -143,7 +143,7 @@ def test_the_model_finds_a_minimum_that_chance_misses(tmp_path: Path) -> None:
     assert least["bayes"] < least["random"] / 4
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_more_is_better_where_the_objective_says_so(tmp_path: Path) -> None:
     best = []
     for seed in range(3):
@@ -204,7 +204,7 @@ def test_a_line_that_was_torn_by_a_power_failure_costs_no_finished_trial(tmp_pat
     assert len(engine(tmp_path).done()) == 5
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_a_region_without_numbers_is_left_alone(tmp_path: Path) -> None:
     for seed in range(2):
         directory = tmp_path / str(seed)

@@ -13,7 +13,7 @@ from dogbreeds.hpo.space import Choice, Interval
 from tests.hpo.conftest import MakePlan
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_the_usual_searches(plan: MakePlan) -> None:
     bayes = plan("hpo=bayes")
     assert bayes.space.dimensions == {

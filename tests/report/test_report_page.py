@@ -243,7 +243,7 @@ def test_a_large_run_stays_small(tmp_path: Path) -> None:
     assert words(page(directory)).count("Breed 133") >= 2
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 @pytest.mark.skipif(BROWSER is None, reason="needs chromium")
 @pytest.mark.parametrize(("dark", "width"), [(False, 1280), (True, 500)], ids=["light", "dark and narrow"])
 def test_a_browser_draws_all_charts_without_an_error(dark: bool, width: int, drawn: Drawn, tmp_path: Path) -> None:

@@ -107,6 +107,7 @@ def test_an_audit_is_made_once(
     assert len(judged) == 2
 
 
+@pytest.mark.ci
 @pytest.mark.photos
 def test_changed_labels_of_real_photos(
     config: Compose, photos: Path, squeezenet_weights: Path, tmp_path: Path

@@ -98,6 +98,7 @@ def test_a_run_directory_holds_what_the_readme_promises(config: Compose, tmp_pat
     assert f"{metrics['test/accuracy']:.4f}" in result.summary()
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("engine", ["torch", "openvino"])
 def test_the_test_accuracy_is_the_one_of_the_packaged_handler(
     engine: str, config: Compose, sample: Path, tmp_path: Path
@@ -163,6 +164,7 @@ def test_a_run_that_had_stopped_early_stays_stopped(config: Compose, tmp_path: P
     assert comparable(resumed.metrics) == comparable(whole.metrics)
 
 
+@pytest.mark.ci
 def test_the_same_seed_gives_the_same_metrics(config: Compose, tmp_path: Path) -> None:
     """Whether features are computed or found."""
     results = [train(config(f"run_dir={tmp_path / name}", f"cache.dir={tmp_path / cache}")) for name, cache in RUNS]
@@ -204,6 +206,7 @@ def test_a_second_run_computes_nothing_whatever_the_head_learns_with(config: Com
         assert counted(train(config(*overrides, f"run_dir={tmp_path / str(number)}"))) == (0, EVERY), overrides
 
 
+@pytest.mark.ci
 def test_another_seed_reuses_features_of_weights_that_it_does_not_draw(config: Compose, tmp_path: Path) -> None:
     weights = tmp_path / "weights.pth"
     torch.save(models.squeezenet1_1(weights=None).state_dict(), weights)
@@ -427,7 +430,7 @@ def test_real_photos_reach_the_exact_solution(config: Compose, photos: Path, squ
     assert min(reached.values()) >= 0.62, reached
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 @pytest.mark.photos
 def test_a_head_that_falls_short_is_said_with_the_command_of_a_better_one(
     config: Compose, photos: Path, squeezenet_weights: Path, tmp_path: Path

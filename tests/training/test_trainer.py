@@ -100,7 +100,7 @@ def test_several_loggers_write_into_the_run_directory(config: Compose, tmp_path:
     train(config("logger=[tensorboard,csv]", "callbacks=lr_monitor"))
     assert list((run / "tensorboard").glob("events.*"))
     header = (run / "csv/metrics.csv").read_text().splitlines()[0].split(",")
-    assert {"val/loss", "train/accuracy", "lr-Adam"} <= set(header)
+    assert {"val/loss", "train/accuracy", "lr-Adam/pg1"} <= set(header)
     assert "backbone: squeezenet1_1" in (run / "csv/hparams.yaml").read_text()
     assert new_loggers(config("logger=off")) == []
 
