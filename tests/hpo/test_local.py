@@ -123,16 +123,6 @@ def test_trials_share_what_does_not_depend_on_them(
     assert len(prepared) == 1 + 4
 
 
-def test_backbones_are_compared(plan: MakePlan, tmp_path: Path) -> None:
-    made = plan("model=squeezenet1_1,mobilenet_v3_large", "epochs=1")
-    search(made, tmp_path)
-    assert [load_saved(tmp_path / str(n) / RUN_CONFIG).model.backbone for n in (0, 1)] == [
-        "squeezenet1_1",
-        "mobilenet_v3_large",
-    ]
-    assert made.overrides({"model": "vgg16"})[-1] == "model=vgg16"
-
-
 def test_the_exact_search_finds_the_reference(plan: MakePlan, tmp_path: Path) -> None:
     board = search(plan("hpo=exact"), tmp_path)
     assert board.best is not None and board.best.metrics is not None
