@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from dogbreeds.config import load, save
+from dogbreeds.config import load, load_saved, save
 from dogbreeds.errors import ConfigError
 from dogbreeds.run_directory import RUN_CONFIG
 from dogbreeds.schema import TrainConfig, key_names
@@ -104,14 +104,16 @@ def test_a_run_from_before_loggers_and_callbacks_can_be_read(config: Compose, tm
     assert (again.lr, again.logger, again.callbacks, again.trainer.arguments) == (found.lr, {}, {}, {})
 
 
-def test_a_run_from_before_libraries_can_be_read(config: Compose, tmp_path: Path) -> None:
+def test_a_run_from_before_libraries_can_be_read_and_not_continued(config: Compose, tmp_path: Path) -> None:
     found, path = config(), tmp_path / "run" / RUN_CONFIG
     save(found, path)
     saved = OmegaConf.load(path)
     del saved.model.library, saved.model.pool, saved.model.resolution, saved.model.crop, saved.features.mirror
     OmegaConf.save(saved, path)
-    again = load(OmegaConf.create({"resume": found.run_dir}), [f"resume={found.run_dir}"])
+    again = load_saved(path)
     assert (again.model, again.features) == (found.model, found.features)
+    with pytest.raises(ConfigError, match="begun by an older version"):
+        load(OmegaConf.create({"resume": found.run_dir}), [f"resume={found.run_dir}"])
 
 
 def test_the_config_of_a_model_overrides_what_all_have(config: Compose) -> None:

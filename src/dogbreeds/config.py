@@ -81,6 +81,11 @@ def _resumed(directory: Path, overrides: Sequence[str]) -> TrainConfig:
             again = f"{command('train')} -m {override('resume', directory)}"
             raise ConfigError(f"resume={directory} is a search: {again}")
         raise ConfigError(f"resume={directory}: it has no {RUN_CONFIG}, so it is not a run directory.")
+    model = OmegaConf.select(OmegaConf.create(read_yaml(saved)), "model")
+    if OmegaConf.is_dict(model) and "library" not in model:
+        raise ConfigError(
+            f"resume={directory} was begun by an older version of dogbreeds, with another recipe: start it anew."
+        )
     config = load_saved(saved)
     config.resume = config.run_dir = str(directory)
     if config.data.exclude is not None:

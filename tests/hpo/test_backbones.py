@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from dogbreeds.features.store.store import FeatureStore
 from dogbreeds.hpo import backbones
-from dogbreeds.hpo.backbones import Candidate, advice, backbone_chart, worth_taking
+from dogbreeds.hpo.backbones import Candidate, advice, backbone_chart, candidates, worth_taking
 from dogbreeds.hpo.leaderboard import FINISHED, Entry
 from dogbreeds.hpo.local import search
 from dogbreeds.model.paired import Paired
+from dogbreeds.training.preparation import Preparations
 from tests.hpo.conftest import MakePlan
 
 PHOTOS = 250
@@ -18,7 +20,8 @@ PHOTOS = 250
 
 def candidate(name: str, accuracy: float, rate: float, against_best: Paired | None) -> Candidate:
     metrics = {"val/accuracy": accuracy, "test/accuracy": accuracy}
-    return Candidate(name, Entry(0, FINISHED, {}, 0.5, metrics), PHOTOS, rate, 10.0, against_best, f"train {name}")
+    entry = Entry(0, FINISHED, {}, 0.5, metrics)
+    return Candidate(name, entry, accuracy, PHOTOS, rate, 10.0, against_best, f"train {name}")
 
 
 BEST = candidate("best", 0.944, 40, None)
@@ -57,8 +60,17 @@ def test_the_page_has_all_that_decides() -> None:
 def test_a_search_over_backbones_times_them(plan: MakePlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rates = iter([100.0, 50.0])
     monkeypatch.setattr(backbones, "photos_per_second", lambda *_: next(rates))
-    board = search(plan("hpo=exact", "weight_decay=0.1", "model=resnet18,squeezenet1_1"), tmp_path)
+    made = plan("hpo=exact", "weight_decay=0.1", "model=resnet18,squeezenet1_1")
+    board = search(made, tmp_path)
     assert board.best is not None
+    # By accuracy, whatever the losses say.
+    for entry, accuracy in zip(board.finished, (0.5, 0.9), strict=True):
+        assert isinstance(entry.metrics, dict)
+        entry.metrics["val/accuracy"] = accuracy
+    rates = iter([100.0, 50.0])
+    with FeatureStore(tmp_path / "features", 1e9) as store:
+        found = candidates(board, made, Preparations(store))
+    assert [one.entry for one in found] == list(board.finished)[::-1]
     take, train = board.advice
     # What is printed can be typed as a single run.
     assert f"model={take.split()[1].rstrip(':')}" in train

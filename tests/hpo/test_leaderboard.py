@@ -164,3 +164,13 @@ def test_without_a_terminal_there_is_a_line_for_each_trial(caplog: pytest.LogCap
         " 3/12  trial 2  lr=0.02  pruned  best 0.5 of trial 0",
         " 4/12  trial 3  lr=0.003  val/loss 0.4  best 0.4 of trial 3",
     ]
+
+
+def test_values_of_an_older_search_keep_the_recipe_that_they_were_found_with(tmp_path: Path) -> None:
+    save_best(tmp_path / "best.yaml", ENTRIES[3], LOSS, ["lr=0.003", "epochs=5"])
+    older = (tmp_path / "best.yaml").read_text().replace("format: 2\n", "")
+    (tmp_path / "best.yaml").write_text(older)
+    former = ["schedule=constant", "weight_decay=0.0", "patience=5"]
+    assert best_overrides(tmp_path) == [*former, "lr=0.003", "epochs=5"]
+    (tmp_path / "best.yaml").write_text(older.replace("lr=0.003", "experiment=vgg16_stanford"))
+    assert best_overrides(tmp_path) == ["experiment=vgg16_stanford", "epochs=5"]

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dogbreeds.features.speed import photos_per_second
-from dogbreeds.hpo.leaderboard import Entry, Leaderboard
+from dogbreeds.hpo.answers import Answers
+from dogbreeds.hpo.leaderboard import FINISHED, Entry, Leaderboard
 from dogbreeds.hpo.plan import Plan
 from dogbreeds.installation import command
 from dogbreeds.model.paired import Paired, interval
@@ -26,7 +27,6 @@ log = logging.getLogger(__name__)
 # What a backbone is chosen by, on the command line and in conf/hpo.
 _NAMES = ("model", "model.backbone")
 _TIMED_PHOTOS = 64
-_ACCURACY = "val/accuracy"
 _BYTES = 4
 # A difference that few would pay for with time; more may hide behind a validation split that is too small to show it.
 _ACCEPTED_LOSS = 0.01
@@ -38,59 +38,73 @@ class Candidate:
 
     Attributes:
         name: As it was typed.
-        photos: Validation photos that its accuracy was measured on.
+        accuracy: Share of the photos that it classifies correctly, of the split that the objective is measured on.
+        photos: How many these are.
         photos_per_second: Read and computed on this machine.
         megabytes: Of its weights in fp32.
-        against_best: Its answers beside those of the best trial; None for that trial, and where they are not known.
+        against_best: Its answers beside those of the most accurate; None for that one, and where they are not known.
         train: The command that trains it with the values of its trial.
     """
 
     name: str
     entry: Entry
+    accuracy: float
     photos: int
     photos_per_second: float
     megabytes: float
     against_best: Paired | None
     train: str
 
-    @property
-    def accuracy(self) -> float:
-        return (self.entry.metrics or {})[_ACCURACY]
-
 
 def candidates(board: Leaderboard, plan: Plan, preparations: Preparations) -> list[Candidate]:
-    """Returns the backbones of a search, the best first; none where it had one only."""
+    """Returns the backbones of a search, the most accurate first; none where fewer than two have a finished trial.
+
+    The trial of each is the best by the objective.
+    """
     names = [name for name in _NAMES if name in plan.space.dimensions]
     best_of: dict[str, Entry] = {}
-    for entry in board.finished:
-        best_of.setdefault(" ".join(str(entry.values[name]) for name in names), entry)
-    if len(best_of) < 2 or not all(_ACCURACY in (entry.metrics or {}) for entry in best_of.values()):
+    for entry in board.entries:
+        name = " ".join(str(entry.values[one]) for one in names)
+        # Finished trials come first.
+        if best_of.setdefault(name, entry) is entry and entry.state != FINISHED and names:
+            log.warning("No trial of %s finished. %s", name, entry.message)
+    metric = _accuracy(plan)
+    finished = [(name, entry) for name, entry in best_of.items() if metric in (entry.metrics or {})]
+    if len(finished) < 2:
         return []
-    log.info("Timing %d backbones on this machine.", len(best_of))
+    log.info("Timing %d backbones on this machine.", len(finished))
+    ranked = sorted(finished, key=lambda one: -(one[1].metrics or {})[metric])
+    answers, first = Answers(board.directory, board.objective), ranked[0][1]
     return [
-        _candidate(name, entry, plan, preparations, None if entry is board.best else board.pairs.get(entry.number))
-        for name, entry in best_of.items()
+        _candidate(
+            name,
+            entry,
+            None if entry is first else answers.against(entry.number, first.number),
+            plan,
+            preparations.of(plan.config(entry.values, Path())),
+        )
+        for name, entry in ranked
     ]
 
 
-def _candidate(
-    name: str, entry: Entry, plan: Plan, preparations: Preparations, against_best: Paired | None
-) -> Candidate:
-    config = plan.config(entry.values, Path())
-    prepared = preparations.of(config)
+def _accuracy(plan: Plan) -> str:
+    return "test/accuracy" if plan.settings.objective.startswith("test/") else "val/accuracy"
+
+
+def _candidate(name: str, entry: Entry, against_best: Paired | None, plan: Plan, prepared: Prepared) -> Candidate:
+    config, metric = plan.config(entry.values, Path()), _accuracy(plan)
     predictor = _predictor(config, prepared)
-    trunk = predictor.network.trunk
-    photos = prepared.data.folders.splits["valid"]
+    photos = prepared.data.folders.splits["test" if metric.startswith("test/") else "valid"]
     rate = photos_per_second(
         predictor.engine, predictor.description.transform, [photo.path for photo in photos[:_TIMED_PHOTOS]]
     )
-    megabytes = _BYTES * sum(parameter.numel() for parameter in trunk.parameters()) / 1e6
+    megabytes = _BYTES * sum(parameter.numel() for parameter in predictor.network.trunk.parameters()) / 1e6
     # Without the search that found the values, which needs -m.
     own = [one for one in plan.overrides(entry.values) if not one.startswith("hpo=")]
     if config.optimizer == "exact":
         own = [*own, "optimizer=exact"]
     train = " ".join((command("train"), shlex.join(own)))
-    return Candidate(name, entry, len(photos), rate, megabytes, against_best, train)
+    return Candidate(name, entry, (entry.metrics or {})[metric], len(photos), rate, megabytes, against_best, train)
 
 
 def _predictor(config: TrainConfig, prepared: Prepared) -> Predictor:
@@ -100,7 +114,7 @@ def _predictor(config: TrainConfig, prepared: Prepared) -> Predictor:
 
 
 def worth_taking(found: Sequence[Candidate]) -> Candidate:
-    """Returns the fastest of the backbones that are within a point of the best, and not clearly worse."""
+    """Returns the fastest of the backbones that are within a point of the most accurate, and not clearly worse."""
     best, *others = found
     pairs = [(one, one.against_best) for one in others if one.against_best is not None]
     equal = [one for one, pair in pairs if pair.difference >= -_ACCEPTED_LOSS and not pair.clear]
@@ -132,18 +146,10 @@ def backbone_chart(found: Sequence[Candidate]) -> Chart:
     drawn = figure(
         [_point(one, ACCENT if one is chosen else SOFT, left=one.photos_per_second > middle) for one in found],
         "photos per second on this machine",
-        "validation accuracy",
+        "accuracy",
         {"xaxis": {"type": "log"}, "yaxis": {"tickformat": ".0%"}, "hovermode": "closest"},
     )
-    columns = (
-        "backbone",
-        "validation accuracy",
-        "95% interval",
-        "test accuracy",
-        "photos/s",
-        "MB",
-        "to the best",
-    )
+    columns = ("backbone", "accuracy", "95% interval", "test accuracy", "photos/s", "MB", "to the best")
     table = Table(columns, [_row(one) for one in found])
     message = f"Worth taking is {_why(found, chosen)}. Its command: {chosen.train}"
     return chart("backbones", "Which backbone?", message, drawn, height=380, table=table)

@@ -23,6 +23,9 @@ from dogbreeds.report.formats import counted
 from dogbreeds.run_directory import BEST, LEADERBOARD, MODEL, REPORT, SEARCH_PAGE
 
 FINISHED, PRUNED, FAILED, NAN, INTERRUPTED = "finished", "pruned", "failed", "nan", "interrupted"
+# Of best.yaml. Before the second, runs had another recipe unless they said so; a searched lr belongs to it.
+_FORMAT = 2
+_FORMER_RECIPE = ("epochs=10", "schedule=constant", "weight_decay=0.0", "patience=5")
 _SHOWN_METRICS = ("val/loss", "val/accuracy")
 
 
@@ -181,6 +184,7 @@ class Leaderboard:
 def save_best(path: Path, best: Entry, objective: Objective, overrides: Sequence[str]) -> None:
     """Writes best.yaml, from which `best_of` runs the best values again."""
     content: dict[str, Any] = {
+        "format": _FORMAT,
         "objective": objective.name,
         "value": best.value,
         "trial": best.number,
@@ -215,6 +219,11 @@ def best_overrides(place: Path) -> list[str]:
         isinstance(one, str) and not name_of(one).startswith(("-", "hydra")) for one in overrides
     ):
         raise ConfigError(f"best_of={place}: {path} is not the {BEST} of a search.")
+    if content.get("format", 1) < _FORMAT:
+        given = {name_of(one) for one in overrides}
+        # Experiments have a recipe of their own.
+        former = () if "experiment" in given else _FORMER_RECIPE
+        return [*(one for one in former if name_of(one) not in given), *overrides]
     return overrides
 
 

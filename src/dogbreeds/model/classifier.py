@@ -154,14 +154,10 @@ class BreedClassifier(pl.LightningModule):
         return torch.optim.SGD(groups, momentum=0.9, nesterov=True)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuses a checkpoint with a tail where this module has none, and optimizers of an older version."""
+        """Refuses a checkpoint with a tail where this module has none."""
         trained = any(name.startswith("tail.") for name in checkpoint["state_dict"])
         if trained and not list(self.tail.parameters()):
             raise ConfigError(
                 "This checkpoint has a trained tail: "
                 "BreedClassifier.load_from_checkpoint(path, network=data.network()) with the same model.unfreeze."
             )
-        for state in checkpoint.get("optimizer_states", ()):
-            # Once the weights and the biases of a head were one group.
-            if [len(group["params"]) for group in state["param_groups"]][:1] != [1]:
-                raise ConfigError("This checkpoint is of an older version of dogbreeds: start the run anew.")

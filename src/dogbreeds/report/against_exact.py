@@ -27,8 +27,14 @@ def own(config: Mapping[str, Any]) -> list[str]:
     found = [override("data.dir", data["dir"]), *_network(model)]
     if data.get("exclude") is not None:
         found.append(override("data.exclude", data["exclude"]))
+    if data.get("split_seed"):
+        found.append(override("data.split_seed", str(data["split_seed"])))
+    if data.get("on_bad_image") == "skip":
+        found.append("data.on_bad_image=skip")
     if config.get("features", {}).get("mirror"):
         found.append("features.mirror=true")
+    if model["weights"] == "random":
+        found.append(override("seed", str(config["seed"])))
     weights = model["weights"]
     return found if weights == "imagenet" else [*found, override("model.weights", weights)]
 
