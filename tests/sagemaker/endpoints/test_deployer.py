@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -15,7 +14,10 @@ from hydra import compose, initialize_config_dir
 
 from dogbreeds.command_schemas import DeployCommandConfig
 from dogbreeds.config import command_settings
+from dogbreeds.data.images import Transform
 from dogbreeds.errors import ConfigError, PackageError, UserError
+from dogbreeds.model.head import HeadShape
+from dogbreeds.package.package import Description, write_description
 from dogbreeds.sagemaker.endpoints import commands as endpoint_commands
 from dogbreeds.sagemaker.endpoints.account import Endpoints
 from dogbreeds.sagemaker.rehearsal import Rehearsal
@@ -33,8 +35,19 @@ def package(tmp_path: Path) -> Path:
     """What is enough of a package for who does not load it."""
     directory = tmp_path / "run" / "model"
     directory.mkdir(parents=True)
-    described = {"backbone": "resnet18", "classes": ["a", "b"], "metrics": {"test/accuracy": 0.9}}
-    (directory / "model.json").write_text(json.dumps(described))
+    described = Description(
+        classes=["a", "b"],
+        backbone="resnet18",
+        pretrained=False,
+        unfreeze=None,
+        transform=Transform(256, 224, "bilinear", (0.5,) * 3, (0.5,) * 3),
+        head=HeadShape("linear", 512, 2),
+        engine="torch",
+        precision="fp32",
+        temperature=1.0,
+        metrics={"test/accuracy": 0.9},
+    )
+    write_description(directory, described)
     return directory
 
 

@@ -175,7 +175,7 @@ def test_trials_start_from_the_features_of_another_job(config: Compose, jobs: Jo
     expected = {name: value for name, value in scores(local.metrics).items() if "/" in name}
     assert {name: value for name, value in scores(trial.data / "metrics.json").items() if "/" in name} == expected
     kept = {path.name for path in trial.data.iterdir()}
-    assert kept == {"config.yaml", "head.safetensors", "history.csv", "metrics.json", "train.log"}
+    assert kept == {"config.yaml", "head.safetensors", "history.csv", "metrics.json", "predictions.csv", "train.log"}
 
 
 @pytest.mark.ci
