@@ -126,14 +126,26 @@ def test_the_config_of_a_model_overrides_what_all_have(config: Compose) -> None:
     ("overrides", "said"),
     [
         (["model.backbone=resnet19"], "model.backbone=resnet19: unknown. Use one of resnet18, "),
+        (
+            ["model.backbone=tf_efficientnet_lite0"],
+            "or for a network of timm model=timm model.backbone=<name>, or model=",
+        ),
         (["model.weights=imagenet1k_v3"], "not one of imagenet, random, imagenet1k_v1 of squeezenet1_1"),
         (["model.pool=token+mean"], "model.pool=token+mean: needs model.library=timm"),
         (["features.mirror=true", "model.unfreeze=fire9"], "features.mirror=true: needs model.unfreeze=null"),
-        (["model.crop=1.2"], "model.crop=1.2: must be above 0 and at most 1"),
+        (["model.pool=mean"], "model.pool=mean: must be one of head, token+mean."),
+        (["model.crop=1.2"], "model.crop=1.2: must be between 0.1 and 1."),
+        (["model.crop=0.0001"], "model.crop=0.0001: must be between 0.1 and 1."),
+        (["model.resolution=-5"], "model.resolution=-5: must be between 1 and 2048."),
+        (["model.resolution=20000"], "model.resolution=20000: must be between 1 and 2048."),
         (["model=timm"], "Add model.backbone=<value>: there is no default."),
         (["model=timm", "model.backbone=test_vi"], "no such network. Did you mean test_vit"),
         (["model=timm", "model.backbone=test_vit", "model.unfreeze=block9"], "Use one of stem, block0, "),
         (["model=timm", "model.backbone=test_resnet", "model.pool=token+mean"], "test_resnet has no class token"),
+        (
+            ["model=timm", "model.backbone=crossvit_tiny_240", "model.resolution=288"],
+            "model.resolution=288: crossvit_tiny_240 does not take that size. That of its weights is 240.",
+        ),
     ],
 )
 def test_backbones_that_there_are_not(config: Compose, overrides: list[str], said: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
+from dogbreeds.constraints import problems
 from dogbreeds.errors import ConfigError, WeightsError
 from dogbreeds.model.names import BACKBONES, POOLS, WEIGHTS
 from dogbreeds.model.weight_files import weights_file
@@ -19,7 +20,8 @@ def model_problems(model: ModelConfig) -> list[str]:
     stages = BACKBONES.get(model.backbone, ()) if model.library == "torchvision" else ()
     if stages and model.unfreeze is not None and model.unfreeze not in stages:
         found.append(f"model.unfreeze={model.unfreeze}: must be one of {', '.join(stages)}.")
-    return [*found, *_network_problems(model)]
+    # A library would say in its own words what the schema says of a value already.
+    return found if problems(model) else [*found, *_network_problems(model)]
 
 
 def _network_problems(model: ModelConfig) -> list[str]:

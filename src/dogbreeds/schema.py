@@ -34,8 +34,9 @@ class ModelConfig:
     backbone: str
     weights: str
     pool: Annotated[str, one_of(*POOLS)]
-    resolution: Annotated[int | None, at_least(1)]
-    crop: Annotated[float | None, Range(0, 1, above=True)]
+    # Photos are resized to resolution / crop pixels, which have to fit into memory.
+    resolution: Annotated[int | None, Range(1, 2048)]
+    crop: Annotated[float | None, Range(0.1, 1)]
     unfreeze: str | None
     unfreeze_lr_scale: Annotated[float, above(0)]
     head: Annotated[str, one_of("linear", "mlp")]

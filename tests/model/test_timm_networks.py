@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from dogbreeds.model.backbones import architecture, architecture_of, cut, finger
 from tests.conftest import SHARED
 
 timm = pytest.importorskip("timm")
+VisionTransformer = timm.models.VisionTransformer
 
 #: One small network of each family, with the side of its images.
 FAMILIES = {
@@ -126,6 +128,19 @@ def test_without_a_class_token_there_is_no_such_pooling(name: str) -> None:
         load_backbone(name, "random", 0, library="timm", pool="token+mean")
 
 
+@pytest.mark.parametrize("name", ["pit_ti_224", "volo_d1_224"])
+def test_without_tokens_of_patches_there_is_no_such_pooling(name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"pool=token\+mean: {name} does not say .* Use model\.pool=head\.$"):
+        load_backbone(name, "random", 0, library="timm", pool="token+mean")
+
+
+def test_the_class_token_alone_is_not_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = VisionTransformer.forward_features
+    monkeypatch.setattr(VisionTransformer, "forward_features", lambda self, images: whole(self, images)[:, :1])
+    with pytest.raises(ConfigError, match=r"pool=token\+mean: test_vit returns no tokens of patches\."):
+        load_backbone(SMALL, "random", 0, library="timm", pool="token+mean")
+
+
 def test_torchvision_has_no_such_pooling() -> None:
     with pytest.raises(ConfigError, match=r"model\.pool=token\+mean: needs model\.library=timm"):
         load_backbone("squeezenet1_1", "random", 0, pool="token+mean")
@@ -170,13 +185,43 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
         load_backbone(SMALL, path, 0, library="timm")
 
 
-def test_without_network_the_message_names_the_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise ConnectionError("no route to host")
+def _refuse(*_: object, **__: object) -> None:
+    raise ConnectionError("no route to host")
 
-    monkeypatch.setattr(timm, "create_model", refuse)
-    with pytest.raises(WeightsError, match=r"https://huggingface\.co/timm/test_vit\.r160_in1k cannot be downloaded"):
-        load_backbone(SMALL, "imagenet", 0, library="timm")
+
+def test_weights_that_are_here_already_need_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = randomised(SMALL, 160)
+    monkeypatch.setattr("dogbreeds.model.timm_networks.get_hf_file_metadata", _refuse)
+    monkeypatch.setattr("dogbreeds.model.timm_networks.try_to_load_from_cache", lambda repository, file: file)
+    monkeypatch.setattr(timm, "create_model", lambda name, **_: model)
+    assert set(architecture_of(SMALL, "timm").download("imagenet")) == set(model.state_dict())
+
+
+# Nobody listens at the discard port of this machine.
+_UNREACHABLE = """
+import os, sys, time
+os.environ.update(HF_ENDPOINT="http://127.0.0.1:9", HF_HOME=sys.argv[1])
+import timm
+from dogbreeds.errors import WeightsError
+from dogbreeds.model.backbones import load_backbone
+began = time.monotonic()
+try:
+    load_backbone("test_vit", "imagenet", 0, library="timm")
+except WeightsError as error:
+    print(error)
+assert time.monotonic() - began < 5
+"""
+
+
+@pytest.mark.slow
+def test_without_network_the_message_comes_soon_and_alone(tmp_path: Path) -> None:
+    environment = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
+    done = subprocess.run(
+        [sys.executable, "-c", _UNREACHABLE, str(tmp_path)], env=environment, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "https://huggingface.co/timm/test_vit.r160_in1k cannot be downloaded (" in done.stdout
+    assert len(done.stdout.splitlines()) == 2
 
 
 def test_random_weights_are_decided_by_the_seed_alone() -> None:

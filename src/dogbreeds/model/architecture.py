@@ -9,6 +9,7 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from dogbreeds.data.images import Transform
+from dogbreeds.errors import ConfigError
 
 State = Mapping[str, Tensor]
 #: The licence of weights that come as a file.
@@ -22,6 +23,11 @@ class Preset:
     weights: str
     licence: str
     transform: Transform
+
+
+def wrong_size(name: str, side: int, own: int) -> ConfigError:
+    """Returns the error of a network that does not take images of a side; `own` is that of its weights."""
+    return ConfigError(f"model.resolution={side}: {name} does not take that size. That of its weights is {own}.")
 
 
 class Architecture(Protocol):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from dogbreeds.data.images import Transform
 from dogbreeds.errors import ConfigError
-from dogbreeds.model.architecture import NOT_STATED, Architecture
+from dogbreeds.model.architecture import NOT_STATED, Architecture, wrong_size
 from dogbreeds.model.outline import outline
 from dogbreeds.model.torchvision_networks import TorchvisionNetwork
 from dogbreeds.model.weight_files import weights_file
@@ -152,14 +152,17 @@ def load_backbone(
     elif weights != "imagenet" and weights not in network.named_weights():
         weights = str(weights_file(Path(weights), name))
         preset = replace(preset, weights=Path(weights).name, licence=NOT_STATED)
-    transform = preset.transform.at(resolution, crop)
+    own, transform = preset.transform.crop, preset.transform.at(resolution, crop)
     side = transform.crop
     model = random_model(network, side, seed) if weights == "random" else pretrained_model(network, side, weights)
     try:
         stages = network.stages(model, pool, side).eval().requires_grad_(False)
         width = outline(stages)(torch.empty(1, 3, side, side, device="meta")).shape[1]
     except (RuntimeError, AssertionError, ValueError) as error:
-        raise ConfigError(f"model.resolution={side}: {name} does not take that size ({error}).") from error
+        if side != own:
+            raise wrong_size(name, side, own) from error
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(f"model.backbone={name}: is not like other networks of {library} ({reason}).") from error
     pretrained = weights != "random"
     return Backbone(name, stages, width, transform, pretrained, library, pool, preset.weights, preset.licence)
 

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import importlib
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 
 import timm
+from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+from huggingface_hub.constants import CONFIG_NAME, PYTORCH_WEIGHTS_NAME, SAFETENSORS_SINGLE_FILE
+from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.utils import logging as hub_logging
 from timm.data.config import resolve_data_config
 from timm.models import PretrainedCfg
 from torch import nn
 
 from dogbreeds.data.images import Transform
 from dogbreeds.errors import ConfigError
-from dogbreeds.model.architecture import NOT_STATED, Preset, State
+from dogbreeds.model.architecture import NOT_STATED, Preset, State, wrong_size
 from dogbreeds.model.timm_stages import stages_of
 
 _MAX_MATCHES = 5
@@ -70,7 +77,7 @@ class TimmNetwork:
         try:
             return timm.create_model(self.name, num_classes=0, img_size=side)
         except (TypeError, AssertionError, ValueError, RuntimeError) as error:
-            raise ConfigError(f"model.resolution={side}: {self.name} takes {own} pixels only ({error}).") from error
+            raise wrong_size(self.name, side, own) from error
 
     def classifier(self, model: nn.Module) -> tuple[str, ...]:
         named = _config(self.name).classifier
@@ -80,7 +87,10 @@ class TimmNetwork:
         return stages_of(model, self._plain, pool, side)
 
     def download(self, weights: str) -> State:
-        return timm.create_model(self._with(weights), pretrained=True).state_dict()
+        name = self._with(weights)
+        with _quiet_hub():
+            _check_hub(_config(name).hf_hub_id)
+            return timm.create_model(name, pretrained=True).state_dict()
 
     def source(self, weights: str) -> tuple[str, str]:
         return f"https://huggingface.co/timm/{self._plain}.{self.preset(weights).weights}", ""
@@ -95,3 +105,24 @@ class TimmNetwork:
 def _config(name: str) -> PretrainedCfg:
     """What timm knows of weights; a few networks have none, and take what is usual."""
     return timm.get_pretrained_cfg(name) or PretrainedCfg()
+
+
+def _check_hub(repository: str | None) -> None:
+    """Asks once whether the hub can be reached, where it is needed: its client would try for most of a minute."""
+    files = (SAFETENSORS_SINGLE_FILE, PYTORCH_WEIGHTS_NAME)
+    if repository is None or any(isinstance(try_to_load_from_cache(repository, one), str) for one in files):
+        return
+    # A hub that answers can be reached; what it refuses comes up again in the download.
+    with suppress(HfHubHTTPError):
+        get_hf_file_metadata(hf_hub_url(repository, CONFIG_NAME))
+
+
+@contextmanager
+def _quiet_hub() -> Iterator[None]:
+    """Keeps warnings of the hub's client off the screen: what matters of them is in the error."""
+    before = hub_logging.get_verbosity()
+    hub_logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        hub_logging.set_verbosity(before)

@@ -40,10 +40,10 @@ def stages_of(model: nn.Module, name: str, pool: str, side: int) -> nn.Sequentia
         side: Of the images, in pixels.
 
     Raises:
-        ConfigError: There is no class token.
+        ConfigError: There are no class token and patch tokens.
     """
-    if pool != "head" and getattr(model, "cls_token", None) is None:
-        raise ConfigError(f"model.pool={pool}: {name} has no class token. Use model.pool=head.")
+    if pool != "head" and (problem := _token_problem(model, side)):
+        raise ConfigError(f"model.pool={pool}: {name} {problem}. Use model.pool=head.")
     parts = _Parts.of(model, side)
     if parts is None:
         return nn.Sequential(OrderedDict([(WHOLE, _Whole(model, name, pool))]))
@@ -53,6 +53,19 @@ def stages_of(model: nn.Module, name: str, pool: str, side: int) -> nn.Sequentia
     head = _shell(model, without=parts.all_but(parts.head), tensors=False)
     stages[_POOL] = _Pooled(model, pool, parts.trailing, head)
     return nn.Sequential(OrderedDict(stages))
+
+
+def _token_problem(model: nn.Module, side: int) -> str | None:
+    """Why the class token and the patch tokens cannot be told apart; None where they can."""
+    if getattr(model, "cls_token", None) is None:
+        return "has no class token"
+    prefix = getattr(model, "num_prefix_tokens", None)
+    if prefix is None:
+        return "does not say which of its tokens belong to patches"
+    found = outline(model).eval().forward_features(torch.empty(1, 3, side, side, device="meta"))
+    if not isinstance(found, Tensor) or found.ndim != 3 or found.shape[1] <= prefix:
+        return "returns no tokens of patches"
+    return None
 
 
 @dataclass(frozen=True)

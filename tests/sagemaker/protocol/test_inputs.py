@@ -69,6 +69,19 @@ def test_a_file_of_weights_becomes_a_channel(config: Compose, tmp_path: Path) ->
     assert "model.weights" not in inputs.overrides
 
 
+def test_of_a_folder_of_weights_a_job_gets_what_its_backbones_need(config: Compose, tmp_path: Path) -> None:
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    for name in ("squeezenet1_1_imagenet.pth", "resnet18.pth"):
+        (folder / name).write_bytes(b"")
+    one = config(f"model.weights='{folder}'")
+    other = replace(one, model=replace(one.model, backbone="resnet18"))
+    file = folder / "squeezenet1_1_imagenet.pth"
+    assert job_inputs(one).files["model.weights"] == file
+    assert job_inputs(one, [one, replace(one, lr=0.1)], searched=["lr"]).files["model.weights"] == file
+    assert job_inputs(one, [one, other], searched=["model"]).files["model.weights"] == folder
+
+
 def test_named_weights_are_a_setting(config: Compose) -> None:
     inputs = job_inputs(config("model.weights=imagenet1k_v1"))
     assert inputs.overrides["model.weights"] == "imagenet1k_v1"

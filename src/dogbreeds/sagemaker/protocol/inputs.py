@@ -10,6 +10,7 @@ from pathlib import Path
 from dogbreeds.debug.catalogue import RULES
 from dogbreeds.errors import ConfigError
 from dogbreeds.model.names import WEIGHTS
+from dogbreeds.model.weight_files import weights_file
 from dogbreeds.sagemaker.protocol.hyperparameters import is_sent
 from dogbreeds.schema import TrainConfig, key_names
 
@@ -54,6 +55,10 @@ def job_inputs(config: TrainConfig, corners: Sequence[TrainConfig] = (), searche
             raise ConfigError(f"{name}: all trials of a tuning job get the same files. Vary something else.")
     fixed = {name: values[name][0] for name in names if name not in varied}
     files = {name: path for name, value in fixed.items() if (path := _file(name, value)) is not None}
+    backbones = {one.model.backbone for one in (config, *corners)}
+    if _WEIGHTS in files and len(backbones) == 1:
+        # A folder may have the weights of many backbones.
+        files[_WEIGHTS] = weights_file(files[_WEIGHTS], config.model.backbone)
     sent = {name: value for name, value in fixed.items() if name not in files and is_sent(name)}
     # Groups are sent entry by entry; what a job has by default and the run has not is switched off.
     sent["logger.tensorboard"] = None
