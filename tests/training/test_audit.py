@@ -18,7 +18,8 @@ from dogbreeds.config import load
 from dogbreeds.errors import ConfigError
 from dogbreeds.model.suspects import suspect_labels
 from dogbreeds.training import audit
-from dogbreeds.training.run import audit_photos, train
+from dogbreeds.training.features_only import audit_photos
+from dogbreeds.training.run import train
 from tests.conftest import Compose
 
 pytestmark = pytest.mark.slow

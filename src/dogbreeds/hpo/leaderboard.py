@@ -18,9 +18,9 @@ from dogbreeds.hpo.settings import Objective
 from dogbreeds.hpo.space import Values
 from dogbreeds.installation import command
 from dogbreeds.model.paired import Paired
-from dogbreeds.overrides import name_of, override
+from dogbreeds.overrides import hydra_value, name_of, override
 from dogbreeds.report.formats import counted
-from dogbreeds.run_directory import BEST, LEADERBOARD, MODEL, REPORT, SEARCH_PAGE
+from dogbreeds.run_directory import BEST, EXCLUDED, LEADERBOARD, MODEL, REPORT, SEARCH_PAGE
 
 FINISHED, PRUNED, FAILED, NAN, INTERRUPTED = "finished", "pruned", "failed", "nan", "interrupted"
 _SHOWN_METRICS = ("val/loss", "val/accuracy")
@@ -215,7 +215,12 @@ def best_overrides(place: Path) -> list[str]:
         isinstance(one, str) and not name_of(one).startswith(("-", "hydra")) for one in overrides
     ):
         raise ConfigError(f"best_of={place}: {path} is not the {BEST} of a search.")
-    return overrides
+    copy = path.parent / EXCLUDED
+    if not copy.is_file():
+        return overrides
+    # The search may have been moved.
+    here = f"data.exclude={hydra_value(str(copy))}"
+    return [here if name_of(one) == "data.exclude" else one for one in overrides]
 
 
 def remember(tuning_job: str, best: Path) -> None:
