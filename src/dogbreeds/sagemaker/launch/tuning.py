@@ -104,7 +104,9 @@ def _features(launcher: Launcher, config: TrainConfig) -> str:
     """Returns the URI of the features of all trials; they are computed once, by a job or on this machine."""
     inputs = job_inputs(config)
     channels = launcher.upload(inputs)
-    key = hashlib.sha256(f"{preparation_key(config)} {sorted(channels.items())}".encode()).hexdigest()
+    # Each search has a copy of `data.exclude` of its own, whose content is in its channel.
+    needs = preparation_key(replace(config, data=replace(config.data, exclude=None)))
+    key = hashlib.sha256(f"{needs} {sorted(channels.items())}".encode()).hexdigest()
     place = launcher.storage.uri("prepared", f"{key}.json")
     if launcher.storage.exists(place):
         known = launcher.storage.read_json(place)["features"]
