@@ -19,7 +19,7 @@ from dogbreeds.errors import ConfigError, did_you_mean
 from dogbreeds.files import check_place
 from dogbreeds.help_page import summary
 from dogbreeds.installation import command
-from dogbreeds.overrides import override
+from dogbreeds.overrides import override, sets
 
 _PACKAGE = {"model": "package"}
 # Those on the left are of training jobs.
@@ -54,9 +54,9 @@ def launch(composed: DictConfig) -> None:
 def prepare_features(composed: DictConfig) -> None:
     config = configs.load(composed, overrides=[])
 
-    from dogbreeds.training import run
+    from dogbreeds.training import features_only
 
-    run.prepare_features(config)
+    features_only.prepare_features(config)
     print(f"They are in {config.cache.dir}; {command('train')} with the same settings finds them there.")
 
 
@@ -65,11 +65,18 @@ def audit(composed: DictConfig) -> None:
     out = Path(composed.out)
     check_place(out, f"out={out}")
     config = configs.load(composed, overrides=[])
+    before = config.data.exclude
+    if before is not None and out.resolve() == Path(before).resolve():
+        other = override("out", out.with_stem(f"{out.stem}-2"))
+        raise ConfigError(f"out={out} would overwrite what data.exclude reads: add {other}, or another place.")
 
-    from dogbreeds.training import run
+    from dogbreeds.training import features_only
 
-    print(run.audit_photos(config, out))
-    print(f"They are in {out}. To leave them out: {command('train')} {override('data.exclude', out)}")
+    print(features_only.audit_photos(config, out))
+    how = "out" if before is None else f"out too, add their paths to {before}"
+    typed = [shlex.quote(one) for one in HydraConfig.get().overrides.task if not sets(one, "out", "data.exclude")]
+    again = " ".join([command("train"), *typed, override("data.exclude", before or out)])
+    print(f"They are in {out}. To leave them {how}: {again}")
 
 
 @entry_point("predict", renamed=_PACKAGE)

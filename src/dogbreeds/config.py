@@ -14,6 +14,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
 from dogbreeds.constraints import problems, settings
+from dogbreeds.data.excluded import kept
 from dogbreeds.data.layout import find_photos
 from dogbreeds.errors import ConfigError
 from dogbreeds.files import write_text
@@ -75,21 +76,18 @@ def _resumed(directory: Path, overrides: Sequence[str]) -> TrainConfig:
             f"resume={directory} continues that run with its own config, so {' '.join(others)} cannot apply. "
             "Leave it out, or start a new run with it."
         )
-    saved = directory / RUN_CONFIG
-    if not saved.is_file():
+    if not (directory / RUN_CONFIG).is_file():
         if (directory / SEARCH_CONFIG).is_file():
             again = f"{command('train')} -m {override('resume', directory)}"
             raise ConfigError(f"resume={directory} is a search: {again}")
         raise ConfigError(f"resume={directory}: it has no {RUN_CONFIG}, so it is not a run directory.")
-    model = OmegaConf.select(OmegaConf.create(read_yaml(saved)), "model")
+    model = OmegaConf.select(OmegaConf.create(read_yaml(directory / RUN_CONFIG)), "model")
     if OmegaConf.is_dict(model) and "library" not in model:
         raise ConfigError(
             f"resume={directory} was begun by an older version of dogbreeds, with another recipe: start it anew."
         )
-    config = load_saved(saved)
-    config.resume = config.run_dir = str(directory)
-    if config.data.exclude is not None:
-        config.data.exclude = str(directory / EXCLUDED)
+    config = load_run(directory)
+    config.resume = str(directory)
     return config
 
 
@@ -143,6 +141,30 @@ def load_saved(path: Path) -> TrainConfig:
     later = OmegaConf.create(_LATER)
     merged = OmegaConf.merge(later, composed) if isinstance(composed, DictConfig) else composed
     return unchecked(cast(DictConfig, merged))
+
+
+def load_run(directory: Path) -> TrainConfig:
+    """Reads the config of a run, or of a trial of a search, that may have been moved since.
+
+    Raises:
+        ConfigError: It left photos out, and the copy of the file that named them is missing.
+    """
+    config = load_saved(directory / RUN_CONFIG)
+    config.run_dir = str(directory)
+    if config.data.exclude is not None:
+        search = directory.parent
+        # Trials share the copy of their search.
+        if (search / SEARCH_CONFIG).is_file() and not (directory / EXCLUDED).is_file():
+            config.data.exclude = str(kept(search, excluded_by(search) or config.data.exclude))
+        else:
+            config.data.exclude = str(kept(directory, config.data.exclude))
+    return config
+
+
+def excluded_by(search: Path) -> str | None:
+    """Returns what was typed as `data.exclude` when a search was started."""
+    found = OmegaConf.select(OmegaConf.create(read_yaml(search / SEARCH_CONFIG)), "first_corner.data.exclude")
+    return None if found is None else str(found)
 
 
 def trial(composed: DictConfig, directory: Path) -> TrainConfig:

@@ -460,6 +460,35 @@ def test_wrong_inputs_of_the_scripts(arguments: list[str], said: list[str]) -> N
     assert not (ROOT / "nowhere").exists()
 
 
+def test_the_audit_says_how_to_train_without_what_it_found(sample: Path, tmp_path: Path) -> None:
+    photos = Path(shutil.copytree(sample, tmp_path / "my (dog's) photos"))
+    typed = [
+        f"data.dir='{str(photos).replace(chr(39), chr(92) + chr(39))}'",
+        *SMALL,
+        f"cache.dir={tmp_path / 'cache'}",
+    ]
+    first, second = tmp_path / "audit.csv", tmp_path / "audit-2.csv"
+    said = succeeded("scripts/audit.py", *typed, f"out={first}").splitlines()[-1]
+    # The drawn photos have no copies to find.
+    wrong = next((photos / "train").rglob("*.jpg")).relative_to(photos).as_posix()
+    first.write_text(f"path\n{wrong}\n")
+    python, *words = shlex.split(said.partition(f"They are in {first}. To leave them out: ")[2])
+    assert (python, words[-1]) == ("python", f"data.exclude={first}")
+    succeeded(*words, f"hydra.run.dir={tmp_path / 'run'}")
+    assert metrics_of(tmp_path / "run")["images"]["train"] == 35
+
+    refused = run("scripts/audit.py", *typed, f"data.exclude={first}", f"out={tmp_path}/../{tmp_path.name}/audit.csv")
+    assert refused.returncode == 2
+    assert refused.stderr.count("\n") == 1 and "would overwrite what data.exclude reads: add out=" in refused.stderr
+    assert first.read_text() == f"path\n{wrong}\n"
+    said = succeeded("scripts/audit.py", *typed, f"data.exclude={first}", f"out={second}").splitlines()[-1]
+    assert said.startswith(
+        f"They are in {second}. To leave them out too, add their paths to {first}: python train.py "
+    )
+    assert shlex.split(said)[-1] == f"data.exclude={first}"
+    assert wrong not in second.read_text()
+
+
 @pytest.mark.ci
 def test_a_run_killed_between_epochs_continues_as_if_it_never_stopped(sample: Path, tmp_path: Path) -> None:
     settings = [f"data.dir={sample}", *SMALL, "epochs=60", "patience=60", "model.head=mlp"]

@@ -618,3 +618,6 @@ def test_what_cannot_be_left_out(tmp_path: Path) -> None:
     assert "test: akita" in message and f"Remove lines from data.exclude={file}" in message
     file.write_bytes(b"\xff\xd8\xff\xe0")
     assert "cannot be read as text" in refusal(root, exclude=file)
+    for empty in ("", "\n", "path,label\n"):
+        file.write_text(empty)
+        assert refusal(root, exclude=file) == f"data.exclude={file} names no photo: leave it out, data.exclude=null."

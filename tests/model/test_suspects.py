@@ -20,7 +20,11 @@ def clouds(seed: int, photos: int) -> tuple[Tensor, Tensor]:
 
 
 def judged(labels: Tensor) -> Suspects:
-    return suspect_labels(ExactPath(clouds(0, PHOTOS)[0], labels, *clouds(1, 200), None), labels)
+    return judged_of(clouds(0, PHOTOS)[0], labels, torch.arange(PHOTOS))
+
+
+def judged_of(features: Tensor, labels: Tensor, pictures: Tensor) -> Suspects:
+    return suspect_labels(ExactPath(features, labels, *clouds(1, 200), None), labels, pictures)
 
 
 def test_changed_labels_are_the_first() -> None:
@@ -56,3 +60,36 @@ def test_a_class_that_is_contradicted_as_a_whole_is_still_learned_from() -> None
     labels[twins[::2]] = 1
     found = judged(labels)
     assert 0 < len(found.photos) < PHOTOS / 2
+
+
+def test_copies_do_not_vouch_for_each_other() -> None:
+    """Photos that are there three times, wrong labels too, are judged as if they were there once."""
+    features, right = clouds(0, PHOTOS)
+    changed = torch.arange(0, PHOTOS, 20)
+    labels = right.clone()
+    labels[changed] = torch.arange(len(changed)) % (CLASSES - 1) + 1
+    pictures = torch.arange(PHOTOS).repeat(3)
+    copied = features.repeat(3, 1), labels.repeat(3)
+    once, thrice = judged(labels), judged_of(*copied, pictures)
+    assert sorted(pictures[thrice.photos].tolist()) == once.photos.repeat(3).sort().values.tolist()
+    torch.testing.assert_close(thrice.probabilities, once.probabilities.repeat_interleave(3), atol=0.02, rtol=0)
+    vouched = judged_of(*copied, torch.arange(3 * PHOTOS))
+    assert vouched.confident < thrice.confident == 3 * once.confident
+
+
+def test_a_class_of_few_pictures_is_not_judged_however_many_copies_there_are() -> None:
+    features, labels = clouds(0, PHOTOS)
+    labels[labels == CLASSES - 1] = 0
+    labels[:30] = CLASSES - 1
+    pictures = torch.arange(PHOTOS)
+    pictures[:30] %= 4
+    assert not set(judged_of(features, labels, pictures).photos.tolist()) & set(range(30))
+
+
+def test_a_picture_with_two_labels_is_judged_by_others() -> None:
+    features, labels = clouds(0, PHOTOS)
+    # Twins of the first ten photos, which are of all classes, each with the next label.
+    features, labels = torch.cat([features, features[:10]]), torch.cat([labels, (labels[:10] + 1) % CLASSES])
+    pictures = torch.cat([torch.arange(PHOTOS), torch.arange(10)])
+    found = judged_of(features, labels, pictures).photos.tolist()
+    assert len(set(found[:15]) & set(range(PHOTOS, PHOTOS + 10))) >= 8

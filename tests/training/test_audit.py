@@ -13,12 +13,15 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 from PIL import Image
+from torch import Tensor
 
 from dogbreeds.config import load
 from dogbreeds.errors import ConfigError
-from dogbreeds.model.suspects import suspect_labels
+from dogbreeds.model.exact import ExactPath
+from dogbreeds.model.suspects import Suspects, suspect_labels
 from dogbreeds.training import audit
-from dogbreeds.training.run import audit_photos, train
+from dogbreeds.training.features_only import audit_photos
+from dogbreeds.training.run import train
 from tests.conftest import Compose
 
 pytestmark = pytest.mark.slow
@@ -70,6 +73,30 @@ def test_a_run_names_copies_and_leaves_them_out_next_time(config: Compose, folde
     assert "by data.exclude" in (second.directory / "report.html").read_text()
 
 
+def test_copies_are_judged_as_one_picture(
+    config: Compose, sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = Path(shutil.copytree(sample, tmp_path / "photos"))
+    one, other = (sorted(folder.rglob("*.jpg"))[0] for folder in sorted((root / "train").iterdir())[:2])
+    # With another label, as most wrong copies have.
+    shutil.copy(one, other.with_name("same.jpg"))
+    Image.open(one).save(other.with_name("encoded.jpg"), quality=60)
+    Image.open(one).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(one.with_name("mirrored.jpg"), quality=90)
+    given: list[Tensor] = []
+
+    def judging(path: ExactPath, labels: Tensor, pictures: Tensor) -> Suspects:
+        given.append(pictures)
+        return suspect_labels(path, labels, pictures)
+
+    monkeypatch.setattr(audit, "suspect_labels", judging)
+    audit_photos(config(f"data.dir={root}"), tmp_path / "audit.csv")
+    files = [file.relative_to(root).as_posix() for file in sorted((root / "train").rglob("*.jpg"))]
+    pictures = dict(zip(files, given[0].tolist(), strict=True))
+    assert len(set(pictures.values())) == 36
+    group = [name for name in files if pictures[name] == pictures[one.relative_to(root).as_posix()]]
+    assert {Path(name).name for name in group} == {one.name, "same.jpg", "encoded.jpg", "mirrored.jpg"}
+
+
 def test_a_resumed_run_leaves_out_the_same_photos(config: Compose, sample: Path, tmp_path: Path) -> None:
     file, again = tmp_path / "wrong.txt", tmp_path / "run"
     file.write_text(f"{next((sample / 'train').rglob('*.jpg')).relative_to(sample).as_posix()}\n")
@@ -107,19 +134,34 @@ def test_an_audit_is_made_once(
     assert len(judged) == 2
 
 
+def mislabelled(photos: Path, root: Path, count: int) -> set[Path]:
+    """Copies real photos, moves some training photos to another class, and returns them."""
+    shutil.copytree(photos, root, symlinks=True)
+    drawn = random.Random(0)
+    classes = sorted(folder.name for folder in (root / "train").iterdir())
+    moved = set()
+    for file in drawn.sample(sorted((root / "train").rglob("*.jpg")), count):
+        wrong = drawn.choice([name for name in classes if name != file.parent.name])
+        moved.add(file.rename(root / "train" / wrong / file.name))
+    return moved
+
+
 @pytest.mark.ci
 @pytest.mark.photos
 def test_changed_labels_of_real_photos(
     config: Compose, photos: Path, squeezenet_weights: Path, tmp_path: Path
 ) -> None:
-    """45 of 900 labels changed at random."""
-    root, drawn = Path(shutil.copytree(photos, tmp_path / "photos", symlinks=True)), random.Random(0)
-    classes = sorted(folder.name for folder in (root / "train").iterdir())
-    moved = set()
-    for file in drawn.sample(sorted((root / "train").rglob("*.jpg")), 45):
-        wrong = drawn.choice([name for name in classes if name != file.parent.name])
-        moved.add(file.rename(root / "train" / wrong / file.name).relative_to(root).as_posix())
-    settings = f"data.dir={root}", f"model.weights={squeezenet_weights}"
-    audit_photos(config(*settings), tmp_path / "audit.csv")
-    first = {row["path"] for row in read(tmp_path / "audit.csv")[:60]}
+    """45 of 900 labels changed at random; then 30, with each file twice."""
+    root, twice = tmp_path / "photos", tmp_path / "twice"
+    moved = mislabelled(photos, root, 45)
+    audit_photos(config(f"data.dir={root}", f"model.weights={squeezenet_weights}"), tmp_path / "audit.csv")
+    first = {root / row["path"] for row in read(tmp_path / "audit.csv")[:60]}
     assert len(first & moved) >= 36
+
+    moved = mislabelled(photos, twice, 30)
+    for file in sorted((twice / "train").rglob("*.jpg")):
+        shutil.copy(file, file.with_stem(f"{file.stem}_copy"))
+    moved |= {file.with_stem(f"{file.stem}_copy") for file in moved}
+    audit_photos(config(f"data.dir={twice}", f"model.weights={squeezenet_weights}"), tmp_path / "audit.csv")
+    first = {twice / row["path"] for row in read(tmp_path / "audit.csv")[:75]}
+    assert len(first & moved) >= 45

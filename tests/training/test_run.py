@@ -27,7 +27,8 @@ from dogbreeds.package.package import load_package
 from dogbreeds.run_directory import RUN_CONFIG
 from dogbreeds.serve.batch import rows
 from dogbreeds.training.features import _Log
-from dogbreeds.training.run import RunResult, prepare_features, train
+from dogbreeds.training.features_only import prepare_features
+from dogbreeds.training.run import RunResult, train
 from tests.conftest import Compose
 
 pytestmark = pytest.mark.slow

@@ -1,11 +1,14 @@
-"""Files that name photos to leave out."""
+"""Files that name photos to leave out, and their copies beside what was made without these photos."""
 
 from __future__ import annotations
 
 import csv
+import shutil
 from pathlib import Path, PurePosixPath
 
-from dogbreeds.errors import DataError
+from dogbreeds.errors import ConfigError, DataError
+from dogbreeds.files import replacing
+from dogbreeds.run_directory import EXCLUDED
 
 _COLUMN = "path"
 
@@ -16,7 +19,7 @@ def read_excluded(file: Path) -> list[str]:
     It is a CSV file with a column `path`, such as an audit.csv, or has one path in each line.
 
     Raises:
-        DataError: It is not text, or has no rows.
+        DataError: It is not text, or names no photo.
     """
     try:
         # A spreadsheet begins its files with a byte order mark.
@@ -27,4 +30,27 @@ def read_excluded(file: Path) -> list[str]:
         found = [row[_COLUMN] for row in csv.DictReader(lines)]
     else:
         found = [line.strip() for line in lines]
-    return list(dict.fromkeys(PurePosixPath(path).as_posix() for path in found if path))
+    paths = list(dict.fromkeys(PurePosixPath(path).as_posix() for path in found if path))
+    if not paths:
+        raise DataError(f"data.exclude={file} names no photo: leave it out, data.exclude=null.")
+    return paths
+
+
+def keep(file: str, directory: Path) -> Path:
+    """Copies what `data.exclude` names to a run or a search, which leaves out the same photos when it is resumed."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with replacing(directory / EXCLUDED) as temporary:
+        shutil.copyfile(file, temporary)
+    return directory / EXCLUDED
+
+
+def kept(directory: Path, file: str) -> Path:
+    """Returns what `keep` made of a file.
+
+    Raises:
+        ConfigError: It is missing.
+    """
+    copy = directory / EXCLUDED
+    if not copy.is_file():
+        raise ConfigError(f"{copy} is missing, the copy of data.exclude={file}: copy that file there again.")
+    return copy

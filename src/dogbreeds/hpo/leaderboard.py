@@ -18,9 +18,9 @@ from dogbreeds.hpo.settings import Objective
 from dogbreeds.hpo.space import Values
 from dogbreeds.installation import command
 from dogbreeds.model.paired import Paired
-from dogbreeds.overrides import name_of, override
+from dogbreeds.overrides import hydra_value, name_of, override
 from dogbreeds.report.formats import counted
-from dogbreeds.run_directory import BEST, LEADERBOARD, MODEL, REPORT, SEARCH_PAGE
+from dogbreeds.run_directory import BEST, EXCLUDED, LEADERBOARD, MODEL, REPORT, SEARCH_PAGE
 
 FINISHED, PRUNED, FAILED, NAN, INTERRUPTED = "finished", "pruned", "failed", "nan", "interrupted"
 # Of best.yaml. Before the second, runs had another recipe unless they said so; a searched lr belongs to it.
@@ -219,12 +219,22 @@ def best_overrides(place: Path) -> list[str]:
         isinstance(one, str) and not name_of(one).startswith(("-", "hydra")) for one in overrides
     ):
         raise ConfigError(f"best_of={place}: {path} is not the {BEST} of a search.")
-    if content.get("format", 1) < _FORMAT:
-        given = {name_of(one) for one in overrides}
-        # Experiments have a recipe of their own.
-        former = () if "experiment" in given else _FORMER_RECIPE
-        return [*(one for one in former if name_of(one) not in given), *overrides]
-    return overrides
+    overrides = [*_former(content, overrides), *overrides]
+    copy = path.parent / EXCLUDED
+    if not copy.is_file():
+        return overrides
+    # The search may have been moved.
+    here = f"data.exclude={hydra_value(str(copy))}"
+    return [here if name_of(one) == "data.exclude" else one for one in overrides]
+
+
+def _former(content: Mapping[str, Any], overrides: Sequence[str]) -> list[str]:
+    """Returns the recipe that an older search did not name, because it was the default then."""
+    given = {name_of(one) for one in overrides}
+    # Experiments have a recipe of their own.
+    if content.get("format", 1) >= _FORMAT or "experiment" in given:
+        return []
+    return [one for one in _FORMER_RECIPE if name_of(one) not in given]
 
 
 def remember(tuning_job: str, best: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dogbreeds.config import trial
+from dogbreeds.data.excluded import keep
 from dogbreeds.data.layout import find_photos
 from dogbreeds.errors import ConfigError
 from dogbreeds.hpo.settings import GROUPS, check_hydra, check_search, searchable
 from dogbreeds.hpo.space import Choice, Interval, Space, Values, parse
-from dogbreeds.overrides import name_of, sets, value_of
+from dogbreeds.overrides import hydra_value, name_of, sets, value_of
 from dogbreeds.schema import SearchConfig, TrainConfig, key_types
 from dogbreeds.training.preparation import preparation_key
 
@@ -32,13 +34,20 @@ class Plan:
     Attributes:
         space: What is varied. What decides photos, backbone and features comes first, so that a grid changes it least
             often.
+        exclude: What was typed as `data.exclude`; trials read the copy of it in the search.
         corners: Possible configs that together hold every choice and both ends of every interval.
     """
 
-    def __init__(self, arguments: Sequence[str], compose: Compose, loader: ConfigLoader | None) -> None:
-        """Reads a command line."""
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        compose: Compose,
+        loader: ConfigLoader | None,
+        excluded: Path | None = None,
+    ) -> None:
+        """Reads a command line; `excluded` is the copy that `keep_excluded` made when the search was started."""
         self.arguments = [argument for argument in arguments if name_of(argument) != "resume"]
-        self._compose = compose
+        self._compose, self._excluded = compose, excluded
         self._composed: dict[tuple[str, ...], DictConfig] = {}
         typed = parse({}, self.arguments, searchable(), loader)
         for one in typed.fixed:
@@ -55,6 +64,10 @@ class Plan:
         _check_whole_numbers(self.space)
         points = self._corner_points()
         self._first = points[0]
+        named = list(dict.fromkeys(self._varied(point).data.exclude for point in points))
+        if len(named) > 1:
+            raise ConfigError(f"data.exclude is {named[0]} and {named[1]}: all trials leave out the same photos.")
+        self.exclude: str | None = named[0]
         self.corners = [self.config(point, Path()) for point in points]
         check_search(self.settings, self.space, self.corners)
         for directory in {config.data.dir for config in self.corners}:
@@ -85,6 +98,13 @@ class Plan:
         """Returns the first corner with `directory` as its run directory: where what all trials share is written."""
         return self.config(self._first, directory)
 
+    def keep_excluded(self, directory: Path) -> None:
+        """Copies what `data.exclude` names into the search, once; all trials read that copy."""
+        if self.exclude is not None and self._excluded is None:
+            self._excluded = keep(self.exclude, directory)
+            data = [replace(corner.data, exclude=str(self._excluded)) for corner in self.corners]
+            self.corners = [replace(corner, data=own) for corner, own in zip(self.corners, data, strict=True)]
+
     def defaults(self) -> Values:
         """The values that a single run would have, where they lie in the space."""
         choices = self._base.hydra.runtime.choices
@@ -96,6 +116,13 @@ class Plan:
 
     def config(self, values: Values, directory: Path) -> TrainConfig:
         """Returns the config of a trial."""
+        config = self._varied(values)
+        if self._excluded is not None:
+            config.data.exclude = str(self._excluded)
+        return trial(config, directory)
+
+    def _varied(self, values: Values) -> DictConfig:
+        """Returns what Hydra composes for a trial."""
         texts = {name_of(one): one.partition("=")[2] for one in self.space.overrides(values)}
         groups = tuple(f"{name}={text}" for name, text in texts.items() if name in GROUPS)
         if groups not in self._composed:
@@ -110,12 +137,15 @@ class Plan:
                     OmegaConf.update(config, name, value_of(text))
                 except OmegaConfBaseException as error:
                     raise ConfigError(f"{name}={text}: {str(error).splitlines()[0]}") from error
-        return trial(config, directory)
+        return config
 
     def overrides(self, values: Values) -> list[str]:
         own = [
             one for one in self.space.fixed if name_of(one) == "hpo" or not sets(one, "hpo", "best_of", "sagemaker")
         ]
+        if self._excluded is not None:
+            own = [one for one in own if name_of(one) != "data.exclude"]
+            own.append(f"data.exclude={hydra_value(str(self._excluded))}")
         return [*own, *self.space.overrides(values)]
 
     def _corner_points(self) -> list[Values]:

@@ -12,7 +12,8 @@ from typing import Any
 from hydra.core.config_loader import ConfigLoader
 from omegaconf import DictConfig, OmegaConf
 
-from dogbreeds.config import read_yaml
+from dogbreeds.config import excluded_by, read_yaml
+from dogbreeds.data.excluded import kept
 from dogbreeds.errors import ConfigError
 from dogbreeds.files import write_text
 from dogbreeds.hpo.plan import Compose, Plan
@@ -80,8 +81,9 @@ def resumed(directory: Path, arguments: Sequence[str], compose: Compose, loader:
     if not isinstance(saved, dict) or not {"overrides", "trials"} <= set(saved):
         raise ConfigError(f"{path} is damaged, or something else: it has no overrides.")
     longer = [one for one in arguments if name_of(one) == _TRIALS]
-    kept = [one for one in saved["overrides"] if not (longer and name_of(one) == _TRIALS)]
-    plan = Plan([*kept, *longer], compose, loader)
+    others = [one for one in saved["overrides"] if not (longer and name_of(one) == _TRIALS)]
+    named = excluded_by(directory)
+    plan = Plan([*others, *longer], compose, loader, None if named is None else kept(directory, named))
     if longer and (plan.settings.trials or 0) < (saved["trials"] or 0):
         raise ConfigError(f"{longer[-1]}: the search has {saved['trials']} trials; hpo.trials can only be raised.")
     now = _identity(plan)
@@ -100,6 +102,8 @@ def _identity(plan: Plan) -> dict[str, Any]:
     """Everything that makes this search different from another one, as YAML would give it back."""
     first = asdict(plan.corners[0])
     del first["run_dir"]
+    # A resumed search reads its copy.
+    first["data"]["exclude"] = plan.exclude
     space = {name: {"kind": type(one).__name__, **asdict(one)} for name, one in plan.space.dimensions.items()}
     settings = asdict(plan.settings)
     del settings["trials"], settings["space"]

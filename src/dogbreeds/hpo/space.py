@@ -30,10 +30,11 @@ from dogbreeds.overrides import value_of
 _TAGS = ("linear", "log")
 _ORDERED = "ordered"
 _SPACE = "hpo.space."
-#: Names that begin like this are the same for all trials: where they are written, what they share, what watches them.
+#: Names that begin like this are the same for all trials: where they are written, what they share and
+#: leave out, what watches them.
 NOT_SEARCHABLE = (
     "hpo", "resume", "best_of", "run_dir", "cache.", "trainer", "logger", "callbacks", "debugger", "profiler",
-    "paths", "sagemaker", "attach", "stop",
+    "data.exclude", "paths", "sagemaker", "attach", "stop",
 )  # fmt: skip
 
 

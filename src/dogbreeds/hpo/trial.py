@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dogbreeds.config import load_saved
+from dogbreeds.config import load_run
 from dogbreeds.debug.catalogue import watching_rules
 from dogbreeds.debug.record import Record, Searched
 from dogbreeds.debug.watch import Judge
 from dogbreeds.hpo.space import Interval, Space, Values
 from dogbreeds.machine import compute_threads
 from dogbreeds.package.package import load_state, save_state
-from dogbreeds.run_directory import HEAD, METRICS, RUN_CONFIG
+from dogbreeds.run_directory import HEAD, METRICS
 from dogbreeds.schema import TrainConfig
 from dogbreeds.training.fitting import Report, threads_of
 from dogbreeds.training.preparation import Preparations, Prepared
@@ -56,7 +55,7 @@ def package_trial(directory: Path, preparations: Preparations, space: Space, val
     """Gives a finished trial what a single run has: the model package, the audit, the verdicts of the rules and the
     report."""
     # The search may have been moved, or resumed from another directory.
-    config = replace(load_saved(directory / RUN_CONFIG), run_dir=str(directory))
+    config = load_run(directory)
     metrics = json.loads((directory / METRICS).read_text(encoding="utf-8"))
     run = Run(config, preparations.of(config))
     load_state(directory / HEAD, run.network, _TRAINED)

@@ -45,21 +45,23 @@ class Suspects:
     expected: float
 
 
-def suspect_labels(path: ExactPath, labels: Tensor) -> Suspects:
-    """Judges each training label by the exact solutions on the other photos.
+def suspect_labels(path: ExactPath, labels: Tensor, pictures: Tensor) -> Suspects:
+    """Judges each training label by the exact solutions on the photos of other pictures.
 
-    They have the L2 strength that suits the validation photos best. Classes with fewer photos than folds are not
+    They have the L2 strength that suits the validation photos best. Classes with fewer pictures than folds are not
     judged.
 
     Args:
         path: The exact solutions on the training photos.
         labels: int64 (N,), those of the training photos.
+        pictures: int64 (N,), the picture that each of them shows. Copies share one, and so cannot vouch for each
+            other.
     """
     strength = path.best().strength
-    draws = [_judged_twice(path, strength, labels, draw) for draw in range(_DRAWS)]
+    draws = [_judged_twice(path, strength, labels, pictures, draw) for draw in range(_DRAWS)]
     # The geometric mean.
     probabilities = torch.stack([draw.clamp_min(_TINY).log() for draw in draws]).mean(dim=0).softmax(dim=1)
-    judged = labels.bincount()[labels] >= _FOLDS
+    judged = torch.stack([labels, pictures]).unique(dim=1)[0].bincount()[labels] >= _FOLDS
     own = probabilities.gather(1, labels[:, None]).squeeze(1)
     most, answers = probabilities.max(dim=1)
     odds = own / (own + most)
@@ -72,9 +74,9 @@ def suspect_labels(path: ExactPath, labels: Tensor) -> Suspects:
     )
 
 
-def _judged_twice(path: ExactPath, strength: float, labels: Tensor, draw: int) -> Tensor:
+def _judged_twice(path: ExactPath, strength: float, labels: Tensor, pictures: Tensor, draw: int) -> Tensor:
     """The probabilities (N, classes) out of fold, by models that have not learned from what looked wrong at first."""
-    folds = _folds(labels, draw)
+    folds = _folds(labels, pictures, draw)
     first = path.out_of_fold(strength, folds, torch.ones(len(labels), dtype=torch.bool))
     return path.out_of_fold(strength, folds, _trusted(first, labels))
 
@@ -87,11 +89,14 @@ def _trusted(probabilities: Tensor, labels: Tensor) -> Tensor:
     return ~doubted | (shares[labels] > 0.5)
 
 
-def _folds(labels: Tensor, draw: int) -> Tensor:
-    """The fold of each photo, int64 (N,): drawn, with equally many photos of each class in all folds."""
+def _folds(labels: Tensor, pictures: Tensor, draw: int) -> Tensor:
+    """The fold of each photo, int64 (N,): drawn by picture, with equally many pictures of each class in all folds."""
+    found, members = pictures.unique(return_inverse=True)
+    # A picture whose photos have several labels counts as one of the first of these classes.
+    classes = torch.full_like(found, int(labels.max())).scatter_reduce(0, members, labels, "amin")
     generator = torch.Generator().manual_seed(draw)
-    shuffled = torch.randperm(len(labels), generator=generator)
-    order = shuffled[labels[shuffled].argsort(stable=True)]
-    folds = torch.empty_like(labels)
-    folds[order] = torch.arange(len(labels)) % _FOLDS
-    return folds
+    shuffled = torch.randperm(len(found), generator=generator)
+    order = shuffled[classes[shuffled].argsort(stable=True)]
+    folds = torch.empty_like(found)
+    folds[order] = torch.arange(len(found)) % _FOLDS
+    return folds[members]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,12 +13,13 @@ from typing import Any
 from pytorch_lightning.callbacks import Callback
 
 from dogbreeds.config import save
+from dogbreeds.data.excluded import keep
 from dogbreeds.debug.catalogue import Judgement, issues, verdict_of
 from dogbreeds.debug.hook_settings import check_smdebug
 from dogbreeds.debug.record import Facts, Searched
 from dogbreeds.debug.timeline import Phases
 from dogbreeds.features.store.store import FeatureStore
-from dogbreeds.files import replacing, write_text
+from dogbreeds.files import write_text
 from dogbreeds.installation import command
 from dogbreeds.machine import machine, versions
 from dogbreeds.package.archive import archive_for
@@ -28,7 +28,7 @@ from dogbreeds.package.package import load_package, save_package
 from dogbreeds.package.predictor import Predictor
 from dogbreeds.report.against_exact import by_how_much, exact_command
 from dogbreeds.report.build import build_report
-from dogbreeds.run_directory import AUDIT, EXCLUDED, METRICS, MODEL, MODEL_ARCHIVE, PREDICTIONS, REPORT, RUN_CONFIG
+from dogbreeds.run_directory import AUDIT, METRICS, MODEL, MODEL_ARCHIVE, PREDICTIONS, REPORT, RUN_CONFIG
 from dogbreeds.schema import TrainConfig
 from dogbreeds.training.evaluation import describe, save_predictions, score
 from dogbreeds.training.fitting import Report, fit, fit_exactly, fit_trial
@@ -237,7 +237,8 @@ def train(config: TrainConfig, began: float | None = None, callbacks: Sequence[C
     # Mistakes in them are told before photos are read.
     new_loggers(config)
     new_callbacks(config)
-    _keep_excluded(config)
+    if config.data.exclude is not None and not config.resume:
+        keep(config.data.exclude, Path(config.run_dir))
     # So that a run which is stopped while it computes features can be resumed.
     save(config, Path(config.run_dir) / RUN_CONFIG)
     with Debugger(config, began, first=is_first_process()) as debugger, open_store(config) as store:
@@ -252,32 +253,6 @@ def train(config: TrainConfig, began: float | None = None, callbacks: Sequence[C
         run.metrics["seconds"] = run.seconds(began)
         judgements = debugger.finish(run.metrics)
     return run.report(judgements)
-
-
-def _keep_excluded(config: TrainConfig) -> None:
-    """Keeps what `data.exclude` names in the run directory, so that a resumed run leaves out the same photos."""
-    if config.data.exclude is not None and not config.resume:
-        place = Path(config.run_dir) / EXCLUDED
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(place) as temporary:
-            shutil.copyfile(config.data.exclude, temporary)
-
-
-def audit_photos(config: TrainConfig, out: Path) -> str:
-    """Writes an audit.csv of the photos, trains nothing, and says what was found."""
-    quieten()
-    with open_store(config) as store:
-        prepared = prepare(config, store, Phases())
-        audit = prepared.audit(config, prepared.network(config).head)
-    audit.save(out)
-    return audit.summary()
-
-
-def prepare_features(config: TrainConfig) -> dict[str, int | str]:
-    """Fills the feature store with what `train` would need, and trains nothing."""
-    quieten()
-    with open_store(config) as store:
-        return prepare(config, store, Phases()).features.counts()
 
 
 def open_store(config: TrainConfig) -> FeatureStore:

@@ -31,8 +31,9 @@ from dogbreeds.sagemaker.protocol.metrics import metric_line
 from dogbreeds.sagemaker.protocol.snapshots import Snapshots, saving
 from dogbreeds.sagemaker.protocol.task import FEATURES, SEARCH, TRAIN, TRIAL, Task
 from dogbreeds.schema import TrainConfig
+from dogbreeds.training.features_only import prepare_features
 from dogbreeds.training.preparation import Preparations
-from dogbreeds.training.run import open_store, prepare_features, train
+from dogbreeds.training.run import open_store, train
 from dogbreeds.training.trainer import local_rank, quieten
 
 log = logging.getLogger(__name__)

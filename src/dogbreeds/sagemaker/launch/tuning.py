@@ -39,8 +39,8 @@ from dogbreeds.sagemaker.protocol.task import TRIAL, Task
 from dogbreeds.sagemaker.requests.tuning import tuning_request
 from dogbreeds.sagemaker.session import explain_detach
 from dogbreeds.schema import TrainConfig
+from dogbreeds.training.features_only import prepare_features
 from dogbreeds.training.preparation import preparation_key
-from dogbreeds.training.run import prepare_features
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +62,7 @@ def tune(launcher: Launcher, plan: Plan, directory: Path) -> Leaderboard:
             f"{directory} is a search on this machine: {command('train')} -m {override('resume', directory)}"
         )
     else:
+        plan.keep_excluded(directory)
         name = _start(launcher, plan, directory, objective)
         write_text(started, json.dumps({"tuning_job": name, "trials": plan.settings.trials}) + "\n")
         save_plan(plan, directory)
@@ -103,7 +104,9 @@ def _features(launcher: Launcher, config: TrainConfig) -> str:
     """Returns the URI of the features of all trials; they are computed once, by a job or on this machine."""
     inputs = job_inputs(config)
     channels = launcher.upload(inputs)
-    key = hashlib.sha256(f"{preparation_key(config)} {sorted(channels.items())}".encode()).hexdigest()
+    # Each search has a copy of `data.exclude` of its own, whose content is in its channel.
+    needs = preparation_key(replace(config, data=replace(config.data, exclude=None)))
+    key = hashlib.sha256(f"{needs} {sorted(channels.items())}".encode()).hexdigest()
     place = launcher.storage.uri("prepared", f"{key}.json")
     if launcher.storage.exists(place):
         known = launcher.storage.read_json(place)["features"]

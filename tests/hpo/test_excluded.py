@@ -1,0 +1,93 @@
+"""Searches that leave photos out: all trials, and all who take them up later, leave out the same ones."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from dogbreeds.config import load, load_saved
+from dogbreeds.errors import ConfigError
+from dogbreeds.hpo.leaderboard import best_overrides
+from dogbreeds.hpo.local import search
+from dogbreeds.hpo.plan import Plan
+from dogbreeds.hpo.resuming import resumed
+from dogbreeds.schema import TrainConfig
+from dogbreeds.training.run import train
+from tests.hpo.conftest import MakePlan, composed
+
+
+def list_of(sample: Path, file: Path, photos: int) -> Path:
+    names = sorted((sample / "train").rglob("*.jpg"))[:photos]
+    file.write_text("".join(f"{name.relative_to(sample).as_posix()}\n" for name in names))
+    return file
+
+
+def again(trial: Path) -> TrainConfig:
+    return load(OmegaConf.create({"resume": str(trial)}), [f"resume={trial}"])
+
+
+def excluded(trial: Path) -> int:
+    return int(json.loads((trial / "metrics.json").read_text())["excluded"])
+
+
+@pytest.mark.slow
+def test_a_search_keeps_the_list_that_it_was_started_with(plan: MakePlan, sample: Path, tmp_path: Path) -> None:
+    file, directory = list_of(sample, tmp_path / "it's wrong.txt", 2), tmp_path / "search"
+    content = file.read_bytes()
+    search(plan("lr=0.1,0.01", f'data.exclude="{file}"'), directory)
+    assert (directory / "excluded.csv").read_bytes() == content
+    assert load_saved(directory / "0" / "config.yaml").data.exclude == str(directory / "excluded.csv")
+    assert [excluded(directory / number) for number in "01"] == [2, 2]
+
+    # The user goes on with the list, and moves the search.
+    list_of(sample, file, 5)
+    moved = Path(shutil.move(directory, tmp_path / "moved"))
+    (best,) = moved.glob("*/report.html")
+    best.unlink()
+    search(resumed(moved, [f"resume={moved}"], composed, None), moved)
+    assert best.is_file()
+    assert (moved / "excluded.csv").read_bytes() == content
+    config = composed(best_overrides(moved))
+    assert config.data.exclude == str(moved / "excluded.csv")
+    assert train(again(moved / "0")).metrics["excluded"] == 2
+
+    # Nor is it needed any more.
+    file.unlink()
+    assert again(moved / "1").data.exclude == resumed(moved, [], composed, None).first(moved).data.exclude
+
+
+@pytest.mark.slow
+def test_a_missing_copy_names_the_file_that_was_typed(plan: MakePlan, sample: Path, tmp_path: Path) -> None:
+    file, directory = list_of(sample, tmp_path / "wrong.txt", 1), tmp_path / "search"
+    search(plan("lr=0.1,0.01", f"data.exclude={file}"), directory)
+    (directory / "excluded.csv").unlink()
+    said = rf"{directory}/excluded.csv is missing, the copy of data.exclude={file}: copy that file there again."
+    with pytest.raises(ConfigError, match=said):
+        resumed(directory, [], composed, None)
+    with pytest.raises(ConfigError, match=said):
+        again(directory / "0")
+
+
+def test_one_list_is_left_out_by_all_trials(small: list[str], sample: Path, tmp_path: Path) -> None:
+    file = list_of(sample, tmp_path / "wrong.txt", 1)
+
+    def by_model(overrides: Sequence[str]) -> DictConfig:
+        config = composed(overrides)
+        config.data.exclude = str(file) if "model=resnet18" in overrides else None
+        return config
+
+    with pytest.raises(ConfigError, match=r"data.exclude is None and .*wrong.txt: all trials"):
+        Plan([*small, "model=squeezenet1_1,resnet18"], by_model, None)
+
+
+def test_jobs_get_the_copy(plan: MakePlan, sample: Path, tmp_path: Path) -> None:
+    made = plan("lr=0.1,0.01", f"data.exclude={list_of(sample, tmp_path / 'wrong.txt', 1)}")
+    made.keep_excluded(tmp_path / "search")
+    copy = str(tmp_path / "search" / "excluded.csv")
+    assert {one.data.exclude for one in (made.first(tmp_path), *made.corners)} == {copy}
+    assert f"data.exclude={copy}" in " ".join(made.overrides({"lr": "0.1"})).replace("'", "")
