@@ -12,6 +12,8 @@ from dogbreeds.hpo.settings import OBJECTIVES, Objective
 from dogbreeds.hpo.space import Choice, Interval
 from tests.hpo.conftest import MakePlan
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.ci
 def test_the_usual_searches(plan: MakePlan) -> None:
@@ -41,7 +43,6 @@ def test_without_a_search_the_command_line_is_the_grid(plan: MakePlan) -> None:
     assert made.space.size == 4
 
 
-@pytest.mark.slow
 def test_a_trial_is_composed_as_hydra_would(plan: MakePlan) -> None:
     made = plan("hpo=random", "model=resnet18,vgg16", "model.hidden=[8],[16,4]", "weight_decay=0.5", "lr=0.25")
     config = made.config({"model": "vgg16", "model.hidden": "[16,4]", "batch_size": "512"}, Path("place"))
@@ -58,14 +59,12 @@ def test_the_command_line_of_a_trial(plan: MakePlan) -> None:
     assert not [override for override in overrides if override.startswith(("hpo.", "resume="))]
 
 
-@pytest.mark.slow
 def test_the_most_epochs_are_those_of_the_space(plan: MakePlan) -> None:
     assert plan("hpo=random").epochs == 3
     assert plan("hpo=random", "epochs=int(interval(2, 30))").epochs == 30
     assert plan("epochs=5,7").epochs == 7
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

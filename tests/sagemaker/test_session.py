@@ -18,6 +18,8 @@ from dogbreeds.sagemaker.session import Account, connected
 from dogbreeds.schema import TrainConfig
 from tests.sagemaker.conftest import Launch
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:

@@ -12,6 +12,8 @@ from dogbreeds.sagemaker.rehearsal import Rehearsal
 from tests.sagemaker.rehearsal.conftest import NO_FAULTS
 from tests.sagemaker.rehearsal.jobs import BUCKET, refusal, training_job, tuning_job
 
+pytestmark = pytest.mark.slow
+
 CODE = f"s3://{BUCKET}/code/sourcedir.tar.gz"
 RANGE = {"Name": "lr", "MinValue": "0.1", "MaxValue": "1"}
 HOOK = {"DebugHookConfig": {"S3OutputPath": f"s3://{BUCKET}/jobs"}}

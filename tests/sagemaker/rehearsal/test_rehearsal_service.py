@@ -25,6 +25,8 @@ from tests.sagemaker.rehearsal.jobs import (
     wait_for,
 )
 
+pytestmark = pytest.mark.slow
+
 WAITING = "import os, time; print('waiting', os.getpid(), flush=True); time.sleep(300)"
 
 

@@ -27,6 +27,8 @@ from dogbreeds.sagemaker.s3.transfers import split_uri
 from dogbreeds.sagemaker.s3.unpacking import unpack
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 Requests = list[tuple[str, str]]
 
 
