@@ -56,7 +56,7 @@ def test_the_page_has_all_that_decides() -> None:
     assert advice([]) == []
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_a_search_over_backbones_times_them(plan: MakePlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rates = iter([100.0, 50.0])
     monkeypatch.setattr(backbones, "photos_per_second", lambda *_: next(rates))

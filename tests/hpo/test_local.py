@@ -84,6 +84,7 @@ def test_a_search_leaves_leaderboard_best_values_and_page(plan: MakePlan, tmp_pa
     assert (tmp_path / "search.html").stat().st_size > 1_000_000
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     "settings",
     [(), ("model.head=mlp", "model.class_weights=balanced"), ("model.unfreeze=fire9",), ("data.views=2",)],
@@ -198,6 +199,7 @@ def test_two_processes_cannot_run_one_search(plan: MakePlan, tmp_path: Path) -> 
 # --- going on
 
 
+@pytest.mark.ci
 def test_an_interrupted_search_goes_on_as_if_it_had_not_been(
     plan: MakePlan, small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -225,6 +227,7 @@ def test_an_interrupted_search_goes_on_as_if_it_had_not_been(
     assert all(path.stat().st_mtime_ns == time for path, time in kept.items() if path.name in KEPT - {"metrics.json"})
 
 
+@pytest.mark.ci
 def test_a_finished_search_can_be_made_longer(small: list[str], tmp_path: Path) -> None:
     arguments = [*small, "model=squeezenet1_1", "hpo=random"]
     search(Plan([*arguments, "hpo.trials=2"], composed, None), tmp_path)

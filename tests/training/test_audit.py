@@ -97,6 +97,7 @@ def test_copies_are_judged_as_one_picture(
     assert {Path(name).name for name in group} == {one.name, "same.jpg", "encoded.jpg", "mirrored.jpg"}
 
 
+@pytest.mark.ci
 def test_a_resumed_run_leaves_out_the_same_photos(config: Compose, sample: Path, tmp_path: Path) -> None:
     file, again = tmp_path / "wrong.txt", tmp_path / "run"
     file.write_text(f"{next((sample / 'train').rglob('*.jpg')).relative_to(sample).as_posix()}\n")
@@ -108,6 +109,7 @@ def test_a_resumed_run_leaves_out_the_same_photos(config: Compose, sample: Path,
         config(f"data.exclude={file}")
 
 
+@pytest.mark.ci
 def test_an_audit_is_made_once(
     config: Compose, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

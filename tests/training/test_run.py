@@ -128,6 +128,7 @@ def test_checkpoints_hold_no_trunk(config: Compose, tmp_path: Path) -> None:
         assert not [key for key in saved["state_dict"] if key.startswith("trunk.")]
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("head", ["linear", "mlp"])
 def test_resuming_between_epochs_gives_the_uninterrupted_result(
     head: str, config: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -176,6 +177,7 @@ def test_the_same_seed_gives_the_same_metrics(config: Compose, tmp_path: Path) -
 RUNS = (("a", "one"), ("b", "another"), ("c", "one"))
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -194,6 +196,7 @@ def test_variants_run_through(overrides: tuple[str, ...], config: Compose) -> No
 # --- features are computed once
 
 
+@pytest.mark.ci
 def test_a_second_run_computes_nothing_whatever_the_head_learns_with(config: Compose, tmp_path: Path) -> None:
     assert counted(train(config())) == (EVERY, 0)
     for number, overrides in enumerate(
@@ -220,6 +223,7 @@ def test_another_seed_reuses_features_of_weights_that_it_does_not_draw(config: C
     assert counted(train(config(*given[1:], "seed=1"))) == (36, 0)
 
 
+@pytest.mark.ci
 def test_a_new_photo_and_a_changed_one_are_computed_alone(config: Compose, folder: Path) -> None:
     here = f"data.dir={folder}"
     train(config(here, "epochs=1"))
@@ -367,6 +371,7 @@ def test_a_photo_that_cannot_be_read_stops_the_run_or_is_skipped(damage: Any, co
     assert counted(result) == ((0, EVERY - 1) if damage is truncate else (EVERY - 1, 0))
 
 
+@pytest.mark.ci
 def test_a_truncated_photo_is_skipped_under_every_view_and_cut(config: Compose, folder: Path) -> None:
     truncate(photos_of(folder)[0])
     truncate(photos_of(folder, "valid")[0])

@@ -76,6 +76,7 @@ def test_watching_changes_no_result(config: Compose, tmp_path: Path) -> None:
     assert results[0] == results[1]
 
 
+@pytest.mark.ci
 def test_an_issue_stops_a_run_that_is_complete_all_the_same(
     config: Compose, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
