@@ -57,9 +57,7 @@ def run(settings: BenchSettings) -> Section:
         "cell: validation loss / validation accuracy / test accuracy. Exact is the linear head solved exactly, "
         "default what train.py does; the others differ from it in that setting alone. The larger input has 1.25 "
         "times the side, with model.crop=1.0; the worst cell is that of lr 0.001, 0.01, 0.1 by batch 128, 256, 512 "
-        "with the lowest test accuracy. The whole fine-tune trains all layers for "
-        f"{settings.fine_tune_epochs} epochs in fp32 (AdamW, cosine, random crops, label smoothing): validation / "
-        "test accuracy.",
+        f"with the lowest test accuracy. {_fine_tune_text(settings.fine_tune_epochs)}",
         columns=(
             *("backbone", "exact", "default", "features.mirror=true", "larger input", "worst of the grid"),
             *("seconds of a first run", "whole fine-tune", "its seconds"),
@@ -67,6 +65,13 @@ def run(settings: BenchSettings) -> Section:
         rows=[_row(name, scores) for name, scores in found.items()],
         numbers=dict(_numbers(found)),
     )
+
+
+def _fine_tune_text(epochs: int) -> str:
+    if not epochs:
+        return "The whole fine-tune was not run."
+    how = f"{epochs} epochs in fp32 (AdamW, cosine, random crops, label smoothing)"
+    return f"The whole fine-tune trains all layers for {how}: validation / test accuracy."
 
 
 def _scores(settings: BenchSettings, weights: Path, name: str, directory: Path) -> Scores:
