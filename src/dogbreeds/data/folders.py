@@ -152,8 +152,9 @@ def index(
 
 def _excluding(folders: BreedFolders, paths: Sequence[str], file: Path) -> BreedFolders:
     """Leaves out photos that a file names by their paths below the root."""
-    found = {photo.path.relative_to(folders.root).as_posix() for photo in folders.photos()}
-    unknown = [path for path in paths if path not in found]
+    names = {photo.path: photo.path.relative_to(folders.root).as_posix() for photo in folders.photos()}
+    known, named = set(names.values()), set(paths)
+    unknown = [path for path in paths if path not in known]
     if unknown:
         raise DataError(
             f"data.exclude={file} names {_counted(len(unknown))} that data.dir={folders.root} does not hold:\n"
@@ -161,7 +162,7 @@ def _excluding(folders: BreedFolders, paths: Sequence[str], file: Path) -> Breed
             + "\nPaths are relative to data.dir, such as train/Beagle/1.jpg."
         )
     left = {
-        split: tuple(one for one in photos if one.path.relative_to(folders.root).as_posix() not in set(paths))
+        split: tuple(one for one in photos if names[one.path] not in named)
         for split, photos in folders.splits.items()
     }
     remaining = replace(folders, splits=left, leaks=_leaks(left), excluded=len(paths))

@@ -81,7 +81,7 @@ def candidates(board: Leaderboard, plan: Plan, preparations: Preparations) -> li
             entry,
             None if entry is first else answers.against(entry.number, first.number),
             plan,
-            preparations.of(plan.config(entry.values, Path())),
+            preparations,
         )
         for name, entry in ranked
     ]
@@ -91,8 +91,11 @@ def _accuracy(plan: Plan) -> str:
     return "test/accuracy" if plan.settings.objective.startswith("test/") else "val/accuracy"
 
 
-def _candidate(name: str, entry: Entry, against_best: Paired | None, plan: Plan, prepared: Prepared) -> Candidate:
+def _candidate(
+    name: str, entry: Entry, against_best: Paired | None, plan: Plan, preparations: Preparations
+) -> Candidate:
     config, metric = plan.config(entry.values, Path()), _accuracy(plan)
+    prepared = preparations.of(config)
     predictor = _predictor(config, prepared)
     photos = prepared.data.folders.splits["test" if metric.startswith("test/") else "valid"]
     rate = photos_per_second(
