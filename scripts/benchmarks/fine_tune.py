@@ -34,23 +34,24 @@ def fine_tune(backbone: Backbone, photos: Path, epochs: int) -> FineTuned:
     """Trains all layers with AdamW, a cosine with warm-up, random crops and label smoothing, in fp32."""
     began = time.perf_counter()
     torch.manual_seed(0)
-    paths = find_photos(photos)
-    classes = sorted({path.parent.name for path in paths["train"]})
+    found = find_photos(photos)
+    classes = found.classes
+    labels_of = {path: classes.index(name) for of in found.splits.values() for name, ps in of.items() for path in ps}
     normalise, layers = cut(backbone.stages, backbone.transform, next(iter(dict(backbone.stages.named_children()))))
     network = nn.Sequential(normalise, layers, nn.Linear(backbone.width, len(classes)))
-    steps = epochs * -(-len(paths["train"]) // _BATCH_SIZE)
+    steps = epochs * -(-len(found.photos("train")) // _BATCH_SIZE)
     optimizer = torch.optim.AdamW(layers.parameters(), lr=_LEARNING_RATE, weight_decay=_WEIGHT_DECAY)
     optimizer.add_param_group({"params": network[2].parameters(), "lr": 10 * _LEARNING_RATE})
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, [group["lr"] for group in optimizer.param_groups], steps, pct_start=_WARM_UP, cycle_momentum=False
     )
-    order = list(paths["train"])
+    order = found.photos("train")
     for epoch in range(1, epochs + 1):
         random.Random(epoch).shuffle(order)
         network.train()
         for start in range(0, len(order), _BATCH_SIZE):
             batch = order[start : start + _BATCH_SIZE]
-            labels = torch.tensor([classes.index(path.parent.name) for path in batch])
+            labels = torch.tensor([labels_of[path] for path in batch])
             loss = nn.functional.cross_entropy(
                 network(_augmented(batch, epoch, backbone.transform)), labels, label_smoothing=_SMOOTHING
             )
@@ -59,7 +60,7 @@ def fine_tune(backbone: Backbone, photos: Path, epochs: int) -> FineTuned:
             optimizer.step()
             schedule.step()
     valid, test = (
-        _accuracy(network.eval(), paths[split], classes, backbone.transform) for split in ("valid", "test")
+        _accuracy(network.eval(), found.photos(split), labels_of, backbone.transform) for split in ("valid", "test")
     )
     return FineTuned(valid, test, time.perf_counter() - began)
 
@@ -70,10 +71,10 @@ def _augmented(batch: list[Path], view: int, transform: Transform) -> Tensor:
 
 
 @torch.inference_mode()
-def _accuracy(network: nn.Module, paths: list[Path], classes: list[str], transform: Transform) -> float:
+def _accuracy(network: nn.Module, paths: list[Path], labels: dict[Path, int], transform: Transform) -> float:
     correct = 0
     for start in range(0, len(paths), _BATCH_SIZE):
         batch = paths[start : start + _BATCH_SIZE]
         answers = network(torch.stack([transform.read(path.read_bytes()) for path in batch])).argmax(dim=1)
-        correct += sum(classes[answer] == path.parent.name for answer, path in zip(answers, batch, strict=True))
+        correct += sum(int(answer) == labels[path] for answer, path in zip(answers, batch, strict=True))
     return correct / len(paths)

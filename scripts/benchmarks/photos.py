@@ -26,7 +26,7 @@ def enlarge(source: Path, target: Path, count: int) -> Path:
     Raises:
         DataError: There are no JPEG files in splits.
     """
-    originals = sorted(path for paths in find_photos(source).values() for path in paths if _is_jpeg(path))
+    originals = sorted(path for path in find_photos(source).photos() if _is_jpeg(path))
     if not originals or not (source / "train").is_dir():
         raise DataError(f"photos={source}: the benchmark needs JPEG files in train/, valid/ and test/.")
     for number, path in zip(range(count), itertools.cycle(originals), strict=False):

@@ -51,7 +51,7 @@ def module(config: TrainConfig, splits: dict[str, Features], size: Size) -> Bree
     """Returns the data module of drawn features, without photos."""
     data = BreedDataModule(Path(), batch_size=config.batch_size, seed=config.seed)
     classes = tuple(str(number) for number in range(size.classes))
-    data.folders = BreedFolders(Path(), classes, {}, (), (), drawn=False)
+    data.folders = BreedFolders(Path(), classes, {}, (), (), (), drawn=False)
     data.features = RunFeatures(splits, splits, "torch", "fp32", computed=0, reused=0)
     return data
 

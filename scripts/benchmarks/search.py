@@ -23,7 +23,8 @@ def run(settings: BenchSettings) -> Section:
     ratios, searches, passes, loops = [], [], [], []
     with tempfile.TemporaryDirectory() as directory:
         photos = enlarge(settings.photos, Path(directory) / "photos", settings.count)
-        splits = {split: len(paths) for split, paths in find_photos(photos).items()}
+        found = find_photos(photos)
+        splits = {split: len(found.photos(split)) for split in found.splits}
         for number in range(settings.rounds):
             place = [f"data.dir={photos}", "model=resnet50", "model.weights=random"]
             where = [f"hydra.sweep.dir={directory}/search-{number}", f"cache.dir={directory}/cache-{number}"]

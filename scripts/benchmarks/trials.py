@@ -24,9 +24,10 @@ _SAME = ["lr=interval(0.0099, 0.0101)", "batch_size=256"]
 
 def run(settings: BenchSettings) -> Section:
     """Times whole processes over features that exist, and the same arithmetic by hand."""
-    splits = {split: len(paths) for split, paths in find_photos(settings.photos).items()}
+    found = find_photos(settings.photos)
+    splits = {split: len(found.photos(split)) for split in found.splits}
     width = load_backbone(settings.backbone, "random", seed=0).width
-    size = Size(splits["train"], splits["valid"], width, len(list((settings.photos / "train").iterdir())))
+    size = Size(splits["train"], splits["valid"], width, len(found.classes))
     config = replace(settings.train, epochs=10, batch_size=256, lr=0.01)
     with tempfile.TemporaryDirectory() as directory:
         place = [

@@ -93,7 +93,7 @@ def _parts(folder: Path) -> dict[str, float]:
         workers=worker_count(None),
         cache=None,
     )
-    files = sorted(path for paths in find_photos(folder).values() for path in paths)[:_ALONE]
+    files = sorted(find_photos(folder).photos())[:_ALONE]
     contents = [path.read_bytes() for path in files]
     batches = [contents[start : start + engine.batch_size] for start in range(0, len(contents), engine.batch_size)]
     side = trunk.transform.crop

@@ -8,6 +8,8 @@ METRICS = "metrics.json"
 HISTORY = "history.csv"
 PREDICTIONS = "predictions.csv"
 RULES = "rules.json"
+#: Every file of data.dir: its split and class, or why it is left out.
+INDEX = "index.csv"
 #: Photos worth a look.
 AUDIT = "audit.csv"
 #: What `data.exclude` named, so that a resumed run leaves out the same photos.

@@ -392,11 +392,11 @@ def wrong_inputs(sample: Path, tmp_path: Path) -> dict[str, tuple[list[str], lis
 
     return {
         "no such directory": (["data.dir=nowhere"], ["nowhere", "no such directory", "get_data.py"]),
-        "no images": ([folder(empty)], ["no images", ".jpg"]),
+        "no images": ([folder(empty)], ["no photos in class folders", ".jpg"]),
         "one class only": ([folder(one)], ["one class only", "two or more"]),
         "a class missing in valid": ([folder(lacking)], ["valid", missing.name]),
-        "a corrupt file": ([folder(corrupt)], [damaged.name, "data.on_bad_image=skip"]),
-        "no image": ([folder(text)], ["notes.jpg", "not an image"]),
+        "a corrupt file": ([folder(corrupt), "data.on_bad_image=stop"], [damaged.name, "data.on_bad_image=skip"]),
+        "no image": ([folder(text), "data.on_bad_image=stop"], ["notes.jpg", "not an image"]),
         "other weights": ([here, f"model.weights={other}"], ["missing features.0.weight", "model=resnet18"]),
         "truncated weights": ([here, f"model.weights={truncated}"], [truncated.name, "damaged"]),
         "no such weights": ([here, "model.weights=gone.pth"], ["gone.pth", "no such file", "imagenet"]),

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from dogbreeds.data.folders import BreedFolders, index
-from dogbreeds.data.images import UnreadableImageError, check_header
+from dogbreeds.data.images import UnreadableImageError, check
+from dogbreeds.data.names import readable
 from dogbreeds.errors import DataError, UserError
 
 Counts = dict[str, int]
@@ -27,8 +32,10 @@ def paint(file: Path, key: str | None = None) -> Path:
     """A photo of one colour; the same key gives the same bytes, no key a colour of the file's own."""
     file.parent.mkdir(parents=True, exist_ok=True)
     key = key or "/".join(file.parts[-3:])
-    red, green, blue = hashlib.sha256(key.encode()).digest()[:3]
-    kind = {".jpg": "JPEG", ".jpeg": "JPEG"}.get(file.suffix.lower(), file.suffix[1:].upper())
+    red, green, blue = hashlib.sha256(os.fsencode(key)).digest()[:3]
+    kind = {".jpg": "JPEG", ".jpeg": "JPEG", ".jfif": "JPEG", ".tif": "TIFF"}.get(
+        file.suffix.lower(), file.suffix[1:].upper()
+    )
     Image.new("RGB", (32, 32), (red, green, blue)).save(file, kind)
     return file
 
@@ -47,7 +54,7 @@ def examine(paths: Sequence[Path], workers: int | None) -> tuple[dict[Path, str]
         try:
             content = path.read_bytes()
             digests[path] = hashlib.sha256(content).hexdigest()
-            check_header(content)
+            check(content)
         except OSError as error:
             digests[path], reasons[path] = hashlib.sha256(str(path).encode()).hexdigest(), str(error)
         except UnreadableImageError as error:
@@ -55,13 +62,13 @@ def examine(paths: Sequence[Path], workers: int | None) -> tuple[dict[Path, str]
     return digests, reasons
 
 
-def read(root: Path, **settings: Any) -> BreedFolders:
-    return index(root, examine, **{"on_bad_image": "stop", "split_seed": 0, "workers": 0, **settings})
+def read(root: Path, **given_settings: Any) -> BreedFolders:
+    return index(root, examine, **{"split_seed": 0, "workers": 0, **given_settings})
 
 
-def refusal(root: Path, **settings: Any) -> str:
+def refusal(root: Path, **given_settings: Any) -> str:
     with pytest.raises(DataError) as caught:
-        read(root, **settings)
+        read(root, **given_settings)
     assert isinstance(caught.value, UserError)
     return str(caught.value)
 
@@ -237,23 +244,101 @@ def test_identical_photos_stay_together(tmp_path: Path, seed: int) -> None:
     assert folders.leaks == ()
 
 
-def test_names_of_photos(tmp_path: Path) -> None:
+def test_what_is_left_out_and_why(tmp_path: Path) -> None:
     root = populate(tmp_path, COMPLETE)
-    extra = [root / "train/akita" / name for name in ("a.JPG", "b.Jpeg", "c.WebP", "d.BMP", "e.PNG", "f.GIF")]
-    for file in extra:
+    used = [root / "train/akita" / name for name in ("a.JPG", "b.Jpeg", "c.WebP", "d.BMP", "e.PNG", "f.GIF", "g.tif")]
+    used += [paint(root / "train/akita/more/again/h.jfif"), paint(root / "valid/akita/folder.jpg/i.png")]
+    for file in used:
         paint(file)
-    for ignored in (".hidden.png", "._a.jpg", "notes.txt", "Thumbs.db", "photo.tiff", "photo"):
+    used.append((root / "train/akita/a.JPG").rename(root / "train/akita/a photo"))
+    used.remove(root / "train/akita/a.JPG")
+    for ignored in (".hidden.png", "._a.jpg", "notes.txt", "Thumbs.db"):
         (root / "train/akita" / ignored).write_text("not a photo")
-    (root / ".git/objects").mkdir(parents=True)
-    paint(root / "train/.cache/f.png")
-    paint(root / "train/akita/nested/g.png")
+    for stray in ("train/.cache/j.png", "train/akita/@eaDir/k.png", "train/akita/thumbs/l.png", "__MACOSX/m.png"):
+        paint(root / stray)
+    for stray in ("train/n.png", "o.png", "eval/akita/p.png"):
+        paint(root / stray)
     (root / "readme.txt").write_text("not a photo")
-    paint(root / "train/stray.png")
     (root / "train/empty").mkdir()
+    (root / "train/akita/link.jpg").symlink_to("nowhere")
+    (root / "train/akita/again").mkdir(exist_ok=True)
+    (root / "train/akita/again/loop").symlink_to(root / "train", target_is_directory=True)
+    os.mkfifo(root / "train/akita/pipe.jpg")
     folders = read(root)
     assert folders.classes == ("akita", "beagle")
-    assert folders.counts() == {"train": 12, "valid": 4, "test": 2}
-    assert {photo.path for photo in folders.splits["train"]} >= set(extra)
+    assert {photo.path for photo in folders.photos()} >= set(used)
+    assert folders.counts() == {"train": 14, "valid": 5, "test": 2}
+    reasons = {path.relative_to(root).as_posix(): reason for path, reason in folders.left_out}
+    hidden, outside = "in a hidden, system or thumbnail folder", "in no class folder"
+    assert reasons == {
+        "train/akita/.hidden.png": "hidden",
+        "train/akita/._a.jpg": "hidden",
+        "train/akita/notes.txt": "not a photo",
+        "train/akita/Thumbs.db": "not a photo",
+        "train/.cache/j.png": hidden,
+        "train/akita/@eaDir/k.png": hidden,
+        "train/akita/thumbs/l.png": hidden,
+        "__MACOSX/m.png": hidden,
+        "train/n.png": outside,
+        "o.png": outside,
+        "readme.txt": "no photo, beside the class folders",
+        "eval/akita/p.png": "in eval/, beside train, valid, test",
+        "train/empty": "an empty folder",
+        "train/akita/link.jpg": "a link that leads nowhere",
+        "train/akita/again/loop": "a link to a folder that holds it",
+        "train/akita/pipe.jpg": "not a regular file",
+    }
+    assert "    1 in eval/, beside train, valid, test: eval/akita/p.png" in folders.describe()
+
+
+_NAMES = (
+    "1.jpg",
+    "2.JFIF",
+    "photo",
+    ".hidden.png",
+    "Thumbs.db",
+    "notes.txt",
+    "cut.png",
+    "\udcfc.jpg",
+    "a=b,[c]'.jpg",
+)
+_PLACES = ("", "train", "train/a", "train/b", "train/a/more", "train/b/@eaDir", "Val/a", "Val/b", "eval/a", "a", "b")
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sets(st.tuples(st.sampled_from(_PLACES), st.sampled_from(_NAMES)), max_size=25))
+def test_every_file_is_used_or_left_out_with_a_reason(
+    tmp_path_factory: pytest.TempPathFactory, files: set[tuple[str, str]]
+) -> None:
+    root = tmp_path_factory.mktemp("tree")
+    # Enough of each class, so that most trees are accepted.
+    populate(root, {"train/a": 3, "train/b": 3, "Val/a": 3, "Val/b": 3})
+    for place, name in files:
+        path = root / place / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if name.endswith((".db", ".txt")):
+            path.write_text("not a photo")
+        else:
+            path.write_bytes(paint(root / "x.png", f"{place}/{name}").read_bytes()[: 30 if "cut" in name else None])
+            (root / "x.png").unlink()
+    try:
+        folders = read(root)
+    except DataError as error:
+        assert "Every class needs a photo in every split" in str(error)
+        return
+    left = (*folders.left_out, *folders.unreadable)
+    used = [photo.path for photo in folders.photos()]
+    every = sorted(path for path in root.rglob("*") if path.is_file())
+    assert sorted([*used, *(path for path, _ in left)]) == every
+    assert all(reason for _, reason in left)
+    folders.save(root / "index.csv")
+    with (root / "index.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert sorted(row["path"] for row in rows) == sorted(readable(path.relative_to(root)) for path in every)
+    used_rows = [row for row in rows if row["state"] == "used"]
+    assert len(used_rows) == len(used)
+    assert all(row["split"] and row["class"] and not row["reason"] for row in used_rows)
+    assert sorted(row["reason"] for row in rows if row["state"] != "used") == sorted(reason for _, reason in left)
 
 
 def test_leaks_name_both_files(tmp_path: Path) -> None:
@@ -288,43 +373,41 @@ def test_description(tmp_path: Path) -> None:
 
 @pytest.fixture
 def damaged(tmp_path: Path) -> tuple[Path, dict[Path, str]]:
-    """Folders with four unreadable files, each with a part of the reason."""
+    """Folders with three unreadable files, each with a part of the reason."""
     root = populate(tmp_path / "photos", COMPLETE)
     cut = paint(root / "train/beagle/cut.png")
     cut.write_bytes(cut.read_bytes()[:20])
     empty, text = root / "train/akita/empty.jpg", root / "valid/akita/text.jpg"
     empty.write_bytes(b"")
     text.write_text("<html>not found</html>")
-    folder = root / "test/akita/folder.jpg"
-    folder.mkdir()
-    return root, {cut: "", empty: "empty", text: "not an image", folder: "directory"}
+    return root, {cut: "", empty: "empty", text: "not an image"}
 
 
-def test_bad_images_stop_the_run(damaged: tuple[Path, dict[Path, str]]) -> None:
+def test_bad_images_are_left_out_or_refused(damaged: tuple[Path, dict[Path, str]]) -> None:
     root, reasons = damaged
-    lines = refusal(root).splitlines()
-    assert lines[0].startswith(f"4 of 16 files in data.dir={root}")
-    for file, reason in reasons.items():
-        assert any(f"{file}: " in line and reason in line.lower() for line in lines)
-    assert "data.on_bad_image=skip" in lines[-1]
-
-
-def test_bad_images_are_skipped(damaged: tuple[Path, dict[Path, str]]) -> None:
-    root, reasons = damaged
-    folders = read(root, on_bad_image="skip")
+    folders = read(root)
     assert folders.counts() == {"train": 6, "valid": 4, "test": 2}
     assert {path for path, _ in folders.unreadable} == set(reasons)
     report = folders.describe()
-    assert "4 unreadable files left out" in report
-    assert all(f"{file}: " in report for file in reasons)
+    assert "left out, since they cannot be read: 3 photos" in report
+    assert all(f"{file.relative_to(root)}: " in report for file in reasons)
+    with pytest.raises(DataError) as caught:
+        folders.refuse_unreadable()
+    lines = str(caught.value).splitlines()
+    assert lines[0].startswith(f"3 of 15 photos in data.dir={root}")
+    for file, reason in reasons.items():
+        assert any(f"{file.relative_to(root)}: " in line and reason in line.lower() for line in lines)
+    assert "data.on_bad_image=skip" in lines[-1]
 
 
 def test_long_list_of_bad_images_is_cut(tmp_path: Path) -> None:
     root = populate(tmp_path, COMPLETE)
     for number in range(12):
         (root / "train/akita" / f"bad{number:02d}.jpg").write_bytes(b"")
-    message = refusal(root)
-    assert "12 of 24 files" in message
+    with pytest.raises(DataError) as caught:
+        read(root).refuse_unreadable()
+    message = str(caught.value)
+    assert "12 of 24 photos" in message
     assert message.count(": the file is empty") == 10
     assert "and 2 more" in message
 
@@ -332,9 +415,10 @@ def test_long_list_of_bad_images_is_cut(tmp_path: Path) -> None:
 def test_class_that_is_all_unreadable_is_missing(tmp_path: Path) -> None:
     root = populate(tmp_path, COMPLETE)
     (root / "test/akita/000.png").write_bytes(b"")
-    message = refusal(root, on_bad_image="skip")
+    message = refusal(root)
     assert "test: akita" in message
     assert "beagle" not in message
+    assert "1 the file is empty: test/akita/000.png" in message
 
 
 def test_each_file_is_examined_once_with_the_given_threads(tmp_path: Path) -> None:
@@ -345,7 +429,7 @@ def test_each_file_is_examined_once_with_the_given_threads(tmp_path: Path) -> No
         asked.append((list(paths), workers))
         return examine(paths, workers)
 
-    index(root, recording, on_bad_image="stop", split_seed=0, workers=3)
+    index(root, recording, split_seed=0, workers=3)
     ((paths, workers),) = asked
     assert sorted(paths) == sorted(root.rglob("*.png"))
     assert workers == 3
@@ -363,42 +447,27 @@ def found_later(folders: BreedFolders, *names: str) -> dict[str, str]:
     }
 
 
-def test_unreadable_photos_that_are_found_later_stop_the_run(tmp_path: Path) -> None:
-    folders = read(populate(tmp_path, COMPLETE))
-    reasons = found_later(folders, "train/akita/001.png", "test/beagle/000.png")
-    with pytest.raises(DataError) as caught:
-        folders.without(reasons, on_bad_image="stop")
-    lines = str(caught.value).splitlines()
-    assert lines[0].startswith(f"2 of 12 files in data.dir={tmp_path}")
-    assert [line.strip() for line in lines[1:3]] == [
-        f"{tmp_path}/test/beagle/000.png: image file is truncated",
-        f"{tmp_path}/train/akita/001.png: image file is truncated",
-    ]
-    assert "data.on_bad_image=skip" in lines[-1]
-
-
 def test_unreadable_photos_that_are_found_later_are_left_out(tmp_path: Path) -> None:
     root = populate(tmp_path, COMPLETE)
     (root / "train/akita/early.jpg").write_text("not a photo")
-    before = read(root, on_bad_image="skip")
-    after = before.without(found_later(before, "valid/beagle/001.png"), on_bad_image="skip")
+    before = read(root)
+    after = before.without(found_later(before, "valid/beagle/001.png"))
     assert after.counts() == {"train": 6, "valid": 3, "test": 2}
     assert after.splits["train"] == before.splits["train"]
     assert names(after, "valid") == ["valid/akita/000.png", "valid/akita/001.png", "valid/beagle/000.png"]
     assert after.classes == before.classes
     assert [path.name for path, _ in after.unreadable] == ["early.jpg", "001.png"]
-    assert "2 unreadable files left out" in after.describe()
+    assert "left out, since they cannot be read: 2 photos" in after.describe()
     # And again, with what is left.
-    last = after.without(found_later(after, "train/akita/002.png"), on_bad_image="skip")
+    last = after.without(found_later(after, "train/akita/002.png"))
     assert last.counts() == {"train": 5, "valid": 3, "test": 2}
     assert len(last.unreadable) == 3
 
 
-@pytest.mark.parametrize("on_bad_image", ["stop", "skip"])
-def test_reasons_for_other_photos_change_nothing(tmp_path: Path, on_bad_image: str) -> None:
+def test_reasons_for_other_photos_change_nothing(tmp_path: Path) -> None:
     folders = read(populate(tmp_path, COMPLETE))
-    assert folders.without({"f" * 64: "not here"}, on_bad_image=on_bad_image) is folders
-    assert folders.without({}, on_bad_image=on_bad_image) is folders
+    assert folders.without({"f" * 64: "not here"}) is folders
+    assert folders.without({}) is folders
 
 
 @pytest.mark.parametrize("layout", ["", "train/"])
@@ -407,7 +476,7 @@ def test_the_split_of_the_others_does_not_depend_on_when_damage_is_found(tmp_pat
     first = read(root)
     victims = [photo for photos in first.splits.values() for photo in photos[:2]]
     reasons = {photo.digest: "image file is truncated" for photo in victims}
-    later = first.without(reasons, on_bad_image="skip")
+    later = first.without(reasons)
     for split, photos in first.splits.items():
         assert later.splits[split] == tuple(photo for photo in photos if photo not in victims)
 
@@ -415,10 +484,8 @@ def test_the_split_of_the_others_does_not_depend_on_when_damage_is_found(tmp_pat
         digests, _ = examine(paths, workers)
         return digests, {path: reasons[digest] for path, digest in digests.items() if digest in reasons}
 
-    known = index(root, knowing, on_bad_image="skip", split_seed=0, workers=0)
+    known = index(root, knowing, split_seed=0, workers=0)
     assert known == later
-    with pytest.raises(DataError, match="6 of 50 files"):
-        index(root, knowing, on_bad_image="stop", split_seed=0, workers=0)
 
 
 def test_all_copies_of_an_unreadable_photo_are_left_out(tmp_path: Path) -> None:
@@ -427,18 +494,16 @@ def test_all_copies_of_an_unreadable_photo_are_left_out(tmp_path: Path) -> None:
     paint(root / "test/beagle/two.png", key="twin")
     folders = read(root)
     assert len(folders.leaks) == 1
-    after = folders.without(found_later(folders, "train/akita/one.png"), on_bad_image="skip")
+    after = folders.without(found_later(folders, "train/akita/one.png"))
     assert after.counts() == {"train": 6, "valid": 4, "test": 2}
     assert {path.name for path, _ in after.unreadable} == {"one.png", "two.png"}
     assert after.leaks == ()
-    with pytest.raises(DataError, match=r"2 of 14 files"):
-        folders.without(found_later(folders, "train/akita/one.png"), on_bad_image="stop")
 
 
 def test_a_class_without_readable_photos_is_missing(tmp_path: Path) -> None:
     folders = read(populate(tmp_path, COMPLETE))
     with pytest.raises(DataError) as caught:
-        folders.without(found_later(folders, "test/akita/000.png"), on_bad_image="skip")
+        folders.without(found_later(folders, "test/akita/000.png"))
     assert "test: akita" in str(caught.value)
     assert "beagle" not in str(caught.value)
     assert "Add photos there" in str(caught.value)
@@ -447,7 +512,7 @@ def test_a_class_without_readable_photos_is_missing(tmp_path: Path) -> None:
 def test_a_class_without_readable_photos_in_a_drawn_split_is_missing(tmp_path: Path) -> None:
     folders = read(populate(tmp_path, {"a": 3, "b": 3}))
     with pytest.raises(DataError, match="at least three different photos"):
-        folders.without(found_later(folders, *names(folders, "valid")[:1]), on_bad_image="skip")
+        folders.without(found_later(folders, *names(folders, "valid")[:1]))
 
 
 # --- a part of the photos
@@ -480,7 +545,7 @@ def test_a_sample_may_lack_classes_and_lose_photos(tmp_path: Path) -> None:
     folders = read(populate(tmp_path, {**COMPLETE, "train/akita": 30})).sample(1)
     assert per_class(folders)["train"] == [1, 0]
     part = read(tmp_path).sample(3)
-    after = part.without(found_later(part, names(part, "train")[0]), on_bad_image="skip")
+    after = part.without(found_later(part, names(part, "train")[0]))
     assert per_class(after)["train"] == [1, 1]
 
 
@@ -509,13 +574,33 @@ def test_no_such_directory(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", ["", "akita", "train", "train/akita", "valid/akita"])
-def test_no_images(tmp_path: Path, folder: str) -> None:
+def test_no_photos(tmp_path: Path, folder: str) -> None:
     (tmp_path / folder).mkdir(parents=True, exist_ok=True)
     (tmp_path / folder / "notes.txt").write_text("no photo")
     message = refusal(tmp_path)
-    assert f"data.dir={tmp_path} holds no images" in message
+    assert f"data.dir={tmp_path} holds " in message
     assert "train/<class>/*.jpg" in message
-    assert ".webp" in message
+    assert "valid" in folder or "notes.txt" in message
+
+
+def test_a_folder_too_high_or_too_low(tmp_path: Path) -> None:
+    populate(tmp_path, {f"set/{name}": count for name, count in COMPLETE.items()})
+    assert f"set/ with splits in it: data.dir={tmp_path}/set?" in refusal(tmp_path)
+    assert "3 in no class folder: 000.png, 001.png, 002.png" in refusal(tmp_path / "set/train/akita")
+    populate(tmp_path / "flat", {"images/a": 3, "images/b": 3})
+    assert f"Its folders may be the classes: data.dir={tmp_path}/flat/images." in refusal(tmp_path / "flat")
+    assert "holds valid/ and test/, but no train/" in refusal(
+        populate(tmp_path / "late", {"valid/a": 1, "valid/b": 1, "test/a": 1})
+    )
+
+
+def test_folders_called_like_splits_may_be_classes(tmp_path: Path) -> None:
+    assert read(populate(tmp_path, {"bus": 3, "train": 3, "car": 3})).classes == ("bus", "car", "train")
+
+
+def test_one_class_whose_folders_are_written_with_different_bytes(tmp_path: Path) -> None:
+    root = populate(tmp_path, {"train/h\u00fctehund": 3, "train/pug": 3, "test/hu\u0308tehund": 2, "test/pug": 2})
+    assert read(root).classes == ("h\u00fctehund", "pug")
 
 
 def test_one_class(tmp_path: Path) -> None:
@@ -584,7 +669,7 @@ def test_photos_that_a_file_names_are_left_out(tmp_path: Path, content: str) -> 
     assert folders.excluded == 2
     assert folders.counts() == {"train": 5, "valid": 3, "test": 2}
     assert "valid/akita/000.png" not in names(folders, "valid")
-    assert "  2 photos left out by data.exclude" in folders.describe()
+    assert "    2 named by data.exclude: valid/akita/000.png, train/beagle/002.png" in folders.describe()
 
 
 def test_leaving_photos_out_moves_no_other_to_another_split(tmp_path: Path) -> None:
@@ -601,7 +686,7 @@ def test_an_excluded_photo_may_be_unreadable_or_a_leak(tmp_path: Path) -> None:
     root = populate(tmp_path / "photos", COMPLETE)
     (root / "train" / "akita" / "000.png").write_bytes(b"broken")
     shutil.copy(root / "test" / "akita" / "000.png", root / "train" / "akita" / "copy.png")
-    assert "1 of 13 files" in refusal(root)
+    assert len(read(root).unreadable) == 1
     (tmp_path / "wrong.txt").write_text("train/akita/000.png\ntrain/akita/copy.png\n")
     folders = read(root, exclude=tmp_path / "wrong.txt")
     assert (folders.unreadable, folders.leaks) == ((), ())

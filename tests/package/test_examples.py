@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from PIL import ExifTags, Image
 
-from dogbreeds.data.folders import BreedFolders, Photo
-from dogbreeds.data.layout import display_name
+from dogbreeds.data.folders import BreedFolders
+from dogbreeds.data.names import shown_names
+from dogbreeds.data.splits import Photo
 from dogbreeds.errors import PackageError
 from dogbreeds.package.examples import DIRECTORY, LISTING, Example, choose, load_examples, save_examples
 from dogbreeds.package.package import read_description
@@ -20,11 +21,12 @@ CLASSES = tuple(f"{number:03}.Breed_{number}" for number in range(10))
 
 
 def photo(label: int, number: int) -> Photo:
-    return Photo(Path(f"{label}/{number}.jpg"), label, f"{(label * 7 + number * 31) % 97:02}{label}{number}")
+    path = f"{label}/{number}.jpg"
+    return Photo(Path(path), label, f"{(label * 7 + number * 31) % 97:02}{label}{number}", path)
 
 
 def folders(*test: Photo, train: tuple[Photo, ...] = ()) -> BreedFolders:
-    return BreedFolders(Path(), CLASSES, {"train": train, "valid": (), "test": test}, (), (), drawn=False)
+    return BreedFolders(Path(), CLASSES, {"train": train, "valid": (), "test": test}, (), (), (), drawn=False)
 
 
 ALL = [photo(label, number) for label in range(10) for number in range(3)]
@@ -73,7 +75,7 @@ def test_a_run_packages_some_of_its_test_photos(run: Path) -> None:
     examples = load_examples(run / "model")
     assert [one.file for one in examples] == ["1.jpg", "2.jpg", "3.jpg", "4.jpg"]
     assert {one.label for one in examples} == set(read_description(run / "model").classes)
-    assert all(one.breed == display_name(one.label) for one in examples)
+    assert all(shown_names([one.label]) == (one.breed,) for one in examples)
 
 
 @pytest.mark.slow
@@ -88,7 +90,7 @@ def test_examples_are_small_upright_and_say_nothing_but_pixels(run: Path, shown:
     paths = [tmp_path / name for name in ("tall.jpg", "gone.jpg", "broken.jpg")]
     paths[0].write_bytes(shown)
     paths[2].write_bytes(b"no photo")
-    save_examples(run / "model", [Photo(path, 1, path.name) for path in paths], CLASSES)
+    save_examples(run / "model", [Photo(path, 1, path.name, path.name) for path in paths], CLASSES)
     (example,) = load_examples(run / "model")
     assert (example.label, example.breed) == ("001.Breed_1", "Breed 1")
     assert {path.name for path in (run / "model" / DIRECTORY).iterdir()} == {LISTING, "1.jpg"}
@@ -134,7 +136,7 @@ def test_the_card_of_a_run(run: Path) -> None:
     assert card(description)["engine"] == description.engine
     assert described["photos"] == {"train": 36, "valid": 18, "test": 18}
     assert len(described["made"]) == len("2026-11-22")
-    assert [one["breed"] for one in described["classes"]] == [display_name(name) for name in description.classes]
+    assert [one["breed"] for one in described["classes"]] == list(shown_names(description.classes))
     assert described["scores"]["accuracy"] == description.metrics["test/accuracy"]
     accuracies = [one["accuracy"] for one in described["classes"]]
     assert sum(accuracies) / len(accuracies) == pytest.approx(description.metrics["test/accuracy"])

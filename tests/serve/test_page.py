@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 import dogbreeds
-from dogbreeds.data.folders import Photo
+from dogbreeds.data.splits import Photo
 from dogbreeds.package.examples import DIRECTORY, load_examples, save_examples
 from dogbreeds.package.messages import JSON, HttpError, format_response, parse_request
 from dogbreeds.package.predictor import Predictor
@@ -142,7 +142,7 @@ def server(config: Compose) -> Iterator[Server]:
     for label in range(2):
         path = package.parent / f"{label}.png"
         path.write_bytes(drawn(label))
-        photos.append(Photo(path, label, str(label)))
+        photos.append(Photo(path, label, str(label), path.name))
     save_examples(package, photos, predictor.description.classes)
     with Server(predictor, package) as server:
         thread = threading.Thread(target=server.serve_forever)

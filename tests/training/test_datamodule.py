@@ -86,7 +86,7 @@ def module(photos: Path, store: FeatureStore, **settings: Any) -> BreedDataModul
 
 def obtain(data: BreedDataModule, asked: FeatureSource, views: range | tuple[int, ...] = (0,)) -> dict[str, Features]:
     """Gives the data module features of a trunk that is no backbone."""
-    data.folders, found = load_splits(data.folders, asked, views, data.on_bad_image)
+    data.folders, found = load_splits(data.folders, asked, views)
     data.features = RunFeatures(found, found, "torch", "fp32", computed=0, reused=0)
     return found
 
@@ -331,9 +331,10 @@ def test_settings_reach_the_index(store: FeatureStore, tmp_path: Path) -> None:
     first, second = (module(root, store, split_seed=seed).folders for seed in (0, 1))
     assert first.splits["test"] != second.splits["test"]
     (root / "akita/bad.jpg").write_bytes(b"")
+    data = module(root, store, on_bad_image="stop")
+    assert len(data.folders.unreadable) == 1
     with pytest.raises(DataError, match=r"bad\.jpg"):
-        module(root, store)
-    assert len(module(root, store, on_bad_image="skip").folders.unreadable) == 1
+        data.check_photos()
 
 
 def test_the_second_module_computes_nothing(photos: Path, store: FeatureStore) -> None:
@@ -380,26 +381,32 @@ def damaged(photos: Path, tmp_path: Path) -> Path:
     shutil.copytree(photos, root)
     paint(root / "test/akita/1.png")
     for name in ("train/akita/1.png", "valid/beagle/2.png", "test/akita/1.png"):
-        content = (root / name).read_bytes()
-        (root / name).write_bytes(content[: len(content) // 2])
+        spoil(root / name)
     return root
 
 
+def spoil(path: Path) -> None:
+    """Damages a photo so that only decoding shows it."""
+    content = path.read_bytes()
+    start = content.index(b"IDAT") + 4
+    path.write_bytes(content[:start] + bytes(8) + content[start + 8 :])
+
+
 def test_photos_that_cannot_be_decoded_stop_the_run(damaged: Path, store: FeatureStore) -> None:
-    data = module(damaged, store)
+    data = module(damaged, store, on_bad_image="stop")
+    data.check_photos()
     asked = source(store)
-    with pytest.raises(DataError, match="3 of 25 files") as caught:
-        obtain(data, asked)
-    assert "valid/beagle/2.png" in str(caught.value)
-    assert "data.on_bad_image=skip" in str(caught.value)
+    obtain(data, asked)
     # The others were computed, and the next run says so at once.
     assert asked.computed == 22
-    with pytest.raises(DataError, match="3 of 25 files"):
-        module(damaged, store)
+    for known in (data, module(damaged, store, on_bad_image="stop")):
+        with pytest.raises(DataError, match="3 of 25 photos") as caught:
+            known.check_photos()
+        assert "valid/beagle/2.png" in str(caught.value)
 
 
 def test_photos_that_cannot_be_decoded_are_left_out(damaged: Path, store: FeatureStore) -> None:
-    data = module(damaged, store, on_bad_image="skip")
+    data = module(damaged, store)
     assert data.folders.counts() == {"train": 12, "valid": 9, "test": 4}
     obtain(data, source(store))
     assert data.folders.counts() == {"train": 11, "valid": 8, "test": 3}
@@ -409,7 +416,7 @@ def test_photos_that_cannot_be_decoded_are_left_out(damaged: Path, store: Featur
         assert data.features.inputs[split].labels.tolist() == [photo.label for photo in data.folders.splits[split]]
     assert [len(labels) for _, labels in train_batches(data, 0)] == [5, 5, 1]
     # The next run knows it from the start, and has the same photos in the same order.
-    again = module(damaged, store, on_bad_image="skip")
+    again = module(damaged, store)
     assert again.folders == data.folders
     asked = source(store)
     assert torch.equal(obtain(again, asked)["train"].tensor, data.features.inputs["train"].tensor)
@@ -417,7 +424,7 @@ def test_photos_that_cannot_be_decoded_are_left_out(damaged: Path, store: Featur
 
 
 def test_photos_that_cannot_be_decoded_are_left_out_of_all_views(damaged: Path, store: FeatureStore) -> None:
-    data = filled(damaged, store, views=(1, 2), on_bad_image="skip")
+    data = filled(damaged, store, views=(1, 2))
     assert [len(view) for view in data.features.inputs["train"].views] == [11, 11]
     for view in (1, 2):
         values = torch.cat([values for values, _ in train_batches(data, view - 1)])
@@ -427,9 +434,8 @@ def test_photos_that_cannot_be_decoded_are_left_out_of_all_views(damaged: Path, 
 def test_a_class_of_which_nothing_can_be_decoded(photos: Path, store: FeatureStore, tmp_path: Path) -> None:
     root = tmp_path / "photos"
     shutil.copytree(photos, root)
-    content = (root / "test/collie/0.png").read_bytes()
-    (root / "test/collie/0.png").write_bytes(content[: len(content) // 2])
-    data = module(root, store, on_bad_image="skip")
+    spoil(root / "test/collie/0.png")
+    data = module(root, store)
     with pytest.raises(DataError, match="test: collie"):
         obtain(data, source(store))
 

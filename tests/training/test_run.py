@@ -24,7 +24,7 @@ from dogbreeds.errors import CacheError, DataError, UserError
 from dogbreeds.model.backbones import fingerprint, load_backbone
 from dogbreeds.model.classifier import BreedClassifier
 from dogbreeds.package.package import load_package
-from dogbreeds.run_directory import RUN_CONFIG
+from dogbreeds.run_directory import INDEX, REPORT, RUN_CONFIG
 from dogbreeds.serve.batch import rows
 from dogbreeds.training.features import _Log
 from dogbreeds.training.features_only import prepare_features
@@ -66,7 +66,7 @@ def truncate(path: Path) -> Path:
 
 def accuracy_of_answers(result: RunResult, sample: Path, tmp_path: Path) -> float:
     """The share of right answers of the packaged model on the test photos."""
-    paths = find_photos(sample)["test"]
+    paths = find_photos(sample).photos("test")
     answers = [row for row, _ in rows(result.directory / "model", paths, tmp_path / "cache of the package")]
     classes = result.metrics["classes"]
     right = [classes[answer["index"]] == Path(answer["path"]).parent.name for answer in answers]
@@ -354,21 +354,26 @@ def test_a_debugging_run_leaves_the_features_of_the_user_alone(config: Compose, 
 # --- photos that cannot be read
 
 
-@pytest.mark.parametrize(
-    "damage", [truncate, lambda path: path.write_bytes(b"") and path], ids=["truncated", "empty"]
-)
-def test_a_photo_that_cannot_be_read_stops_the_run_or_is_skipped(damage: Any, config: Compose, folder: Path) -> None:
-    broken = photos_of(folder)[0]
-    damage(broken)
+def test_a_photo_that_cannot_be_read_is_named_everywhere(
+    config: Compose, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = truncate(photos_of(folder)[0])
+    name = broken.relative_to(folder).as_posix()
     settings = (f"data.dir={folder}", "epochs=1")
-    for _ in range(2):
-        with pytest.raises(DataError, match=f"1 of 72 files(.|\\n)*{broken.name}(.|\\n)*on_bad_image=skip"):
-            train(config(*settings))
-    result = train(config(*settings, "data.on_bad_image=skip"))
+    stopped = config(*settings, "data.on_bad_image=stop")
+    with pytest.raises(DataError, match=f"1 of 72 photos(.|\\n)*{name}(.|\\n)*on_bad_image=skip"):
+        train(stopped)
+    assert f"{name},unreadable,,,image file is truncated" in (Path(stopped.run_dir) / INDEX).read_text()
+    assert not (Path(stopped.cache.dir) / "segments").exists()
+    with caplog.at_level("INFO"):
+        result = train(config(*settings))
     assert result.metrics["unreadable"] == 1
     assert result.metrics["images"] == {"train": TRAIN - 1, "valid": 18, "test": 18}
-    # A truncated photo is found when all others have been computed, which the next run makes use of.
-    assert counted(result) == ((0, EVERY - 1) if damage is truncate else (EVERY - 1, 0))
+    assert counted(result) == (EVERY - 1, 0)
+    assert name in caplog.text
+    assert "1 photo that cannot be read was left out" in result.summary()
+    for file in (INDEX, REPORT):
+        assert name in (result.directory / file).read_text()
 
 
 @pytest.mark.ci

@@ -5,30 +5,24 @@ Two layouts are read: `<dir>/{train,valid,test}/<class>/*`, and `<dir>/<class>/*
 
 from __future__ import annotations
 
-import hashlib
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dogbreeds.data.excluded import read_excluded
-from dogbreeds.data.layout import SPLITS, find_photos
+from dogbreeds.data.layout import BESIDE, SPLITS, find_photos, grouped
+from dogbreeds.data.names import readable
+from dogbreeds.data.splits import Photo, complete, leaks, spread
 from dogbreeds.errors import DataError
+from dogbreeds.files import write_csv
 
-_SHARES = {"train": 0.8, "valid": 0.1, "test": 0.1}
 _MAX_LISTED = 10
+_COLUMNS = ("path", "state", "split", "class", "reason")
+_EXCLUDED, _SAMPLED = "named by data.exclude", "not in the one batch of trainer.one_batch"
 
 #: Takes files and a number of threads; returns their digests, and for files that are not images the reasons.
 Examine = Callable[[Sequence[Path], int | None], tuple[dict[Path, str], dict[Path, str]]]
-
-
-@dataclass(frozen=True)
-class Photo:
-    """One image file: its class as an index into the classes, and the SHA-256 of its bytes."""
-
-    path: Path
-    label: int
-    digest: str
 
 
 @dataclass(frozen=True)
@@ -38,7 +32,8 @@ class BreedFolders:
     Attributes:
         classes: Sorted folder names; a photo's label is the position in it.
         splits: The readable photos of train, valid and test, sorted by class and name.
-        unreadable: Files that were left out, each with the reason.
+        unreadable: Photos that cannot be read, each with the reason.
+        left_out: Everything else that is not used, likewise.
         leaks: Groups of byte-identical files in more than one split.
         drawn: Some split has no folder of its own and was drawn from the others.
         sampled: Only some photos were kept, so that a split may lack classes.
@@ -49,6 +44,7 @@ class BreedFolders:
     classes: tuple[str, ...]
     splits: dict[str, tuple[Photo, ...]]
     unreadable: tuple[tuple[Path, str], ...]
+    left_out: tuple[tuple[Path, str], ...]
     leaks: tuple[tuple[Path, ...], ...]
     drawn: bool
     sampled: bool = False
@@ -58,32 +54,57 @@ class BreedFolders:
         """Returns the digest of every photo, with one file that holds its bytes."""
         return {photo.digest: photo.path for photo in self.photos()}
 
-    def without(self, reasons: Mapping[str, str], *, on_bad_image: str) -> BreedFolders:
-        """Leaves out photos that turned out to be unreadable; raises where `on_bad_image` is `stop`, not `skip`."""
+    def without(self, reasons: Mapping[str, str]) -> BreedFolders:
+        """Leaves out photos, by digest, that turned out to be unreadable."""
         found = [(photo.path, reasons[photo.digest]) for photo in self.photos() if photo.digest in reasons]
         if not found:
             return self
-        unreadable = tuple(sorted((*self.unreadable, *found)))
-        if on_bad_image == "stop":
-            raise DataError(
-                f"{len(unreadable)} of {len(self.photos()) + len(self.unreadable)} files in data.dir={self.root} "
-                "cannot be read as images:\n"
-                + "\n".join(_listing(f"{path}: {reason}" for path, reason in unreadable))
-                + "\nRepair or remove them, or leave them out with data.on_bad_image=skip."
-            )
         splits = {
             split: tuple(photo for photo in photos if photo.digest not in reasons)
             for split, photos in self.splits.items()
         }
-        remaining = replace(self, splits=splits, unreadable=unreadable, leaks=_leaks(splits))
+        unreadable = tuple(sorted((*self.unreadable, *found)))
+        remaining = replace(self, splits=splits, unreadable=unreadable, leaks=leaks(splits))
         if not self.sampled:
             _refuse_missing_classes(remaining)
         return remaining
 
+    def refuse_unreadable(self) -> None:
+        """Raises a DataError where there are photos that cannot be read."""
+        if self.unreadable:
+            raise DataError(
+                f"{len(self.unreadable)} of {len(self.photos()) + len(self.unreadable)} photos in "
+                f"data.dir={self.root} cannot be read:\n"
+                + "\n".join(self.describe_unreadable())
+                + "\nRepair or remove them, or leave them out with data.on_bad_image=skip."
+            )
+
+    def describe_unreadable(self) -> list[str]:
+        return _listing(f"{self._name(path)}: {reason}" for path, reason in self.unreadable)
+
+    def save(self, path: Path) -> None:
+        """Writes a row for every file: its split and class where it is used, and the reason where it is not."""
+        used = [
+            {"path": photo.name, "state": "used", "split": split, "class": self.classes[photo.label]}
+            for split, photos in self.splits.items()
+            for photo in photos
+        ]
+        others = [
+            {"path": self._name(file), "state": state, "reason": reason}
+            for state, left in (("unreadable", self.unreadable), ("left out", self.left_out))
+            for file, reason in left
+        ]
+        write_csv(path, _COLUMNS, sorted((*used, *others), key=lambda row: str(row["path"])))
+
+    def _name(self, path: Path) -> str:
+        return readable(path.relative_to(self.root))
+
     def sample(self, count: int) -> BreedFolders:
         """Keeps `count` photos of each split, spread over the classes."""
-        splits = {split: _spread(photos, count) for split, photos in self.splits.items()}
-        return replace(self, splits=splits, sampled=True)
+        splits = {split: spread(photos, count) for split, photos in self.splits.items()}
+        kept = {photo.path for photos in splits.values() for photo in photos}
+        others = tuple((one.path, _SAMPLED) for one in self.photos() if one.path not in kept)
+        return replace(self, splits=splits, sampled=True, left_out=(*self.left_out, *others))
 
     def photos(self) -> list[Photo]:
         """Returns the photos of all splits, one after the other."""
@@ -102,26 +123,21 @@ class BreedFolders:
         for split in SPLITS:
             per_class = self.class_counts(split)
             lines.append(f"  {split:<6}{sum(per_class):>6} photos, {min(per_class)} to {max(per_class)} per breed")
-        if self.excluded:
-            lines.append(f"  {_counted(self.excluded)} left out by data.exclude")
+        left = [(path, reason) for path, reason in self.left_out if reason != BESIDE]
+        if left:
+            lines += ["  left out, and why:", *grouped(self.root, left)]
         if self.unreadable:
-            lines.append(f"  {len(self.unreadable)} unreadable files left out:")
-            lines += _listing(f"{path}: {reason}" for path, reason in self.unreadable)
+            lines.append(f"  left out, since they cannot be read: {_counted(len(self.unreadable))}")
+            lines += self.describe_unreadable()
         if self.leaks:
             appear = "photo appears" if len(self.leaks) == 1 else "photos appear"
             lines.append(f"  {len(self.leaks)} {appear} in more than one split; scores are inflated:")
-            lines += _listing(" = ".join(str(path.relative_to(self.root)) for path in group) for group in self.leaks)
+            lines += _listing(" = ".join(map(self._name, group)) for group in self.leaks)
         return "\n".join(lines)
 
 
 def index(
-    root: Path,
-    examine: Examine,
-    *,
-    on_bad_image: str,
-    split_seed: int,
-    workers: int | None,
-    exclude: Path | None = None,
+    root: Path, examine: Examine, *, split_seed: int, workers: int | None, exclude: Path | None = None
 ) -> BreedFolders:
     """Finds every photo and sorts it into splits.
 
@@ -134,87 +150,49 @@ def index(
         exclude: A file that names photos to leave out.
     """
     excluded = [] if exclude is None else read_excluded(exclude)
-    files = find_photos(root)
-    classes = sorted({path.parent.name for paths in files.values() for path in paths})
+    found = find_photos(root)
+    digests, reasons = examine(found.photos(), workers)
+    classes = found.classes
     labels = {name: label for label, name in enumerate(classes)}
-    digests, reasons = examine([path for paths in files.values() for path in paths], workers)
     photos = {
-        split: [Photo(path, labels[path.parent.name], digests[path]) for path in paths]
-        for split, paths in files.items()
+        split: [
+            Photo(path, labels[name], digests[path], readable(path.relative_to(root)))
+            for name in sorted(of_class)
+            for path in of_class[name]
+        ]
+        for split, of_class in found.splits.items()
     }
-    splits = {split: tuple(found) for split, found in _complete(photos, split_seed).items()}
-    folders = BreedFolders(root, tuple(classes), splits, (), _leaks(splits), drawn=len(files) < len(SPLITS))
-    _refuse_missing_classes(folders)
+    splits = {split: tuple(ones) for split, ones in complete(photos, classes, split_seed).items()}
+    drawn = len(found.splits) < len(SPLITS)
+    folders = BreedFolders(root, tuple(classes), splits, (), found.left_out, leaks(splits), drawn)
+    _refuse_missing_classes(replace(folders, unreadable=tuple(reasons.items())))
     if exclude is not None:
         folders = _excluding(folders, excluded, exclude)
-    return folders.without({digests[path]: reason for path, reason in reasons.items()}, on_bad_image=on_bad_image)
+    return folders.without({digests[path]: reason for path, reason in reasons.items()})
 
 
-def _excluding(folders: BreedFolders, paths: Sequence[str], file: Path) -> BreedFolders:
+def _excluding(folders: BreedFolders, names: Sequence[str], file: Path) -> BreedFolders:
     """Leaves out photos that a file names by their paths below the root."""
-    names = {photo.path: photo.path.relative_to(folders.root).as_posix() for photo in folders.photos()}
-    known, named = set(names.values()), set(paths)
-    unknown = [path for path in paths if path not in known]
+    photos = {photo.name: photo for photo in folders.photos()}
+    unknown = [name for name in names if name not in photos]
     if unknown:
         raise DataError(
             f"data.exclude={file} names {_counted(len(unknown))} that data.dir={folders.root} does not hold:\n"
             + "\n".join(_listing(unknown))
             + "\nPaths are relative to data.dir, such as train/Beagle/1.jpg."
         )
-    left = {
-        split: tuple(one for one in photos if names[one.path] not in named)
-        for split, photos in folders.splits.items()
-    }
-    remaining = replace(folders, splits=left, leaks=_leaks(left), excluded=len(paths))
+    named = set(names)
+    left = {split: tuple(one for one in ones if one.name not in named) for split, ones in folders.splits.items()}
+    others = tuple((photos[name].path, _EXCLUDED) for name in names)
+    remaining = replace(
+        folders, splits=left, leaks=leaks(left), excluded=len(names), left_out=(*folders.left_out, *others)
+    )
     _refuse_missing_classes(remaining, f"Remove lines from data.exclude={file}, or the class from all splits.")
     return remaining
 
 
 def _counted(photos: int) -> str:
     return "1 photo" if photos == 1 else f"{photos} photos"
-
-
-def _complete(photos: dict[str, list[Photo]], seed: int) -> dict[str, list[Photo]]:
-    """Adds the splits that have no folder: from all photos, or from the split next to them."""
-    if "all" in photos:
-        return _divide(photos["all"], _SHARES, seed)
-    if "valid" not in photos and "test" not in photos:
-        return _divide(photos["train"], _SHARES, seed)
-    if "valid" not in photos:
-        photos = photos | _divide(photos["train"], {"train": 0.9, "valid": 0.1}, seed)
-    if "test" not in photos:
-        photos = photos | _divide(photos["valid"], {"valid": 0.5, "test": 0.5}, seed)
-    return {split: photos[split] for split in SPLITS}
-
-
-def _divide(photos: Iterable[Photo], shares: dict[str, float], seed: int) -> dict[str, list[Photo]]:
-    """Splits photos class by class; identical photos stay together, so that a copy cannot leak.
-
-    The order within a class comes from a hash of seed, class and photo. A new class therefore moves no photo of
-    another, and a new photo moves at most those at the borders between the splits.
-    """
-    classes: dict[str, dict[str, list[Photo]]] = defaultdict(lambda: defaultdict(list))
-    for photo in photos:
-        classes[photo.path.parent.name][photo.digest].append(photo)
-    result: dict[str, list[Photo]] = {split: [] for split in shares}
-    first, *others = shares
-    for name, groups in classes.items():
-        order = sorted(groups, key=lambda digest: hashlib.sha256(f"{seed}/{name}/{digest}".encode()).digest())
-        # Every split gets at least one photo, the first split what remains.
-        for split in reversed(others):
-            size = max(1, round(shares[split] * len(groups)))
-            taken, order = order[:size], order[size:]
-            result[split] += [photo for digest in taken for photo in groups[digest]]
-        result[first] += [photo for digest in order for photo in groups[digest]]
-    return {split: sorted(chosen, key=lambda photo: photo.path) for split, chosen in result.items()}
-
-
-def _leaks(splits: dict[str, tuple[Photo, ...]]) -> tuple[tuple[Path, ...], ...]:
-    places: dict[str, dict[str, Path]] = defaultdict(dict)
-    for split, photos in splits.items():
-        for photo in photos:
-            places[photo.digest].setdefault(split, photo.path)
-    return tuple(tuple(found.values()) for found in places.values() if len(found) > 1)
 
 
 def _refuse_missing_classes(folders: BreedFolders, advice: str | None = None) -> None:
@@ -234,17 +212,8 @@ def _refuse_missing_classes(folders: BreedFolders, advice: str | None = None) ->
             f"Every class needs a photo in every split, but data.dir={folders.root} has none in\n"
             + "\n".join(problems)
             + f"\n{advice or usual}"
+            + "".join(f"\n{line}" for line in grouped(folders.root, (*folders.unreadable, *folders.left_out)))
         )
-
-
-def _spread(photos: Sequence[Photo], count: int) -> tuple[Photo, ...]:
-    """Returns `count` photos, taken from every class in turn."""
-    seen: Counter[int] = Counter()
-    turns = []
-    for place, photo in enumerate(photos):
-        turns.append((seen[photo.label], photo.label, place))
-        seen[photo.label] += 1
-    return tuple(photos[place] for place in sorted(place for _, _, place in sorted(turns)[:count]))
 
 
 def _listing(lines: Iterable[str]) -> list[str]:

@@ -7,15 +7,19 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
+from importlib.metadata import version
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
+import PIL
 import torch
 from PIL import ExifTags, Image, UnidentifiedImageError
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
-from dogbreeds.data.layout import IMAGE_FORMATS
+from dogbreeds.data.layout import IMAGE_FORMATS, is_heif
 
 #: Raised with every change of the pixels that a photo becomes, so that stored features of the old ones are not used.
 DECODING = 1
@@ -24,7 +28,7 @@ DECODING = 1
 _OVERSAMPLING = 2
 # Longer by shorter side. A line of ten million pixels, a few kilobytes of PNG, would be resized to a terabyte.
 _MAX_ASPECT_RATIO = 250
-FORMATS = tuple(IMAGE_FORMATS)
+FORMATS = tuple(name for name in IMAGE_FORMATS if name != "HEIF")
 _ROWS = 256
 _WHITE = (255, 255, 255, 255)
 _UPRIGHT = {
@@ -56,7 +60,7 @@ def decode(content: bytes, enough: int | None = None) -> Image.Image:
         UnreadableImageError: The bytes are not an image, are truncated, or would fill memory.
     """
     with _readable(content):
-        image = Image.open(io.BytesIO(content), formats=FORMATS)
+        image = _opened(content)
         if has_too_many_pixels(image):
             raise Image.DecompressionBombError
         if enough is not None:
@@ -65,10 +69,54 @@ def decode(content: bytes, enough: int | None = None) -> Image.Image:
         return _to_rgb(_upright(image))
 
 
-def check_header(content: bytes) -> None:
-    """Refuses bytes that do not begin like an image; damage further on shows when the photo is decoded."""
-    with _readable(content), Image.open(io.BytesIO(content), formats=FORMATS):
-        pass
+def check(content: bytes) -> None:
+    """Refuses bytes that do not begin like an image, or end too early; other damage shows when a photo is decoded.
+
+    Raises:
+        UnreadableImageError: They are not an image, or are truncated.
+    """
+    with _readable(content), _opened(content) as image:
+        if not _ends(content, image.format):
+            # Some photos lack nothing but the mark of their end.
+            image.draft(None, (1, 1))
+            image.load()
+
+
+def _ends(content: bytes, kind: str | None) -> bool:
+    """Whether a photo has the mark of its end; what phones append behind it does not matter."""
+    if kind in ("JPEG", "MPO"):
+        # Segments, each with its length, hold thumbnails with marks of their own; the scan follows the last of them.
+        place = 2
+        while content[place : place + 1] == b"\xff" and content[place + 1 : place + 2] not in (b"\xda", b""):
+            place += 2 + int.from_bytes(content[place + 2 : place + 4])
+        return content.find(b"\xff\xd9", place) >= 0
+    if kind == "PNG":
+        return content.rfind(b"IEND") >= 0
+    return kind != "WEBP" or int.from_bytes(content[4:8], "little") + 8 <= len(content)
+
+
+def decoders() -> str:
+    """Names what photos are decoded by: another version may read what this one cannot."""
+    heif = f", pillow-heif {version('pillow-heif')}" if _heif_opener() else ""
+    return f"{PIL.__version__}{heif}"
+
+
+@cache
+def _heif_opener() -> bool:
+    """Lets Pillow read HEIC, and says whether it does."""
+    if find_spec("pillow_heif") is None:
+        return False
+
+    from pillow_heif import register_heif_opener
+
+    register_heif_opener(thumbnails=False)
+    return True
+
+
+def _opened(content: bytes) -> Image.Image:
+    if is_heif(content) and not _heif_opener():
+        raise UnreadableImageError("a HEIC photo: install what reads them, pip install 'dogbreeds[heic]'")
+    return Image.open(io.BytesIO(content), formats=("HEIF",) if is_heif(content) else FORMATS)
 
 
 @contextmanager
@@ -77,6 +125,8 @@ def _readable(content: bytes) -> Iterator[None]:
         raise UnreadableImageError("the file is empty")
     try:
         yield
+    except UnreadableImageError:
+        raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UnreadableImageError("too many pixels") from error
     except UnidentifiedImageError as error:
@@ -127,7 +177,7 @@ def _from_wide(image: Image.Image) -> Image.Image:
 def pixels_of(content: bytes) -> int:
     """Returns the number of pixels in a photo's header; 0 if that cannot be read."""
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        with _opened(content) as image:
             return image.width * image.height
     except Exception:
         # Decoding will say what is wrong.

@@ -1,25 +1,140 @@
-"""Where photos lie in class folders; free of heavy imports, so that a wrong folder is refused at once."""
+"""Where photos lie in class folders, and what else lies there; free of heavy imports, so that errors come at once.
+
+Every regular file is a photo of a class, or left out with a reason. Which is which decide the first bytes of a file;
+a file whose name ends like a photo's is taken for one here, and examined when it is read.
+"""
 
 from __future__ import annotations
 
-import re
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from dogbreeds.data.names import class_name, readable
 from dogbreeds.errors import DataError
 from dogbreeds.installation import command
 
 SPLITS = ("train", "valid", "test")
 #: The formats that are read, by Pillow's names, and how their files' names end. Pillow knows many more, some of which
 #: start other programs or are rarely maintained.
-IMAGE_FORMATS = {"JPEG": (".jpg", ".jpeg"), "PNG": (".png",), "WEBP": (".webp",), "BMP": (".bmp",), "GIF": (".gif",)}
+IMAGE_FORMATS = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "PNG": (".png",),
+    "WEBP": (".webp",),
+    "BMP": (".bmp",),
+    "GIF": (".gif",),
+    "TIFF": (".tif", ".tiff"),
+    "AVIF": (".avif",),
+    "HEIF": (".heic", ".heif"),
+}
 EXTENSIONS = tuple(extension for extensions in IMAGE_FORMATS.values() for extension in extensions)
-_SPLIT_NAMES = {"train": "train", "test": "test"} | dict.fromkeys(("valid", "val", "validation", "dev"), "valid")
+_SPLIT_NAMES = (
+    {"train": "train", "training": "train", "test": "test", "testing": "test"}
+    | dict.fromkeys(("valid", "val", "validation", "dev"), "valid")
+)  # fmt: skip
+_STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+_BRANDS = (*_HEIF_BRANDS, b"avif", b"avis")
+# Thumbnails of network disks, what macOS and Windows add to archives and disks, and waste paper baskets.
+_SYSTEM = ("__macosx", "@eadir", "#recycle", "#snapshot", "$recycle.bin", "system volume information", "lost+found")
+_THUMBNAILS = ("thumbnails", "thumbs")
+_IN_SYSTEM, _HIDDEN, _NO_PHOTO = "in a hidden, system or thumbnail folder", "hidden", "not a photo"
+_OUTSIDE = "in no class folder"
+#: Lists and notes, which nobody takes for photos.
+BESIDE = "no photo, beside the class folders"
+_MAX_NAMED = 3
 
 
-def find_photos(root: Path) -> dict[str, list[Path]]:
-    """Returns the image files per split, or all of them as `all` if there is no folder `train`.
+@dataclass(frozen=True)
+class Found:
+    """What lies in a data directory.
 
-    `val`, `validation` and `dev` are other names of `valid`; capitals do not matter.
+    Attributes:
+        splits: For each split, or `all` of them, the photos of each class, which may be none.
+        left_out: Other files, and what cannot be opened, each with the reason.
+    """
+
+    splits: dict[str, dict[str, list[Path]]]
+    left_out: tuple[tuple[Path, str], ...]
+
+    @property
+    def classes(self) -> list[str]:
+        return sorted({name for classes in self.splits.values() for name in classes})
+
+    def photos(self, *splits: str) -> list[Path]:
+        """Returns the photos of some splits, or of all."""
+        return [path for split in splits or self.splits for paths in self.splits[split].values() for path in paths]
+
+
+def is_heif(start: bytes) -> bool:
+    """Whether a file begins like HEIC, the photos of iPhones; AVIF, which begins alike, names itself too."""
+    return start[4:8] == b"ftyp" and start[8:12] in _HEIF_BRANDS and b"avif" not in start[:64]
+
+
+def may_be_photo(path: Path) -> bool:
+    """Whether a file is called like a photo or begins like one."""
+    if path.suffix.lower() in EXTENSIONS:
+        return True
+    try:
+        with path.open("rb") as file:
+            start = file.read(16)
+    except OSError:
+        return False
+    return (
+        start.startswith(_STARTS)
+        or (start[:4] == b"RIFF" and start[8:12] == b"WEBP")
+        or (start[:2] == b"BM" and start[6:10] == b"\0\0\0\0")
+        or (start[4:8] == b"ftyp" and start[8:12] in _BRANDS)
+    )
+
+
+def files_below(folder: Path, inside: Sequence[str] = (), reason: str = "") -> Iterator[tuple[Path, str]]:
+    """Yields what lies in a folder and the folders in it, by name, each with why it is no photo; '' where it may be.
+
+    Args:
+        inside: The real paths of the folders that hold this one, which a link may lead back to.
+        reason: Why nothing in this folder is used.
+    """
+    real = os.path.realpath(folder)
+    if real in inside:
+        yield folder, "a link to a folder that holds it"
+        return
+    try:
+        entries = _entries(folder)
+    except OSError as error:
+        yield folder, f"cannot be opened: {error.strerror}"
+        return
+    for entry in entries:
+        path = folder / entry.name
+        if entry.is_dir():
+            system = is_system(entry.name) or entry.name.lower() in _THUMBNAILS
+            yield from files_below(path, (*inside, real), reason or _IN_SYSTEM * system)
+        elif not entry.is_file():
+            yield path, reason or ("a link that leads nowhere" if entry.is_symlink() else "not a regular file")
+        else:
+            yield path, reason or (_HIDDEN if entry.name.startswith(".") else "" if may_be_photo(path) else _NO_PHOTO)
+
+
+def is_system(name: str) -> bool:
+    """Whether a folder is hidden, or one of those that systems make for themselves."""
+    return name.startswith(".") or name.lower() in _SYSTEM
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as found:
+        return sorted(found, key=lambda entry: entry.name)
+
+
+def find_photos(root: Path) -> Found:
+    """Returns the photos per split and class, and what else lies there.
+
+    `train`, `valid` and `test` are also called `training`, `val`, `validation`, `dev` and `testing`, in any capitals.
+    Without a folder `train` all photos are `all`. Those in folders of a class folder are of that class.
+
+    Raises:
+        DataError: There is no such folder, or it has not photos of two classes.
     """
     if not root.is_dir():
         raise DataError(
@@ -27,25 +142,37 @@ def find_photos(root: Path) -> dict[str, list[Path]]:
             f"`{command('get_data')} dataset=dog_breeds`, or draw one with `{command('make_sample')}` "
             "and add data=sample."
         )
-    roots = _split_folders(root)
-    files = {split: _image_files(folder) for split, folder in roots.items()}
-    classes = {path.parent.name for paths in files.values() for path in paths}
-    if not classes:
-        raise DataError(
-            f"data.dir={root} holds no images. Expected train/<class>/*.jpg or <class>/*.jpg, "
-            f"with files ending in {', '.join(EXTENSIONS)}."
-        )
-    if len(classes) == 1:
-        raise DataError(f"data.dir={root} holds one class only ({classes.pop()}). A classifier needs two or more.")
-    return files
+    try:
+        roots = _split_folders(root)
+        left: list[tuple[Path, str]] = [] if "all" in roots else list(_beside(root, roots))
+        splits = {split: _classes(folder, root, left) for split, folder in roots.items()}
+    except OSError as error:
+        raise DataError(f"data.dir={root} cannot be read: {error.strerror} ({error.filename}).") from error
+    found = Found(splits, tuple(left))
+    _refuse_few_classes(root, found)
+    return found
 
 
 def _split_folders(root: Path) -> dict[str, Path]:
     found: dict[str, list[Path]] = {split: [] for split in SPLITS}
-    for folder in sorted(root.iterdir()):
-        if folder.is_dir() and (split := _SPLIT_NAMES.get(folder.name.lower())):
+    nested: list[Path] = []
+    for entry in _entries(root):
+        folder = root / entry.name
+        if not entry.is_dir() or is_system(entry.name) or not (names := _folders(folder)):
+            continue
+        # A bus, a car and a train are classes: the folder of a split has class folders.
+        if split := _SPLIT_NAMES.get(entry.name.lower()):
             found[split].append(folder)
+        elif any(_SPLIT_NAMES.get(name.lower()) == "train" for name in names):
+            nested.append(folder)
     if not found["train"]:
+        if nested or found["valid"] or found["test"]:
+            inner = f"{nested[0].name}/ with splits in it: data.dir={nested[0]}?" if nested else ""
+            splits = " and ".join(f"{one.name}/" for one in (*found["valid"], *found["test"]))
+            raise DataError(
+                f"data.dir={readable(root)} holds {readable(inner) or f'{splits}, but no train/'} "
+                "Expected train/<class>/*.jpg or <class>/*.jpg."
+            )
         return {"all": root}
     for split, folders in found.items():
         if len(folders) > 1:
@@ -54,16 +181,76 @@ def _split_folders(root: Path) -> dict[str, Path]:
     return {split: folders[0] for split, folders in found.items() if folders}
 
 
-def _image_files(directory: Path) -> list[Path]:
-    return [
-        path
-        for folder in sorted(directory.iterdir())
-        if folder.is_dir() and not folder.name.startswith(".")
-        for path in sorted(folder.iterdir())
-        if path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
-    ]
+def _folders(folder: Path) -> list[str]:
+    try:
+        return [entry.name for entry in _entries(folder) if entry.is_dir() and not is_system(entry.name)]
+    except OSError:
+        # It is named where its photos are looked for.
+        return []
 
 
-def display_name(folder: str) -> str:
-    """Returns a class folder's name as people read it: `001.German_shepherd` becomes `German shepherd`."""
-    return re.sub(r"^\d+\.", "", folder).replace("_", " ")
+def _beside(root: Path, roots: dict[str, Path]) -> Iterator[tuple[Path, str]]:
+    splits = [folder.name for folder in roots.values()]
+    for entry in _entries(root):
+        if entry.name not in splits:
+            yield from _outside(root, entry, f"in {readable(entry.name)}/, beside {', '.join(splits)}")
+
+
+def _outside(folder: Path, entry: os.DirEntry[str], reason: str) -> Iterator[tuple[Path, str]]:
+    path = folder / entry.name
+    if entry.is_dir():
+        yield from files_below(path, reason=_IN_SYSTEM if is_system(entry.name) else reason)
+    else:
+        photo = entry.is_file() and not entry.name.startswith(".") and may_be_photo(path)
+        yield path, _OUTSIDE if photo else BESIDE
+
+
+def _classes(folder: Path, root: Path, left: list[tuple[Path, str]]) -> dict[str, list[Path]]:
+    """Returns the photos of each class folder, and adds all other files to `left`."""
+    classes: dict[str, list[Path]] = {}
+    above = [os.path.realpath(root), os.path.realpath(folder)]
+    for entry in _entries(folder):
+        if not entry.is_dir() or is_system(entry.name):
+            left += _outside(folder, entry, "")
+            continue
+        if os.path.realpath(folder / entry.name) in above:
+            left.append((folder / entry.name, "a link to a folder that holds it"))
+            continue
+        below = list(files_below(folder / entry.name, above))
+        if below:
+            photos = classes.setdefault(class_name(entry.name), [])
+            photos += [path for path, reason in below if not reason]
+            left += [(path, reason) for path, reason in below if reason]
+        else:
+            left.append((folder / entry.name, "an empty folder"))
+    return classes
+
+
+def _refuse_few_classes(root: Path, found: Found) -> None:
+    photos = found.photos()
+    names = {name for classes in found.splits.values() for name, paths in classes.items() if paths}
+    if len(names) > 1:
+        return
+    why = "\n" + "\n".join(grouped(root, found.left_out)) if found.left_out else ""
+    if not photos:
+        raise DataError(
+            f"data.dir={readable(root)} holds no photos in class folders. Expected train/<class>/*.jpg or "
+            f"<class>/*.jpg.{why}"
+        )
+    only = names.pop()
+    inner = root / only
+    hint = f" Its folders may be the classes: data.dir={readable(inner)}." if len(_folders(inner)) > 1 else ""
+    raise DataError(
+        f"data.dir={readable(root)} holds one class only ({only}). A classifier needs two or more.{hint}{why}"
+    )
+
+
+def grouped(root: Path, left_out: Iterable[tuple[Path, str]]) -> list[str]:
+    """Returns a line for each reason: how many files, and the first of them."""
+    left = list(left_out)
+    counts = Counter(reason for _, reason in left)
+    lines = []
+    for reason, count in counts.most_common():
+        first = [readable(path.relative_to(root)) for path, why in left if why == reason][:_MAX_NAMED]
+        lines.append(f"    {count:>5} {reason}: {', '.join(first)}{', ...' * (count > len(first))}")
+    return lines

@@ -94,8 +94,8 @@ def _check_made(chosen: PublicSet, target: Path) -> Summary:
 
 
 def _summary(root: Path) -> Summary:
-    paths = [path for paths in find_photos(root).values() for path in paths]
-    return Summary(breeds=len({path.parent.name for path in paths}), images=len(paths))
+    found = find_photos(root)
+    return Summary(breeds=len(found.classes), images=len(found.photos()))
 
 
 def _install(chosen: PublicSet, archive: Path, target: Path) -> Summary:

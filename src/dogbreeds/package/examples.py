@@ -14,9 +14,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from dogbreeds.data.folders import BreedFolders, Photo
+from dogbreeds.data.folders import BreedFolders
 from dogbreeds.data.images import UnreadableImageError, decode
-from dogbreeds.data.layout import display_name
+from dogbreeds.data.names import shown_names
+from dogbreeds.data.splits import Photo
 from dogbreeds.errors import PackageError
 
 DIRECTORY = "examples"
@@ -65,11 +66,11 @@ def save_examples(package: Path, photos: Iterable[Photo], classes: Sequence[str]
     if not small:
         return
     directory.mkdir()
-    listed = []
+    listed, shown = [], shown_names(classes)
     for number, (photo, content) in enumerate(small, 1):
         file, label = f"{number}.jpg", classes[photo.label]
         (directory / file).write_bytes(content)
-        listed.append(asdict(Example(file, label, display_name(label))))
+        listed.append(asdict(Example(file, label, shown[photo.label])))
     (directory / LISTING).write_text(json.dumps(listed, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from dogbreeds.data.images import UnreadableImageError
-from dogbreeds.data.layout import display_name
+from dogbreeds.data.names import shown_names
 from dogbreeds.errors import ConfigError, DataError, UserError
 from dogbreeds.features.engines.reference import as_stored
 from dogbreeds.files import check_place
@@ -153,7 +153,7 @@ def _about(description: Description) -> dict[str, str]:
     """The metadata of a file; the graph itself does the normalisation."""
     transform = description.transform
     return {
-        "classes": json.dumps([display_name(name) for name in description.classes], ensure_ascii=False),
+        "classes": json.dumps(shown_names(description.classes), ensure_ascii=False),
         "transform": json.dumps(
             {"resize": transform.resize, "crop": transform.crop, "interpolation": transform.interpolation}
         ),

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dogbreeds.data.images import UnreadableImageError, read_all
-from dogbreeds.data.layout import display_name
+from dogbreeds.data.names import shown_names
 from dogbreeds.errors import EngineError
 from dogbreeds.features.engines import available, build, worker_count
 from dogbreeds.features.engines.engine import Engine
@@ -51,6 +51,7 @@ class Predictor:
         self._one_by_one = one_by_one
         self._engine: Engine | None = None
         self._starting = threading.Lock()
+        self._shown = shown_names(description.classes)
         network.tail.to(device)
         network.head.to(device)
 
@@ -124,12 +125,8 @@ class Predictor:
         """Returns the best breeds of each row of logits (N, classes), most probable first, calibrated."""
         probabilities = (logits.double() / self.description.temperature).softmax(dim=1)
         best = probabilities.topk(min(TOP, probabilities.shape[1]))
-        classes = self.description.classes
         return [
-            [
-                Prediction(display_name(classes[index]), index, value)
-                for index, value in zip(indices, values, strict=True)
-            ]
+            [Prediction(self._shown[index], index, value) for index, value in zip(indices, values, strict=True)]
             for indices, values in zip(best.indices.tolist(), best.values.tolist(), strict=True)
         ]
 

@@ -29,8 +29,8 @@ def own(config: Mapping[str, Any]) -> list[str]:
         found.append(override("data.exclude", data["exclude"]))
     if data.get("split_seed"):
         found.append(override("data.split_seed", str(data["split_seed"])))
-    if data.get("on_bad_image") == "skip":
-        found.append("data.on_bad_image=skip")
+    if data.get("on_bad_image") == "stop":
+        found.append("data.on_bad_image=stop")
     if config.get("features", {}).get("mirror"):
         found.append("features.mirror=true")
     if model["weights"] == "random":

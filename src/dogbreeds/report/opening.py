@@ -16,6 +16,7 @@ from dogbreeds.run_directory import CHECKPOINTS
 # The setting that a rule's advice comes to: a factor of the learning rate, or an override.
 _LEARNING_RATES = {"ExplodingTensor": 0.01, "LossNotDecreasing": 0.1, "VanishingGradient": 10.0}
 _SETTINGS = {"Overfit": "data.views=4", "ClassImbalance": "model.class_weights=balanced"}
+_MAX_NAMED = 3
 _BELOW_REFERENCE = HeadBelowReference.__name__
 
 
@@ -105,8 +106,9 @@ def _problems(run: Run) -> list[Problem]:
         found.append(Problem("The exact linear solution is better than the trained head.", text, "numbers"))
     unreadable = metrics.get("unreadable", facts.unreadable)
     if unreadable:
-        title = f"{counted(unreadable, 'unreadable file')} left out."
-        found.append(Problem(title, "The log of the run names them.", "data"))
+        title = f"{counted(unreadable, 'photo')} that cannot be read left out."
+        first = ", ".join(row["path"] for row in run.unused[: min(unreadable, _MAX_NAMED)])
+        found.append(Problem(title, f"{first}{', ...' * (unreadable > _MAX_NAMED)}", "data"))
     return found
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from dogbreeds.config import read_yaml
-from dogbreeds.data.layout import display_name
+from dogbreeds.data.names import shown_names
 from dogbreeds.debug.record import Record, read_history, read_record
 from dogbreeds.debug.rules.verdict import ISSUES
 from dogbreeds.errors import UserError
-from dogbreeds.run_directory import AUDIT, HISTORY, OPERATORS, PREDICTIONS, RULES, RUN_CONFIG
+from dogbreeds.run_directory import AUDIT, HISTORY, INDEX, OPERATORS, PREDICTIONS, RULES, RUN_CONFIG
 
 _PROBABILITIES = ("probability", "breed_probability", "second_probability")
 
@@ -59,7 +59,7 @@ class Suspicion:
 class Run:
     """A run directory, read: the contents of its files, empty where one is missing.
 
-    `suspicions` are None where the photos were not audited.
+    `unused` are the rows of index.csv whose files are left out; `suspicions` are None where photos were not audited.
     """
 
     directory: Path
@@ -71,6 +71,7 @@ class Run:
     rules: Sequence[Mapping[str, Any]]
     predictions: Sequence[Prediction]
     suspicions: Sequence[Suspicion] | None
+    unused: Sequence[Mapping[str, str]]
     operators: Mapping[str, Any]
 
     @cached_property
@@ -80,11 +81,10 @@ class Run:
     @cached_property
     def names(self) -> dict[str, str]:
         """The display name of each class folder; no two folders share one."""
-        shown = {folder: display_name(folder) for folder in self.classes}
-        return shown if len(set(shown.values())) == len(shown) else {folder: folder for folder in self.classes}
+        return dict(zip(self.classes, shown_names(self.classes), strict=True))
 
     def name(self, folder: str) -> str:
-        return self.names.get(folder, display_name(folder))
+        return self.names.get(folder, folder)
 
     def shown(self, text: str) -> str:
         """Returns a rule's message with display names instead of class folders."""
@@ -134,8 +134,18 @@ def read_run(directory: Path) -> Run:
         rules=_json(directory / RULES).get("rules", []),
         predictions=read_predictions(directory / PREDICTIONS),
         suspicions=_suspicions(directory / AUDIT),
+        unused=_unused(directory / INDEX),
         operators=_json(directory / OPERATORS),
     )
+
+
+def _unused(path: Path) -> list[Mapping[str, str]]:
+    """Returns the rows of index.csv whose files are not used, those first that cannot be read."""
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["state"] != "used"]
+    return sorted(rows, key=lambda row: row["state"] != "unreadable")
 
 
 def _json(path: Path) -> Mapping[str, Any]:

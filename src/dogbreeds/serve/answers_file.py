@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from dogbreeds.data.names import readable
 from dogbreeds.errors import ConfigError, UserError
 from dogbreeds.files import check_place, replacing
 from dogbreeds.package.messages import Prediction, as_json
@@ -38,16 +38,11 @@ _COLUMNS = (
 
 def prediction_row(path: Path, predictions: Sequence[Prediction]) -> Row:
     top = as_json(predictions)["top"]
-    return {"path": _readable(path), **top[0], "top": top}
+    return {"path": readable(path), **top[0], "top": top}
 
 
 def error_row(path: Path, error: Exception) -> Row:
-    return {"path": _readable(path), "error": str(error)}
-
-
-def _readable(path: Path) -> str:
-    """File names are bytes; those that are not text cannot be written as they are."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    return {"path": readable(path), "error": str(error)}
 
 
 def check_out(out: str | None) -> Path | None:

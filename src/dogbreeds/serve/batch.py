@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import glob
-import os
+import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from dogbreeds.data.layout import EXTENSIONS
+from dogbreeds.data.layout import EXTENSIONS, files_below, grouped, may_be_photo
 from dogbreeds.errors import DataError
 from dogbreeds.features.store.blobs import BlobCache
 from dogbreeds.package.predictor import Predictor
@@ -22,18 +22,21 @@ _AHEAD = 4
 def find_images(pattern: str) -> list[Path]:
     """Returns the photos that a path, a folder or a glob matches, sorted.
 
-    Folders are searched recursively, without hidden files and folders.
+    Folders are searched as the folder of a class is for training; what is left out is named on stderr.
     """
     path = Path(pattern)
     if path.is_file():
         return [path]
-    # pathlib globs below a given folder only, but a shell pattern may start anywhere.
-    candidates = _below(path) if path.is_dir() else map(Path, glob.glob(pattern, recursive=True))  # noqa: PTH207
-    found = sorted(
-        candidate
-        for candidate in candidates
-        if candidate.suffix.lower() in EXTENSIONS and not candidate.name.startswith(".") and candidate.is_file()
-    )
+    if path.is_dir():
+        below = list(files_below(path))
+        found = sorted(one for one, reason in below if not reason)
+        left = [(one, reason) for one, reason in below if reason]
+        if left:
+            print("\n".join([f"Left out of images={pattern}:", *grouped(path, left)]), file=sys.stderr)
+    else:
+        # pathlib globs below a given folder only, but a shell pattern may start anywhere.
+        matched = map(Path, glob.glob(pattern, recursive=True))  # noqa: PTH207
+        found = sorted(one for one in matched if one.is_file() and not one.name.startswith(".") and may_be_photo(one))
     if not found:
         raise DataError(
             f"images={pattern} matches no photo ({', '.join(EXTENSIONS)}). Give a file, a folder or a quoted glob."
@@ -61,12 +64,6 @@ def rows(package: Path, paths: Sequence[Path], cache: Path) -> Iterator[tuple[Ro
     finally:
         # The caller may stop at any row.
         pool.shutdown(cancel_futures=True)
-
-
-def _below(folder: Path) -> Iterator[Path]:
-    for directory, inner, files in os.walk(folder):
-        inner[:] = [name for name in inner if not name.startswith(".")]
-        yield from (Path(directory, name) for name in files)
 
 
 def _batch(predictor: Predictor, paths: Sequence[Path]) -> list[tuple[Row, bool]]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from dogbreeds.data.layout import display_name
+from dogbreeds.data.names import shown_names
 from dogbreeds.package.package import Description
 
 _SCORES = ("accuracy", "top5_accuracy", "macro_f1", "loss", "calibration_error", "calibration_error_uncalibrated")
@@ -32,9 +32,9 @@ def card(description: Description, engine: str | None = None) -> dict[str, Any]:
             "mirror": description.mirror,
         },
         "classes": [
-            {"index": index, "breed": display_name(folder), "accuracy": accuracy}
-            for index, (folder, accuracy) in enumerate(
-                zip(description.classes, _per_class(metrics, len(description.classes)), strict=True)
+            {"index": index, "breed": name, "accuracy": accuracy}
+            for index, (name, accuracy) in enumerate(
+                zip(shown_names(description.classes), _per_class(metrics, len(description.classes)), strict=True)
             )
         ],
         "scores": {name: _number(metrics.get(f"test/{name}")) for name in _SCORES},

@@ -11,10 +11,11 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from dogbreeds.data.folders import BreedFolders, Photo
+from dogbreeds.data.folders import BreedFolders
 from dogbreeds.data.images import UnreadableImageError
 from dogbreeds.data.layout import SPLITS
 from dogbreeds.data.likeness import ALIKE, SIDE, likeness, thumbnail
+from dogbreeds.data.splits import Photo
 from dogbreeds.features.engines import worker_count
 from dogbreeds.features.store.blobs import BlobCache
 from dogbreeds.model.exact import ExactPath

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from dogbreeds.data.folders import BreedFolders, Photo
+from dogbreeds.data.folders import BreedFolders
 from dogbreeds.data.layout import SPLITS
 from dogbreeds.files import write_csv
 from dogbreeds.report.formats import counted
@@ -81,14 +81,11 @@ class Audit:
         for photo, suggested, probability in labels:
             yield self._row(photo, _LABEL, classes[suggested], probability)
         for photo, (kept, likeness) in self._duplicates.items():
-            yield self._row(photo, _DUPLICATE, self._path(self._photos[kept][0]), likeness)
+            yield self._row(photo, _DUPLICATE, self._photos[kept][0].name, likeness)
         for photo, oddness in zip(found.outliers.tolist(), found.oddnesses.tolist(), strict=True):
             yield self._row(photo, _OUTLIER, "", oddness)
 
     def _row(self, position: int, suspicion: str, suggested: str, score: float) -> dict[str, object]:
         photo, split = self._photos[position]
-        values = (self._path(photo), self._folders.classes[photo.label], split, suspicion, suggested, f"{score:.4g}")
+        values = (photo.name, self._folders.classes[photo.label], split, suspicion, suggested, f"{score:.4g}")
         return dict(zip(_COLUMNS, values, strict=True))
-
-    def _path(self, photo: Photo) -> str:
-        return photo.path.relative_to(self._folders.root).as_posix()

@@ -111,7 +111,7 @@ class BreedDataModule(pl.LightningDataModule):
         batch_size: int = 256,
         seed: int = 0,
         split_seed: int = 0,
-        on_bad_image: str = "stop",
+        on_bad_image: str = "skip",
         exclude: str | Path | None = None,
         workers: int | None = None,
         one_batch: bool = False,
@@ -134,7 +134,7 @@ class BreedDataModule(pl.LightningDataModule):
             batch_size: Photos per training step.
             seed: Decides the order of the batches, and random weights.
             split_seed: Decides the split of folders that come without one.
-            on_bad_image: `stop` or `skip`.
+            on_bad_image: `skip` leaves photos out that cannot be read, `stop` refuses them.
             exclude: A file that names photos to leave out, such as an audit.csv.
             workers: Threads that read; None is one per core, 0 is none.
             one_batch: Keep one batch of each split, spread over the classes.
@@ -164,20 +164,26 @@ class BreedDataModule(pl.LightningDataModule):
                 self._store = opened.enter_context(FeatureStore(place, _STORE_BYTES))
                 opened.callback(setattr, self, "_store", None)
             self.index(self._store)
+            self.check_photos()
             self.load_backbone()
             self.load_features(self._store)
+            self.check_photos()
 
     def index(self, store: FeatureStore) -> None:
         self.folders = index(
             self.directory,
             store.files.examine,
-            on_bad_image=self.on_bad_image,
             exclude=self.exclude,
             split_seed=self.split_seed,
             workers=self.workers,
         )
         if self.one_batch:
             self.folders = self.folders.sample(self.batch_size)
+
+    def check_photos(self) -> None:
+        """Raises a DataError where photos cannot be read and shall not be left out."""
+        if self.on_bad_image == "stop":
+            self.folders.refuse_unreadable()
 
     def load_backbone(self) -> None:
         self.backbone = load_backbone(
@@ -208,7 +214,6 @@ class BreedDataModule(pl.LightningDataModule):
             unfreeze=self.unfreeze,
             views=self.views,
             workers=self.workers,
-            on_bad_image=self.on_bad_image,
         )
 
     def network(self, head: str = "linear", hidden: Sequence[int] = (256,), dropout: float = 0.5) -> Network:

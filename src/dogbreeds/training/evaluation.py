@@ -88,7 +88,7 @@ def save_predictions(
             rows.append(
                 {
                     "split": split,
-                    "path": photo.path.relative_to(folders.root).as_posix(),
+                    "path": photo.name,
                     "breed": folders.classes[photo.label],
                     "answer": folders.classes[best],
                     "probability": f"{first:.4f}",

@@ -89,7 +89,6 @@ def load_features(
     unfreeze: str | None,
     views: int,
     workers: int | None,
-    on_bad_image: str,
 ) -> tuple[BreedFolders, RunFeatures]:
     """Loads or computes all features of a run; see `BreedDataModule` for the settings.
 
@@ -111,15 +110,15 @@ def load_features(
         )
 
     sources = [source(None, settings.engine)]
-    folders, vectors = load_splits(folders, sources[0], [0], on_bad_image)
+    folders, vectors = load_splits(folders, sources[0], [0])
     inputs = vectors
     if unfreeze is not None:
         sources.append(source(unfreeze, sources[0].engine))
     if unfreeze is not None or views:
-        remaining, inputs = load_splits(folders, sources[-1], range(1, views + 1) or [0], on_bad_image)
+        remaining, inputs = load_splits(folders, sources[-1], range(1, views + 1) or [0])
         if remaining is not folders:
             # Another decoder may fail at photos that the first could read.
-            folders, vectors = load_splits(remaining, sources[0], [0], on_bad_image)
+            folders, vectors = load_splits(remaining, sources[0], [0])
     computed = sum(source.computed for source in sources)
     reused = sum(source.photos for source in sources) - computed
     log.info("features: %d computed, %d reused", computed, reused)
@@ -127,7 +126,7 @@ def load_features(
 
 
 def load_splits(
-    folders: BreedFolders, source: FeatureSource, train_views: Sequence[int], on_bad_image: str
+    folders: BreedFolders, source: FeatureSource, train_views: Sequence[int]
 ) -> tuple[BreedFolders, dict[str, Features]]:
     """Returns the photos that could be read, and the features of all splits in their order."""
     photos = {split: [photo.digest for photo in folders.splits[split]] for split in SPLITS}
@@ -135,7 +134,7 @@ def load_splits(
     for view in train_views:
         wanted[view] = photos["train"] + wanted.get(view, [])
     found, unreadable = source.load(folders.files(), wanted)
-    folders = folders.without(unreadable, on_bad_image=on_bad_image)
+    folders = folders.without(unreadable)
     splits = {}
     for split in SPLITS:
         digests = [photo.digest for photo in folders.splits[split]]

@@ -7,10 +7,12 @@ import logging
 from collections import OrderedDict
 from copy import copy
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from dogbreeds.data.folders import BreedFolders
 from dogbreeds.data.layout import SPLITS
 from dogbreeds.debug.timeline import Phases
 from dogbreeds.features.store.store import FeatureStore
@@ -91,8 +93,11 @@ class Prepared:
         return Audit(folders, found)
 
 
-def prepare(config: TrainConfig, store: FeatureStore, phases: Phases) -> Prepared:
-    """Indexes the photos, loads the backbone, and loads or computes the features."""
+def prepare(config: TrainConfig, store: FeatureStore, phases: Phases, listing: Path | None = None) -> Prepared:
+    """Indexes the photos, loads the backbone, and loads or computes the features.
+
+    `listing` is where every file is named, with what became of it, also if this fails.
+    """
     data = BreedDataModule(
         config.data.dir,
         config.model.backbone,
@@ -117,11 +122,26 @@ def prepare(config: TrainConfig, store: FeatureStore, phases: Phases) -> Prepare
     with phases.phase("index"):
         data.index(store)
     log.info(data.folders.describe())
-    with phases.phase("backbone"):
-        data.load_backbone()
-    with phases.phase("features"):
-        data.load_features(store)
+    indexed = data.folders
+    try:
+        data.check_photos()
+        with phases.phase("backbone"):
+            data.load_backbone()
+        with phases.phase("features"):
+            data.load_features(store)
+        if data.folders is not indexed:
+            log.warning("Decoding found more photos that cannot be read:\n%s", _more(data.folders, indexed))
+        data.check_photos()
+    finally:
+        if listing is not None:
+            data.folders.save(listing)
     return Prepared(data, store)
+
+
+def _more(folders: BreedFolders, before: BreedFolders) -> str:
+    known = set(before.unreadable)
+    new = tuple(one for one in folders.unreadable if one not in known)
+    return "\n".join(replace(folders, unreadable=new).describe_unreadable())
 
 
 class Preparations:

@@ -28,7 +28,7 @@ from dogbreeds.package.package import load_package, save_package
 from dogbreeds.package.predictor import Predictor
 from dogbreeds.report.against_exact import by_how_much, exact_command
 from dogbreeds.report.build import build_report
-from dogbreeds.run_directory import AUDIT, METRICS, MODEL, MODEL_ARCHIVE, PREDICTIONS, REPORT, RUN_CONFIG
+from dogbreeds.run_directory import AUDIT, INDEX, METRICS, MODEL, MODEL_ARCHIVE, PREDICTIONS, REPORT, RUN_CONFIG
 from dogbreeds.schema import TrainConfig
 from dogbreeds.training.evaluation import describe, save_predictions, score
 from dogbreeds.training.fitting import Report, fit, fit_exactly, fit_trial
@@ -68,6 +68,7 @@ class RunResult:
             f"macro F1 {metrics['test/macro_f1']:.4f}   (exact linear reference "
             f"{metrics['reference/test_accuracy']:.4f})",
             *([f"exact  is better, by {by_how_much(metrics)}: {self.exact}"] if self.exact else []),
+            *([_damaged(metrics["unreadable"])] if metrics["unreadable"] else []),
             *([f"rules  {verdict_of(self.judgements)}"] if self.judgements else []),
             f"run    {self.directory}",
             f"report {self.directory / REPORT}",
@@ -76,6 +77,11 @@ class RunResult:
         if metrics["debug"]:
             lines.append("This was a debugging run on one batch: its numbers mean nothing.")
         return "\n".join(lines)
+
+
+def _damaged(photos: int) -> str:
+    said = "1 photo that cannot be read was" if photos == 1 else f"{photos} photos that cannot be read were"
+    return f"photos {said} left out: {INDEX} says which, and why"
 
 
 class Run:
@@ -175,6 +181,7 @@ class Run:
             "classes": list(data.folders.classes),
             "images": data.folders.counts(),
             "unreadable": len(data.folders.unreadable),
+            "left_out": len(data.folders.left_out),
             "excluded": data.folders.excluded,
             "in_several_splits": len(data.folders.leaks),
             "features": data.features.counts(),
@@ -186,6 +193,7 @@ class Run:
 
     def package(self, *, archive: bool = True) -> None:
         """Writes the model package, and with `archive` model.tar.gz."""
+        self._prepared.data.folders.save(self.directory / INDEX)
         package, folders, count = self.directory / MODEL, self._prepared.data.folders, self.config.model.examples
         with self._phases.phase("package"):
             self._description.metrics = {name: value for name, value in self.metrics.items() if "/" in name}
@@ -242,7 +250,7 @@ def train(config: TrainConfig, began: float | None = None, callbacks: Sequence[C
     # So that a run which is stopped while it computes features can be resumed.
     save(config, Path(config.run_dir) / RUN_CONFIG)
     with Debugger(config, began, first=is_first_process()) as debugger, open_store(config) as store:
-        run = Run(config, prepare(config, store, debugger.phases), debugger.phases)
+        run = Run(config, prepare(config, store, debugger.phases, Path(config.run_dir) / INDEX), debugger.phases)
         if is_first_process():
             run.audit()
         debugger.set_facts(run.facts())

@@ -10,9 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-import PIL
-
-from dogbreeds.data.images import UnreadableImageError, check_header
+from dogbreeds.data.images import UnreadableImageError, check, decoders
 from dogbreeds.features.store.index import Index
 
 # A file that changed this shortly before it was read may change again without its times showing it.
@@ -36,8 +34,8 @@ class FileDigests:
     def examine(self, paths: Sequence[Path], workers: int | None) -> tuple[dict[Path, str], dict[Path, str]]:
         """Returns the digests of files, and for those known not to be images the reason.
 
-        A file that is new or has changed is read once and its header checked, by `workers` threads: None is one per
-        core, 0 is none.
+        A file that is new or has changed is read once and its structure checked, by `workers` threads: None is one
+        per core, 0 is none.
         """
         names = {path: os.fsencode(path.absolute()) for path in paths}
         statement = "SELECT path, state, photo FROM files WHERE path IN ({keys})"
@@ -66,14 +64,14 @@ class FileDigests:
         return digests, {path: reasons[digest] for path, digest in digests.items() if digest in reasons}
 
     def unreadable(self, digests: Iterable[str]) -> dict[str, str]:
-        """Returns those of the digests that this version of Pillow could not decode, with the reason."""
+        """Returns those of the digests that the decoders here cannot decode, with the reason."""
         keys = [bytes.fromhex(digest) for digest in dict.fromkeys(digests)]
         statement = "SELECT photo, reason FROM unreadable WHERE decoder = ? AND photo IN ({keys})"
-        found = self._index.query_many(statement, keys, PIL.__version__)
+        found = self._index.query_many(statement, keys, decoders())
         return {digest.hex(): reason for digest, reason in found}
 
     def remember_unreadable(self, reasons: Mapping[str, str]) -> None:
-        rows = [(bytes.fromhex(digest), PIL.__version__, reason) for digest, reason in reasons.items()]
+        rows = [(bytes.fromhex(digest), decoders(), reason) for digest, reason in reasons.items()]
         with self._index.transaction():
             self._index.execute_many("INSERT OR REPLACE INTO unreadable VALUES (?, ?, ?)", rows)
 
@@ -104,7 +102,7 @@ def _read(path: Path) -> _Content:
         return _Content(name, error.strerror or type(error).__name__, failed=True)
     digest = hashlib.sha256(content).hexdigest()
     try:
-        check_header(content)
+        check(content)
     except UnreadableImageError as error:
         return _Content(digest, str(error), failed=False)
     return _Content(digest, "", failed=False)

@@ -10,6 +10,7 @@ from dogbreeds.report.run import Run
 from dogbreeds.report.sections import Section
 
 _MAX_SIDEWAYS = 24
+_MAX_UNUSED = 100
 
 
 def data(run: Run) -> Section:
@@ -21,6 +22,8 @@ def data(run: Run) -> Section:
         "images": run.images,
         "classes": len(run.classes),
         "unreadable": metrics.get("unreadable", facts.unreadable),
+        "unused": [(row["path"], row["reason"]) for row in run.unused[:_MAX_UNUSED]],
+        "more_unused": max(0, len(run.unused) - _MAX_UNUSED),
         "excluded": metrics.get("excluded", facts.excluded),
         "in_several_splits": metrics.get("in_several_splits", facts.in_several_splits),
         "directory": run.config["data"]["dir"],

@@ -160,7 +160,7 @@ class Launcher:
 
     def _announce(self, plan: JobPlan) -> None:
         settings, channels = self.settings, plan.inputs.channels()
-        photos = sum(len(paths) for paths in find_photos(channels[PHOTOS]).values())
+        photos = len(find_photos(channels[PHOTOS]).photos())
         files = "".join(f"; {path}" for channel, path in channels.items() if channel != PHOTOS)
         spot = " (Spot)" if settings.spot else ""
         for line in (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from operator import attrgetter
 from pathlib import Path
 
@@ -65,6 +66,9 @@ def job_inputs(config: TrainConfig, corners: Sequence[TrainConfig] = (), searche
     for group in _GROUPS:
         sent |= {f"{group}.{name}": node for name, node in getattr(config, group).items()}
     extras = ("timm",) if any(one.model.library == "timm" for one in (config, *corners)) else ()
+    if find_spec("pillow_heif") is not None:
+        # Photos are left out where they cannot be read: a job reads what this machine does.
+        extras = (*extras, "heic")
     return JobInputs(sent, files, extras)
 
 

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from dogbreeds.data.names import readable
 from dogbreeds.errors import DataError
 
 
@@ -46,10 +47,5 @@ def read_all(paths: Sequence[Path]) -> Iterator[FileDigest]:
 
 
 def object_name(path: Path, root: Path) -> str:
-    """Returns the object name of a file: its path relative to a folder."""
-    name = path.relative_to(root).as_posix()
-    try:
-        name.encode()
-    except UnicodeEncodeError as error:
-        raise DataError(f"{str(path)!r}: not a UTF-8 name, which S3 requires. Rename it.") from error
-    return name
+    """Returns the object name of a file: its path relative to a folder, as text."""
+    return readable(path.relative_to(root))

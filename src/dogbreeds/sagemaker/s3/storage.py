@@ -60,7 +60,7 @@ class Storage:
 
     def upload_photos(self, root: Path) -> str:
         """Uploads breed folders, and returns the URI of the folder that holds them."""
-        paths = [path for paths in find_photos(root).values() for path in paths]
+        paths = find_photos(root).photos()
         return self._upload_folder("photos", root, paths)
 
     def upload_features(self, store: Path) -> str:
