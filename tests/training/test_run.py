@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+import os
 import shutil
 import statistics
 import tarfile
@@ -25,7 +26,7 @@ from dogbreeds.model.backbones import fingerprint, load_backbone
 from dogbreeds.model.classifier import BreedClassifier
 from dogbreeds.package.package import load_package
 from dogbreeds.run_directory import INDEX, REPORT, RUN_CONFIG
-from dogbreeds.serve.batch import rows
+from dogbreeds.serve.batch import find_images, rows
 from dogbreeds.training.features import _Log
 from dogbreeds.training.features_only import prepare_features
 from dogbreeds.training.run import RunResult, train
@@ -81,7 +82,7 @@ def test_a_run_directory_holds_what_the_readme_promises(config: Compose, tmp_pat
     run = tmp_path / "run"
     expected = {
         "config.yaml", "metrics.json", "history.csv", "checkpoints", "model", "model.tar.gz", "report.html",
-        "tensorboard", "predictions.csv", "audit.csv", "rules.json", "debugger", "profiler",
+        "tensorboard", "predictions.csv", "index.csv", "audit.csv", "rules.json", "debugger", "profiler",
     }  # fmt: skip
     assert {path.name for path in run.iterdir()} == expected
     metrics = json.loads((run / "metrics.json").read_text())
@@ -364,7 +365,7 @@ def test_a_photo_that_cannot_be_read_is_named_everywhere(
     with pytest.raises(DataError, match=f"1 of 72 photos(.|\\n)*{name}(.|\\n)*on_bad_image=skip"):
         train(stopped)
     assert f"{name},unreadable,,,image file is truncated" in (Path(stopped.run_dir) / INDEX).read_text()
-    assert not (Path(stopped.cache.dir) / "segments").exists()
+    assert not list(Path(stopped.cache.dir).rglob("*.features"))
     with caplog.at_level("INFO"):
         result = train(config(*settings))
     assert result.metrics["unreadable"] == 1
@@ -374,6 +375,34 @@ def test_a_photo_that_cannot_be_read_is_named_everywhere(
     assert "1 photo that cannot be read was left out" in result.summary()
     for file in (INDEX, REPORT):
         assert name in (result.directory / file).read_text()
+
+
+def test_photos_are_used_whatever_they_are_called(
+    config: Compose, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, *_, last = sorted(path.name for path in (folder / "train").iterdir())
+    odd = os.fsdecode(b"H\xfcndin")
+    for split in ("train", "valid", "test"):
+        (folder / split / first).rename(folder / split / odd)
+        (folder / split / last).rename(folder / split / "Basset_hound")
+    photos = sorted((folder / "train" / odd).iterdir())
+    for photo, name in zip(photos, ("a.jfif", "no ending", "b=c,[d]'.JPE", "more/e.jpg", f"{odd}.jpg"), strict=False):
+        (photo.parent / name).parent.mkdir(exist_ok=True)
+        photo.rename(photo.parent / name)
+    (folder / "train" / odd / "notes.txt").write_text("not a photo")
+    (folder / "valid").rename(folder / "Validation")
+    shutil.copy(next((folder / "test" / odd).iterdir()), folder / "train" / odd / "twin.jpg")
+    result = train(config(f"data.dir={folder}", "epochs=1"))
+    assert result.metrics["images"] == {"train": TRAIN + 1, "valid": 18, "test": 18}
+    assert "H\\xfcndin" in result.metrics["classes"]
+    index = (result.directory / INDEX).read_text(encoding="utf-8")
+    assert "train/H\\xfcndin/more/e.jpg,used,train,H\\xfcndin," in index
+    assert "train/H\\xfcndin/notes.txt,left out,,,not a photo" in index
+    found = find_images(str(folder / "train"))
+    assert sorted(found) == sorted(find_photos(folder).photos("train"))
+    assert "1 not a photo" in capsys.readouterr().err
+    answers = [row for row, _ in rows(result.directory / "model", found, tmp_path / "cache of the package")]
+    assert len(answers) == TRAIN + 1 and not any("error" in answer for answer in answers)
 
 
 @pytest.mark.ci
