@@ -145,7 +145,7 @@ def deploy(composed: DictConfig) -> None:
     print(commands.run(config))
 
 
-@entry_point("report", lists=("runs",))
+@entry_point("report")
 def report(composed: DictConfig) -> None:
     config = command_settings(composed, schemas.ReportCommandConfig)
     if (config.run is None) == (config.runs is None):
@@ -212,7 +212,7 @@ def make_sample(composed: DictConfig) -> None:
     print(f"Next: {command('train')} {override('data.dir', config.dir)} model=resnet18 model.weights=random")
 
 
-@entry_point("rehearse", lists=("settings",))
+@entry_point("rehearse")
 def rehearse(composed: DictConfig) -> None:
     config = command_settings(composed, schemas.RehearseCommandConfig)
     if config.action == "clear":
