@@ -71,21 +71,25 @@ class Reader:
             # Its keys may be what no setting's name can be.
             return tables[0], f"{{{hydra_key(name[len(tables[0]) + 1 :])}:{self._text(text)}}}"
         if kind is str:
-            return typed, self._text(text, name)
+            return typed, self._text(text, several=name in self.searchable)
         if get_origin(kind) is list:
             return typed, self._list(text, get_args(kind)[0], several=several)
         if get_origin(kind) is dict and text.startswith("{") and text.endswith("}"):
             return name, self._table(text, get_args(kind)[1])
         return typed, text
 
-    def _text(self, text: str, name: str = "") -> str:
+    def _text(self, text: str, *, several: bool = False) -> str:
         text = text if os.path.lexists(text) else os.path.expanduser(text)  # noqa: PTH111
         found, exists = _parsed(f"value={text}"), os.path.lexists(text) and text.lower() != "null"
         value = found.value() if found else None
-        if found and not exists:
+        if not exists:
             is_quoted = isinstance(value, str) and text[:1] in ("'", '"')
-            if value is None or is_quoted or (found.is_sweep_override() and name in self.searchable):
+            if found and (value is None or is_quoted):
                 return text
+            if several and isinstance(value, Sweep) and not getattr(value, "simple_form", False):
+                return text
+            if several and len(pieces := paths_in(text)) > 1:
+                return ",".join(map(self._text, pieces))
         if value == text and "${" not in text:
             return text
         names = _INTERPOLATED.findall(text)

@@ -183,7 +183,7 @@ def get_data(composed: DictConfig) -> None:
     chosen = choose_set(config.dataset, cast(dict[str, dict[str, Any]], config.datasets))
     found = get_dataset(chosen, target, connection, config.keep_archive, Console())
     print(f"{found.images} images of {found.breeds} breeds in {target}")
-    print(f"Next: {command('train')} data.dir={shlex.quote(str(target))}")
+    print(f"Next: {command('train')} {override('data.dir', target)}")
 
 
 @entry_point("make_sample")

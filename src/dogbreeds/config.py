@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from importlib.util import find_spec
@@ -65,7 +66,7 @@ def _refuse_search(composed: DictConfig, overrides: Sequence[str]) -> None:
     # The values of `best_of` name the hpo that found them, which is no wish to search again.
     own = [one for one in searched if composed.best_of is None or one.startswith("hpo.")]
     if own:
-        again = " ".join(own)
+        again = shlex.join(own)
         raise ConfigError(f"{again} needs -m: {command('train')} -m {again}")
 
 

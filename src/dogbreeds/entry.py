@@ -6,6 +6,7 @@ Nothing heavy is imported here, so that `python train.py --help` answers at once
 from __future__ import annotations
 
 import functools
+import io
 import os
 import re
 import sys
@@ -54,8 +55,9 @@ _OPTIONS_WITH_VALUE = (
     *("--cfg", "-c", "--package", "-p", "--config-dir", "-cd"),
     *("--config-path", "-cp", "--config-name", "-cn", "--experimental-rerun"),
 )
-# Hydra's own settings that are paths.
+# Hydra's own settings that are paths, and what it or safetensors cannot have in them.
 _PLACES = {"hydra.run.dir": str, "hydra.sweep.dir": str}
+_UNWRITABLE = re.compile(r"\\\$\{|[\ud800-\udfff]")
 _INFO, _INFO_KINDS = ("--info", "-i"), ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 
 
@@ -79,6 +81,10 @@ def entry_point(
             typed = sys.argv[1:] if arguments is None else arguments
             primary = (directory or conf_directory()) / f"{name}.yaml"
             register()
+            for stream in (sys.stdout, sys.stderr):
+                if isinstance(stream, io.TextIOWrapper):
+                    # A path may have bytes that are no text: they are printed as they were typed.
+                    stream.reconfigure(errors="surrogateescape")
             with report_errors(primary, typed):
                 if name in SCHEMAS and any(argument in _HELP for argument in typed):
                     print(page(name))
@@ -170,6 +176,11 @@ def arranged(arguments: Sequence[str], name: str = "train", *, several: bool = F
     several = several or any(one in _MULTIRUN for one in options)
     rest = [reader.read(argument, several=several) for argument in rest]
     typed = {name_of(argument): argument for argument in rest}
+    for name in _PLACES:
+        if _UNWRITABLE.search(typed.get(name, "")):
+            raise ConfigError(
+                f"{name}: choose a directory without ${{ in its name, in UTF-8: not all can write there."
+            )
     found = OmegaConf.create({"place": value_of(typed.get("best_of", "").partition("=")[2])})
     if not found.place:
         return [*rest, *options]

@@ -105,7 +105,8 @@ def paths_in(text: str) -> list[str]:
     while parts:
         sizes = range(len(parts), 0, -1)
         size = next((size for size in sizes if os.path.lexists(",".join(parts[:size]))), 1)
-        found.append(",".join(parts[:size]))
+        path = ",".join(parts[:size])
+        found.append(path if os.path.lexists(path) else path.strip())
         del parts[:size]
     return found
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from dogbreeds.data.layout import EXTENSIONS
 from dogbreeds.errors import DataError
 from dogbreeds.features.store.blobs import BlobCache
+from dogbreeds.overrides import paths_in
 from dogbreeds.package.predictor import Predictor
 from dogbreeds.serve.answers_file import Row, error_row, prediction_row
 
@@ -20,15 +21,20 @@ _AHEAD = 4
 
 
 def find_images(pattern: str) -> list[Path]:
-    """Returns the photos that a path, a folder or a glob matches, sorted.
+    """Returns the photos that a path, a folder or a glob matches, sorted, or those of several with commas.
 
-    Folders are searched recursively, without hidden files and folders.
+    Folders are searched recursively, without hidden files and folders. A name that exists is no glob.
     """
     path = Path(pattern)
     if path.is_file():
         return [path]
-    # pathlib globs below a given folder only, but a shell pattern may start anywhere.
-    candidates = _below(path) if path.is_dir() else map(Path, glob.glob(pattern, recursive=True))  # noqa: PTH207
+    pieces = paths_in(pattern)
+    if len(pieces) > 1 and (any(map(os.path.lexists, pieces)) or all("*" in piece for piece in pieces)):
+        return list(dict.fromkeys(photo for piece in pieces for photo in find_images(piece)))
+    root = next(one for one in (path, *path.parents) if one.exists())
+    # pathlib globs neither hidden folders nor links as a shell does.
+    matches = glob.iglob(str(path.relative_to(root)), root_dir=root, recursive=True)  # noqa: PTH207
+    candidates = _below(path) if path.is_dir() else (root / match for match in matches)
     found = sorted(
         candidate
         for candidate in candidates
