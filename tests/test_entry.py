@@ -38,7 +38,7 @@ def test_settings_may_stand_on_both_sides_of_an_option(typed: str, arranged: str
 @pytest.mark.parametrize(
     ("name", "arguments", "said"),
     [
-        ("train", "model.hidden=512", "model.hidden=512: must be a list such as [512]."),
+        ("train", "model.hidden=wide", "model.hidden=wide: must be a list of whole numbers."),
         ("train", "lr=fast", "lr=fast: must be a number."),
         ("train", "lr=", "lr=: must be a number."),
         ("train", "data.workers=x", "data.workers=x: must be a whole number or null."),

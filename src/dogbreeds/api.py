@@ -22,7 +22,7 @@ from hydra import compose
 from dogbreeds import config as configs
 from dogbreeds.entry import arranged, initialized
 from dogbreeds.errors import ConfigError, DataError, PackageError
-from dogbreeds.overrides import hydra_value, value_of
+from dogbreeds.overrides import hydra_value, literal, value_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -117,7 +117,8 @@ def train(*overrides: str, **settings: object) -> RunResult:
     with _unchanged_process(), initialized(_PRIMARY, arguments):
         composed = compose(_PRIMARY, arguments, return_hydra_config=True)
         if not any(argument.startswith("run_dir=") for argument in arguments):
-            composed.run_dir = str(_unused(Path(composed.hydra.run.dir), keep=composed.resume is not None))
+            unused = _unused(Path(composed.hydra.run.dir), keep=composed.resume is not None)
+            composed.run_dir = literal(str(unused))
         config = configs.load(composed, [one for one in arguments if not one.startswith("hydra.")])
 
         from dogbreeds.training import run
@@ -138,7 +139,7 @@ def search(*overrides: str, **settings: object) -> SearchResult:
     Raises:
         UserError: The search cannot work, or no trial finished; the message says why.
     """
-    arguments = _arguments(overrides, settings)
+    arguments = _arguments(overrides, settings, several=True)
     of_hydra = [argument for argument in arguments if argument.startswith("hydra.")]
     own = [argument for argument in arguments if argument not in of_hydra]
     with _unchanged_process(), initialized(_PRIMARY, arguments) as loader:
@@ -175,7 +176,7 @@ def load(place: str | Path) -> Classifier:
         return Classifier(Predictor.load(Path(directory), one_by_one=False))
 
 
-def _arguments(overrides: Sequence[str], settings: Mapping[str, object]) -> list[str]:
+def _arguments(overrides: Sequence[str], settings: Mapping[str, object], *, several: bool = False) -> list[str]:
     """Returns a command line, with what `best_of` stands for."""
     typed = list(overrides)
     for name, value in settings.items():
@@ -186,7 +187,7 @@ def _arguments(overrides: Sequence[str], settings: Mapping[str, object]) -> list
     options = [argument for argument in typed if argument.startswith("-")]
     if options:
         raise ConfigError(f"{' '.join(options)}: Python takes settings only; search() does what -m does.")
-    return arranged(typed)
+    return arranged(typed, several=several)
 
 
 @contextmanager

@@ -145,7 +145,7 @@ def deploy(composed: DictConfig) -> None:
     print(commands.run(config))
 
 
-@entry_point("report", lists=("runs",))
+@entry_point("report")
 def report(composed: DictConfig) -> None:
     config = command_settings(composed, schemas.ReportCommandConfig)
     if (config.run is None) == (config.runs is None):
@@ -183,7 +183,7 @@ def get_data(composed: DictConfig) -> None:
     chosen = choose_set(config.dataset, cast(dict[str, dict[str, Any]], config.datasets))
     found = get_dataset(chosen, target, connection, config.keep_archive, Console())
     print(f"{found.images} images of {found.breeds} breeds in {target}")
-    print(f"Next: {command('train')} data.dir={shlex.quote(str(target))}")
+    print(f"Next: {command('train')} {override('data.dir', target)}")
 
 
 @entry_point("make_sample")
@@ -212,7 +212,7 @@ def make_sample(composed: DictConfig) -> None:
     print(f"Next: {command('train')} {override('data.dir', config.dir)} model=resnet18 model.weights=random")
 
 
-@entry_point("rehearse", lists=("settings",))
+@entry_point("rehearse")
 def rehearse(composed: DictConfig) -> None:
     config = command_settings(composed, schemas.RehearseCommandConfig)
     if config.action == "clear":

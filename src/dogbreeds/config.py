@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
-from yaml import YAMLError
 
 from dogbreeds.constraints import problems, settings
 from dogbreeds.data.excluded import kept
@@ -20,7 +21,7 @@ from dogbreeds.errors import ConfigError
 from dogbreeds.files import write_text
 from dogbreeds.installation import command
 from dogbreeds.model_settings import model_problems
-from dogbreeds.overrides import override
+from dogbreeds.overrides import literal, override
 from dogbreeds.run_directory import EXCLUDED, RUN_CONFIG, SEARCH_CONFIG
 from dogbreeds.schema import DataConfig, SagemakerConfig, TrainConfig, TrainerConfig
 
@@ -65,7 +66,7 @@ def _refuse_search(composed: DictConfig, overrides: Sequence[str]) -> None:
     # The values of `best_of` name the hpo that found them, which is no wish to search again.
     own = [one for one in searched if composed.best_of is None or one.startswith("hpo.")]
     if own:
-        again = " ".join(own)
+        again = shlex.join(own)
         raise ConfigError(f"{again} needs -m: {command('train')} -m {again}")
 
 
@@ -81,7 +82,7 @@ def _resumed(directory: Path, overrides: Sequence[str]) -> TrainConfig:
             again = f"{command('train')} -m {override('resume', directory)}"
             raise ConfigError(f"resume={directory} is a search: {again}")
         raise ConfigError(f"resume={directory}: it has no {RUN_CONFIG}, so it is not a run directory.")
-    model = OmegaConf.select(OmegaConf.create(read_yaml(directory / RUN_CONFIG)), "model")
+    model = OmegaConf.select(OmegaConf.create(literal(read_yaml(directory / RUN_CONFIG))), "model")
     if OmegaConf.is_dict(model) and "library" not in model:
         raise ConfigError(
             f"resume={directory} was begun by an older version of dogbreeds, with another recipe: start it anew."
@@ -121,23 +122,28 @@ def command_settings(composed: DictConfig, schema: type[Settings]) -> Settings:
 
 
 def read_yaml(path: Path) -> Any:
-    """Returns the content of a file that the program wrote."""
+    """Returns the content of a file that the program wrote, in which all texts are literal."""
     try:
-        return OmegaConf.to_container(OmegaConf.load(path))
-    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError) as error:
+        return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"{path} is damaged, or something else ({reason}).") from error
+
+
+def write_yaml(path: Path, content: dict[str, Any], head: str = "") -> None:
+    """Writes what `read_yaml` reads back; `head` is a comment."""
+    write_text(path, head + OmegaConf.to_yaml(OmegaConf.create(literal(content)), resolve=True))
 
 
 def save(config: TrainConfig, path: Path) -> None:
     """Writes the config as YAML that `load` reads back."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, OmegaConf.to_yaml(OmegaConf.structured(config)))
+    write_yaml(path, asdict(config))
 
 
 def load_saved(path: Path) -> TrainConfig:
     """Reads what `save` wrote, also before runs had all of the settings that there are now."""
-    composed = OmegaConf.create(read_yaml(path))
+    composed = OmegaConf.create(literal(read_yaml(path)))
     later = OmegaConf.create(_LATER)
     merged = OmegaConf.merge(later, composed) if isinstance(composed, DictConfig) else composed
     return unchecked(cast(DictConfig, merged))
@@ -163,13 +169,14 @@ def load_run(directory: Path) -> TrainConfig:
 
 def excluded_by(search: Path) -> str | None:
     """Returns what was typed as `data.exclude` when a search was started."""
-    found = OmegaConf.select(OmegaConf.create(read_yaml(search / SEARCH_CONFIG)), "first_corner.data.exclude")
+    content = OmegaConf.create(literal(read_yaml(search / SEARCH_CONFIG)))
+    found = OmegaConf.select(content, "first_corner.data.exclude")
     return None if found is None else str(found)
 
 
 def trial(composed: DictConfig, directory: Path) -> TrainConfig:
     """Returns the config of one trial of a search."""
-    composed.resume, composed.run_dir = None, str(directory)
+    composed.resume, composed.run_dir = None, literal(str(directory))
     return check_settings(unchecked(composed))
 
 
@@ -179,9 +186,7 @@ def type_problem(text: str, schema: type, value_of: Callable[[str], Any]) -> str
     found = next((one for one in settings(schema) if key and key[1] == one.name), None)
     if found is None or "not in" in text.splitlines()[0]:
         return None
-    given = value_of(found.name)
-    example = f" such as [{given}]" if found.expected.startswith("a list") else ""
-    return f"{found.name}={given}: must be {found.expected}{example}."
+    return f"{found.name}={value_of(found.name)}: must be {found.expected}."
 
 
 def unchecked(composed: DictConfig) -> TrainConfig:
@@ -191,7 +196,7 @@ def unchecked(composed: DictConfig) -> TrainConfig:
     try:
         plain: Any = OmegaConf.to_container(own, resolve=True)
         _collect_arguments(plain.get("trainer", {}))
-        merged = OmegaConf.merge(OmegaConf.structured(TrainConfig), plain)
+        merged = OmegaConf.merge(OmegaConf.structured(TrainConfig), literal(plain))
     except OmegaConfBaseException as error:
         raise ConfigError(_said(error, TrainConfig, own)) from error
     assert isinstance(merged, DictConfig)

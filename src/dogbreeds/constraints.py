@@ -70,7 +70,8 @@ class Setting:
         kind = kinds[0] if optional else self.type
         words = {int: "a whole number", float: "a number", bool: "true or false", str: "a single value"}.get(kind)
         if words is None:
-            words = "a list" if get_origin(kind) is list else "a mapping such as {name: value}"
+            numbers = " of whole numbers" if kind == list[int] else ""
+            words = f"a list{numbers}" if get_origin(kind) is list else "a table such as {name: value}"
         return f"{words} or null" if optional else words
 
 

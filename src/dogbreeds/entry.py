@@ -6,13 +6,16 @@ Nothing heavy is imported here, so that `python train.py --help` answers at once
 from __future__ import annotations
 
 import functools
+import io
 import os
 import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import is_dataclass
 from pathlib import Path
+from typing import get_origin, get_type_hints
 
 import hydra
 import platformdirs
@@ -20,17 +23,19 @@ from hydra import initialize_config_dir
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import CompactHydraException, HydraException
+from hydra.core.utils import setup_globals
+from hydra.errors import CompactHydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from dogbreeds.arguments import Reader
 from dogbreeds.command_schemas import SCHEMAS
 from dogbreeds.config import type_problem
 from dogbreeds.errors import ConfigError, UserError, did_you_mean
 from dogbreeds.help_page import page
 from dogbreeds.installation import conf_directory
-from dogbreeds.overrides import hydra_value, name_of, value_of
-from dogbreeds.schema import TrainConfig, TrainerConfig, key_names
+from dogbreeds.overrides import name_of, value_of
+from dogbreeds.schema import TrainerConfig, key_names, key_types
 
 #: When the command was typed, as nearly as Python can tell.
 BEGAN = time.time()
@@ -50,11 +55,14 @@ _OPTIONS_WITH_VALUE = (
     *("--cfg", "-c", "--package", "-p", "--config-dir", "-cd"),
     *("--config-path", "-cp", "--config-name", "-cn", "--experimental-rerun"),
 )
+# Hydra's own settings that are paths, and what it or safetensors cannot have in them.
+_PLACES = {"hydra.run.dir": str, "hydra.sweep.dir": str}
+_UNWRITABLE = re.compile(r"\\\$\{|[\ud800-\udfff]")
 _INFO, _INFO_KINDS = ("--info", "-i"), ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 
 
 def entry_point(
-    name: str, *, lists: tuple[str, ...] = (), renamed: Mapping[str, str] | None = None, directory: Path | None = None
+    name: str, *, renamed: Mapping[str, str] | None = None, directory: Path | None = None
 ) -> Callable[[Task], Command]:
     """Makes a command of a task: `@entry_point("train")` reads conf/train.yaml and the command line.
 
@@ -63,7 +71,6 @@ def entry_point(
 
     Args:
         name: Name of the primary config, without `.yaml`.
-        lists: Settings that are typed as `key=a,b`, which Hydra would take for a sweep.
         renamed: Settings that have no effect here, each with the one to use.
         directory: Where the primary config lies; None is conf/.
     """
@@ -74,12 +81,16 @@ def entry_point(
             typed = sys.argv[1:] if arguments is None else arguments
             primary = (directory or conf_directory()) / f"{name}.yaml"
             register()
+            for stream in (sys.stdout, sys.stderr):
+                if isinstance(stream, io.TextIOWrapper):
+                    # A path may have bytes that are no text: they are printed as they were typed.
+                    stream.reconfigure(errors="surrogateescape")
             with report_errors(primary, typed):
                 if name in SCHEMAS and any(argument in _HELP for argument in typed):
                     print(page(name))
                     return
                 _refuse_renamed(typed, renamed or {})
-                run_hydra(primary, arranged([_bracketed(argument, lists) for argument in typed]), task)
+                run_hydra(primary, arranged(typed, name), task)
 
         return run
 
@@ -142,13 +153,6 @@ def report_errors(primary: Path, arguments: Sequence[str]) -> Iterator[None]:
         _leave("Stopped. Everything finished so far is kept.", 130)
 
 
-def _bracketed(argument: str, lists: tuple[str, ...]) -> str:
-    name, _, value = argument.partition("=")
-    if name not in lists or value.startswith("["):
-        return argument
-    return f"{name}=[{','.join(hydra_value(one) for one in value.split(','))}]"
-
-
 def _refuse_renamed(arguments: Sequence[str], renamed: Mapping[str, str]) -> None:
     for argument in arguments:
         new = renamed.get(name_of(argument))
@@ -156,30 +160,38 @@ def _refuse_renamed(arguments: Sequence[str], renamed: Mapping[str, str]) -> Non
             raise ConfigError(f"{argument} has no effect here; use {new}={argument.partition('=')[2] or '<value>'}.")
 
 
-def arranged(arguments: Sequence[str]) -> list[str]:
+def arranged(arguments: Sequence[str], name: str = "train", *, several: bool = False) -> list[str]:
     """Returns a command line as Hydra takes it: settings, then options, with what `best_of` stands for in its place.
 
-    Settings that were typed win over those of `best_of`.
+    Settings that were typed win over those of `best_of`. They may have several values with -m, or where `several`
+    says so.
     """
+    from dogbreeds.hpo.settings import searchable
+
+    register()
     rest, options = _split(arguments)
+    schema = SCHEMAS.get(name)
+    types = key_types(schema) if schema else {}
+    reader = Reader(types | _PLACES, searchable() if "best_of" in types else ())
+    several = several or any(one in _MULTIRUN for one in options)
+    rest = [reader.read(argument, several=several) for argument in rest]
     typed = {name_of(argument): argument for argument in rest}
-    if "best_of" not in typed:
+    for name in _PLACES:
+        if _UNWRITABLE.search(typed.get(name, "")):
+            raise ConfigError(
+                f"{name}: choose a directory without ${{ in its name, in UTF-8: not all can write there."
+            )
+    found = OmegaConf.create({"place": value_of(typed.get("best_of", "").partition("=")[2])})
+    if not found.place:
         return [*rest, *options]
 
     from dogbreeds.hpo.leaderboard import best_overrides
 
-    try:
-        place = value_of(typed["best_of"].partition("=")[2])
-    except HydraException:
-        # Hydra says of the whole command line what is wrong with it.
-        place = None
-    if not place:
-        return [*rest, *options]
     if "resume" in typed:
         raise ConfigError(
             "best_of starts a run with the best values of a search, and resume continues one: leave one out."
         )
-    best = [override for override in best_overrides(Path(str(place))) if name_of(override) not in typed]
+    best = [override for override in best_overrides(Path(str(found.place))) if name_of(override) not in typed]
     position = rest.index(typed["best_of"])
     return [*rest[:position], *best, *rest[position:], *options]
 
@@ -212,6 +224,7 @@ def register() -> None:
     store = ConfigStore.instance()
     for name, schema in SCHEMAS.items():
         store.store(name=f"{name}_schema", node=_open(schema))
+    setup_globals()
     if not OmegaConf.has_resolver("or"):
         OmegaConf.register_new_resolver("or", lambda value, other: other if value is None else value)
         OmegaConf.register_new_resolver("user_cache", lambda: platformdirs.user_cache_dir("dogbreeds"))
@@ -219,12 +232,13 @@ def register() -> None:
 
 
 def _open(schema: type) -> DictConfig:
-    """Returns a schema whose sections trainer, logger and callbacks take further keys, typed without a plus sign."""
+    """Returns a schema whose tables, and the section trainer, take further keys, typed without a plus sign."""
     node: DictConfig = OmegaConf.structured(schema)
-    if issubclass(schema, TrainConfig):
-        for section, empty in (("trainer", OmegaConf.structured(TrainerConfig)), ("logger", {}), ("callbacks", {})):
-            node[section] = empty
-            OmegaConf.set_struct(node[section], False)
+    for name, kind in get_type_hints(schema).items():
+        if is_dataclass(kind) or get_origin(kind) is dict:
+            node[name] = _open(kind) if isinstance(kind, type) and is_dataclass(kind) else {}
+            if not is_dataclass(kind) or kind is TrainerConfig:
+                OmegaConf.set_struct(node[name], False)
     return node
 
 
@@ -267,11 +281,6 @@ def explain(error: Exception, primary: Path, arguments: Sequence[str] = ()) -> s
     problem = type_problem(whole, schema, lambda name: given.get(name, "")) if schema else None
     if problem:
         return problem
-    if "Error parsing override" in message:
-        malformed = next((one for one in arguments if "=" not in one and not one.startswith(("-", "~"))), None)
-        if malformed:
-            return f"{malformed}: settings are typed as key=value, such as lr=0.01."
-        message += "\nA value with spaces, commas, brackets or '=' needs quotes inside quotes: 'key=\"a value\"'."
     return message
 
 

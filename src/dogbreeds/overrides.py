@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import shlex
 from pathlib import Path
@@ -17,6 +18,9 @@ _PLAIN = re.compile(r"[\w./:+-]+")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 _WORDS = ("true", "false", "null", "inf", "nan")
 _INTERPOLATION = re.compile(r"(\\*)\$\{")
+# What a key of a dictionary may have, not beginning like a number, and what needs a backslash there.
+_KEY = re.compile(r"[A-Za-z_/$@][\w/\\+.$%*@?|()\[\]{}:=, -]*(?<! )", re.ASCII)
+_ESCAPED = re.compile(r"[\\()\[\]{}:=, ]")
 
 
 def name_of(override: str) -> str:
@@ -33,7 +37,9 @@ def sets(override: str, *names: str) -> bool:
 def override(name: str, value: str | Path) -> str:
     """Returns `name=value`, quoted for Hydra and for the shell where the value needs it."""
     text = str(value)
-    return f"{name}={text}" if _PLAIN.fullmatch(text) else shlex.quote(f"{name}={_quoted(text)}")
+    if _PLAIN.fullmatch(text) and text.lower() not in _WORDS:
+        return f"{name}={text}"
+    return shlex.quote(f"{name}={QuotedString(literal(text), Quote.double).with_quotes()}")
 
 
 def hydra_value(value: object) -> str:
@@ -55,11 +61,11 @@ def hydra_value(value: object) -> str:
             raise ValueError(f"{value} is no finite number")
         return repr(value)
     if isinstance(value, str):
-        return value if is_name(value) else _quoted(value)
+        return value if is_name(value) else quoted(value)
     if isinstance(value, list | tuple):
         return f"[{','.join(map(hydra_value, value))}]"
     if isinstance(value, dict):
-        return f"{{{','.join(f'{_key(key)}:{hydra_value(one)}' for key, one in value.items())}}}"
+        return f"{{{','.join(f'{hydra_key(key)}:{hydra_value(one)}' for key, one in value.items())}}}"
     raise TypeError(f"{value!r} cannot stand in an override")
 
 
@@ -68,16 +74,41 @@ def is_name(text: str) -> bool:
     return _NAME.fullmatch(text) is not None and text.lower() not in _WORDS
 
 
-def _key(key: object) -> str:
-    if not isinstance(key, str) or not is_name(key):
-        raise ValueError(f"{key!r} is no name, and Hydra takes no other keys")
-    return key
+def hydra_key(key: object) -> str:
+    """Returns a key of a dictionary in Hydra's override grammar.
+
+    Raises:
+        ValueError: The grammar has no way to write it.
+    """
+    if not isinstance(key, str) or not _KEY.fullmatch(key) or key.lower() in _WORDS:
+        raise ValueError(f"{key!r} cannot be typed as a name in a table")
+    return _ESCAPED.sub(r"\\\g<0>", key)
 
 
-def _quoted(text: str) -> str:
-    # Hydra's strings are OmegaConf's, which would look up what stands in ${}.
-    literal = _INTERPOLATION.sub(lambda found: found[1] * 2 + "\\${", text)
-    return QuotedString(literal, Quote.single).with_quotes()
+def literal(value: Any) -> Any:
+    """Returns a value of which OmegaConf makes the same again: it would look up what stands in ${}."""
+    if isinstance(value, dict):
+        return {key: literal(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [literal(one) for one in value]
+    return _INTERPOLATION.sub(lambda found: found[1] * 2 + "\\${", value) if isinstance(value, str) else value
+
+
+def quoted(text: str, *, literally: bool = True) -> str:
+    """Returns a text in quotes for Hydra; unless it is meant literally, what stands in ${} is looked up."""
+    return QuotedString(literal(text) if literally else text, Quote.single).with_quotes()
+
+
+def paths_in(text: str) -> list[str]:
+    """Returns the paths in a list with commas, which a path may have too: the longest that exist."""
+    parts, found = text.split(","), []
+    while parts:
+        sizes = range(len(parts), 0, -1)
+        size = next((size for size in sizes if os.path.lexists(",".join(parts[:size]))), 1)
+        path = ",".join(parts[:size])
+        found.append(path if os.path.lexists(path) else path.strip())
+        del parts[:size]
+    return found
 
 
 def value_of(text: str) -> Any:

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import platformdirs
-from omegaconf import OmegaConf
 
-from dogbreeds.config import read_yaml
+from dogbreeds.config import read_yaml, write_yaml
 from dogbreeds.errors import ConfigError
 from dogbreeds.files import write_csv, write_text
 from dogbreeds.hpo.answers import Answers
@@ -191,8 +190,7 @@ def save_best(path: Path, best: Entry, objective: Objective, overrides: Sequence
         "values": dict(best.values),
         "overrides": list(overrides),
     }
-    text = OmegaConf.to_yaml(OmegaConf.create(content))
-    write_text(path, f"# {command('train')} {override('best_of', path)}\n{text}")
+    write_yaml(path, content, f"# {command('train')} {override('best_of', path)}\n")
 
 
 def best_overrides(place: Path) -> list[str]:

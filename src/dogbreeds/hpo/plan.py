@@ -18,7 +18,7 @@ from dogbreeds.data.layout import find_photos
 from dogbreeds.errors import ConfigError
 from dogbreeds.hpo.settings import GROUPS, check_hydra, check_search, searchable
 from dogbreeds.hpo.space import Choice, Interval, Space, Values, parse
-from dogbreeds.overrides import hydra_value, name_of, sets, value_of
+from dogbreeds.overrides import hydra_value, literal, name_of, sets, value_of
 from dogbreeds.schema import SearchConfig, TrainConfig, key_types
 from dogbreeds.training.preparation import preparation_key
 
@@ -118,7 +118,7 @@ class Plan:
         """Returns the config of a trial."""
         config = self._varied(values)
         if self._excluded is not None:
-            config.data.exclude = str(self._excluded)
+            config.data.exclude = literal(str(self._excluded))
         return trial(config, directory)
 
     def _varied(self, values: Values) -> DictConfig:

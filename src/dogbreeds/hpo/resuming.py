@@ -12,13 +12,12 @@ from typing import Any
 from hydra.core.config_loader import ConfigLoader
 from omegaconf import DictConfig, OmegaConf
 
-from dogbreeds.config import excluded_by, read_yaml
+from dogbreeds.config import excluded_by, read_yaml, write_yaml
 from dogbreeds.data.excluded import kept
 from dogbreeds.errors import ConfigError
-from dogbreeds.files import write_text
 from dogbreeds.hpo.plan import Compose, Plan
 from dogbreeds.installation import command
-from dogbreeds.overrides import name_of, override, sets
+from dogbreeds.overrides import literal, name_of, override, sets
 from dogbreeds.run_directory import SEARCH_CONFIG, TUNING_JOB
 
 _TRIALS = "hpo.trials"
@@ -63,7 +62,7 @@ def check_unused(directory: Path) -> None:
 def save_plan(plan: Plan, directory: Path) -> None:
     """Writes search.yaml, from which `resumed` makes the plan again."""
     content = {"overrides": plan.arguments, "trials": plan.settings.trials, **_identity(plan)}
-    write_text(directory / SEARCH_CONFIG, OmegaConf.to_yaml(OmegaConf.create(content)))
+    write_yaml(directory / SEARCH_CONFIG, content)
 
 
 def resumed(directory: Path, arguments: Sequence[str], compose: Compose, loader: ConfigLoader | None) -> Plan:
@@ -107,7 +106,8 @@ def _identity(plan: Plan) -> dict[str, Any]:
     space = {name: {"kind": type(one).__name__, **asdict(one)} for name, one in plan.space.dimensions.items()}
     settings = asdict(plan.settings)
     del settings["trials"], settings["space"]
-    container = OmegaConf.to_container(OmegaConf.create({"first_corner": first, "space": space, "hpo": settings}))
+    identity = literal({"first_corner": first, "space": space, "hpo": settings})
+    container = OmegaConf.to_container(OmegaConf.create(identity), resolve=True)
     assert isinstance(container, dict)
     return {str(name): value for name, value in container.items()}
 

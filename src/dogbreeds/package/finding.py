@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import tarfile
 from pathlib import Path
 
@@ -24,7 +25,7 @@ def find_package(place: str) -> Path:
             return candidate
     if path.is_file() and tarfile.is_tarfile(path):
         raise PackageError(
-            f"package={place} is an archive. Unpack it first: mkdir model && tar -xzf {place} -C model, "
+            f"package={place} is an archive. Unpack it first: mkdir model && tar -xzf {shlex.quote(place)} -C model, "
             "then use package=model."
         )
     raise PackageError(

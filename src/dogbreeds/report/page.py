@@ -27,7 +27,9 @@ def write_page(target: Path, template: str, content: Mapping[str, Any]) -> Path:
     )
     shown = (formats.percent, formats.short, formats.duration, formats.counted, formats.clock)
     environment.filters |= {function.__name__: function for function in shown}
-    write_text(target, environment.get_template(template).render(content, plotly=plotly_script()))
+    text = environment.get_template(template).render(content, plotly=plotly_script())
+    # A path may have bytes that are no text.
+    write_text(target, text.encode(errors="backslashreplace").decode())
     return target
 
 

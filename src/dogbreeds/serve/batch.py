@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,7 @@ from pathlib import Path
 from dogbreeds.data.layout import EXTENSIONS, files_below, grouped, may_be_photo
 from dogbreeds.errors import DataError
 from dogbreeds.features.store.blobs import BlobCache
+from dogbreeds.overrides import paths_in
 from dogbreeds.package.predictor import Predictor
 from dogbreeds.serve.answers_file import Row, error_row, prediction_row
 
@@ -20,9 +22,10 @@ _AHEAD = 4
 
 
 def find_images(pattern: str) -> list[Path]:
-    """Returns the photos that a path, a folder or a glob matches, sorted.
+    """Returns the photos that a path, a folder or a glob matches, sorted, or those of several with commas.
 
-    Folders are searched as the folder of a class is for training; what is left out is named on stderr.
+    A name that exists is no glob. Folders are searched as the folder of a class is for training; what is left out is
+    named on stderr.
     """
     path = Path(pattern)
     if path.is_file():
@@ -34,9 +37,14 @@ def find_images(pattern: str) -> list[Path]:
         if left:
             print("\n".join([f"Left out of images={pattern}:", *grouped(path, left)]), file=sys.stderr)
     else:
-        # pathlib globs below a given folder only, but a shell pattern may start anywhere.
-        matched = map(Path, glob.glob(pattern, recursive=True))  # noqa: PTH207
-        found = sorted(one for one in matched if one.is_file() and not one.name.startswith(".") and may_be_photo(one))
+        pieces = paths_in(pattern)
+        if len(pieces) > 1 and (any(map(os.path.lexists, pieces)) or all("*" in piece for piece in pieces)):
+            return list(dict.fromkeys(photo for piece in pieces for photo in find_images(piece)))
+        root = next(one for one in (path, *path.parents) if one.exists())
+        # pathlib globs neither hidden folders nor links as a shell does.
+        matched = glob.iglob(str(path.relative_to(root)), root_dir=root, recursive=True)  # noqa: PTH207
+        files = (root / name for name in matched)
+        found = sorted(one for one in files if one.is_file() and not one.name.startswith(".") and may_be_photo(one))
     if not found:
         raise DataError(
             f"images={pattern} matches no photo ({', '.join(EXTENSIONS)}). Give a file, a folder or a quoted glob."

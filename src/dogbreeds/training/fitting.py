@@ -25,6 +25,7 @@ from dogbreeds.model.classifier import BreedClassifier
 from dogbreeds.model.exact import ExactPath
 from dogbreeds.model.metrics import evaluate
 from dogbreeds.model.network import Network
+from dogbreeds.overrides import literal, override
 from dogbreeds.run_directory import CHECKPOINTS, HISTORY
 from dogbreeds.schema import TrainConfig
 from dogbreeds.training.datamodule import BreedDataModule
@@ -137,11 +138,11 @@ def fit(
     profiler = next((callback.profiler for callback in watching if isinstance(callback, StepTimeline)), None)
     trainer = new_trainer(config, _all(config, callbacks), new_loggers(config), profiler)
     for logger in trainer.loggers:
-        logger.log_hyperparams(asdict(config))
+        logger.log_hyperparams(literal(asdict(config)))
     resumed = last if config.resume and last.is_file() else None
     if resumed:
         log.info("resuming from %s", resumed)
-    advice = f"Continue with: {command('train')} resume={run_dir}"
+    advice = f"Continue with: {command('train')} {override('resume', run_dir)}"
     return _run(config, trainer, data, network, class_weights, history, resumed, advice)
 
 

@@ -22,6 +22,7 @@ from dogbreeds.features.store.store import FeatureStore
 from dogbreeds.files import write_text
 from dogbreeds.installation import command
 from dogbreeds.machine import machine, versions
+from dogbreeds.overrides import override
 from dogbreeds.package.archive import archive_for
 from dogbreeds.package.examples import choose, save_examples
 from dogbreeds.package.package import load_package, save_package
@@ -72,7 +73,7 @@ class RunResult:
             *([f"rules  {verdict_of(self.judgements)}"] if self.judgements else []),
             f"run    {self.directory}",
             f"report {self.directory / REPORT}",
-            f"predict {command('predict')} package={self.directory} images=<photo, folder or glob>",
+            f"predict {command('predict')} {override('package', self.directory)} images=<photo, folder or glob>",
         ]
         if metrics["debug"]:
             lines.append("This was a debugging run on one batch: its numbers mean nothing.")
