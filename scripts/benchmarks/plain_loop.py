@@ -52,7 +52,7 @@ def module(config: TrainConfig, splits: dict[str, Features], size: Size) -> Bree
     data = BreedDataModule(Path(), batch_size=config.batch_size, seed=config.seed)
     classes = tuple(str(number) for number in range(size.classes))
     data.folders = BreedFolders(Path(), classes, {}, (), (), (), drawn=False)
-    data.features = RunFeatures(splits, splits, "torch", "fp32", computed=0, reused=0)
+    data.features = RunFeatures(splits, splits, "torch", "fp32", computed=0, reused=0, weights="")
     return data
 
 

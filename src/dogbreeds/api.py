@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from hydra import compose
 
 from dogbreeds import config as configs
+from dogbreeds.directories import claimed, is_typed
 from dogbreeds.entry import arranged, initialized
 from dogbreeds.errors import ConfigError, DataError, PackageError
 from dogbreeds.overrides import hydra_value, literal, value_of
@@ -117,8 +118,9 @@ def train(*overrides: str, **settings: object) -> RunResult:
     with _unchanged_process(), initialized(_PRIMARY, arguments):
         composed = compose(_PRIMARY, arguments, return_hydra_config=True)
         if not any(argument.startswith("run_dir=") for argument in arguments):
-            unused = _unused(Path(composed.hydra.run.dir), keep=composed.resume is not None)
-            composed.run_dir = literal(str(unused))
+            place = Path(composed.hydra.run.dir)
+            named = composed.resume is not None or is_typed(composed, "hydra.run.dir")
+            composed.run_dir = literal(str((place if named else claimed(place)).absolute()))
         config = configs.load(composed, [one for one in arguments if not one.startswith("hydra.")])
 
         from dogbreeds.training import run
@@ -205,15 +207,6 @@ def _unchanged_process() -> Iterator[None]:
         os.environ.update(environment)
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-
-
-def _unused(directory: Path, *, keep: bool) -> Path:
-    """Returns a directory of this name, or with a number where two calls came in the same second."""
-    directory, number = directory.absolute(), 2
-    chosen = directory
-    while chosen.exists() and not keep:
-        chosen, number = directory.with_name(f"{directory.name}-{number}"), number + 1
-    return chosen
 
 
 def _content(photo: str | Path | bytes | Image) -> bytes:

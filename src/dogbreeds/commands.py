@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from dogbreeds import command_schemas as schemas
 from dogbreeds import config as configs
 from dogbreeds.config import check_launch, command_settings
+from dogbreeds.directories import check_unused
 from dogbreeds.entry import BEGAN, Command, entry_point
 from dogbreeds.errors import ConfigError, did_you_mean
 from dogbreeds.files import check_place
@@ -29,6 +30,8 @@ _SERVING = ("starlette", "uvicorn", "prometheus_client")
 
 @entry_point("train")
 def train(composed: DictConfig) -> None:
+    if composed.resume is None:
+        check_unused(Path(composed.run_dir))
     config = configs.load(composed, HydraConfig.get().overrides.task)
 
     from dogbreeds.training import run
@@ -44,7 +47,9 @@ def launch(composed: DictConfig) -> None:
 
     if composed.stop is not None:
         print(commands.stop(settings, composed.stop))
-    elif composed.attach is not None:
+        return
+    check_unused(Path(composed.run_dir))
+    if composed.attach is not None:
         print(commands.attach(settings, composed.attach, configs.unchecked(composed)))
     else:
         print(commands.train(settings, configs.load(composed, HydraConfig.get().overrides.task)))

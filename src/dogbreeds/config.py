@@ -17,11 +17,12 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from dogbreeds.constraints import problems, settings
 from dogbreeds.data.excluded import kept
 from dogbreeds.data.layout import find_photos
+from dogbreeds.directories import run_of
 from dogbreeds.errors import ConfigError
 from dogbreeds.files import write_text
 from dogbreeds.installation import command
 from dogbreeds.model_settings import model_problems
-from dogbreeds.overrides import literal, override
+from dogbreeds.overrides import literal, name_of, override
 from dogbreeds.run_directory import EXCLUDED, RUN_CONFIG, SEARCH_CONFIG
 from dogbreeds.schema import DataConfig, SagemakerConfig, TrainConfig, TrainerConfig
 
@@ -37,6 +38,14 @@ _LATER = {
     "features": {"mirror": False},
     "data": {"exclude": None},
 }
+#: What may be named anew when a run goes on, and the settings that this is: where things are, and what computes.
+MOVABLE = {
+    name: (name,)
+    for name in (
+        *("data.dir", "data.workers", "model.weights", "cache.dir", "cache.max_gb"),
+        *("features.engine", "features.batch_size", "trainer.accelerator", "trainer.devices", "trainer.strategy"),
+    )
+} | {"trainer": ("trainer.accelerator", "trainer.devices", "trainer.strategy")}
 _FULL_KEY = re.compile(r"full_key: ([\w.]+)")
 
 
@@ -44,7 +53,7 @@ def load(composed: DictConfig, overrides: Sequence[str]) -> TrainConfig:
     """Turns a composed config into a checked `TrainConfig`.
 
     With `resume=<run directory>` the run continues with the config that it was started with, so that its result is
-    the one of an uninterrupted run; nothing else can be changed with it.
+    the one of an uninterrupted run; with it, only `MOVABLE` can be changed.
 
     Args:
         composed: What Hydra composed from conf/ and the command line.
@@ -55,7 +64,7 @@ def load(composed: DictConfig, overrides: Sequence[str]) -> TrainConfig:
         DataError: `data.dir` is missing, empty, or holds one class only.
     """
     _refuse_search(composed, overrides)
-    config = unchecked(composed) if composed.resume is None else _resumed(Path(composed.resume), overrides)
+    config = unchecked(composed) if composed.resume is None else _resumed(composed, overrides)
     check_settings(config)
     find_photos(Path(config.data.dir))
     return config
@@ -70,12 +79,13 @@ def _refuse_search(composed: DictConfig, overrides: Sequence[str]) -> None:
         raise ConfigError(f"{again} needs -m: {command('train')} -m {again}")
 
 
-def _resumed(directory: Path, overrides: Sequence[str]) -> TrainConfig:
-    others = [other for other in overrides if not other.startswith("resume=")]
+def _resumed(composed: DictConfig, overrides: Sequence[str]) -> TrainConfig:
+    directory = run_of(composed.resume)
+    others = [other for other in overrides if name_of(other) not in ("resume", *MOVABLE)]
     if others:
         raise ConfigError(
             f"resume={directory} continues that run with its own config, so {' '.join(others)} cannot apply. "
-            "Leave it out, or start a new run with it."
+            f"Leave it out, or start a new run with it; only {', '.join(MOVABLE)} can be changed."
         )
     if not (directory / RUN_CONFIG).is_file():
         if (directory / SEARCH_CONFIG).is_file():
@@ -89,6 +99,9 @@ def _resumed(directory: Path, overrides: Sequence[str]) -> TrainConfig:
         )
     config = load_run(directory)
     config.resume = str(directory)
+    for name in dict.fromkeys(key for other in overrides for key in MOVABLE.get(name_of(other), ())):
+        section, _, key = name.rpartition(".")
+        setattr(getattr(config, section), key, OmegaConf.select(composed, name))
     return config
 
 

@@ -31,7 +31,7 @@ from omegaconf.errors import OmegaConfBaseException
 from dogbreeds.arguments import Reader
 from dogbreeds.command_schemas import SCHEMAS
 from dogbreeds.config import type_problem
-from dogbreeds.errors import ConfigError, UserError, did_you_mean
+from dogbreeds.errors import DISK_ERRORS, ConfigError, PlaceError, UserError, did_you_mean
 from dogbreeds.help_page import page
 from dogbreeds.installation import conf_directory
 from dogbreeds.overrides import name_of, value_of
@@ -149,6 +149,10 @@ def report_errors(primary: Path, arguments: Sequence[str]) -> Iterator[None]:
         # The reader of a pipe, such as `head`, has left: nobody is there to read a message.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:
+        if user_wants_traceback or error.errno not in DISK_ERRORS:
+            raise
+        _leave(str(PlaceError(error.filename or "A disk", error)), PlaceError.exit_code)
     except KeyboardInterrupt:
         _leave("Stopped. Everything finished so far is kept.", 130)
 
@@ -225,8 +229,7 @@ def register() -> None:
     for name, schema in SCHEMAS.items():
         store.store(name=f"{name}_schema", node=_open(schema))
     setup_globals()
-    if not OmegaConf.has_resolver("or"):
-        OmegaConf.register_new_resolver("or", lambda value, other: other if value is None else value)
+    if not OmegaConf.has_resolver("user_cache"):
         OmegaConf.register_new_resolver("user_cache", lambda: platformdirs.user_cache_dir("dogbreeds"))
         OmegaConf.register_new_resolver("absolute", lambda path: str(Path(path).absolute()))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -19,6 +20,34 @@ class UserError(Exception):
     """
 
     exit_code = 2
+
+
+class PlaceError(UserError, OSError):
+    """A place that cannot be read or written."""
+
+    def __init__(self, place: object, error: OSError) -> None:
+        reason = error.strerror or str(error)
+        advice = " Make room there, or choose a place on another disk." if error.errno in _FULL else ""
+        super().__init__(f"{place}: {reason[:1].lower()}{reason[1:]}.{advice}")
+        self.errno = error.errno
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+#: What is wrong with a disk or with a place on it; other errors of the system are mistakes of the program.
+DISK_ERRORS = (
+    *(
+        *_FULL,
+        errno.EFBIG,
+        errno.EROFS,
+        errno.EACCES,
+        errno.EPERM,
+        errno.EIO,
+        errno.ENXIO,
+        errno.ENODEV,
+        errno.ESTALE,
+    ),
+    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP),
+)
 
 
 class ConfigError(UserError):

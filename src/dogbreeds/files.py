@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import csv
+import errno
 import gzip
 import io
 import os
+import shutil
 import tarfile
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from dogbreeds.errors import ConfigError
+from dogbreeds.errors import ConfigError, PlaceError, UserError
+
+# Bytes.
+_ALMOST_FULL = 1 << 16
 
 
 def check_place(path: Path, setting: str) -> None:
@@ -21,6 +27,8 @@ def check_place(path: Path, setting: str) -> None:
         raise ConfigError(f"{setting}: that is a folder.")
     if not path.parent.is_dir():
         raise ConfigError(f"{setting}: there is no {path.parent}.")
+    with writing(path), tempfile.TemporaryFile(dir=path.parent):
+        pass
 
 
 @contextmanager
@@ -30,11 +38,32 @@ def replacing(path: Path) -> Iterator[Path]:
     Processes of a distributed run write the same file at once, so each has a place of its own.
     """
     temporary = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    with writing(path):
+        try:
+            yield temporary
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(place: Path) -> Iterator[None]:
+    """Says of errors while a file or folder is written which one that is.
+
+    Raises:
+        PlaceError: It cannot be written.
+    """
     try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        yield
+    except UserError:
+        raise
+    except OSError as error:
+        raise PlaceError(place, error) from error
+    except Exception as error:
+        # Libraries in other languages have errors of their own.
+        if shutil.disk_usage(place.parent).free > _ALMOST_FULL:
+            raise
+        raise PlaceError(place, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))) from error
 
 
 def write_text(path: Path, content: str) -> None:
@@ -83,23 +112,28 @@ class Appender:
             path: Where to.
             every: Lines between two flushes, at most; lines that come slowly are flushed each second.
         """
-        path.parent.mkdir(parents=True, exist_ok=True)
-        drop_torn_line(path)
-        self._file = path.open("a", encoding="utf-8")
+        self._path = path
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            drop_torn_line(path)
+            self._file = path.open("a", encoding="utf-8")
         self._every, self._since, self._flushed = every, 0, time.monotonic()
 
     def add(self, line: str) -> None:
-        self._file.write(line + "\n")
+        with writing(self._path):
+            self._file.write(line + "\n")
         self._since += 1
         if self._since >= self._every or time.monotonic() - self._flushed > _SECONDS_BETWEEN_FLUSHES:
             self.flush()
 
     def flush(self) -> None:
-        self._file.flush()
+        with writing(self._path):
+            self._file.flush()
         self._since, self._flushed = 0, time.monotonic()
 
     def close(self) -> None:
-        self._file.close()
+        with writing(self._path):
+            self._file.close()
 
 
 def pack(archive: Path, members: Mapping[str, Path | bytes], level: int) -> None:

@@ -30,6 +30,14 @@ PHASES = "profiler/phases.jsonl"
 OPERATORS = "profiler/operators.json"
 TRACE = "profiler/trace.json.gz"
 
+#: What a run adds to, or may not write at all: a new run must not find that of an earlier one. Globs.
+RUN_PARTS = (
+    *(HISTORY, PREDICTIONS, RULES, REPORT, MODEL_ARCHIVE, RECORD, FACTS, SYSTEM, STEPS, PHASES, OPERATORS, TRACE),
+    "tensorboard/events.out.tfevents.*",
+)
+#: Held by the process that writes a run or a search.
+LOCK = ".lock"
+
 # --- a trial of a search, which is a run directory in the multirun directory
 #: What the trial trained, until the best trial gets a package.
 HEAD = "head.safetensors"
@@ -43,7 +51,5 @@ SEARCH_CONFIG = "search.yaml"
 SEARCH_PAGE = "search.html"
 #: Optuna's journal.
 STORAGE = "optuna.log"
-#: Held by the process that runs the search.
-SEARCH_LOCK = ".lock"
 #: Names the tuning job that a multirun directory belongs to.
 TUNING_JOB = "tuning_job.json"

@@ -192,7 +192,7 @@ def test_what_only_one_trial_needs_fails_that_trial(plan: MakePlan, tmp_path: Pa
 
 
 def test_two_processes_cannot_run_one_search(plan: MakePlan, tmp_path: Path) -> None:
-    with FileLock(tmp_path / ".lock"), pytest.raises(UserError, match="another process is running this search"):
+    with FileLock(tmp_path / ".lock"), pytest.raises(UserError, match="another process is running there"):
         search(plan("hpo=random"), tmp_path)
 
 

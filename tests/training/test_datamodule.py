@@ -87,7 +87,7 @@ def module(photos: Path, store: FeatureStore, **settings: Any) -> BreedDataModul
 def obtain(data: BreedDataModule, asked: FeatureSource, views: range | tuple[int, ...] = (0,)) -> dict[str, Features]:
     """Gives the data module features of a trunk that is no backbone."""
     data.folders, found = load_splits(data.folders, asked, views)
-    data.features = RunFeatures(found, found, "torch", "fp32", computed=0, reused=0)
+    data.features = RunFeatures(found, found, "torch", "fp32", computed=0, reused=0, weights="")
     return found
 
 

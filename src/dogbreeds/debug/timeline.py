@@ -14,7 +14,7 @@ from pytorch_lightning.profilers import Profiler
 
 from dogbreeds.debug.measurements import PARTS, Phase, StepTimes
 from dogbreeds.files import Appender, whole_lines
-from dogbreeds.run_directory import PHASES, RECORD, STEPS, SYSTEM
+from dogbreeds.run_directory import PHASES, STEPS
 
 # As many say as much about a run as a million, and neither memory nor page has room for more.
 _MAX_STEPS = 20_000
@@ -29,12 +29,6 @@ _ACTIONS = {
     ".optimizer_step": "optimizer",
     ".lr_scheduler_step": "optimizer",
 }
-
-
-def remove_measurements(run_dir: Path) -> None:
-    """Removes what an earlier run measured in a directory that is used again."""
-    for name in (PHASES, STEPS, SYSTEM, RECORD):
-        (run_dir / name).unlink(missing_ok=True)
 
 
 class Phases:

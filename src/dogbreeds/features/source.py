@@ -68,6 +68,11 @@ class FeatureSource:
         return self._chosen
 
     @property
+    def weights(self) -> str:
+        """Names the weights of the trunk."""
+        return self._trunk.fingerprint
+
+    @property
     def photos(self) -> int:
         """Photos whose features were loaded, each view counted."""
         return len(self._requests)

@@ -6,16 +6,14 @@ import logging
 import math
 import time
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
-from dogbreeds.errors import UserError
+from dogbreeds.directories import locked
+from dogbreeds.errors import PlaceError, UserError
 from dogbreeds.hpo.answers import Answers
 from dogbreeds.hpo.backbones import advice, candidates
 from dogbreeds.hpo.leaderboard import FAILED, FINISHED, INTERRUPTED, NAN, PRUNED, Entry, Leaderboard, save_best
@@ -28,7 +26,7 @@ from dogbreeds.hpo.space import Values
 from dogbreeds.hpo.trial import package_trial, run_trial
 from dogbreeds.installation import command
 from dogbreeds.overrides import override
-from dogbreeds.run_directory import BEST, ERROR, LEADERBOARD, REPORT, SEARCH_LOCK
+from dogbreeds.run_directory import BEST, ERROR, LEADERBOARD, REPORT
 from dogbreeds.training.fitting import Interrupted, NeverFiniteError
 from dogbreeds.training.preparation import Preparations
 from dogbreeds.training.run import open_store
@@ -54,7 +52,7 @@ def search(plan: Plan, directory: Path) -> Leaderboard:
         UserError: No trial can be run, or none finished.
     """
     quieten()
-    with _locked(directory), open_store(plan.first(directory)) as store:
+    with locked(directory), open_store(plan.first(directory)) as store:
         plan.keep_excluded(directory)
         save_plan(plan, directory)
         engine = OptunaEngine(directory, plan.space, plan.settings, seed=plan.seed, epochs=plan.epochs)
@@ -67,17 +65,6 @@ def search(plan: Plan, directory: Path) -> Leaderboard:
                 running.finish()
             raise SearchInterrupted(board) from None
         return running.finish()
-
-
-@contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    """Keeps other processes out of a search while this one runs it."""
-    directory.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(directory / SEARCH_LOCK, timeout=0):
-            yield
-    except Timeout as error:
-        raise UserError(f"{directory}: another process is running this search.") from error
 
 
 class RunningSearch:
@@ -152,7 +139,7 @@ class RunningSearch:
             progress.max_epochs = config.epochs
             metrics = run_trial(config, self._preparations.of(config), progress)
             state = PRUNED if progress.pruned else FINISHED
-        except (Interrupted, BrokenPipeError):
+        except (Interrupted, BrokenPipeError, PlaceError):
             raise
         except NeverFiniteError as error:
             state, message = NAN, str(error)

@@ -21,7 +21,7 @@ from optuna.storages.journal import BaseJournalBackend
 from optuna.trial import Trial, TrialState
 
 from dogbreeds.errors import UserError
-from dogbreeds.files import drop_torn_line, whole_lines
+from dogbreeds.files import drop_torn_line, whole_lines, writing
 from dogbreeds.hpo.leaderboard import FAILED, FINISHED, INTERRUPTED, NAN, PRUNED, Entry
 from dogbreeds.hpo.rendering import decode, distributions, encode
 from dogbreeds.hpo.settings import Objective
@@ -55,7 +55,7 @@ class _Journal(BaseJournalBackend):
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         lines = [json.dumps(entry, separators=(",", ":")) for entry in logs]
-        with self._path.open("a", encoding="utf-8") as file:
+        with writing(self._path), self._path.open("a", encoding="utf-8") as file:
             file.writelines(f"{line}\n" for line in lines)
             file.flush()
             os.fsync(file.fileno())

@@ -14,11 +14,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from dogbreeds.config import excluded_by, read_yaml, write_yaml
 from dogbreeds.data.excluded import kept
+from dogbreeds.directories import check_unused, claimed, is_typed
 from dogbreeds.errors import ConfigError
 from dogbreeds.hpo.plan import Compose, Plan
-from dogbreeds.installation import command
-from dogbreeds.overrides import literal, name_of, override, sets
-from dogbreeds.run_directory import SEARCH_CONFIG, TUNING_JOB
+from dogbreeds.overrides import literal, name_of, sets
+from dogbreeds.run_directory import SEARCH_CONFIG
 
 _TRIALS = "hpo.trials"
 _PACKAGES = ("optuna", "plotly", "scipy", "greenlet")
@@ -41,22 +41,14 @@ def planned(arguments: Sequence[str], composed: DictConfig, loader: ConfigLoader
         directory = Path(composed.resume)
         return resumed(directory, arguments, compose, loader), directory
     directory = Path(composed.hydra.sweep.dir)
+    if not is_typed(composed, "hydra.sweep.dir"):
+        return Plan(arguments, compose, loader), claimed(directory)
     check_unused(directory)
-    return Plan(arguments, compose, loader), directory
-
-
-def check_unused(directory: Path) -> None:
-    """Refuses to start a search in a directory that holds something else."""
-    if (directory / SEARCH_CONFIG).is_file():
-        name = "launch" if (directory / TUNING_JOB).is_file() else "train"
-        raise ConfigError(
-            f"{directory} holds a search already. Resume it with {command(name)} -m "
-            f"{override('resume', directory)}, or choose another hydra.sweep.dir."
-        )
     if directory.is_dir() and any(re.fullmatch(r"\d+", path.name) for path in directory.iterdir()):
         raise ConfigError(
             f"{directory} holds numbered runs that a search would overwrite: choose another hydra.sweep.dir."
         )
+    return Plan(arguments, compose, loader), directory
 
 
 def save_plan(plan: Plan, directory: Path) -> None:

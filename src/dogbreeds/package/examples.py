@@ -19,6 +19,7 @@ from dogbreeds.data.images import UnreadableImageError, decode
 from dogbreeds.data.names import shown_names
 from dogbreeds.data.splits import Photo
 from dogbreeds.errors import PackageError
+from dogbreeds.files import writing
 
 DIRECTORY = "examples"
 LISTING = "examples.json"
@@ -65,13 +66,14 @@ def save_examples(package: Path, photos: Iterable[Photo], classes: Sequence[str]
     small = [(photo, content) for photo in photos if (content := _small(photo.path)) is not None]
     if not small:
         return
-    directory.mkdir()
     listed, shown = [], shown_names(classes)
-    for number, (photo, content) in enumerate(small, 1):
-        file, label = f"{number}.jpg", classes[photo.label]
-        (directory / file).write_bytes(content)
-        listed.append(asdict(Example(file, label, shown[photo.label])))
-    (directory / LISTING).write_text(json.dumps(listed, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    with writing(directory):
+        directory.mkdir()
+        for number, (photo, content) in enumerate(small, 1):
+            file, label = f"{number}.jpg", classes[photo.label]
+            (directory / file).write_bytes(content)
+            listed.append(asdict(Example(file, label, shown[photo.label])))
+        (directory / LISTING).write_text(json.dumps(listed, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
 def load_examples(package: Path) -> list[Example]:

@@ -21,7 +21,7 @@ from dogbreeds.data.images import UnreadableImageError
 from dogbreeds.data.names import shown_names
 from dogbreeds.errors import ConfigError, DataError, UserError
 from dogbreeds.features.engines.reference import as_stored
-from dogbreeds.files import check_place
+from dogbreeds.files import check_place, writing
 from dogbreeds.model.network import Network
 from dogbreeds.package.export_formats import FORMATS, INPUT, OUTPUT, Array, Run
 from dogbreeds.package.package import Description, load_package
@@ -93,7 +93,7 @@ def export(package: Path, form: str, out: Path, photos: Sequence[Path]) -> Compa
     description, network = load_package(package)
     images = _read(photos, description)
     graph = ExportGraph(network, description.temperature).eval()
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.stem}-") as directory:
+    with writing(out), tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.stem}-") as directory:
         written = Path(directory) / out.name
         with torch.no_grad(), warnings.catch_warnings():
             # The exporters warn about their own internals and about their successors.

@@ -65,6 +65,7 @@ class RunFeatures:
         precision: `fp32` or `bf16`.
         computed: Photos that went through the trunk now, views and cuts counted.
         reused: Photos whose features were in the store, counted likewise.
+        weights: Names the weights of the whole backbone.
     """
 
     vectors: dict[str, Features]
@@ -73,6 +74,7 @@ class RunFeatures:
     precision: str
     computed: int
     reused: int
+    weights: str
 
     def counts(self) -> dict[str, int | str]:
         """Returns the section `features` of metrics.json."""
@@ -122,7 +124,8 @@ def load_features(
     computed = sum(source.computed for source in sources)
     reused = sum(source.photos for source in sources) - computed
     log.info("features: %d computed, %d reused", computed, reused)
-    return folders, RunFeatures(vectors, inputs, sources[-1].engine, precision, computed, reused)
+    used = sources[-1].engine, precision, computed, reused, sources[0].weights
+    return folders, RunFeatures(vectors, inputs, *used)
 
 
 def load_splits(

@@ -28,6 +28,7 @@ from dogbreeds.model.network import Network
 from dogbreeds.overrides import literal, override
 from dogbreeds.run_directory import CHECKPOINTS, HISTORY
 from dogbreeds.schema import TrainConfig
+from dogbreeds.training.checkpoints import LAST, SameStart
 from dogbreeds.training.datamodule import BreedDataModule
 from dogbreeds.training.features import Features
 from dogbreeds.training.history import COLUMNS, History
@@ -107,14 +108,16 @@ def fit(
     network: Network,
     class_weights: Tensor | None,
     watching: Sequence[Callback] = (),
+    resumed: Path | None = None,
 ) -> History:
     """Trains with Lightning and leaves the best weights by validation loss in the network, in evaluation mode.
 
-    Checkpoints and logs go to the run directory; a run that has checkpoints there is resumed.
+    Checkpoints and logs go to the run directory.
 
     Args:
         network: Trunk, tail and an initialised head.
         class_weights: float32 (classes,) for the loss, or None.
+        resumed: The checkpoint to go on from.
 
     Returns:
         The history; under DDP that of processes other than the first has no rows.
@@ -124,12 +127,13 @@ def fit(
         NeverFiniteError: The validation loss was never a number.
     """
     run_dir = Path(config.run_dir)
-    last = run_dir / CHECKPOINTS / "last.ckpt"
+    last = run_dir / CHECKPOINTS / LAST
     history = History(run_dir / HISTORY)
     callbacks = [
         *watching,
         history,
         BestWeights(last.with_name("best.ckpt")),
+        SameStart(config, data),
         # The newest epoch, from which a run is resumed.
         ModelCheckpoint(last.parent, last.stem, save_on_train_epoch_end=True, enable_version_counter=False),
     ]
@@ -139,7 +143,6 @@ def fit(
     trainer = new_trainer(config, _all(config, callbacks), new_loggers(config), profiler)
     for logger in trainer.loggers:
         logger.log_hyperparams(literal(asdict(config)))
-    resumed = last if config.resume and last.is_file() else None
     if resumed:
         log.info("resuming from %s", resumed)
     advice = f"Continue with: {command('train')} {override('resume', run_dir)}"

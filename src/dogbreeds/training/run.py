@@ -6,6 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from dogbreeds.debug.catalogue import Judgement, issues, verdict_of
 from dogbreeds.debug.hook_settings import check_smdebug
 from dogbreeds.debug.record import Facts, Searched
 from dogbreeds.debug.timeline import Phases
+from dogbreeds.directories import running
 from dogbreeds.features.store.store import FeatureStore
 from dogbreeds.files import write_text
 from dogbreeds.installation import command
@@ -31,10 +33,11 @@ from dogbreeds.report.against_exact import by_how_much, exact_command
 from dogbreeds.report.build import build_report
 from dogbreeds.run_directory import AUDIT, INDEX, METRICS, MODEL, MODEL_ARCHIVE, PREDICTIONS, REPORT, RUN_CONFIG
 from dogbreeds.schema import TrainConfig
+from dogbreeds.training.checkpoints import SameStart, newest
 from dogbreeds.training.evaluation import describe, save_predictions, score
 from dogbreeds.training.fitting import Report, fit, fit_exactly, fit_trial
 from dogbreeds.training.preparation import Prepared, prepare
-from dogbreeds.training.trainer import is_first_process, new_callbacks, new_loggers, quieten
+from dogbreeds.training.trainer import is_first_process, new_callbacks, new_loggers, new_trainer, quieten
 from dogbreeds.training.watching import Debugger
 
 log = logging.getLogger(__name__)
@@ -150,16 +153,17 @@ class Run:
         Returns:
             Whether this process takes the next steps: of a distributed run only the first one does.
         """
-        # With the engine that was chosen: a resumed run must not choose again.
-        save(self.config, self.directory / RUN_CONFIG)
         config, prepared, network = self.config, self._prepared, self.network
+        resumed = newest(self.directory, SameStart(config, prepared.data)) if config.resume else None
+        # With the engine that was chosen: a resumed run must not choose again.
+        save(config, self.directory / RUN_CONFIG)
         given = config, prepared.batches(config), network, prepared.class_weights(config)
         with self._phases.phase("training"):
             if config.optimizer == "exact":
                 path = prepared.exact_path(config, network.head)
                 history = fit_exactly(config, path, network, prepared.features.inputs)
             else:
-                history = fit(*given, callbacks) if report is None else fit_trial(*given, report)
+                history = fit(*given, callbacks, resumed) if report is None else fit_trial(*given, report)
         if not is_first_process():
             return False
         self._epochs = len(history.rows)
@@ -244,12 +248,21 @@ def train(config: TrainConfig, began: float | None = None, callbacks: Sequence[C
         check_smdebug()
     quieten()
     # Mistakes in them are told before photos are read.
+    new_trainer(config)
     new_loggers(config)
     new_callbacks(config)
-    if config.data.exclude is not None and not config.resume:
-        keep(config.data.exclude, Path(config.run_dir))
-    # So that a run which is stopped while it computes features can be resumed.
-    save(config, Path(config.run_dir) / RUN_CONFIG)
+    with ExitStack() as held:
+        if is_first_process():
+            held.enter_context(running(Path(config.run_dir), resumed=config.resume is not None))
+        return _train(config, began, callbacks)
+
+
+def _train(config: TrainConfig, began: float, callbacks: Sequence[Callback]) -> RunResult:
+    if not config.resume:
+        if config.data.exclude is not None:
+            keep(config.data.exclude, Path(config.run_dir))
+        # So that a run which is stopped while it computes features can be resumed.
+        save(config, Path(config.run_dir) / RUN_CONFIG)
     with Debugger(config, began, first=is_first_process()) as debugger, open_store(config) as store:
         run = Run(config, prepare(config, store, debugger.phases, Path(config.run_dir) / INDEX), debugger.phases)
         if is_first_process():

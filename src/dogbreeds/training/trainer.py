@@ -14,6 +14,7 @@ import pytorch_lightning as pl
 import torch
 from hydra.errors import HydraException
 from hydra.utils import get_class, instantiate
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Callback, Checkpoint, ProgressBar
 from pytorch_lightning.loggers import Logger
@@ -22,6 +23,7 @@ from pytorch_lightning.profilers import Profiler
 from dogbreeds.errors import ConfigError
 from dogbreeds.schema import TrainConfig
 from dogbreeds.trainer_arguments import devices_of
+from dogbreeds.training.checkpoints import WholeCheckpoints
 
 
 def quieten() -> None:
@@ -70,6 +72,7 @@ def new_trainer(
         "profiler": profiler,
         "enable_progress_bar": any(isinstance(callback, ProgressBar) for callback in callbacks),
         "enable_model_summary": False,
+        "plugins": [WholeCheckpoints(), *([LightningEnvironment()] if "SLURM_JOB_ID" in os.environ else [])],
         **chosen.arguments,
     }
     try:

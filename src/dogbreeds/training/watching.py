@@ -20,7 +20,7 @@ from dogbreeds.debug.record import Facts, Record, read_record
 from dogbreeds.debug.recorder import Recorder
 from dogbreeds.debug.rules.classes import StalledTrainingRule
 from dogbreeds.debug.system import SystemSampler
-from dogbreeds.debug.timeline import Phases, StepTimeline, remove_measurements
+from dogbreeds.debug.timeline import Phases, StepTimeline
 from dogbreeds.debug.trace import Tracer
 from dogbreeds.debug.watch import Judge, StallWatch, Watch
 from dogbreeds.errors import ConfigError
@@ -38,8 +38,6 @@ class Debugger:
         self._config, self._began, self._first = config, began, first
         self._run_dir = Path(config.run_dir)
         self._watched = ExitStack()
-        if first and not config.resume:
-            remove_measurements(self._run_dir)
         self.phases = Phases(self._run_dir if first else None)
         self._rules = watching_rules(config.debugger) if first else {}
         self._record = Record(measurements=Measurements(phases=self.phases.ended))

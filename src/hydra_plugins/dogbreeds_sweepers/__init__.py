@@ -29,10 +29,7 @@ class LocalSearch(Sweeper):
         from dogbreeds.hpo.resuming import planned
 
         plan, directory = planned(arguments, self._config, self._loader)
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(f"hydra.sweep.dir={directory} cannot be created: {error.strerror}.") from error
+        directory.mkdir(parents=True, exist_ok=True)
         with open_dict(self._config):
             self._config.hydra.runtime.output_dir = str(directory)
         configure_log(self._config.hydra.job_logging, self._config.hydra.verbose)

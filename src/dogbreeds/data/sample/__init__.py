@@ -13,6 +13,7 @@ import numpy as np
 from dogbreeds.data.layout import SPLITS
 from dogbreeds.data.sample.drawing import BREEDS, draw
 from dogbreeds.errors import UserError
+from dogbreeds.files import writing
 
 MAX_BREEDS = len(BREEDS)
 _DRAWING = 2  # raised with every change of the pictures
@@ -57,21 +58,22 @@ def make_sample(
         return
     unfinished = directory.with_name(f".{directory.name}.unfinished-{os.getpid()}")
     shutil.rmtree(unfinished, ignore_errors=True)
-    try:
-        for done, (split, breed, number) in enumerate(places, 1):
-            name = BREEDS[breed].name
-            folder = unfinished / split / f"{breed + 1:03d}.{name}"
-            folder.mkdir(parents=True, exist_ok=True)
-            random = np.random.default_rng([seed, breed, SPLITS.index(split), number])
-            draw(BREEDS[breed], random, pixels).save(folder / f"{name}_{number:05d}.jpg", quality=90)
-            if progress is not None:
-                progress(done, len(places))
-        (unfinished / _DESCRIPTION).write_text(description, "utf-8")
-        # Another process may have drawn it meanwhile.
-        if not _is_drawn(directory, description, len(places)):
-            unfinished.replace(directory)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+    with writing(directory):
+        try:
+            for done, (split, breed, number) in enumerate(places, 1):
+                name = BREEDS[breed].name
+                folder = unfinished / split / f"{breed + 1:03d}.{name}"
+                folder.mkdir(parents=True, exist_ok=True)
+                random = np.random.default_rng([seed, breed, SPLITS.index(split), number])
+                draw(BREEDS[breed], random, pixels).save(folder / f"{name}_{number:05d}.jpg", quality=90)
+                if progress is not None:
+                    progress(done, len(places))
+            (unfinished / _DESCRIPTION).write_text(description, "utf-8")
+            # Another process may have drawn it meanwhile.
+            if not _is_drawn(directory, description, len(places)):
+                unfinished.replace(directory)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _is_drawn(directory: Path, description: str, pictures: int) -> bool:

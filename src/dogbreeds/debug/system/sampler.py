@@ -12,6 +12,7 @@ from typing import Self
 from dogbreeds.debug.measurements import Sample
 from dogbreeds.debug.system.gpus import Gpus
 from dogbreeds.debug.system.machine import Machine
+from dogbreeds.errors import PlaceError
 from dogbreeds.files import Appender
 
 log = logging.getLogger(__name__)
@@ -56,6 +57,8 @@ class SystemSampler:
                     number = max(number, int((time.monotonic() - start) / self._interval)) + 1
                 if time.monotonic() - machine.sampled >= _MIN_SECONDS:
                     self._keep(machine.sample(), file)
+        except PlaceError as error:
+            log.warning("%s The machine is no longer sampled.", error)
         except Exception:
             log.exception("The machine is no longer sampled; the run continues.")
 

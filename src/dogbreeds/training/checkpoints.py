@@ -1,0 +1,89 @@
+"""Checkpoints that a run can be resumed from, whatever became of the newest one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import pickle
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+
+from dogbreeds.errors import ConfigError, UserError
+from dogbreeds.files import replacing
+from dogbreeds.run_directory import CHECKPOINTS
+from dogbreeds.schema import TrainConfig
+from dogbreeds.training.datamodule import BreedDataModule
+
+log = logging.getLogger(__name__)
+
+LAST, _PREVIOUS = "last.ckpt", "previous.ckpt"
+# How torch says that a file is cut short, or something else.
+_DAMAGE = (OSError, RuntimeError, EOFError, pickle.UnpicklingError)
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Writes checkpoints whole or not at all, and keeps the one before the last."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            # Into an open file, whose errors say what is wrong.
+            with temporary.open("wb") as file:
+                torch.save(checkpoint, file)
+            if path.name == LAST and path.exists():
+                path.replace(path.with_name(_PREVIOUS))
+
+
+def newest(run_dir: Path, start: SameStart) -> Path | None:
+    """Returns the newest checkpoint that can be read; None where there is none.
+
+    Raises:
+        UserError: There are some, and none can be read; or they are of a run with another start.
+    """
+    directory = run_dir / CHECKPOINTS
+    found = [path for path in (directory / LAST, directory / _PREVIOUS) if path.is_file()]
+    for path in found:
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        except _DAMAGE as error:
+            log.warning("%s is damaged: %s", path, str(error).partition("\n")[0])
+        else:
+            start.check(content["callbacks"].get(start.state_key, {}))
+            return path
+    if found:
+        typed = " ".join(shlex.quote(str(path)) for path in found)
+        raise UserError(
+            f"No checkpoint can be read. To train from the first epoch, type rm {typed} and resume again."
+        )
+    return None
+
+
+class SameStart(Callback):
+    """Notes in the checkpoint which photos and weights a run was begun with; a resumed run must have them again."""
+
+    def __init__(self, config: TrainConfig, data: BreedDataModule) -> None:
+        folders = data.folders
+        photos = [[(photo.label, photo.digest) for photo in split] for split in folders.splits.values()]
+        known = hashlib.sha256(json.dumps([folders.classes, photos]).encode()).hexdigest()
+        self._typed = {"data.dir": config.data.dir, "model.weights": config.model.weights}
+        self._known = {"data.dir": known, "model.weights": data.features.weights}
+
+    def state_dict(self) -> dict[str, Any]:
+        return dict(self._known)
+
+    def check(self, before: Mapping[str, str]) -> None:
+        """Raises where a run was begun with something else; those of older versions do not know."""
+        for name, typed in self._typed.items():
+            if before.get(name, self._known[name]) != self._known[name]:
+                raise ConfigError(
+                    f"{name}={typed}: what is there now is not what this run was begun with. Name the place that has "
+                    f"that, {name}=<place>, or start a new run."
+                )
