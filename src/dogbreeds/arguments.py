@@ -18,6 +18,7 @@ from dogbreeds.errors import ConfigError
 from dogbreeds.overrides import hydra_key, paths_in, quoted
 
 _INTERPOLATED = re.compile(r"\$\{([\w.]*)(:?)")
+_PAIR = re.compile(r"\s*(\"[^\"]*\"|'[^']*'|[^:]*):?(.*)", re.DOTALL)
 _BRACKETS, _QUOTES = ("()", "[]", "{}"), "'\""
 
 
@@ -118,7 +119,7 @@ class Reader:
         return f"{{{','.join(self._pair(pair, kind) for pair in pairs)}}}"
 
     def _pair(self, text: str, kind: Any) -> str:
-        key, _, value = (part.strip() for part in text.partition(":"))
+        key, value = (part.strip() for part in _PAIR.findall(text)[0])
         found = _parsed(f"value={value}")
         if kind is str:
             value = self._text(value)
