@@ -13,6 +13,10 @@ from typing import Annotated, Any
 from dogbreeds.constraints import Matches, Range, above, at_least, one_of, settings
 from dogbreeds.model.names import LIBRARIES, POOLS
 
+_BUCKET = Matches(
+    r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]",
+    "the name of a bucket, in small letters, without s3:// (what follows it in a URI is sagemaker.prefix)",
+)
 _INSTANCE = Matches(r"ml\..+", "an instance type that begins with ml., such as ml.g5.xlarge")
 
 
@@ -170,13 +174,7 @@ class SagemakerConfig:
     rehearsal: bool
     region: str | None
     role: str | None
-    bucket: Annotated[
-        str | None,
-        Matches(
-            r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]",
-            "a bucket's name: small letters, digits, dots, dashes; what follows it in s3://... is sagemaker.prefix",
-        ),
-    ]
+    bucket: Annotated[str | None, _BUCKET]
     prefix: Annotated[str, Matches(r"[a-zA-Z0-9](-*[a-zA-Z0-9])*", "letters, digits and dashes, such as team-dogs")]
     image: str | None
     framework: str
