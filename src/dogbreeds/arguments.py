@@ -18,7 +18,11 @@ from dogbreeds.errors import ConfigError
 from dogbreeds.overrides import hydra_key, paths_in, quoted
 
 _INTERPOLATED = re.compile(r"\$\{([\w.]*)(:?)")
-_BRACKETS, _QUOTES = ("()", "[]", "{}"), "'\""
+_AROUND = " \"'"
+# A key, quoted or not, and its value: commas belong to it inside brackets, and where no other key follows.
+_PAIR = re.compile(
+    r"""((?:"[^"]*"|'[^']*'|[^:"'])+):((?:\([^()]*\)|\[[^]]*\]|\{[^{}]*\}|,(?![^,]*:)|[^,])*),?""", re.DOTALL
+)
 
 
 @dataclass(frozen=True)
@@ -37,35 +41,28 @@ class Reader:
     searchable: Sequence[str]
 
     def read(self, argument: str, *, several: bool) -> str:
-        """Returns one setting in Hydra's grammar.
-
-        Args:
-            argument: `name=value`, quoted for the shell alone or for Hydra too.
-            several: -m was typed.
+        """Returns `name=value`, quoted for the shell alone or for Hydra too, in Hydra's grammar.
 
         Raises:
-            ConfigError: It is no setting, or has several values without -m.
+            ConfigError: It is no setting, or it has several values, which -m allows.
         """
         typed, equals, text = argument.partition("=")
         try:
-            typed, text = self._read(typed, text, several=several)
+            typed, text = self._read(typed, text)
         except ValueError as error:
             raise ConfigError(f"{argument}: {error}.") from error
         found = _parsed(f"{typed}{equals}{text}") or _parsed(f"{typed}{equals}{quoted(text)}")
         if found is None or not (equals or found.is_delete()):
             raise ConfigError(f"{argument}: settings are typed as key=value, such as lr=0.01.")
         if found.is_sweep_override() and not several:
-            said = " and there is no file of that name" if "/" in text else ""
-            hint = "; add -m to try several" if self.searchable else ""
-            raise ConfigError(f"{argument}: this takes one value{said}{hint}.")
+            raise ConfigError(f"{argument}: several values need -m, and no file is called so.")
         return str(found.input_line)
 
-    def _read(self, typed: str, text: str, *, several: bool) -> tuple[str, str]:
-        """Returns the name and the value to give to Hydra."""
+    def _read(self, typed: str, text: str) -> tuple[str, str]:
         name = typed.lstrip("+")
         declared = self.types.get(name)
-        kinds = [one for one in get_args(declared) if one is not NoneType]
-        kind = kinds[0] if isinstance(declared, UnionType) else declared
+        kind = next((one for one in get_args(declared) if one is not NoneType), None)
+        kind = kind if isinstance(declared, UnionType) else declared
         tables = [one for one, other in self.types.items() if other == dict[str, str] and name.startswith(f"{one}.")]
         if tables:
             # Its keys may be what no setting's name can be.
@@ -73,9 +70,13 @@ class Reader:
         if kind is str:
             return typed, self._text(text, several=name in self.searchable)
         if get_origin(kind) is list:
-            return typed, self._list(text, get_args(kind)[0], several=several)
-        if get_origin(kind) is dict and text.startswith("{") and text.endswith("}"):
-            return name, self._table(text, get_args(kind)[1])
+            return typed, self._list(text, get_args(kind)[0])
+        if get_origin(kind) is dict and (pairs := _PAIR.findall(text[1:-1])) and text[0] + text[-1] == "{}":
+            read = self._text if get_args(kind)[1] is str else _element
+            return (
+                name,
+                f"{{{','.join(f'{hydra_key(key.strip(_AROUND))}:{read(value.strip())}' for key, value in pairs)}}}",
+            )
         return typed, text
 
     def _text(self, text: str, *, several: bool = False) -> str:
@@ -83,10 +84,7 @@ class Reader:
         found, exists = _parsed(f"value={text}"), os.path.lexists(text) and text.lower() != "null"
         value = found.value() if found else None
         if not exists:
-            is_quoted = isinstance(value, str) and text[:1] in ("'", '"')
-            if found and (value is None or is_quoted):
-                return text
-            if several and isinstance(value, Sweep) and not getattr(value, "simple_form", False):
+            if found and (_keeps_meaning(found) or (isinstance(value, str) and text[:1] in ("'", '"'))):
                 return text
             if several and len(pieces := paths_in(text)) > 1:
                 return ",".join(map(self._text, pieces))
@@ -96,35 +94,23 @@ class Reader:
         known = all(OmegaConf.has_resolver(one) if colon else one in self.types for one, colon in names)
         return quoted(text, literally=exists or not names or not known)
 
-    def _list(self, text: str, kind: type, *, several: bool) -> str:
-        bracketed, found = text.startswith("["), _parsed(f"value={text}")
-        if found and (bracketed or found.value() is None or (several and kind is not str)):
-            return text
-        pieces = paths_in(text[1:-1] if bracketed and text.endswith("]") else text)
-        return f"[{','.join(self._text(one) if kind is str else one for one in pieces)}]"
-
-    def _table(self, text: str, kind: Any) -> str:
+    def _list(self, text: str, kind: type) -> str:
         found = _parsed(f"value={text}")
-        table = found.value() if found else None
-        if kind is not str and isinstance(table, dict) and not any(isinstance(one, Sweep) for one in table.values()):
+        if found and (text.startswith("[") or _keeps_meaning(found)):
             return text
-        pairs: list[str] = []
-        for piece in text[1:-1].split(","):
-            inside = pairs and any(pairs[-1].count(one[0]) > pairs[-1].count(one[1]) for one in _BRACKETS)
-            if inside or (pairs and ":" not in piece):
-                pairs[-1] += f",{piece}"
-            elif piece:
-                pairs.append(piece)
-        return f"{{{','.join(self._pair(pair, kind) for pair in pairs)}}}"
+        pieces = paths_in(text.removeprefix("[").removesuffix("]") if text.startswith("[") else text)
+        return f"[{','.join(map(self._text, pieces) if kind is str else pieces)}]"
 
-    def _pair(self, text: str, kind: Any) -> str:
-        key, _, value = (part.strip() for part in text.partition(":"))
-        found = _parsed(f"value={value}")
-        if kind is str:
-            value = self._text(value)
-        elif found is None or found.is_sweep_override():
-            value = quoted(value)
-        return f"{hydra_key(key.strip(_QUOTES))}:{value}"
+
+def _element(text: str) -> str:
+    found = _parsed(f"value={text}")
+    return quoted(text) if found is None or found.is_sweep_override() else text
+
+
+def _keeps_meaning(found: Override) -> bool:
+    """Says whether Hydra reads null, or a sweep that is spelled out, in a value."""
+    value = found.value()
+    return value is None or (isinstance(value, Sweep) and not getattr(value, "simple_form", False))
 
 
 def _parsed(argument: str) -> Override | None:

@@ -267,9 +267,16 @@ def _raise(found: Sequence[str]) -> None:
 
 
 def _data_problems(data: DataConfig) -> list[str]:
-    if data.exclude is None or Path(data.exclude).is_file():
-        return []
-    return [f"data.exclude={data.exclude}: no such file. It may be an audit.csv, or have a path in each line."]
+    found, place = [], data.dir
+    if "://" in place or Path(place).is_file():
+        how = (
+            f"aws s3 sync {shlex.quote(place)} photos" if place.startswith("s3:") else "unpack the archive to photos"
+        )
+        found.append(f"data.dir={place}: must be a folder on this machine. First {how}, then type data.dir=photos.")
+    if data.exclude is not None and not Path(data.exclude).is_file():
+        said = "no such file. It may be an audit.csv, or have a path in each line."
+        found.append(f"data.exclude={data.exclude}: {said}")
+    return found
 
 
 def _exact_problems(config: TrainConfig) -> list[str]:

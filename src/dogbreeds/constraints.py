@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache, partial
 from operator import attrgetter
@@ -44,8 +45,22 @@ class Range:
         return low if math.isinf(self.high) else f"{low} and {'below' if self.below else 'at most'} {self.high}"
 
 
+@dataclass(frozen=True)
+class Matches:
+    """A text that a regular expression matches as a whole; `words` say what it is."""
+
+    pattern: str
+    words: str
+
+    def allows(self, value: str) -> bool:
+        return re.fullmatch(self.pattern, value) is not None
+
+    def __str__(self) -> str:
+        return self.words
+
+
 #: What stands beside a type in `Annotated`; as a string it completes "must be ...".
-Constraint = OneOf | Range
+Constraint = OneOf | Range | Matches
 
 one_of = OneOf
 #: Numbers from one on.

@@ -182,9 +182,7 @@ def arranged(arguments: Sequence[str], name: str = "train", *, several: bool = F
     typed = {name_of(argument): argument for argument in rest}
     for name in _PLACES:
         if _UNWRITABLE.search(typed.get(name, "")):
-            raise ConfigError(
-                f"{name}: choose a directory without ${{ in its name, in UTF-8: not all can write there."
-            )
+            raise ConfigError(f"{name}: choose a directory whose name is UTF-8 and has no ${{ in it.")
     found = OmegaConf.create({"place": value_of(typed.get("best_of", "").partition("=")[2])})
     if not found.place:
         return [*rest, *options]

@@ -61,17 +61,12 @@ def hydra_value(value: object) -> str:
             raise ValueError(f"{value} is no finite number")
         return repr(value)
     if isinstance(value, str):
-        return value if is_name(value) else quoted(value)
+        return value if _NAME.fullmatch(value) and value.lower() not in _WORDS else quoted(value)
     if isinstance(value, list | tuple):
         return f"[{','.join(map(hydra_value, value))}]"
     if isinstance(value, dict):
         return f"{{{','.join(f'{hydra_key(key)}:{hydra_value(one)}' for key, one in value.items())}}}"
     raise TypeError(f"{value!r} cannot stand in an override")
-
-
-def is_name(text: str) -> bool:
-    """Says whether Hydra reads a text as itself without quotes, which keys cannot have."""
-    return _NAME.fullmatch(text) is not None and text.lower() not in _WORDS
 
 
 def hydra_key(key: object) -> str:
@@ -103,11 +98,9 @@ def paths_in(text: str) -> list[str]:
     """Returns the paths in a list with commas, which a path may have too: the longest that exist."""
     parts, found = text.split(","), []
     while parts:
-        sizes = range(len(parts), 0, -1)
-        size = next((size for size in sizes if os.path.lexists(",".join(parts[:size]))), 1)
-        path = ",".join(parts[:size])
-        found.append(path if os.path.lexists(path) else path.strip())
-        del parts[:size]
+        longest = (",".join(parts[:size]) for size in range(len(parts), 0, -1))
+        found.append(next((path for path in longest if os.path.lexists(path)), parts[0].strip()))
+        del parts[: found[-1].count(",") + 1]
     return found
 
 

@@ -10,8 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from dogbreeds.constraints import Range, above, at_least, one_of, settings
+from dogbreeds.constraints import Matches, Range, above, at_least, one_of, settings
 from dogbreeds.model.names import LIBRARIES, POOLS
+
+_BUCKET = Matches(
+    r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]",
+    "the name of a bucket, in small letters, without s3:// (what follows it in a URI is sagemaker.prefix)",
+)
+_INSTANCE = Matches(r"ml\..+", "an instance type that begins with ml., such as ml.g5.xlarge")
 
 
 @dataclass
@@ -168,15 +174,15 @@ class SagemakerConfig:
     rehearsal: bool
     region: str | None
     role: str | None
-    bucket: str | None
-    prefix: str
+    bucket: Annotated[str | None, _BUCKET]
+    prefix: Annotated[str, Matches(r"[a-zA-Z0-9](-*[a-zA-Z0-9])*", "letters, digits and dashes, such as team-dogs")]
     image: str | None
     framework: str
     framework_version: str
-    instance: str
+    instance: Annotated[str, _INSTANCE]
     instances: Annotated[int, at_least(1)]
-    features_instance: str | None
-    trial_instance: str
+    features_instance: Annotated[str | None, _INSTANCE]
+    trial_instance: Annotated[str, _INSTANCE]
     volume_gb: Annotated[int, at_least(1)]
     hours: Annotated[float, above(0)]
     spot: bool
@@ -201,7 +207,7 @@ class VariantConfig:
     kind: str
     image: str | None
     serving_version: str
-    instance: str | None
+    instance: Annotated[str | None, _INSTANCE]
     instances: int | None
     min_instances: int | None
     max_instances: int | None

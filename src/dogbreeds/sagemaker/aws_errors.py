@@ -22,6 +22,12 @@ _ADVICE = {
     "AccessDenied": "docs/sagemaker.md lists the permissions that are needed.",
     "AllAccessDisabled": "Use another bucket: sagemaker.bucket=<bucket>.",
     "ThrottlingException": "AWS gets too many requests from this account: try again in a minute.",
+    "SSO": "Log in: aws sso login.",
+    "from sso": "Log in: aws sso login.",
+    "ExpiredToken": "These credentials have expired: get new ones.",
+    "security token": "These credentials are not valid: run `aws configure`, or set AWS_PROFILE.",
+    "onnect": "Check the network and HTTPS_PROXY. sagemaker=rehearsal needs no network.",
+    "SSL": "Set AWS_CA_BUNDLE to the certificates of this network.",
     "SageMaker Debugger": "Leave debugger=aws out: our own debugger runs in every job.",
 }
 _MISSING = ("404", "NoSuchKey", "NotFound", "NoSuchEntity", "ResourceNotFound", "ResourceNotFoundException")

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from dogbreeds.errors import ConfigError
+from dogbreeds.errors import ConfigError, did_you_mean
 from dogbreeds.installation import command
 from dogbreeds.sagemaker.aws_errors import Detached, MissingError, aws_errors
 from dogbreeds.schema import SagemakerConfig
 
 #: Makes a boto3 client by the name of its service; `config` sets retries and timeouts.
 Clients = Callable[..., Any]
+# The region of a rehearsal unless it names one, and the only one that must not be named when a bucket is made.
+_FIRST_REGION = "us-east-1"
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class Account:
         """Returns a command that works in this account, for a person to paste."""
         if self.settings.rehearsal:
             arguments += ("sagemaker=rehearsal",)
-        elif self.settings.region is not None:
+        if self.settings.region not in (None, _FIRST_REGION if self.settings.rehearsal else None):
             arguments += (f"sagemaker.region={self.settings.region}",)
         return " ".join((command(name), *arguments))
 
@@ -55,7 +59,11 @@ class Account:
         """ARN of the role that jobs run as: the one in the settings, or the one that this notebook runs as."""
         name, caller = self.settings.role, self._identity["Arn"]
         if name is not None and name.startswith("arn:"):
-            return name
+            own = f"arn:{self.s3.meta.partition}:"
+            if not name.startswith(own):
+                raise ConfigError(f"sagemaker.role={name}: roles that work in {self.region} begin with {own}.")
+            if not self.settings.rehearsal:
+                return name
         if name is None and ":assumed-role/" in caller:
             name = caller.split(":assumed-role/")[1].split("/")[0]
         if name is None:
@@ -65,9 +73,10 @@ class Account:
             )
         try:
             with aws_errors(f"look up sagemaker.role={name}", "Give the role's ARN instead."):
-                return str(self.client("iam").get_role(RoleName=name)["Role"]["Arn"])
+                return str(self.client("iam").get_role(RoleName=name.rpartition("/")[2])["Role"]["Arn"])
         except MissingError as error:
-            raise ConfigError(f"sagemaker.role={name}: no role of that name.") from error
+            only = " A rehearsal has the role dogbreeds only." if self.settings.rehearsal else ""
+            raise ConfigError(f"sagemaker.role={name}: no role of that name.{only}") from error
 
     @cached_property
     def bucket(self) -> str:
@@ -88,13 +97,12 @@ class Account:
             return dict(self.client("sts").get_caller_identity())
 
     def _create_bucket(self, bucket: str) -> None:
-        # us-east-1 is the only region that must not be named.
         place = {"CreateBucketConfiguration": {"LocationConstraint": self.region}}
         closed = dict.fromkeys(
             ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), True
         )
         with aws_errors(f"create the bucket {bucket}", "Use an existing one: sagemaker.bucket=<bucket>."):
-            self.s3.create_bucket(Bucket=bucket, **({} if self.region == "us-east-1" else place))
+            self.s3.create_bucket(Bucket=bucket, **({} if self.region == _FIRST_REGION else place))
             self.s3.put_public_access_block(Bucket=bucket, PublicAccessBlockConfiguration=closed)
 
 
@@ -108,19 +116,44 @@ def connected(settings: SagemakerConfig) -> Iterator[Account]:
         for name in settings.faults:
             if name not in known:
                 raise ConfigError(f"sagemaker.faults.{name}: must be one of {', '.join(known)}.")
+        region = settings.region or _FIRST_REGION
+        if _partition(region) != "aws":
+            raise ConfigError(f"sagemaker.region={region}: a rehearsal has no regions of China or of governments.")
         with Rehearsal(Path(settings.rehearsal_dir), Faults(**settings.faults)) as rehearsal:
-            yield Account(rehearsal.session().client, settings)
+            yield Account(rehearsal.session(region).client, settings)
         return
     import boto3
     from botocore.exceptions import BotoCoreError
 
+    # What it warns of with a traceback is raised too.
+    logging.getLogger("botocore.credentials").setLevel(logging.ERROR)
     try:
         own = boto3.Session(region_name=settings.region)
-    except BotoCoreError as error:
-        raise ConfigError(f"AWS's configuration cannot be used: {error}") from error
+        own.get_credentials()
+    except (BotoCoreError, OSError, ValueError) as error:
+        advice = "Correct AWS_PROFILE or ~/.aws/config, or run `aws configure`."
+        raise ConfigError(f"AWS's configuration cannot be used ({error}). {advice}") from error
     if own.region_name is None:
         raise ConfigError("sagemaker.region=null: AWS's configuration has none. Set sagemaker.region=<region>.")
+    _partition(own.region_name)
     yield Account(own.client, settings)
+
+
+def _partition(region: str) -> str:
+    """Returns the part of AWS that a region is in, such as `aws` or `aws-cn`.
+
+    Raises:
+        ConfigError: There is no such region.
+    """
+    import boto3
+
+    session = boto3.Session(region_name=_FIRST_REGION)
+    regions = {name: session.get_available_regions("sagemaker", name) for name in session.get_available_partitions()}
+    found = next((name for name, known in regions.items() if region in known), None)
+    if found is None:
+        hint = did_you_mean(region, chain(*regions.values()))
+        raise ConfigError(f"sagemaker.region={region}: boto3 knows no such region of SageMaker. {hint}".rstrip())
+    return str(found)
 
 
 @contextmanager

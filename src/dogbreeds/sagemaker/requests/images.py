@@ -20,16 +20,6 @@ _VOLTA = re.compile(r"ml\.p3(dn)?\.")
 _CUDA_13 = re.compile(r":.*\bcu(da)?13")
 
 
-def region_of(sagemaker: SagemakerConfig) -> str:
-    """Returns where jobs run."""
-    if sagemaker.region is None:
-        raise ConfigError(
-            "sagemaker.region: the AWS configuration of this machine names no region. Name one, such as "
-            "sagemaker.region=eu-central-1."
-        )
-    return sagemaker.region
-
-
 def training_image(sagemaker: SagemakerConfig, instance: str) -> str:
     """Returns the image that a job on an instance runs in: one's own, or AWS's PyTorch, with CUDA for a GPU.
 
@@ -52,7 +42,7 @@ def training_image(sagemaker: SagemakerConfig, instance: str) -> str:
         raise ConfigError(f"An instance {instance} has no GPU that PyTorch knows: take ml.g5.xlarge or ml.m5.xlarge.")
     asked = f"sagemaker.framework={framework} sagemaker.framework_version={version} on {instance}"
     return _retrieve(
-        asked, framework, region_of(sagemaker), version=version, instance_type=instance, image_scope="training"
+        asked, framework, str(sagemaker.region), version=version, instance_type=instance, image_scope="training"
     )
 
 

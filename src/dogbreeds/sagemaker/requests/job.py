@@ -11,7 +11,6 @@ from typing import Any
 
 from dogbreeds.errors import ConfigError
 from dogbreeds.sagemaker.requests.debugger import debugger_members
-from dogbreeds.sagemaker.requests.images import region_of
 from dogbreeds.sagemaker.requests.instances import has_local_disks
 from dogbreeds.schema import DebuggerConfig, SagemakerConfig
 
@@ -95,7 +94,7 @@ def script_mode(job: Job, sagemaker: SagemakerConfig) -> dict[str, str]:
     values = {
         "sagemaker_program": PROGRAM,
         "sagemaker_submit_directory": _ARCHIVE if sagemaker.isolated else job.code,
-        "sagemaker_region": region_of(sagemaker),
+        "sagemaker_region": str(sagemaker.region),
         "sagemaker_container_log_level": logging.INFO,
     }
     return {name: json.dumps(value) for name, value in values.items()}
@@ -155,6 +154,6 @@ def training_request(
         "TrainingJobName": job.name,
         "HyperParameters": {**job.hyperparameters, **script_mode(job, sagemaker)},
         **definition(job, sagemaker, metric_definitions),
-        **debugger_members(debugger, job.output, region_of(sagemaker)),
+        **debugger_members(debugger, job.output, str(sagemaker.region)),
         **tags(sagemaker),
     }
