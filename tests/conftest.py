@@ -50,12 +50,15 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def config(sample: Path, tmp_path: Path) -> Compose:
     """Composes a checked config of a small run, with overrides, as the command line would; each test has a cache."""
+    places = [tmp_path / f"run{end}" for end in ("", *(f"-{number}" for number in range(2, 30)))]
 
     def composed(*overrides: str) -> TrainConfig:
         entry.register()
+        # Each run has a directory of its own: run, run-2, run-3.
+        unused = next(place for place in places if not (place / "config.yaml").exists())
         small = [
             f"data.dir={sample}",
-            f"run_dir={tmp_path / 'run'}",
+            f"run_dir={unused}",
             "model=squeezenet1_1",
             "model.weights=random",
             "trainer=cpu",

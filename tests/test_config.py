@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -77,10 +78,15 @@ def test_a_saved_config_is_read_back(config: Compose, tmp_path: Path) -> None:
     assert again == found
 
 
-def test_nothing_can_be_changed_with_resume(config: Compose, tmp_path: Path) -> None:
-    save(config(), tmp_path / "run" / RUN_CONFIG)
-    with pytest.raises(ConfigError, match=r"data\.views=2 cannot apply"):
-        load(OmegaConf.create({"resume": str(tmp_path / "run")}), ["resume=run", "data.views=2"])
+def test_places_and_devices_can_be_named_with_resume(config: Compose, tmp_path: Path) -> None:
+    begun, moved = config("lr=0.3"), tmp_path / "moved"
+    save(begun, moved / RUN_CONFIG)
+    now = {"data": {"dir": begun.data.dir}, "cache": {"dir": "here"}, "trainer": asdict(begun.trainer)}
+    typed = OmegaConf.create({**now, "resume": str(moved / "checkpoints" / "last.ckpt"), "lr": 0.1})
+    again = load(typed, ["resume=x", "cache.dir=here", "trainer=cpu"])
+    assert (again.run_dir, again.cache.dir, again.lr, again.trainer) == (str(moved), "here", 0.3, begun.trainer)
+    with pytest.raises(ConfigError, match=r"lr=0.1 cannot apply.*only data\.dir"):
+        load(typed, ["resume=x", "lr=0.1"])
 
 
 @pytest.mark.parametrize("old", ["data.augment=true", "cache.enabled=false"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -21,13 +22,12 @@ from dogbreeds.run_directory import CHECKPOINTS, LOCK, METRICS, RUN_CONFIG, RUN_
 def claimed(directory: Path) -> Path:
     """Creates a directory, and returns it: with a number at its end where another process was faster."""
     directory.parent.mkdir(parents=True, exist_ok=True)
-    chosen, number = directory, 1
-    while True:
+    others = (directory.with_name(f"{directory.name}-{number}") for number in itertools.count(2))
+    for chosen in itertools.chain([directory], others):
         with suppress(FileExistsError):
             chosen.mkdir()
-            return chosen
-        number += 1
-        chosen = directory.with_name(f"{directory.name}-{number}")
+            break
+    return chosen
 
 
 def is_typed(composed: DictConfig, name: str) -> bool:
@@ -43,47 +43,40 @@ def run_of(resume: str) -> Path:
 
 def check_unused(directory: Path) -> None:
     """Refuses a directory that holds a run or a search: files of two would be mixed."""
+    resume = override("resume", directory)
     if (directory / SEARCH_CONFIG).is_file():
-        name = "launch" if (directory / TUNING_JOB).is_file() else "train"
-        again = f"{command(name)} -m {override('resume', directory)}"
+        again = f"{command('launch' if (directory / TUNING_JOB).is_file() else 'train')} -m {resume}"
         raise ConfigError(
             f"{directory} holds a search already. Resume it with {again}, or choose another hydra.sweep.dir."
         )
     if (directory / METRICS).is_file():
         raise ConfigError(f"{directory} holds a finished run: choose another hydra.run.dir, or move that run away.")
     if any((directory / CHECKPOINTS).glob("*.ckpt")):
-        again = f"{command('train')} {override('resume', directory)}"
+        again = f"{command('train')} {resume}"
         raise ConfigError(
             f"{directory} holds a run that did not finish. Continue it with {again}, or choose another hydra.run.dir."
         )
 
 
 @contextmanager
-def running(directory: Path, *, resumed: bool) -> Iterator[None]:
-    """Makes a directory that of a run as long as it lasts.
-
-    What an earlier run left there before its first epoch goes, but for its log.
-
-    Raises:
-        UserError: Another process writes there, or a new run would be mixed with what lies there.
-    """
-    with locked(directory):
-        if not resumed:
-            check_unused(directory)
-            for path in [path for part in RUN_PARTS for path in directory.glob(part)]:
-                path.unlink()
-        yield
-
-
-@contextmanager
 def locked(directory: Path) -> Iterator[None]:
-    """Keeps other processes out of a directory, which is created, while this one writes there."""
+    """Creates a directory, and keeps other processes out of it while this one writes there."""
     directory.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(directory / LOCK, timeout=0):
             yield
     except Timeout as error:
         raise UserError(f"{directory}: another process is running there. Choose another directory.") from error
+
+
+@contextmanager
+def new_run(directory: Path) -> Iterator[None]:
+    """Does the same for a new run, without what one that was stopped before its first epoch left there."""
+    with locked(directory):
+        check_unused(directory)
+        for path in [path for part in RUN_PARTS for path in directory.glob(part)]:
+            path.unlink()
+        yield
 
 
 class OwnDirectory(Callback):
@@ -93,12 +86,12 @@ class OwnDirectory(Callback):
         """Sets `hydra.run.dir`; errors are left to Hydra, which creates the same directory next."""
         directory = Path(config.hydra.run.dir)
         # Commands that write no run stay where they are; other processes of a run are told its directory.
-        if directory == Path() or int(os.environ.get("LOCAL_RANK", "0")):
+        if directory == Path() or os.environ.get("LOCAL_RANK", "0") != "0":
             return
         if config.resume is not None:
             resumed = run_of(config.resume)
             # A mistyped name does not become a directory.
-            config.hydra.run.dir = str(resumed) if (resumed / RUN_CONFIG).is_file() else "."
+            config.hydra.run.dir = str(resumed if (resumed / RUN_CONFIG).is_file() else Path())
         elif not is_typed(config, "hydra.run.dir"):
             with suppress(OSError):
                 config.hydra.run.dir = str(claimed(directory))

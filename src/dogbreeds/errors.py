@@ -26,26 +26,14 @@ class PlaceError(UserError, OSError):
     """A place that cannot be read or written."""
 
     def __init__(self, place: object, error: OSError) -> None:
-        reason = error.strerror or str(error)
         advice = " Make room there, or choose a place on another disk." if error.errno in _FULL else ""
-        super().__init__(f"{place}: {reason[:1].lower()}{reason[1:]}.{advice}")
-        self.errno = error.errno
+        super().__init__(f"{place}: {(error.strerror or str(error)).lower()}.{advice}")
 
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 #: What is wrong with a disk or with a place on it; other errors of the system are mistakes of the program.
 DISK_ERRORS = (
-    *(
-        *_FULL,
-        errno.EFBIG,
-        errno.EROFS,
-        errno.EACCES,
-        errno.EPERM,
-        errno.EIO,
-        errno.ENXIO,
-        errno.ENODEV,
-        errno.ESTALE,
-    ),
+    *(*_FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESTALE),
     *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP),
 )
 

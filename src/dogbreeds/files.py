@@ -48,11 +48,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def writing(place: Path) -> Iterator[None]:
-    """Says of errors while a file or folder is written which one that is.
-
-    Raises:
-        PlaceError: It cannot be written.
-    """
+    """Raises a `PlaceError` about a file or folder where it cannot be written."""
     try:
         yield
     except UserError:
@@ -60,7 +56,7 @@ def writing(place: Path) -> Iterator[None]:
     except OSError as error:
         raise PlaceError(place, error) from error
     except Exception as error:
-        # Libraries in other languages have errors of their own.
+        # Libraries in other languages say so in words of their own.
         if shutil.disk_usage(place.parent).free > _ALMOST_FULL:
             raise
         raise PlaceError(place, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))) from error

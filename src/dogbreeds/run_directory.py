@@ -49,6 +49,8 @@ BEST = "best.yaml"
 LEADERBOARD = "leaderboard.csv"
 SEARCH_CONFIG = "search.yaml"
 SEARCH_PAGE = "search.html"
+#: Names the photos and weights of all trials.
+START = "start.json"
 #: Optuna's journal.
 STORAGE = "optuna.log"
 #: Names the tuning job that a multirun directory belongs to.

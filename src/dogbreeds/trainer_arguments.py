@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import os
+from collections.abc import Mapping
 
 from dogbreeds.schema import TrainConfig
 
@@ -23,18 +25,20 @@ _OWN = {
     "limit_val_batches": "epochs, which all end with a validation",
     "overfit_batches": "debug=one_batch",
 }
+# What a run, Lightning and torch read as numbers.
+_NUMBERS = ("LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "PL_GLOBAL_SEED", "SLURM_STEP_NUM_TASKS")
 
 
 def trainer_problems(config: TrainConfig) -> list[str]:
-    """Returns what is wrong with conf/trainer on any machine, one line per setting."""
+    """Returns what is wrong with conf/trainer on any machine, one line per setting or variable."""
     trainer = config.trainer
+    problems = environment_problems(os.environ)
     if not trainer.arguments and trainer.devices in ("auto", "1"):
         # As conf/trainer has it: no need to import Lightning, which a launch does without.
-        return []
+        return problems
 
     import pytorch_lightning as pl
 
-    problems = []
     if trainer.arguments.get("profiler") and config.profiler.steps:
         problems.append("trainer.profiler: needs profiler.steps=false, whose timeline is a profiler too.")
     names = [name for name in inspect.signature(pl.Trainer).parameters if name not in _OWN]
@@ -48,6 +52,25 @@ def trainer_problems(config: TrainConfig) -> list[str]:
             f"trainer.devices={trainer.devices}: must be a number above 0, auto, or numbers of devices such as '0,1'."
         )
     return problems
+
+
+def environment_problems(variables: Mapping[str, str]) -> list[str]:
+    """Returns which variables of launchers and schedulers, perhaps of another command, a run would fail by."""
+    given = {name: variables.get(name) or "0" for name in _NUMBERS}
+    wrong = [name for name, value in given.items() if not value.isdecimal()]
+    if wrong:
+        return [f"{name}={given[name]} in the environment: must be a number. Type unset {name}." for name in wrong]
+    number = {name: int(value) for name, value in given.items()}
+    several = {
+        "LOCAL_RANK": number["LOCAL_RANK"] >= max(number["WORLD_SIZE"], 1),
+        "SLURM_STEP_NUM_TASKS": number["SLURM_STEP_NUM_TASKS"] > 1,
+    }
+    return [
+        f"{name}={given[name]} in the environment: a run begins as one process, and starts others itself "
+        f"(trainer=ddp). Type unset {name}, or srun --ntasks=1."
+        for name, here in several.items()
+        if here
+    ]
 
 
 def devices_of(text: str) -> int | str | list[int] | None:

@@ -251,9 +251,18 @@ def test_a_search_that_was_moved_packages_its_best_trial_where_it_is(small: list
     best = moved / str(board.best.number)
     (best / "report.html").unlink()
     shutil.rmtree(best / "model")
-    search(resumed(moved, [], composed, None), moved)
+    # Photos and features were moved too.
+    photos = shutil.copytree(
+        next(one for one in small if one.startswith("data.dir=")).partition("=")[2], tmp_path / "photos"
+    )
+    here = [f"data.dir={photos}", f"cache.dir={tmp_path / 'other'}"]
+    search(resumed(moved, here, composed, None), moved)
     assert (best / "report.html").is_file() and (best / "model" / "model.json").is_file()
     assert not first.exists()
+    # It stays there.
+    next(photos.glob("train/*/*")).unlink()
+    with pytest.raises(ConfigError, match=r"data\.dir: what is there now is not what this was begun with"):
+        search(resumed(moved, ["hpo.trials=2"], composed, None), moved)
 
 
 def test_files_that_somebody_removed_or_damaged(

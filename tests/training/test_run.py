@@ -84,7 +84,7 @@ def test_a_run_directory_holds_what_the_readme_promises(config: Compose, tmp_pat
         "config.yaml", "metrics.json", "history.csv", "checkpoints", "model", "model.tar.gz", "report.html",
         "tensorboard", "predictions.csv", "index.csv", "audit.csv", "rules.json", "debugger", "profiler",
     }  # fmt: skip
-    assert {path.name for path in run.iterdir()} == expected
+    assert {path.name for path in run.iterdir()} == {*expected, ".lock"}
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics == result.metrics
     assert metrics["images"] == {"train": 36, "valid": 18, "test": 18}

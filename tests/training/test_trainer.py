@@ -36,6 +36,7 @@ pytestmark = pytest.mark.slow
         ("trainer.overfit_batches=1", "trainer.overfit_batches: use debug=one_batch instead"),
         ("trainer.limit_val_batches=0", "trainer.limit_val_batches: use epochs"),
         ("trainer.devices=0", "trainer.devices=0: must be"),
+        ("trainer.devices=all", "trainer.devices=all: must be"),
         ("trainer.profiler=simple", "needs profiler.steps=false"),
     ],
 )
@@ -45,16 +46,49 @@ def test_mistakes_are_one_line(override: str, said: str, config: Compose) -> Non
     assert said in str(caught.value) and "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ("PL_GLOBAL_SEED=abc", "PL_GLOBAL_SEED=abc in the environment: must be a number. Type unset PL_GLOBAL_SEED."),
+        ("LOCAL_RANK=1", "LOCAL_RANK=1 in the environment: a run begins as one process"),
+        ("SLURM_STEP_NUM_TASKS=2", "or srun --ntasks=1"),
+        ("LOCAL_RANK=1 WORLD_SIZE=2", ""),
+        ("LOCAL_RANK=0", ""),
+        ("RANK=0 WORLD_SIZE=1 LOCAL_RANK=0", ""),
+        ("SLURM_JOB_ID=1 SLURM_NTASKS=4 SLURM_PROCID=0 SLURM_LOCALID=0 SLURM_NODEID=0 SLURM_JOB_NAME=train", ""),
+    ],
+)
+def test_what_launchers_leave_in_the_environment(
+    variables: str, said: str, config: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in variables.split():
+        monkeypatch.setenv(*variable.split("="))
+    if said:
+        with pytest.raises(ConfigError) as caught:
+            config()
+        assert said in str(caught.value) and "\n" not in str(caught.value)
+    else:
+        # As an interactive shell of SLURM is: one process, which may start others.
+        assert new_trainer(config()).world_size == 1
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 @pytest.mark.parametrize(
-    "overrides", [("trainer=gpu",), ("trainer.accelerator=gpu", 'trainer.devices="2,3"')], ids=str
+    ("overrides", "said"),
+    [
+        (("trainer=gpu",), "trainer.accelerator=gpu .*No supported gpu backend found"),
+        (("trainer.accelerator=gpu", 'trainer.devices="2,3"'), "No supported gpu backend found"),
+        (("trainer.devices=-1",), "trainer.devices=-1 .*should be an int > 0"),
+        (("trainer.precision=16-mixed",), "16-mixed needs a GPU"),
+    ],
+    ids=str,
 )
 def test_a_device_that_is_not_there_is_refused_before_photos_are_read(
-    overrides: tuple[str, ...], config: Compose, tmp_path: Path
+    overrides: tuple[str, ...], said: str, config: Compose, tmp_path: Path
 ) -> None:
-    with pytest.raises(ConfigError, match=r"trainer\.accelerator=gpu .*No supported gpu backend found"):
+    with pytest.raises(ConfigError, match=said):
         train(config(*overrides))
-    assert not list((tmp_path / "cache").rglob("*.seg*"))
+    assert not list(tmp_path.iterdir())
 
 
 def test_further_arguments_reach_the_trainer_and_a_resumed_run(config: Compose, tmp_path: Path) -> None:

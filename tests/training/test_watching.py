@@ -149,12 +149,18 @@ def test_a_continued_run_has_one_record(config: Compose, tmp_path: Path, monkeyp
     assert [phase.name for phase in record.measurements.phases].count("start-up") == 2
 
 
-def test_a_directory_that_is_used_again_forgets_the_run_before(config: Compose, tmp_path: Path) -> None:
-    for epochs in (4, 2):
-        train(config(f"epochs={epochs}"))
+def test_a_directory_has_nothing_of_a_run_that_failed_there(config: Compose, tmp_path: Path) -> None:
+    place = f"run_dir={tmp_path / 'run'}"
+    with pytest.raises(ConfigError, match="unknown stage"):
+        train(config(place, "model.unfreeze=fire0"))
+    train(config(place, "epochs=2"))
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
     record = read_record(tmp_path / "run")
     assert [times.step for times in record.measurements.steps] == list(range(6))
     assert [phase.name for phase in record.measurements.phases].count("start-up") == 1
+    with pytest.raises(ConfigError, match="holds a finished run"):
+        train(config(place, "epochs=4"))
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
 
 
 def test_a_trace_opens_and_names_operators(config: Compose, tmp_path: Path) -> None:

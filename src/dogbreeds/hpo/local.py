@@ -26,7 +26,8 @@ from dogbreeds.hpo.space import Values
 from dogbreeds.hpo.trial import package_trial, run_trial
 from dogbreeds.installation import command
 from dogbreeds.overrides import override
-from dogbreeds.run_directory import BEST, ERROR, LEADERBOARD, REPORT
+from dogbreeds.run_directory import BEST, ERROR, LEADERBOARD, REPORT, START
+from dogbreeds.training.checkpoints import SameStart
 from dogbreeds.training.fitting import Interrupted, NeverFiniteError
 from dogbreeds.training.preparation import Preparations
 from dogbreeds.training.run import open_store
@@ -79,7 +80,8 @@ class RunningSearch:
         """Runs one trial after the other until there are as many as were asked for."""
         if self._plan.prepares_once:
             # Otherwise one trial may fail at what another does not need.
-            self._preparations.of(self._plan.first(self._directory))
+            first = self._plan.first(self._directory)
+            SameStart(self._preparations.of(first).data).keep(self._directory / START)
         with Screen(self._engine.objective, self._engine.wanted(), self._engine.done()) as screen:
             for number, values in self._engine.trials(self._plan.defaults()):
                 screen.started(number, values)

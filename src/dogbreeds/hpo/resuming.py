@@ -12,7 +12,7 @@ from typing import Any
 from hydra.core.config_loader import ConfigLoader
 from omegaconf import DictConfig, OmegaConf
 
-from dogbreeds.config import excluded_by, read_yaml, write_yaml
+from dogbreeds.config import MOVABLE, excluded_by, read_yaml, write_yaml
 from dogbreeds.data.excluded import kept
 from dogbreeds.directories import check_unused, claimed, is_typed
 from dogbreeds.errors import ConfigError
@@ -62,25 +62,29 @@ def resumed(directory: Path, arguments: Sequence[str], compose: Compose, loader:
     path = directory / SEARCH_CONFIG
     if not path.is_file():
         raise ConfigError(f"resume={directory}: there is no {SEARCH_CONFIG} in it, so it is not a search.")
-    others = [one for one in arguments if name_of(one) not in ("resume", _TRIALS)]
+    others = [one for one in arguments if name_of(one) not in ("resume", _TRIALS, *MOVABLE)]
     if others:
         raise ConfigError(
             f"resume={directory} continues that search as it was, so {' '.join(others)} cannot apply. "
-            "Leave it out, or start a new search with it; only hpo.trials can be raised."
+            f"Leave it out, or start a new search with it; only hpo.trials can be raised, and {', '.join(MOVABLE)} "
+            "changed."
         )
     saved = read_yaml(path)
     if not isinstance(saved, dict) or not {"overrides", "trials"} <= set(saved):
         raise ConfigError(f"{path} is damaged, or something else: it has no overrides.")
     longer = [one for one in arguments if name_of(one) == _TRIALS]
-    others = [one for one in saved["overrides"] if not (longer and name_of(one) == _TRIALS)]
+    typed = [one for one in arguments if name_of(one) != "resume"]
+    again = {name_of(one) for one in typed}
+    others = [one for one in saved["overrides"] if name_of(one) not in again]
     named = excluded_by(directory)
-    plan = Plan([*others, *longer], compose, loader, None if named is None else kept(directory, named))
+    plan = Plan([*others, *typed], compose, loader, None if named is None else kept(directory, named))
     if longer and (plan.settings.trials or 0) < (saved["trials"] or 0):
         raise ConfigError(f"{longer[-1]}: the search has {saved['trials']} trials; hpo.trials can only be raised.")
     now = _identity(plan)
     before, after = (dict(_leaves({section: one.get(section) for section in now})) for one in (saved, now))
     # Named without the section of search.yaml.
-    changed = [name.partition(".")[2] for name in {**after, **before} if after.get(name) != before.get(name)]
+    names = {name: name.partition(".")[2] for name in {**after, **before} if after.get(name) != before.get(name)}
+    changed = [name for name in names.values() if name not in MOVABLE]
     if changed:
         raise ConfigError(
             f"resume={directory}: conf/ has changed since that search was started ({', '.join(changed)}). "

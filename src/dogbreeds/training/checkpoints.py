@@ -16,9 +16,8 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from dogbreeds.errors import ConfigError, UserError
-from dogbreeds.files import replacing
+from dogbreeds.files import replacing, write_text
 from dogbreeds.run_directory import CHECKPOINTS
-from dogbreeds.schema import TrainConfig
 from dogbreeds.training.datamodule import BreedDataModule
 
 log = logging.getLogger(__name__)
@@ -69,21 +68,27 @@ def newest(run_dir: Path, start: SameStart) -> Path | None:
 class SameStart(Callback):
     """Notes in the checkpoint which photos and weights a run was begun with; a resumed run must have them again."""
 
-    def __init__(self, config: TrainConfig, data: BreedDataModule) -> None:
+    def __init__(self, data: BreedDataModule) -> None:
         folders = data.folders
         photos = [[(photo.label, photo.digest) for photo in split] for split in folders.splits.values()]
-        known = hashlib.sha256(json.dumps([folders.classes, photos]).encode()).hexdigest()
-        self._typed = {"data.dir": config.data.dir, "model.weights": config.model.weights}
-        self._known = {"data.dir": known, "model.weights": data.features.weights}
+        digest = hashlib.sha256(json.dumps([folders.classes, photos]).encode()).hexdigest()
+        self._known = {"data.dir": digest, "model.weights": data.features.weights}
 
     def state_dict(self) -> dict[str, Any]:
         return dict(self._known)
 
+    def keep(self, file: Path) -> None:
+        """Checks what a file has, or writes it where there is none."""
+        if file.is_file():
+            self.check(json.loads(file.read_text(encoding="utf-8")))
+        else:
+            write_text(file, json.dumps(self._known, indent=1) + "\n")
+
     def check(self, before: Mapping[str, str]) -> None:
         """Raises where a run was begun with something else; those of older versions do not know."""
-        for name, typed in self._typed.items():
-            if before.get(name, self._known[name]) != self._known[name]:
+        for name, known in self._known.items():
+            if before.get(name, known) != known:
                 raise ConfigError(
-                    f"{name}={typed}: what is there now is not what this run was begun with. Name the place that has "
-                    f"that, {name}=<place>, or start a new run."
+                    f"{name}: what is there now is not what this was begun with. Name the place that has that, "
+                    f"{name}=<place>, or start anew."
                 )

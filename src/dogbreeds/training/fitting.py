@@ -133,7 +133,7 @@ def fit(
         *watching,
         history,
         BestWeights(last.with_name("best.ckpt")),
-        SameStart(config, data),
+        SameStart(data),
         # The newest epoch, from which a run is resumed.
         ModelCheckpoint(last.parent, last.stem, save_on_train_epoch_end=True, enable_version_counter=False),
     ]

@@ -6,7 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from dogbreeds.debug.catalogue import Judgement, issues, verdict_of
 from dogbreeds.debug.hook_settings import check_smdebug
 from dogbreeds.debug.record import Facts, Searched
 from dogbreeds.debug.timeline import Phases
-from dogbreeds.directories import running
+from dogbreeds.directories import locked, new_run
 from dogbreeds.features.store.store import FeatureStore
 from dogbreeds.files import write_text
 from dogbreeds.installation import command
@@ -154,7 +154,7 @@ class Run:
             Whether this process takes the next steps: of a distributed run only the first one does.
         """
         config, prepared, network = self.config, self._prepared, self.network
-        resumed = newest(self.directory, SameStart(config, prepared.data)) if config.resume else None
+        resumed = newest(self.directory, SameStart(prepared.data)) if config.resume else None
         # With the engine that was chosen: a resumed run must not choose again.
         save(config, self.directory / RUN_CONFIG)
         given = config, prepared.batches(config), network, prepared.class_weights(config)
@@ -251,21 +251,16 @@ def train(config: TrainConfig, began: float | None = None, callbacks: Sequence[C
     new_trainer(config)
     new_loggers(config)
     new_callbacks(config)
-    with ExitStack() as held:
-        if is_first_process():
-            held.enter_context(running(Path(config.run_dir), resumed=config.resume is not None))
-        return _train(config, began, callbacks)
-
-
-def _train(config: TrainConfig, began: float, callbacks: Sequence[Callback]) -> RunResult:
-    if not config.resume:
-        if config.data.exclude is not None:
-            keep(config.data.exclude, Path(config.run_dir))
-        # So that a run which is stopped while it computes features can be resumed.
-        save(config, Path(config.run_dir) / RUN_CONFIG)
-    with Debugger(config, began, first=is_first_process()) as debugger, open_store(config) as store:
-        run = Run(config, prepare(config, store, debugger.phases, Path(config.run_dir) / INDEX), debugger.phases)
-        if is_first_process():
+    first, run_dir = is_first_process(), Path(config.run_dir)
+    own = (locked if config.resume else new_run)(run_dir) if first else nullcontext()
+    with own, Debugger(config, began, first=first) as debugger, open_store(config) as store:
+        if not config.resume:
+            if config.data.exclude is not None:
+                keep(config.data.exclude, run_dir)
+            # So that a run which is stopped while it computes features can be resumed.
+            save(config, run_dir / RUN_CONFIG)
+        run = Run(config, prepare(config, store, debugger.phases, run_dir / INDEX), debugger.phases)
+        if first:
             run.audit()
         debugger.set_facts(run.facts())
         if not run.fit([*debugger.callbacks(), *callbacks]):

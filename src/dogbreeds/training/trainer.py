@@ -65,6 +65,8 @@ def new_trainer(
 ) -> pl.Trainer:
     """Returns the Trainer of a run."""
     chosen = config.trainer
+    if chosen.precision == "16-mixed" and (chosen.accelerator == "cpu" or not torch.accelerator.is_available()):
+        raise ConfigError("trainer.precision=16-mixed needs a GPU: use trainer.precision=auto, or bf16-mixed.")
     given: dict[str, Any] = {
         "precision": _precision(config) if chosen.precision == "auto" else chosen.precision,
         "log_every_n_steps": 10,
