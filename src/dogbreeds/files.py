@@ -6,6 +6,7 @@ import csv
 import errno
 import gzip
 import io
+import json
 import os
 import shutil
 import tarfile
@@ -65,6 +66,21 @@ def writing(place: Path) -> Iterator[None]:
 def write_text(path: Path, content: str) -> None:
     with replacing(path) as temporary:
         temporary.write_text(content, encoding="utf-8")
+
+
+def json_text(value: object, line: str = "\n") -> str:
+    """Returns JSON with a line for each entry of an object, and lists of numbers or words on one.
+
+    Args:
+        value: What `json.dumps` takes.
+        line: What a line of the object around it begins with.
+    """
+    if isinstance(value, Mapping) and value:
+        entries = [f"{json.dumps(name)}: {json_text(inner, f'{line} ')}" for name, inner in value.items()]
+        return f"{{{line} {f',{line} '.join(entries)}{line}}}"
+    if isinstance(value, list) and any(isinstance(inner, Mapping) for inner in value):
+        return f"[{line} {f',{line} '.join(json_text(inner, f'{line} ') for inner in value)}{line}]"
+    return json.dumps(value)
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from dogbreeds.debug.measurements import START_UP, Measurements, Phase
 from dogbreeds.debug.record import TRAIN, Facts, Record, Row
 from dogbreeds.debug.rules.classes import ClassImbalance, Confusion, StalledTrainingRule
@@ -12,7 +14,9 @@ GOOD = [[19, 1, 0], [0, 20, 0], [1, 0, 19]]
 
 
 def known(counts: dict[str, int], confusion: list[list[int]]) -> Record:
-    return Record([Row(TRAIN, 7, 1, 0.0)], Facts(counts), {"val/confusion": confusion})
+    return Record(
+        [Row(TRAIN, 7, 1, 0.0)], Facts(counts), confusion={"valid": np.array(confusion)} if confusion else {}
+    )
 
 
 def test_even_classes_that_are_classified_correctly_are_fine() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from dogbreeds.debug.record import Facts, Record, Searched
 from dogbreeds.debug.rules.results import ClassNeverPredicted, HeadBelowReference, SearchedRangeEdge, SplitLeakage
 from dogbreeds.debug.rules.verdict import ISSUES, NO_ISSUES, NOT_APPLICABLE
@@ -48,7 +50,7 @@ def test_photos_in_two_splits() -> None:
 
 def test_a_breed_that_is_never_the_answer() -> None:
     def answered(confusion: list[list[int]]) -> Record:
-        return Record(facts=Facts(COUNTS), metrics={"val/confusion": confusion})
+        return Record(facts=Facts(COUNTS), confusion={"valid": np.array(confusion)})
 
     found = ClassNeverPredicted().judge(answered([[20, 0], [19, 0]]))
     assert found.message == "poodle is never predicted, although 19 photos show it"

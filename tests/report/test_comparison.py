@@ -41,8 +41,9 @@ def pair(tmp_path: Path) -> list[Path]:
 
 def answered(run: Drawn, more: int, count: int = 21) -> None:
     """Test photos of which the first four and so many after them are classified correctly."""
-    answers = ["a" if number < 4 + more else "b" for number in range(count)]
-    rows = [f"test,{number}.jpg,a,{answer},0.9,0.9,b,0.1,a" for number, answer in enumerate(answers)]
+    one, other = run.folders[:2]
+    answers = [one if number < 4 + more else other for number in range(count)]
+    rows = [f"test,{number}.jpg,{one},{answer},0.9,0.9,{other},0.1,{one}" for number, answer in enumerate(answers)]
     header = "split,path,breed,answer,probability,breed_probability,second,second_probability,reference"
     (run.directory / "predictions.csv").write_text("\n".join([header, *rows]))
 

@@ -15,6 +15,7 @@ from PIL import Image
 from dogbreeds.errors import UserError
 from dogbreeds.report.build import build_report
 from dogbreeds.report.page import plotly_script
+from dogbreeds.report.run import read_run
 from dogbreeds.run_directory import REPORT
 from tests.report.synthetic import Drawn
 
@@ -106,7 +107,7 @@ def test_a_run_without_anything_but_its_config(drawn: Drawn) -> None:
     ("part", "expected"),
     [
         ("history", ["numbers", "learning"]),
-        ("metrics", ["numbers", "confusion", "calibration", "data"]),
+        ("metrics", ["numbers", "calibration", "data"]),
         ("record", ["learning", "tensors"]),
         ("facts", ["data"]),
         ("rules", ["rules"]),
@@ -236,11 +237,26 @@ def test_a_photo_outside_the_photos_stays_out_of_the_page(
     assert "<img" not in text
 
 
-def test_a_large_run_stays_small(tmp_path: Path) -> None:
-    directory = Drawn(tmp_path / "large", classes=133).everything()
-    text = build_report(directory).read_text()
-    assert len(text) < 7e6
-    assert words(page(directory)).count("Breed 133") >= 2
+def test_sizes_grow_with_the_classes_and_not_with_their_square(tmp_path: Path) -> None:
+    classes, sizes = (10, 150, 1500), []
+    for number in classes:
+        directory = Drawn(tmp_path / str(number), classes=number).everything()
+        text, metrics = page(directory), (directory / "metrics.json").read_text()
+        assert text.count(f"Breed {number} ") >= 2
+        assert metrics.count("\n") < 60
+        sizes.append((len(text), len(metrics)))
+    assert "Drawn are the 150 breeds with the most mistakes; predictions.csv has all 1,500." in text
+    for small, middle, large in zip(*sizes, strict=True):
+        # Bytes for each further class.
+        assert (large - middle) / 1350 < 1.1 * (middle - small) / 140
+
+
+def test_older_runs_have_their_confusions_in_the_metrics(drawn: Drawn) -> None:
+    drawn.everything()
+    drawn.metrics(dense=True)
+    (drawn.directory / "predictions.csv").unlink()
+    assert "confusion" in sections(page(drawn.directory))
+    assert read_run(drawn.directory).record.confusion["valid"].shape == (3, 3)
 
 
 @pytest.mark.ci

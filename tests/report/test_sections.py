@@ -93,24 +93,23 @@ def test_breeds_that_are_taken_for_each_other_stand_together() -> None:
     matrix = np.diag([9] * 8)
     for one, other in ((0, 5), (5, 2), (1, 7), (3, 6)):
         matrix[one, other] = 4
-    order = by_similarity(matrix.tolist())
+    order = by_similarity(matrix)
     assert sorted(order) == list(range(8))
     neighbours = {frozenset(pair) for pair in pairwise(order)}
     assert {frozenset(pair) for pair in ((0, 5), (5, 2), (1, 7), (3, 6))} <= neighbours
-    assert by_similarity([[3]]) == [0]
+    assert by_similarity(np.array([[3]])) == [0]
 
 
 def test_mistakes_count_down_and_right_answers_up() -> None:
-    drawn = matrix_figure([[3, 1], [0, 2]], ["a", "b"], [1, 0])
+    drawn = matrix_figure(np.array([[3, 1], [0, 2]]), ["a", "b"], [1, 0])
     (heat,) = drawn["data"]
     assert heat["x"] == ["b", "a"]
-    assert heat["z"] == [[1.0, 0.0], [-0.25, 0.75]]
-    assert heat["customdata"] == [[2, 0], [1, 3]]
+    assert heat["cells"] == [[0, 0, 2, 1.0], [1, 0, 1, -0.25], [1, 1, 3, 0.75]]
     assert heat["zmin"] == -0.25
 
 
 def test_the_hardest_breed_and_the_most_frequent_confusion_come_first() -> None:
-    matrix = [[3, 1, 0], [0, 0, 2], [0, 0, 4]]
+    matrix = np.array([[3, 1, 0], [0, 0, 2], [0, 0, 4]])
     assert [row[0] for row in breeds([0.75, 0.0, 1.0], matrix, "abc")] == ["b", "a", "c"]
     assert mistakes(matrix, "abc") == [("b", "c", 2, 1.0), ("a", "b", 1, 0.25)]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
@@ -16,7 +15,7 @@ from dogbreeds.debug.record import Record
 from dogbreeds.debug.rules import classes, hardware, losses, photos, results, steps, tensors
 from dogbreeds.debug.rules.verdict import ERROR, ISSUES, Rule, Verdict
 from dogbreeds.errors import ConfigError, did_you_mean
-from dogbreeds.files import write_text
+from dogbreeds.files import json_text, write_text
 from dogbreeds.run_directory import RULES as RULES_FILE
 from dogbreeds.schema import DebuggerConfig
 
@@ -121,4 +120,4 @@ def verdict_of(judgements: Sequence[Judgement]) -> str:
 
 def save_judgements(run_dir: Path, judgements: Sequence[Judgement]) -> None:
     content = {"rules": [one.to_json() for one in judgements]}
-    write_text(run_dir / RULES_FILE, json.dumps(content, indent=1) + "\n")
+    write_text(run_dir / RULES_FILE, json_text(content) + "\n")

@@ -12,10 +12,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 from dogbreeds.debug.measurements import JsonLine, Measurements, Phase, Sample, StepTimes
 from dogbreeds.files import whole_lines, write_text
-from dogbreeds.run_directory import FACTS, METRICS, PHASES, RECORD, STEPS, SYSTEM
+from dogbreeds.run_directory import FACTS, METRICS, PHASES, PREDICTIONS, RECORD, STEPS, SYSTEM
 
+#: Photos (classes, classes): of the row's breed, classified as the column's.
+Matrix = NDArray[np.int_]
+_SCORED = (("valid", "val"), ("test", "test"))
 TRAIN, EVAL = "train", "eval"
 #: The parts of a tensor's name before the slash.
 WEIGHT, GRADIENT, UPDATE, ACTIVATION, ACTIVITY = "weight", "gradient", "update", "activation", "activity"
@@ -143,12 +149,14 @@ class Record:
     Attributes:
         rows: In the order in which they were written.
         metrics: The content of metrics.json; empty before there is one.
+        confusion: See `read_confusion`.
         now: In seconds since 1970, while the run lasts.
     """
 
     rows: list[Row] = field(default_factory=list)
     facts: Facts = field(default_factory=Facts)
     metrics: Mapping[str, Any] = field(default_factory=dict)
+    confusion: Mapping[str, Matrix] = field(default_factory=dict)
     measurements: Measurements = field(default_factory=Measurements)
     now: float | None = None
 
@@ -195,17 +203,36 @@ def read_rows(run_dir: Path) -> list[Row]:
 
 def read_record(run_dir: Path) -> Record:
     """Returns all that a run directory holds for rules and report, finished or not."""
-    metrics = run_dir / METRICS
+    path = run_dir / METRICS
+    metrics = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return Record(
         read_rows(run_dir),
         Facts.read(run_dir),
-        json.loads(metrics.read_text(encoding="utf-8")) if metrics.is_file() else {},
+        metrics,
+        read_confusion(run_dir, metrics),
         Measurements(
             [Sample.parsed(line) for line in whole_lines(run_dir / SYSTEM)],
             [StepTimes.parsed(line) for line in whole_lines(run_dir / STEPS)],
             [Phase.parsed(line) for line in whole_lines(run_dir / PHASES)],
         ),
     )
+
+
+def read_confusion(run_dir: Path, metrics: Mapping[str, Any]) -> dict[str, Matrix]:
+    """Returns the confusion matrices of the splits that are scored: rows are the breeds, columns the answers.
+
+    They count predictions.csv; older runs have them in `metrics`, the content of metrics.json.
+    """
+    if "test/confusion" in metrics:
+        return {split: np.array(metrics[f"{name}/confusion"]) for split, name in _SCORED}
+    places, path = {name: place for place, name in enumerate(metrics.get("classes", ()))}, run_dir / PREDICTIONS
+    if not places or not path.is_file():
+        return {}
+    found = {split: np.zeros((len(places), len(places)), int) for split, _ in _SCORED}
+    with path.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            found[row["split"]][places[row["breed"]], places[row["answer"]]] += 1
+    return found
 
 
 def read_history(path: Path) -> list[dict[str, float]]:

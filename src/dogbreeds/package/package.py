@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 
 from dogbreeds.data.images import Transform
 from dogbreeds.errors import ConfigError, PackageError
-from dogbreeds.files import replacing, write_text
+from dogbreeds.files import json_text, replacing, write_text
 from dogbreeds.model.backbones import architecture, cut
 from dogbreeds.model.head import Head, HeadShape
 from dogbreeds.model.names import DESCRIPTION
@@ -50,7 +50,7 @@ class Description:
         mirror: Whether features are the mean over an image and its mirror image.
         weights: What its weights are called; empty where unknown.
         licence: Theirs; empty where unknown.
-        metrics: The scalars of the run's metrics.json.
+        metrics: The scores in the run's metrics.json.
         versions: Of this project, torch and torchvision when the package was made.
         photos: Number in each split of the run; empty where unknown.
         made: The UTC date of the run, as 2026-11-22; empty where unknown.
@@ -130,7 +130,7 @@ def load_state(path: Path, network: Network, parts: Sequence[str]) -> None:
 
 
 def write_description(directory: Path, description: Description) -> None:
-    write_text(directory / DESCRIPTION, json.dumps(description.to_json(), indent=2) + "\n")
+    write_text(directory / DESCRIPTION, json_text(description.to_json()) + "\n")
 
 
 def load_package(directory: Path) -> tuple[Description, Network]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -21,7 +20,7 @@ from dogbreeds.debug.record import Facts, Searched
 from dogbreeds.debug.timeline import Phases
 from dogbreeds.directories import locked, new_run
 from dogbreeds.features.store.store import FeatureStore
-from dogbreeds.files import write_text
+from dogbreeds.files import json_text, write_text
 from dogbreeds.installation import command
 from dogbreeds.machine import machine, versions
 from dogbreeds.overrides import override
@@ -218,7 +217,7 @@ class Run:
         return RunResult(self.directory, self.metrics, tuple(judgements), better)
 
     def save_metrics(self) -> None:
-        write_text(self.directory / METRICS, json.dumps(self.metrics, indent=1) + "\n")
+        write_text(self.directory / METRICS, json_text(self.metrics) + "\n")
 
     def seconds(self, began: float) -> dict[str, float]:
         """Returns what metrics.json says of the time since `began`, in seconds since 1970."""

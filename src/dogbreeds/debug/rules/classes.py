@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from dogbreeds.debug.measurements import START_UP
 from dogbreeds.debug.record import Record
 from dogbreeds.debug.rules.verdict import Verdict, not_applicable, verdict
@@ -34,8 +36,8 @@ class ClassImbalance:
         most, fewest = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
         if counts[most] > self.threshold_imbalance * counts[fewest]:
             messages.append(f"{most} has {counts[most]} training photos and {fewest} {counts[fewest]}")
-        for position, (name, row) in enumerate(zip(counts, record.metrics.get("val/confusion", ()), strict=False)):
-            wrong = 1 - row[position] / sum(row) if sum(row) else 0.0
+        for position, (name, row) in enumerate(zip(counts, record.confusion.get("valid", ()), strict=False)):
+            wrong = 1 - row[position] / row.sum() if row.any() else 0.0
             if wrong > self.threshold_misprediction:
                 messages.append(f"{wrong:.0%} of the validation photos of {name} are misclassified")
         advice = "Try model.class_weights=balanced, or more photos of the rare classes."
@@ -54,20 +56,22 @@ class Confusion:
 
     def judge(self, record: Record) -> Verdict:
         """Reads the confusion matrix of the validation photos; the worst finding comes first."""
-        confusion, names = record.metrics.get("val/confusion", ()), list(record.facts.class_counts)
-        if not confusion:
+        if "valid" not in record.confusion:
             return not_applicable("the validation photos are not classified yet")
+        confusion, names = record.confusion["valid"], list(record.facts.class_counts)
         messages = []
-        for row, counts in enumerate(confusion):
-            photos = sum(counts)
-            for column, count in enumerate(counts):
-                share = count / photos if photos else 0.0
-                if row == column and photos and share < self.min_diag:
-                    text = f"{share:.0%} of {names[row]} are classified correctly"
-                    messages.append((share - self.min_diag, text))
-                if row != column and share > self.max_off_diag:
-                    text = f"{share:.0%} of {names[row]} are classified as {names[column]}"
-                    messages.append((self.max_off_diag - share, text))
+        photos = confusion.sum(axis=1, keepdims=True)
+        shares = confusion / photos.clip(1)
+        right = np.eye(len(shares), dtype=bool)
+        for row, column in np.argwhere(
+            (right & (photos > 0) & (shares < self.min_diag)) | (~right & (shares > self.max_off_diag))
+        ):
+            share = float(shares[row, column])
+            if row == column:
+                messages.append((share - self.min_diag, f"{share:.0%} of {names[row]} are classified correctly"))
+            else:
+                text = f"{share:.0%} of {names[row]} are classified as {names[column]}"
+                messages.append((self.max_off_diag - share, text))
         advice = "Look at the photos of these classes in the report: are their labels right?"
         return verdict([(record.last_step, text) for _, text in sorted(messages)], advice)
 

@@ -80,13 +80,13 @@ class ClassNeverPredicted:
     photos: int = 5
 
     def judge(self, record: Record) -> Verdict:
-        confusion, names = record.metrics.get("val/confusion", ()), list(record.facts.class_counts)
-        if not confusion:
+        if "valid" not in record.confusion:
             return not_applicable("the validation photos are not classified yet")
+        photos, answers = (record.confusion["valid"].sum(axis=axis).tolist() for axis in (1, 0))
         found = [
-            (record.last_step, f"{name} is never predicted, although {sum(confusion[column])} photos show it")
-            for column, name in enumerate(names)
-            if sum(confusion[column]) >= self.photos and not any(row[column] for row in confusion)
+            (record.last_step, f"{name} is never predicted, although {shown} photos show it")
+            for name, shown, times in zip(record.facts.class_counts, photos, answers, strict=False)
+            if shown >= self.photos and not times
         ]
         return verdict(found, "Try model.class_weights=balanced, more photos of that breed, or a smaller lr.")
 

@@ -6,23 +6,25 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from dogbreeds.debug.record import Matrix
 from dogbreeds.report.chart import Chart, Figure, Table, label
 from dogbreeds.report.formats import counted, percent
 from dogbreeds.report.run import Run
 from dogbreeds.report.sections import Section
 
-Matrix = Sequence[Sequence[int]]
 _MAX_MISTAKES = 20
 _MAX_NUMBERED = 20
+#: More would be less than a pixel each, and the number of cells is its square.
+_MAX_DRAWN = 150
 # Share of mistakes in the full colour, at least: otherwise a matrix with few of them would show single ones in it.
 _MIN_FULL = 0.25
 
 
 def confusion(run: Run) -> Section:
     title = "Confusions"
-    if "test/confusion" not in run.metrics:
+    if "test" not in run.record.confusion:
         return Section("confusion", title, missing="the test photos are classified at the end of a run")
-    matrix, names = run.metrics["test/confusion"], [run.name(folder) for folder in run.classes]
+    matrix, names = run.record.confusion["test"], [run.name(folder) for folder in run.classes]
     found = mistakes(matrix, names)
     content = {
         "chart": matrix_chart(matrix, names, found),
@@ -35,18 +37,18 @@ def confusion(run: Run) -> Section:
 
 def breeds(accuracies: Sequence[float], matrix: Matrix, names: Sequence[str]) -> list[tuple[str, float, int, int]]:
     """Returns name, accuracy, correctly classified photos and photos of each breed, the hardest first."""
-    correct = np.diagonal(matrix).tolist()
-    rows = zip(names, accuracies, correct, map(sum, matrix), strict=True)
+    correct, photos = matrix.diagonal().tolist(), matrix.sum(axis=1).tolist()
+    rows = zip(names, accuracies, correct, photos, strict=True)
     return sorted(rows, key=lambda row: row[1])
 
 
 def mistakes(matrix: Matrix, names: Sequence[str]) -> list[tuple[str, str, int, float]]:
     """Returns label, prediction, count and share of the label's photos of each mistake, the most frequent first."""
+    photos = matrix.sum(axis=1).tolist()
     found = [
-        (names[row], names[column], count, count / sum(counts))
-        for row, counts in enumerate(matrix)
-        for column, count in enumerate(counts)
-        if row != column and count
+        (names[row], names[column], count := int(matrix[row, column]), count / photos[row])
+        for row, column in np.argwhere(matrix).tolist()
+        if row != column
     ]
     return sorted(found, key=lambda mistake: (-mistake[2], -mistake[3]))
 
@@ -59,13 +61,19 @@ def matrix_chart(matrix: Matrix, names: Sequence[str], found: Sequence[tuple[str
         much = f"{counted(count, 'photo')}, {percent(share, 0)} of them"
         message = f"Most often {breed} is mistaken for {answer}: {much}."
     rows = [(breed, answer, str(count), percent(share, 0)) for breed, answer, count, share in found[:100]]
-    orders = {"By similarity": by_similarity(matrix), "By name": list(range(len(names)))}
+    wrong = matrix.sum(axis=0) + matrix.sum(axis=1) - 2 * matrix.diagonal()
+    drawn = np.sort(np.argsort(-wrong, kind="stable")[:_MAX_DRAWN])
+    if len(drawn) < len(names):
+        how = (
+            f"Drawn are the {len(drawn)} breeds with the most mistakes; predictions.csv has all {len(names):,}. {how}"
+        )
+    orders = {"By similarity": drawn[by_similarity(matrix[np.ix_(drawn, drawn)])], "By name": drawn}
     return Chart(
         "confusion",
         "Confusion matrix of the test photos",
         f"{message} {how}",
-        {name: matrix_figure(matrix, names, order) for name, order in orders.items()},
-        height=min(860, max(420, 180 + 34 * len(names))),
+        {name: matrix_figure(matrix, names, order.tolist()) for name, order in orders.items()},
+        height=min(860, max(420, 180 + 34 * len(drawn))),
         table=Table(("breed", "predicted", "photos", "share"), rows),
     )
 
@@ -74,19 +82,22 @@ def matrix_figure(matrix: Matrix, names: Sequence[str], order: Sequence[int]) ->
     """Draws shares of each row's breed: the diagonal in the accent colour, mistakes in another.
 
     One heatmap holds both: the diagonal counts up from zero and mistakes count down, each with a scale of its own.
+    The page's script makes it of the `cells` that are not zero: row, column, photos, share.
     """
-    counts = np.asarray(matrix)[np.ix_(order, order)]
-    shares = counts / counts.sum(axis=1, keepdims=True).clip(1)
-    diagonal = np.eye(len(order), dtype=bool)
-    lowest = -max(_MIN_FULL, float(shares[~diagonal].max(initial=0)))
+    counts = matrix[np.ix_(order, order)]
+    shares = counts / matrix.sum(axis=1, keepdims=True)[order].clip(1)
+    np.fill_diagonal(shares, -shares.diagonal())
+    lowest = -max(_MIN_FULL, float(shares.max(initial=0)))
     zero = lowest / (lowest - 1)
     shown = [label(names[position]) for position in order]
     heat = {
         "type": "heatmap",
         "x": shown,
         "y": shown,
-        "z": np.where(diagonal, shares, -shares).round(3).tolist(),
-        "customdata": counts.tolist(),
+        "cells": [
+            [row, column, int(counts[row, column]), round(-float(shares[row, column]), 3)]
+            for row, column in np.argwhere(counts).tolist()
+        ],
         "zmin": lowest,
         "zmax": 1,
         "colorscale": [[0, "var(--warm)"], [zero, "var(--surface)"], [1, "var(--accent)"]],
@@ -96,7 +107,7 @@ def matrix_figure(matrix: Matrix, names: Sequence[str], order: Sequence[int]) ->
         "hovertemplate": "<b>%{y}</b><br>classified as <b>%{x}</b><br>photos: %{customdata}<extra></extra>",
     }
     if len(order) <= _MAX_NUMBERED:
-        heat |= {"text": [[str(count or "") for count in row] for row in counts.tolist()], "texttemplate": "%{text}"}
+        heat["texttemplate"] = "%{text}"
     names_axis = {"showgrid": False, "type": "category"}
     layout = {
         "xaxis": names_axis | {"title": {"text": "predicted breed"}, "tickangle": -45},
@@ -114,14 +125,13 @@ def by_similarity(matrix: Matrix) -> list[int]:
     Average-linkage clustering over the shares of confusion in both directions; two clusters are joined at the ends
     that are mistaken for each other the most.
     """
-    counts = np.asarray(matrix, dtype=float)
-    shares = counts / counts.sum(axis=1, keepdims=True).clip(1)
+    shares = matrix / matrix.sum(axis=1, keepdims=True).clip(1)
     alike = shares + shares.T
     links = alike.copy()
     np.fill_diagonal(links, -np.inf)
-    chains: dict[int, list[int]] = {position: [position] for position in range(len(counts))}
+    chains: dict[int, list[int]] = {position: [position] for position in range(len(matrix))}
     while len(chains) > 1:
-        left, right = sorted(divmod(int(links.argmax()), len(counts)))
+        left, right = sorted(divmod(int(links.argmax()), len(matrix)))
         one, other = chains[left], chains.pop(right)
         turns = [(a, b) for a in (one, one[::-1]) for b in (other, other[::-1])]
         sizes = len(one), len(other)

@@ -35,8 +35,7 @@ def data(run: Run) -> Section:
 def per_class(run: Run) -> dict[str, list[int]]:
     """Returns the photos of each class, in the order of the classes, of the splits for which they are known."""
     found = {"train": list(run.record.facts.class_counts.values())}
-    for split, prefix in (("valid", "val"), ("test", "test")):
-        found[split] = [sum(row) for row in run.metrics.get(f"{prefix}/confusion", ())]
+    found |= {split: matrix.sum(axis=1).tolist() for split, matrix in run.record.confusion.items()}
     return {split: counts for split, counts in found.items() if counts}
 
 

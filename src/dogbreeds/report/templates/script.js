@@ -27,6 +27,19 @@
     return value;
   }
 
+  // A matrix comes as the cells that are not zero: row, column, count, shade.
+  function filled({ cells, ...trace }) {
+    if (!cells) return trace;
+    const matrix = (zero) => trace.y.map(() => Array(trace.x.length).fill(zero));
+    const [z, customdata, text] = [matrix(0), matrix(0), matrix("")];
+    for (const [row, column, count, shade] of cells) {
+      z[row][column] = shade;
+      customdata[row][column] = count;
+      text[row][column] = String(count);
+    }
+    return { ...trace, z, customdata, text };
+  }
+
   function layout(figure, height, width) {
     const own = coloured(figure.layout);
     const axis = {
@@ -67,7 +80,7 @@
     const wide = width ?? chart.plot.clientWidth;
     const height = figure.layout.meta?.square ? Math.min(chart.height, wide + ROOM_FOR_NAMES) : chart.height;
     chart.plot.style.height = `${height}px`;
-    Plotly.react(chart.plot, figure.data.map(coloured), layout(figure, height, wide), {
+    Plotly.react(chart.plot, figure.data.map(filled).map(coloured), layout(figure, height, wide), {
       displayModeBar: false, doubleClick: "reset",
     });
     chart.drawn = true;
