@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dogbreeds.features.engines import reference
 from dogbreeds.features.engines.reference import TorchEngine, resolve_precision
-from dogbreeds.model.backbones import cut, load_backbone, transform_of
+from dogbreeds.model.backbones import cut, load_backbone
 
 CPU = torch.device("cpu")
 
@@ -19,7 +19,8 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def trunk() -> nn.Module:
     name = "squeezenet1_1"
-    return cut(load_backbone(name, "random", seed=0).stages, transform_of(name), None)[0]
+    backbone = load_backbone(name, "random", seed=0)
+    return cut(backbone.stages, backbone.transform, None)[0]
 
 
 def images(number: int) -> Tensor:

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision import models
 
+from dogbreeds.data.images import Transform
 from dogbreeds.errors import ConfigError, WeightsError
 from dogbreeds.model.backbones import (
     architecture,
@@ -24,7 +25,6 @@ from dogbreeds.model.backbones import (
     cut,
     fingerprint,
     load_backbone,
-    transform_of,
     trunk_of,
 )
 from dogbreeds.model.names import BACKBONES
@@ -99,6 +99,10 @@ def refusal(name: str, path: Path) -> str:
 def images(number: int, size: int, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(0, 256, (number, 3, size, size), dtype=torch.uint8, generator=generator)
+
+
+def transform_of(name: str) -> Transform:
+    return architecture_of(name).preset("imagenet").transform
 
 
 def normalised(pixels: Tensor, name: str) -> Tensor:

@@ -113,11 +113,6 @@ def architecture_of(name: str, library: str = "torchvision") -> Architecture:
     return TimmNetwork(name)
 
 
-def transform_of(name: str) -> Transform:
-    """Returns the evaluation transform of torchvision's default weights for a backbone."""
-    return TorchvisionNetwork(name).preset("imagenet").transform
-
-
 def load_backbone(
     name: str,
     weights: str,

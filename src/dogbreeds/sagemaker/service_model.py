@@ -86,11 +86,6 @@ def problems(operation: str, request: Mapping[str, object], service: str = "sage
     return [] if shape is None else list(_walk(shape, request, ""))
 
 
-def response_problems(operation: str, response: Mapping[str, object], service: str = "sagemaker") -> list[Problem]:
-    shape = _service_model(service).operation_model(operation).output_shape
-    return [] if shape is None else list(_walk(shape, response, ""))
-
-
 def operations(service: str = "sagemaker") -> Sequence[str]:
     return list(_service_model(service).operation_names)
 

@@ -10,6 +10,8 @@ from typing import Any
 import psutil
 import pytest
 from botocore.exceptions import ClientError
+from botocore.session import Session
+from botocore.validate import ParamValidator
 
 BUCKET = "photos-and-jobs"
 ROLE = "arn:aws:iam::123456789012:role/dogbreeds"
@@ -113,6 +115,13 @@ def refusal(call: Any, **request: Any) -> tuple[str, str]:
         call(**request)
     error = caught.value.response["Error"]
     return error["Code"], error["Message"]
+
+
+def answer_problems(operation: str, answer: dict[str, Any]) -> str:
+    """Returns what AWS's service model has against an answer of SageMaker; empty where it has nothing."""
+    shape = Session().get_service_model("sagemaker").operation_model(operation).output_shape
+    assert shape is not None
+    return str(ParamValidator().validate(answer, shape).generate_report())
 
 
 def script_pid(logs: Any, name: str) -> int:

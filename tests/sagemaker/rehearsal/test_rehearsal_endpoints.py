@@ -15,9 +15,8 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from dogbreeds.sagemaker.rehearsal import Rehearsal
-from dogbreeds.sagemaker.service_model import response_problems
 from tests.sagemaker.rehearsal.conftest import NO_FAULTS
-from tests.sagemaker.rehearsal.jobs import BUCKET
+from tests.sagemaker.rehearsal.jobs import BUCKET, answer_problems
 from tests.sagemaker.rehearsal.serving import FakeContainer, archive, config, model, prepared, settled
 
 pytestmark = pytest.mark.slow
@@ -78,7 +77,7 @@ def test_an_endpoint_from_its_creation_to_its_end(client: Callable[[str], Any]) 
     described = settled(sagemaker, "dogs")
     assert described["EndpointStatus"] == "InService"
     answered = {name: value for name, value in described.items() if name != "ResponseMetadata"}
-    assert response_problems("DescribeEndpoint", answered) == []
+    assert answer_problems("DescribeEndpoint", answered) == ""
     variant = described["ProductionVariants"][0]
     assert (variant["VariantName"], variant["CurrentInstanceCount"]) == ("AllTraffic", 1)
     assert ask(client)["served"] == "slow"

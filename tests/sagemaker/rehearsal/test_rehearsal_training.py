@@ -12,9 +12,17 @@ from botocore.exceptions import ClientError
 
 from dogbreeds.sagemaker.rehearsal import Rehearsal
 from dogbreeds.sagemaker.rehearsal.toolkit import TRAIN
-from dogbreeds.sagemaker.service_model import response_problems
 from tests.sagemaker.rehearsal.conftest import Begin
-from tests.sagemaker.rehearsal.jobs import BUCKET, is_gone, log_lines, script_pid, training_job, upload_code, wait_for
+from tests.sagemaker.rehearsal.jobs import (
+    BUCKET,
+    answer_problems,
+    is_gone,
+    log_lines,
+    script_pid,
+    training_job,
+    upload_code,
+    wait_for,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -104,9 +112,9 @@ def test_what_describe_answers_fits_the_service_model(begin: Begin, tmp_path: Pa
     create(rehearsal, "shape", "print('val/loss=1')", Tags=[{"Key": "a", "Value": "b"}])
     wait_for(rehearsal.client("sagemaker"), "shape")
     (path,) = (tmp_path / "rehearsal" / "training_jobs").iterdir()
-    found = response_problems("DescribeTrainingJob", json.loads(path.read_text())["description"])
+    found = answer_problems("DescribeTrainingJob", json.loads(path.read_text())["description"])
     # A job that has made no model has none to name.
-    assert [problem.path for problem in found] == ["ModelArtifacts"]
+    assert found == 'Missing required parameter in input: "ModelArtifacts"'
     arn = rehearsal.client("sagemaker").describe_training_job(TrainingJobName="shape")["TrainingJobArn"]
     assert rehearsal.client("sagemaker").list_tags(ResourceArn=arn)["Tags"] == [{"Key": "a", "Value": "b"}]
 

@@ -11,10 +11,10 @@ from botocore.exceptions import ClientError
 
 from dogbreeds.sagemaker.rehearsal import Rehearsal
 from dogbreeds.sagemaker.rehearsal.sampling import Sampler
-from dogbreeds.sagemaker.service_model import response_problems
 from tests.sagemaker.rehearsal.conftest import Begin
 from tests.sagemaker.rehearsal.jobs import (
     BUCKET,
+    answer_problems,
     log_lines,
     refusal,
     tuning_job,
@@ -74,7 +74,7 @@ def test_a_grid_tries_everything_and_reports_the_best(begin: Begin, tmp_path: Pa
     assert child["HyperParameters"]["_tuning_objective_metric"] == "val/loss"
     assert "lr 0.3" in log_lines(rehearsal.client("logs"), best["TrainingJobName"])
     path = tmp_path / "rehearsal" / "tuning_jobs" / "grid.json"
-    assert response_problems("DescribeHyperParameterTuningJob", json.loads(path.read_text())["description"]) == []
+    assert answer_problems("DescribeHyperParameterTuningJob", json.loads(path.read_text())["description"]) == ""
     (summary,) = rehearsal.client("sagemaker").list_hyper_parameter_tuning_jobs()["HyperParameterTuningJobSummaries"]
     assert (summary["Strategy"], summary["HyperParameterTuningJobStatus"]) == ("Grid", "Completed")
 
