@@ -41,7 +41,6 @@ class Autoscaling:
             "DeregisterScalableTarget": self._deregister,
             "PutScalingPolicy": self._put_policy,
             "DescribeScalingPolicies": self._describe_policies,
-            "DeleteScalingPolicy": self._delete_policy,
         }
 
     def scales(self, resource: str) -> bool:
@@ -81,15 +80,6 @@ class Autoscaling:
             self._save()
         return {"PolicyARN": arn, "Alarms": []}
 
-    def _delete_policy(self, call: Call) -> Mapping[str, Any]:
-        resource, name = _resource(call), call.body["PolicyName"]
-        with self._changed:
-            if name not in self._policies.get(resource, {}):
-                raise _not_found(f"No scaling policy {name} found for {resource}")
-            del self._policies[resource][name]
-            self._save()
-        return {}
-
     def _describe_targets(self, call: Call) -> Mapping[str, Any]:
         wanted = call.body.get("ResourceIds", list(self._targets))
         with self._changed:
@@ -102,7 +92,8 @@ class Autoscaling:
 
     def _target(self, resource: str) -> None:
         if resource not in self._targets:
-            raise _not_found(f"No scalable target found for service namespace: sagemaker, resource ID: {resource}")
+            why = f"No scalable target found for service namespace: sagemaker, resource ID: {resource}"
+            raise ApiError("ObjectNotFoundException", why)
 
     def _save(self) -> None:
         write_text(self._path, json.dumps({"targets": self._targets, "policies": self._policies}, indent=1))
@@ -113,7 +104,3 @@ def _resource(call: Call) -> str:
     if (body["ServiceNamespace"], body["ScalableDimension"]) != ("sagemaker", _DIMENSION):
         raise invalid(f"Dimensions other than {_DIMENSION} are not rehearsed: they need AWS.")
     return str(body["ResourceId"])
-
-
-def _not_found(message: str) -> ApiError:
-    return ApiError("ObjectNotFoundException", message)

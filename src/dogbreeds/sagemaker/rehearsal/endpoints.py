@@ -16,7 +16,7 @@ from dogbreeds.sagemaker.rehearsal.models import NamedResources
 from dogbreeds.sagemaker.rehearsal.premises import Context
 from dogbreeds.sagemaker.rehearsal.progress import MAX_REASON
 from dogbreeds.sagemaker.rehearsal.records import Record
-from dogbreeds.sagemaker.rehearsal.variants import capture_of, counted, described_variants
+from dogbreeds.sagemaker.rehearsal.variants import capture_of, described_variants
 
 _LOG = logging.getLogger(__name__)
 _RESOURCE = re.compile(r"endpoint/(?P<endpoint>[^/]+)/variant/(?P<variant>[^/]+)")
@@ -53,7 +53,6 @@ class Endpoints:
                 call, "Endpoints", ("LastModifiedTime", "EndpointStatus")
             ),
             "UpdateEndpoint": self._update,
-            "UpdateEndpointWeightsAndCapacities": self._resize,
             "DeleteEndpoint": self._delete,
         }
 
@@ -139,17 +138,6 @@ class Endpoints:
             record.description.pop("FailureReason", None)
             self._endpoints.save(record)
             self._bring_up(record, served, config, retained=call.body.get("RetainAllVariantProperties", False))
-        return {"EndpointArn": record.description["EndpointArn"]}
-
-    def _resize(self, call: Call) -> Mapping[str, Any]:
-        with self._context.changed:
-            record = self._changeable(call.body["EndpointName"])
-            wanted = {one["VariantName"]: one for one in call.body["DesiredWeightsAndCapacities"]}
-            for variant in record.description["ProductionVariants"]:
-                counted(variant, wanted.pop(variant["VariantName"], {}).get("DesiredInstanceCount"))
-            if wanted:
-                raise invalid(f"The endpoint has no variant {', '.join(wanted)}.")
-            self._endpoints.save(record)
         return {"EndpointArn": record.description["EndpointArn"]}
 
     def _delete(self, call: Call) -> Mapping[str, Any]:

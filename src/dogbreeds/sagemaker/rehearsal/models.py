@@ -25,9 +25,9 @@ class NamedResources(Records):
         return invalid(f'Cannot create already existing {_DISPLAYED[self._kind]} "{name}".')
 
     def listed(self, call: Call, answer: str, more: tuple[str, ...] = ()) -> Mapping[str, Any]:
-        request, descriptions = {"SortOrder": "Descending", **call.body}, [record.description for record in self]
         members = (f"{self._kind}Name", f"{self._kind}Arn", "CreationTime", *more)
-        return page(request, answer, descriptions, self._kind, members, "CreationTime")
+        summaries = [{name: record.description[name] for name in members} for record in self]
+        return page({"SortOrder": "Descending", **call.body}, answer, summaries, self._kind)
 
 
 class Models:

@@ -15,24 +15,12 @@ from dogbreeds.sagemaker.rehearsal.premises import CLOSED, Context
 from dogbreeds.sagemaker.rehearsal.records import Record, Records
 from dogbreeds.sagemaker.rehearsal.training_jobs import TrainingJobs
 from dogbreeds.sagemaker.rehearsal.tuning_checks import check_tuning_job
-from dogbreeds.sagemaker.rehearsal.tuning_summaries import child_summary, final_value, update_counters
+from dogbreeds.sagemaker.rehearsal.tuning_summaries import child_summary, update_counters
 
 if TYPE_CHECKING:
     from dogbreeds.sagemaker.rehearsal.tuning_run import TuningRun
 
 _KIND = "HyperParameterTuningJob"
-_SUMMARY = (
-    "HyperParameterTuningJobName",
-    "HyperParameterTuningJobArn",
-    "HyperParameterTuningJobStatus",
-    "Strategy",
-    "CreationTime",
-    "HyperParameterTuningEndTime",
-    "LastModifiedTime",
-    "TrainingJobStatusCounters",
-    "ObjectiveStatusCounters",
-    "ResourceLimits",
-)
 
 
 class TuningJobs:
@@ -51,7 +39,6 @@ class TuningJobs:
         return {
             "CreateHyperParameterTuningJob": self._create,
             "DescribeHyperParameterTuningJob": self._records.describe,
-            "ListHyperParameterTuningJobs": self._list,
             "ListTrainingJobsForHyperParameterTuningJob": self._children,
             "StopHyperParameterTuningJob": self._stop,
         }
@@ -109,24 +96,11 @@ class TuningJobs:
     def _record(self, call: Call) -> Record:
         return self._records[call.body["HyperParameterTuningJobName"]]
 
-    def _list(self, call: Call) -> Mapping[str, Any]:
-        with self._context.changed:
-            descriptions = []
-            for record in self._records:
-                config = record.description[f"{_KIND}Config"]
-                chosen = {name: config[name] for name in ("Strategy", "ResourceLimits")}
-                descriptions.append({**record.description, **chosen})
-            return page(call.body, f"{_KIND}Summaries", descriptions, _KIND, _SUMMARY, "Name")
-
     def _children(self, call: Call) -> Mapping[str, Any]:
         with self._context.changed:
             record = self._record(call)
-            children = [
-                child_summary(child, record.description) | {"LastModifiedTime": child.description["LastModifiedTime"]}
-                for child in self._of(record)
-            ]
-            members = sorted({name for child in children for name in child} - {"LastModifiedTime"})
-            return page(call.body, "TrainingJobSummaries", children, "TrainingJob", members, "Name", _by_objective)
+            children = [child_summary(child, record.description) for child in self._of(record)]
+            return page(call.body, "TrainingJobSummaries", children, "TrainingJob")
 
     def _stop(self, call: Call) -> Mapping[str, Any]:
         with self._context.changed:
@@ -138,8 +112,3 @@ class TuningJobs:
             self._records.save(record)
             self._runs[record.description["HyperParameterTuningJobName"]].stop()
         return {}
-
-
-def _by_objective(summary: Mapping[str, Any]) -> tuple[bool, float]:
-    value = final_value(summary)
-    return value is None, value or 0.0
