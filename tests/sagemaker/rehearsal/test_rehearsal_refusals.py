@@ -67,7 +67,7 @@ def post(rehearsal: Rehearsal, operation: str, body: Any) -> tuple[str, str]:
         ),
         (
             {"AlgorithmSpecification": {"TrainingImage": "i", "TrainingInputMode": "Pipe"}},
-            "Input modes other than File are not rehearsed",
+            "TrainingInputMode other than File is not rehearsed",
         ),
         (
             {

@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from dogbreeds.files import write_text
-from dogbreeds.sagemaker.rehearsal.checks import refuse, rule_problems
 from dogbreeds.sagemaker.rehearsal.faults import ApiError, invalid
 from dogbreeds.sagemaker.rehearsal.http import Call, Operation
 from dogbreeds.sagemaker.rehearsal.objects import ACCOUNT
 
-_DIMENSION = "sagemaker:variant:DesiredInstanceCount"
 _SERVICE_ROLE = (
     f"arn:aws:iam::{ACCOUNT}:role/aws-service-role/sagemaker.application-autoscaling.amazonaws.com/"
     "AWSServiceRoleForApplicationAutoScaling_SageMakerEndpoint"
@@ -48,8 +46,7 @@ class Autoscaling:
             return resource in self._targets
 
     def _register(self, call: Call, why_not: WhyNot) -> Mapping[str, Any]:
-        resource = _resource(call)
-        refuse(rule_problems("RegisterScalableTarget", call.body))
+        resource = call.body["ResourceId"]
         with self._changed:
             if (why := why_not(resource)) is not None:
                 raise invalid(why)
@@ -60,7 +57,7 @@ class Autoscaling:
         return {"ScalableTargetARN": f"arn:aws:application-autoscaling:{call.region}:{ACCOUNT}:scalable-target/0"}
 
     def _deregister(self, call: Call) -> Mapping[str, Any]:
-        resource = _resource(call)
+        resource = call.body["ResourceId"]
         with self._changed:
             self._target(resource)
             del self._targets[resource]
@@ -69,9 +66,7 @@ class Autoscaling:
         return {}
 
     def _put_policy(self, call: Call) -> Mapping[str, Any]:
-        resource, name = _resource(call), call.body["PolicyName"]
-        if "TargetTrackingScalingPolicyConfiguration" not in call.body:
-            raise invalid("Policies other than TargetTrackingScaling are not rehearsed: they need AWS.")
+        resource, name = call.body["ResourceId"], call.body["PolicyName"]
         with self._changed:
             self._target(resource)
             arn = f"arn:aws:autoscaling:{call.region}:{ACCOUNT}:scalingPolicy:0:resource/sagemaker/{resource}:{name}"
@@ -97,10 +92,3 @@ class Autoscaling:
 
     def _save(self) -> None:
         write_text(self._path, json.dumps({"targets": self._targets, "policies": self._policies}, indent=1))
-
-
-def _resource(call: Call) -> str:
-    body = call.body
-    if (body["ServiceNamespace"], body["ScalableDimension"]) != ("sagemaker", _DIMENSION):
-        raise invalid(f"Dimensions other than {_DIMENSION} are not rehearsed: they need AWS.")
-    return str(body["ResourceId"])

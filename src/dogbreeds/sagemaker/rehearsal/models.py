@@ -57,7 +57,7 @@ class Models:
         return {"ModelArn": self._models.create(call, isolated).description["ModelArn"]}
 
     def _create_config(self, call: Call) -> Mapping[str, Any]:
-        wanted = call.body["ProductionVariants"][0].get("ModelName", "")
+        wanted = call.body["ProductionVariants"][0]["ModelName"]
         model = self._models[wanted].description if wanted in self._models else None
         check_endpoint_config(call.body, model, self._objects)
         return {"EndpointConfigArn": self._configs.create(call, {}).description["EndpointConfigArn"]}

@@ -5,22 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from dogbreeds.sagemaker import service_model
-from dogbreeds.sagemaker.limits import ranges_of
-from dogbreeds.sagemaker.rehearsal.checks import check_training_job, refuse
+from dogbreeds.sagemaker.rehearsal.checks import check_training_job
 from dogbreeds.sagemaker.rehearsal.faults import ApiError, invalid
 from dogbreeds.sagemaker.rehearsal.http import Call, Operation
 from dogbreeds.sagemaker.rehearsal.listing import page
 from dogbreeds.sagemaker.rehearsal.premises import CLOSED, Context
 from dogbreeds.sagemaker.rehearsal.records import Record, Records
 from dogbreeds.sagemaker.rehearsal.training_jobs import TrainingJobs
-from dogbreeds.sagemaker.rehearsal.tuning_checks import check_tuning_job
 from dogbreeds.sagemaker.rehearsal.tuning_summaries import child_summary, update_counters
 
 if TYPE_CHECKING:
     from dogbreeds.sagemaker.rehearsal.tuning_run import TuningRun
 
 _KIND = "HyperParameterTuningJob"
+# The quota of a new account; `limits` has the highest that AWS grants.
+_PARALLEL_QUOTA = 10
 
 
 class TuningJobs:
@@ -51,8 +50,14 @@ class TuningJobs:
         from dogbreeds.sagemaker.rehearsal.tuning_run import TuningRun
 
         request = call.body
-        check_tuning_job(request)
-        self._check_training(request)
+        parallel = request[f"{_KIND}Config"]["ResourceLimits"]["MaxParallelTrainingJobs"]
+        if parallel > _PARALLEL_QUOTA:
+            raise ApiError(
+                "ResourceLimitExceeded",
+                f"An account may run {_PARALLEL_QUOTA} training jobs of a tuning job at once unless its quota was "
+                f"raised; got {parallel}.",
+            )
+        check_training_job(request["TrainingJobDefinition"], self._context.objects, self._context.faults)
         known = self._parents(request)
         name = request["HyperParameterTuningJobName"]
         members: dict[str, Any] = {"HyperParameterTuningJobStatus": "InProgress"}
@@ -62,19 +67,6 @@ class TuningJobs:
             self._runs[name] = TuningRun(record, self._records, self._context, self._jobs, known)
             self._runs[name].start()
         return {"HyperParameterTuningJobArn": record.description["HyperParameterTuningJobArn"]}
-
-    def _check_training(self, request: Mapping[str, Any]) -> None:
-        """Refuses what would be refused of each of its training jobs."""
-        from dogbreeds.sagemaker.rehearsal.tuning_run import training_request
-
-        name = request["HyperParameterTuningJobName"]
-        ends = {each["Name"]: each.get("MinValue", "") for _, each in ranges_of(request[f"{_KIND}Config"])}
-        example = training_request(f"{name}-001-01234567", request, ends)
-        refuse(
-            f"Value at 'TrainingJobDefinition.{problem.path}' {problem.message}."
-            for problem in service_model.problems("CreateTrainingJob", example)
-        )
-        check_training_job(example, self._context.objects, self._context.faults)
 
     def _parents(self, request: Mapping[str, Any]) -> list[Record]:
         found = []
