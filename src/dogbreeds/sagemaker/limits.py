@@ -45,6 +45,8 @@ def problems_between(operation: str, request: Request) -> list[Problem]:
     if operation == "CreateTrainingJob":
         found += [*_job(request), *_debugger(request)]
     if operation == "CreateHyperParameterTuningJob":
+        if "TrainingJobDefinition" not in request:
+            return [*found, Problem("TrainingJobDefinition", "is missing")]
         definition = request["TrainingJobDefinition"]
         found += [Problem(f"TrainingJobDefinition.{one.path}", one.message) for one in _job(definition)]
         found += [*_strategy(request), *_budget(request), *_ranges(request), *_metrics(request)]

@@ -16,11 +16,11 @@ def test_a_name_is_taken_once(begin: Begin) -> None:
 
 
 def test_throttling_ends_after_as_many_calls(begin: Begin) -> None:
-    rehearsal = begin(throttled={"ListTrainingJobs": 2})
+    rehearsal = begin(throttled={"ListModels": 2})
     once = rehearsal.session().client("sagemaker", config=Config(retries={"max_attempts": 0}))
-    assert refusal(once.list_training_jobs) == ("ThrottlingException", "Rate exceeded")
-    assert refusal(once.list_training_jobs)[0] == "ThrottlingException"
-    assert once.list_training_jobs()["TrainingJobSummaries"] == []
+    assert refusal(once.list_models) == ("ThrottlingException", "Rate exceeded")
+    assert refusal(once.list_models)[0] == "ThrottlingException"
+    assert once.list_models()["Models"] == []
 
 
 def test_debugger_can_be_closed_to_the_account(begin: Begin) -> None:

@@ -67,7 +67,7 @@ def post(rehearsal: Rehearsal, operation: str, body: Any) -> tuple[str, str]:
         ),
         (
             {"AlgorithmSpecification": {"TrainingImage": "i", "TrainingInputMode": "Pipe"}},
-            "Input modes other than File are not rehearsed",
+            "TrainingInputMode other than File is not rehearsed",
         ),
         (
             {
@@ -96,7 +96,7 @@ def test_training_jobs_that_cannot_run_are_refused(unchecked: Any, members: dict
     code, said = refusal(unchecked.create_training_job, **{**training_job("job", CODE), **members})
     assert code == "ValidationException"
     assert re.search(message, said), said
-    assert unchecked.list_training_jobs()["TrainingJobSummaries"] == []
+    assert refusal(unchecked.describe_training_job, TrainingJobName="job")[1] == "Requested resource not found."
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,8 @@ def test_tuning_jobs_that_cannot_run_are_refused(unchecked: Any, config: dict[st
     code, said = refusal(unchecked.create_hyper_parameter_tuning_job, **tuning_job("search", CODE, config))
     assert code == "ValidationException"
     assert re.search(message, said), said
-    assert unchecked.list_hyper_parameter_tuning_jobs()["HyperParameterTuningJobSummaries"] == []
+    describe = unchecked.describe_hyper_parameter_tuning_job
+    assert refusal(describe, HyperParameterTuningJobName="search")[1] == "Requested resource not found."
 
 
 def test_names_of_tuning_jobs_are_short(unchecked: Any) -> None:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+from datetime import datetime
 from pathlib import Path
 
 import psutil
@@ -24,6 +25,7 @@ from tests.sagemaker.rehearsal.jobs import (
     upload_code,
     wait_for,
 )
+from tests.sagemaker.rehearsal.serving import archive, model
 
 pytestmark = pytest.mark.slow
 
@@ -157,21 +159,22 @@ def test_sessions_need_nothing_of_the_person(begin: Begin, monkeypatch: pytest.M
     assert rehearsal.client("sts").get_caller_identity()["Account"] == "123456789012"
     role = rehearsal.client("iam").get_role(RoleName="dogbreeds")["Role"]["Arn"]
     assert role == "arn:aws:iam::123456789012:role/dogbreeds"
-    assert rehearsal.session("eu-central-1").client("sagemaker").list_training_jobs()["TrainingJobSummaries"] == []
+    assert rehearsal.session("eu-central-1").client("sagemaker").list_models()["Models"] == []
 
 
 def test_lists_come_in_pages(begin: Begin) -> None:
     rehearsal = begin()
     sagemaker = rehearsal.client("sagemaker")
+    archived = archive(rehearsal.client)
     for name in ("b-1", "a-1", "a-2", "c-1"):
-        sagemaker.create_training_job(**training_job(name, f"s3://{BUCKET}/none"))
-        wait_for(sagemaker, name)
-    pages = sagemaker.get_paginator("list_training_jobs").paginate(SortBy="Name", MaxResults=3)
-    names = [[each["TrainingJobName"] for each in page["TrainingJobSummaries"]] for page in pages]
-    assert names == [["a-1", "a-2", "b-1"], ["c-1"]]
-    found = sagemaker.list_training_jobs(NameContains="a-", SortOrder="Descending")["TrainingJobSummaries"]
-    assert [each["TrainingJobName"] for each in found] == ["a-2", "a-1"]
-    assert sagemaker.list_training_jobs(StatusEquals="Completed")["TrainingJobSummaries"] == []
+        sagemaker.create_model(**model(name, archived))
+    pages = sagemaker.get_paginator("list_models").paginate(MaxResults=3)
+    names = [[each["ModelName"] for each in page["Models"]] for page in pages]
+    assert names == [["c-1", "a-2", "a-1"], ["b-1"]]
+    found = sagemaker.list_models(NameContains="A-", SortOrder="Ascending")["Models"]
+    assert [each["ModelName"] for each in found] == ["a-1", "a-2"]
+    assert "not rehearsed" in refusal(sagemaker.list_models, SortBy="Name")[1]
+    assert "not rehearsed" in refusal(sagemaker.list_models, CreationTimeAfter=datetime(2026, 1, 1))[1]
 
 
 def test_logs_come_in_pages_both_ways(begin: Begin) -> None:

@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from dogbreeds.files import write_text
-from dogbreeds.sagemaker.rehearsal.checks import refuse, rule_problems
 from dogbreeds.sagemaker.rehearsal.faults import ApiError, invalid
 from dogbreeds.sagemaker.rehearsal.http import Call, Operation
 from dogbreeds.sagemaker.rehearsal.objects import ACCOUNT
 
-_DIMENSION = "sagemaker:variant:DesiredInstanceCount"
 _SERVICE_ROLE = (
     f"arn:aws:iam::{ACCOUNT}:role/aws-service-role/sagemaker.application-autoscaling.amazonaws.com/"
     "AWSServiceRoleForApplicationAutoScaling_SageMakerEndpoint"
@@ -41,7 +39,6 @@ class Autoscaling:
             "DeregisterScalableTarget": self._deregister,
             "PutScalingPolicy": self._put_policy,
             "DescribeScalingPolicies": self._describe_policies,
-            "DeleteScalingPolicy": self._delete_policy,
         }
 
     def scales(self, resource: str) -> bool:
@@ -49,8 +46,7 @@ class Autoscaling:
             return resource in self._targets
 
     def _register(self, call: Call, why_not: WhyNot) -> Mapping[str, Any]:
-        resource = _resource(call)
-        refuse(rule_problems("RegisterScalableTarget", call.body))
+        resource = call.body["ResourceId"]
         with self._changed:
             if (why := why_not(resource)) is not None:
                 raise invalid(why)
@@ -61,7 +57,7 @@ class Autoscaling:
         return {"ScalableTargetARN": f"arn:aws:application-autoscaling:{call.region}:{ACCOUNT}:scalable-target/0"}
 
     def _deregister(self, call: Call) -> Mapping[str, Any]:
-        resource = _resource(call)
+        resource = call.body["ResourceId"]
         with self._changed:
             self._target(resource)
             del self._targets[resource]
@@ -70,9 +66,7 @@ class Autoscaling:
         return {}
 
     def _put_policy(self, call: Call) -> Mapping[str, Any]:
-        resource, name = _resource(call), call.body["PolicyName"]
-        if "TargetTrackingScalingPolicyConfiguration" not in call.body:
-            raise invalid("Policies other than TargetTrackingScaling are not rehearsed: they need AWS.")
+        resource, name = call.body["ResourceId"], call.body["PolicyName"]
         with self._changed:
             self._target(resource)
             arn = f"arn:aws:autoscaling:{call.region}:{ACCOUNT}:scalingPolicy:0:resource/sagemaker/{resource}:{name}"
@@ -80,15 +74,6 @@ class Autoscaling:
             self._policies.setdefault(resource, {})[name] = policy
             self._save()
         return {"PolicyARN": arn, "Alarms": []}
-
-    def _delete_policy(self, call: Call) -> Mapping[str, Any]:
-        resource, name = _resource(call), call.body["PolicyName"]
-        with self._changed:
-            if name not in self._policies.get(resource, {}):
-                raise _not_found(f"No scaling policy {name} found for {resource}")
-            del self._policies[resource][name]
-            self._save()
-        return {}
 
     def _describe_targets(self, call: Call) -> Mapping[str, Any]:
         wanted = call.body.get("ResourceIds", list(self._targets))
@@ -102,18 +87,8 @@ class Autoscaling:
 
     def _target(self, resource: str) -> None:
         if resource not in self._targets:
-            raise _not_found(f"No scalable target found for service namespace: sagemaker, resource ID: {resource}")
+            why = f"No scalable target found for service namespace: sagemaker, resource ID: {resource}"
+            raise ApiError("ObjectNotFoundException", why)
 
     def _save(self) -> None:
         write_text(self._path, json.dumps({"targets": self._targets, "policies": self._policies}, indent=1))
-
-
-def _resource(call: Call) -> str:
-    body = call.body
-    if (body["ServiceNamespace"], body["ScalableDimension"]) != ("sagemaker", _DIMENSION):
-        raise invalid(f"Dimensions other than {_DIMENSION} are not rehearsed: they need AWS.")
-    return str(body["ResourceId"])
-
-
-def _not_found(message: str) -> ApiError:
-    return ApiError("ObjectNotFoundException", message)

@@ -16,7 +16,7 @@ from dogbreeds.sagemaker.rehearsal.models import NamedResources
 from dogbreeds.sagemaker.rehearsal.premises import Context
 from dogbreeds.sagemaker.rehearsal.progress import MAX_REASON
 from dogbreeds.sagemaker.rehearsal.records import Record
-from dogbreeds.sagemaker.rehearsal.variants import capture_of, counted, described_variants
+from dogbreeds.sagemaker.rehearsal.variants import capture_of, described_variants
 
 _LOG = logging.getLogger(__name__)
 _RESOURCE = re.compile(r"endpoint/(?P<endpoint>[^/]+)/variant/(?P<variant>[^/]+)")
@@ -53,7 +53,6 @@ class Endpoints:
                 call, "Endpoints", ("LastModifiedTime", "EndpointStatus")
             ),
             "UpdateEndpoint": self._update,
-            "UpdateEndpointWeightsAndCapacities": self._resize,
             "DeleteEndpoint": self._delete,
         }
 
@@ -109,7 +108,6 @@ class Endpoints:
 
     def _create(self, call: Call) -> Mapping[str, Any]:
         name, config = call.body["EndpointName"], call.body["EndpointConfigName"]
-        _refuse_deployment(call)
         with self._context.changed:
             chosen = self._configs[config].description
             served = self._serving(name, config)
@@ -126,7 +124,6 @@ class Endpoints:
 
     def _update(self, call: Call) -> Mapping[str, Any]:
         name, config = call.body["EndpointName"], call.body["EndpointConfigName"]
-        _refuse_deployment(call)
         with self._context.changed:
             record = self._changeable(name)
             chosen = self._configs[config].description
@@ -139,17 +136,6 @@ class Endpoints:
             record.description.pop("FailureReason", None)
             self._endpoints.save(record)
             self._bring_up(record, served, config, retained=call.body.get("RetainAllVariantProperties", False))
-        return {"EndpointArn": record.description["EndpointArn"]}
-
-    def _resize(self, call: Call) -> Mapping[str, Any]:
-        with self._context.changed:
-            record = self._changeable(call.body["EndpointName"])
-            wanted = {one["VariantName"]: one for one in call.body["DesiredWeightsAndCapacities"]}
-            for variant in record.description["ProductionVariants"]:
-                counted(variant, wanted.pop(variant["VariantName"], {}).get("DesiredInstanceCount"))
-            if wanted:
-                raise invalid(f"The endpoint has no variant {', '.join(wanted)}.")
-            self._endpoints.save(record)
         return {"EndpointArn": record.description["EndpointArn"]}
 
     def _delete(self, call: Call) -> Mapping[str, Any]:
@@ -250,8 +236,3 @@ class Endpoints:
             description["EndpointStatus"] = "Failed" if status == "Creating" else "InService"
             description["FailureReason"] = _CLOSED
             self._endpoints.save(record)
-
-
-def _refuse_deployment(call: Call) -> None:
-    if "DeploymentConfig" in call.body:
-        raise invalid("DeploymentConfig is not rehearsed: it needs AWS.")

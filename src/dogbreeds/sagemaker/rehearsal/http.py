@@ -18,8 +18,11 @@ from werkzeug.serving import ThreadedWSGIServer
 from werkzeug.wrappers import Request, Response
 
 from dogbreeds.sagemaker import service_model
+from dogbreeds.sagemaker.limits import problems_between
+from dogbreeds.sagemaker.rehearsal.checks import refuse
 from dogbreeds.sagemaker.rehearsal.faults import ApiError, Faults, invalid
 from dogbreeds.sagemaker.rehearsal.moto_services import SERVICES, MotoServices
+from dogbreeds.sagemaker.rehearsal.unsupported import unsupported
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -106,6 +109,8 @@ class Dispatcher:
         if problems:
             found = "; ".join(f"Value at '{problem.path}' {problem.message}" for problem in problems)
             raise invalid(f"{len(problems)} validation error{'s' * (len(problems) > 1)} detected: {found}")
+        refuse(unsupported(body))
+        refuse(f"{one.path} {one.message}." for one in problems_between(name, body))
         return operation(Call(region, body))
 
     def _throttle(self, name: str) -> None:

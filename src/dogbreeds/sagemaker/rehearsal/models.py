@@ -25,9 +25,9 @@ class NamedResources(Records):
         return invalid(f'Cannot create already existing {_DISPLAYED[self._kind]} "{name}".')
 
     def listed(self, call: Call, answer: str, more: tuple[str, ...] = ()) -> Mapping[str, Any]:
-        request, descriptions = {"SortOrder": "Descending", **call.body}, [record.description for record in self]
         members = (f"{self._kind}Name", f"{self._kind}Arn", "CreationTime", *more)
-        return page(request, answer, descriptions, self._kind, members, "CreationTime")
+        summaries = [{name: record.description[name] for name in members} for record in self]
+        return page({"SortOrder": "Descending", **call.body}, answer, summaries, self._kind)
 
 
 class Models:
@@ -57,7 +57,7 @@ class Models:
         return {"ModelArn": self._models.create(call, isolated).description["ModelArn"]}
 
     def _create_config(self, call: Call) -> Mapping[str, Any]:
-        wanted = call.body["ProductionVariants"][0].get("ModelName", "")
+        wanted = call.body["ProductionVariants"][0]["ModelName"]
         model = self._models[wanted].description if wanted in self._models else None
         check_endpoint_config(call.body, model, self._objects)
         return {"EndpointConfigArn": self._configs.create(call, {}).description["EndpointConfigArn"]}

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -15,15 +15,13 @@ from filelock import FileLock, Timeout
 
 from dogbreeds.errors import UserError
 from dogbreeds.sagemaker.rehearsal.checks import ROLE
-from dogbreeds.sagemaker.rehearsal.faults import Faults, invalid
+from dogbreeds.sagemaker.rehearsal.faults import Faults
 from dogbreeds.sagemaker.rehearsal.toolkit import TRAIN
 
 if TYPE_CHECKING:
     from boto3 import Session
 
     from dogbreeds.sagemaker.rehearsal.containers import MakeContainer
-    from dogbreeds.sagemaker.rehearsal.http import Call, Operation
-    from dogbreeds.sagemaker.rehearsal.records import Record, Records
 
 #: Default region of clients.
 REGION = "us-east-1"
@@ -121,7 +119,6 @@ class Rehearsal:
                 **training_jobs.operations,
                 **tuning_jobs.operations,
                 **serving.operations,
-                **_tags(training, tuning, *serving.kinds),
             },
             "application-autoscaling": serving.scaling,
             "logs": logs.operations,
@@ -164,23 +161,3 @@ def _refuse_endpoints() -> None:
         raise UserError(
             f"{found[0]} sends requests to {os.environ[found[0]]}, not to the rehearsal: unset {' '.join(found)}"
         )
-
-
-def _tags(*kinds: Records) -> Mapping[str, Operation]:
-    def find(call: Call) -> tuple[Record, Records]:
-        for records in kinds:
-            if (record := records.with_arn(call.body["ResourceArn"])) is not None:
-                return record, records
-        raise invalid("Requested resource not found.")
-
-    def add(call: Call) -> Mapping[str, Any]:
-        record, records = find(call)
-        tags = {tag["Key"]: tag["Value"] for tag in [*record.tags, *call.body["Tags"]]}
-        record.tags = [{"Key": key, "Value": value} for key, value in tags.items()]
-        records.save(record)
-        return {"Tags": record.tags}
-
-    def list_all(call: Call) -> Mapping[str, Any]:
-        return {"Tags": find(call)[0].tags}
-
-    return {"AddTags": add, "ListTags": list_all}

@@ -10,21 +10,11 @@ from typing import Any
 from dogbreeds.sagemaker.rehearsal.checks import check_training_job
 from dogbreeds.sagemaker.rehearsal.faults import invalid
 from dogbreeds.sagemaker.rehearsal.http import Call, Operation
-from dogbreeds.sagemaker.rehearsal.listing import page
 from dogbreeds.sagemaker.rehearsal.premises import CLOSED, Context
 from dogbreeds.sagemaker.rehearsal.records import Record
 from dogbreeds.sagemaker.rehearsal.toolkit import kill_left_over
 from dogbreeds.sagemaker.rehearsal.training_run import TrainingRun
 
-_SUMMARY = (
-    "TrainingJobName",
-    "TrainingJobArn",
-    "CreationTime",
-    "TrainingEndTime",
-    "LastModifiedTime",
-    "TrainingJobStatus",
-    "SecondaryStatus",
-)
 # Members of an answer that a request can leave open.
 _ALWAYS = ("EnableNetworkIsolation", "EnableInterContainerTrafficEncryption", "EnableManagedSpotTraining")
 
@@ -52,7 +42,6 @@ class TrainingJobs:
         return {
             "CreateTrainingJob": self.create,
             "DescribeTrainingJob": self._context.records.describe,
-            "ListTrainingJobs": self._list,
             "StopTrainingJob": self._stop,
         }
 
@@ -81,11 +70,6 @@ class TrainingJobs:
 
     def close(self) -> None:
         self._context.end(self._runs)
-
-    def _list(self, call: Call) -> Mapping[str, Any]:
-        with self._context.changed:
-            descriptions = [record.description for record in self._context.records]
-            return page(call.body, "TrainingJobSummaries", descriptions, "TrainingJob", _SUMMARY, "CreationTime")
 
     def _stop(self, call: Call) -> Mapping[str, Any]:
         record = self._context.records[call.body["TrainingJobName"]]

@@ -5,34 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from dogbreeds.sagemaker import service_model
-from dogbreeds.sagemaker.limits import ranges_of
-from dogbreeds.sagemaker.rehearsal.checks import check_training_job, refuse
+from dogbreeds.sagemaker.rehearsal.checks import check_training_job
 from dogbreeds.sagemaker.rehearsal.faults import ApiError, invalid
 from dogbreeds.sagemaker.rehearsal.http import Call, Operation
 from dogbreeds.sagemaker.rehearsal.listing import page
 from dogbreeds.sagemaker.rehearsal.premises import CLOSED, Context
 from dogbreeds.sagemaker.rehearsal.records import Record, Records
 from dogbreeds.sagemaker.rehearsal.training_jobs import TrainingJobs
-from dogbreeds.sagemaker.rehearsal.tuning_checks import check_tuning_job
-from dogbreeds.sagemaker.rehearsal.tuning_summaries import child_summary, final_value, update_counters
+from dogbreeds.sagemaker.rehearsal.tuning_summaries import child_summary, update_counters
 
 if TYPE_CHECKING:
     from dogbreeds.sagemaker.rehearsal.tuning_run import TuningRun
 
 _KIND = "HyperParameterTuningJob"
-_SUMMARY = (
-    "HyperParameterTuningJobName",
-    "HyperParameterTuningJobArn",
-    "HyperParameterTuningJobStatus",
-    "Strategy",
-    "CreationTime",
-    "HyperParameterTuningEndTime",
-    "LastModifiedTime",
-    "TrainingJobStatusCounters",
-    "ObjectiveStatusCounters",
-    "ResourceLimits",
-)
+# The quota of a new account; `limits` has the highest that AWS grants.
+_PARALLEL_QUOTA = 10
 
 
 class TuningJobs:
@@ -51,7 +38,6 @@ class TuningJobs:
         return {
             "CreateHyperParameterTuningJob": self._create,
             "DescribeHyperParameterTuningJob": self._records.describe,
-            "ListHyperParameterTuningJobs": self._list,
             "ListTrainingJobsForHyperParameterTuningJob": self._children,
             "StopHyperParameterTuningJob": self._stop,
         }
@@ -64,8 +50,14 @@ class TuningJobs:
         from dogbreeds.sagemaker.rehearsal.tuning_run import TuningRun
 
         request = call.body
-        check_tuning_job(request)
-        self._check_training(request)
+        parallel = request[f"{_KIND}Config"]["ResourceLimits"]["MaxParallelTrainingJobs"]
+        if parallel > _PARALLEL_QUOTA:
+            raise ApiError(
+                "ResourceLimitExceeded",
+                f"An account may run {_PARALLEL_QUOTA} training jobs of a tuning job at once unless its quota was "
+                f"raised; got {parallel}.",
+            )
+        check_training_job(request["TrainingJobDefinition"], self._context.objects, self._context.faults)
         known = self._parents(request)
         name = request["HyperParameterTuningJobName"]
         members: dict[str, Any] = {"HyperParameterTuningJobStatus": "InProgress"}
@@ -75,19 +67,6 @@ class TuningJobs:
             self._runs[name] = TuningRun(record, self._records, self._context, self._jobs, known)
             self._runs[name].start()
         return {"HyperParameterTuningJobArn": record.description["HyperParameterTuningJobArn"]}
-
-    def _check_training(self, request: Mapping[str, Any]) -> None:
-        """Refuses what would be refused of each of its training jobs."""
-        from dogbreeds.sagemaker.rehearsal.tuning_run import training_request
-
-        name = request["HyperParameterTuningJobName"]
-        ends = {each["Name"]: each.get("MinValue", "") for _, each in ranges_of(request[f"{_KIND}Config"])}
-        example = training_request(f"{name}-001-01234567", request, ends)
-        refuse(
-            f"Value at 'TrainingJobDefinition.{problem.path}' {problem.message}."
-            for problem in service_model.problems("CreateTrainingJob", example)
-        )
-        check_training_job(example, self._context.objects, self._context.faults)
 
     def _parents(self, request: Mapping[str, Any]) -> list[Record]:
         found = []
@@ -109,24 +88,11 @@ class TuningJobs:
     def _record(self, call: Call) -> Record:
         return self._records[call.body["HyperParameterTuningJobName"]]
 
-    def _list(self, call: Call) -> Mapping[str, Any]:
-        with self._context.changed:
-            descriptions = []
-            for record in self._records:
-                config = record.description[f"{_KIND}Config"]
-                chosen = {name: config[name] for name in ("Strategy", "ResourceLimits")}
-                descriptions.append({**record.description, **chosen})
-            return page(call.body, f"{_KIND}Summaries", descriptions, _KIND, _SUMMARY, "Name")
-
     def _children(self, call: Call) -> Mapping[str, Any]:
         with self._context.changed:
             record = self._record(call)
-            children = [
-                child_summary(child, record.description) | {"LastModifiedTime": child.description["LastModifiedTime"]}
-                for child in self._of(record)
-            ]
-            members = sorted({name for child in children for name in child} - {"LastModifiedTime"})
-            return page(call.body, "TrainingJobSummaries", children, "TrainingJob", members, "Name", _by_objective)
+            children = [child_summary(child, record.description) for child in self._of(record)]
+            return page(call.body, "TrainingJobSummaries", children, "TrainingJob")
 
     def _stop(self, call: Call) -> Mapping[str, Any]:
         with self._context.changed:
@@ -138,8 +104,3 @@ class TuningJobs:
             self._records.save(record)
             self._runs[record.description["HyperParameterTuningJobName"]].stop()
         return {}
-
-
-def _by_objective(summary: Mapping[str, Any]) -> tuple[bool, float]:
-    value = final_value(summary)
-    return value is None, value or 0.0

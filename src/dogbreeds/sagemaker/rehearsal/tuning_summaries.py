@@ -44,12 +44,8 @@ def child_summary(record: Record, tuning_job: Mapping[str, Any]) -> dict[str, An
     return found
 
 
-def final_value(summary: Mapping[str, Any]) -> float | None:
-    return summary[_FINAL]["Value"] if _FINAL in summary else None
-
-
 def best(summaries: Sequence[Mapping[str, Any]], sign: int) -> Mapping[str, Any] | None:
-    known = [summary for summary in summaries if final_value(summary) is not None]
+    known = [summary for summary in summaries if _FINAL in summary]
     return min(known, key=lambda summary: sign * summary[_FINAL]["Value"], default=None)
 
 

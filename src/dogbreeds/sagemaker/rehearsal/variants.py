@@ -25,14 +25,9 @@ def described_variants(
         found |= {f"{when}ServerlessConfig": variant["ServerlessConfig"] for when in ("Current", "Desired")}
     else:
         kept = [one.get("DesiredInstanceCount") for one in former if one["VariantName"] == variant["VariantName"]]
-        counted(found, next(iter(kept), None) or variant["InitialInstanceCount"])
+        instances = next(iter(kept), None) or variant["InitialInstanceCount"]
+        found |= {"CurrentInstanceCount": instances, "DesiredInstanceCount": instances}
     return [found]
-
-
-def counted(variant: dict[str, Any], instances: int | None) -> None:
-    """Writes a number of instances into the description of a variant; None leaves it."""
-    if instances is not None:
-        variant |= {"CurrentInstanceCount": instances, "DesiredInstanceCount": instances}
 
 
 def capture_of(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,70 @@
+"""What AWS has and a rehearsal has not: better no answer than a wrong one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+# By the names of members, wherever they stand in a request: the values that are rehearsed, or none.
+_REHEARSED: Mapping[str, tuple[str, ...]] = {
+    "CompressionType": ("None", "GZIP"),
+    "InputMode": ("File",),
+    "PolicyType": ("TargetTrackingScaling",),
+    "RecordWrapperType": ("None",),
+    "S3DataType": ("S3Prefix",),
+    "ScalingType": ("Auto", "Linear", "Logarithmic"),
+    "ScalableDimension": ("sagemaker:variant:DesiredInstanceCount",),
+    "SortBy": ("CreationTime",),
+    "TrainingInputMode": ("File",),
+} | dict.fromkeys(
+    (
+        "AcceleratorType",
+        "AdditionalModelDataSources",
+        "AlgorithmName",
+        "AutoParameters",
+        "Autotune",
+        "CapacityReservationConfig",
+        "ContainerArguments",
+        "ContainerEntrypoint",
+        "Containers",
+        "CreationTimeAfter",
+        "CreationTimeBefore",
+        "DatasetSource",
+        "DeploymentConfig",
+        "ExplainerConfig",
+        "FileSystemDataSource",
+        "HyperParameterRanges",
+        "HyperParameterTuningResourceConfig",
+        "InferenceExecutionConfig",
+        "InstancePools",
+        "LastModifiedTimeAfter",
+        "LastModifiedTimeBefore",
+        "ManagedInstanceScaling",
+        "MetricsConfig",
+        "ModelDataSource",
+        "ModelPackageConfig",
+        "ModelPackageName",
+        "MultiModelConfig",
+        "ServerlessJobConfig",
+        "SessionChainingConfig",
+        "ShadowProductionVariants",
+        "StatusEquals",
+        "TrainingJobDefinitions",
+        "TuningJobCompletionCriteria",
+        "TuningObjective",
+    ),
+    (),
+)
+
+
+def unsupported(request: Any, path: str = "") -> Iterator[str]:
+    """Yields what of a request is not rehearsed."""
+    if isinstance(request, list):
+        for one in request:
+            yield from unsupported(one, path)
+    for name, value in request.items() if isinstance(request, Mapping) else ():
+        if value in _REHEARSED.get(name, (value,)):
+            yield from unsupported(value, f"{path}{name}.")
+        else:
+            other = f" other than {' or '.join(_REHEARSED[name])}" if _REHEARSED[name] else ""
+            yield f"{path}{name}{other} is not rehearsed: it needs AWS."
