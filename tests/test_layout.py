@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import ROOT
 
 SOURCE = ROOT / "src" / "dogbreeds"
@@ -31,6 +33,34 @@ def files() -> dict[str, Path]:
     for path in SOURCE.rglob("*.py"):
         parts = path.relative_to(SOURCE.parent).with_suffix("").parts
         found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def at_the_top(module: str, modules: dict[str, Path]) -> Iterator[str]:
+    """What importing a module imports at once: names of modules of the package, and of other packages."""
+    yield from (module[:end] for end, sign in enumerate(module) if sign == ".")
+    waiting: list[ast.stmt] = list(ast.parse(modules[module].read_text(encoding="utf-8")).body)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            names = {f"{node.module}.{alias.name}" for alias in node.names} & modules.keys()
+            yield from names or {str(node.module)}
+        elif not isinstance(node, ast.FunctionDef) and "TYPE_CHECKING" not in ast.unparse(node).partition("\n")[0]:
+            waiting += [one for one in ast.iter_child_nodes(node) if isinstance(one, ast.stmt)]
+
+
+def packages_behind(module: str) -> set[str]:
+    """The packages that are imported with a module."""
+    modules, seen, waiting, found = files(), set[str](), [module], set[str]()
+    while waiting:
+        name = waiting.pop()
+        if name not in modules:
+            found.add(name.partition(".")[0])
+        elif name not in seen:
+            seen.add(name)
+            waiting += at_the_top(name, modules)
     return found
 
 
@@ -74,3 +104,21 @@ def test_no_two_files_import_each_other_directly_or_round_about() -> None:
         list(TopologicalSorter(edges()).static_order())
     except CycleError as error:
         raise AssertionError(" -> ".join(error.args[1])) from None
+
+
+HEAVY = {"optuna", "timm", "openvino", "ray", "boto3", "sagemaker", "moto", "pillow_heif", "onnx", "mlflow", "wandb"}
+
+
+@pytest.mark.parametrize(
+    ("module", "needed", "refused"),
+    [
+        ("dogbreeds.commands", {"hydra"}, HEAVY | {"torch", "pytorch_lightning", "numpy", "PIL"}),
+        ("dogbreeds.training.run", {"torch", "pytorch_lightning", "PIL"}, HEAVY),
+        ("dogbreeds.package.predictor", {"torch", "PIL"}, HEAVY | {"pytorch_lightning", "hydra", "omegaconf"}),
+        ("dogbreeds.sagemaker.commands", {"rich"}, {"moto", "ray", "timm", "openvino", "mlflow"}),
+    ],
+)
+def test_packages_are_imported_where_they_are_used(module: str, needed: set[str], refused: set[str]) -> None:
+    behind = packages_behind(module)
+    assert behind >= needed
+    assert not behind & refused

@@ -107,15 +107,6 @@ def test_a_search_that_is_stopped_goes_on(number: signal.Signals, small: list[st
     assert (tmp_path / "search.html").is_file()
 
 
-def test_nothing_but_a_search_imports_optuna(small: list[str], tmp_path: Path) -> None:
-    for arguments in (["--help"], ["--cfg", "job"], [*small, "epochs=1", f"hydra.run.dir={tmp_path}"]):
-        answer = run("-X", "importtime", "train.py", *arguments)
-        assert answer.returncode == 0, answer.stderr
-        imported = {line.split("|")[-1].strip().split(".")[0] for line in answer.stderr.splitlines() if "|" in line}
-        assert "hydra" in imported
-        assert not imported & {"optuna", "plotly"}
-
-
 @pytest.mark.ci
 def test_best_values_can_be_changed_and_searched_on(small: list[str], tmp_path: Path) -> None:
     search = tmp_path / "search"

@@ -14,7 +14,7 @@ from torch import nn
 from dogbreeds.data.images import Transform
 from dogbreeds.errors import ConfigError, DataError, UserError
 from dogbreeds.features.engines.cpu import import_openvino
-from dogbreeds.model.backbones import cut, load_backbone, transform_of
+from dogbreeds.model.backbones import cut, load_backbone
 from dogbreeds.model.head import Head, HeadShape
 from dogbreeds.model.network import Network
 from dogbreeds.package import export as export_module
@@ -122,8 +122,7 @@ def test_a_graph_says_what_the_package_says(
     assert "(N, 3, 64, 64)" in said["input"]
 
 
-@pytest.mark.parametrize("form", FORMATS)
-@pytest.mark.parametrize("backbone", ["test_vit", "test_efficientnet"])
+@pytest.mark.parametrize(("form", "backbone"), zip(FORMATS, ["test_vit", "test_efficientnet"], strict=False))
 def test_graphs_of_timm_with_mirror_images(form: str, backbone: str, photos: Sequence[Path], tmp_path: Path) -> None:
     for needed in ("timm", *FORMATS[form].needs):
         pytest.importorskip(needed)
@@ -207,5 +206,5 @@ def test_other_backbones(
 ) -> None:
     for needed in FORMATS[form].needs:
         pytest.importorskip(needed)
-    made = packaged(tmp_path / "model", backbone, unfreeze, transform_of(backbone), head="linear")
+    made = packaged(tmp_path / "model", backbone, unfreeze, load_backbone(backbone, "random", 0).transform, head="linear")
     assert export(made, form, tmp_path / f"dogs{FORMATS[form].ending}", photos[:3]).good

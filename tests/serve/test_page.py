@@ -257,6 +257,7 @@ def test_examples_and_photos_that_are_dropped_or_large(page: Any, server: Server
     assert Image.open(io.BytesIO(body)).size == (1024, 1024)
 
 
+@pytest.mark.ci
 def test_the_page_of_serve_py(browser: Any, server: Server) -> None:
     with served(server.package) as running, watched(browser, f"http://127.0.0.1:{running.port}") as page:
         page.goto(f"http://127.0.0.1:{running.port}/")

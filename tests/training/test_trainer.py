@@ -154,6 +154,7 @@ def test_what_is_no_callback_is_refused(overrides: tuple[str, ...], said: str, c
         new_callbacks(config(*overrides))
 
 
+@pytest.mark.ci
 def test_mlflow_has_the_numbers_and_the_settings_of_a_run(config: Compose, tmp_path: Path) -> None:
     mlflow = pytest.importorskip("mlflow")
     uri = f"sqlite:///{tmp_path}/mlflow.db"
@@ -174,6 +175,7 @@ def test_mlflow_takes_the_arn_of_a_tracking_server(monkeypatch: pytest.MonkeyPat
     assert store is not None
 
 
+@pytest.mark.ci
 def test_wandb_keeps_an_offline_run(config: Compose, tmp_path: Path) -> None:
     pytest.importorskip("wandb")
     train(config("logger=wandb", "logger.wandb.offline=true"))
