@@ -269,9 +269,7 @@ def _raise(found: Sequence[str]) -> None:
 def _data_problems(data: DataConfig) -> list[str]:
     found, place = [], data.dir
     if "://" in place or Path(place).is_file():
-        how = (
-            f"aws s3 sync {shlex.quote(place)} photos" if place.startswith("s3:") else "unpack the archive to photos"
-        )
+        how = f"aws s3 sync {shlex.quote(place)} photos" if place.startswith("s3:") else "get and unpack it to photos"
         found.append(f"data.dir={place}: must be a folder on this machine. First {how}, then type data.dir=photos.")
     if data.exclude is not None and not Path(data.exclude).is_file():
         said = "no such file. It may be an audit.csv, or have a path in each line."

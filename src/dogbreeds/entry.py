@@ -221,15 +221,15 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return rest, options
 
 
+@functools.cache
 def register() -> None:
     """Makes the schemas and the resolvers of conf/ known to Hydra; calling it again does nothing."""
     store = ConfigStore.instance()
     for name, schema in SCHEMAS.items():
         store.store(name=f"{name}_schema", node=_open(schema))
     setup_globals()
-    if not OmegaConf.has_resolver("user_cache"):
-        OmegaConf.register_new_resolver("user_cache", lambda: platformdirs.user_cache_dir("dogbreeds"))
-        OmegaConf.register_new_resolver("absolute", lambda path: str(Path(path).absolute()))
+    OmegaConf.register_new_resolver("user_cache", lambda: platformdirs.user_cache_dir("dogbreeds"))
+    OmegaConf.register_new_resolver("absolute", lambda path: str(Path(path).absolute()))
 
 
 def _open(schema: type) -> DictConfig:

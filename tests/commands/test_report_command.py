@@ -11,9 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from dogbreeds import entry
 from dogbreeds.debug.record import TRAIN, read_record
 from dogbreeds.run_directory import METRICS, RECORD, REPORT, RULES
 from tests.commands.test_commands import SMALL, run, succeeded
@@ -63,11 +61,3 @@ def test_runs_are_compared(sample: Path, tmp_path: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert "0.001" in text and "test/accuracy" in text.replace("test accuracy", "test/accuracy").lower()
     assert run("scripts/report.py", f"runs={names[0]},{tmp_path}").returncode == 2
-
-
-def test_lists_are_typed_as_people_type_them() -> None:
-    typed = entry._bracketed("settings=data.dir=a b,lr=0.1", ("settings",))
-    assert entry._bracketed("runs=[a,b]", ("runs",)) == "runs=[a,b]"
-    assert entry._bracketed("run=a,b", ("runs",)) == "run=a,b"
-    (parsed,) = OverridesParser.create().parse_overrides([typed])
-    assert parsed.value() == ["data.dir=a b", "lr=0.1"]

@@ -301,6 +301,9 @@ def test_names_that_look_like_globs(folder: Path, tmp_path: Path) -> None:
     strange = folder.rename(tmp_path / "photos [2024]*")
     assert found(strange, strange) == ["a.PNG", "b.jpg", "deep/d.webp", "deep/e.tiff", "deep/er/c.jpeg"]
     assert found(strange / "b.jpg", strange) == ["b.jpg"]
+    assert found(f"{strange}/*.jpg", strange) == ["b.jpg"]
+    assert found(f"{strange}/b.jpg,{strange}/a.PNG", strange) == ["b.jpg", "a.PNG"]
+    assert found(f"{strange}/*.jpg,{strange}/*.PNG", strange) == ["b.jpg", "a.PNG"]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import cast
 
 import boto3
@@ -108,6 +109,65 @@ def test_without_credentials_one_message_says_so(
         pytest.raises(UserError, match=r"No AWS credentials.*sagemaker=rehearsal needs none"),
     ):
         _ = found.bucket
+
+
+@pytest.mark.parametrize(
+    ("variables", "config", "said"),
+    [
+        ({"AWS_PROFILE": "nope"}, "", r"profile \(nope\) could not be found\)\. Correct AWS_PROFILE"),
+        ({}, "[default", "Unable to parse config file"),
+        ({"AWS_MAX_ATTEMPTS": "abc"}, "", "'abc'"),
+        ({"AWS_ENDPOINT_URL": "foo"}, "", "Invalid endpoint: foo"),
+        ({"AWS_DEFAULT_REGION": "us-east-1a"}, "", r"sagemaker\.region=us-east-1a: .*Did you mean us-east-1"),
+        (
+            {"AWS_ACCESS_KEY_ID": ""},
+            "[default]\nsso_start_url=https://x\nsso_region=us-east-1\nsso_account_id=1\nsso_role_name=x\n",
+            r"Error loading SSO Token.*Log in: aws sso login\.",
+        ),
+        ({"AWS_ACCESS_KEY_ID": ""}, "[default]\ncredential_process=/nope/x\n", "No such file or directory: '/nope/x'"),
+    ],
+)
+def test_what_aws_is_configured_with_is_refused_in_a_line(
+    account: None,
+    launch: Launch,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    variables: dict[str, str],
+    config: str,
+    said: str,
+) -> None:
+    (tmp_path / "config").write_text(config)
+    for name, value in {"AWS_CONFIG_FILE": str(tmp_path / "config"), "AWS_DEFAULT_REGION": "us-east-1"}.items():
+        monkeypatch.setenv(name, value)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+        if not value:
+            monkeypatch.delenv(name)
+            monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    with pytest.raises(ConfigError, match=said):
+        connected(replace(launch().sagemaker, region=None)).__enter__()
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("sagemaker.region=cn-north-1", "a rehearsal has no regions of China"),
+        ("sagemaker.region=eu-central-9", "knows no such region"),
+        ("sagemaker.role=arn:aws-cn:iam::123456789012:role/dogbreeds", "in us-east-1 begin with arn:aws:"),
+        ("sagemaker.role=arn:aws:iam::123456789012:role/service-role/x", "has the role dogbreeds only"),
+    ],
+)
+def test_a_rehearsal_refuses_what_is_elsewhere(launch: Launch, tmp_path: Path, typed: str, said: str) -> None:
+    settings = launch("sagemaker=rehearsal", f"sagemaker.rehearsal_dir={tmp_path}", typed).sagemaker
+    with pytest.raises(ConfigError, match=said), connected(settings) as found:
+        _ = found.role
+
+
+def test_a_rehearsal_is_where_it_was_asked_for(launch: Launch, tmp_path: Path) -> None:
+    typed = ("sagemaker=rehearsal", f"sagemaker.rehearsal_dir={tmp_path}", "sagemaker.region=eu-central-1")
+    with connected(launch(*typed).sagemaker) as found:
+        assert found.bucket == "sagemaker-eu-central-1-123456789012"
+        assert found.command("launch", "stop=x").endswith("stop=x sagemaker=rehearsal sagemaker.region=eu-central-1")
 
 
 def answers(code: str, message: str) -> ClientError:

@@ -56,7 +56,8 @@ def message_of(error: Exception) -> str:
 
 
 def _answer(error: Exception) -> Mapping[str, Any]:
-    answer: Mapping[str, Any] = getattr(error, "response", {}).get("Error", {})
+    # Errors of the connection have a response too, which is None.
+    answer: Mapping[str, Any] = (getattr(error, "response", None) or {}).get("Error", {})
     return answer
 
 

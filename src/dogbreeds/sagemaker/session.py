@@ -13,7 +13,7 @@ from typing import Any
 
 from dogbreeds.errors import ConfigError, did_you_mean
 from dogbreeds.installation import command
-from dogbreeds.sagemaker.aws_errors import Detached, MissingError, aws_errors
+from dogbreeds.sagemaker.aws_errors import Detached, MissingError, advice, aws_errors, message_of
 from dogbreeds.schema import SagemakerConfig
 
 #: Makes a boto3 client by the name of its service; `config` sets retries and timeouts.
@@ -123,19 +123,22 @@ def connected(settings: SagemakerConfig) -> Iterator[Account]:
             yield Account(rehearsal.session(region).client, settings)
         return
     import boto3
-    from botocore.exceptions import BotoCoreError
+    from botocore.exceptions import BotoCoreError, ClientError
 
     # What it warns of with a traceback is raised too.
     logging.getLogger("botocore.credentials").setLevel(logging.ERROR)
     try:
         own = boto3.Session(region_name=settings.region)
-        own.get_credentials()
-    except (BotoCoreError, OSError, ValueError) as error:
-        advice = "Correct AWS_PROFILE or ~/.aws/config, or run `aws configure`."
-        raise ConfigError(f"AWS's configuration cannot be used ({error}). {advice}") from error
-    if own.region_name is None:
-        raise ConfigError("sagemaker.region=null: AWS's configuration has none. Set sagemaker.region=<region>.")
-    _partition(own.region_name)
+        if own.region_name is None:
+            raise ConfigError("sagemaker.region=null: AWS's configuration has none. Set sagemaker.region=<region>.")
+        _partition(own.region_name)
+        own.client("sts")
+        if credentials := own.get_credentials():
+            credentials.get_frozen_credentials()
+    except (BotoCoreError, ClientError, OSError, ValueError, EOFError) as error:
+        said = message_of(error) or "a code was asked for"
+        hint = advice(said) or "Correct AWS_PROFILE, AWS's other variables or ~/.aws/config, or run `aws configure`."
+        raise ConfigError(f"AWS's configuration cannot be used ({said.rstrip('.')}). {hint}") from error
     yield Account(own.client, settings)
 
 

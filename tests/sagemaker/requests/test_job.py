@@ -253,7 +253,6 @@ def test_images_of_aws(launch: Launch) -> None:
         ({"framework_version": "latest"}, "ml.m5.large", r"^sagemaker\.framework_version=latest"),
         ({"framework_version": "2.99"}, "ml.m5.large", r"framework_version=2\.99.*AWS has no such image"),
         ({"region": "nowhere-1"}, "ml.m5.large", r"sagemaker\.region=nowhere-1: AWS has no such image"),
-        ({"region": None}, "ml.m5.large", r"^sagemaker\.region: "),
     ],
 )
 def test_images_that_there_are_not(launch: Launch, changes: dict[str, Any], instance: str, said: str) -> None:
