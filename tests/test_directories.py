@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from omegaconf import DictConfig, OmegaConf
 
-from dogbreeds.directories import OwnDirectory, check_unused, claimed, new_run, run_of
+from dogbreeds.directories import check_unused, claimed, new_run, run_directory, run_of
 from dogbreeds.errors import ConfigError, UserError
 
 
@@ -49,25 +48,13 @@ def test_two_processes_do_not_write_the_same_run(tmp_path: Path) -> None:
         pass
 
 
-def composed(run_dir: str, resume: str | None = None, typed: str = "") -> DictConfig:
-    overrides = {"hydra": [f"hydra.run.dir={typed}"] if typed else []}
-    return OmegaConf.create({"resume": resume, "hydra": {"run": {"dir": typed or run_dir}, "overrides": overrides}})
-
-
 def test_hydra_is_told_the_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = str(tmp_path / "day" / "time")
     (tmp_path / "config.yaml").touch()
-
-    def given(config: DictConfig) -> str:
-        OwnDirectory().on_run_start(config)
-        return str(config.hydra.run.dir)
-
-    assert [given(composed(place)), given(composed(place))] == [place, f"{place}-2"]
-    assert given(composed(place, typed=place)) == place
-    assert given(composed(".")) == "."
-    assert given(composed(place, resume=str(tmp_path))) == str(tmp_path)
-    assert given(composed(place, resume=str(tmp_path / "checkpoints/last.ckpt"))) == str(tmp_path)
-    assert given(composed(place, resume="nowhere")) == "."
+    assert [run_directory(None, place), run_directory(None, place)] == [place, f"{place}-2"]
+    assert run_directory(str(tmp_path), place) == str(tmp_path)
+    assert run_directory(str(tmp_path / "checkpoints/last.ckpt"), place) == str(tmp_path)
+    assert run_directory("nowhere", place) == "."
     monkeypatch.setenv("LOCAL_RANK", "1")
-    assert given(composed(place)) == place
+    assert run_directory(None, place) == place
     assert run_of("runs/a.ckpt") == Path("runs/a.ckpt")

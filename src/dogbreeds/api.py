@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING
 from hydra import compose
 
 from dogbreeds import config as configs
-from dogbreeds.directories import claimed, is_typed
 from dogbreeds.entry import arranged, initialized
 from dogbreeds.errors import ConfigError, DataError, PackageError
 from dogbreeds.overrides import hydra_value, literal, value_of
@@ -118,9 +117,7 @@ def train(*overrides: str, **settings: object) -> RunResult:
     with _unchanged_process(), initialized(_PRIMARY, arguments):
         composed = compose(_PRIMARY, arguments, return_hydra_config=True)
         if not any(argument.startswith("run_dir=") for argument in arguments):
-            place = Path(composed.hydra.run.dir)
-            named = composed.resume is not None or is_typed(composed, "hydra.run.dir")
-            composed.run_dir = literal(str((place if named else claimed(place)).absolute()))
+            composed.run_dir = literal(str(Path(composed.hydra.run.dir).absolute()))
         config = configs.load(composed, [one for one in arguments if not one.startswith("hydra.")])
 
         from dogbreeds.training import run

@@ -7,15 +7,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
-
-from filelock import FileLock, Timeout
-from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
 
 from dogbreeds.errors import ConfigError, UserError
 from dogbreeds.installation import command
-from dogbreeds.overrides import name_of, override
+from dogbreeds.overrides import override
 from dogbreeds.run_directory import CHECKPOINTS, LOCK, METRICS, RUN_CONFIG, RUN_PARTS, SEARCH_CONFIG, TUNING_JOB
 
 
@@ -30,9 +25,12 @@ def claimed(directory: Path) -> Path:
     return chosen
 
 
-def is_typed(composed: DictConfig, name: str) -> bool:
-    """Whether a setting of Hydra was typed."""
-    return any(name_of(one) == name for one in composed.hydra.overrides.hydra)
+def run_directory(resume: str | None, default: str) -> str:
+    """Returns `hydra.run.dir` where none was typed; a mistyped `resume` does not become a directory."""
+    if resume is not None:
+        return str(run_of(resume) if (run_of(resume) / RUN_CONFIG).is_file() else Path())
+    # Other processes of a run that torchrun starts write nothing.
+    return str(claimed(Path(default))) if os.environ.get("LOCAL_RANK", "0") == "0" else default
 
 
 def run_of(resume: str) -> Path:
@@ -61,6 +59,9 @@ def check_unused(directory: Path) -> None:
 @contextmanager
 def locked(directory: Path) -> Iterator[None]:
     """Creates a directory, and keeps other processes out of it while this one writes there."""
+    # Needs more time than --help has.
+    from filelock import FileLock, Timeout
+
     directory.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(directory / LOCK, timeout=0):
@@ -77,21 +78,3 @@ def new_run(directory: Path) -> Iterator[None]:
         for path in [path for part in RUN_PARTS for path in directory.glob(part)]:
             path.unlink()
         yield
-
-
-class OwnDirectory(Callback):
-    """Gives a run its directory before Hydra writes there: one of its own where none was typed."""
-
-    def on_run_start(self, config: DictConfig, **_: Any) -> None:
-        """Sets `hydra.run.dir`; errors are left to Hydra, which creates the same directory next."""
-        directory = Path(config.hydra.run.dir)
-        # Commands that write no run stay where they are; other processes of a run are told its directory.
-        if directory == Path() or os.environ.get("LOCAL_RANK", "0") != "0":
-            return
-        if config.resume is not None:
-            resumed = run_of(config.resume)
-            # A mistyped name does not become a directory.
-            config.hydra.run.dir = str(resumed if (resumed / RUN_CONFIG).is_file() else Path())
-        elif not is_typed(config, "hydra.run.dir"):
-            with suppress(OSError):
-                config.hydra.run.dir = str(claimed(directory))

@@ -31,6 +31,7 @@ from omegaconf.errors import OmegaConfBaseException
 from dogbreeds.arguments import Reader
 from dogbreeds.command_schemas import SCHEMAS
 from dogbreeds.config import type_problem
+from dogbreeds.directories import run_directory
 from dogbreeds.errors import DISK_ERRORS, ConfigError, PlaceError, UserError, did_you_mean
 from dogbreeds.help_page import page
 from dogbreeds.installation import conf_directory
@@ -228,6 +229,7 @@ def register() -> None:
     for name, schema in SCHEMAS.items():
         store.store(name=f"{name}_schema", node=_open(schema))
     setup_globals()
+    OmegaConf.register_new_resolver("run_directory", run_directory, use_cache=True)
     OmegaConf.register_new_resolver("user_cache", lambda: platformdirs.user_cache_dir("dogbreeds"))
     OmegaConf.register_new_resolver("absolute", lambda path: str(Path(path).absolute()))
 

@@ -132,8 +132,7 @@ class Appender:
         self._every, self._since, self._flushed = every, 0, time.monotonic()
 
     def add(self, line: str) -> None:
-        with writing(self._path):
-            self._file.write(line + "\n")
+        self._file.write(line + "\n")
         self._since += 1
         if self._since >= self._every or time.monotonic() - self._flushed > _SECONDS_BETWEEN_FLUSHES:
             self.flush()
@@ -144,8 +143,7 @@ class Appender:
         self._since, self._flushed = 0, time.monotonic()
 
     def close(self) -> None:
-        with writing(self._path):
-            self._file.close()
+        self._file.close()
 
 
 def pack(archive: Path, members: Mapping[str, Path | bytes], level: int) -> None:

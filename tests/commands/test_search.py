@@ -190,7 +190,7 @@ def test_the_reader_of_a_pipe_may_leave(search: bool, small: list[str], tmp_path
 def test_a_place_that_cannot_be_written(small: list[str], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     answer = run("train.py", "-m", *small, "lr=0.1,0.2", f"hydra.sweep.dir={tmp_path / 'file'}")
-    assert (answer.returncode, "cannot be created" in answer.stderr) == (2, True)
+    assert (answer.returncode, "file: file exists" in answer.stderr) == (2, True)
     (tmp_path / "0").mkdir()
     answer = run("train.py", "-m", *small, "lr=0.1,0.2", f"hydra.sweep.dir={tmp_path}")
     assert (answer.returncode, "holds numbered runs" in answer.stderr) == (2, True)

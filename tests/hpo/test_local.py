@@ -262,7 +262,7 @@ def test_a_search_that_was_moved_packages_its_best_trial_where_it_is(small: list
     # It stays there.
     next(photos.glob("train/*/*")).unlink()
     with pytest.raises(ConfigError, match=r"data\.dir: what is there now is not what this was begun with"):
-        search(resumed(moved, ["hpo.trials=2"], composed, None), moved)
+        search(resumed(moved, [], composed, None), moved)
 
 
 def test_files_that_somebody_removed_or_damaged(

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from dogbreeds.config import MOVABLE, excluded_by, read_yaml, write_yaml
 from dogbreeds.data.excluded import kept
-from dogbreeds.directories import check_unused, claimed, is_typed
+from dogbreeds.directories import check_unused
 from dogbreeds.errors import ConfigError
 from dogbreeds.hpo.plan import Compose, Plan
 from dogbreeds.overrides import literal, name_of, sets
@@ -40,15 +40,14 @@ def planned(arguments: Sequence[str], composed: DictConfig, loader: ConfigLoader
     if composed.resume is not None:
         directory = Path(composed.resume)
         return resumed(directory, arguments, compose, loader), directory
+    plan = Plan(arguments, compose, loader)
     directory = Path(composed.hydra.sweep.dir)
-    if not is_typed(composed, "hydra.sweep.dir"):
-        return Plan(arguments, compose, loader), claimed(directory)
     check_unused(directory)
     if directory.is_dir() and any(re.fullmatch(r"\d+", path.name) for path in directory.iterdir()):
         raise ConfigError(
             f"{directory} holds numbered runs that a search would overwrite: choose another hydra.sweep.dir."
         )
-    return Plan(arguments, compose, loader), directory
+    return plan, directory
 
 
 def save_plan(plan: Plan, directory: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -68,7 +69,10 @@ def _load_onnx(path: Path) -> Run:
 
 def _write_pt2(graph: nn.Module, side: int, about: dict[str, str], path: Path) -> None:
     program = torch.export.export(graph, (_example(side),), dynamic_shapes=({0: torch.export.Dim("batch")},))
-    torch.export.save(program, path, extra_files=about)
+    # Torch itself aborts the process where a disk is full.
+    saved = io.BytesIO()
+    torch.export.save(program, saved, extra_files=about)
+    path.write_bytes(saved.getbuffer())
 
 
 def _load_pt2(path: Path) -> Run:

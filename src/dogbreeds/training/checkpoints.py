@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import logging
 import pickle
@@ -33,10 +34,11 @@ class WholeCheckpoints(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
+        # Torch itself may abort the process where a disk is full.
+        saved = io.BytesIO()
+        torch.save(checkpoint, saved)
         with replacing(path) as temporary:
-            # Into an open file, whose errors say what is wrong.
-            with temporary.open("wb") as file:
-                torch.save(checkpoint, file)
+            temporary.write_bytes(saved.getbuffer())
             if path.name == LAST and path.exists():
                 path.replace(path.with_name(_PREVIOUS))
 

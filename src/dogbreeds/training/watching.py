@@ -54,7 +54,8 @@ class Debugger:
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         self._watched.close()
         self.phases.close()
-        if self._first and error is not None and self._record.facts.images:
+        # Where a disk is full, there is no room for a report either.
+        if self._first and not isinstance(error, OSError | None) and self._record.facts.images:
             self._judge.look(running=False)
             log.warning("The run did not finish. A report on what it did: %s", build_report(self._run_dir))
 
