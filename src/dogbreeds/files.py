@@ -69,12 +69,7 @@ def write_text(path: Path, content: str) -> None:
 
 
 def json_text(value: object, line: str = "\n") -> str:
-    """Returns JSON with a line for each entry of an object, and lists of numbers or words on one.
-
-    Args:
-        value: What `json.dumps` takes.
-        line: What a line of the object around it begins with.
-    """
+    """Returns JSON with a line for each entry of an object, begun by `line`, and lists of numbers or words on one."""
     if isinstance(value, Mapping) and value:
         entries = [f"{json.dumps(name)}: {json_text(inner, f'{line} ')}" for name, inner in value.items()]
         return f"{{{line} {f',{line} '.join(entries)}{line}}}"

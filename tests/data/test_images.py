@@ -6,6 +6,7 @@ import io
 import json
 import struct
 import warnings
+import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -69,6 +70,14 @@ ROTATED = (0x0112, 3, 1, struct.pack("<HH", 6, 0))
         ("WEBP", {"lossless": True}, 0),
         ("BMP", {}, 0),
         ("GIF", {}, 0),
+        ("GIF", {"save_all": True, "append_images": [Image.new("RGB", (48, 32))]}, 0),
+        ("WEBP", {"lossless": True, "save_all": True, "append_images": [Image.new("RGB", (48, 32))]}, 0),
+        ("MPO", {"quality": 95, "subsampling": 0, "save_all": True, "append_images": [Image.new("RGB", (9, 9))]}, 12),
+        ("JPEG", {"quality": 95, "subsampling": 0, "icc_profile": bytes(2_000_000)}, 12),
+        ("TIFF", {"save_all": True, "append_images": [Image.new("RGB", (9, 9))]}, 0),
+        ("TIFF", {"compression": "tiff_lzw", "tiffinfo": {322: 16, 323: 16}}, 0),
+        ("TIFF", {"compression": "tiff_lzw", "big_tiff": True}, 0),
+        ("TIFF", {"compression": "jpeg", "quality": 95}, 12),
     ],
 )
 def test_file_formats(kind: str, options: dict[str, Any], tolerance: int) -> None:
@@ -210,6 +219,45 @@ def test_sixteen_bits_are_scaled_and_not_clipped() -> None:
     assert np.abs(np.subtract(dark, 4)).max() <= 1
 
 
+def tiff(values: NDArray[Any], photometric: int, order: str = "<", bits: int = 16) -> bytes:
+    """A grayscale TIFF whose values are not packed; `photometric` 0 is a negative."""
+    height, width = values.shape
+    form = 3 if values.dtype.kind == "f" else 1
+    entries = ((256, width), (257, height), (258, bits), (259, 1), (262, photometric), (273, 134), (277, 1))
+    entries += ((278, height), (279, values.nbytes), (339, form))
+    packed = b"".join(struct.pack(f"{order}HHII", tag, 4, 1, value) for tag, value in entries)
+    start = {"<": b"II*\0", ">": b"MM\0*"}[order]
+    head = start + struct.pack(f"{order}IH", 8, len(entries)) + packed + bytes(4)
+    return head + values.astype(values.dtype.newbyteorder(order)).tobytes()
+
+
+def test_grayscale_tiffs_with_more_than_eight_bits() -> None:
+    ramp = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
+    wide = (ramp * 65535).astype(np.uint16)
+    holes = np.where(ramp > 0.9, np.nan, ramp).astype(np.float32)
+    for content in (tiff(wide, 1), tiff(wide, 1, ">"), tiff(65535 - wide, 0), tiff(ramp, 1, bits=32)):
+        assert np.abs(np.asarray(decode(content))[..., 0] - ramp * 255).max() <= 1
+    found = np.asarray(decode(tiff(holes, 1, bits=32)))[..., 0]
+    assert np.abs(found - np.nan_to_num(holes) * 255).max() <= 1
+    with pytest.raises(UnreadableImageError, match="more than 16 bits"):
+        decode(tiff((ramp * 4e9).astype(np.uint32), 1, bits=32))
+    with pytest.raises(UnreadableImageError, match="a kind of TIFF that is not read"):
+        decode(tiff(ramp.astype(np.float64), 1, bits=64))
+
+
+def test_texts_of_a_png_may_be_large() -> None:
+    for place in (b"IDAT", b"IEND"):
+        for kind, start in (
+            (b"zTXt", b"Comment\0\0"),
+            (b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0"),
+            (b"iCCP", b"a\0\0"),
+        ):
+            content, chunk = encode(noise(48, 48)), kind + start + zlib.compress(bytes(3_000_000))
+            before = content.rindex(place) - 4
+            packed = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+            assert decode(content[:before] + packed + content[before:]).size == (48, 48)
+
+
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP"])
 def test_truncated_file(kind: str) -> None:
     content = encode(noise(48, 48), kind)
@@ -219,7 +267,7 @@ def test_truncated_file(kind: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "AVIF"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "AVIF", "TIFF"])
 def test_damage_is_never_another_exception(kind: str) -> None:
     generator = np.random.default_rng(0)
     if kind == "AVIF" and not features.check("avif"):
@@ -319,6 +367,27 @@ def test_a_part_of_the_pixels_shows_the_same_photo(mode: str) -> None:
     assert (part.mode, part.size) == ("RGB", (225, 175))
     small = whole.resize(part.size, Image.Resampling.BOX)
     assert np.abs(np.asarray(small).astype(int) - np.asarray(part)).mean() < 1
+
+
+@pytest.mark.parametrize("read", [lambda content: decode(content, 20), check], ids=["decode", "check"])
+def test_the_limit_is_of_the_pixels_that_are_decoded(
+    read: Callable[[bytes], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Phones make JPEGs of 200 megapixels; those of several scans take their memory whatever is decoded of them."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)
+    read(soft(400, 200))
+    read(soft(200, 100, progressive=True))
+    read(encode(noise(100, 100)))
+    for content in (
+        soft(400, 202),
+        soft(200, 102, progressive=True),
+        encode(noise(100, 101)),
+        encode(noise(200, 200)),
+    ):
+        with pytest.raises(UnreadableImageError, match=r"more than 10,000 .*limits.pixels.*make it smaller"):
+            read(content)
+    with pytest.raises(UnreadableImageError, match="too many pixels"):
+        decode(soft(400, 200), 100)
 
 
 def test_a_part_of_the_pixels_is_upright() -> None:

@@ -19,7 +19,7 @@ from dogbreeds.package.messages import (
     parse_request,
 )
 
-PHOTO = b"\xff\xd8 not really"
+PHOTO = b"\xff\xd8\xfb\xef\xbf not really"
 TEXT = base64.b64encode(PHOTO).decode()
 PUG = [Prediction("Pug", 1, 0.75), Prediction("Beagle", 0, 0.25)]
 MAX_PIXELS = 10**6
@@ -39,11 +39,24 @@ def test_the_bytes_of_a_photo(kind: str) -> None:
     assert parse_request(PHOTO, kind, 1, MAX_PIXELS) == PredictRequest((PHOTO,), many=False)
 
 
-@pytest.mark.parametrize("text", [TEXT, f"data:image/jpeg;base64,{TEXT}"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        TEXT,
+        f"data:image/jpeg;base64,{TEXT}",
+        f"data:image/jpeg;charset=utf-8;base64,\n {TEXT}",
+        "\r\n".join(TEXT[place : place + 4] for place in range(0, len(TEXT), 4)) + "\n",
+        base64.encodebytes(PHOTO).decode().replace("", " ").strip(),
+        base64.urlsafe_b64encode(PHOTO).decode(),
+        TEXT.rstrip("="),
+        f"{TEXT}==",
+    ],
+    ids=["plain", "data", "data with more", "lines", "spaces", "for addresses", "no padding", "much padding"],
+)
 def test_photos_in_json(text: str) -> None:
-    one = json.dumps({"image": text}).encode()
+    one = json.dumps({"id": 7, "image": text, "parameters": {}}).encode()
     assert parse_request(one, f"{JSON}; charset=utf-8", 1, MAX_PIXELS) == PredictRequest((PHOTO,), many=False)
-    several = json.dumps({"instances": [{"image": text}, {"image": text}]}).encode()
+    several = json.dumps({"instances": [{"image": text}, {"image": text, "id": 1}], "parameters": {}}).encode()
     assert parse_request(several, "application/json", 2, MAX_PIXELS) == PredictRequest((PHOTO, PHOTO), many=True)
 
 
@@ -66,7 +79,7 @@ def test_broken_json(body: bytes) -> None:
         {},
         {"image": None},
         {"image": ["a"]},
-        {"image": TEXT, "more": 1},
+        {"image": TEXT, "instances": [{"image": TEXT}]},
         {"instances": TEXT},
         {"instances": []},
         {"instances": [TEXT]},
@@ -77,7 +90,7 @@ def test_json_without_a_photo(value: object) -> None:
     assert refusal(json.dumps(value).encode()) == (400, "no_photo")
 
 
-@pytest.mark.parametrize("text", ["?", "QQ", "QQ==QQ", "ä", "QUJD\n"])
+@pytest.mark.parametrize("text", ["?", "Q", "QQ==QQ", "ä", "QUJD\0"])
 def test_broken_base64(text: str) -> None:
     assert refusal(json.dumps({"image": text}).encode()) == (400, "broken_base64")
 
@@ -94,6 +107,11 @@ def test_photos_of_a_request_share_the_limit_of_pixels() -> None:
     two = json.dumps({"instances": [{"image": base64.b64encode(file.getvalue()).decode()}] * 2}).encode()
     assert len(parse_request(two, "application/json", 2, 400).photos) == 2
     assert refusal(two, max_pixels=399) == (413, "too_many_pixels")
+    # A JPEG that is decoded at an eighth of its size.
+    Image.new("L", (160, 20)).save(file := io.BytesIO(), "JPEG")
+    two = json.dumps({"instances": [{"image": base64.b64encode(file.getvalue()).decode()}] * 2}).encode()
+    assert len(parse_request(two, "application/json", 2, 800).photos) == 2
+    assert refusal(two, max_pixels=799) == (413, "too_many_pixels")
 
 
 @pytest.mark.parametrize(

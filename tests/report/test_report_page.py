@@ -245,7 +245,7 @@ def test_sizes_grow_with_the_classes_and_not_with_their_square(tmp_path: Path) -
         assert text.count(f"Breed {number} ") >= 2
         assert metrics.count("\n") < 60
         sizes.append((len(text), len(metrics)))
-    assert "Drawn are the 150 breeds with the most mistakes; predictions.csv has all 1,500." in text
+    assert "Drawn are the 150 breeds of 1,500 with the most mistakes." in text
     for small, middle, large in zip(*sizes, strict=True):
         # Bytes for each further class.
         assert (large - middle) / 1350 < 1.1 * (middle - small) / 140

@@ -104,7 +104,7 @@ def test_mistakes_count_down_and_right_answers_up() -> None:
     drawn = matrix_figure(np.array([[3, 1], [0, 2]]), ["a", "b"], [1, 0])
     (heat,) = drawn["data"]
     assert heat["x"] == ["b", "a"]
-    assert heat["cells"] == [[0, 0, 2, 1.0], [1, 0, 1, -0.25], [1, 1, 3, 0.75]]
+    assert heat["cells"] == [(0, 0, 2, 1.0), (1, 0, 1, -0.25), (1, 1, 3, 0.75)]
     assert heat["zmin"] == -0.25
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from tests.package.test_predictor import photo
 
-_FORMS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+_FORMS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 _HUGE = 50_000
 
 
@@ -59,6 +59,10 @@ def claims_and_bombs() -> Iterator[bytes]:
     frame = jpeg.index(b"\xff\xc0")
     jpeg[frame + 5 : frame + 9] = struct.pack(">HH", _HUGE, _HUGE)
     yield bytes(jpeg)
+    # At an eighth of its size it would be small enough.
+    jpeg[frame + 5 : frame + 9] = struct.pack(">HH", 12_000, 12_000)
+    yield bytes(jpeg)
+    yield from tiffs()
     for size in ((_HUGE, _HUGE), (2**31 - 1, 2**31 - 1), (-1, -1), (0, 0)):
         bitmap = bytearray(photo(1, form="BMP"))
         bitmap[18:26] = struct.pack("<ii", *size)
@@ -75,6 +79,27 @@ def claims_and_bombs() -> Iterator[bytes]:
         archive.writestr("photo.jpg", bytes(20_000_000))
     yield file.getvalue()
     yield zlib.compress(bytes(20_000_000), 9)
+
+
+def tiffs() -> Iterator[bytes]:
+    """TIFFs with huge sizes and tiles, many tiles and tags, tags that share bytes, and directories in circles."""
+    zeros = zlib.compress(bytes(3 * 16 * 16))
+    plain = [(256, 64), (257, 64), (258, 8), (259, 8), (262, 2), (277, 3), (278, 64), (273, 8), (279, 200)]
+    for changed in ({256: _HUGE, 257: _HUGE}, {278: 2**32 - 1}, {277: 60_000}, {258: 64}, {273: 2**32 - 1}, {}):
+        yield tiff([(tag, changed.get(tag, value)) for tag, value in plain], bytes(200))
+    for side in (16, _HUGE, 2**20, 2**32 - 16):
+        yield tiff([*plain[:6], (322, side), (323, side), (324, 8), (325, 200)], bytes(200))
+    for tiles in (16, 10_000, 2**30):
+        yield tiff([*plain[:6], (322, 16), (323, 16), (324, 200, tiles), (325, 200, tiles)], zeros * 400)
+    yield tiff([*plain, *((tag, 0) for tag in range(1000, 20_000))], b"")
+    yield tiff([*plain, *((tag, 8, 25_000) for tag in range(1000, 5000))], bytes(100_000))
+    yield tiff([*plain, (330, 8), (34665, 8), (34853, 8)], bytes(200), following=8)
+
+
+def tiff(entries: list[tuple[int, ...]], rest: bytes, following: int = 0) -> bytes:
+    """A TIFF of a directory with tags, values (or the places of so many values), and what follows it."""
+    packed = b"".join(struct.pack("<HHII", tag, 4, (*count, 1)[0], value) for tag, value, *count in entries)
+    return b"II*\0" + struct.pack("<IH", 8, len(entries)) + packed + struct.pack("<I", following) + rest
 
 
 def no_photos() -> Iterator[bytes]:

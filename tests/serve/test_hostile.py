@@ -17,7 +17,7 @@ from tests.serve import hostile
 from tests.serve.served import Reply, Served
 from tests.serve.test_server import same
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::UserWarning:PIL")]
 
 GOOD = photo(4)
 _AT_ONCE = 24
@@ -40,7 +40,7 @@ def test_photos_that_are_damaged_lie_or_are_none(
     server: Served, tiny_predictor: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     contents = [*hostile.damaged_photos(), *hostile.claims_and_bombs(), *hostile.no_photos()]
-    assert len(contents) > 350
+    assert len(contents) > 450
     received = replies(server, tiny_predictor, [lambda content=content: server.ask(content) for content in contents])
     # As the server reads them.
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000_000)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 import PIL
 import torch
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, JpegImagePlugin, PngImagePlugin, UnidentifiedImageError
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
@@ -30,6 +31,13 @@ _OVERSAMPLING = 2
 _MAX_ASPECT_RATIO = 250
 FORMATS = tuple(name for name in IMAGE_FORMATS if name != "HEIF")
 _ROWS = 256
+# Photos that are read are not warned of, tag by tag; a text of a PNG may be as large as all of them together.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
+# A JPEG takes about an eighth of the time of another photo, at an eighth of its size.
+_JPEG_SHARE = 8
+# Segments before the scan of a baseline JPEG: the frame, tables, restarts, comments and those of applications.
+_SEGMENTS = bytes((0xC0, 0xC1, 0xC4, 0xDB, 0xDD, *range(0xE0, 0xF0), 0xFE))
 _WHITE = (255, 255, 255, 255)
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -61,12 +69,12 @@ def decode(content: bytes, enough: int | None = None) -> Image.Image:
     """
     with _readable(content):
         image = _opened(content)
-        if has_too_many_pixels(image):
-            raise Image.DecompressionBombError
         if enough is not None:
             image.draft(None, (enough, enough))
+        _check_pixels(image, image.width * image.height)
         image.load()
-        return _to_rgb(_upright(image))
+        rgb, turn = _to_rgb(image), _turn(image)
+        return rgb if turn is None else rgb.transpose(turn)
 
 
 def check(content: bytes) -> None:
@@ -84,15 +92,20 @@ def check(content: bytes) -> None:
 
 def _ends(content: bytes, kind: str | None) -> bool:
     """Whether a photo has the mark of its end; what phones append behind it does not matter."""
-    if kind in ("JPEG", "MPO"):
-        # Segments, each with its length, hold thumbnails with marks of their own; the scan follows the last of them.
-        place = 2
-        while content[place : place + 1] == b"\xff" and content[place + 1 : place + 2] not in (b"\xda", b""):
-            place += 2 + int.from_bytes(content[place + 2 : place + 4])
-        return content.find(b"\xff\xd9", place) >= 0
+    if kind == "JPEG":
+        # Segments before the scan hold thumbnails with marks of their own.
+        return content.find(b"\xff\xd9", _scan(content)) >= 0
     if kind == "PNG":
         return content.rfind(b"IEND") >= 0
     return kind != "WEBP" or int.from_bytes(content[4:8], "little") + 8 <= len(content)
+
+
+def _scan(content: bytes) -> int:
+    """Returns where the segments of a JPEG, each with its length, end: at its scan, if it is baseline."""
+    place = 2
+    while content[place : place + 1] == b"\xff" and content[place + 1 : place + 2] in _SEGMENTS:
+        place += 2 + int.from_bytes(content[place + 2 : place + 4])
+    return place
 
 
 def decoders() -> str:
@@ -116,7 +129,31 @@ def _heif_opener() -> bool:
 def _opened(content: bytes) -> Image.Image:
     if is_heif(content) and not _heif_opener():
         raise UnreadableImageError("a HEIC photo: install what reads them, pip install 'dogbreeds[heic]'")
-    return Image.open(io.BytesIO(content), formats=("HEIF",) if is_heif(content) else FORMATS)
+    if content.startswith(b"\xff\xd8\xff"):
+        # Of several photos in a file the first; and Pillow's limit does not know of sizes that are decoded in part.
+        image: Image.Image = JpegImagePlugin.JpegImageFile(io.BytesIO(content))
+    else:
+        image = Image.open(io.BytesIO(content), formats=("HEIF",) if is_heif(content) else FORMATS)
+    _check_pixels(image, _work(image, content))
+    return image
+
+
+def _work(image: Image.Image, content: bytes) -> int:
+    """Returns how many pixels of other formats take the time and memory of a photo that may be decoded in part."""
+    pixels = image.width * image.height
+    if not isinstance(image, JpegImagePlugin.JpegImageFile):
+        return pixels
+    place = _scan(content)
+    baseline = content[place : place + 2] == b"\xff\xda" and content[place + 4 : place + 5] == bytes([image.layers])
+    # One of several scans is kept whole in memory, as up to eight bytes of each pixel.
+    return pixels // (_JPEG_SHARE if baseline else 2)
+
+
+def _check_pixels(image: Image.Image, pixels: int) -> None:
+    """Refuses what would fill memory, as it is or resized; Pillow only warns up to twice its limit."""
+    most = Image.MAX_IMAGE_PIXELS
+    if max(image.size) > _MAX_ASPECT_RATIO * min(image.size) or (most is not None and pixels > most):
+        raise Image.DecompressionBombError
 
 
 @contextmanager
@@ -128,9 +165,12 @@ def _readable(content: bytes) -> Iterator[None]:
     except UnreadableImageError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise UnreadableImageError("too many pixels") from error
+        most = f"{Image.MAX_IMAGE_PIXELS or math.inf:,} (limits.pixels of a server), of a baseline JPEG {_JPEG_SHARE}"
+        reason = f"too many pixels: more than {most} times as many, or sides of more than 1 : {_MAX_ASPECT_RATIO}"
+        raise UnreadableImageError(f"{reason}; make it smaller") from error
     except UnidentifiedImageError as error:
-        raise UnreadableImageError("not an image") from error
+        is_tiff = content.startswith((b"II*\0", b"MM\0*"))
+        raise UnreadableImageError("a kind of TIFF that is not read" if is_tiff else "not an image") from error
     except MemoryError:
         # Says nothing about the photo.
         raise
@@ -139,14 +179,13 @@ def _readable(content: bytes) -> Iterator[None]:
         raise UnreadableImageError(str(error) or type(error).__name__) from error
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    """Applies the EXIF orientation; Pillow's own function rewrites all tags and fails on odd ones."""
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """Returns what applies the EXIF orientation; Pillow's own function rewrites all tags and fails on odd ones."""
     try:
-        method = _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+        return _UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:
         # The pixels of a photo with damaged EXIF data are fine.
-        return image
-    return image if method is None else image.transpose(method)
+        return None
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -164,31 +203,31 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 def _from_wide(image: Image.Image) -> Image.Image:
     """Scales 16-bit, 32-bit and float grayscale to 8 bits; Pillow's own conversion would clip at 255."""
     values = np.asarray(image)
-    largest = float(values.max(initial=0))
-    full_scale = 1.0 if largest <= 1.0 and image.mode == "F" else 255.0 if largest <= 255 else 65535.0
+    largest = float(values.max(initial=0, where=np.isfinite(values)))
+    if image.mode == "I" and (largest > 65535 or values.min() < 0):
+        raise UnreadableImageError("grayscale of more than 16 bits")
+    # A TIFF may have twelve bits, and may be a negative.
+    tags = getattr(image, "tag_v2", {})
+    wide = 4095.0 if tags.get(ExifTags.Base.BitsPerSample) == (12,) else 65535.0
+    full_scale = 1.0 if largest <= 1.0 and image.mode == "F" else 255.0 if largest <= 255 else wide
     scaled = np.empty(values.shape, np.uint8)
     # A few rows at a time: all of it in float64 would be eight times as large as the result.
     for start in range(0, len(values), _ROWS):
-        rows = values[start : start + _ROWS].astype(np.float64)
+        rows = np.nan_to_num(values[start : start + _ROWS].astype(np.float64))
+        if tags.get(ExifTags.Base.PhotometricInterpretation) == 0:
+            rows = full_scale - rows
         scaled[start : start + _ROWS] = np.clip(rows / full_scale * 255.0, 0, 255)
     return Image.fromarray(scaled).convert("RGB")
 
 
 def pixels_of(content: bytes) -> int:
-    """Returns the number of pixels in a photo's header; 0 if that cannot be read."""
+    """Returns the number of pixels in a photo's header, of a JPEG a part; 0 if it cannot be read."""
     try:
         with _opened(content) as image:
-            return image.width * image.height
+            return _work(image, content)
     except Exception:
         # Decoding will say what is wrong.
         return 0
-
-
-def has_too_many_pixels(image: Image.Image) -> bool:
-    """Whether an image would fill memory, as it is or resized; Pillow only warns up to twice its limit."""
-    if max(image.size) > _MAX_ASPECT_RATIO * min(image.size):
-        return True
-    return Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS
 
 
 @dataclass(frozen=True)

@@ -219,10 +219,7 @@ def read_record(run_dir: Path) -> Record:
 
 
 def read_confusion(run_dir: Path, metrics: Mapping[str, Any]) -> dict[str, Matrix]:
-    """Returns the confusion matrices of the splits that are scored: rows are the breeds, columns the answers.
-
-    They count predictions.csv; older runs have them in `metrics`, the content of metrics.json.
-    """
+    """Counts the answers to the photos of the scored splits in predictions.csv; older runs did so in `metrics`."""
     if "test/confusion" in metrics:
         return {split: np.array(metrics[f"{name}/confusion"]) for split, name in _SCORED}
     places, path = {name: place for place, name in enumerate(metrics.get("classes", ()))}, run_dir / PREDICTIONS

@@ -1,6 +1,7 @@
 """HTTP requests and responses as bytes, independent of the server.
 
-A request is the bytes of one photo, or JSON: `{"image": <base64>}` or `{"instances": [{"image": <base64>}, ...]}`.
+A request is the bytes of one photo, or JSON: `{"image": <base64>}` or `{"instances": [{"image": <base64>}, ...]}`;
+other keys beside `image` do not matter.
 A response is JSON, or CSV where the client accepts nothing else; an error is always JSON.
 """
 
@@ -93,9 +94,10 @@ def parse_request(body: bytes, content_type: str, max_photos: int, max_pixels: i
         values = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise HttpError(400, "broken_json", f"The body is not valid JSON ({error}).") from error
-    if isinstance(values, dict) and set(values) == {"image"}:
+    keys = {"image", "instances"}.intersection(values) if isinstance(values, dict) else ()
+    if keys == {"image"}:
         return PredictRequest((_photo(values["image"], "image"),), many=False)
-    if isinstance(values, dict) and set(values) == {"instances"} and isinstance(values["instances"], list):
+    if keys == {"instances"} and isinstance(values["instances"], list):
         return PredictRequest(_several(values["instances"], max_photos, max_pixels), many=True)
     raise HttpError(400, "no_photo", f"There is no photo in this JSON. {_FORMS}.")
 
@@ -150,29 +152,28 @@ def _several(instances: list[Any], max_photos: int, max_pixels: int) -> tuple[by
     if not instances:
         raise HttpError(400, "no_photo", f"instances is empty. {_FORMS}.")
     if len(instances) > max_photos:
-        raise HttpError(413, "too_many_photos", f"At most {max_photos} photos per request, got {len(instances)}.")
+        raise HttpError(413, "too_many_photos", f"At most {max_photos} photos (limits.photos), got {len(instances)}.")
     photos = []
     for position, one in enumerate(instances):
         place = f"instances[{position}]"
-        if not (isinstance(one, dict) and set(one) == {"image"}):
+        if not (isinstance(one, dict) and "image" in one):
             raise HttpError(400, "no_photo", f"{place} has no photo. {_FORMS}.")
         photos.append(_photo(one["image"], f"{place}.image"))
     # A few bytes can be many pixels: one request must not occupy the workers longer than the largest photo would.
     if len(photos) > 1 and sum(map(pixels_of, photos)) > max_pixels:
-        raise HttpError(
-            413, "too_many_pixels", f"The photos have more than {max_pixels:,} pixels together: send fewer."
-        )
+        message = f"The photos have more than {max_pixels:,} pixels together (limits.pixels): send fewer."
+        raise HttpError(413, "too_many_pixels", message)
     return tuple(photos)
 
 
 def _photo(text: object, place: str) -> bytes:
     if not isinstance(text, str):
         raise HttpError(400, "no_photo", f"{place} must be the base64 text of a photo's bytes.")
-    # Browsers put "data:image/jpeg;base64," in front.
-    if text.startswith("data:"):
-        text = text.partition(",")[2]
+    # Browsers put "data:image/jpeg;base64," in front, mail programs break lines, links have other signs and no end.
+    plain = "".join(text.split()).replace("-", "+").replace("_", "/")
+    plain = (plain.partition(",")[2] if plain.startswith("data:") else plain).rstrip("=")
     try:
-        return base64.b64decode(text, validate=True)
+        return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
     except (binascii.Error, ValueError) as error:
         raise HttpError(400, "broken_base64", f"{place} is not base64 ({error}).") from error
 

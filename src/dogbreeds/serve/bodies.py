@@ -92,4 +92,6 @@ class Body:
         self._requests.held += size
 
     def _refuse_size(self) -> None:
-        raise HttpError(413, "too_large", f"The body must be at most {self._limits.body_bytes} bytes.")
+        raise HttpError(
+            413, "too_large", f"The body must be at most {self._limits.body_bytes} bytes (limits.body_bytes)."
+        )

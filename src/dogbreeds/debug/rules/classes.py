@@ -59,19 +59,14 @@ class Confusion:
         if "valid" not in record.confusion:
             return not_applicable("the validation photos are not classified yet")
         confusion, names = record.confusion["valid"], list(record.facts.class_counts)
+        photos = confusion.sum(axis=1)
+        shares = confusion / photos.clip(1)[:, None]
+        beyond = shares - self.max_off_diag
+        np.fill_diagonal(beyond, np.where(photos, self.min_diag - shares.diagonal(), -1))
         messages = []
-        photos = confusion.sum(axis=1, keepdims=True)
-        shares = confusion / photos.clip(1)
-        right = np.eye(len(shares), dtype=bool)
-        for row, column in np.argwhere(
-            (right & (photos > 0) & (shares < self.min_diag)) | (~right & (shares > self.max_off_diag))
-        ):
-            share = float(shares[row, column])
-            if row == column:
-                messages.append((share - self.min_diag, f"{share:.0%} of {names[row]} are classified correctly"))
-            else:
-                text = f"{share:.0%} of {names[row]} are classified as {names[column]}"
-                messages.append((self.max_off_diag - share, text))
+        for row, column in np.argwhere(beyond > 0).tolist():
+            how = "correctly" if row == column else f"as {names[column]}"
+            messages.append((-beyond[row, column], f"{shares[row, column]:.0%} of {names[row]} are classified {how}"))
         advice = "Look at the photos of these classes in the report: are their labels right?"
         return verdict([(record.last_step, text) for _, text in sorted(messages)], advice)
 

@@ -14,7 +14,6 @@ from dogbreeds.report.sections import Section
 
 _MAX_MISTAKES = 20
 _MAX_NUMBERED = 20
-#: More would be less than a pixel each, and the number of cells is its square.
 _MAX_DRAWN = 150
 # Share of mistakes in the full colour, at least: otherwise a matrix with few of them would show single ones in it.
 _MIN_FULL = 0.25
@@ -64,9 +63,7 @@ def matrix_chart(matrix: Matrix, names: Sequence[str], found: Sequence[tuple[str
     wrong = matrix.sum(axis=0) + matrix.sum(axis=1) - 2 * matrix.diagonal()
     drawn = np.sort(np.argsort(-wrong, kind="stable")[:_MAX_DRAWN])
     if len(drawn) < len(names):
-        how = (
-            f"Drawn are the {len(drawn)} breeds with the most mistakes; predictions.csv has all {len(names):,}. {how}"
-        )
+        how = f"Drawn are the {len(drawn)} breeds of {len(names):,} with the most mistakes. {how}"
     orders = {"By similarity": drawn[by_similarity(matrix[np.ix_(drawn, drawn)])], "By name": drawn}
     return Chart(
         "confusion",
@@ -87,17 +84,14 @@ def matrix_figure(matrix: Matrix, names: Sequence[str], order: Sequence[int]) ->
     counts = matrix[np.ix_(order, order)]
     shares = counts / matrix.sum(axis=1, keepdims=True)[order].clip(1)
     np.fill_diagonal(shares, -shares.diagonal())
-    lowest = -max(_MIN_FULL, float(shares.max(initial=0)))
+    lowest, places = -max(_MIN_FULL, float(shares.max(initial=0))), np.nonzero(counts)
     zero = lowest / (lowest - 1)
     shown = [label(names[position]) for position in order]
     heat = {
         "type": "heatmap",
         "x": shown,
         "y": shown,
-        "cells": [
-            [row, column, int(counts[row, column]), round(-float(shares[row, column]), 3)]
-            for row, column in np.argwhere(counts).tolist()
-        ],
+        "cells": list(zip(*(part.tolist() for part in (*places, counts[places], -shares[places])), strict=True)),
         "zmin": lowest,
         "zmax": 1,
         "colorscale": [[0, "var(--warm)"], [zero, "var(--surface)"], [1, "var(--accent)"]],
