@@ -13,6 +13,7 @@ def test_lines_come_back() -> None:
     gpu = Gpu(99.0, 10**9, 8 * 10**9, power=300.0)
     for sample in (SAMPLE, Sample(**{**vars(SAMPLE), "gpus": (gpu, gpu)})):
         assert Sample.parsed(sample.line()) == sample
+        assert Sample.parsed(sample.line().replace('"power"', '"received":1.0,"power"')) == sample
     phase = Phase("training", 1.0, 3.5)
     assert Phase.parsed(phase.line()) == phase
     assert phase.seconds == 2.5

@@ -250,7 +250,7 @@ class Nvml:
     """What is used of NVML; functions named in `broken` fail."""
 
     NVMLError = NVMLError
-    NVML_TEMPERATURE_GPU, NVML_PCIE_UTIL_TX_BYTES, NVML_PCIE_UTIL_RX_BYTES = 0, 0, 1
+    NVML_TEMPERATURE_GPU = 0
 
     def __init__(self) -> None:
         self.broken: set[tuple[str, int]] = set()
@@ -289,9 +289,6 @@ class Nvml:
     def nvmlDeviceGetTemperature(self, handle: int, sensor: int) -> int:
         return int(self._told("temperature", handle, 40 + handle))
 
-    def nvmlDeviceGetPcieThroughput(self, handle: int, counter: int) -> int:
-        return int(self._told("throughput", handle, (300 if counter == self.NVML_PCIE_UTIL_RX_BYTES else 7) + handle))
-
 
 @pytest.fixture
 def nvml(monkeypatch: pytest.MonkeyPatch) -> Nvml:
@@ -303,26 +300,17 @@ def nvml(monkeypatch: pytest.MonkeyPatch) -> Nvml:
 
 def test_gpus_are_read_in_plain_units(nvml: Nvml) -> None:
     gpus = Gpus()
-    for _ in range(6):
-        found = gpus.read()
-    assert found[1] == Gpu(10.0, 10**9, 16 * 10**9, power=65.5, temperature=41.0, received=301_000, sent=8_000)
+    found = gpus.read()
+    assert found[1] == Gpu(10.0, 10**9, 16 * 10**9, power=65.5, temperature=41.0)
     assert [gpu.temperature for gpu in found] == [40, 41, 42]
     gpus.close()
     assert (nvml.calls.count("init"), nvml.calls.count("shutdown")) == (1, 1)
 
 
-def test_one_throughput_is_read_at_a_time(nvml: Nvml) -> None:
-    gpus = Gpus()
-    first, second = gpus.read(), gpus.read()
-    assert nvml.calls.count("throughput") == 2
-    assert (first[0].received, first[0].sent, first[1].received) == (300_000, None, None)
-    assert (second[0].received, second[0].sent, second[1].received) == (300_000, 7_000, None)
-
-
 def test_what_a_gpu_does_not_report_is_none(nvml: Nvml) -> None:
-    nvml.broken = {("power", 0), ("temperature", 1), ("throughput", 0)}
+    nvml.broken = {("power", 0), ("temperature", 1)}
     found = Gpus().read()
-    assert (found[0].power, found[0].received, found[1].temperature) == (None, None, None)
+    assert (found[0].power, found[1].temperature) == (None, None)
     assert (found[1].power, found[0].temperature) == (65.5, 40)
 
 

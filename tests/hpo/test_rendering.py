@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from dogbreeds.errors import ConfigError
 from dogbreeds.hpo.rendering import decode, distributions, encode, parameter_ranges
 from dogbreeds.hpo.space import Space, parse
 from tests.hpo.ranges import RESNET50, VGG16
@@ -61,23 +60,6 @@ def test_tags_are_scaling_types(tag: str, scaling: str) -> None:
     ]
 
 
-def test_limits_of_the_service() -> None:
-    known = [f"setting{number}" for number in range(31)]
-    many = parse({}, [f"{name}=1,2" for name in known], known)
-    with pytest.raises(ConfigError, match="at most 30 settings, got 31"):
-        parameter_ranges(many, "Bayesian")
-    values = ",".join(str(number) for number in range(31))
-    with pytest.raises(ConfigError, match=r"^epochs: SageMaker takes at most 30 values, got 31"):
-        parameter_ranges(space(f"epochs=choice({values})"), "Random")
-    with pytest.raises(ConfigError, match=r"^optimizer: SageMaker takes values of at most 256 characters"):
-        parameter_ranges(space(f"optimizer=adam,{'x' * 257}"), "Random")
-    with pytest.raises(ConfigError, match=r"^lr: SageMaker's Grid takes choices only"):
-        parameter_ranges(space("lr=interval(1, 2)"), "Grid")
-    assert parameter_ranges(space("lr=1,2"), "Grid")["CategoricalParameterRanges"]
-
-
 def test_whole_numbers_are_a_choice_in_a_grid_of_the_service() -> None:
     ranges = parameter_ranges(space("epochs=range(5, 8)"), "Grid")
     assert ranges["CategoricalParameterRanges"] == [{"Name": "epochs", "Values": ["5", "6", "7"]}]
-    with pytest.raises(ConfigError, match=r"^epochs: SageMaker takes at most 30 values, got 100000000"):
-        parameter_ranges(space("epochs=int(interval(1, 100000000))"), "Grid")

@@ -206,5 +206,6 @@ def test_other_backbones(
 ) -> None:
     for needed in FORMATS[form].needs:
         pytest.importorskip(needed)
-    made = packaged(tmp_path / "model", backbone, unfreeze, load_backbone(backbone, "random", 0).transform, head="linear")
+    transform = load_backbone(backbone, "random", 0).transform
+    made = packaged(tmp_path / "model", backbone, unfreeze, transform, head="linear")
     assert export(made, form, tmp_path / f"dogs{FORMATS[form].ending}", photos[:3]).good

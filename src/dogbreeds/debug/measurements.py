@@ -6,7 +6,7 @@ Times of day are seconds since 1970, so that what threads, processes and resumed
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
 #: The first phase of a run, and of each time that it was resumed.
@@ -31,8 +31,7 @@ class Gpu:
     """One GPU at one moment.
 
     Utilization is the percentage of time since the driver's last sample in which a kernel ran; memory is in bytes, of
-    all processes; power in watts; temperature in degrees Celsius; PCIe traffic, received by the GPU and sent by it,
-    in bytes a second.
+    all processes; power in watts; temperature in degrees Celsius.
     """
 
     utilization: float
@@ -40,8 +39,6 @@ class Gpu:
     memory_total: int
     power: float | None = None
     temperature: float | None = None
-    received: float | None = None
-    sent: float | None = None
 
 
 @dataclass(frozen=True)
@@ -77,7 +74,9 @@ class Sample(JsonLine):
     @classmethod
     def parsed(cls, line: str) -> Self:
         values: dict[str, Any] = json.loads(line)
-        gpus = tuple(Gpu(**gpu) for gpu in values["gpus"])
+        # Older runs measured more of a GPU.
+        known = [one.name for one in fields(Gpu)]
+        gpus = tuple(Gpu(**{name: gpu[name] for name in known}) for gpu in values["gpus"])
         return cls(**values | {"cores": tuple(values["cores"]), "gpus": gpus})
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from dogbreeds.errors import ConfigError
 from dogbreeds.hpo.space import Choice, Dimension, Interval, Space, Values
 
 if TYPE_CHECKING:
@@ -13,10 +12,6 @@ if TYPE_CHECKING:
 
 #: The values of `hpo.strategy` and SageMaker's names for them.
 STRATEGIES = {"bayes": "Bayesian", "random": "Random", "hyperband": "Hyperband", "grid": "Grid"}
-# Limits of CreateHyperParameterTuningJob.
-_MAX_RANGES = 30
-_MAX_VALUES = 30
-_MAX_VALUE_LENGTH = 256
 _SCALING = {"auto": "Auto", "linear": "Linear", "log": "Logarithmic"}
 
 
@@ -69,52 +64,27 @@ def parameter_ranges(space: Space, strategy: str) -> dict[str, list[dict[str, An
     Args:
         space: What is searched.
         strategy: SageMaker's name. Its Grid takes choices only, so an interval of whole numbers becomes one.
-
-    Raises:
-        ConfigError: SageMaker would refuse it.
     """
-    if strategy not in STRATEGIES.values():
-        raise ValueError(f"{strategy!r} is not one of {', '.join(STRATEGIES.values())}")
-    if len(space.dimensions) > _MAX_RANGES:
-        raise ConfigError(f"SageMaker searches at most {_MAX_RANGES} settings, got {len(space.dimensions)}.")
     ranges: dict[str, list[dict[str, Any]]] = {
         "ContinuousParameterRanges": [],
         "CategoricalParameterRanges": [],
         "IntegerParameterRanges": [],
     }
     for name, searched in space.dimensions.items():
-        dimension = _listed(name, searched) if strategy == "Grid" else searched
+        dimension = _listed(searched) if strategy == "Grid" else searched
         if isinstance(dimension, Choice):
-            ranges["CategoricalParameterRanges"].append({"Name": name, "Values": _values(name, dimension)})
-            continue
-        if strategy == "Grid":
-            raise ConfigError(f"{name}: SageMaker's Grid takes choices only, such as {name}=choice(1,2).")
-        kind = "Integer" if dimension.integer else "Continuous"
-        ranges[f"{kind}ParameterRanges"].append({"Name": name, **_ends(dimension)})
+            ranges["CategoricalParameterRanges"].append({"Name": name, "Values": list(dimension.values)})
+        else:
+            kind = "Integer" if dimension.integer else "Continuous"
+            ranges[f"{kind}ParameterRanges"].append({"Name": name, **_ends(dimension)})
     return ranges
 
 
-def _listed(name: str, dimension: Dimension) -> Dimension:
+def _listed(dimension: Dimension) -> Dimension:
     if isinstance(dimension, Choice) or not dimension.integer:
         return dimension
-    low, high = int(dimension.low), int(dimension.high)
-    _refuse_many(name, high - low + 1)
-    return Choice(tuple(str(number) for number in range(low, high + 1)), ordered=True)
-
-
-def _refuse_many(name: str, count: int) -> None:
-    if count > _MAX_VALUES:
-        raise ConfigError(f"{name}: SageMaker takes at most {_MAX_VALUES} values, got {count}.")
-
-
-def _values(name: str, choice: Choice) -> list[str]:
-    _refuse_many(name, len(choice.values))
-    long = [value for value in choice.values if len(value) > _MAX_VALUE_LENGTH]
-    if long:
-        raise ConfigError(
-            f"{name}: SageMaker takes values of at most {_MAX_VALUE_LENGTH} characters: {long[0][:40]}..."
-        )
-    return list(choice.values)
+    numbers = range(int(dimension.low), int(dimension.high) + 1)
+    return Choice(tuple(str(number) for number in numbers), ordered=True)
 
 
 def _ends(interval: Interval) -> dict[str, str]:

@@ -139,7 +139,11 @@ def test_training_jobs_that_cannot_run_are_refused(unchecked: Any, members: dict
         ),
         (
             {"ParameterRanges": {"ContinuousParameterRanges": [{**RANGE, "ScalingType": "ReverseLogarithmic"}]}},
-            "from 0 to below 1",
+            "ScalingType other than Auto or Linear or Logarithmic is not rehearsed",
+        ),
+        (
+            {"TuningJobCompletionCriteria": {"TargetObjectiveMetricValue": 5.0}},
+            "HyperParameterTuningJobConfig.TuningJobCompletionCriteria is not rehearsed",
         ),
         (
             {"ParameterRanges": {"ContinuousParameterRanges": [{**RANGE, "Name": "sagemaker_program"}]}},

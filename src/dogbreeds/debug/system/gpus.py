@@ -5,14 +5,12 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Sequence
-from itertools import cycle
 from typing import Any
 
 from dogbreeds.debug.measurements import Gpu
 
 log = logging.getLogger(__name__)
 
-_BYTES_PER_KB = 1000
 _MILLIWATTS = 1000
 
 
@@ -31,23 +29,13 @@ class Gpus:
         found = [self._found(position) for position in range(int(self._optional(self._nvml.nvmlDeviceGetCount) or 0))]
         shown = visible([uuid for uuid, _ in found], os.environ.get("CUDA_VISIBLE_DEVICES"))
         self._handles = [found[position][1] for position in shown if found[position][1] is not None]
-        counters = (self._nvml.NVML_PCIE_UTIL_RX_BYTES, self._nvml.NVML_PCIE_UTIL_TX_BYTES)
-        self._turns = cycle((number, turn) for number in range(len(self._handles)) for turn in enumerate(counters))
-        self._throughput: list[list[float | None]] = [[None, None] for _ in self._handles]
 
     def read(self) -> tuple[Gpu, ...]:
-        """Measures each GPU; once one has failed, none is measured any more.
-
-        NVML watches the bus for 20 ms to measure the throughput of one GPU in one direction. So each reading asks for
-        one of these numbers, in turn, and repeats the others.
-        """
+        """Measures each GPU; once one has failed, none is measured any more."""
         if not self._handles:
             return ()
-        number, (place, counter) = next(self._turns)
-        throughput = self._optional(self._nvml.nvmlDeviceGetPcieThroughput, self._handles[number], counter)
-        self._throughput[number][place] = None if throughput is None else throughput * _BYTES_PER_KB
         try:
-            return tuple(self._gpu(number, handle) for number, handle in enumerate(self._handles))
+            return tuple(map(self._gpu, self._handles))
         except self._nvml.NVMLError as error:
             log.warning("GPUs are no longer measured: %s", error)
             self._handles = []
@@ -70,19 +58,16 @@ class Gpus:
             return uuid, None
         return uuid, handle
 
-    def _gpu(self, number: int, handle: Any) -> Gpu:
+    def _gpu(self, handle: Any) -> Gpu:
         nvml = self._nvml
         memory = nvml.nvmlDeviceGetMemoryInfo(handle)
         power = self._optional(nvml.nvmlDeviceGetPowerUsage, handle)
-        received, sent = self._throughput[number]
         return Gpu(
             utilization=float(nvml.nvmlDeviceGetUtilizationRates(handle).gpu),
             memory_used=int(memory.used),
             memory_total=int(memory.total),
             power=None if power is None else power / _MILLIWATTS,
             temperature=self._optional(nvml.nvmlDeviceGetTemperature, handle, nvml.NVML_TEMPERATURE_GPU),
-            received=received,
-            sent=sent,
         )
 
     def _optional(self, function: Callable[..., Any], *arguments: Any) -> float | None:

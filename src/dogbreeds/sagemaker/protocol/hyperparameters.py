@@ -20,10 +20,6 @@ _OTHERS = (PREFIX, "sagemaker_", "_tuning_")
 # Paths differ inside the job.
 _LOCAL = ("data.dir", "cache.dir", "debugger.managed")
 _LOCAL_SECTIONS = ("hydra", "paths", "hpo", "sagemaker", "attach", "stop", "best_of", "resume", "run_dir")
-# Limits of CreateTrainingJob; eight of its 100 entries belong to the toolkit, this project and a tuning job.
-_MAX_SETTINGS, _MAX_NAME = 100 - 8, 256
-#: Characters of a hyperparameter's value (CreateTrainingJob).
-MAX_VALUE = 2500
 _NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 _PLAIN = re.compile(r"[ -~]*")
 
@@ -37,17 +33,14 @@ def encode(overrides: Mapping[str, object]) -> dict[str, str]:
     """Returns settings, by their dotted names, as hyperparameters; those of this machine are left out.
 
     Raises:
-        ConfigError: The service or the toolkit cannot take them; the message names the setting.
+        ConfigError: The toolkit cannot take them; the message names the setting.
     """
-    found = {name: encode_value(name, value) for name, value in overrides.items() if is_sent(name)}
-    if len(found) > _MAX_SETTINGS:
-        raise ConfigError(f"A job takes at most {_MAX_SETTINGS} settings, got {len(found)}.")
-    return found
+    return {name: encode_value(name, value) for name, value in overrides.items() if is_sent(name)}
 
 
 def encode_value(name: str, value: object) -> str:
-    """Returns the value of one setting as a hyperparameter, or as a value of a tuning job's categorical range."""
-    if not _NAME.fullmatch(name) or len(name) > _MAX_NAME:
+    """Returns the value of one setting as a hyperparameter."""
+    if not _NAME.fullmatch(name):
         raise ConfigError(f"{name} is not a valid hyperparameter name.")
     try:
         hydra_value(value)
@@ -59,8 +52,6 @@ def encode_value(name: str, value: object) -> str:
             raise ValueError("it has a null character")
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{name}={value!r} cannot be sent to a job: {error}.") from error
-    if len(text) > MAX_VALUE:
-        raise ConfigError(f"{name}: a value must have at most {MAX_VALUE:,} characters in a job, got {len(text):,}.")
     return text
 
 

@@ -8,10 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dogbreeds.errors import ConfigError
-from dogbreeds.sagemaker.protocol.hyperparameters import MAX_VALUE, PREFIX
+from dogbreeds.sagemaker.protocol.hyperparameters import PREFIX
 
 #: A training run, one trial of a tuning job, the features alone, a whole search in one job.
 TRAIN, TRIAL, FEATURES, SEARCH = TASKS = ("train", "trial", "features", "search")
+# Characters of a hyperparameter's value (CreateTrainingJob).
+_MAX_VALUE = 2500
 _TASK, _SECONDS, _ARGUMENTS = (f"{PREFIX}{name}" for name in ("task", "checkpoint_seconds", "arguments"))
 
 
@@ -31,8 +33,8 @@ class Task:
 
     def encode(self) -> dict[str, str]:
         arguments = json.dumps(self.arguments)
-        if len(arguments) > MAX_VALUE:
-            raise ConfigError(f"The command line of a search in one job must have at most {MAX_VALUE:,} characters.")
+        if len(arguments) > _MAX_VALUE:
+            raise ConfigError(f"The command line of a search in one job must have at most {_MAX_VALUE:,} characters.")
         sent = {_TASK: self.kind, _SECONDS: repr(float(self.checkpoint_seconds))}
         return sent | {_ARGUMENTS: arguments} if self.arguments else sent
 

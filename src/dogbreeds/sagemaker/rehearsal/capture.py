@@ -13,13 +13,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Exchange:
-    """One request and its answer: their bodies and content types, and the InferenceId that the client gave."""
+    """One request and its answer: their bodies and content types."""
 
     asked: bytes
     asked_as: str
     answered: bytes
     answered_as: str
-    inference: str | None
 
 
 def capture(config: Mapping[str, Any], endpoint: str, variant: str, exchange: Exchange) -> tuple[str, bytes]:
@@ -36,8 +35,6 @@ def capture(config: Mapping[str, Any], endpoint: str, variant: str, exchange: Ex
     if modes & {"Output", "InputAndOutput"}:
         captured["endpointOutput"] = _side("OUTPUT", exchange.answered, exchange.answered_as, headers)
     metadata = {"eventId": event, "inferenceTime": now.strftime("%Y-%m-%dT%H:%M:%SZ")}
-    if exchange.inference is not None:
-        metadata["inferenceId"] = exchange.inference
     line = {"captureData": captured, "eventMetadata": metadata, "eventVersion": "0"}
     place = f"{config['DestinationS3Uri'].rstrip('/')}/{endpoint}/{variant}/{now:%Y/%m/%d/%H}"
     name = f"{now:%M-%S}-{now.microsecond // 1000:03}-{event}.jsonl"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import threading
 import time
 import uuid
@@ -18,8 +19,6 @@ from dogbreeds.sagemaker.rehearsal.premises import Context
 #: Seconds that a container has for its first answer to /ping, unless the request says: what AWS leaves it.
 STARTUP_SECONDS = 600
 _TICK_SECONDS = 0.1
-# For the answers that are under way when a container ends.
-_DRAIN_SECONDS = 60
 
 
 class Container(Protocol):
@@ -64,35 +63,20 @@ class ServedVariant:
         self._starting: Future[Container] | None = None
         self._lock = threading.Lock()
         self._closing = threading.Event()
-        self._idle = threading.Condition()
-        #: How many requests are under way.
-        self.invocations = 0
+        #: As many as may ask it at once.
+        self.turns = threading.Semaphore(variant.get("ServerlessConfig", {}).get("MaxConcurrency", sys.maxsize))
 
     def start(self) -> None:
         """Starts the container, and waits until it answers; raises JobFailure where it does not."""
         self._begun().result()
 
-    def enter(self) -> None:
-        """Counts a request that is under way, before its body has arrived; `leave` ends it."""
-        with self._idle:
-            self.invocations += 1
-
-    def leave(self) -> None:
-        with self._idle:
-            self.invocations -= 1
-            self._idle.notify_all()
-
     def invoke(self, body: bytes, headers: Mapping[str, str], patience: float) -> tuple[int, bytes, str]:
-        """Hands a request on that has entered; a container that a former command left is started first."""
+        """Hands a request on; a container that a former command left is started first."""
         try:
             container = self._begun().result(patience)
             return container.invoke(body, headers)
         except TimeoutError as error:
             raise Unready from error
-
-    def drain(self) -> None:
-        with self._idle:
-            self._idle.wait_for(lambda: self.invocations == 0, _DRAIN_SECONDS)
 
     def close(self) -> None:
         self._closing.set()

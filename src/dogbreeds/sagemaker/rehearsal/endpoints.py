@@ -64,10 +64,7 @@ class Endpoints:
             return any(one["EndpointConfigName"] == config for one in (*found, *pending))
 
     def find(self, name: str) -> tuple[dict[str, Any], ServedVariant] | None:
-        """Returns the description of an endpoint that answers, and what does; None where there is none.
-
-        A request has entered what answers, which no update ends before the caller has called `leave`.
-        """
+        """Returns the description of an endpoint that answers, and what does; None where there is none."""
         with self._context.changed:
             if name not in self._endpoints:
                 return None
@@ -76,7 +73,6 @@ class Endpoints:
                 return None
             if name not in self._served:
                 self._served[name] = self._serving(name, description["EndpointConfigName"])
-            self._served[name].enter()
             return copy.deepcopy(description), self._served[name]
 
     def captured(self, config: str) -> Mapping[str, Any]:
@@ -152,7 +148,6 @@ class Endpoints:
 
     def _end(self, name: str, served: ServedVariant | None) -> None:
         if served is not None:
-            served.drain()
             served.close()
         self._endpoints.remove(name)
 
@@ -193,7 +188,6 @@ class Endpoints:
         if reason is not None:
             served.close()
         elif former is not None:
-            former.drain()
             former.close()
 
     def _begin(self, work: Callable[[], None]) -> None:

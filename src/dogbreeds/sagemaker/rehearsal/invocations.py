@@ -11,7 +11,6 @@ from typing import Any
 
 from werkzeug.wrappers import Request, Response
 
-from dogbreeds.sagemaker import service_model
 from dogbreeds.sagemaker.rehearsal.capture import Exchange, capture
 from dogbreeds.sagemaker.rehearsal.containers import ServedVariant, Unready
 from dogbreeds.sagemaker.rehearsal.endpoints import Endpoints
@@ -21,13 +20,11 @@ from dogbreeds.sagemaker.rehearsal.objects import ACCOUNT, NoBucketError, Object
 
 #: Bytes of a request, to an endpoint on instances and to a serverless one.
 MAX_BYTES, MAX_BYTES_SERVERLESS = 6_291_456, 4_194_304
-_MAX_INLINE_BYTES = 128_000
 # An invocation takes 60 s at most.
 _PATIENCE_SECONDS = 50.0
 _PATIENCE_ASYNC_SECONDS = 900.0
 _MARK = "X-Amzn-SageMaker-"
 _ASYNC_HEADERS = ("Content-Type", "Accept")
-_INPUT = f"{_MARK}InputLocation"
 
 
 class Invocations:
@@ -42,13 +39,10 @@ class Invocations:
         if found is None:
             raise ApiError("ValidationError", f"Endpoint {name} of account {ACCOUNT} not found.")
         description, served = found
-        try:
-            if later != ("AsyncInferenceConfig" in description):
-                other = "InvokeEndpoint" if later else "InvokeEndpointAsync"
-                raise ApiError("ValidationError", f"Endpoint {name} is not of this kind: call {other}.")
-            return self._later(description, served, request) if later else self._now(description, served, request)
-        finally:
-            served.leave()
+        if later != ("AsyncInferenceConfig" in description):
+            other = "InvokeEndpoint" if later else "InvokeEndpointAsync"
+            raise ApiError("ValidationError", f"Endpoint {name} is not of this kind: call {other}.")
+        return self._later(description, served, request) if later else self._now(description, served, request)
 
     def close(self) -> None:
         """Waits for what was asked asynchronously."""
@@ -57,21 +51,19 @@ class Invocations:
 
     def _now(self, description: Mapping[str, Any], served: ServedVariant, request: Request) -> Response:
         name, body = description["EndpointName"], request.get_data()
-        serverless = served.variant.get("ServerlessConfig")
-        most = MAX_BYTES if serverless is None else MAX_BYTES_SERVERLESS
+        most = MAX_BYTES_SERVERLESS if "ServerlessConfig" in served.variant else MAX_BYTES
         if len(body) > most:
             raise ApiError("ValidationError", f"The body must have at most {most} bytes, got {len(body)}.")
-        if serverless is not None and served.invocations > serverless["MaxConcurrency"]:
-            raise ApiError("ThrottlingException", f"{name} has its maximum of concurrent invocations.", 429)
-        variant = request.headers.get(f"{_MARK}Target-Variant", served.variant["VariantName"])
-        if variant != served.variant["VariantName"]:
-            raise ApiError("ValidationError", f"Endpoint {name} has no variant {variant}.")
         headers = {key: value for key, value in request.headers.items() if _is_handed_on(key)}
-        status, answer, kind = self._ask(name, served, body, headers, _PATIENCE_SECONDS)
+        if not served.turns.acquire(blocking=False):
+            raise ApiError("ThrottlingException", f"{name} has its maximum of concurrent invocations.", 429)
+        try:
+            status, answer, kind = self._ask(name, served, body, headers, _PATIENCE_SECONDS)
+        finally:
+            served.turns.release()
         if status >= 400:
             raise _model_error(description, served, status, answer)
-        inference = request.headers.get(f"{_MARK}Inference-Id")
-        self._capture(description, served, Exchange(body, headers.get("Content-Type", ""), answer, kind, inference))
+        self._capture(description, served, Exchange(body, headers.get("Content-Type", ""), answer, kind))
         response = Response(answer, content_type=kind)
         response.headers["x-Amzn-Invoked-Production-Variant"] = served.variant["VariantName"]
         return response
@@ -87,33 +79,18 @@ class Invocations:
             raise ApiError("ServiceUnavailable", f"{name} does not answer: {error}", 503) from error
 
     def _later(self, description: Mapping[str, Any], served: ServedVariant, request: Request) -> Response:
-        members = {"InputLocation": request.headers[_INPUT]} if _INPUT in request.headers else {}
-        problems = service_model.problems(
-            "InvokeEndpointAsync", {"EndpointName": description["EndpointName"], **members}, "sagemaker-runtime"
-        )
-        body = request.get_data()
-        if problems:
-            raise ApiError("ValidationError", "; ".join(f"{one.path} {one.message}" for one in problems))
-        if bool(members) == bool(body):
-            raise ApiError("ValidationError", "Exactly one of InputLocation and Body must be given.")
-        if len(body) > _MAX_INLINE_BYTES:
-            raise ApiError("ValidationError", f"A Body must have at most {_MAX_INLINE_BYTES} bytes.")
+        given = request.headers.get(f"{_MARK}InputLocation")
+        if given is None:
+            raise ApiError("ValidationError", "Requests without an InputLocation are not rehearsed: they need AWS.")
         output = description["AsyncInferenceConfig"]["OutputConfig"]
         place, name = output["S3OutputPath"].rstrip("/"), str(uuid.uuid4())
         done = f"{place}/{name}.out"
         failed = f"{output.get('S3FailurePath', place).rstrip('/')}/{name}-error.out"
         headers = {key: value for key in _ASYNC_HEADERS if (value := request.headers.get(f"{_MARK}{key}"))}
-        given = members.get("InputLocation")
-        work = threading.Thread(
-            target=self._answer_later,
-            args=(description, served, given, body, headers, done, failed),
-            name="invocation",
-        )
-        self._threads.append(work)
-        served.enter()
-        work.start()
-        answer = json.dumps({"InferenceId": request.headers.get(f"{_MARK}Inference-Id", str(uuid.uuid4()))})
-        response = Response(answer, 202, content_type="application/json")
+        members = (description, served, given, headers, done, failed)
+        self._threads.append(threading.Thread(target=self._answer_later, args=members, name="invocation"))
+        self._threads[-1].start()
+        response = Response(json.dumps({"InferenceId": name}), 202, content_type="application/json")
         response.headers[f"{_MARK}OutputLocation"], response.headers[f"{_MARK}FailureLocation"] = done, failed
         return response
 
@@ -121,19 +98,17 @@ class Invocations:
         self,
         description: Mapping[str, Any],
         served: ServedVariant,
-        given: str | None,
-        body: bytes,
+        given: str,
         headers: Mapping[str, str],
         done: str,
         failed: str,
     ) -> None:
         name = description["EndpointName"]
         try:
-            if given is not None:
-                path = self._objects.find(*split_uri(given))
-                if path is None:
-                    raise ApiError("ClientError", f"There is no object {given}.")
-                body = path.read_bytes()
+            path = self._objects.find(*split_uri(given))
+            if path is None:
+                raise ApiError("ClientError", f"There is no object {given}.")
+            body = path.read_bytes()
             status, answer, kind = self._ask(name, served, body, headers, _PATIENCE_ASYNC_SECONDS)
             if status >= 400:
                 said = answer.decode("utf-8", "replace")
@@ -141,10 +116,8 @@ class Invocations:
         except ApiError as error:
             self._write(failed, str(error).encode())
         else:
-            self._capture(description, served, Exchange(body, headers.get("Content-Type", ""), answer, kind, None))
+            self._capture(description, served, Exchange(body, headers.get("Content-Type", ""), answer, kind))
             self._write(done, answer)
-        finally:
-            served.leave()
 
     def _write(self, uri: str, content: bytes) -> None:
         try:

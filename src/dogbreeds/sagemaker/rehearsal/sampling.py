@@ -16,7 +16,7 @@ from dogbreeds.sagemaker.limits import ranges_of
 
 # Points that are drawn before there is anything to learn from.
 _POINTS_BEFORE_THE_MODEL = 3
-_REVERSE = "ReverseLogarithmic"
+_PARSERS = {"Categorical": str, "Integer": int, "Continuous": float}
 
 
 class Sampler:
@@ -47,7 +47,7 @@ class Sampler:
         for values, objective in results:
             if values.keys() != self._ranges.keys():
                 continue
-            parameters = {name: self._encode(name, value) for name, value in values.items()}
+            parameters = {name: _PARSERS[kind](values[name]) for name, (kind, _) in self._ranges.items()}
             try:
                 trial = optuna.create_trial(params=parameters, distributions=self._distributions, value=objective)
             except ValueError:
@@ -58,7 +58,7 @@ class Sampler:
     def ask(self) -> tuple[Trial, dict[str, str]]:
         """Returns the next point: its trial, and its values as the job gets them."""
         trial = self._study.ask(self._distributions)
-        return trial, {name: self._decode(name, trial.params[name]) for name in self._ranges}
+        return trial, {name: str(trial.params[name]) for name in self._ranges}
 
     def falls_behind(self, trial: Trial, series: Iterable[tuple[int, float]]) -> bool:
         """Adds epochs and objectives of a running job; says whether Hyperband would stop it."""
@@ -72,18 +72,6 @@ class Sampler:
         else:
             self._study.tell(trial, objective)
 
-    def _decode(self, name: str, parameter: Any) -> str:
-        _, each = self._ranges[name]
-        return repr(1 - parameter) if each.get("ScalingType") == _REVERSE else str(parameter)
-
-    def _encode(self, name: str, value: str) -> float | int | str:
-        kind, each = self._ranges[name]
-        if kind == "Categorical":
-            return value
-        if kind == "Integer":
-            return int(value)
-        return 1 - float(value) if each.get("ScalingType") == _REVERSE else float(value)
-
 
 def _distribution(kind: str, each: Mapping[str, Any]) -> BaseDistribution:
     scaling = each.get("ScalingType", "Auto")
@@ -91,10 +79,7 @@ def _distribution(kind: str, each: Mapping[str, Any]) -> BaseDistribution:
         return CategoricalDistribution(each["Values"])
     if kind == "Integer":
         return IntDistribution(int(each["MinValue"]), int(each["MaxValue"]), log=scaling == "Logarithmic")
-    low, high = float(each["MinValue"]), float(each["MaxValue"])
-    if scaling == _REVERSE:
-        return FloatDistribution(1 - high, 1 - low, log=True)
-    return FloatDistribution(low, high, log=scaling == "Logarithmic")
+    return FloatDistribution(float(each["MinValue"]), float(each["MaxValue"]), log=scaling == "Logarithmic")
 
 
 def _sampler(strategy: str, seed: int) -> BaseSampler:

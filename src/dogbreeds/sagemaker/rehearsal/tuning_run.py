@@ -145,18 +145,9 @@ class TuningRun(threading.Thread):
         return self._sign * series[-1] > statistics.median(averages)
 
     def _is_enough(self) -> bool:
-        """Tells whether the whole job is to end: it was stopped, took too long, or has what it was to find."""
+        """Tells whether the whole job is to end: it was stopped, or took too long."""
         seconds = time.time() - self._job["CreationTime"]
-        if self._stopping or seconds > self._limits.get("MaxRuntimeInSeconds", float("inf")):
-            return True
-        known = [self._value(child.record) for child in self._children if child.told]
-        values = [self._sign * value for value in known if value is not None]
-        criteria = self._config.get("TuningJobCompletionCriteria", {})
-        target = criteria.get("TargetObjectiveMetricValue")
-        if target is not None and any(value <= self._sign * target for value in values):
-            return True
-        patience = criteria.get("BestObjectiveNotImproving", {}).get("MaxNumberOfTrainingJobsNotImproving")
-        return patience is not None and bool(values) and len(values) - 1 - values.index(min(values)) >= patience
+        return self._stopping or seconds > self._limits.get("MaxRuntimeInSeconds", float("inf"))
 
     def _series(self, record: Record) -> list[float]:
         return [value for _, value in record.series.get(self._objective, [])]
