@@ -125,7 +125,7 @@ def test_best_values_can_be_changed_and_searched_on(small: list[str], tmp_path: 
     [
         (["hpo=bayes"], ["hpo=bayes needs -m", "python train.py -m hpo=bayes"]),
         (["best_of=nowhere"], ["best_of=nowhere", "best.yaml"]),
-        (["best_of=a b="], ["best_of=a b=", "quotes"]),
+        (["best_of=a b="], ["best_of=a b=", "there is no best.yaml"]),
         (["-m"], ["nothing to search", "hpo=bayes"]),
         (["-m", "lr=interval(1,0)"], ["lr=interval(1,0): the interval is reversed"]),
         (["-m", "hpo=bayes", "rate=1,2"], ["rate"]),

@@ -33,7 +33,7 @@ from tests.hpo.conftest import MakePlan, composed
 pytestmark = pytest.mark.slow
 
 KEPT = {"config.yaml", "metrics.json", "history.csv", "head.safetensors", "predictions.csv"}
-OF_THE_BEST = {"model", "report.html", "rules.json", "audit.csv", "debugger"}
+OF_THE_BEST = {"model", "index.csv", "report.html", "rules.json", "audit.csv", "debugger"}
 
 
 def rows(directory: Path) -> list[dict[str, str]]:

@@ -8,14 +8,14 @@ from typing import Any, cast
 
 import pytest
 
-from dogbreeds.data.folders import Photo
+from dogbreeds.data.splits import Photo
 from dogbreeds.errors import ConfigError, UserError
 from dogbreeds.training.checkpoints import SameStart, WholeCheckpoints, newest
 from dogbreeds.training.datamodule import BreedDataModule
 
 
 def start(digest: str = "a", weights: str = "b") -> SameStart:
-    splits = {"train": (Photo(Path("one.jpg"), 0, digest),)}
+    splits = {"train": (Photo(Path("one.jpg"), 0, digest, "one.jpg"),)}
     data: Any = SimpleNamespace(
         folders=SimpleNamespace(classes=("dog",), splits=splits), features=SimpleNamespace(weights=weights)
     )

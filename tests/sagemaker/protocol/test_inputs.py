@@ -91,8 +91,8 @@ def test_named_weights_are_a_setting(config: Compose) -> None:
 def test_timm_is_installed_where_a_run_needs_it(config: Compose) -> None:
     base = config()
     other = replace(base, model=replace(base.model, library="timm", backbone="test_vit"))
-    assert job_inputs(base).extras == ()
-    assert job_inputs(other).extras == job_inputs(base, [base, other], searched=["model"]).extras == ("timm",)
+    assert job_inputs(base).extras == ("heic",)
+    assert job_inputs(other).extras == job_inputs(base, [base, other], searched=["model"]).extras == ("timm", "heic")
 
 
 def test_excluded_photos_become_a_channel(config: Compose, sample: Path, tmp_path: Path) -> None:
