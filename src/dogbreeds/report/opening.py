@@ -106,7 +106,7 @@ def _problems(run: Run) -> list[Problem]:
         found.append(Problem("The exact linear solution is better than the trained head.", text, "numbers"))
     unreadable = metrics.get("unreadable", facts.unreadable)
     if unreadable:
-        title = f"{counted(unreadable, 'photo')} that cannot be read left out."
+        title = f"{counted(unreadable, 'photo was', 'photos were')} left out, since they cannot be read:"
         first = ", ".join(row["path"] for row in run.unused[: min(unreadable, _MAX_NAMED)])
         found.append(Problem(title, f"{first}{', ...' * (unreadable > _MAX_NAMED)}", "data"))
     return found
