@@ -124,7 +124,11 @@ def test_without_credentials_one_message_says_so(
             "[default]\nsso_start_url=https://x\nsso_region=us-east-1\nsso_account_id=1\nsso_role_name=x\n",
             r"Error loading SSO Token.*Log in: aws sso login\.",
         ),
-        ({"AWS_ACCESS_KEY_ID": ""}, "[default]\ncredential_process=/nope/x\n", "No such file or directory"),
+        (
+            {"AWS_ACCESS_KEY_ID": ""},
+            "[default]\ncredential_process=/nope/x\n",
+            "No such file or directory: '/nope/x'",
+        ),
     ],
 )
 def test_what_aws_is_configured_with_is_refused_in_a_line(
