@@ -30,8 +30,6 @@ _SERVING = ("starlette", "uvicorn", "prometheus_client")
 
 @entry_point("train")
 def train(composed: DictConfig) -> None:
-    if composed.resume is None:
-        check_unused(Path(composed.run_dir))
     config = configs.load(composed, HydraConfig.get().overrides.task)
 
     from dogbreeds.training import run

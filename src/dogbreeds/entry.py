@@ -122,6 +122,9 @@ def run_hydra(primary: Path, arguments: Sequence[str], task: Task) -> None:
     os.environ[_FULL_ERROR] = "1"
     try:
         hydra.main(version_base="1.3", config_path=str(primary.parent), config_name=primary.stem)(guarded)()
+    except FileNotFoundError as error:
+        # Hydra ends the process itself at what a task raises: this is about the directory that it makes.
+        raise PlaceError(error.filename, error) from error
     finally:
         restore()
 
