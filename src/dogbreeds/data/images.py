@@ -169,8 +169,8 @@ def _readable(content: bytes) -> Iterator[None]:
         reason = f"too many pixels: more than {most} times as many, or sides of more than 1 : {_MAX_ASPECT_RATIO}"
         raise UnreadableImageError(f"{reason}; make it smaller") from error
     except UnidentifiedImageError as error:
-        is_tiff = content.startswith((b"II*\0", b"MM\0*"))
-        raise UnreadableImageError("a kind of TIFF that is not read" if is_tiff else "not an image") from error
+        reason = "a kind of TIFF that is not read" if content[:4] in (b"II*\0", b"MM\0*") else "not an image"
+        raise UnreadableImageError(reason) from error
     except MemoryError:
         # Says nothing about the photo.
         raise

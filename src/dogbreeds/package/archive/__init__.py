@@ -25,6 +25,7 @@ _CODE = (
     "data/__init__.py",
     "data/images.py",
     "data/layout.py",
+    "data/names.py",
     "features/__init__.py",
     "features/engines/__init__.py",
     "features/engines/cpu.py",
