@@ -11,6 +11,8 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 
+from PIL import Image
+
 from tests.package.test_predictor import photo
 
 _FORMS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
@@ -62,6 +64,11 @@ def claims_and_bombs() -> Iterator[bytes]:
     # At an eighth of its size it would be small enough.
     jpeg[frame + 5 : frame + 9] = struct.pack(">HH", 12_000, 12_000)
     yield bytes(jpeg)
+    # Thousands of scans, each of which passes over all pixels.
+    file = io.BytesIO()
+    Image.new("RGB", (1000, 1000)).save(file, "JPEG", progressive=True)
+    whole = file.getvalue()
+    yield whole[:-2] + whole[whole.rindex(b"\xff\xda") : -2] * 100 + whole[-2:]
     yield from tiffs()
     for size in ((_HUGE, _HUGE), (2**31 - 1, 2**31 - 1), (-1, -1), (0, 0)):
         bitmap = bytearray(photo(1, form="BMP"))

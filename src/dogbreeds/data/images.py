@@ -35,7 +35,7 @@ _ROWS = 256
 warnings.filterwarnings("ignore", module=r"PIL\.")
 PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
 # A JPEG takes about an eighth of the time of another photo, at an eighth of its size.
-_JPEG_SHARE = 8
+_JPEG_SHARE, _USUAL_SCANS = 8, 20
 # Segments before the scan of a baseline JPEG: the frame, tables, restarts, comments and those of applications.
 _SEGMENTS = bytes((0xC0, 0xC1, 0xC4, 0xDB, 0xDD, *range(0xE0, 0xF0), 0xFE))
 _WHITE = (255, 255, 255, 255)
@@ -145,8 +145,8 @@ def _work(image: Image.Image, content: bytes) -> int:
         return pixels
     place = _scan(content)
     baseline = content[place : place + 2] == b"\xff\xda" and content[place + 4 : place + 5] == bytes([image.layers])
-    # One of several scans is kept whole in memory, as up to eight bytes of each pixel.
-    return pixels // (_JPEG_SHARE if baseline else 2)
+    # One of several scans is kept whole in memory, as up to eight bytes of each pixel, and each scan passes over it.
+    return pixels // _JPEG_SHARE if baseline else pixels * max(1, content.count(b"\xff\xda") // _USUAL_SCANS) // 2
 
 
 def _check_pixels(image: Image.Image, pixels: int) -> None:
@@ -169,8 +169,8 @@ def _readable(content: bytes) -> Iterator[None]:
         reason = f"too many pixels: more than {most} times as many, or sides of more than 1 : {_MAX_ASPECT_RATIO}"
         raise UnreadableImageError(f"{reason}; make it smaller") from error
     except UnidentifiedImageError as error:
-        is_tiff = content.startswith((b"II*\0", b"MM\0*"))
-        raise UnreadableImageError("a kind of TIFF that is not read" if is_tiff else "not an image") from error
+        reason = "a kind of TIFF that is not read" if content[:4] in (b"II*\0", b"MM\0*") else "not an image"
+        raise UnreadableImageError(reason) from error
     except MemoryError:
         # Says nothing about the photo.
         raise

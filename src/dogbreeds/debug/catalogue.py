@@ -119,5 +119,4 @@ def verdict_of(judgements: Sequence[Judgement]) -> str:
 
 
 def save_judgements(run_dir: Path, judgements: Sequence[Judgement]) -> None:
-    content = {"rules": [one.to_json() for one in judgements]}
-    write_text(run_dir / RULES_FILE, json_text(content) + "\n")
+    write_text(run_dir / RULES_FILE, json_text({"rules": [one.to_json() for one in judgements]}) + "\n")

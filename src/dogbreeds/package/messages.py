@@ -1,8 +1,7 @@
 """HTTP requests and responses as bytes, independent of the server.
 
-A request is the bytes of one photo, or JSON: `{"image": <base64>}` or `{"instances": [{"image": <base64>}, ...]}`;
-other keys beside `image` do not matter.
-A response is JSON, or CSV where the client accepts nothing else; an error is always JSON.
+A request is the bytes of one photo, or JSON: `{"image": <base64>}` or `{"instances": [{"image": <base64>}, ...]}`.
+Its other keys do not matter. A response is JSON, or CSV where the client accepts nothing else; an error is JSON.
 """
 
 from __future__ import annotations

@@ -58,9 +58,8 @@ class Confusion:
         """Reads the confusion matrix of the validation photos; the worst finding comes first."""
         if "valid" not in record.confusion:
             return not_applicable("the validation photos are not classified yet")
-        confusion, names = record.confusion["valid"], list(record.facts.class_counts)
-        photos = confusion.sum(axis=1)
-        shares = confusion / photos.clip(1)[:, None]
+        photos, names = record.confusion["valid"].sum(axis=1), list(record.facts.class_counts)
+        shares = record.confusion["valid"] / photos.clip(1)[:, None]
         beyond = shares - self.max_off_diag
         np.fill_diagonal(beyond, np.where(photos, self.min_diag - shares.diagonal(), -1))
         messages = []

@@ -36,8 +36,7 @@ def confusion(run: Run) -> Section:
 
 def breeds(accuracies: Sequence[float], matrix: Matrix, names: Sequence[str]) -> list[tuple[str, float, int, int]]:
     """Returns name, accuracy, correctly classified photos and photos of each breed, the hardest first."""
-    correct, photos = matrix.diagonal().tolist(), matrix.sum(axis=1).tolist()
-    rows = zip(names, accuracies, correct, photos, strict=True)
+    rows = zip(names, accuracies, matrix.diagonal().tolist(), matrix.sum(axis=1).tolist(), strict=True)
     return sorted(rows, key=lambda row: row[1])
 
 
