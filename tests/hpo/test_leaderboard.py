@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import csv
-import io
 import shlex
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from dogbreeds import entry
 from dogbreeds.errors import ConfigError
@@ -23,7 +21,7 @@ from dogbreeds.hpo.leaderboard import (
     best_overrides,
     save_best,
 )
-from dogbreeds.hpo.screen import Screen, table
+from dogbreeds.hpo.screen import trial_line
 from dogbreeds.hpo.settings import Objective
 from dogbreeds.overrides import override
 
@@ -144,22 +142,9 @@ def test_commands_can_be_pasted(tmp_path: Path) -> None:
     assert entry.arranged(["best_of=null"]) == ["best_of=null"]
 
 
-def test_the_table_has_the_best_trials_and_counts_the_others() -> None:
-    many = [Entry(n, FINISHED, {"lr": n / 1000, "optimizer": "adam"}, 1 / n) for n in range(1, 15)]
-    console = Console(width=100, record=True, file=io.StringIO())
-    console.print(table(Leaderboard.of(LOSS, [*many, ENTRIES[4]])))
-    lines = console.export_text().splitlines()
-    assert lines[0].split() == ["trial", "val/loss", "lr", "optimizer", "epochs", "seconds"]
-    assert lines[1].split() == ["14", "0.07143", "0.014", "adam", "0", "0.0", "best"]
-    assert "and 5 more" in lines[11]
-
-
-def test_without_a_terminal_there_is_a_line_for_each_trial(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level("INFO"), Screen(LOSS, 12, ENTRIES[:1]) as screen:
-        for found in ENTRIES[1:4]:
-            screen.started(found.number, found.values)
-            screen.finished(found)
-    assert caplog.messages == [
+def test_there_is_a_line_for_each_trial() -> None:
+    ended = [ENTRIES[:count] for count in (2, 3, 4)]
+    assert [trial_line(some[-1], Leaderboard.of(LOSS, some), len(some), 12) for some in ended] == [
         ' 2/12  trial 1  lr=0.1  failed  no, "disk"',
         " 3/12  trial 2  lr=0.02  pruned  best 0.5 of trial 0",
         " 4/12  trial 3  lr=0.003  val/loss 0.4  best 0.4 of trial 3",

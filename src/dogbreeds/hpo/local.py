@@ -21,7 +21,7 @@ from dogbreeds.hpo.optuna_engine import OptunaEngine
 from dogbreeds.hpo.page import build_search_page
 from dogbreeds.hpo.plan import Plan
 from dogbreeds.hpo.resuming import save_plan
-from dogbreeds.hpo.screen import Screen
+from dogbreeds.hpo.screen import trial_line
 from dogbreeds.hpo.space import Values
 from dogbreeds.hpo.trial import package_trial, run_trial
 from dogbreeds.installation import command
@@ -82,16 +82,13 @@ class RunningSearch:
             # Otherwise one trial may fail at what another does not need.
             first = self._plan.first(self._directory)
             SameStart(self._preparations.of(first).data).keep(self._directory / START)
-        with Screen(self._engine.objective, self._engine.wanted(), self._engine.done()) as screen:
-            for number, values in self._engine.trials(self._plan.defaults()):
-                screen.started(number, values)
-                entry = Entry(number, INTERRUPTED, values)
-                try:
-                    entry = self._trial(number, values)
-                finally:
-                    self._engine.tell(entry)
-                screen.finished(entry)
-                self.board()
+        for number, values in self._engine.trials(self._plan.defaults()):
+            entry = Entry(number, INTERRUPTED, values)
+            try:
+                entry = self._trial(number, values)
+            finally:
+                self._engine.tell(entry)
+            log.info(trial_line(entry, self.board(), len(self._engine.done()), self._engine.wanted()))
 
     def board(self) -> Leaderboard:
         """Returns the results so far, and writes leaderboard.csv and best.yaml."""

@@ -12,6 +12,8 @@ from typing import Any
 from dogbreeds.sagemaker.requests.instances import gpus, has_local_disks
 from dogbreeds.sagemaker.service_model import Problem, repeated
 
+#: Largest request of an endpoint on instances and of a serverless one (InvokeEndpoint), in bytes.
+MAX_BYTES, MAX_BYTES_SERVERLESS = 6_291_456, 4_194_304
 # Sizes of a serverless endpoint.
 _SERVERLESS_MEMORY_MB = tuple(range(1024, 6145, 1024))
 # Members of endpoints on instances only.

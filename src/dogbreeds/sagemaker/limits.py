@@ -206,8 +206,6 @@ def _interval(kind: str, one: Mapping[str, str]) -> Iterator[Problem]:
         yield Problem(path, f"needs a MinValue of at most MaxValue for {name}, got {low:g} and {high:g}")
     if scaling == "Logarithmic" and low <= 0:
         yield Problem(path, f"needs a MinValue above 0 for {name}, which is Logarithmic; got {low:g}")
-    if scaling == "ReverseLogarithmic" and (kind == "Integer" or low < 0 or high >= 1):
-        yield Problem(path, f"must be continuous, from 0 to below 1, for {name}, which is ReverseLogarithmic")
 
 
 def _metrics(request: Request) -> Iterator[Problem]:

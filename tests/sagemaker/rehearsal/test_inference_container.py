@@ -16,8 +16,9 @@ import pytest
 import yaml
 
 import dogbreeds
+from dogbreeds.sagemaker.rehearsal import inference_container
 from dogbreeds.sagemaker.rehearsal.faults import JobFailure
-from dogbreeds.sagemaker.rehearsal.inference_container import APPLICATION_VARIABLE, InferenceContainer
+from dogbreeds.sagemaker.rehearsal.inference_container import InferenceContainer
 from tests.sagemaker.rehearsal.containers import SECONDS, wait_for
 
 pytestmark = pytest.mark.slow
@@ -44,6 +45,7 @@ class Echo:
 
 app = Echo.bind()
 """
+CONFIG = yaml.safe_dump({"applications": [{"name": "echo", "route_prefix": "/", "import_path": "deployment:app"}]})
 # Starts a container, and is killed.
 PARENT = """
 import sys, time
@@ -51,7 +53,7 @@ from pathlib import Path
 from dogbreeds.sagemaker.rehearsal.inference_container import InferenceContainer
 
 archive, directory = map(Path, sys.argv[1:])
-container = InferenceContainer(archive, directory, {"SM_RAYSERVE_APP": "deployment:app"}, print)
+container = InferenceContainer(archive, directory, {}, print)
 container.start()
 while True:
     time.sleep(1)
@@ -126,17 +128,11 @@ def test_a_configuration_that_is_none(text: str, make: Make, tmp_path: Path) -> 
     assert "no configuration of Ray Serve" in failure(make(archive(tmp_path / "model.tar.gz", config_yaml=text)))
 
 
-@pytest.mark.parametrize("seconds", ["0", "soon", "-1"])
-def test_a_time_that_is_none(seconds: str, make: Make, tmp_path: Path) -> None:
-    path = archive(tmp_path / "model.tar.gz", deployment_py=ECHO)
-    assert "RAYSERVE_BACKEND_TIMEOUT" in failure(make(path, RAYSERVE_BACKEND_TIMEOUT=seconds))
-
-
 def test_closed_before_it_was_there(tmp_path: Path) -> None:
-    path = archive(tmp_path / "model.tar.gz", deployment_py=ECHO)
+    path = archive(tmp_path / "model.tar.gz", deployment_py=ECHO, config_yaml=CONFIG)
     never = InferenceContainer(path, tmp_path / "never", {}, print)
     never.close()
-    early = InferenceContainer(path, tmp_path / "early", {APPLICATION_VARIABLE: "deployment:app"}, print)
+    early = InferenceContainer(path, tmp_path / "early", {}, print)
     early.start()
     early.close()
     assert not (tmp_path / "early").exists()
@@ -145,14 +141,12 @@ def test_closed_before_it_was_there(tmp_path: Path) -> None:
 
 @pytest.mark.ci
 def test_it_asks_as_the_adapter_does_and_ends_with_all_it_started(
-    make: Make, tmp_path: Path, lines: list[str]
+    make: Make, tmp_path: Path, lines: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = {"applications": [{"name": "echo", "route_prefix": "/", "import_path": "deployment:app"}]}
-    members = {"deployment_py": ECHO, "config_yaml": yaml.safe_dump(config), "code__requirements_txt": "openvino"}
+    monkeypatch.setattr(inference_container, "_TIMEOUT_SECONDS", 3.0)
+    members = {"deployment_py": ECHO, "config_yaml": CONFIG, "code__requirements_txt": "openvino"}
     started = psutil.Process().children()
-    container = make(
-        archive(tmp_path / "model.tar.gz", **members), GREETING="hello", RAYSERVE_BACKEND_TIMEOUT="3", NOBODY="x"
-    )
+    container = make(archive(tmp_path / "model.tar.gz", **members), GREETING="hello", NOBODY="x")
     assert container.ready() is False
     wait_for(container)
     (leader,) = set(psutil.Process().children()) - set(started)
@@ -180,15 +174,15 @@ def test_it_asks_as_the_adapter_does_and_ends_with_all_it_started(
 
 @pytest.mark.ci
 def test_an_application_that_cannot_be_imported(make: Make, tmp_path: Path, lines: list[str]) -> None:
-    path = archive(tmp_path / "model.tar.gz", deployment_py="raise ValueError('no weights')")
-    container = make(path, **{APPLICATION_VARIABLE: "deployment:app"})
-    assert "deployment:app cannot be served: ValueError('no weights')" in failure(container)
+    path = archive(tmp_path / "model.tar.gz", deployment_py="raise ValueError('no weights')", config_yaml=CONFIG)
+    container = make(path)
+    assert "no weights" in failure(container)
     assert any("Traceback" in line for line in lines)
 
 
 @pytest.mark.ci
 def test_nothing_is_left_of_a_rehearsal_that_is_killed(tmp_path: Path) -> None:
-    path = archive(tmp_path / "model.tar.gz", deployment_py=ECHO)
+    path = archive(tmp_path / "model.tar.gz", deployment_py=ECHO, config_yaml=CONFIG)
     source = str(Path(dogbreeds.__file__).parents[1])
     parent = subprocess.Popen(
         [sys.executable, "-c", PARENT, str(path), str(tmp_path / "instance")],

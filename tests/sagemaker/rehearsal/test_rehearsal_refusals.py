@@ -37,7 +37,7 @@ def post(rehearsal: Rehearsal, operation: str, body: Any) -> tuple[str, str]:
     """Sends what boto3 cannot send, and returns code and message of the refusal."""
     scope = "Credential=rehearsal/20260101/us-east-1/sagemaker/aws4_request"
     headers = {"X-Amz-Target": f"SageMaker.{operation}", "Authorization": f"AWS4-HMAC-SHA256 {scope}, Signature=0"}
-    answer = requests.post(rehearsal.url, json=body, headers=headers, timeout=30)
+    answer = requests.post(rehearsal.client("sts").meta.endpoint_url, json=body, headers=headers, timeout=30)
     assert answer.status_code == 400
     return answer.json()["__type"], answer.json()["message"]
 

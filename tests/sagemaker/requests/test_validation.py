@@ -214,7 +214,6 @@ def test_what_the_service_model_leaves_open_is_checked_too(training: Callable[..
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"MinValue": "0", "MaxValue": "1", "ScalingType": "ReverseLogarithmic"}, "from 0 to below 1"),
         ({"MinValue": "0.1", "MaxValue": "0.1"}, None),
         ({"MinValue": "a", "MaxValue": "0.1"}, "needs numbers"),
     ],

@@ -143,7 +143,6 @@ class Launcher:
         return {name: self._uploaded[path] for name, path in inputs.channels().items()}
 
     def create(self, operation: str, request: Mapping[str, Any]) -> None:
-        check_request(operation, request)
         with aws_errors("start the job"):
             getattr(self.account.sagemaker, xform_name(operation))(**request)
 

@@ -6,34 +6,28 @@ import base64
 import json
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-
-@dataclass(frozen=True)
-class Exchange:
-    """One request and its answer: their bodies and content types."""
-
-    asked: bytes
-    asked_as: str
-    answered: bytes
-    answered_as: str
+#: Body and content type of a request or an answer.
+Message = tuple[bytes, str]
 
 
-def capture(config: Mapping[str, Any], endpoint: str, variant: str, exchange: Exchange) -> tuple[str, bytes]:
-    """Returns where an exchange is written to, and the line.
+def capture(
+    config: Mapping[str, Any], endpoint: str, variant: str, asked: Message, answered: Message
+) -> tuple[str, bytes]:
+    """Returns where a request and its answer are written to, and the line.
 
-    The service gathers several exchanges in a file; here each has one of its own. `config` is the DataCaptureConfig.
+    The service gathers several in a file; here each has one of its own. `config` is the DataCaptureConfig.
     """
     now, event = datetime.now(UTC), str(uuid.uuid4())
     modes = {option["CaptureMode"] for option in config["CaptureOptions"]}
     headers = config.get("CaptureContentTypeHeader", {})
     captured: dict[str, Any] = {}
     if modes & {"Input", "InputAndOutput"}:
-        captured["endpointInput"] = _side("INPUT", exchange.asked, exchange.asked_as, headers)
+        captured["endpointInput"] = _side("INPUT", *asked, headers)
     if modes & {"Output", "InputAndOutput"}:
-        captured["endpointOutput"] = _side("OUTPUT", exchange.answered, exchange.answered_as, headers)
+        captured["endpointOutput"] = _side("OUTPUT", *answered, headers)
     metadata = {"eventId": event, "inferenceTime": now.strftime("%Y-%m-%dT%H:%M:%SZ")}
     line = {"captureData": captured, "eventMetadata": metadata, "eventVersion": "0"}
     place = f"{config['DestinationS3Uri'].rstrip('/')}/{endpoint}/{variant}/{now:%Y/%m/%d/%H}"

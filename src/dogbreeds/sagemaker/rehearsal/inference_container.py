@@ -24,10 +24,8 @@ from dogbreeds.sagemaker.rehearsal.machine import bare_environment
 from dogbreeds.sagemaker.rehearsal.ray_serving import kill_session
 from dogbreeds.sagemaker.s3.unpacking import unpack
 
-#: What is served where an archive has no config.yaml, as `module:application`.
-APPLICATION_VARIABLE = "SM_RAYSERVE_APP"
 _SERVING = Path(__file__).with_name("ray_serving.py")
-_TIMEOUT_VARIABLE, _TIMEOUT_SECONDS = "RAYSERVE_BACKEND_TIMEOUT", 300.0
+_TIMEOUT_SECONDS = 300.0
 _PING_SECONDS = 5.0
 _JSON = "application/json"
 _PASSED_ON = "x-amzn-sagemaker-"
@@ -57,7 +55,6 @@ class InferenceContainer:
         self._scratch = Path(tempfile.mkdtemp(prefix="ray-"))
         self._running = self._scratch / "running"
         self._port = _free_port()
-        self._timeout = _TIMEOUT_SECONDS
         self._last: deque[str] = deque(maxlen=_REMEMBERED_LINES)
         # Guards the process and whether it may still be started.
         self._lock = threading.Lock()
@@ -87,7 +84,7 @@ class InferenceContainer:
             if name.lower() in passed or name.lower().startswith(_PASSED_ON):
                 passed[name.lower()] = value
         try:
-            return self._ask("POST", "/", body, passed, self._timeout)
+            return self._ask("POST", "/", body, passed, _TIMEOUT_SECONDS)
         except TimeoutError:
             return _error(504, "Request timeout")
         except (OSError, http.client.HTTPException) as error:
@@ -126,26 +123,19 @@ class InferenceContainer:
 
     def _command(self) -> list[str]:
         """Unpacks the archive, and returns what serves it."""
-        self._timeout = _seconds(self._given)
         unpack(self._archive, self._model)
         if (self._model / "code" / "requirements.txt").exists():
             self._say("A rehearsal does not install code/requirements.txt: what it names must be installed already.")
         config = self._model / "config.yaml"
-        if config.exists():
-            application, gpus = str(config), _gpus(config)
-        elif self._given.get(APPLICATION_VARIABLE):
-            application, gpus = self._given[APPLICATION_VARIABLE], 0
-        else:
-            raise UserError(
-                f"No Ray Serve application found: the archive needs a config.yaml at its root, or the model the "
-                f"variable {APPLICATION_VARIABLE}."
-            )
+        if not config.exists():
+            raise UserError("No Ray Serve application found: the archive needs a config.yaml at its root.")
+        gpus = _gpus(config)
         there = len(list(Path("/dev").glob("nvidia[0-9]*")))
         if gpus > there:
             self._say(
                 f"config.yaml asks for {gpus} GPUs and this machine has {there}: the processor does their work."
             )
-        command = [sys.executable, "-P", str(_SERVING), application]
+        command = [sys.executable, "-P", str(_SERVING), str(config)]
         command += [f"--port={self._port}", f"--directory={self._scratch}", f"--running={self._running}"]
         return [*command, f"--gpus={gpus}"] if gpus > there else command
 
@@ -206,15 +196,6 @@ def _gpus(config: Path) -> int:
 def _replicas(deployment: Mapping[str, Any]) -> int:
     scaled = deployment.get("autoscaling_config", {})
     return int(scaled.get("min_replicas", 1) if scaled else deployment.get("num_replicas", 1))
-
-
-def _seconds(environment: Mapping[str, str]) -> float:
-    given = environment.get(_TIMEOUT_VARIABLE)
-    if given is None:
-        return _TIMEOUT_SECONDS
-    if not given.isdecimal() or int(given) == 0:
-        raise UserError(f"{_TIMEOUT_VARIABLE}={given}: must be a number of seconds, more than 0.")
-    return float(given)
 
 
 def _free_port() -> int:

@@ -11,15 +11,14 @@ from typing import Any
 
 from werkzeug.wrappers import Request, Response
 
-from dogbreeds.sagemaker.rehearsal.capture import Exchange, capture
+from dogbreeds.sagemaker.endpoint_limits import MAX_BYTES, MAX_BYTES_SERVERLESS
+from dogbreeds.sagemaker.rehearsal.capture import Message, capture
 from dogbreeds.sagemaker.rehearsal.containers import ServedVariant, Unready
 from dogbreeds.sagemaker.rehearsal.endpoints import Endpoints
 from dogbreeds.sagemaker.rehearsal.faults import ApiError, JobFailure
 from dogbreeds.sagemaker.rehearsal.logs import ENDPOINTS
 from dogbreeds.sagemaker.rehearsal.objects import ACCOUNT, NoBucketError, Objects, split_uri
 
-#: Bytes of a request, to an endpoint on instances and to a serverless one.
-MAX_BYTES, MAX_BYTES_SERVERLESS = 6_291_456, 4_194_304
 # An invocation takes 60 s at most.
 _PATIENCE_SECONDS = 50.0
 _PATIENCE_ASYNC_SECONDS = 900.0
@@ -63,7 +62,7 @@ class Invocations:
             served.turns.release()
         if status >= 400:
             raise _model_error(description, served, status, answer)
-        self._capture(description, served, Exchange(body, headers.get("Content-Type", ""), answer, kind))
+        self._capture(description, served, (body, headers.get("Content-Type", "")), (answer, kind))
         response = Response(answer, content_type=kind)
         response.headers["x-Amzn-Invoked-Production-Variant"] = served.variant["VariantName"]
         return response
@@ -116,7 +115,7 @@ class Invocations:
         except ApiError as error:
             self._write(failed, str(error).encode())
         else:
-            self._capture(description, served, Exchange(body, headers.get("Content-Type", ""), answer, kind))
+            self._capture(description, served, (body, headers.get("Content-Type", "")), (answer, kind))
             self._write(done, answer)
 
     def _write(self, uri: str, content: bytes) -> None:
@@ -125,11 +124,13 @@ class Invocations:
         except NoBucketError as error:
             raise RuntimeError(f"{uri} cannot be written: {error}") from error
 
-    def _capture(self, description: Mapping[str, Any], served: ServedVariant, exchange: Exchange) -> None:
+    def _capture(
+        self, description: Mapping[str, Any], served: ServedVariant, asked: Message, answered: Message
+    ) -> None:
         config = description.get("DataCaptureConfig", {})
         if config.get("EnableCapture") and random.random() * 100 < config["CurrentSamplingPercentage"]:
             captured = self._endpoints.captured(description["EndpointConfigName"])
-            uri, line = capture(captured, description["EndpointName"], served.variant["VariantName"], exchange)
+            uri, line = capture(captured, description["EndpointName"], served.variant["VariantName"], asked, answered)
             self._write(uri, line)
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from dogbreeds.sagemaker.rehearsal.checks import check_endpoint_config, check_model
 from dogbreeds.sagemaker.rehearsal.faults import ApiError, invalid
 from dogbreeds.sagemaker.rehearsal.http import Call, Operation
-from dogbreeds.sagemaker.rehearsal.listing import page
 from dogbreeds.sagemaker.rehearsal.objects import Objects
-from dogbreeds.sagemaker.rehearsal.records import Records
-from dogbreeds.sagemaker.rehearsal.serving_checks import check_endpoint_config, check_model
+from dogbreeds.sagemaker.rehearsal.records import Records, page
 
 _DISPLAYED = {"Model": "model", "EndpointConfig": "endpoint configuration", "Endpoint": "endpoint"}
 

@@ -98,7 +98,7 @@ if __name__ == "__main__":
         _end(Path(sys.argv[2]))
         sys.exit()
     parser = ArgumentParser()
-    parser.add_argument("application", help="config.yaml, or module:application")
+    parser.add_argument("application", help="config.yaml")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--directory", type=Path, required=True, help="where Ray puts its sockets and logs")
     parser.add_argument("--running", type=Path, required=True, help="a file that is made when all replicas are there")

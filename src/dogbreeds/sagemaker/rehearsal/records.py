@@ -7,8 +7,9 @@ import json
 import re
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from dogbreeds.sagemaker.rehearsal.faults import ApiError, invalid
 from dogbreeds.sagemaker.rehearsal.http import Call
 from dogbreeds.sagemaker.rehearsal.objects import ACCOUNT
 
+# Summaries that AWS gives at once unless it is told.
+_PAGE = 10
 #: Statuses of jobs that have ended.
 ENDED = ("Completed", "Failed", "Stopped")
 
@@ -117,3 +120,22 @@ class Records:
 
     def _path(self, name: str) -> Path:
         return self._directory / f"{name}.json"
+
+
+def page(
+    request: Mapping[str, Any], answer: str, summaries: Sequence[Mapping[str, Any]], kind: str
+) -> dict[str, Any]:
+    """Filters by name, sorts by time and cuts; returns the answer, with the token for the next page if there is one.
+
+    Args:
+        request: What was asked.
+        answer: The name of the summaries in the answer.
+        summaries: All of that kind.
+        kind: Such as `TrainingJob` or `Endpoint`.
+    """
+    part = request.get("NameContains", "").lower()
+    chosen = [each for each in summaries if part in each[f"{kind}Name"].lower()]
+    chosen.sort(key=itemgetter("CreationTime"), reverse=request.get("SortOrder", "Ascending") == "Descending")
+    start = int(request.get("NextToken", "0"))
+    end = start + request.get("MaxResults", _PAGE)
+    return {answer: copy.deepcopy(chosen[start:end]), **({"NextToken": str(end)} if end < len(chosen) else {})}

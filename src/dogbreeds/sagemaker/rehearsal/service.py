@@ -54,7 +54,6 @@ class Rehearsal:
     ) -> None:
         self._directory, self._faults = directory.resolve(), faults
         self._container, self._toolkit = container, toolkit
-        self._url: str | None = None
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -63,15 +62,7 @@ class Rehearsal:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._url = None
         self._stack.close()
-
-    @property
-    def url(self) -> str:
-        """Its URL: AWS_ENDPOINT_URL of other programs."""
-        if self._url is None:
-            raise RuntimeError("the rehearsal is not open")
-        return self._url
 
     def session(self, region: str = REGION) -> Session:
         import boto3
@@ -126,7 +117,6 @@ class Rehearsal:
         server.start(Dispatcher(operations, serving.invoke, MotoServices(objects), self._faults))
         # Closed first, so that nothing is accepted any more.
         stack.callback(server.close)
-        self._url = server.url
         (directory / _CONFIG).write_text(f"[default]\nendpoint_url = {server.url}\n", encoding="utf-8")
         self.client("iam").create_role(RoleName=ROLE, AssumeRolePolicyDocument=json.dumps(_TRUST))
 

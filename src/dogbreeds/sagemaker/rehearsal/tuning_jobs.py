@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 from dogbreeds.sagemaker.rehearsal.checks import check_training_job
 from dogbreeds.sagemaker.rehearsal.faults import ApiError, invalid
 from dogbreeds.sagemaker.rehearsal.http import Call, Operation
-from dogbreeds.sagemaker.rehearsal.listing import page
 from dogbreeds.sagemaker.rehearsal.premises import CLOSED, Context
-from dogbreeds.sagemaker.rehearsal.records import Record, Records
+from dogbreeds.sagemaker.rehearsal.records import Record, Records, page
 from dogbreeds.sagemaker.rehearsal.training_jobs import TrainingJobs
 from dogbreeds.sagemaker.rehearsal.tuning_summaries import child_summary, update_counters
 
