@@ -84,18 +84,15 @@ class TuningJobs:
         arn = record.description["HyperParameterTuningJobArn"]
         return [child for child in self._context.records if child.description.get("TuningJobArn") == arn]
 
-    def _record(self, call: Call) -> Record:
-        return self._records[call.body["HyperParameterTuningJobName"]]
-
     def _children(self, call: Call) -> Mapping[str, Any]:
         with self._context.changed:
-            record = self._record(call)
+            record = self._records[call.body["HyperParameterTuningJobName"]]
             children = [child_summary(child, record.description) for child in self._of(record)]
             return page(call.body, "TrainingJobSummaries", children, "TrainingJob")
 
     def _stop(self, call: Call) -> Mapping[str, Any]:
         with self._context.changed:
-            record = self._record(call)
+            record = self._records[call.body["HyperParameterTuningJobName"]]
             if self._records.ended(record):
                 status = record.description["HyperParameterTuningJobStatus"]
                 raise ApiError("ValidationException", f"The tuning job is in status {status} and cannot be stopped.")

@@ -83,7 +83,8 @@ class TuningRun(threading.Thread):
 
     def _live(self) -> None:
         sampler = Sampler(self._config, self._config.get("RandomSeed", zlib.crc32(self.name.encode())))
-        sampler.learn((known.tuned, value) for known in self._known if (value := self._value(known)) is not None)
+        results = [(known.tuned, objective_of(known, self._objective)) for known in self._known]
+        sampler.learn((values, value) for values, value in results if value is not None)
         grid = self._config["Strategy"] == "Grid"
         count = combinations(self._config) if grid else self._limits["MaxNumberOfTrainingJobs"]
         with self._context.changed:
@@ -121,7 +122,7 @@ class TuningRun(threading.Thread):
         if self._context.records.ended(child.record):
             child.told = True
             failed = child.record.description["TrainingJobStatus"] == "Failed"
-            sampler.tell(child.trial, None if failed else self._value(child.record))
+            sampler.tell(child.trial, None if failed else objective_of(child.record, self._objective))
             return
         series = self._series(child.record)
         if len(series) == child.seen:
@@ -151,9 +152,6 @@ class TuningRun(threading.Thread):
 
     def _series(self, record: Record) -> list[float]:
         return [value for _, value in record.series.get(self._objective, [])]
-
-    def _value(self, record: Record) -> float | None:
-        return objective_of(record, self._objective)
 
     def _summarize(self) -> None:
         before = str({**self._job, "LastModifiedTime": None})
