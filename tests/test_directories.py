@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from dogbreeds.directories import check_unused, claimed, new_run, run_directory, run_of
+from dogbreeds.directories import claimed, new_run, refuse_search, run_directory, run_of
 from dogbreeds.errors import ConfigError, UserError
 
 
@@ -18,29 +18,36 @@ def test_each_of_many_in_the_same_second_gets_one(tmp_path: Path) -> None:
     assert sorted(path.name for path in found) == sorted(["12-00-00", *(f"12-00-00-{n}" for n in range(2, 21))])
 
 
-@pytest.mark.parametrize(
-    ("file", "said"),
-    [
-        ("metrics.json", "holds a finished run"),
-        ("checkpoints/last.ckpt", "Continue it with python train.py resume="),
-        ("search.yaml", "Resume it with python train.py -m resume="),
-        ("config.yaml", ""),
-        ("notes.txt", ""),
-    ],
-)
-def test_a_directory_with_results_is_left_as_it_is(file: str, said: str, tmp_path: Path) -> None:
-    (tmp_path / file).parent.mkdir(exist_ok=True)
-    (tmp_path / file).write_text("mine")
-    (tmp_path / "history.csv").write_text("of a run")
-    if said:
-        with pytest.raises(ConfigError, match=said), new_run(tmp_path):
-            pass
-    else:
-        with new_run(tmp_path):
-            # What was added to before the first epoch.
-            assert not (tmp_path / "history.csv").exists()
+@pytest.mark.parametrize(("file", "said"), [("metrics.json", ""), ("checkpoints/last.ckpt", "Continue it with ")])
+def test_a_run_makes_way_for_the_next_one(
+    file: str, said: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    place = tmp_path / "run"
+    for number in range(2):
+        (place / file).parent.mkdir(exist_ok=True, parents=True)
+        (place / file).write_text(f"{number}")
+        with caplog.at_level("INFO"), new_run(place):
+            assert {path.name for path in place.iterdir()} == {".lock"}
+    before = sorted(path for path in tmp_path.iterdir() if path != place)
+    assert [path.name for path in before] == ["run-before", "run-before-2"]
+    assert [(path / file).read_text() for path in before] == ["0", "1"]
+    assert f"The run that was in {place} is in {before[0]} now.{' ' * bool(said)}{said}" in caplog.text
+
+
+@pytest.mark.parametrize("file", ["config.yaml", "notes.txt"])
+def test_what_was_stopped_before_its_first_epoch_is_no_run(file: str, tmp_path: Path) -> None:
+    for name in (file, "history.csv"):
+        (tmp_path / name).write_text("mine")
+    with new_run(tmp_path):
+        assert not (tmp_path / "history.csv").exists()
     assert (tmp_path / file).read_text() == "mine"
-    check_unused(tmp_path / "elsewhere")
+
+
+def test_a_search_is_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "search.yaml").write_text("mine")
+    with pytest.raises(ConfigError, match=r"Resume it with python train\.py -m resume="), new_run(tmp_path):
+        pass
+    refuse_search(tmp_path / "elsewhere")
 
 
 def test_two_processes_do_not_write_the_same_run(tmp_path: Path) -> None:

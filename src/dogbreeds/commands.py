@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from dogbreeds import command_schemas as schemas
 from dogbreeds import config as configs
 from dogbreeds.config import check_launch, command_settings
-from dogbreeds.directories import check_unused
+from dogbreeds.directories import make_way
 from dogbreeds.entry import BEGAN, Command, entry_point
 from dogbreeds.errors import ConfigError, did_you_mean
 from dogbreeds.files import check_place
@@ -46,7 +46,7 @@ def launch(composed: DictConfig) -> None:
     if composed.stop is not None:
         print(commands.stop(settings, composed.stop))
         return
-    check_unused(Path(composed.run_dir))
+    make_way(Path(composed.run_dir))
     if composed.attach is not None:
         print(commands.attach(settings, composed.attach, configs.unchecked(composed)))
     else:

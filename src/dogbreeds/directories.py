@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,6 +13,8 @@ from dogbreeds.errors import ConfigError, UserError
 from dogbreeds.installation import command
 from dogbreeds.overrides import override
 from dogbreeds.run_directory import CHECKPOINTS, LOCK, METRICS, RUN_CONFIG, RUN_PARTS, SEARCH_CONFIG, TUNING_JOB
+
+log = logging.getLogger(__name__)
 
 
 def claimed(directory: Path) -> Path:
@@ -39,21 +42,39 @@ def run_of(resume: str) -> Path:
     return place.parent.parent if place.suffix == ".ckpt" and place.parent.name == CHECKPOINTS else place
 
 
-def check_unused(directory: Path) -> None:
-    """Refuses a directory that holds a run or a search: files of two would be mixed."""
-    resume = override("resume", directory)
+def refuse_search(directory: Path) -> None:
+    """Refuses a directory that holds a search: files of two would be mixed."""
     if (directory / SEARCH_CONFIG).is_file():
-        again = f"{command('launch' if (directory / TUNING_JOB).is_file() else 'train')} -m {resume}"
+        name = "launch" if (directory / TUNING_JOB).is_file() else "train"
+        again = f"{command(name)} -m {override('resume', directory)}"
         raise ConfigError(
             f"{directory} holds a search already. Resume it with {again}, or choose another hydra.sweep.dir."
         )
-    if (directory / METRICS).is_file():
-        raise ConfigError(f"{directory} holds a finished run: choose another hydra.run.dir, or move that run away.")
-    if any((directory / CHECKPOINTS).glob("*.ckpt")):
-        again = f"{command('train')} {resume}"
-        raise ConfigError(
-            f"{directory} holds a run that did not finish. Continue it with {again}, or choose another hydra.run.dir."
-        )
+
+
+def make_way(directory: Path) -> None:
+    """Moves a run that lies in a directory to one beside it, so that files of two are never mixed, and none is lost.
+
+    What was stopped before its first epoch is no run: its files go.
+    """
+    refuse_search(directory)
+    finished = (directory / METRICS).is_file()
+    if not finished and not any((directory / CHECKPOINTS).glob("*.ckpt")):
+        for path in [path for part in RUN_PARTS for path in directory.glob(part)]:
+            path.unlink()
+        return
+    # The log would go on in the file that moves.
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.close()
+    beside = claimed(directory.absolute().with_name(f"{directory.absolute().name}-before"))
+    try:
+        directory.rename(beside)
+    except OSError as error:
+        beside.rmdir()
+        raise ConfigError(f"{directory} holds a run: choose another hydra.run.dir, or move it away.") from error
+    again = "" if finished else f" Continue it with {command('train')} {override('resume', beside)}."
+    log.info("The run that was in %s is in %s now.%s", directory, beside, again)
 
 
 @contextmanager
@@ -72,9 +93,8 @@ def locked(directory: Path) -> Iterator[None]:
 
 @contextmanager
 def new_run(directory: Path) -> Iterator[None]:
-    """Does the same for a new run, without what one that was stopped before its first epoch left there."""
+    """Does the same for a new run; one that lies there moves away."""
     with locked(directory):
-        check_unused(directory)
-        for path in [path for part in RUN_PARTS for path in directory.glob(part)]:
-            path.unlink()
+        make_way(directory)
+    with locked(directory):
         yield

@@ -158,9 +158,10 @@ def test_a_directory_has_nothing_of_a_run_that_failed_there(config: Compose, tmp
     record = read_record(tmp_path / "run")
     assert [times.step for times in record.measurements.steps] == list(range(6))
     assert [phase.name for phase in record.measurements.phases].count("start-up") == 1
-    with pytest.raises(ConfigError, match="holds a finished run"):
-        train(config(place, "epochs=4"))
-    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+    train(config(place, "epochs=1"))
+    moved = tmp_path / "run-before"
+    assert {path: (moved / path.relative_to(tmp_path / "run")).read_bytes() for path in before} == before
+    assert [times.step for times in read_record(tmp_path / "run").measurements.steps] == [0, 1, 2]
 
 
 def test_a_trace_opens_and_names_operators(config: Compose, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from dogbreeds.config import MOVABLE, excluded_by, read_yaml, write_yaml
 from dogbreeds.data.excluded import kept
-from dogbreeds.directories import check_unused
+from dogbreeds.directories import refuse_search
 from dogbreeds.errors import ConfigError
 from dogbreeds.hpo.plan import Compose, Plan
 from dogbreeds.overrides import literal, name_of, sets
@@ -42,7 +42,7 @@ def planned(arguments: Sequence[str], composed: DictConfig, loader: ConfigLoader
         return resumed(directory, arguments, compose, loader), directory
     plan = Plan(arguments, compose, loader)
     directory = Path(composed.hydra.sweep.dir)
-    check_unused(directory)
+    refuse_search(directory)
     if directory.is_dir() and any(re.fullmatch(r"\d+", path.name) for path in directory.iterdir()):
         raise ConfigError(
             f"{directory} holds numbered runs that a search would overwrite: choose another hydra.sweep.dir."
