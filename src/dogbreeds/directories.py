@@ -73,6 +73,7 @@ def make_way(directory: Path) -> None:
     except OSError as error:
         beside.rmdir()
         raise ConfigError(f"{directory} holds a run: choose another hydra.run.dir, or move it away.") from error
+    directory.mkdir()
     again = "" if finished else f" Continue it with {command('train')} {override('resume', beside)}."
     log.info("The run that was in %s is in %s now.%s", directory, beside, again)
 
