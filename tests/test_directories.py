@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 
+from dogbreeds.console import LogFile
 from dogbreeds.directories import claimed, new_run, refuse_search, run_directory, run_of
 from dogbreeds.errors import ConfigError, UserError
 
@@ -32,6 +34,27 @@ def test_a_run_makes_way_for_the_next_one(
     assert [path.name for path in before] == ["run-before", "run-before-2"]
     assert [(path / file).read_text() for path in before] == ["0", "1"]
     assert f"The run that was in {place} is in {before[0]} now.{' ' * bool(said)}{said}" in caplog.text
+
+
+def test_each_run_has_its_own_log(tmp_path: Path) -> None:
+    place = tmp_path / "run"
+    place.mkdir()
+    (place / "metrics.json").touch()
+    handler, root = LogFile(place / "train.log", delay=True), logging.getLogger()
+    level = root.level
+    root.addHandler(handler)
+    try:
+        root.setLevel("INFO")
+        root.info("the first run")
+        with new_run(place):
+            root.info("the second run")
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(level)
+        handler.close()
+    assert (tmp_path / "run-before" / "train.log").read_text() == "the first run\n"
+    said, last = (place / "train.log").read_text().splitlines()
+    assert "is in" in said and last == "the second run"
 
 
 @pytest.mark.parametrize("file", ["config.yaml", "notes.txt"])
