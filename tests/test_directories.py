@@ -28,6 +28,7 @@ def test_a_run_makes_way_for_the_next_one(
     for number in range(2):
         (place / file).parent.mkdir(exist_ok=True, parents=True)
         (place / file).write_text(f"{number}")
+        (place / "config.yaml").touch()
         with caplog.at_level("INFO"), new_run(place):
             assert {path.name for path in place.iterdir()} == {".lock"}
     before = sorted(path for path in tmp_path.iterdir() if path != place)
@@ -40,6 +41,7 @@ def test_each_run_has_its_own_log(tmp_path: Path) -> None:
     place = tmp_path / "run"
     place.mkdir()
     (place / "metrics.json").touch()
+    (place / "config.yaml").touch()
     handler, root = LogFile(place / "train.log", delay=True), logging.getLogger()
     level = root.level
     root.addHandler(handler)
@@ -57,13 +59,22 @@ def test_each_run_has_its_own_log(tmp_path: Path) -> None:
     assert "is in" in said and last == "the second run"
 
 
-@pytest.mark.parametrize("file", ["config.yaml", "notes.txt"])
-def test_what_was_stopped_before_its_first_epoch_is_no_run(file: str, tmp_path: Path) -> None:
-    for name in (file, "history.csv"):
+@pytest.mark.parametrize("stopped", [True, False])
+def test_what_was_stopped_before_its_first_epoch_is_no_run(stopped: bool, tmp_path: Path) -> None:
+    for name in ("notes.txt", "history.csv", *(["config.yaml"] * stopped)):
         (tmp_path / name).write_text("mine")
     with new_run(tmp_path):
-        assert not (tmp_path / "history.csv").exists()
-    assert (tmp_path / file).read_text() == "mine"
+        # Without a config it is somebody's own.
+        assert (tmp_path / "history.csv").exists() != stopped
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_what_is_no_part_of_a_run_does_not_move(tmp_path: Path) -> None:
+    for name in ("config.yaml", "metrics.json", "photos.txt"):
+        (tmp_path / name).write_text("mine")
+    with pytest.raises(ConfigError, match=r"photos\.txt: choose another hydra\.run\.dir"), new_run(tmp_path):
+        pass
+    assert (tmp_path / "metrics.json").read_text() == "mine"
 
 
 def test_a_search_is_left_as_it_is(tmp_path: Path) -> None:

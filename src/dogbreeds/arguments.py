@@ -47,6 +47,8 @@ class Reader:
             ConfigError: It is no setting, or it has several values, which -m allows.
         """
         typed, equals, text = argument.partition("=")
+        if not typed.lstrip("+~"):
+            raise ConfigError(f"{argument}: settings are typed as key=value, such as lr=0.01.")
         try:
             typed, text = self._read(typed, text)
         except ValueError as error:
@@ -66,7 +68,8 @@ class Reader:
         tables = [one for one, other in self.types.items() if other == dict[str, str] and name.startswith(f"{one}.")]
         if tables:
             # Its keys may be what no setting's name can be.
-            return tables[0], f"{{{hydra_key(name[len(tables[0]) + 1 :])}:{self._text(text)}}}"
+            value = self._text(text) if text else quoted(text)
+            return tables[0], f"{{{hydra_key(name[len(tables[0]) + 1 :])}:{value}}}"
         if kind is str:
             return typed, self._text(text, several=name in self.searchable)
         if get_origin(kind) is list:
@@ -81,7 +84,7 @@ class Reader:
 
     def _text(self, text: str, *, several: bool = False) -> str:
         text = text if os.path.lexists(text) else os.path.expanduser(text)  # noqa: PTH111
-        found, exists = _parsed(f"value={text}"), os.path.lexists(text) and text.lower() != "null"
+        found, exists = _parsed(f"value={text}"), os.path.lexists(text)
         value = found.value() if found else None
         if not exists:
             if found and (_keeps_meaning(found) or (isinstance(value, str) and text[:1] in ("'", '"'))):

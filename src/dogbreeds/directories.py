@@ -12,7 +12,16 @@ from pathlib import Path
 from dogbreeds.errors import ConfigError, UserError
 from dogbreeds.installation import command
 from dogbreeds.overrides import override
-from dogbreeds.run_directory import CHECKPOINTS, LOCK, METRICS, RUN_CONFIG, RUN_PARTS, SEARCH_CONFIG, TUNING_JOB
+from dogbreeds.run_directory import (
+    CHECKPOINTS,
+    LOCK,
+    METRICS,
+    RUN_CONFIG,
+    RUN_NAMES,
+    RUN_PARTS,
+    SEARCH_CONFIG,
+    TUNING_JOB,
+)
 
 log = logging.getLogger(__name__)
 
@@ -58,11 +67,16 @@ def make_way(directory: Path) -> None:
     What was stopped before its first epoch is no run: its files go.
     """
     refuse_search(directory)
+    if not (directory / RUN_CONFIG).is_file():
+        return
     finished = (directory / METRICS).is_file()
     if not finished and not any((directory / CHECKPOINTS).glob("*.ckpt")):
         for path in [path for part in RUN_PARTS for path in directory.glob(part)]:
             path.unlink()
         return
+    others = [path.name for path in directory.iterdir() if path.name not in RUN_NAMES and path.suffix != ".log"]
+    if others:
+        raise ConfigError(f"{directory} holds a run, and {others[0]}: choose another hydra.run.dir.")
     # The log would go on in the file that moves.
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.FileHandler):

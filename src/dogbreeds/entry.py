@@ -185,6 +185,8 @@ def arranged(arguments: Sequence[str], name: str = "train", *, several: bool = F
     rest = [reader.read(argument, several=several) for argument in rest]
     typed = {name_of(argument): argument for argument in rest}
     for name in _PLACES:
+        if typed.get(name, "x").partition("=")[2].strip("'\"").lower() in ("", "null") and name in typed:
+            raise ConfigError(f"{typed[name]}: name a directory.")
         if _UNWRITABLE.search(typed.get(name, "")):
             raise ConfigError(f"{name}: choose a directory whose name is UTF-8 and has no ${{ in it.")
     found = OmegaConf.create({"place": value_of(typed.get("best_of", "").partition("=")[2])})

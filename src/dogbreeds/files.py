@@ -26,6 +26,8 @@ def check_place(path: Path, setting: str) -> None:
     """Refuses a place where no file can be written, before what is to be written there costs anything."""
     if path.is_dir():
         raise ConfigError(f"{setting}: that is a folder.")
+    if path.exists() and not path.is_file():
+        raise ConfigError(f"{setting}: that is no regular file.")
     if not path.parent.is_dir():
         raise ConfigError(f"{setting}: there is no {path.parent}.")
     with writing(path), tempfile.TemporaryFile(dir=path.parent):

@@ -35,6 +35,11 @@ RUN_PARTS = (
     *(HISTORY, PREDICTIONS, RULES, REPORT, MODEL_ARCHIVE, RECORD, FACTS, SYSTEM, STEPS, PHASES, OPERATORS, TRACE),
     "tensorboard/events.out.tfevents.*",
 )
+#: All that lies in a run directory, but for logs.
+RUN_NAMES = {
+    *(RUN_CONFIG, METRICS, HISTORY, PREDICTIONS, RULES, INDEX, AUDIT, EXCLUDED, REPORT, CHECKPOINTS, MODEL),
+    *(MODEL_ARCHIVE, "debugger", "profiler", "tensorboard", "csv", "wandb", ".lock"),
+}
 #: Held by the process that writes a run or a search.
 LOCK = ".lock"
 

@@ -63,7 +63,9 @@ def examine(paths: Sequence[Path], workers: int | None) -> tuple[dict[Path, str]
 
 
 def read(root: Path, **given_settings: Any) -> BreedFolders:
-    return index(root, examine, **{"split_seed": 0, "workers": 0, **given_settings})
+    folders = index(root, examine, **{"split_seed": 0, "workers": 0, **given_settings})
+    folders.check("skip")
+    return folders
 
 
 def refusal(root: Path, **given_settings: Any) -> str:
@@ -392,7 +394,7 @@ def test_bad_images_are_left_out_or_refused(damaged: tuple[Path, dict[Path, str]
     assert "left out, since they cannot be read: 3 photos" in report
     assert all(f"{file.relative_to(root)}: " in report for file in reasons)
     with pytest.raises(DataError) as caught:
-        folders.refuse_unreadable()
+        folders.check("stop")
     lines = str(caught.value).splitlines()
     assert lines[0].startswith(f"3 of 15 photos in data.dir={root}")
     for file, reason in reasons.items():
@@ -405,7 +407,7 @@ def test_long_list_of_bad_images_is_cut(tmp_path: Path) -> None:
     for number in range(12):
         (root / "train/akita" / f"bad{number:02d}.jpg").write_bytes(b"")
     with pytest.raises(DataError) as caught:
-        read(root).refuse_unreadable()
+        read(root).check("stop")
     message = str(caught.value)
     assert "12 of 24 photos" in message
     assert message.count(": the file is empty") == 10
@@ -503,7 +505,7 @@ def test_all_copies_of_an_unreadable_photo_are_left_out(tmp_path: Path) -> None:
 def test_a_class_without_readable_photos_is_missing(tmp_path: Path) -> None:
     folders = read(populate(tmp_path, COMPLETE))
     with pytest.raises(DataError) as caught:
-        folders.without(found_later(folders, "test/akita/000.png"))
+        folders.without(found_later(folders, "test/akita/000.png")).check("skip")
     assert "test: akita" in str(caught.value)
     assert "beagle" not in str(caught.value)
     assert "Add photos there" in str(caught.value)
@@ -512,7 +514,7 @@ def test_a_class_without_readable_photos_is_missing(tmp_path: Path) -> None:
 def test_a_class_without_readable_photos_in_a_drawn_split_is_missing(tmp_path: Path) -> None:
     folders = read(populate(tmp_path, {"a": 3, "b": 3}))
     with pytest.raises(DataError, match="at least three different photos"):
-        folders.without(found_later(folders, *names(folders, "valid")[:1]))
+        folders.without(found_later(folders, *names(folders, "valid")[:1])).check("skip")
 
 
 # --- a part of the photos
@@ -595,7 +597,9 @@ def test_a_folder_too_high_or_too_low(tmp_path: Path) -> None:
 
 
 def test_folders_called_like_splits_may_be_classes(tmp_path: Path) -> None:
-    assert read(populate(tmp_path, {"bus": 3, "train": 3, "car": 3})).classes == ("bus", "car", "train")
+    root = populate(tmp_path, {"bus": 3, "train": 3, "car": 3})
+    assert read(root).classes == ("bus", "car", "train")
+    assert len(read(populate(root, {"train/night": 2})).photos()) == 11
 
 
 def test_one_class_whose_folders_are_written_with_different_bytes(tmp_path: Path) -> None:

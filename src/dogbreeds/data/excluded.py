@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import shutil
 from pathlib import Path, PurePosixPath
 
@@ -23,13 +24,15 @@ def read_excluded(file: Path) -> list[str]:
     """
     try:
         # A spreadsheet begins its files with a byte order mark.
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
+        text = file.read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"data.exclude={file} cannot be read as text: {error}.") from error
-    if lines and _COLUMN in next(csv.reader(lines[:1])):
-        found = [row[_COLUMN] for row in csv.DictReader(lines)]
+    lines = [line.removesuffix("\r") for line in text.split("\n")]
+    if _COLUMN in next(csv.reader(lines[:1]), ()):
+        # With their own ends of lines, which a name may have too.
+        found = [row[_COLUMN] for row in csv.DictReader(io.StringIO(text, newline=""))]
     else:
-        found = [line.strip() for line in lines]
+        found = lines
     paths = list(dict.fromkeys(PurePosixPath(path).as_posix() for path in found if path))
     if not paths:
         raise DataError(f"data.exclude={file} names no photo: leave it out, data.exclude=null.")

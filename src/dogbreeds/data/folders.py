@@ -64,14 +64,13 @@ class BreedFolders:
             for split, photos in self.splits.items()
         }
         unreadable = tuple(sorted((*self.unreadable, *found)))
-        remaining = replace(self, splits=splits, unreadable=unreadable, leaks=leaks(splits))
-        if not self.sampled:
-            _refuse_missing_classes(remaining)
-        return remaining
+        return replace(self, splits=splits, unreadable=unreadable, leaks=leaks(splits))
 
-    def refuse_unreadable(self) -> None:
-        """Raises a DataError where there are photos that cannot be read."""
-        if self.unreadable:
+    def check(self, on_bad_image: str) -> None:
+        """Raises a DataError where a split lacks a class, or photos cannot be read that shall not be left out."""
+        if not self.sampled:
+            _refuse_missing_classes(self)
+        if self.unreadable and on_bad_image == "stop":
             raise DataError(
                 f"{len(self.unreadable)} of {len(self.photos()) + len(self.unreadable)} photos in "
                 f"data.dir={self.root} cannot be read:\n"
@@ -165,7 +164,6 @@ def index(
     splits = {split: tuple(ones) for split, ones in complete(photos, classes, split_seed).items()}
     drawn = len(found.splits) < len(SPLITS)
     folders = BreedFolders(root, tuple(classes), splits, (), found.left_out, leaks(splits), drawn)
-    _refuse_missing_classes(replace(folders, unreadable=tuple(reasons.items())))
     if exclude is not None:
         folders = _excluding(folders, excluded, exclude)
     return folders.without({digests[path]: reason for path, reason in reasons.items()})

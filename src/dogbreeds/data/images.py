@@ -176,7 +176,7 @@ def _readable(content: bytes) -> Iterator[None]:
         raise
     except Exception as error:
         # Pillow's decoders raise almost anything on damaged files, sometimes without a message.
-        raise UnreadableImageError(str(error) or type(error).__name__) from error
+        raise UnreadableImageError(" ".join(str(error).split()) or type(error).__name__) from error
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:

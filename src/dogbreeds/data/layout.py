@@ -38,8 +38,10 @@ _STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _BRANDS = (*_HEIF_BRANDS, b"avif", b"avis")
 # Thumbnails of network disks, what macOS and Windows add to archives and disks, and waste paper baskets.
-_SYSTEM = ("__macosx", "@eadir", "#recycle", "#snapshot", "$recycle.bin", "system volume information", "lost+found")
-_THUMBNAILS = ("thumbnails", "thumbs")
+_SYSTEM = (
+    *("__macosx", "@eadir", "#recycle", "#snapshot", "$recycle.bin", "system volume information", "lost+found"),
+    *("thumbnails", "thumbs"),
+)
 _IN_SYSTEM, _HIDDEN, _NO_PHOTO = "in a hidden, system or thumbnail folder", "hidden", "not a photo"
 _OUTSIDE = "in no class folder"
 #: Lists and notes, which nobody takes for photos.
@@ -109,10 +111,9 @@ def files_below(folder: Path, inside: Sequence[str] = (), reason: str = "") -> I
     for entry in entries:
         path = folder / entry.name
         if entry.is_dir():
-            system = is_system(entry.name) or entry.name.lower() in _THUMBNAILS
-            yield from files_below(path, (*inside, real), reason or _IN_SYSTEM * system)
+            yield from files_below(path, (*inside, real), reason or _IN_SYSTEM * is_system(entry.name))
         elif not entry.is_file():
-            yield path, reason or ("a link that leads nowhere" if entry.is_symlink() else "not a regular file")
+            yield path, reason or ("a link that leads nowhere" if not path.exists() else "not a regular file")
         else:
             yield path, reason or (_HIDDEN if entry.name.startswith(".") else "" if may_be_photo(path) else _NO_PHOTO)
 
@@ -165,12 +166,16 @@ def _split_folders(root: Path) -> dict[str, Path]:
             found[split].append(folder)
         elif any(_SPLIT_NAMES.get(name.lower()) == "train" for name in names):
             nested.append(folder)
+    others = [name for name in _folders(root) if name.lower() not in _SPLIT_NAMES]
+    if others and not (found["valid"] or found["test"]) and any(map(_holds_photos, found["train"])):
+        # Photos of trains, some of them in folders, beside those of buses and cars.
+        return {"all": root}
     if not found["train"]:
         if nested or found["valid"] or found["test"]:
             inner = f"{nested[0].name}/ with splits in it: data.dir={nested[0]}?" if nested else ""
             splits = " and ".join(f"{one.name}/" for one in (*found["valid"], *found["test"]))
             raise DataError(
-                f"data.dir={readable(root)} holds {readable(inner) or f'{splits}, but no train/'} "
+                f"data.dir={readable(root)} holds {readable(inner) or f'{splits}, but no train/.'} "
                 "Expected train/<class>/*.jpg or <class>/*.jpg."
             )
         return {"all": root}
@@ -187,6 +192,10 @@ def _folders(folder: Path) -> list[str]:
     except OSError:
         # It is named where its photos are looked for.
         return []
+
+
+def _holds_photos(folder: Path) -> bool:
+    return any(entry.is_file() and may_be_photo(folder / entry.name) for entry in _entries(folder))
 
 
 def _beside(root: Path, roots: dict[str, Path]) -> Iterator[tuple[Path, str]]:

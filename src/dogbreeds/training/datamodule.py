@@ -181,9 +181,8 @@ class BreedDataModule(pl.LightningDataModule):
             self.folders = self.folders.sample(self.batch_size)
 
     def check_photos(self) -> None:
-        """Raises a DataError where photos cannot be read and shall not be left out."""
-        if self.on_bad_image == "stop":
-            self.folders.refuse_unreadable()
+        """Raises a DataError where a split lacks a class, or photos cannot be read that shall not be left out."""
+        self.folders.check(self.on_bad_image)
 
     def load_backbone(self) -> None:
         self.backbone = load_backbone(

@@ -19,6 +19,7 @@ from dogbreeds.features.store.store import FeatureStore
 from dogbreeds.model.exact import ExactPath
 from dogbreeds.model.head import Head
 from dogbreeds.model.network import Network
+from dogbreeds.run_directory import INDEX
 from dogbreeds.schema import TrainConfig
 from dogbreeds.training.audit import find
 from dogbreeds.training.audit_file import Audit
@@ -154,7 +155,7 @@ class Preparations:
     def of(self, config: TrainConfig) -> Prepared:
         key = preparation_key(config)
         if key not in self._prepared:
-            prepared = prepare(config, self._store, Phases())
+            prepared = prepare(config, self._store, Phases(), Path(config.run_dir) / INDEX)
             # Also under the config that a trial saves.
             self._prepared[preparation_key(prepared.decided(config))] = prepared
             self._prepared[key] = prepared

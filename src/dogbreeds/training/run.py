@@ -258,7 +258,11 @@ def train(config: TrainConfig, began: float | None = None, callbacks: Sequence[C
                 keep(config.data.exclude, run_dir)
             # So that a run which is stopped while it computes features can be resumed.
             save(config, run_dir / RUN_CONFIG)
-        run = Run(config, prepare(config, store, debugger.phases, run_dir / INDEX), debugger.phases)
+        prepared = prepare(config, store, debugger.phases, None if config.resume else run_dir / INDEX)
+        if config.resume:
+            # Before anything of the run is written over.
+            newest(run_dir, SameStart(prepared.data))
+        run = Run(config, prepared, debugger.phases)
         if first:
             run.audit()
         debugger.set_facts(run.facts())
