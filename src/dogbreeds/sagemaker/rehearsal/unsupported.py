@@ -30,6 +30,7 @@ _REHEARSED: Mapping[str, tuple[str, ...]] = {
         "CreationTimeAfter",
         "CreationTimeBefore",
         "DatasetSource",
+        "DefinitionName",
         "DeploymentConfig",
         "ExplainerConfig",
         "FileSystemDataSource",
