@@ -114,7 +114,8 @@ def _install(chosen: PublicSet, archive: Path, target: Path) -> Summary:
         root.replace(target)
         return summary
     except DataError as error:
-        raise BadArchiveError(archive, f"not the expected archive: no photos in its folder {chosen.folder!r}") from error
+        reason = f"not the expected archive: no photos in its folder {chosen.folder!r}"
+        raise BadArchiveError(archive, reason) from error
     finally:
         shutil.rmtree(workspace, ignore_errors=True)
 
