@@ -19,7 +19,7 @@ from PIL import Image
 import dogbreeds
 from dogbreeds import load, search, train
 from dogbreeds.api import SearchResult
-from dogbreeds.errors import ConfigError, DataError, PackageError
+from dogbreeds.errors import ConfigError, DataError, UserError
 from dogbreeds.training.run import RunResult
 from tests.conftest import ROOT
 
@@ -113,7 +113,7 @@ def test_what_cannot_be_used(called: Called, sample: Path, tmp_path: Path) -> No
     notes.write_text("no photo, no archive")
     with pytest.raises(DataError, match="cannot be read"):
         load(called.first.directory).predict([notes])
-    with pytest.raises(PackageError, match=r"not a model\.tar\.gz"):
+    with pytest.raises(UserError, match=r"notes\.txt is damaged or cannot be read"):
         load(notes)
     with pytest.raises(ConfigError, match=r"^lr=fast: must be a number\.$"):
         train(lr="fast")

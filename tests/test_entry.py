@@ -61,6 +61,7 @@ def test_settings_may_stand_on_both_sides_of_an_option(typed: str, arranged: str
         ("predict", "package=m images=a.jpg at_once=0", "at_once=0: must be at least 1."),
         ("predict", "package=m patience_seconds=inf", "patience_seconds=inf: must be at least 0 and finite."),
         ("deploy", "sagemaker.instance=x", "sagemaker.instance=x has no effect here; use variant.instance=x."),
+        ("deploy", "variant.kind=batch variant.target=inf", "variant.target=inf: must be above 0 and finite."),
         ("serve", "package=m port=70000", "port=70000: must be between 0 and 65535."),
         ("serve", "package=m limits.pixels=0 limits.per_client=-1", "limits.per_client=-1: must be above 0."),
         ("serve", "package=m limits.waiting=10", "limits.waiting=10: must be at least limits.photos=64"),

@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import logging
 import os
-import tarfile
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,8 +19,9 @@ from typing import TYPE_CHECKING
 from hydra import compose
 
 from dogbreeds import config as configs
+from dogbreeds.data.archives import unpack
 from dogbreeds.entry import arranged, initialized
-from dogbreeds.errors import ConfigError, DataError, PackageError
+from dogbreeds.errors import ConfigError, DataError
 from dogbreeds.overrides import hydra_value, literal, value_of
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def load(place: str | Path) -> Classifier:
         place: A run directory, a multirun directory (its best trial), a model package or its model.tar.gz.
 
     Raises:
-        PackageError: There is no model package, or it is damaged.
+        UserError: There is no model package, or it is damaged.
     """
     from dogbreeds.package.finding import find_package
     from dogbreeds.package.predictor import Predictor
@@ -167,11 +167,7 @@ def load(place: str | Path) -> Classifier:
     if not Path(place).is_file():
         return Classifier(Predictor.load(find_package(str(place)), one_by_one=False))
     with tempfile.TemporaryDirectory(prefix="dogbreeds-") as directory:
-        try:
-            with tarfile.open(place) as archive:
-                archive.extractall(directory, filter="data")
-        except (tarfile.TarError, EOFError, OSError) as error:
-            raise PackageError(f"{place} is not a model.tar.gz, or it is damaged ({error}).") from error
+        unpack(Path(place), Path(directory))
         return Classifier(Predictor.load(Path(directory), one_by_one=False))
 
 

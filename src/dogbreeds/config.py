@@ -254,8 +254,7 @@ def check_settings(config: TrainConfig) -> TrainConfig:
             *_data_problems(config.data),
             *rule_problems(config.debugger.rules),
             *trainer_problems(config),
-            *_exact_problems(config),
-            *_mirror_problems(config),
+            *_recipe_problems(config),
         ]
     )
     return config
@@ -277,7 +276,9 @@ def _data_problems(data: DataConfig) -> list[str]:
     return found
 
 
-def _exact_problems(config: TrainConfig) -> list[str]:
+def _recipe_problems(config: TrainConfig) -> list[str]:
+    if config.features.mirror and config.model.unfreeze is not None:
+        return [f"features.mirror=true: needs model.unfreeze=null, and it is {config.model.unfreeze}."]
     if config.optimizer != "exact":
         return []
     needs = {
@@ -287,9 +288,3 @@ def _exact_problems(config: TrainConfig) -> list[str]:
         f"data.views={config.data.views}": (config.data.views == 0, "data.views=0"),
     }
     return [f"{found}: optimizer=exact needs {what}." for found, (fine, what) in needs.items() if not fine]
-
-
-def _mirror_problems(config: TrainConfig) -> list[str]:
-    if config.features.mirror and config.model.unfreeze is not None:
-        return [f"features.mirror=true: needs model.unfreeze=null, and it is {config.model.unfreeze}."]
-    return []

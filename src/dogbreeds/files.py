@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from dogbreeds.errors import ConfigError, PlaceError, UserError
 
@@ -78,6 +79,14 @@ def json_text(value: object, line: str = "\n") -> str:
     if isinstance(value, list) and any(isinstance(inner, Mapping) for inner in value):
         return f"[{line} {f',{line} '.join(json_text(inner, f'{line} ') for inner in value)}{line}]"
     return json.dumps(value)
+
+
+def read_csv(path: Path) -> list[dict[str, Any]]:
+    """Returns the rows of what `write_csv` wrote; none where there is no file."""
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:

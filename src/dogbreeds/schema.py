@@ -204,16 +204,16 @@ class SagemakerConfig:
 class VariantConfig:
     """What serves an endpoint (conf/variant)."""
 
-    kind: str
+    kind: Annotated[str, one_of("realtime", "serverless", "asynchronous")]
     image: str | None
     serving_version: str
     instance: Annotated[str | None, _INSTANCE]
     instances: int | None
     min_instances: int | None
     max_instances: int | None
-    target: float
-    scale_in_seconds: int
-    scale_out_seconds: int
+    target: Annotated[float, above(0)]
+    scale_in_seconds: Annotated[int, at_least(0)]
+    scale_out_seconds: Annotated[int, at_least(0)]
     capture_percent: int
     volume_gb: int | None
     download_seconds: int | None

@@ -161,7 +161,6 @@ def test_failed_nan_and_pruned_trials_are_recorded_and_survived(
     assert "never finite" in by_state[NAN]["message"]
     for row in rows(tmp_path):
         metrics = metrics_of(tmp_path / row["trial"]) if row["state"] in (PRUNED, FINISHED) else {}
-        assert metrics.get("pruned", False) == (row["state"] == PRUNED)
         if row["state"] == PRUNED:
             # Cut short, and worth its best epoch as all others are.
             assert 1 <= int(row["epochs"]) < 9

@@ -174,8 +174,6 @@ def test_comparing() -> None:
 def test_what_cannot_be_exported(package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="must be one of onnx, pt2, openvino"):
         check_out("tflite", str(tmp_path / "dogs.tflite"))
-    with pytest.raises(ConfigError, match="use format=pt2"):
-        check_out("torchscript", str(tmp_path / "dogs.pt2"))
     with pytest.raises(ConfigError, match=r"must end in \.onnx"):
         check_out("onnx", str(tmp_path / "dogs.pt2"))
     with pytest.raises(ConfigError, match="there is no"):

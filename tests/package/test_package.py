@@ -329,10 +329,6 @@ def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
     assert "is not a model package: it has no model.json" in refusal(tmp_path / "missing")
 
 
-def test_the_run_directory_instead_of_the_package(package: Path) -> None:
-    assert refusal(package.parent).endswith(f"did you mean package={package}?")
-
-
 def test_without_a_description(package: Path) -> None:
     (package / DESCRIPTION).unlink()
     assert "it has no model.json" in refusal(package)

@@ -232,7 +232,7 @@ def test_nobody_is_there() -> None:
         Server("http://127.0.0.1:9", 1)
     with pytest.raises(ConfigError, match="must begin with http://"):
         Server("localhost:8080", 1)
-    with pytest.raises(ConfigError, match=r"url=http://\[::1 is not a valid URL"):
+    with pytest.raises(UserError, match=r"url=http://\[::1: no server responds there \("):
         Server("http://[::1", 1)
 
 

@@ -74,7 +74,7 @@ def get_dataset(
         ) from error
     except BadArchiveError as error:
         archive.unlink()
-        raise UserError(f"{archive} {error}. It was deleted: run the command again, or try {another}.") from error
+        raise UserError(f"{error} It was deleted: run the command again, or try {another}.") from error
     except OSError as error:
         problem = f"Cannot write {error.filename or target}: {error.strerror or error}"
         raise UserError(f"{problem}. Run the command again when that is mended, or with dir=FOLDER.") from error
@@ -108,23 +108,24 @@ def _install(chosen: PublicSet, archive: Path, target: Path) -> Summary:
         for junk in (*root.rglob("._*"), *root.rglob(".DS_Store")):
             junk.unlink()
         if chosen.rename is not None:
-            _number_breeds(root, chosen.rename)
+            _number_breeds(archive, root, chosen.rename)
         summary = _summary(root)
         (root / _MARKER).write_text(json.dumps({"dataset": chosen.name, "images": summary.images}), "utf-8")
         root.replace(target)
         return summary
     except DataError as error:
-        raise BadArchiveError(f"is not the expected archive: no photos in its folder {chosen.folder!r}") from error
+        reason = f"not the expected archive: no photos in its folder {chosen.folder!r}"
+        raise BadArchiveError(archive, reason) from error
     finally:
         shutil.rmtree(workspace, ignore_errors=True)
 
 
-def _number_breeds(root: Path, rename: str | Mapping[str, str]) -> None:
+def _number_breeds(archive: Path, root: Path, rename: str | Mapping[str, str]) -> None:
     """Names breed folders `001.Australian_terrier` and so on, with the same number in every split."""
     folders = [path for path in sorted(root.rglob("*"), reverse=True) if path.is_dir()]
     breeds = {path.name: breed for path in folders if (breed := _breed_name(path.name, rename))}
     if not breeds:
-        raise BadArchiveError(f"is not the expected archive: no breed folders in its folder {root.name!r}")
+        raise BadArchiveError(archive, f"not the expected archive: no breed folders in its folder {root.name!r}")
     order = sorted(breeds, key=lambda name: (breeds[name].casefold(), name))
     for path in folders:
         if path.name in breeds:

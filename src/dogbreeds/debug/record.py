@@ -5,7 +5,6 @@ One line of JSON for each recorded step. A line that a crash cut off is ignored 
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dogbreeds.debug.measurements import JsonLine, Measurements, Phase, Sample, StepTimes
-from dogbreeds.files import whole_lines, write_text
+from dogbreeds.files import read_csv, whole_lines, write_text
 from dogbreeds.run_directory import FACTS, METRICS, PHASES, PREDICTIONS, RECORD, STEPS, SYSTEM
 
 #: Photos (classes, classes): of the row's breed, classified as the column's.
@@ -222,16 +221,15 @@ def read_confusion(run_dir: Path, metrics: Mapping[str, Any]) -> dict[str, Matri
     """Counts the answers to the photos of the scored splits in predictions.csv; older runs did so in `metrics`."""
     if "test/confusion" in metrics:
         return {split: np.array(metrics[f"{name}/confusion"]) for split, name in _SCORED}
-    places, path = {name: place for place, name in enumerate(metrics.get("classes", ()))}, run_dir / PREDICTIONS
-    if not places or not path.is_file():
+    places = {name: place for place, name in enumerate(metrics.get("classes", ()))}
+    rows = read_csv(run_dir / PREDICTIONS)
+    if not places or not rows:
         return {}
     found = {split: np.zeros((len(places), len(places)), int) for split, _ in _SCORED}
-    with path.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            found[row["split"]][places[row["breed"]], places[row["answer"]]] += 1
+    for row in rows:
+        found[row["split"]][places[row["breed"]], places[row["answer"]]] += 1
     return found
 
 
 def read_history(path: Path) -> list[dict[str, float]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    return [{name: float(value) for name, value in row.items()} for row in read_csv(path)]

@@ -10,7 +10,7 @@ from typing import Any
 import platformdirs
 
 from dogbreeds.config import read_yaml, write_yaml
-from dogbreeds.errors import ConfigError
+from dogbreeds.errors import ConfigError, UserError
 from dogbreeds.files import write_csv, write_text
 from dogbreeds.hpo.answers import Answers
 from dogbreeds.hpo.settings import Objective
@@ -96,6 +96,14 @@ class Leaderboard:
     @property
     def best(self) -> Entry | None:
         return next(iter(self.finished), None)
+
+    def winner(self, search: object) -> Entry:
+        """Returns the best trial; raises a UserError about a search where none finished."""
+        if self.best is None:
+            failed = next((entry for entry in self.entries if entry.message), None)
+            reason = f" Trial {failed.number}: {failed.message}" if failed else ""
+            raise UserError(f"No trial of {search} finished ({self.summary()}).{reason}")
+        return self.best
 
     def against_best(self, entry: Entry) -> str:
         """Returns `best`, or whether a trial is clearly `worse` or `better`, or the `same`; empty if unknown.

@@ -108,11 +108,8 @@ class RunningSearch:
     def finish(self) -> Leaderboard:
         """Gives the best trial its package and report, and writes the leaderboard and the page."""
         board = self.board()
-        if board.best is None:
-            failed = next((entry for entry in board.entries if entry.message), None)
-            reason = f" Trial {failed.number}: {failed.message}" if failed else ""
-            raise UserError(f"No trial of {self._directory} finished ({board.summary()}).{reason}")
-        self._package(self._directory / str(board.best.number), board.best.values)
+        best = board.winner(self._directory)
+        self._package(self._directory / str(best.number), best.values)
         found = candidates(board, self._plan, self._preparations)
         build_search_page(self._directory, board, self._plan.space, debug=board.debug, backbones=found)
         return replace(board, advice=tuple(advice(found)))

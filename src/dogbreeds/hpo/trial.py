@@ -33,20 +33,11 @@ def run_trial(config: TrainConfig, prepared: Prepared, report: Report) -> dict[s
     Returns:
         The content of its metrics.json.
     """
-    pruned = False
-
-    def noted(row: dict[str, float]) -> bool:
-        nonlocal pruned
-        pruned = report(row)
-        return pruned
-
     with compute_threads(threads_of(config)):
         run = Run(config, prepared)
-        run.fit(report=noted)
+        run.fit(report=report)
         save_state(run.directory / HEAD, run.network, _TRAINED)
         run.score()
-        if pruned:
-            run.metrics["pruned"] = True
         run.save_metrics()
     return run.metrics
 

@@ -70,8 +70,6 @@ class ExportGraph(nn.Module):
 
 def check_out(form: str, out: str) -> Path:
     """Returns the path of the exported file, before anything is loaded."""
-    if form == "torchscript":
-        raise ConfigError("format=torchscript is deprecated in PyTorch: use format=pt2 (torch.export).")
     if form not in FORMATS:
         raise ConfigError(f"format={form}: must be one of {', '.join(FORMATS)}.")
     chosen, path = FORMATS[form], Path(out).expanduser()

@@ -171,9 +171,7 @@ def read_description(directory: Path) -> Description:
     """Reads the description of a package without its weights."""
     path = directory / DESCRIPTION
     if not path.is_file():
-        nested = directory / "model" / DESCRIPTION
-        hint = f"; did you mean package={nested.parent}?" if nested.is_file() else "."
-        raise PackageError(f"package={directory} is not a model package: it has no {DESCRIPTION}{hint}")
+        raise PackageError(f"package={directory} is not a model package: it has no {DESCRIPTION}.")
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         if values["format"] > FORMAT:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +14,7 @@ from dogbreeds.data.names import shown_names
 from dogbreeds.debug.record import Record, read_history, read_record
 from dogbreeds.debug.rules.verdict import ISSUES
 from dogbreeds.errors import UserError
+from dogbreeds.files import read_csv
 from dogbreeds.run_directory import AUDIT, HISTORY, INDEX, OPERATORS, PREDICTIONS, RULES, RUN_CONFIG
 
 _PROBABILITIES = ("probability", "breed_probability", "second_probability")
@@ -123,29 +123,21 @@ def read_run(directory: Path) -> Run:
             f"{directory} has no {RUN_CONFIG}. Give a run directory of train.py, such as outputs/<date>/<time>."
         )
     record = read_record(directory)
-    history = directory / HISTORY
+    unused = [row for row in read_csv(directory / INDEX) if row["state"] != "used"]
     return Run(
         directory=directory,
         config=read_yaml(path),
         config_text=path.read_text(encoding="utf-8"),
         metrics=record.metrics,
-        history=read_history(history) if history.is_file() else [],
+        history=read_history(directory / HISTORY),
         record=record,
         rules=_json(directory / RULES).get("rules", []),
         predictions=read_predictions(directory / PREDICTIONS),
         suspicions=_suspicions(directory / AUDIT),
-        unused=_unused(directory / INDEX),
+        # Those first that cannot be read.
+        unused=sorted(unused, key=lambda row: str(row["state"]), reverse=True),
         operators=_json(directory / OPERATORS),
     )
-
-
-def _unused(path: Path) -> list[Mapping[str, str]]:
-    """Returns the rows of index.csv whose files are not used, those first that cannot be read."""
-    if not path.is_file():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["state"] != "used"]
-    return sorted(rows, key=lambda row: row["state"] != "unreadable")
 
 
 def _json(path: Path) -> Mapping[str, Any]:
@@ -156,15 +148,9 @@ def _json(path: Path) -> Mapping[str, Any]:
 def _suspicions(path: Path) -> list[Suspicion] | None:
     if not path.is_file():
         return None
-    with path.open(newline="", encoding="utf-8") as file:
-        rows: Iterator[dict[str, Any]] = csv.DictReader(file)
-        return [Suspicion(**row | {"score": float(row["score"])}) for row in rows]
+    return [Suspicion(**row | {"score": float(row["score"])}) for row in read_csv(path)]
 
 
 def read_predictions(path: Path) -> list[Prediction]:
     """Returns the rows of predictions.csv; none where there is no such file."""
-    if not path.is_file():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        rows: Iterator[dict[str, Any]] = csv.DictReader(file)
-        return [Prediction(**row | {name: float(row[name]) for name in _PROBABILITIES}) for row in rows]
+    return [Prediction(**row | {name: float(row[name]) for name in _PROBABILITIES}) for row in read_csv(path)]

@@ -86,22 +86,19 @@ def _fetched(account: Account, described: Mapping[str, Any], here: TrainConfig) 
     return "\n".join(lines)
 
 
-def _own_copy(config: TrainConfig, run_dir: Path) -> str | None:
-    """What the run left out is named in its own directory too."""
-    return None if config.data.exclude is None else str(run_dir / EXCLUDED)
-
-
 def _relocate(config: TrainConfig) -> None:
     """Replaces the paths of the job in the config of a fetched run by those of this machine."""
     path = Path(config.run_dir) / RUN_CONFIG
     if not path.is_file():
         return
     fetched = load_saved(path)
+    # What the run left out is named in its own directory too.
+    exclude = None if fetched.data.exclude is None else str(path.parent / EXCLUDED)
     save(
         replace(
             fetched,
             run_dir=config.run_dir,
-            data=replace(fetched.data, dir=config.data.dir, exclude=_own_copy(fetched, path.parent)),
+            data=replace(fetched.data, dir=config.data.dir, exclude=exclude),
             cache=config.cache,
             model=replace(fetched.model, weights=config.model.weights),
         ),

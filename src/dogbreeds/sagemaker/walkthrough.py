@@ -79,7 +79,7 @@ def run(settings: Sequence[str], directory: Path) -> bool:
         ended = subprocess.run(
             [sys.executable, *step.arguments], cwd=CHECKOUT, capture_output=True, text=True, check=False
         )
-        lines = [_short(line) for line in (ended.stdout + ended.stderr).splitlines() if line.strip()]
+        lines = [line[:_MAX_LINE] for line in (ended.stdout + ended.stderr).splitlines() if line.strip()]
         table.add_row(step.title, f"{time.monotonic() - began:.0f}", escape("\n".join(lines[-_LAST_LINES:])))
         problem = _problem(step, ended)
         if problem is not None:
@@ -90,10 +90,6 @@ def run(settings: Sequence[str], directory: Path) -> bool:
             return False
     console.print(table)
     return True
-
-
-def _short(line: str) -> str:
-    return line if len(line) <= _MAX_LINE else f"{line[:_MAX_LINE]} ..."
 
 
 def _problem(step: Step, ended: subprocess.CompletedProcess[str]) -> str | None:

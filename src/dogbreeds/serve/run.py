@@ -33,7 +33,6 @@ log = logging.getLogger(__name__)
 
 # Proxies in front of a server keep connections for about a minute, and should be the ones that close them.
 _KEEP_ALIVE_SECONDS = 75
-_MAX_PORT = 65_535
 # Connections that wait to be accepted; systems have lower limits of their own.
 _BACKLOG = 2048
 _CHECK_SECONDS = 0.25
@@ -177,8 +176,6 @@ def serve(package: Path, limits: Limits, *, host: str, port: int, cache: Path) -
 
 def _listening(host: str, port: int) -> socket.socket:
     """Returns a listening socket; clients may connect, and wait until uvicorn accepts them."""
-    if not 0 <= port <= _MAX_PORT:
-        raise ConfigError(f"port={port}: must be between 0 and {_MAX_PORT}.")
     try:
         family, kind, number, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, number)

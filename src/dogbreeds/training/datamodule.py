@@ -6,8 +6,8 @@ import copy
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import platformdirs
 import pytorch_lightning as pl
@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from dogbreeds.data.folders import BreedFolders, index
+from dogbreeds.debug.timeline import Phases
 from dogbreeds.features.store.store import FeatureStore
 from dogbreeds.model.backbones import Backbone, cut, load_backbone
 from dogbreeds.model.classifier import Batch
@@ -163,10 +164,22 @@ class BreedDataModule(pl.LightningDataModule):
                 place = Path(platformdirs.user_cache_dir("dogbreeds"))
                 self._store = opened.enter_context(FeatureStore(place, _STORE_BYTES))
                 opened.callback(setattr, self, "_store", None)
-            self.index(self._store)
-            self.check_photos()
+            self.prepare(self._store, Phases())
+
+    def prepare(self, store: FeatureStore, phases: Phases) -> None:
+        """Indexes the photos, loads the backbone, and loads or computes the features."""
+        with phases.phase("index"):
+            self.index(store)
+        log.info(self.folders.describe())
+        self.check_photos()
+        known = set(self.folders.unreadable)
+        with phases.phase("backbone"):
             self.load_backbone()
-            self.load_features(self._store)
+        with phases.phase("features"):
+            self.load_features(store)
+        if more := tuple(one for one in self.folders.unreadable if one not in known):
+            lines = "\n".join(replace(self.folders, unreadable=more).describe_unreadable())
+            log.warning("Decoding found more photos that cannot be read:\n%s", lines)
             self.check_photos()
 
     def index(self, store: FeatureStore) -> None:
@@ -250,8 +263,6 @@ class BreedDataModule(pl.LightningDataModule):
         size = self.batch_size if train else max(self.batch_size, _EVALUATION_BATCH)
         sampler = EpochBatches(len(features.labels), size, seed=self.seed, shuffle=train, device=device)
         # batch_size=None: what the sampler yields goes to the dataset whole.
-        return DataLoader(FeatureBatches(features, sampler), batch_size=None, sampler=sampler, collate_fn=_as_it_is)
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch
+        return DataLoader(
+            FeatureBatches(features, sampler), batch_size=None, sampler=sampler, collate_fn=lambda batch: batch
+        )

@@ -12,7 +12,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dogbreeds.data.folders import BreedFolders
 from dogbreeds.data.layout import SPLITS
 from dogbreeds.debug.timeline import Phases
 from dogbreeds.features.store.store import FeatureStore
@@ -120,29 +119,12 @@ def prepare(config: TrainConfig, store: FeatureStore, phases: Phases, listing: P
         device=device_of(config),
         store=store,
     )
-    with phases.phase("index"):
-        data.index(store)
-    log.info(data.folders.describe())
-    indexed = data.folders
     try:
-        data.check_photos()
-        with phases.phase("backbone"):
-            data.load_backbone()
-        with phases.phase("features"):
-            data.load_features(store)
-        if data.folders is not indexed:
-            log.warning("Decoding found more photos that cannot be read:\n%s", _more(data.folders, indexed))
-        data.check_photos()
+        data.prepare(store, phases)
     finally:
-        if listing is not None:
+        if listing is not None and hasattr(data, "folders"):
             data.folders.save(listing)
     return Prepared(data, store)
-
-
-def _more(folders: BreedFolders, before: BreedFolders) -> str:
-    known = set(before.unreadable)
-    new = tuple(one for one in folders.unreadable if one not in known)
-    return "\n".join(replace(folders, unreadable=new).describe_unreadable())
 
 
 class Preparations:

@@ -282,7 +282,7 @@ def test_kept_features_do_not_make_room(open_store: OpenStore) -> None:
     with open_store(open_store().occupied()) as store:
         store.make_room(1, {KEYS[0]})
         assert held(store, *KEYS) == [True, False, True]
-        with pytest.raises(CacheError, match=r"leave no room for them in cache\.max_gb"):
+        with pytest.raises(CacheError, match="has no room for them beside those in use"):
             store.make_room(int(store.max_bytes), {KEYS[0]})
         assert held(store, KEYS[0]) == [True]
 
@@ -294,7 +294,7 @@ def test_features_of_a_living_process_do_not_make_room(open_store: OpenStore) ->
     with open_store(writer.occupied()) as store:
         store.make_room(1, {KEY})
         assert held(store, *KEYS[:2]) == [False, True]
-        with pytest.raises(CacheError, match="features in use leave no room"):
+        with pytest.raises(CacheError, match="has no room for them beside those in use"):
             store.make_room(int(store.max_bytes), {KEY})
         assert held(store, KEYS[1]) == [True]
         writer.close()
@@ -352,7 +352,7 @@ def test_trimming_removes_what_it_may_where_the_rest_is_in_use(open_store: OpenS
 def test_what_can_never_fit_is_refused(open_store: OpenStore) -> None:
     fill(open_store, KEY)
     store = open_store(2.5e9)
-    with pytest.raises(CacheError, match=r"need 5\.12 GB, and cache\.max_gb=2\.5 allows less"):
+    with pytest.raises(CacheError, match=r"need 5\.12 GB, and cache\.max_gb=2\.5 has no room"):
         store.make_room(5_120_000_000, {KEYS[0]})
     assert held(store, KEY) == [True]
 
@@ -360,7 +360,7 @@ def test_what_can_never_fit_is_refused(open_store: OpenStore) -> None:
 def test_what_cannot_fit_beside_the_rest_is_refused(open_store: OpenStore, monkeypatch: pytest.MonkeyPatch) -> None:
     writer = open_store()
     publish(writer.array(KEY, FLAT), PHOTOS)
-    with pytest.raises(CacheError, match=r"need 2\.50 GB, and features in use .* cache\.max_gb=2\.5\."):
+    with pytest.raises(CacheError, match=r"need 2\.50 GB, and cache\.max_gb=2\.5 has no room"):
         open_store(2.5e9).make_room(2_500_000_000, {KEYS[0]})
 
 

@@ -273,9 +273,3 @@ def test_isolation_needs_an_image_with_everything_in_it(launch: Launch, make_job
 def test_debugger_where_there_is_none(launch: Launch, make_job: MakeJob) -> None:
     with pytest.raises(ConfigError, match=r"^debugger\.managed \(debugger=aws\), sagemaker\.region=il-central-1"):
         training(launch("debugger=aws", "sagemaker.region=il-central-1"), make_job)
-
-
-@pytest.mark.parametrize("name", ["hours", "wait_hours"])
-def test_no_end_of_hours(launch: Launch, make_job: MakeJob, name: str) -> None:
-    with pytest.raises(ConfigError, match=rf"^sagemaker\.{name}=inf: must be a finite"):
-        training(launch("sagemaker.spot=true", f"sagemaker.{name}=inf"), make_job)

@@ -19,12 +19,12 @@ from moto import mock_aws
 from packaging.requirements import Requirement
 from rich.console import Console
 
+from dogbreeds.data.archives import unpack
 from dogbreeds.errors import DataError, UserError
 from dogbreeds.files import pack
 from dogbreeds.sagemaker.s3.code_archive import code_members, pack_code, requirements
 from dogbreeds.sagemaker.s3.storage import Storage
 from dogbreeds.sagemaker.s3.transfers import split_uri
-from dogbreeds.sagemaker.s3.unpacking import unpack
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow

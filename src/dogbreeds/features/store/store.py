@@ -101,15 +101,10 @@ class FeatureStore:
             CacheError: They cannot fit, whatever is removed.
         """
         self.collect()
-        if needed > self.max_bytes:
-            raise CacheError(
-                f"These features need {_gigabytes(needed)}, and cache.max_gb={self.max_bytes / 1e9:g} allows less. "
-                "Raise cache.max_gb."
-            )
         if self.trim(keep, needed) > 0:
             raise CacheError(
-                f"These features need {_gigabytes(needed)}, and features in use leave no room for them in "
-                f"cache.max_gb={self.max_bytes / 1e9:g}. Raise cache.max_gb."
+                f"These features need {_gigabytes(needed)}, and cache.max_gb={self.max_bytes / 1e9:g} has no room "
+                "for them beside those in use. Raise cache.max_gb."
             )
         free = shutil.disk_usage(self.directory).free
         if needed > free:

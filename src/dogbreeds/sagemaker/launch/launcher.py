@@ -14,6 +14,7 @@ from typing import Any
 from botocore import xform_name
 from rich.console import Console
 
+from dogbreeds.data.archives import unpack
 from dogbreeds.data.layout import find_photos
 from dogbreeds.sagemaker.aws_errors import aws_errors
 from dogbreeds.sagemaker.launch.follow import follow
@@ -26,7 +27,6 @@ from dogbreeds.sagemaker.requests.job import Job, training_request
 from dogbreeds.sagemaker.requests.validation import check_request
 from dogbreeds.sagemaker.s3.storage import Storage
 from dogbreeds.sagemaker.s3.transfers import split_uri
-from dogbreeds.sagemaker.s3.unpacking import unpack
 from dogbreeds.sagemaker.session import Account
 from dogbreeds.schema import DebuggerConfig, SagemakerConfig, TrainConfig
 

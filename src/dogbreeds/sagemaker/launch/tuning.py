@@ -165,13 +165,10 @@ def _results(launcher: Launcher, name: str, plan: Plan, objective: Objective, di
     found = (entry(number, *trial, plan.space, objective) for number, trial in enumerate(trials))
     board = Leaderboard.of(objective, list(found))
     board.save(directory / LEADERBOARD)
-    if board.best is None:
-        failed = next((entry for entry in board.entries if entry.message), None)
-        reason = f" Trial {failed.number}: {failed.message}" if failed else ""
-        raise UserError(f"No trial of {name} finished ({board.summary()}).{reason}")
+    best = board.winner(name)
     for number, (_, job) in enumerate(trials):
         fetch(launcher.account, job, directory / str(number))
-    save_best(directory / BEST, board.best, objective, plan.overrides(board.best.values))
+    save_best(directory / BEST, best, objective, plan.overrides(best.values))
     remember(name, directory / BEST)
     build_search_page(directory, board, plan.space, debug=plan.debug)
     return board

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,19 +11,13 @@ from typing import Any
 from dogbreeds.files import write_text
 from dogbreeds.sagemaker.rehearsal.faults import ApiError, invalid
 from dogbreeds.sagemaker.rehearsal.http import Call, Operation
-from dogbreeds.sagemaker.rehearsal.objects import ACCOUNT
-
-_SERVICE_ROLE = (
-    f"arn:aws:iam::{ACCOUNT}:role/aws-service-role/sagemaker.application-autoscaling.amazonaws.com/"
-    "AWSServiceRoleForApplicationAutoScaling_SageMakerEndpoint"
-)
 
 #: Says of a resource such as `endpoint/dogs/variant/AllTraffic` why it cannot be scaled; None where it can.
 WhyNot = Callable[[str], str | None]
 
 
 class Autoscaling:
-    """All scalable targets and their policies, by resource."""
+    """All scalable targets and their policies, by resource; answers have what was asked for."""
 
     def __init__(self, path: Path, changed: threading.Condition) -> None:
         self._path, self._changed = path, changed
@@ -50,11 +43,9 @@ class Autoscaling:
         with self._changed:
             if (why := why_not(resource)) is not None:
                 raise invalid(why)
-            known = self._targets.get(resource, {"CreationTime": time.time(), "RoleARN": _SERVICE_ROLE})
-            given = {name: value for name, value in call.body.items() if name != "Tags"}
-            self._targets[resource] = {**known, **given}
+            self._targets[resource] = {**self._targets.get(resource, {}), **call.body}
             self._save()
-        return {"ScalableTargetARN": f"arn:aws:application-autoscaling:{call.region}:{ACCOUNT}:scalable-target/0"}
+        return {}
 
     def _deregister(self, call: Call) -> Mapping[str, Any]:
         resource = call.body["ResourceId"]
@@ -69,11 +60,9 @@ class Autoscaling:
         resource, name = call.body["ResourceId"], call.body["PolicyName"]
         with self._changed:
             self._target(resource)
-            arn = f"arn:aws:autoscaling:{call.region}:{ACCOUNT}:scalingPolicy:0:resource/sagemaker/{resource}:{name}"
-            policy = {**call.body, "PolicyARN": arn, "CreationTime": time.time(), "Alarms": []}
-            self._policies.setdefault(resource, {})[name] = policy
+            self._policies.setdefault(resource, {})[name] = dict(call.body)
             self._save()
-        return {"PolicyARN": arn, "Alarms": []}
+        return {}
 
     def _describe_targets(self, call: Call) -> Mapping[str, Any]:
         wanted = call.body.get("ResourceIds", list(self._targets))

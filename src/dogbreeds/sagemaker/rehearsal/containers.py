@@ -59,7 +59,6 @@ class ServedVariant:
         instance = f"i-{uuid.uuid4().hex[:17]}"
         self._directory = context.machines / f"{endpoint}-{instance}"
         self.stream = context.logs.open_endpoint(endpoint, f"{variant['VariantName']}/{instance}")
-        self.image = str(model["PrimaryContainer"]["Image"])
         self._starting: Future[Container] | None = None
         self._lock = threading.Lock()
         self._closing = threading.Event()

@@ -110,7 +110,7 @@ class Endpoints:
             record = self._endpoints.create(
                 call,
                 {
-                    "ProductionVariants": described_variants(chosen, served),
+                    "ProductionVariants": described_variants(chosen),
                     "EndpointStatus": "Creating",
                     **capture_of(chosen),
                 },
@@ -178,7 +178,7 @@ class Endpoints:
                     description.pop(member, None)
                 description |= {
                     "EndpointConfigName": config,
-                    "ProductionVariants": described_variants(chosen, served, old if retained else ()),
+                    "ProductionVariants": described_variants(chosen, old if retained else ()),
                     **capture_of(chosen),
                 }
             else:

@@ -18,11 +18,11 @@ from typing import Any
 
 import yaml
 
+from dogbreeds.data.archives import unpack
 from dogbreeds.errors import UserError
 from dogbreeds.sagemaker.rehearsal.faults import JobFailure
 from dogbreeds.sagemaker.rehearsal.machine import bare_environment
 from dogbreeds.sagemaker.rehearsal.ray_serving import kill_session
-from dogbreeds.sagemaker.s3.unpacking import unpack
 
 _SERVING = Path(__file__).with_name("ray_serving.py")
 _TIMEOUT_SECONDS = 300.0

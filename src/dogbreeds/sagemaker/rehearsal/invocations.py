@@ -16,7 +16,6 @@ from dogbreeds.sagemaker.rehearsal.capture import Message, capture
 from dogbreeds.sagemaker.rehearsal.containers import ServedVariant, Unready
 from dogbreeds.sagemaker.rehearsal.endpoints import Endpoints
 from dogbreeds.sagemaker.rehearsal.faults import ApiError, JobFailure
-from dogbreeds.sagemaker.rehearsal.logs import ENDPOINTS
 from dogbreeds.sagemaker.rehearsal.objects import ACCOUNT, NoBucketError, Objects, split_uri
 
 # An invocation takes 60 s at most.
@@ -61,7 +60,7 @@ class Invocations:
         finally:
             served.turns.release()
         if status >= 400:
-            raise _model_error(description, served, status, answer)
+            raise _model_error(status, answer)
         self._capture(description, served, (body, headers.get("Content-Type", "")), (answer, kind))
         response = Response(answer, content_type=kind)
         response.headers["x-Amzn-Invoked-Production-Variant"] = served.variant["VariantName"]
@@ -139,12 +138,9 @@ def _is_handed_on(header: str) -> bool:
     return name in ("content-type", "accept") or name.startswith("x-amzn-sagemaker-custom")
 
 
-def _model_error(description: Mapping[str, Any], served: ServedVariant, status: int, answer: bytes) -> ApiError:
+def _model_error(status: int, answer: bytes) -> ApiError:
     said = answer.decode("utf-8", "replace")
-    region, group = description["EndpointArn"].split(":")[3], ENDPOINTS + description["EndpointName"]
-    arn = f"arn:aws:logs:{region}:{ACCOUNT}:log-group:{group}:log-stream:{served.stream.name}"
     message = (
         f"Received {'client' if status < 500 else 'server'} error ({status}) from primary with message {said!r}."
     )
-    details = {"OriginalStatusCode": status, "OriginalMessage": said, "LogStreamArn": arn}
-    return ApiError("ModelError", message, 424, details)
+    return ApiError("ModelError", message, 424, {"OriginalStatusCode": status, "OriginalMessage": said})

@@ -12,7 +12,6 @@ from typing import Any
 from dogbreeds.files import Appender, whole_lines
 from dogbreeds.sagemaker.rehearsal.faults import ApiError
 from dogbreeds.sagemaker.rehearsal.http import Call, Operation
-from dogbreeds.sagemaker.rehearsal.objects import ACCOUNT
 
 #: Where SageMaker puts the lines of training jobs.
 GROUP = "/aws/sagemaker/TrainingJobs"
@@ -30,14 +29,14 @@ class Stream:
     def __init__(self, path: Path, name: str) -> None:
         self.name = name
         self.events: list[tuple[int, str]] = [tuple(json.loads(line)) for line in whole_lines(path)]
-        self.created = self.events[0][0] if self.events else int(time.time() * 1000)
+        self._created = int(time.time() * 1000)
         self._path = path
         self._file: Appender | None = None
 
     @property
     def latest(self) -> int:
         """When the last line came, or else when it was begun, in milliseconds since 1970."""
-        return self.events[-1][0] if self.events else self.created
+        return self.events[-1][0] if self.events else self._created
 
     def add(self, message: str) -> None:
         event = (int(time.time() * 1000), message[:_MAX_EVENT_BYTES])
@@ -96,9 +95,8 @@ class Logs:
         )
         start = int(call.body.get("nextToken", "0"))
         end = start + call.body.get("limit", 50)
-        arn = f"arn:aws:logs:{call.region}:{ACCOUNT}:log-group:{group}:log-stream:"
         more = {"nextToken": str(end)} if end < len(streams) else {}
-        return {"logStreams": [_summary(stream, arn) for stream in streams[start:end]], **more}
+        return {"logStreams": [{"logStreamName": stream.name} for stream in streams[start:end]], **more}
 
     def _get(self, call: Call) -> Mapping[str, Any]:
         body = call.body
@@ -117,11 +115,7 @@ class Logs:
             position = int(token[2:])
             start, end = (position, position + limit) if token[0] == "f" else (max(0, position - limit), position)
         end = min(end, count)
-        chosen = [
-            {"timestamp": moment, "message": message, "ingestionTime": moment}
-            for moment, message in stream.events[start:end]
-            if body.get("startTime", 0) <= moment < body.get("endTime", 1 << 62)
-        ]
+        chosen = [{"timestamp": moment, "message": message} for moment, message in stream.events[start:end]]
         return {"events": chosen, "nextForwardToken": f"f/{end}", "nextBackwardToken": f"b/{start}"}
 
     def _of(self, group: str) -> list[Stream]:
@@ -141,11 +135,3 @@ def _opened(streams: dict[str, Stream], folder: Path, name: str) -> Stream:
     if name not in streams:
         streams[name] = Stream(folder / f"{name.replace('/', '~')}.jsonl", name)
     return streams[name]
-
-
-def _summary(stream: Stream, arn: str) -> dict[str, Any]:
-    found = {"logStreamName": stream.name, "creationTime": stream.created, "arn": f"{arn}{stream.name}"}
-    if not stream.events:
-        return found
-    first, last = stream.events[0][0], stream.events[-1][0]
-    return found | {"firstEventTimestamp": first, "lastEventTimestamp": last, "lastIngestionTime": last}

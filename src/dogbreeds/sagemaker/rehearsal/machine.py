@@ -93,7 +93,6 @@ class Instance:
                     "TrainingInputMode": "File",
                     "S3DistributionType": "FullyReplicated",
                     "RecordWrapperType": "None",
-                    **({"ContentType": channel["ContentType"]} if "ContentType" in channel else {}),
                 }
                 for channel in job.get("InputDataConfig", [])
             },

@@ -41,11 +41,11 @@ class Models:
     def operations(self) -> Mapping[str, Operation]:
         return {
             "CreateModel": self._create_model,
-            "DescribeModel": lambda call: _described(self._models, call),
+            "DescribeModel": self._models.describe,
             "ListModels": lambda call: self._models.listed(call, "Models"),
             "DeleteModel": self._delete_model,
             "CreateEndpointConfig": self._create_config,
-            "DescribeEndpointConfig": lambda call: _described(self._configs, call),
+            "DescribeEndpointConfig": self._configs.describe,
             "ListEndpointConfigs": lambda call: self._configs.listed(call, "EndpointConfigs"),
             "DeleteEndpointConfig": self._delete_config,
         }
@@ -78,7 +78,3 @@ class Models:
             raise invalid(f'Cannot delete endpoint configuration "{name}": an endpoint uses it.')
         self._configs.remove(name)
         return {}
-
-
-def _described(records: Records, call: Call) -> Mapping[str, Any]:
-    return {name: value for name, value in records.describe(call).items() if name != "LastModifiedTime"}

@@ -16,7 +16,7 @@ from dogbreeds.sagemaker.rehearsal.toolkit import kill_left_over
 from dogbreeds.sagemaker.rehearsal.training_run import TrainingRun
 
 # Members of an answer that a request can leave open.
-_ALWAYS = ("EnableNetworkIsolation", "EnableInterContainerTrafficEncryption", "EnableManagedSpotTraining")
+_ALWAYS = ("EnableNetworkIsolation", "EnableManagedSpotTraining")
 
 
 class TrainingJobs:
@@ -81,14 +81,12 @@ class TrainingJobs:
 
 
 def _members(request: Mapping[str, Any], tuning_job: str | None) -> dict[str, Any]:
-    profiled = not request.get("ProfilerConfig", {}).get("DisableProfiler", True)
     found: dict[str, Any] = {name: request.get(name, False) for name in _ALWAYS}
     found |= {
         "TrainingJobStatus": "InProgress",
         "SecondaryStatus": "Starting",
         "SecondaryStatusTransitions": [],
         "FinalMetricDataList": [],
-        "ProfilingStatus": "Enabled" if profiled else "Disabled",
     }
     if tuning_job is not None:
         found["TuningJobArn"] = tuning_job

@@ -187,9 +187,7 @@ def training_request(name: str, tuning_job: Mapping[str, Any], values: Mapping[s
     definition = tuning_job["TrainingJobDefinition"]
     config = tuning_job["HyperParameterTuningJobConfig"]
     objective = {OBJECTIVE_PARAMETER: config["HyperParameterTuningJobObjective"]["MetricName"]}
-    others = {
-        key: value for key, value in definition.items() if key not in ("DefinitionName", "StaticHyperParameters")
-    }
+    others = {key: value for key, value in definition.items() if key != "StaticHyperParameters"}
     return {
         **others,
         "TrainingJobName": name,

@@ -29,9 +29,6 @@ def child_summary(record: Record, tuning_job: Mapping[str, Any]) -> dict[str, An
     objective = tuning_job["HyperParameterTuningJobConfig"]["HyperParameterTuningJobObjective"]
     found = {name: description[name] for name in _COPIED if name in description}
     found["TunedHyperParameters"] = record.tuned
-    definition = tuning_job["TrainingJobDefinition"]
-    if "DefinitionName" in definition:
-        found["TrainingJobDefinitionName"] = definition["DefinitionName"]
     value = objective_of(record, objective["MetricName"])
     status = description["TrainingJobStatus"]
     if status not in ENDED:

@@ -5,6 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+_NOT_REHEARSED = (
+    "AcceleratorType", "AdditionalModelDataSources", "AlgorithmName", "AutoParameters", "Autotune",
+    "CapacityReservationConfig", "ContainerArguments", "ContainerEntrypoint", "Containers", "CreationTimeAfter",
+    "CreationTimeBefore", "DatasetSource", "DefinitionName", "DeploymentConfig", "ExplainerConfig",
+    "FileSystemDataSource", "HyperParameterRanges", "HyperParameterTuningResourceConfig",
+    "InferenceExecutionConfig", "InstancePools", "LastModifiedTimeAfter", "LastModifiedTimeBefore",
+    "ManagedInstanceScaling", "MetricsConfig", "ModelDataSource", "ModelPackageConfig", "ModelPackageName",
+    "MultiModelConfig", "ServerlessJobConfig", "SessionChainingConfig", "ShadowProductionVariants",
+    "StatusEquals", "TrainingJobDefinitions", "TuningJobCompletionCriteria", "TuningObjective",
+)  # fmt: skip
 # By the names of members, wherever they stand in a request: the values that are rehearsed, or none.
 _REHEARSED: Mapping[str, tuple[str, ...]] = {
     "CompressionType": ("None", "GZIP"),
@@ -16,45 +26,7 @@ _REHEARSED: Mapping[str, tuple[str, ...]] = {
     "ScalableDimension": ("sagemaker:variant:DesiredInstanceCount",),
     "SortBy": ("CreationTime",),
     "TrainingInputMode": ("File",),
-} | dict.fromkeys(
-    (
-        "AcceleratorType",
-        "AdditionalModelDataSources",
-        "AlgorithmName",
-        "AutoParameters",
-        "Autotune",
-        "CapacityReservationConfig",
-        "ContainerArguments",
-        "ContainerEntrypoint",
-        "Containers",
-        "CreationTimeAfter",
-        "CreationTimeBefore",
-        "DatasetSource",
-        "DeploymentConfig",
-        "ExplainerConfig",
-        "FileSystemDataSource",
-        "HyperParameterRanges",
-        "HyperParameterTuningResourceConfig",
-        "InferenceExecutionConfig",
-        "InstancePools",
-        "LastModifiedTimeAfter",
-        "LastModifiedTimeBefore",
-        "ManagedInstanceScaling",
-        "MetricsConfig",
-        "ModelDataSource",
-        "ModelPackageConfig",
-        "ModelPackageName",
-        "MultiModelConfig",
-        "ServerlessJobConfig",
-        "SessionChainingConfig",
-        "ShadowProductionVariants",
-        "StatusEquals",
-        "TrainingJobDefinitions",
-        "TuningJobCompletionCriteria",
-        "TuningObjective",
-    ),
-    (),
-)
+} | dict.fromkeys(_NOT_REHEARSED, ())
 
 
 def unsupported(request: Any, path: str = "") -> Iterator[str]:

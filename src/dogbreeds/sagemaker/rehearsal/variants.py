@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dogbreeds.sagemaker.rehearsal.containers import ServedVariant
 
-
-def described_variants(
-    config: Mapping[str, Any], served: ServedVariant, former: Sequence[Mapping[str, Any]] = ()
-) -> list[dict[str, Any]]:
+def described_variants(config: Mapping[str, Any], former: Sequence[Mapping[str, Any]] = ()) -> list[dict[str, Any]]:
     variant = config["ProductionVariants"][0]
-    weight = variant.get("InitialVariantWeight", 1.0)
-    image = {"SpecifiedImage": served.image, "ResolvedImage": served.image, "ResolutionTime": time.time()}
-    found: dict[str, Any] = {
-        "VariantName": variant["VariantName"],
-        "DeployedImages": [image],
-        "CurrentWeight": weight,
-        "DesiredWeight": weight,
-    }
+    found: dict[str, Any] = {"VariantName": variant["VariantName"]}
     if "ServerlessConfig" in variant:
         found |= {f"{when}ServerlessConfig": variant["ServerlessConfig"] for when in ("Current", "Desired")}
     else:
@@ -35,12 +23,9 @@ def capture_of(config: Mapping[str, Any]) -> dict[str, Any]:
     found = {name: config[name] for name in ("AsyncInferenceConfig",) if name in config}
     capture = config.get("DataCaptureConfig")
     if capture is not None:
-        enabled = capture.get("EnableCapture", True)
         found["DataCaptureConfig"] = {
-            "EnableCapture": enabled,
-            "CaptureStatus": "Started" if enabled else "Stopped",
+            "EnableCapture": capture.get("EnableCapture", True),
             "CurrentSamplingPercentage": capture["InitialSamplingPercentage"],
             "DestinationS3Uri": capture["DestinationS3Uri"],
-            "KmsKeyId": capture.get("KmsKeyId", ""),
         }
     return found

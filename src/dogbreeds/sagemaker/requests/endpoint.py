@@ -11,7 +11,6 @@ from dogbreeds.sagemaker.requests.job import Request, tag_list, vpc
 from dogbreeds.schema import SagemakerConfig, VariantConfig
 
 REALTIME, SERVERLESS, ASYNCHRONOUS = "realtime", "serverless", "asynchronous"
-KINDS = (REALTIME, SERVERLESS, ASYNCHRONOUS)
 #: The one variant of our endpoints.
 VARIANT = "AllTraffic"
 #: Tags that mark everything of an endpoint, and the package that it serves.
@@ -149,8 +148,6 @@ def scaling_requests(endpoint: str, variant: VariantConfig) -> dict[str, Request
 
 def check_variant(variant: VariantConfig) -> None:
     """Refuses settings that contradict each other."""
-    if variant.kind not in KINDS:
-        raise ConfigError(f"variant.kind={variant.kind}: must be one of {', '.join(KINDS)}; use variant=<kind>.")
     if problems := [*_of_another_kind(variant), *_scaling_problems(variant)]:
         raise ConfigError("\n".join(problems))
 
@@ -174,11 +171,6 @@ def _scaling_problems(variant: VariantConfig) -> Iterator[str]:
             yield f"variant.min_instances={low}: must be at least {least} and at most variant.max_instances={high}."
         if start is not None and not low <= start <= high:
             yield f"variant.instances={start}: must be from variant.min_instances={low} to max_instances={high}."
-    if not 0 < variant.target < float("inf"):
-        yield f"variant.target={variant.target}: must be above 0 and finite."
-    for name in ("scale_in_seconds", "scale_out_seconds"):
-        if getattr(variant, name) < 0:
-            yield f"variant.{name}={getattr(variant, name)}: must be at least 0."
 
 
 _ON_INSTANCES = (REALTIME, ASYNCHRONOUS)

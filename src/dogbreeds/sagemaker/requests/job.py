@@ -122,16 +122,14 @@ def _channel(name: str, uri: str) -> Request:
 
 
 def _limits(sagemaker: SagemakerConfig) -> Request:
-    limits = {"MaxRuntimeInSeconds": _seconds("hours", sagemaker.hours)}
+    limits = {"MaxRuntimeInSeconds": _seconds(sagemaker.hours)}
     if sagemaker.spot:
         # It counts from the start of the job: the wait for machines and the run together.
-        limits["MaxWaitTimeInSeconds"] = _seconds("wait_hours", sagemaker.hours + sagemaker.wait_hours)
+        limits["MaxWaitTimeInSeconds"] = _seconds(sagemaker.hours + sagemaker.wait_hours)
     return limits
 
 
-def _seconds(name: str, hours: float) -> int:
-    if not math.isfinite(hours):
-        raise ConfigError(f"sagemaker.{name}={hours}: must be a finite number of hours.")
+def _seconds(hours: float) -> int:
     return math.ceil(hours * 3600)
 
 

@@ -24,6 +24,7 @@ from typing import Any
 
 from rich.console import Console
 
+from dogbreeds.data.archives import unpack
 from dogbreeds.data.layout import find_photos
 from dogbreeds.errors import DataError, UserError
 from dogbreeds.sagemaker.aws_errors import MissingError, aws_errors
@@ -37,7 +38,6 @@ from dogbreeds.sagemaker.s3.transfers import (
     stored_under,
     transfers,
 )
-from dogbreeds.sagemaker.s3.unpacking import unpack
 
 # Earlier folders that are searched for known photos; each listing has a few megabytes at most.
 _MAX_LISTINGS = 8
