@@ -69,8 +69,14 @@ def test_a_place_is_tried_before_anything_is_computed(tmp_path: Path) -> None:
     ],
 )
 def test_any_command_ends_with_one_line(
-    error: OSError, said: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    error: OSError,
+    said: str | None,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # Hydra logs there.
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "tiny.yaml").write_text("hydra: {output_subdir: null, run: {dir: .}}\n")
 
     @entry.entry_point("tiny", directory=tmp_path)
