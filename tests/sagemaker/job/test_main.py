@@ -312,3 +312,18 @@ def test_tasks_arrive() -> None:
 def test_a_command_line_that_is_too_long() -> None:
     with pytest.raises(ConfigError, match="2,500 characters"):
         Task(SEARCH, 1.0, tuple(f"data.views={number}" for number in range(300))).encode()
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"dogbreeds_task": "train"},
+        {"dogbreeds_task": "train", "dogbreeds_checkpoint_seconds": "soon"},
+        {"dogbreeds_task": "train", "dogbreeds_checkpoint_seconds": -1},
+        {"dogbreeds_task": "search", "dogbreeds_checkpoint_seconds": 1, "dogbreeds_arguments": "lr=1"},
+        {},
+    ],
+)
+def test_a_task_that_is_none(told: Mapping[str, object]) -> None:
+    with pytest.raises(ConfigError, match="The hyperparameter dogbreeds_"):
+        Task.decode(told)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from dogbreeds.errors import ConfigError
 from dogbreeds.sagemaker.protocol.hyperparameters import PREFIX
@@ -39,7 +39,14 @@ class Task:
         return sent | {_ARGUMENTS: arguments} if self.arguments else sent
 
     @classmethod
-    def decode(cls, hyperparameters: Mapping[str, Any]) -> Task:
-        """Returns the task that `encode` gave a job by hyperparameters, which have the types of `SM_HPS`."""
-        arguments = tuple(hyperparameters.get(_ARGUMENTS, ()))
-        return cls(hyperparameters[_TASK], float(hyperparameters[_SECONDS]), arguments)
+    def decode(cls, hyperparameters: Mapping[str, object]) -> Task:
+        """Returns the task that a job was given by hyperparameters, which have the types of `SM_HPS`."""
+        kind, seconds = hyperparameters.get(_TASK), hyperparameters.get(_SECONDS)
+        arguments = hyperparameters.get(_ARGUMENTS, [])
+        if kind not in TASKS:
+            raise ConfigError(f"The hyperparameter {_TASK}={kind} must be one of {', '.join(TASKS)}.")
+        if not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
+            raise ConfigError(f"The hyperparameter {_SECONDS}={seconds} must be a number of seconds.")
+        if not isinstance(arguments, list):
+            raise ConfigError(f"The hyperparameter {_ARGUMENTS}={arguments} must be a list of overrides.")
+        return cls(str(kind), float(seconds), tuple(map(str, arguments)))
