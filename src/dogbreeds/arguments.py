@@ -47,13 +47,12 @@ class Reader:
             ConfigError: It is no setting, or it has several values, which -m allows.
         """
         typed, equals, text = argument.partition("=")
-        if not typed.lstrip("+~"):
-            raise ConfigError(f"{argument}: settings are typed as key=value, such as lr=0.01.")
         try:
             typed, text = self._read(typed, text)
         except ValueError as error:
             raise ConfigError(f"{argument}: {error}.") from error
-        found = _parsed(f"{typed}{equals}{text}") or _parsed(f"{typed}{equals}{quoted(text)}")
+        tried = (f"{typed}{equals}{one}" for one in (text, quoted(text)) if typed.lstrip("+~"))
+        found = next(filter(None, map(_parsed, tried)), None)
         if found is None or not (equals or found.is_delete()):
             raise ConfigError(f"{argument}: settings are typed as key=value, such as lr=0.01.")
         if found.is_sweep_override() and not several:

@@ -12,16 +12,7 @@ from pathlib import Path
 from dogbreeds.errors import ConfigError, UserError
 from dogbreeds.installation import command
 from dogbreeds.overrides import override
-from dogbreeds.run_directory import (
-    CHECKPOINTS,
-    LOCK,
-    METRICS,
-    RUN_CONFIG,
-    RUN_NAMES,
-    RUN_PARTS,
-    SEARCH_CONFIG,
-    TUNING_JOB,
-)
+from dogbreeds.run_directory import CHECKPOINTS, LOCK, METRICS, RUN_CONFIG, RUN_NAMES, SEARCH_CONFIG, TUNING_JOB
 
 log = logging.getLogger(__name__)
 
@@ -62,17 +53,9 @@ def refuse_search(directory: Path) -> None:
 
 
 def make_way(directory: Path) -> None:
-    """Moves a run that lies in a directory to one beside it, so that files of two are never mixed, and none is lost.
-
-    What was stopped before its first epoch is no run: its files go.
-    """
+    """Moves a run that lies in a directory to one beside it: files of two are never mixed, and none is lost."""
     refuse_search(directory)
     if not (directory / RUN_CONFIG).is_file():
-        return
-    finished = (directory / METRICS).is_file()
-    if not finished and not any((directory / CHECKPOINTS).glob("*.ckpt")):
-        for path in [path for part in RUN_PARTS for path in directory.glob(part)]:
-            path.unlink()
         return
     others = [path.name for path in directory.iterdir() if path.name not in RUN_NAMES and path.suffix != ".log"]
     if others:
@@ -88,8 +71,9 @@ def make_way(directory: Path) -> None:
         beside.rmdir()
         raise ConfigError(f"{directory} holds a run: choose another hydra.run.dir, or move it away.") from error
     directory.mkdir()
-    again = "" if finished else f" Continue it with {command('train')} {override('resume', beside)}."
-    log.info("The run that was in %s is in %s now.%s", directory, beside, again)
+    log.info("The run that was in %s is in %s now.", directory, beside)
+    if not (beside / METRICS).is_file():
+        log.info("Continue it with %s %s", command("train"), override("resume", beside))
 
 
 @contextmanager

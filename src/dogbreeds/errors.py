@@ -33,7 +33,8 @@ class PlaceError(UserError, OSError):
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 #: What is wrong with a disk or with a place on it; other errors of the system are mistakes of the program.
 DISK_ERRORS = (
-    *(*_FULL, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESTALE),
+    *_FULL,
+    *(errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESTALE),
     *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP),
 )
 

@@ -30,11 +30,6 @@ PHASES = "profiler/phases.jsonl"
 OPERATORS = "profiler/operators.json"
 TRACE = "profiler/trace.json.gz"
 
-#: What a run adds to, or may not write at all: a new run must not find that of an earlier one. Globs.
-RUN_PARTS = (
-    *(HISTORY, PREDICTIONS, RULES, REPORT, MODEL_ARCHIVE, RECORD, FACTS, SYSTEM, STEPS, PHASES, OPERATORS, TRACE),
-    "tensorboard/events.out.tfevents.*",
-)
 #: All that lies in a run directory, but for logs.
 RUN_NAMES = {
     *(RUN_CONFIG, METRICS, HISTORY, PREDICTIONS, RULES, INDEX, AUDIT, EXCLUDED, REPORT, CHECKPOINTS, MODEL),

@@ -371,7 +371,7 @@ def test_a_photo_that_cannot_be_read_is_named_everywhere(
     assert result.metrics["images"] == {"train": TRAIN - 1, "valid": 18, "test": 18}
     assert counted(result) == (EVERY - 1, 0)
     assert name in caplog.text
-    assert "1 photo that cannot be read was left out" in result.summary()
+    assert "photos left out, since they cannot be read: 1 (see index.csv)" in result.summary()
     for file in (INDEX, REPORT):
         assert name in (result.directory / file).read_text()
 

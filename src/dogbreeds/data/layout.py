@@ -246,11 +246,10 @@ def _refuse_few_classes(root: Path, found: Found) -> None:
             f"data.dir={readable(root)} holds no photos in class folders. Expected train/<class>/*.jpg or "
             f"<class>/*.jpg.{why}"
         )
-    only = names.pop()
-    inner = root / only
+    inner = root / names.pop()
     hint = f" Its folders may be the classes: data.dir={readable(inner)}." if len(_folders(inner)) > 1 else ""
     raise DataError(
-        f"data.dir={readable(root)} holds one class only ({only}). A classifier needs two or more.{hint}{why}"
+        f"data.dir={readable(root)} holds one class only ({inner.name}). A classifier needs two or more.{hint}{why}"
     )
 
 

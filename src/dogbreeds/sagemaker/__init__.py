@@ -1,1 +1,0 @@
-"""Runs and searches on Amazon SageMaker: config to requests, files to S3, and back."""

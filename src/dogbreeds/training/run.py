@@ -65,13 +65,14 @@ class RunResult:
         metrics = self.metrics
         if not metrics:
             return ""
+        lost = metrics["unreadable"]
         lines = [
             "",
             f"test accuracy {metrics['test/accuracy']:.4f}   top-5 {metrics['test/top5_accuracy']:.4f}   "
             f"macro F1 {metrics['test/macro_f1']:.4f}   (exact linear reference "
             f"{metrics['reference/test_accuracy']:.4f})",
             *([f"exact  is better, by {by_how_much(metrics)}: {self.exact}"] if self.exact else []),
-            *([_damaged(metrics["unreadable"])] if metrics["unreadable"] else []),
+            *([f"photos left out, since they cannot be read: {lost} (see {INDEX})"] if lost else []),
             *([f"rules  {verdict_of(self.judgements)}"] if self.judgements else []),
             f"run    {self.directory}",
             f"report {self.directory / REPORT}",
@@ -80,11 +81,6 @@ class RunResult:
         if metrics["debug"]:
             lines.append("This was a debugging run on one batch: its numbers mean nothing.")
         return "\n".join(lines)
-
-
-def _damaged(photos: int) -> str:
-    said = "1 photo that cannot be read was" if photos == 1 else f"{photos} photos that cannot be read were"
-    return f"photos {said} left out: {INDEX} says which, and why"
 
 
 class Run:

@@ -30,14 +30,7 @@ from dogbreeds.errors import DataError, UserError
 from dogbreeds.sagemaker.aws_errors import MissingError, aws_errors
 from dogbreeds.sagemaker.s3.code_archive import ARCHIVE, pack_code
 from dogbreeds.sagemaker.s3.digests import FileDigest, object_name, read, read_all
-from dogbreeds.sagemaker.s3.transfers import (
-    Stored,
-    Transfers,
-    encryption,
-    split_uri,
-    stored_under,
-    transfers,
-)
+from dogbreeds.sagemaker.s3.transfers import Stored, Transfers, encryption, split_uri, stored_under, transfers
 
 # Earlier folders that are searched for known photos; each listing has a few megabytes at most.
 _MAX_LISTINGS = 8
