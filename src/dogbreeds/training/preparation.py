@@ -123,6 +123,7 @@ def prepare(config: TrainConfig, store: FeatureStore, phases: Phases, listing: P
         data.prepare(store, phases)
     finally:
         if listing is not None and hasattr(data, "folders"):
+            listing.parent.mkdir(parents=True, exist_ok=True)
             data.folders.save(listing)
     return Prepared(data, store)
 
