@@ -181,7 +181,6 @@ class Run:
             "classes": list(data.folders.classes),
             "images": data.folders.counts(),
             "unreadable": len(data.folders.unreadable),
-            "left_out": len(data.folders.left_out),
             "excluded": data.folders.excluded,
             "in_several_splits": len(data.folders.leaks),
             "features": data.features.counts(),
