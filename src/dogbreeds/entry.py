@@ -184,10 +184,10 @@ def arranged(arguments: Sequence[str], name: str = "train", *, several: bool = F
     several = several or any(one in _MULTIRUN for one in options)
     rest = [reader.read(argument, several=several) for argument in rest]
     typed = {name_of(argument): argument for argument in rest}
-    for name in _PLACES:
-        if typed.get(name, "x").partition("=")[2].strip("'\"").lower() in ("", "null") and name in typed:
+    for name in _PLACES.keys() & typed.keys():
+        if typed[name].partition("=")[2].strip("'\"").lower() in ("", "null"):
             raise ConfigError(f"{typed[name]}: name a directory.")
-        if _UNWRITABLE.search(typed.get(name, "")):
+        if _UNWRITABLE.search(typed[name]):
             raise ConfigError(f"{name}: choose a directory whose name is UTF-8 and has no ${{ in it.")
     found = OmegaConf.create({"place": value_of(typed.get("best_of", "").partition("=")[2])})
     if not found.place:

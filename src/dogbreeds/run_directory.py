@@ -30,13 +30,13 @@ PHASES = "profiler/phases.jsonl"
 OPERATORS = "profiler/operators.json"
 TRACE = "profiler/trace.json.gz"
 
+#: Held by the process that writes a run or a search.
+LOCK = ".lock"
 #: All that lies in a run directory, but for logs.
 RUN_NAMES = {
     *(RUN_CONFIG, METRICS, HISTORY, PREDICTIONS, RULES, INDEX, AUDIT, EXCLUDED, REPORT, CHECKPOINTS, MODEL),
-    *(MODEL_ARCHIVE, "debugger", "profiler", "tensorboard", "csv", "wandb", ".lock"),
+    *(MODEL_ARCHIVE, "debugger", "profiler", "tensorboard", "csv", "wandb", LOCK),
 }
-#: Held by the process that writes a run or a search.
-LOCK = ".lock"
 
 # --- a trial of a search, which is a run directory in the multirun directory
 #: What the trial trained, until the best trial gets a package.

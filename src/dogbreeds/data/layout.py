@@ -7,7 +7,7 @@ a file whose name ends like a photo's is taken for one here, and examined when i
 from __future__ import annotations
 
 import os
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -255,10 +255,11 @@ def _refuse_few_classes(root: Path, found: Found) -> None:
 
 def grouped(root: Path, left_out: Iterable[tuple[Path, str]]) -> list[str]:
     """Returns a line for each reason: how many files, and the first of them."""
-    left = list(left_out)
-    counts = Counter(reason for _, reason in left)
+    groups: dict[str, list[Path]] = defaultdict(list)
+    for path, reason in left_out:
+        groups[reason].append(path)
     lines = []
-    for reason, count in counts.most_common():
-        first = [readable(path.relative_to(root)) for path, why in left if why == reason][:_MAX_NAMED]
-        lines.append(f"    {count:>5} {reason}: {', '.join(first)}{', ...' * (count > len(first))}")
+    for reason, paths in sorted(groups.items(), key=lambda group: -len(group[1])):
+        first = ", ".join(readable(path.relative_to(root)) for path in paths[:_MAX_NAMED])
+        lines.append(f"    {len(paths):>5} {reason}: {first}{', ...' * (len(paths) > _MAX_NAMED)}")
     return lines

@@ -124,8 +124,8 @@ def load_features(
     computed = sum(source.computed for source in sources)
     reused = sum(source.photos for source in sources) - computed
     log.info("features: %d computed, %d reused", computed, reused)
-    used = sources[-1].engine, precision, computed, reused, sources[0].weights
-    return folders, RunFeatures(vectors, inputs, *used)
+    weights = sources[0].weights
+    return folders, RunFeatures(vectors, inputs, sources[-1].engine, precision, computed, reused, weights)
 
 
 def load_splits(

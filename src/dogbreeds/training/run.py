@@ -99,6 +99,8 @@ class Run:
         self._began = time.time()
         self.config = prepared.decided(config)
         self.directory = Path(config.run_dir)
+        # Refuses other photos than before, while nothing of the run has been written over.
+        self._resumed = newest(self.directory, SameStart(prepared.data)) if config.resume else None
         self.network = prepared.network(self.config)
         self.metrics: dict[str, Any] = {}
         self._description = describe(self.config, prepared, self.network)
@@ -149,7 +151,6 @@ class Run:
             Whether this process takes the next steps: of a distributed run only the first one does.
         """
         config, prepared, network = self.config, self._prepared, self.network
-        resumed = newest(self.directory, SameStart(prepared.data)) if config.resume else None
         # With the engine that was chosen: a resumed run must not choose again.
         save(config, self.directory / RUN_CONFIG)
         given = config, prepared.batches(config), network, prepared.class_weights(config)
@@ -158,7 +159,7 @@ class Run:
                 path = prepared.exact_path(config, network.head)
                 history = fit_exactly(config, path, network, prepared.features.inputs)
             else:
-                history = fit(*given, callbacks, resumed) if report is None else fit_trial(*given, report)
+                history = fit(*given, callbacks, self._resumed) if report is None else fit_trial(*given, report)
         if not is_first_process():
             return False
         self._epochs = len(history.rows)
@@ -254,9 +255,6 @@ def train(config: TrainConfig, began: float | None = None, callbacks: Sequence[C
             # So that a run which is stopped while it computes features can be resumed.
             save(config, run_dir / RUN_CONFIG)
         prepared = prepare(config, store, debugger.phases, None if config.resume else run_dir / INDEX)
-        if config.resume:
-            # Before anything of the run is written over.
-            newest(run_dir, SameStart(prepared.data))
         run = Run(config, prepared, debugger.phases)
         if first:
             run.audit()

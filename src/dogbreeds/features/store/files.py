@@ -71,7 +71,8 @@ class FileDigests:
         return {digest.hex(): reason for digest, reason in found}
 
     def remember_unreadable(self, reasons: Mapping[str, str]) -> None:
-        rows = [(bytes.fromhex(digest), decoders(), reason) for digest, reason in reasons.items()]
+        here = decoders()
+        rows = [(bytes.fromhex(digest), here, reason) for digest, reason in reasons.items()]
         with self._index.transaction():
             self._index.execute_many("INSERT OR REPLACE INTO unreadable VALUES (?, ?, ?)", rows)
 
