@@ -14,7 +14,7 @@ os.environ["XDG_CACHE_HOME"] = _CACHE.name
 os.environ["XDG_DATA_HOME"] = f"{_CACHE.name}/data"
 os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{_CACHE.name}/mlflow.db"
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -45,6 +45,16 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("drawn") / "sample"
     make_sample(directory, breeds=3, train=12, valid=6, test=6, pixels=64, seed=1)
     return directory
+
+
+@pytest.fixture(scope="module")
+def rehearsed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The override that names a rehearsal of its own for a file of tests, which ends with them."""
+    from local_sagemaker import stop
+
+    directory = tmp_path_factory.mktemp("rehearsal")
+    yield f"sagemaker.rehearsal_dir={directory}"
+    stop(directory)
 
 
 @pytest.fixture

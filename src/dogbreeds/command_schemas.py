@@ -103,7 +103,7 @@ class ReportCommandConfig:
 class RehearseCommandConfig:
     """What scripts/rehearse.py reads (conf/rehearse.yaml)."""
 
-    action: Annotated[str, one_of("play", "clear")]
+    action: Annotated[str, one_of("play", "list", "stop")]
     settings: list[str]
     dir: str
     rehearsal_dir: str

@@ -218,10 +218,15 @@ def make_sample(composed: DictConfig) -> None:
 @entry_point("rehearse")
 def rehearse(composed: DictConfig) -> None:
     config = command_settings(composed, schemas.RehearseCommandConfig)
-    if config.action == "clear":
-        from dogbreeds.sagemaker.rehearsal import clear
+    if config.action == "stop":
+        from local_sagemaker import stop
 
-        clear(Path(config.rehearsal_dir))
+        place = config.rehearsal_dir
+        print(f"Stopped the rehearsal of {place}." if stop(Path(place)) else f"No rehearsal runs in {place}.")
+    elif config.action == "list":
+        from local_sagemaker import running
+
+        print("\n".join(f"{process}  {place}" for process, place in running()) or "No rehearsal runs.")
     else:
         from dogbreeds.sagemaker import walkthrough
 

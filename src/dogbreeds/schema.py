@@ -197,6 +197,7 @@ class SagemakerConfig:
     tags: dict[str, str]
     environment: dict[str, str]
     rehearsal_dir: str
+    rehearsal_idle_minutes: float
     faults: dict[str, Any]
 
 

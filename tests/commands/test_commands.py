@@ -234,7 +234,7 @@ def test_the_readme_commands_run(sample: Path, tmp_path: Path) -> None:
     photo = next((sample / "test").rglob("*.jpg"))
     wrong = tmp_path / "wrong.csv"
     wrong.write_text(f"path\n{next((sample / 'train').rglob('*.jpg')).relative_to(sample).as_posix()}\n")
-    searched = tmp_path / "search"
+    searched, other = tmp_path / "search", trained
     succeeded("train.py", "-m", "lr=0.1,0.01", f"data.dir={sample}", f"hydra.sweep.dir={searched}", *SMALL)
     for number, command in enumerate(commands):
         words = shlex.split(command.split("#")[0])[1:]
@@ -254,7 +254,7 @@ def test_the_readme_commands_run(sample: Path, tmp_path: Path) -> None:
             answer = run(*[re.sub(r"^out=", f"out={tmp_path}/", word) for word in filled])
             assert (tmp_path / "dogs.onnx").is_file()
         elif script == "scripts/report.py":
-            runs = f"run={trained}" if words[1].startswith("run=") else f"runs={trained},{tmp_path / 'other'}"
+            runs = f"run={trained}" if words[1].startswith("run=") else f"runs={trained},{other}"
             answer = run(script, runs, f"out={tmp_path / 'comparison.html'}")
         elif script == "scripts/cache.py":
             answer = run(*words)
@@ -289,7 +289,7 @@ def test_the_readme_commands_run(sample: Path, tmp_path: Path) -> None:
                 *shrink,
                 f"data.dir={sample}",
                 "model.weights=random",
-                f"hydra.run.dir={tmp_path / 'other'}",
+                f"hydra.run.dir={(other := tmp_path / f'run-{number}')}",
                 f"hydra.sweep.dir={tmp_path / str(number)}",
             ]
             answer = run(*chosen, *small)

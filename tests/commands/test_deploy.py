@@ -26,10 +26,10 @@ def test_help_of_deploy_imports_nothing_heavy() -> None:
 
 
 @pytest.mark.ci
-def test_an_endpoint_says_what_the_package_says(sample: Path, tmp_path: Path) -> None:
+def test_an_endpoint_says_what_the_package_says(sample: Path, tmp_path: Path, rehearsed: str) -> None:
     trained, cache = tmp_path / "run", f"cache.dir={tmp_path / 'cache'}"
     succeeded("train.py", f"data.dir={sample}", *SMALL, cache, f"hydra.run.dir={trained}")
-    there = ["sagemaker=rehearsal", f"sagemaker.rehearsal_dir={tmp_path / 'rehearsal'}"]
+    there = ["sagemaker=rehearsal", rehearsed]
     said = succeeded("scripts/deploy.py", f"package={trained}", "endpoint=dogs", *there)
     assert "answer  " in said and "differs" not in said
     photos = f"images={trained / 'model' / 'examples'}"

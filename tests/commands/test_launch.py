@@ -16,12 +16,6 @@ pytestmark = pytest.mark.slow
 FULL = {RUN_CONFIG, METRICS, PREDICTIONS, REPORT, RULES, "history.csv", "checkpoints", "model", "model.tar.gz"}
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a rehearsal keeps, for all commands."""
-    return tmp_path_factory.mktemp("rehearsal")
-
-
 def test_help_imports_nothing_of_aws() -> None:
     answer = run("-X", "importtime", "launch_sagemaker.py", "--help")
     assert answer.returncode == 0
@@ -32,10 +26,10 @@ def test_help_imports_nothing_of_aws() -> None:
 
 
 @pytest.mark.ci
-def test_a_training_job_is_the_run_of_this_machine(sample: Path, place: Path, tmp_path: Path) -> None:
+def test_a_training_job_is_the_run_of_this_machine(sample: Path, rehearsed: str, tmp_path: Path) -> None:
     here = [f"data.dir={sample}", *SMALL, f"cache.dir={tmp_path / 'cache'}"]
     succeeded("train.py", *here, f"hydra.run.dir={tmp_path / 'local'}")
-    there = ["sagemaker=rehearsal", f"sagemaker.rehearsal_dir={place}", f"hydra.run.dir={tmp_path / 'job'}"]
+    there = ["sagemaker=rehearsal", rehearsed, f"hydra.run.dir={tmp_path / 'job'}"]
     said = succeeded("launch_sagemaker.py", *here, *there)
     fetched = tmp_path / "job"
     assert {path.name for path in fetched.iterdir()} >= FULL
@@ -57,8 +51,8 @@ def test_a_training_job_is_the_run_of_this_machine(sample: Path, place: Path, tm
 
 
 @pytest.mark.ci
-def test_a_tuning_job_ends_with_what_a_search_leaves(sample: Path, place: Path, tmp_path: Path) -> None:
-    there = ["sagemaker=rehearsal", f"sagemaker.rehearsal_dir={place}"]
+def test_a_tuning_job_ends_with_what_a_search_leaves(sample: Path, rehearsed: str, tmp_path: Path) -> None:
+    there = ["sagemaker=rehearsal", rehearsed]
     searched = tmp_path / "search"
     here = [f"data.dir={sample}", *SMALL]
     said = succeeded(
@@ -90,8 +84,8 @@ def test_a_tuning_job_ends_with_what_a_search_leaves(sample: Path, place: Path, 
     ],
     ids=lambda value: " ".join(value),
 )
-def test_wrong_inputs_of_the_launcher(arguments: list[str], said: list[str], place: Path) -> None:
-    there = [f"sagemaker.rehearsal_dir={place}"] if "sagemaker=rehearsal" in arguments else []
+def test_wrong_inputs_of_the_launcher(arguments: list[str], said: list[str], rehearsed: str) -> None:
+    there = [rehearsed] if "sagemaker=rehearsal" in arguments else []
     answer = run("launch_sagemaker.py", *arguments, *there)
     assert answer.returncode == 2, answer.stderr
     for words in said:
@@ -100,11 +94,11 @@ def test_wrong_inputs_of_the_launcher(arguments: list[str], said: list[str], pla
 
 
 @pytest.mark.ci
-def test_a_search_inside_one_job_leaves_the_same_too(sample: Path, place: Path, tmp_path: Path) -> None:
+def test_a_search_inside_one_job_leaves_the_same_too(sample: Path, rehearsed: str, tmp_path: Path) -> None:
     searched = tmp_path / "search"
     said = succeeded(
         "launch_sagemaker.py", "-m", "lr=0.1,0.01", "hpo.one_job=true", f"data.dir={sample}", *SMALL,
-        "sagemaker=rehearsal", f"sagemaker.rehearsal_dir={place}", f"hydra.sweep.dir={searched}",
+        "sagemaker=rehearsal", rehearsed, f"hydra.sweep.dir={searched}",
     )  # fmt: skip
     number = re.search(r"best: trial (\d)", said)
     assert number is not None
@@ -128,9 +122,9 @@ def test_a_search_inside_one_job_leaves_the_same_too(sample: Path, place: Path, 
     ids=lambda value: " ".join(value),
 )
 def test_what_goes_wrong_there_is_said_with_what_to_do(
-    arguments: list[str], said: list[str], sample: Path, place: Path, tmp_path: Path
+    arguments: list[str], said: list[str], sample: Path, rehearsed: str, tmp_path: Path
 ) -> None:
-    there = ["sagemaker=rehearsal", f"sagemaker.rehearsal_dir={place}", f"hydra.run.dir={tmp_path / 'job'}"]
+    there = ["sagemaker=rehearsal", rehearsed, f"hydra.run.dir={tmp_path / 'job'}"]
     given = {argument.split("=")[0] for argument in arguments}
     small = [setting for setting in SMALL if setting.split("=")[0] not in given]
     answer = run("launch_sagemaker.py", f"data.dir={sample}", *small, *there, *arguments)
@@ -141,8 +135,8 @@ def test_what_goes_wrong_there_is_said_with_what_to_do(
 
 
 @pytest.mark.ci
-def test_a_service_that_is_busy_is_asked_again(sample: Path, place: Path, tmp_path: Path) -> None:
-    there = ["sagemaker=rehearsal", f"sagemaker.rehearsal_dir={place}", f"hydra.run.dir={tmp_path / 'job'}"]
+def test_a_service_that_is_busy_is_asked_again(sample: Path, rehearsed: str, tmp_path: Path) -> None:
+    there = ["sagemaker=rehearsal", rehearsed, f"hydra.run.dir={tmp_path / 'job'}"]
     throttled = "+sagemaker.faults.throttled.CreateTrainingJob=2"
     succeeded("launch_sagemaker.py", f"data.dir={sample}", *SMALL, *there, throttled)
     assert (tmp_path / "job" / METRICS).is_file()

@@ -155,23 +155,23 @@ def test_what_aws_is_configured_with_is_refused_in_a_line(
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
-        ("sagemaker.region=cn-north-1", "a rehearsal has no regions of China"),
         ("sagemaker.region=eu-central-9", "knows no such region"),
         ("sagemaker.role=arn:aws-cn:iam::123456789012:role/dogbreeds", "in us-east-1 begin with arn:aws:"),
-        ("sagemaker.role=arn:aws:iam::123456789012:role/service-role/x", "has the role dogbreeds only"),
+        ("sagemaker.role=arn:aws:iam::123456789012:role/service-role/x", "no role of that name"),
     ],
 )
-def test_a_rehearsal_refuses_what_is_elsewhere(launch: Launch, tmp_path: Path, typed: str, said: str) -> None:
-    settings = launch("sagemaker=rehearsal", f"sagemaker.rehearsal_dir={tmp_path}", typed).sagemaker
+def test_a_rehearsal_refuses_what_is_elsewhere(launch: Launch, rehearsed: str, typed: str, said: str) -> None:
+    settings = launch("sagemaker=rehearsal", rehearsed, typed).sagemaker
     with pytest.raises(ConfigError, match=said), connected(settings) as found:
         _ = found.role
 
 
-def test_a_rehearsal_is_where_it_was_asked_for(launch: Launch, tmp_path: Path) -> None:
-    typed = ("sagemaker=rehearsal", f"sagemaker.rehearsal_dir={tmp_path}", "sagemaker.region=eu-central-1")
-    with connected(launch(*typed).sagemaker) as found:
-        assert found.bucket == "sagemaker-eu-central-1-123456789012"
-        assert found.command("launch", "stop=x").endswith("stop=x sagemaker=rehearsal sagemaker.region=eu-central-1")
+@pytest.mark.parametrize("region", ["eu-central-1", "cn-north-1", "us-gov-west-1"])
+def test_a_rehearsal_is_where_it_was_asked_for(launch: Launch, rehearsed: str, region: str) -> None:
+    with connected(launch("sagemaker=rehearsal", rehearsed, f"sagemaker.region={region}").sagemaker) as found:
+        assert found.bucket == f"sagemaker-{region}-123456789012"
+        assert found.role.endswith(":iam::123456789012:role/local-sagemaker")
+        assert found.command("launch", "stop=x").endswith(f"stop=x sagemaker=rehearsal sagemaker.region={region}")
 
 
 def answers(code: str, message: str) -> ClientError:

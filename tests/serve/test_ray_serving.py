@@ -19,10 +19,10 @@ from dogbreeds.package.archive import archive_for
 from dogbreeds.package.messages import as_json
 from dogbreeds.package.package import load_package, save_package, write_description
 from dogbreeds.package.predictor import Predictor
-from dogbreeds.sagemaker.rehearsal.inference_container import InferenceContainer
+from local_sagemaker.serving.ray_container import InferenceContainer
 from tests.conftest import ROOT, SHARED
+from tests.local_sagemaker.containers import wait_for
 from tests.package.test_predictor import FOUR, described, network, photo
-from tests.sagemaker.rehearsal.containers import wait_for
 
 pytest.importorskip("ray", reason="Ray Serve is not installed")
 pytestmark = pytest.mark.ci

@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from dogbreeds.errors import ConfigError, did_you_mean
+from dogbreeds.errors import ConfigError, UserError, did_you_mean
 from dogbreeds.installation import command
 from dogbreeds.sagemaker.aws_errors import Detached, MissingError, advice, aws_errors, message_of
 from dogbreeds.schema import SagemakerConfig
@@ -75,8 +74,7 @@ class Account:
             with aws_errors(f"look up sagemaker.role={name}", "Give the role's ARN instead."):
                 return str(self.client("iam").get_role(RoleName=name.rpartition("/")[2])["Role"]["Arn"])
         except MissingError as error:
-            only = " A rehearsal has the role dogbreeds only." if self.settings.rehearsal else ""
-            raise ConfigError(f"sagemaker.role={name}: no role of that name.{only}") from error
+            raise ConfigError(f"sagemaker.role={name}: no role of that name.") from error
 
     @cached_property
     def bucket(self) -> str:
@@ -108,19 +106,21 @@ class Account:
 
 @contextmanager
 def connected(settings: SagemakerConfig) -> Iterator[Account]:
-    """Yields the account; a rehearsal runs until the block ends."""
+    """Yields the account; a rehearsal goes on when the block ends."""
     if settings.rehearsal:
-        from dogbreeds.sagemaker.rehearsal import Faults, Rehearsal
+        from local_sagemaker import Faults, LocalSageMakerError, connect
 
         known = [one.name for one in fields(Faults)]
         for name in settings.faults:
             if name not in known:
                 raise ConfigError(f"sagemaker.faults.{name}: must be one of {', '.join(known)}.")
         region = settings.region or _FIRST_REGION
-        if _partition(region) != "aws":
-            raise ConfigError(f"sagemaker.region={region}: a rehearsal has no regions of China or of governments.")
-        with Rehearsal(Path(settings.rehearsal_dir), Faults(**settings.faults)) as rehearsal:
-            yield Account(rehearsal.session(region).client, settings)
+        _check_region(region)
+        try:
+            local = connect(Path(settings.rehearsal_dir), Faults(**settings.faults), settings.rehearsal_idle_minutes)
+        except LocalSageMakerError as error:
+            raise UserError(str(error)) from error
+        yield Account(local.session(region).client, settings)
         return
     import boto3
     from botocore.exceptions import BotoCoreError, ClientError
@@ -131,7 +131,7 @@ def connected(settings: SagemakerConfig) -> Iterator[Account]:
         own = boto3.Session(region_name=settings.region)
         if own.region_name is None:
             raise ConfigError("sagemaker.region=null: AWS's configuration has none. Set sagemaker.region=<region>.")
-        _partition(own.region_name)
+        _check_region(own.region_name)
         own.client("sts")
         if credentials := own.get_credentials():
             credentials.get_frozen_credentials()
@@ -142,21 +142,15 @@ def connected(settings: SagemakerConfig) -> Iterator[Account]:
     yield Account(own.client, settings)
 
 
-def _partition(region: str) -> str:
-    """Returns the part of AWS that a region is in, such as `aws` or `aws-cn`.
-
-    Raises:
-        ConfigError: There is no such region.
-    """
+def _check_region(region: str) -> None:
     import boto3
 
     session = boto3.Session(region_name=_FIRST_REGION)
-    regions = {name: session.get_available_regions("sagemaker", name) for name in session.get_available_partitions()}
-    found = next((name for name, known in regions.items() if region in known), None)
-    if found is None:
-        hint = did_you_mean(region, chain(*regions.values()))
+    partitions = session.get_available_partitions()
+    known = [one for name in partitions for one in session.get_available_regions("sagemaker", name)]
+    if region not in known:
+        hint = did_you_mean(region, known)
         raise ConfigError(f"sagemaker.region={region}: boto3 knows no such region of SageMaker. {hint}".rstrip())
-    return str(found)
 
 
 @contextmanager
@@ -170,5 +164,4 @@ def explain_detach(account: Account, what: str, command: str) -> Iterator[None]:
         with aws_errors("reach AWS", goes_on):
             yield
     except KeyboardInterrupt:
-        stopped = f"Stopped, together with the rehearsal. See what is left: {command}"
-        raise Detached(f"\n{stopped if account.settings.rehearsal else goes_on}") from None
+        raise Detached(f"\n{goes_on}") from None

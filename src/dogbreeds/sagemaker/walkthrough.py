@@ -17,6 +17,7 @@ from rich.table import Column, Table
 from dogbreeds.installation import CHECKOUT, arguments_of
 from dogbreeds.overrides import override
 from dogbreeds.sagemaker.endpoints.commands import NOTHING
+from local_sagemaker import stop
 
 _LAST_LINES = 3
 _MAX_LINE = 200
@@ -69,11 +70,21 @@ def _at(name: str, place: Path) -> str:
 
 
 def run(settings: Sequence[str], directory: Path) -> bool:
-    """Runs the commands and prints the results; says whether all succeeded. The settings are for all of them."""
+    """Runs the commands in a rehearsal of their own and prints the results; says whether all succeeded.
+
+    The settings are for all commands.
+    """
     # A new directory each time: a search does not start where another one is.
     directory, console = directory.resolve() / time.strftime("%Y-%m-%d-%H-%M-%S"), Console()
     table = Table("step", "seconds", Column("result", overflow="fold"), title="A rehearsal")
-    for step in steps(settings, directory):
+    try:
+        return _played(steps(settings, directory), table, console)
+    finally:
+        stop(directory / "rehearsal")
+
+
+def _played(planned: Sequence[Step], table: Table, console: Console) -> bool:
+    for step in planned:
         console.print(escape(f"$ python {shlex.join(step.arguments)}"), style="bold", highlight=False)
         began = time.monotonic()
         ended = subprocess.run(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,10 @@ from dogbreeds.model.head import HeadShape
 from dogbreeds.package.package import Description, write_description
 from dogbreeds.sagemaker.endpoints import commands as endpoint_commands
 from dogbreeds.sagemaker.endpoints.account import Endpoints
-from dogbreeds.sagemaker.rehearsal import Rehearsal
 from dogbreeds.sagemaker.session import Account, connected
+from local_sagemaker import Faults, LocalSageMaker
 from tests.conftest import ROOT
-from tests.sagemaker.rehearsal.serving import FakeContainer, settled
+from tests.local_sagemaker.serving import FakeContainer, settled
 
 pytestmark = pytest.mark.ci
 
@@ -56,7 +55,6 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callab
     """Composes what scripts/deploy.py reads, for a rehearsal with containers that cost nothing."""
     FakeContainer.made.clear()
     FakeContainer.release.set()
-    monkeypatch.setattr("dogbreeds.sagemaker.rehearsal.Rehearsal", partial(Rehearsal, container=FakeContainer))
     monkeypatch.setattr("dogbreeds.sagemaker.endpoints.deployer.archive_for", _archive)
 
     def composed(*overrides: str) -> DeployCommandConfig:
@@ -66,7 +64,8 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callab
                 compose("deploy", ["sagemaker=rehearsal", place, *overrides]), DeployCommandConfig
             )
 
-    yield composed
+    with LocalSageMaker(tmp_path / "rehearsal", Faults(), FakeContainer):
+        yield composed
     assert all(container.closed for container in FakeContainer.made)
 
 

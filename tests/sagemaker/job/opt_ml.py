@@ -56,7 +56,7 @@ class OptMl:
         """Starts the toolkit, in a group of processes of its own."""
         own = {
             "SAGEMAKER_BASE_DIR": str(self.base),
-            "DOGBREEDS_CHECKPOINT_DIR": str(self.checkpoints),
+            "LOCAL_SAGEMAKER_CHECKPOINT_DIR": str(self.checkpoints),
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         }
         # The code is the job's own, and not what is installed here.

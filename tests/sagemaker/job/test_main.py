@@ -175,7 +175,15 @@ def test_trials_start_from_the_features_of_another_job(config: Compose, jobs: Jo
     expected = {name: value for name, value in scores(local.metrics).items() if "/" in name}
     assert {name: value for name, value in scores(trial.data / "metrics.json").items() if "/" in name} == expected
     kept = {path.name for path in trial.data.iterdir()}
-    assert kept == {"config.yaml", "head.safetensors", "history.csv", "metrics.json", "predictions.csv", "train.log"}
+    assert kept == {
+        "config.yaml",
+        "head.safetensors",
+        "history.csv",
+        "index.csv",
+        "metrics.json",
+        "predictions.csv",
+        "train.log",
+    }
 
 
 @pytest.mark.ci
@@ -236,7 +244,7 @@ def test_channels_and_places_become_settings(base: Path) -> None:
 
 def test_checkpoints_are_kept_where_the_job_has_a_place_for_them(base: Path) -> None:
     assert JobEnvironment.of(environment(base)).snapshots() is None
-    named = JobEnvironment.of(environment(base, DOGBREEDS_CHECKPOINT_DIR=str(base / "kept")))
+    named = JobEnvironment.of(environment(base, LOCAL_SAGEMAKER_CHECKPOINT_DIR=str(base / "kept")))
     assert named.checkpoints == base / "kept"
 
 

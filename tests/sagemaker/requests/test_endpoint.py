@@ -22,8 +22,8 @@ from dogbreeds.sagemaker.requests.endpoint import (
     update_request,
 )
 from dogbreeds.sagemaker.requests.images import serving_image
-from dogbreeds.sagemaker.requests.instances import gpus
 from dogbreeds.sagemaker.requests.validation import check_request
+from local_sagemaker.rules.instances import gpus
 from tests.conftest import ROOT
 
 Compose = Callable[..., DeployCommandConfig]

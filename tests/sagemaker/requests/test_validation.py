@@ -21,8 +21,8 @@ from dogbreeds.hpo.space import parse
 from dogbreeds.sagemaker.requests.job import training_request
 from dogbreeds.sagemaker.requests.tuning import tuning_request
 from dogbreeds.sagemaker.requests.validation import SETTINGS, check_request, setting_of
-from dogbreeds.sagemaker.service_model import problems
 from dogbreeds.schema import key_names
+from local_sagemaker.rules.service_model import problems
 from tests.sagemaker.conftest import Launch, MakeJob
 
 METRICS = [{"Name": "val/loss", "Regex": r"val/loss=(\S+)"}]

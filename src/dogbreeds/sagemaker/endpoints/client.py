@@ -14,11 +14,11 @@ from dogbreeds.errors import UserError
 from dogbreeds.installation import command
 from dogbreeds.package.messages import BYTES, JSON
 from dogbreeds.sagemaker.aws_errors import FORBIDDEN, MissingError, aws_errors, code_of, is_missing, message_of
-from dogbreeds.sagemaker.endpoint_limits import MAX_BYTES, MAX_BYTES_SERVERLESS
 from dogbreeds.sagemaker.s3.transfers import encryption, split_uri
 from dogbreeds.sagemaker.session import Clients, connected
 from dogbreeds.schema import SagemakerConfig
 from dogbreeds.serve.client import Busy, PredictClient, PredictionFailed, error_message, parse_response
+from local_sagemaker.rules.serving import MAX_BYTES, MAX_BYTES_SERVERLESS
 
 _CONNECT_SECONDS, _READ_SECONDS = 5, 70
 _BUSY = (

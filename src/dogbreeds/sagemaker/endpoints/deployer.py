@@ -36,12 +36,12 @@ from dogbreeds.sagemaker.requests.endpoint import (
     update_request,
 )
 from dogbreeds.sagemaker.requests.images import serving_image
-from dogbreeds.sagemaker.requests.instances import gpus
 from dogbreeds.sagemaker.requests.validation import check_request
 from dogbreeds.sagemaker.s3.storage import Storage
 from dogbreeds.sagemaker.session import Account, explain_detach
 from dogbreeds.schema import SagemakerConfig, VariantConfig
 from dogbreeds.serve.client import PredictionFailed, retry
+from local_sagemaker.rules.instances import gpus
 
 log = logging.getLogger(__name__)
 

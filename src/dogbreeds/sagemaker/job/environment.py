@@ -50,7 +50,7 @@ class JobEnvironment:
         """Reads the environment variables of AWS's toolkit."""
         if "SM_HPS" not in environ:
             raise UserError(f"This program runs in SageMaker jobs: start one with {command('launch')}.")
-        named = environ.get("DOGBREEDS_CHECKPOINT_DIR")
+        named = environ.get("LOCAL_SAGEMAKER_CHECKPOINT_DIR")
         checkpoints = Path(named or _CHECKPOINTS)
         channels = json.loads(environ["SM_CHANNELS"])
         return cls(

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from dogbreeds.errors import ConfigError
-from dogbreeds.sagemaker.requests.instances import gpus, has_local_disks
 from dogbreeds.sagemaker.requests.job import Request, tag_list, vpc
 from dogbreeds.schema import SagemakerConfig, VariantConfig
+from local_sagemaker.rules.instances import gpus, has_local_disks
 
 REALTIME, SERVERLESS, ASYNCHRONOUS = "realtime", "serverless", "asynchronous"
 #: The one variant of our endpoints.

@@ -7,8 +7,8 @@ import re
 from packaging.version import Version
 
 from dogbreeds.errors import ConfigError
-from dogbreeds.sagemaker.requests.instances import why_not_served
 from dogbreeds.schema import SagemakerConfig, VariantConfig
+from local_sagemaker.rules.instances import why_not_served
 
 #: AWS's two lines of PyTorch images: the newer has 2.11 and later, the older up to 2.10.
 FRAMEWORKS = ("pytorch-amzn2023", "pytorch")

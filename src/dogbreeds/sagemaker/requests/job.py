@@ -11,8 +11,8 @@ from typing import Any
 
 from dogbreeds.errors import ConfigError
 from dogbreeds.sagemaker.requests.debugger import debugger_members
-from dogbreeds.sagemaker.requests.instances import has_local_disks
 from dogbreeds.schema import DebuggerConfig, SagemakerConfig
+from local_sagemaker.rules.instances import has_local_disks
 
 #: The script of the code archive that AWS's toolkit starts.
 PROGRAM = "src/dogbreeds/sagemaker/job/entry_point.py"

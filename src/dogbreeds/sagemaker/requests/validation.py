@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from dogbreeds.errors import ConfigError, did_you_mean
-from dogbreeds.sagemaker.limits import problems_between
-from dogbreeds.sagemaker.service_model import Problem, problems
+from local_sagemaker.rules.jobs import problems_between
+from local_sagemaker.rules.service_model import Problem, problems
 
 _DEFINITION = "TrainingJobDefinition."
 _TUNING = "HyperParameterTuningJobConfig."

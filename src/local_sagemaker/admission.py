@@ -1,0 +1,98 @@
+"""What the service refuses beyond `limits`: what does not exist."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from local_sagemaker.errors import invalid
+from local_sagemaker.faults import Faults
+from local_sagemaker.s3.objects import ACCOUNT, PARTITIONS, Objects, split_uri
+
+_IMAGE = re.compile(r"\d{12}\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(\.cn)?/[^:@]+([:@].+)?")
+_DEBUGGER = ("DebugHookConfig", "DebugRuleConfigurations", "ProfilerRuleConfigurations")
+
+
+def check_training_job(request: Mapping[str, Any], objects: Objects, faults: Faults) -> None:
+    """Refuses a training job, or the definition of those of a tuning job, that could not run, with all problems."""
+    problems = [*role_problems(request["RoleArn"]), *_inputs(request, objects)]
+    if faults.debugger_closed:
+        closed = "SageMaker Debugger is not available to this account."
+        problems += [f"{name}: {closed}" for name in _DEBUGGER if request.get(name)]
+    refuse(problems)
+
+
+def refuse(problems: Iterable[str]) -> None:
+    if found := list(problems):
+        raise invalid(" ".join(found))
+
+
+def role_problems(arn: str) -> Iterator[str]:
+    """Yields what is wrong with the role that the service has to assume."""
+    from moto.iam.models import iam_backends
+
+    there = [role for one in PARTITIONS for role in iam_backends[ACCOUNT][one].roles.values() if role.arn == arn]
+    if not any("sagemaker.amazonaws.com" in str(role.assume_role_policy_document) for role in there):
+        yield (
+            f"Could not assume role {arn}: it does not exist, or does not allow the "
+            "principal sagemaker.amazonaws.com."
+        )
+
+
+def _inputs(request: Mapping[str, Any], objects: Objects) -> Iterator[str]:
+    for channel in request.get("InputDataConfig", []):
+        uri = channel["DataSource"]["S3DataSource"]["S3Uri"]
+        if not objects.under(uri):
+            yield (
+                f'No S3 objects found under S3 URL "{uri}" given in input data source. The bucket '
+                f"{split_uri(uri)[0]} must exist in this region and hold objects under that prefix."
+            )
+
+
+def check_model(request: Mapping[str, Any], objects: Objects, region: str) -> None:
+    """Refuses a model that no endpoint could serve, with all problems."""
+    container = request.get("PrimaryContainer", {})
+    given = {**container, **request}
+    refuse(f"{name} is missing." for name in ("ExecutionRoleArn", "Image", "ModelDataUrl") if name not in given)
+    refuse([*role_problems(request["ExecutionRoleArn"]), *_container_problems(container, objects, region)])
+
+
+def check_endpoint_config(request: Mapping[str, Any], model: Mapping[str, Any] | None, objects: Objects) -> None:
+    """Refuses an endpoint configuration that no endpoint could have, with all problems.
+
+    The model is the description of that of its first variant, if there is one.
+    """
+    first, *others = request["ProductionVariants"]
+    problems = [
+        f"{place}: no such bucket." for place in _places(request) if not objects.has_bucket(split_uri(place)[0])
+    ]
+    if others:
+        problems.append("More than one production variant is not emulated: it needs AWS.")
+    if model is None:
+        problems.append(f'Could not find model "{first["ModelName"]}".')
+    elif "ServerlessConfig" in first:
+        unfit = [member for member in ("VpcConfig", "EnableNetworkIsolation") if model.get(member)]
+        problems += [f"A serverless variant takes no model with {member}." for member in unfit]
+    refuse(problems)
+
+
+def _container_problems(container: Mapping[str, Any], objects: Objects, region: str) -> Iterator[str]:
+    image, archive = container["Image"], container["ModelDataUrl"]
+    found = _IMAGE.fullmatch(image)
+    if found is None:
+        yield f"Invalid image URI {image}. Please provide a valid Amazon Elastic Container Registry path."
+    elif found["region"] != region:
+        yield f"The image {image} is in {found['region']}, but must be in {region}."
+    if not archive.endswith(".tar.gz"):
+        yield f"ModelDataUrl {archive} must be the URI of an archive, .tar.gz."
+    elif objects.find(archive) is None:
+        yield f"Could not find model data at {archive}."
+
+
+def _places(request: Mapping[str, Any]) -> Iterator[str]:
+    capture = request.get("DataCaptureConfig", {})
+    if capture.get("EnableCapture", True) and "DestinationS3Uri" in capture:
+        yield capture["DestinationS3Uri"]
+    output = request.get("AsyncInferenceConfig", {}).get("OutputConfig", {})
+    yield from (output[name] for name in ("S3OutputPath", "S3FailurePath") if name in output)

@@ -1,0 +1,168 @@
+"""What talks to a service: its clients, and how it is started, found and stopped as a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+from filelock import FileLock
+
+from local_sagemaker.errors import LocalSageMakerError
+from local_sagemaker.faults import Faults
+
+if TYPE_CHECKING:
+    from boto3 import Session
+
+#: Default region of clients.
+REGION = "us-east-1"
+#: Name of the role that jobs can assume.
+ROLE = "local-sagemaker"
+#: Held by the service of a directory.
+LOCK = "lock"
+#: Says where the service of a directory answers, and what key it wants.
+ADDRESS = "service.json"
+#: What a service in the background has said.
+LOG = "service.log"
+#: Where this asks whether a service is up, and sets its faults.
+CONTROL = "/_local_sagemaker"
+_COMMAND = ("-m", "local_sagemaker")
+_STARTUP_SECONDS = 60.0
+_STOP_SECONDS = 30.0
+# They outlive this process, which is to leave them alone.
+_BACKGROUND: list[subprocess.Popen[bytes]] = []
+
+
+class Client:
+    """Reaches a service by its address, `url`, and with the key that it made, `key`."""
+
+    def __init__(self, url: str, key: str) -> None:
+        self.url, self.key = url, key
+
+    def session(self, region: str = REGION) -> Session:
+        """Returns a boto3 session; its clients send everything to the service, and nothing to a proxy."""
+        import boto3
+        from botocore.config import Config
+        from botocore.session import Session
+
+        url = self.url
+
+        # Botocore has no types.
+        class Local(Session):  # type: ignore[misc]
+            def create_client(self, *arguments: Any, **options: Any) -> Any:
+                own = Config(proxies={})
+                given = options.get("config")
+                options["config"] = own if given is None else given.merge(own)
+                options["endpoint_url"] = options.get("endpoint_url") or url
+                return super().create_client(*arguments, **options)
+
+            def get_scoped_config(self) -> dict[str, Any]:
+                # Nothing of the person's own configuration.
+                return {}
+
+        core = Local()
+        core.set_config_variable("region", region)
+        core.set_credentials(self.key, self.key)
+        return boto3.Session(botocore_session=core)
+
+    def client(self, service: str, region: str = REGION, config: Any = None) -> Any:
+        """Returns a boto3 client, such as `client("sagemaker")`."""
+        return self.session(region).client(service, config=config)
+
+    @property
+    def role_arn(self) -> str:
+        """The role that jobs can assume; other roles that IAM is given serve as well."""
+        return str(self.client("iam").get_role(RoleName=ROLE)["Role"]["Arn"])
+
+    def set_faults(self, faults: Faults) -> None:
+        """Lets other things go wrong from now on; jobs that run keep theirs."""
+        self._control("PUT", json.dumps(asdict(faults)).encode())
+
+    def is_up(self) -> bool:
+        try:
+            self._control("GET", None)
+        except OSError:
+            return False
+        return True
+
+    def _control(self, method: str, body: bytes | None) -> None:
+        scope = f"AWS4-HMAC-SHA256 Credential={self.key}/0/{REGION}/control/aws4_request"
+        request = urllib.request.Request(self.url + CONTROL, body, {"Authorization": scope}, method=method)
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(request, timeout=10):
+            pass
+
+
+def connect(directory: Path, faults: Faults, idle_minutes: float) -> Client:
+    """Returns the client of a directory's service; one that is not up is started, and ends after so much idle time.
+
+    Raises:
+        LocalSageMakerError: It cannot be started.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    with FileLock(directory / "starting.lock"):
+        client = _found(directory) or _started(directory, idle_minutes)
+    client.set_faults(faults)
+    return client
+
+
+def running() -> Iterator[tuple[int, Path]]:
+    """Yields process id and directory of this user's services that run in the background."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            words = process.cmdline()
+            own = process.uids().real == os.getuid()
+            if own and tuple(words[1:3]) == _COMMAND and "--directory" in words:
+                yield process.pid, Path(words[words.index("--directory") + 1])
+
+
+def stop(directory: Path) -> bool:
+    """Ends a directory's service with all that it runs; says whether there was one."""
+    found = [pid for pid, place in running() if place.resolve() == directory.resolve()]
+    for pid in found:
+        with suppress(psutil.NoSuchProcess):
+            process = psutil.Process(pid)
+            process.terminate()
+            try:
+                process.wait(_STOP_SECONDS)
+            except psutil.TimeoutExpired:
+                process.kill()
+    _BACKGROUND[:] = [one for one in _BACKGROUND if one.poll() is None]
+    return bool(found)
+
+
+def _found(directory: Path) -> Client | None:
+    try:
+        known = json.loads((directory / ADDRESS).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    client = Client(known["url"], known["key"])
+    return client if client.is_up() else None
+
+
+def _started(directory: Path, idle_minutes: float) -> Client:
+    command = [sys.executable, *_COMMAND, "--directory", str(directory), "--idle-minutes", str(idle_minutes)]
+    (directory / ADDRESS).unlink(missing_ok=True)
+    with (directory / LOG).open("wb") as log:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    deadline = time.monotonic() + _STARTUP_SECONDS
+    while process.poll() is None and time.monotonic() < deadline:
+        if (client := _found(directory)) is not None:
+            _BACKGROUND.append(process)
+            return client
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    said = (directory / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    raise LocalSageMakerError(f"The local service did not start: {said[-1] if said else 'it said nothing'}")

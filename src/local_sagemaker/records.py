@@ -1,0 +1,135 @@
+"""The records of jobs and endpoints."""
+
+from __future__ import annotations
+
+import copy
+import re
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import itemgetter
+from typing import Any
+
+from local_sagemaker.calls import Call
+from local_sagemaker.errors import ApiError, invalid
+from local_sagemaker.s3.objects import ACCOUNT
+
+# Summaries that AWS gives at once unless it is told.
+_PAGE = 10
+#: Statuses of jobs that have ended.
+ENDED = ("Completed", "Failed", "Stopped")
+
+
+@dataclass
+class Record:
+    """A job.
+
+    Attributes:
+        description: What the Describe operation answers; times are seconds since 1970.
+        series: By metric, time and value of all that came.
+        tuned: Of a child of a tuning job, the values that were chosen for it.
+    """
+
+    description: dict[str, Any]
+    tags: list[dict[str, str]] = field(default_factory=list)
+    series: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    tuned: dict[str, str] = field(default_factory=dict)
+
+
+class Records:
+    """The jobs of one kind, such as `TrainingJob` or `Endpoint`, by name.
+
+    `changed` guards the records of all kinds, and is notified of each change.
+    """
+
+    def __init__(self, kind: str, changed: threading.Condition) -> None:
+        self._kind, self._changed = kind, changed
+        self._records: dict[str, Record] = {}
+
+    def __iter__(self) -> Iterator[Record]:
+        with self._changed:
+            return iter(list(self._records.values()))
+
+    def __getitem__(self, name: str) -> Record:
+        with self._changed:
+            if name not in self._records:
+                raise self.unknown(name)
+            return self._records[name]
+
+    def unknown(self, name: str) -> ApiError:
+        return invalid("Requested resource not found.")
+
+    def taken(self, name: str) -> ApiError:
+        arn = self[name].description[f"{self._kind}Arn"] if name in self._records else name
+        return ApiError("ResourceInUse", f"Job name must be unique within an account and region: {arn}")
+
+    def describe(self, call: Call) -> dict[str, Any]:
+        """Answers the Describe operation."""
+        with self._changed:
+            return copy.deepcopy(self[call.body[f"{self._kind}Name"]].description)
+
+    def with_arn(self, arn: str) -> Record | None:
+        return next((record for record in self if record.description[f"{self._kind}Arn"] == arn), None)
+
+    def create(self, call: Call, members: Mapping[str, Any], tuned: Mapping[str, str] | None = None) -> Record:
+        """Takes a new one: what was asked, some members more, its ARN and times."""
+        name, now = call.body[f"{self._kind}Name"], time.time()
+        # Such as `hyper-parameter-tuning-job`.
+        resource = re.sub("(?<=[a-z])(?=[A-Z])", "-", self._kind).lower()
+        arn = f"arn:{partition(call.region)}:sagemaker:{call.region}:{ACCOUNT}:{resource}/{name.lower()}"
+        asked = {key: value for key, value in call.body.items() if key != "Tags"}
+        times = {"CreationTime": now, "LastModifiedTime": now}
+        made = {**asked, **members, f"{self._kind}Arn": arn, **times}
+        record = Record(made, list(call.body.get("Tags", [])), tuned=dict(tuned or {}))
+        with self._changed:
+            # On AWS names are unique whatever the case of their letters.
+            if name.lower() in (known.lower() for known in self._records):
+                raise self.taken(name)
+            self._records[name] = record
+            self.touch(record)
+        return record
+
+    def remove(self, name: str) -> None:
+        with self._changed:
+            del self._records[name]
+            self._changed.notify_all()
+
+    def __contains__(self, name: str) -> bool:
+        with self._changed:
+            return name in self._records
+
+    def touch(self, record: Record) -> None:
+        """Lets everybody who waits know that a record is another one now."""
+        with self._changed:
+            record.description["LastModifiedTime"] = time.time()
+            self._changed.notify_all()
+
+    def ended(self, record: Record) -> bool:
+        return record.description[f"{self._kind}Status"] in ENDED
+
+
+def partition(region: str) -> str:
+    """Returns the part of AWS that a region is in, such as `aws-cn`."""
+    import botocore.session
+
+    return str(botocore.session.get_session().get_partition_for_region(region))
+
+
+def page(
+    request: Mapping[str, Any], answer: str, summaries: Sequence[Mapping[str, Any]], kind: str
+) -> dict[str, Any]:
+    """Filters by name, sorts by time and cuts; returns the answer, with the token for the next page if there is one.
+
+    Args:
+        request: What was asked.
+        answer: The name of the summaries in the answer.
+        summaries: All of that kind.
+        kind: Such as `TrainingJob` or `Endpoint`.
+    """
+    part = request.get("NameContains", "").lower()
+    chosen = [each for each in summaries if part in each[f"{kind}Name"].lower()]
+    chosen.sort(key=itemgetter("CreationTime"), reverse=request.get("SortOrder", "Ascending") == "Descending")
+    start = int(request.get("NextToken", "0"))
+    end = start + request.get("MaxResults", _PAGE)
+    return {answer: copy.deepcopy(chosen[start:end]), **({"NextToken": str(end)} if end < len(chosen) else {})}

@@ -1,0 +1,131 @@
+"""The service: S3, IAM, STS, logs, SageMaker and its autoscaling on a port of this machine."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from filelock import FileLock, Timeout
+
+from local_sagemaker.client import ADDRESS, LOCK, ROLE, Client
+from local_sagemaker.errors import LocalSageMakerError
+from local_sagemaker.faults import Faults
+from local_sagemaker.training.toolkit import TRAIN, kill_left_over
+
+if TYPE_CHECKING:
+    from local_sagemaker.serving.served_variant import MakeContainer
+
+_TRUST = {
+    "Version": "2012-10-17",
+    "Statement": [
+        {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"Service": "sagemaker.amazonaws.com"}}
+    ],
+}
+# Regions where IAM of the three parts of AWS is asked.
+_IAM_REGIONS = ("us-east-1", "cn-north-1", "us-gov-west-1")
+
+
+class LocalSageMaker(Client):
+    """The service and its client: `with LocalSageMaker(directory, Faults()) as local: local.client("sagemaker")`.
+
+    What it knows lasts until the end of the block; jobs and endpoints end with it. A process can have one at a time.
+
+    Args:
+        directory: Where the disks of jobs are; created if missing, and empty in the end.
+        faults: What goes wrong.
+        container: Makes the containers of endpoints; None uses that of AWS's serving image.
+        toolkit: The command that runs in a training job's container; by default AWS's training toolkit.
+    """
+
+    def __init__(
+        self, directory: Path, faults: Faults, container: MakeContainer | None = None, toolkit: Sequence[str] = TRAIN
+    ) -> None:
+        self._directory, self._faults = directory.resolve(), faults
+        self._container, self._toolkit = container, toolkit
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self._open(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    @property
+    def idle_seconds(self) -> float:
+        """Time since the last request; 0 while jobs run."""
+        running = [thread for thread in threading.enumerate() if isinstance(thread, self._runs)]
+        return 0.0 if running else time.monotonic() - self._dispatcher.asked
+
+    def _open(self, stack: ExitStack) -> None:
+        from local_sagemaker.context import Context
+        from local_sagemaker.logs import Logs
+        from local_sagemaker.records import Records
+        from local_sagemaker.s3.moto import Moto
+        from local_sagemaker.s3.objects import Objects
+        from local_sagemaker.server import Dispatcher, Server
+        from local_sagemaker.serving.operations import Serving
+        from local_sagemaker.training.operations import TrainingJobs
+        from local_sagemaker.training.run import TrainingRun
+        from local_sagemaker.tuning.operations import TuningJobs
+
+        self._directory.mkdir(parents=True, exist_ok=True)
+        try:
+            stack.enter_context(FileLock(self._directory / LOCK, is_singleton=False, thread_local=False, timeout=0))
+        except Timeout as error:
+            raise LocalSageMakerError(f"Another service uses {self._directory}: choose another directory.") from error
+        machines = self._directory / "machines"
+        kill_left_over(machines)
+        shutil.rmtree(machines, ignore_errors=True)
+        stack.callback(shutil.rmtree, machines, ignore_errors=True)
+        changed = threading.Condition()
+        objects = stack.enter_context(closing(Objects()))
+        server = Server()
+        stack.callback(server.server_close)
+        super().__init__(server.url, secrets.token_hex(16))
+        logs = Logs(lambda: context.faults)
+        context = Context(
+            Records("TrainingJob", changed),
+            objects,
+            logs,
+            self._faults,
+            self._toolkit,
+            machines,
+            self.url,
+            self.key,
+            changed,
+        )
+        training = stack.enter_context(closing(TrainingJobs(context)))
+        tunings = Records("HyperParameterTuningJob", changed)
+        tuning = stack.enter_context(closing(TuningJobs(tunings, context, training)))
+        serving = stack.enter_context(closing(Serving(context, self._container)))
+        operations = {
+            "sagemaker": {**training.operations, **tuning.operations, **serving.operations},
+            "application-autoscaling": serving.scaling,
+            "logs": logs.operations,
+        }
+        self._runs = TrainingRun
+        self._dispatcher = Dispatcher(operations, serving.invoke, Moto(), context)
+        server.start(self._dispatcher)
+        # Closed first, so that nothing is accepted any more.
+        stack.callback(server.close)
+        for region in _IAM_REGIONS:
+            self.client("iam", region).create_role(RoleName=ROLE, AssumeRolePolicyDocument=json.dumps(_TRUST))
+        stack.callback((self._directory / ADDRESS).unlink, missing_ok=True)
+        self._publish()
+
+    def _publish(self) -> None:
+        """Lets the person's other processes find the service, and nobody else."""
+        written = (self._directory / ADDRESS).with_suffix(".new")
+        written.unlink(missing_ok=True)
+        written.touch(0o600)
+        written.write_text(json.dumps({"url": self.url, "key": self.key}), encoding="utf-8")
+        written.replace(self._directory / ADDRESS)

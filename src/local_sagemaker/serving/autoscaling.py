@@ -1,0 +1,51 @@
+"""Application Auto Scaling of endpoints: moto keeps targets and policies, and nothing scales."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from local_sagemaker.calls import Call, Operation
+from local_sagemaker.errors import ApiError, invalid
+from local_sagemaker.s3.objects import ACCOUNT
+
+_DIMENSION = "sagemaker:variant:DesiredInstanceCount"
+
+
+def checks(why_not: Callable[[str], str | None]) -> Mapping[str, Operation]:
+    """Returns what looks at requests before moto does; `why_not` says why a resource cannot be scaled."""
+
+    def register(call: Call) -> Mapping[str, Any]:
+        if (why := why_not(call.body["ResourceId"])) is not None:
+            raise invalid(why)
+        return {}
+
+    return {"RegisterScalableTarget": register, "PutScalingPolicy": _put_policy, "DeregisterScalableTarget": _forget}
+
+
+def is_scaled(region: str, resource: str) -> bool:
+    """Says whether a resource such as `endpoint/dogs/variant/AllTraffic` is a scalable target."""
+    return bool(_moto(region).describe_scalable_targets("sagemaker", [resource], _DIMENSION))
+
+
+def _put_policy(call: Call) -> Mapping[str, Any]:
+    resource = call.body["ResourceId"]
+    if not is_scaled(call.region, resource):
+        why = f"No scalable target found for service namespace: sagemaker, resource ID: {resource}"
+        raise ApiError("ObjectNotFoundException", why)
+    return {}
+
+
+def _forget(call: Call) -> Mapping[str, Any]:
+    """Removes the policies of a target that is deregistered; moto would keep them."""
+    moto, resource = _moto(call.region), call.body["ResourceId"]
+    _, policies = moto.describe_scaling_policies("sagemaker", resource, _DIMENSION, None, None)
+    for policy in policies:
+        moto.delete_scaling_policy(policy.policy_name, "sagemaker", resource, _DIMENSION)
+    return {}
+
+
+def _moto(region: str) -> Any:
+    from moto.applicationautoscaling.models import applicationautoscaling_backends
+
+    return applicationautoscaling_backends[ACCOUNT][region]

@@ -1,0 +1,145 @@
+"""Invocations of endpoints: direct ones, and asynchronous ones through objects in S3."""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from werkzeug.wrappers import Request, Response
+
+from local_sagemaker.errors import ApiError, JobFailure
+from local_sagemaker.rules.serving import MAX_BYTES, MAX_BYTES_SERVERLESS
+from local_sagemaker.s3.objects import ACCOUNT, NoBucketError, Objects
+from local_sagemaker.serving.capture import Message, capture
+from local_sagemaker.serving.endpoints import Endpoints
+from local_sagemaker.serving.served_variant import ServedVariant, Unready
+
+# An invocation takes 60 s at most.
+_PATIENCE_SECONDS = 50.0
+_PATIENCE_ASYNC_SECONDS = 900.0
+_MARK = "X-Amzn-SageMaker-"
+_ASYNC_HEADERS = ("Content-Type", "Accept")
+
+
+class Invocations:
+    """Hands requests to the containers of endpoints."""
+
+    def __init__(self, endpoints: Endpoints, objects: Objects) -> None:
+        self._endpoints, self._objects = endpoints, objects
+        self._threads: list[threading.Thread] = []
+
+    def invoke(self, name: str, later: bool, request: Request) -> Response:
+        found = self._endpoints.find(name)
+        if found is None:
+            raise ApiError("ValidationError", f"Endpoint {name} of account {ACCOUNT} not found.")
+        description, served = found
+        if later != ("AsyncInferenceConfig" in description):
+            other = "InvokeEndpoint" if later else "InvokeEndpointAsync"
+            raise ApiError("ValidationError", f"Endpoint {name} is not of this kind: call {other}.")
+        return self._later(description, served, request) if later else self._now(description, served, request)
+
+    def close(self) -> None:
+        """Waits for what was asked asynchronously."""
+        for thread in self._threads:
+            thread.join()
+
+    def _now(self, description: Mapping[str, Any], served: ServedVariant, request: Request) -> Response:
+        name, body = description["EndpointName"], request.get_data()
+        most = MAX_BYTES_SERVERLESS if "ServerlessConfig" in served.variant else MAX_BYTES
+        if len(body) > most:
+            raise ApiError("ValidationError", f"The body must have at most {most} bytes, got {len(body)}.")
+        headers = {key: value for key, value in request.headers.items() if _is_handed_on(key)}
+        if not served.turns.acquire(blocking=False):
+            raise ApiError("ThrottlingException", f"{name} has its maximum of concurrent invocations.", 429)
+        try:
+            status, answer, kind = self._ask(name, served, body, headers, _PATIENCE_SECONDS)
+        finally:
+            served.turns.release()
+        if status >= 400:
+            raise _model_error(status, answer)
+        self._capture(description, served, (body, headers.get("Content-Type", "")), (answer, kind))
+        response = Response(answer, content_type=kind)
+        response.headers["x-Amzn-Invoked-Production-Variant"] = served.variant["VariantName"]
+        return response
+
+    def _ask(
+        self, name: str, served: ServedVariant, body: bytes, headers: Mapping[str, str], patience: float
+    ) -> tuple[int, bytes, str]:
+        try:
+            return served.invoke(body, headers, patience)
+        except Unready as error:
+            raise ApiError("ModelNotReadyException", f"The model of {name} is not ready yet.", 429) from error
+        except (JobFailure, OSError) as error:
+            raise ApiError("ServiceUnavailable", f"{name} does not answer: {error}", 503) from error
+
+    def _later(self, description: Mapping[str, Any], served: ServedVariant, request: Request) -> Response:
+        given = request.headers.get(f"{_MARK}InputLocation")
+        if given is None:
+            raise ApiError("ValidationError", "Requests without an InputLocation are not emulated: they need AWS.")
+        output = description["AsyncInferenceConfig"]["OutputConfig"]
+        place, name = output["S3OutputPath"].rstrip("/"), str(uuid.uuid4())
+        done = f"{place}/{name}.out"
+        failed = f"{output.get('S3FailurePath', place).rstrip('/')}/{name}-error.out"
+        headers = {key: value for key in _ASYNC_HEADERS if (value := request.headers.get(f"{_MARK}{key}"))}
+        members = (description, served, given, headers, done, failed)
+        self._threads.append(threading.Thread(target=self._answer_later, args=members, name="invocation"))
+        self._threads[-1].start()
+        response = Response(json.dumps({"InferenceId": name}), 202, content_type="application/json")
+        response.headers[f"{_MARK}OutputLocation"], response.headers[f"{_MARK}FailureLocation"] = done, failed
+        return response
+
+    def _answer_later(
+        self,
+        description: Mapping[str, Any],
+        served: ServedVariant,
+        given: str,
+        headers: Mapping[str, str],
+        done: str,
+        failed: str,
+    ) -> None:
+        name = description["EndpointName"]
+        try:
+            body = self._objects.find(given)
+            if body is None:
+                raise ApiError("ClientError", f"There is no object {given}.")
+            status, answer, kind = self._ask(name, served, body, headers, _PATIENCE_ASYNC_SECONDS)
+            if status >= 400:
+                said = answer.decode("utf-8", "replace")
+                raise ApiError("ModelError", f"Received server error ({status}) from model: {said}")
+        except ApiError as error:
+            self._write(failed, str(error).encode())
+        else:
+            self._capture(description, served, (body, headers.get("Content-Type", "")), (answer, kind))
+            self._write(done, answer)
+
+    def _write(self, uri: str, content: bytes) -> None:
+        try:
+            self._objects.put(uri, content)
+        except NoBucketError as error:
+            raise RuntimeError(f"{uri} cannot be written: {error}") from error
+
+    def _capture(
+        self, description: Mapping[str, Any], served: ServedVariant, asked: Message, answered: Message
+    ) -> None:
+        config = description.get("DataCaptureConfig", {})
+        if config.get("EnableCapture") and random.random() * 100 < config["CurrentSamplingPercentage"]:
+            captured = self._endpoints.captured(description["EndpointConfigName"])
+            uri, line = capture(captured, description["EndpointName"], served.variant["VariantName"], asked, answered)
+            self._write(uri, line)
+
+
+def _is_handed_on(header: str) -> bool:
+    name = header.lower()
+    return name in ("content-type", "accept") or name.startswith("x-amzn-sagemaker-custom")
+
+
+def _model_error(status: int, answer: bytes) -> ApiError:
+    said = answer.decode("utf-8", "replace")
+    message = (
+        f"Received {'client' if status < 500 else 'server'} error ({status}) from primary with message {said!r}."
+    )
+    return ApiError("ModelError", message, 424, {"OriginalStatusCode": status, "OriginalMessage": said})

@@ -1,0 +1,141 @@
+"""The instance of a training job: a directory with the layout of /opt/ml."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from local_sagemaker.context import Context
+from local_sagemaker.s3.objects import Objects, split_uri
+from local_sagemaker.training.code import unpack_code
+from local_sagemaker.training.toolkit import BASE_VARIABLE
+
+#: Tells the script where checkpoints go, in place of CheckpointConfig.LocalPath, which would lie outside the job.
+CHECKPOINT_VARIABLE = "LOCAL_SAGEMAKER_CHECKPOINT_DIR"
+# The toolkit looks up other names in the network, for up to 15 minutes.
+_HOST = "localhost"
+_GROUP = "homogeneousCluster"
+# Variables of this process that describe the machine.
+_KEPT = ("PATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "SYSTEMROOT")
+
+
+class Instance:
+    """A job's disk and environment, all inside one directory, which `prepare` empties; `base` is /opt/ml on AWS."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.base = directory / "ml"
+        self._config = self.base / "input" / "config"
+        self._scratch = directory / "home"
+        self.checkpoints = self.base / "checkpoints"
+        self.model = self.base / "model"
+        self.output = self.base / "output"
+        self.tensors = self.output / "tensors"
+
+    def prepare(self, job: Mapping[str, Any], objects: Objects) -> None:
+        """Fetches everything that a job needs; raises JobFailure where its code cannot run here."""
+        self.remove()
+        # Where this directory is missing the toolkit begins to send what the script puts there to S3 itself.
+        for path in (self.model, self.output / "data", self.output / "intermediate", self._scratch):
+            path.mkdir(parents=True)
+        for channel in job.get("InputDataConfig", []):
+            target = self.base / "input" / "data" / channel["ChannelName"]
+            target.mkdir(parents=True)
+            download(objects, channel["DataSource"]["S3DataSource"]["S3Uri"], target)
+        if "CheckpointConfig" in job:
+            self.checkpoints.mkdir()
+            download(objects, f"{job['CheckpointConfig']['S3Uri'].rstrip('/')}/", self.checkpoints)
+        unpack_code(job, objects, self.base)
+        self._write_config(job)
+
+    def environment(self, job: Mapping[str, Any], region: str, context: Context) -> dict[str, str]:
+        variables = {
+            **bare_environment(self._scratch),
+            "OMP_NUM_THREADS": "2",
+            BASE_VARIABLE: str(self.base),
+            "TRAINING_JOB_NAME": job["TrainingJobName"],
+            "TRAINING_JOB_ARN": job["TrainingJobArn"],
+            "AWS_REGION": region,
+            "AWS_DEFAULT_REGION": region,
+            "AWS_ENDPOINT_URL": context.url,
+            "AWS_ACCESS_KEY_ID": context.key,
+            "AWS_SECRET_ACCESS_KEY": context.key,
+            "NO_PROXY": "127.0.0.1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+        if "CheckpointConfig" in job:
+            variables[CHECKPOINT_VARIABLE] = str(self.checkpoints)
+        if "DebugHookConfig" in job:
+            variables["SMDEBUG_CONFIG_FILE_PATH"] = str(self._config / "debughookconfig.json")
+        return {**variables, **job.get("Environment", {})}
+
+    def remove(self) -> None:
+        if self.directory.exists():
+            shutil.rmtree(self.directory)
+
+    def _write_config(self, job: Mapping[str, Any]) -> None:
+        kind = job["ResourceConfig"].get("InstanceType", "local")
+        group = {"instance_group_name": _GROUP, "instance_type": kind, "hosts": [_HOST]}
+        files: dict[str, Any] = {
+            "hyperparameters": job.get("HyperParameters", {}),
+            "resourceconfig": {
+                "current_host": _HOST,
+                "current_instance_type": kind,
+                "current_group_name": _GROUP,
+                "hosts": [_HOST],
+                "instance_groups": [group],
+                "network_interface_name": "lo",
+            },
+            "inputdataconfig": {
+                channel["ChannelName"]: {
+                    "TrainingInputMode": "File",
+                    "S3DistributionType": "FullyReplicated",
+                    "RecordWrapperType": "None",
+                }
+                for channel in job.get("InputDataConfig", [])
+            },
+        }
+        if "DebugHookConfig" in job:
+            files["debughookconfig"] = job["DebugHookConfig"] | {"LocalPath": str(self.tensors)}
+        self._config.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            (self._config / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+def bare_environment(home: Path) -> dict[str, str]:
+    """Returns the variables that a container sees whatever runs in it; temporary files go to its home too."""
+    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    return {
+        **kept,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', os.defpath)}",
+        "HOME": str(home),
+        "TMPDIR": str(home),
+        "LANG": "C.UTF-8",
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+
+
+def download(objects: Objects, uri: str, target: Path) -> None:
+    """Copies the objects under a prefix into a directory, as File mode does.
+
+    A prefix is no directory: `s3://bucket/photos` also means `s3://bucket/photos2/...`. Paths are relative to the
+    prefix where it ends at a slash of the key, otherwise to what stands before its last slash.
+    """
+    _, prefix = split_uri(uri)
+    for key, content in objects.under(uri):
+        rest = key[len(prefix) :]
+        if prefix and not prefix.endswith("/") and not rest.startswith("/"):
+            rest = key[prefix.rfind("/") + 1 :]
+        relative = PurePosixPath(rest.lstrip("/"))
+        # Empty objects whose key ends with a slash are what consoles show as folders.
+        if key.endswith("/") or ".." in relative.parts:
+            continue
+        path = target / relative
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.value)

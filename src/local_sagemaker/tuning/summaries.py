@@ -1,0 +1,61 @@
+"""Summaries of the training jobs of a tuning job."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from local_sagemaker.records import ENDED, Record
+
+_COPIED = (
+    "TrainingJobName",
+    "TrainingJobArn",
+    "CreationTime",
+    "TrainingStartTime",
+    "TrainingEndTime",
+    "TrainingJobStatus",
+    "FailureReason",
+)
+_FINAL = "FinalHyperParameterTuningJobObjectiveMetric"
+
+
+def objective_of(record: Record, metric: str) -> float | None:
+    series = record.series.get(metric)
+    return series[-1][1] if series else None
+
+
+def child_summary(record: Record, tuning_job: Mapping[str, Any]) -> dict[str, Any]:
+    description = record.description
+    objective = tuning_job["HyperParameterTuningJobConfig"]["HyperParameterTuningJobObjective"]
+    found = {name: description[name] for name in _COPIED if name in description}
+    found["TunedHyperParameters"] = record.tuned
+    value = objective_of(record, objective["MetricName"])
+    status = description["TrainingJobStatus"]
+    if status not in ENDED:
+        found["ObjectiveStatus"] = "Pending"
+    elif status == "Failed" or value is None:
+        found["ObjectiveStatus"] = "Failed"
+    else:
+        found["ObjectiveStatus"] = "Succeeded"
+        found[_FINAL] = {"Type": objective["Type"], "MetricName": objective["MetricName"], "Value": value}
+    return found
+
+
+def best(summaries: Sequence[Mapping[str, Any]], sign: int) -> Mapping[str, Any] | None:
+    known = [summary for summary in summaries if _FINAL in summary]
+    return min(known, key=lambda summary: sign * summary[_FINAL]["Value"], default=None)
+
+
+def update_counters(tuning_job: dict[str, Any], summaries: Sequence[Mapping[str, Any]]) -> None:
+    statuses = [summary["TrainingJobStatus"] for summary in summaries]
+    outcomes = [summary["ObjectiveStatus"] for summary in summaries]
+    tuning_job["TrainingJobStatusCounters"] = {
+        "Completed": statuses.count("Completed"),
+        "InProgress": sum(status not in ENDED for status in statuses),
+        "RetryableError": 0,
+        "NonRetryableError": statuses.count("Failed"),
+        "Stopped": statuses.count("Stopped"),
+    }
+    tuning_job["ObjectiveStatusCounters"] = {
+        name: outcomes.count(name) for name in ("Succeeded", "Pending", "Failed")
+    }
