@@ -236,9 +236,17 @@ def test_the_readme_commands_run(sample: Path, tmp_path: Path) -> None:
     wrong.write_text(f"path\n{next((sample / 'train').rglob('*.jpg')).relative_to(sample).as_posix()}\n")
     searched, other = tmp_path / "search", trained
     succeeded("train.py", "-m", "lr=0.1,0.01", f"data.dir={sample}", f"hydra.sweep.dir={searched}", *SMALL)
+    asked = set()
     for number, command in enumerate(commands):
         words = shlex.split(command.split("#")[0])[1:]
         script = words[0]
+        # What differs in the photos and the network alone is the same here.
+        chosen = [
+            word for word in words if not word.startswith(("data=", "data.dir=", "model=resnet", "model=squeeze"))
+        ]
+        if script == "train.py" and tuple(chosen) in asked:
+            continue
+        asked.add(tuple(chosen))
         if script == "scripts/get_data.py":
             # Nothing is downloaded here; the command line itself must be one that the script takes.
             answer = run(*words, "--cfg", "job")
@@ -284,6 +292,7 @@ def test_the_readme_commands_run(sample: Path, tmp_path: Path) -> None:
         else:
             shrink = [setting for setting in SMALL if not setting.startswith("model.weights")]
             chosen = [word for word in words if not word.startswith(("data=", "data.dir=", "model.weights="))]
+            chosen = [word.replace("trials=32", "trials=4") for word in chosen]
             chosen = [re.sub(r"^data.exclude=.*", f"data.exclude={wrong}", word) for word in chosen]
             small = [
                 *shrink,

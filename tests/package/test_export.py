@@ -195,7 +195,6 @@ def test_what_cannot_be_exported(package: Path, tmp_path: Path, monkeypatch: pyt
     [
         ("onnx", "vit_b_16", "layer11"),
         ("onnx", "efficientnet_b0", None),
-        ("pt2", "vit_b_16", "layer11"),
         ("openvino", "convnext_tiny", "stage4"),
     ],
 )
