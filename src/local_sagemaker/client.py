@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -146,7 +147,12 @@ def _found(directory: Path) -> Client | None:
     except FileNotFoundError:
         return None
     client = Client(known["url"], known["key"])
-    return client if client.is_up() else None
+    if not client.is_up():
+        return None
+    if known["python"] != sys.executable:
+        end = f"{sys.executable} -m local_sagemaker --stop --directory {shlex.quote(str(directory))}"
+        raise LocalSageMakerError(f"The service of {directory} runs jobs with {known['python']}. End it first: {end}")
+    return client
 
 
 def _started(directory: Path, idle_minutes: float) -> Client:

@@ -72,7 +72,7 @@ class Dispatcher:
         self.asked = time.monotonic()
         request = Request(environ)
         scope = _SCOPE.search(request.headers.get("Authorization", ""))
-        if scope is None or not secrets.compare_digest(scope["key"], self.context.key):
+        if scope is None or not secrets.compare_digest(scope["key"].encode(), self.context.key.encode()):
             response = refuse_s3("InvalidAccessKeyId", "Requests need the key that the service has printed.", 403)
             return response(environ, start_response)
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -127,5 +128,5 @@ class LocalSageMaker(Client):
         written = (self._directory / ADDRESS).with_suffix(".new")
         written.unlink(missing_ok=True)
         written.touch(0o600)
-        written.write_text(json.dumps({"url": self.url, "key": self.key}), encoding="utf-8")
+        written.write_text(json.dumps({"url": self.url, "key": self.key, "python": sys.executable}), encoding="utf-8")
         written.replace(self._directory / ADDRESS)

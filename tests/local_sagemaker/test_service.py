@@ -220,3 +220,11 @@ def test_parts_of_objects_are_those_parts(begin: Begin) -> None:
     assert (whole["Body"].read(), whole["ContentLength"]) == (b"0123456789", 10)
     assert refusal(s3.get_object, Bucket=BUCKET, Key="cat")[0] == "NoSuchKey"
     assert refusal(s3.get_object, Bucket=BUCKET, Key="dog", IfMatch='"other"')[0] in ("PreconditionFailed", "412")
+
+
+def test_a_service_of_another_environment_is_not_taken(begin: Begin, tmp_path: Path) -> None:
+    begin()
+    address = tmp_path / "rehearsal" / "service.json"
+    address.write_text(address.read_text().replace(sys.executable, "/usr/bin/python3"))
+    with pytest.raises(LocalSageMakerError, match=r"runs jobs with /usr/bin/python3\. End it first: .*--stop"):
+        connect(tmp_path / "rehearsal", Faults(), idle_minutes=5)
