@@ -19,12 +19,13 @@ INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
+# Python compiles what it imports; compiling everything at once takes minutes.
 install: $(VENV)/.installed  ## make .venv with everything but the smdebug extra
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "dogbreeds needs Python 3.11, 3.12 or 3.13: none is on the path."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet $(INDEX) --constraint constraints.txt --editable '.[$(EXTRAS)]'
+	$(BIN)/pip install --quiet --no-compile $(INDEX) --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	touch $@
 
 sample: data/sample/sample.json  ## draw the sample data
@@ -50,7 +51,7 @@ test-oldest: $(OLDEST_VENV)/.installed  ## run the core tests with the oldest ve
 
 $(OLDEST_VENV)/.installed: constraints-oldest.txt
 	python3.11 -m venv $(OLDEST_VENV)
-	$(OLDEST_VENV)/bin/pip install --quiet $(INDEX) --requirement constraints-oldest.txt pytest
+	$(OLDEST_VENV)/bin/pip install --quiet --no-compile $(INDEX) --requirement constraints-oldest.txt pytest
 	touch $@
 
 # With Python 3.11 or 3.12, for example: make test-smdebug PYTHON=python3.12
@@ -61,7 +62,7 @@ $(SMDEBUG_VENV)/.installed: constraints-smdebug.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' \
 		|| { echo "smdebug needs Python 3.11 or 3.12: make test-smdebug PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(SMDEBUG_VENV)
-	$(SMDEBUG_VENV)/bin/pip install --quiet $(INDEX) --constraint constraints-smdebug.txt smdebug numpy protobuf \
+	$(SMDEBUG_VENV)/bin/pip install --quiet --no-compile $(INDEX) --constraint constraints-smdebug.txt smdebug numpy protobuf \
 		requests pandas psutil setuptools torch pytorch-lightning torchmetrics pytest
 	touch $@
 
