@@ -11,8 +11,7 @@ import torch
 from dogbreeds.data.images import DECODING
 from dogbreeds.data.views import view_name
 from dogbreeds.errors import CacheError, EngineError
-from dogbreeds.features.engines import ENGINES, available, build, candidates, choose, key_of, worker_count
-from dogbreeds.features.engines.engine import Engine
+from dogbreeds.features.engines import ENGINES, Engine, available, build, candidates, choose, key_of, worker_count
 from dogbreeds.features.extract import fill
 from dogbreeds.features.store.array import FeatureArray
 from dogbreeds.features.store.segments import ArrayKey, Layout, StoredRows

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dogbreeds.data.images import Transform, read_all
-from dogbreeds.features.engines.engine import Engine
+from dogbreeds.features.engines import Engine
 
 # Shorter measurements follow the scheduler rather than the trunk.
 _MIN_SECONDS = 1.0

@@ -13,13 +13,12 @@ from dogbreeds.debug.record import read_history
 from dogbreeds.hpo.backbones import Candidate, backbone_chart
 from dogbreeds.hpo.leaderboard import FINISHED, Entry, Leaderboard
 from dogbreeds.hpo.rendering import distributions, encode
-from dogbreeds.hpo.screen import shown
 from dogbreeds.hpo.space import Choice, Dimension, Interval, Space
 from dogbreeds.installation import command
 from dogbreeds.model.paired import interval
 from dogbreeds.overrides import override, value_of
 from dogbreeds.report.chart import ACCENT, SOFT, WARM, Chart, Figure, Trace, chart, figure, label, line
-from dogbreeds.report.formats import counted, duration, percent
+from dogbreeds.report.formats import counted, duration, percent, shown
 from dogbreeds.report.page import write_page
 from dogbreeds.report.sections.numbers import Number
 from dogbreeds.run_directory import HISTORY, SEARCH_PAGE

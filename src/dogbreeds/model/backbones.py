@@ -17,8 +17,7 @@ from torch import Tensor, nn
 
 from dogbreeds.data.images import Transform
 from dogbreeds.errors import ConfigError
-from dogbreeds.model.architecture import NOT_STATED, Architecture, wrong_size
-from dogbreeds.model.outline import outline
+from dogbreeds.model.architecture import NOT_STATED, Architecture, outline, wrong_size
 from dogbreeds.model.torchvision_networks import TorchvisionNetwork
 from dogbreeds.model.weight_files import weights_file
 from dogbreeds.model.weights import pretrained_model, random_model

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from dogbreeds.debug.system import usage_percentiles
+from dogbreeds.debug.system.percentiles import usage_percentiles
 from dogbreeds.errors import UserError
 from dogbreeds.model.paired import Paired, interval, unpaired_interval
 from dogbreeds.report.against_exact import settling
