@@ -32,7 +32,7 @@ class FeatureSource:
     """Gives features of photos, and starts an engine only when some are missing.
 
     The engine is chosen at the first request, and serves all later ones. `computed` counts the photos, each view
-    by itself, that went through the trunk in this process.
+    by itself, that went through the trunk in this process, and `photos` those whose features were loaded.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class FeatureSource:
         self._chosen: str | None = None
         self._running: Engine | None = None
         self._requests: set[tuple[int, str]] = set()
-        self.computed = 0
+        self.computed = self.photos = 0
 
     @property
     def engine(self) -> str:
@@ -70,11 +70,6 @@ class FeatureSource:
     def weights(self) -> str:
         """Names the weights of the trunk."""
         return self._trunk.fingerprint
-
-    @property
-    def photos(self) -> int:
-        """Photos whose features were loaded, each view counted."""
-        return len(self._requests)
 
     def load(self, files: Mapping[str, Path], views: Views) -> tuple[dict[int, StoredRows], dict[str, str]]:
         """Returns features of photos, computing those that the store lacks.
@@ -95,6 +90,7 @@ class FeatureSource:
             whole = {view: found for view, found in rows.items() if found is not None}
             if len(whole) == len(rows):
                 self._requests |= {(view, digest) for view, digests in wanted.items() for digest in digests}
+                self.photos = len(self._requests)
                 return whole, unreadable
         raise CacheError(
             f"cache.dir={self._store.directory} does not keep what is written there: use another disk, or raise "

@@ -39,11 +39,7 @@ class Plan:
     """
 
     def __init__(
-        self,
-        arguments: Sequence[str],
-        compose: Compose,
-        loader: ConfigLoader | None,
-        excluded: Path | None = None,
+        self, arguments: Sequence[str], compose: Compose, loader: ConfigLoader | None, excluded: Path | None = None
     ) -> None:
         """Reads a command line; `excluded` is the copy that `keep_excluded` made when the search was started."""
         self.arguments = [argument for argument in arguments if name_of(argument) != "resume"]

@@ -24,19 +24,9 @@ log = logging.getLogger(__name__)
 _MAX_SHOWN_DIFFERENCES = 3
 # A counter that evaluation does not use; weights saved before PyTorch 0.4.1 lack it.
 _COUNTER = "num_batches_tracked"
-# Raised on reading a cut-off file, or one that never held weights; the last four by torch's unpickler.
-_DAMAGED = (
-    SafetensorError,
-    RuntimeError,
-    EOFError,
-    OSError,
-    ValueError,
-    zipfile.BadZipFile,
-    struct.error,
-    LookupError,
-    TypeError,
-    AttributeError,
-)
+# Raised on reading a cut-off file, or one that never held weights; the second ones by torch's unpickler.
+_CUT_OFF = (SafetensorError, RuntimeError, EOFError, OSError, ValueError, zipfile.BadZipFile)
+_NO_WEIGHTS = (struct.error, LookupError, TypeError, AttributeError)
 
 
 def random_model(architecture: Architecture, side: int, seed: int) -> nn.Module:
@@ -139,7 +129,7 @@ def _read(path: Path) -> State:
             if path.suffix == ".safetensors"
             else torch.load(path, map_location="cpu", weights_only=True)
         )
-    except _DAMAGED as error:
+    except (*_CUT_OFF, *_NO_WEIGHTS) as error:
         raise WeightsError(f"model.weights={path} is damaged or cut off: {_first_line(error)}") from error
     except pickle.UnpicklingError as error:
         # Torch's own message tells how to load the file in spite of the danger.
