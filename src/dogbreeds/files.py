@@ -132,9 +132,7 @@ class Appender:
     def __init__(self, path: Path, every: int) -> None:
         """Opens a file at its end, and makes its directory.
 
-        Args:
-            path: Where to.
-            every: Lines between two flushes, at most; lines that come slowly are flushed each second.
+        It is flushed after `every` lines; lines that come slowly are flushed each second.
         """
         self._path = path
         with writing(path):

@@ -38,11 +38,7 @@ def likeness(ones: Tensor, others: Tensor) -> Tensor:
     """Returns the correlation of each pair of thumbnails, where they fit best, from -1 to 1: float32 (N,).
 
     Each thumbnail is laid upon every place of the other, in the size that it would have as a crop of it, and mirrored
-    too: zero-mean normalised cross-correlation (Lewis 1995).
-
-    Args:
-        ones: float32 (N, side, side).
-        others: Likewise.
+    too: zero-mean normalised cross-correlation (Lewis 1995). Both are float32 (N, side, side).
     """
     found = [
         torch.stack(

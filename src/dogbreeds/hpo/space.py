@@ -111,7 +111,6 @@ def parse(
 
     Args:
         configured: The section `hpo.space`: for each setting, a sweep or a single value.
-        overrides: The command line's overrides, sweeps or not.
         known: Settings and config groups that can be searched.
         loader: Hydra's config loader, which a glob over a config group needs.
     """

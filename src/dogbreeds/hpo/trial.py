@@ -23,16 +23,7 @@ _TRAINED = ("tail", "head")
 
 
 def run_trial(config: TrainConfig, prepared: Prepared, report: Report) -> dict[str, Any]:
-    """Trains and scores one trial.
-
-    Args:
-        config: Its checked config; `run_dir` is the trial's own.
-        prepared: What it shares with other trials.
-        report: Called after each epoch; True ends the trial there.
-
-    Returns:
-        The content of its metrics.json.
-    """
+    """Trains and scores one trial, and returns the content of its metrics.json."""
     with compute_threads(threads_of(config)):
         run = Run(config, prepared)
         run.fit(report=report)

@@ -52,8 +52,6 @@ def suspect_labels(path: ExactPath, labels: Tensor, pictures: Tensor) -> Suspect
     judged.
 
     Args:
-        path: The exact solutions on the training photos.
-        labels: int64 (N,), those of the training photos.
         pictures: int64 (N,), the picture that each of them shows. Copies share one, and so cannot vouch for each
             other.
     """

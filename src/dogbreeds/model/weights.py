@@ -39,11 +39,8 @@ def random_model(architecture: Architecture, side: int, seed: int) -> nn.Module:
 def pretrained_model(architecture: Architecture, side: int, weights: str) -> nn.Module:
     """Returns a model with weights, all but its last layer, which is replaced anyway.
 
-    Weights that were fine-tuned on other classes therefore serve as well.
-
-    Args:
-        side: Of the images, in pixels.
-        weights: `imagenet`, another name of the library, or a file.
+    Weights that were fine-tuned on other classes therefore serve as well. They are `imagenet`, another name of the
+    library, or a file.
     """
     named = weights == "imagenet" or weights in architecture.named_weights()
     loaded = _download(architecture, weights) if named else _read(Path(weights))

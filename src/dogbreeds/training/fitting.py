@@ -114,10 +114,7 @@ def fit(
 
     Checkpoints and logs go to the run directory.
 
-    Args:
-        network: Trunk, tail and an initialised head.
-        class_weights: float32 (classes,) for the loss, or None.
-        resumed: The checkpoint to go on from.
+    `resumed` is the checkpoint to go on from.
 
     Returns:
         The history; under DDP that of processes other than the first has no rows.

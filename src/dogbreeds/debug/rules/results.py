@@ -13,14 +13,9 @@ from dogbreeds.model.paired import Paired
 
 
 def against_exact(metrics: Mapping[str, Any], split: str) -> Paired | None:
-    """Compares the trained head with the exact solution, in this order.
+    """Compares the trained head with the exact solution, in this order, on the split `val` or `test`.
 
-    Args:
-        metrics: The content of metrics.json.
-        split: `val` or `test`.
-
-    Returns:
-        None in runs that are not scored, or were before the photos were counted.
+    None in runs that are not scored, or were before the photos were counted.
     """
     if f"reference/{split}_missed" not in metrics:
         return None

@@ -85,7 +85,6 @@ def visible(uuids: Sequence[str], setting: str | None) -> list[int]:
     if CUDA_DEVICE_ORDER=PCI_BUS_ID.
 
     Args:
-        uuids: Of all GPUs.
         setting: CUDA_VISIBLE_DEVICES: positions and the beginnings of UUIDs, separated by commas; CUDA ignores all
             that follows an entry that names no GPU. None shows all.
     """
