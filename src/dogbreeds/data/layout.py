@@ -66,7 +66,6 @@ class Found:
         return sorted({name for classes in self.splits.values() for name in classes})
 
     def photos(self, *splits: str) -> list[Path]:
-        """Returns the photos of some splits, or of all."""
         return [path for split in splits or self.splits for paths in self.splits[split].values() for path in paths]
 
 

@@ -33,7 +33,6 @@ class SmdebugHook(pl.Callback):
         self._steps: dict[str, int] = {}
 
     def state_dict(self) -> dict[str, int]:
-        """Returns the last step of each mode, for a checkpoint."""
         return {mode.name: step for mode, step in self._hook.mode_steps.items()} if self._hook else self._steps
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:

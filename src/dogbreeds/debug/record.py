@@ -164,7 +164,6 @@ class Record:
         return [row for row in self.rows if row.mode == mode]
 
     def scalar(self, name: str, mode: str = TRAIN) -> list[tuple[int, float]]:
-        """Returns steps and values of a scalar."""
         return [(row.step, row.scalars[name]) for row in self.of(mode) if name in row.scalars]
 
     def means(self, name: str, mode: str) -> list[tuple[int, float]]:

@@ -68,7 +68,6 @@ class FeatureSource:
 
     @property
     def weights(self) -> str:
-        """Names the weights of the trunk."""
         return self._trunk.fingerprint
 
     def load(self, files: Mapping[str, Path], views: Views) -> tuple[dict[int, StoredRows], dict[str, str]]:

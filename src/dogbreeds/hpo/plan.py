@@ -111,7 +111,6 @@ class Plan:
         return self.space.within(values)
 
     def config(self, values: Values, directory: Path) -> TrainConfig:
-        """Returns the config of a trial."""
         config = self._varied(values)
         if self._excluded is not None:
             config.data.exclude = literal(str(self._excluded))
@@ -160,7 +159,6 @@ class Plan:
         return [first, *others]
 
     def _possible(self, options: dict[str, list[float | str]]) -> Values:
-        """Returns the first combination of options that is possible."""
         refused: ConfigError | None = None
         for combination in itertools.islice(itertools.product(*options.values()), _MAX_ATTEMPTS):
             point = dict(zip(options, combination, strict=True))

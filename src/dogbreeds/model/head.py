@@ -110,5 +110,4 @@ class Head(nn.Module):
         layer.bias.copy_(bias)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Returns logits (N, classes)."""
         return self.layers(self.normalise(features) * self.gain)  # type: ignore[no-any-return]

@@ -76,7 +76,6 @@ class Description:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Description:
-        """Reads what `to_json` wrote."""
         known = dict(values)
         if known.pop("format") == 1:
             # Engines came with format 2.

@@ -14,18 +14,8 @@ from dogbreeds.files import write_csv
 
 log = logging.getLogger(__name__)
 
-COLUMNS = (
-    "epoch",
-    "step",
-    "lr",
-    "train/loss",
-    "train/accuracy",
-    "val/loss",
-    "val/accuracy",
-    "val/top5_accuracy",
-    "val/macro_f1",
-    "seconds",
-)
+_MEASURED = ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "val/top5_accuracy", "val/macro_f1")
+COLUMNS = ("epoch", "step", "lr", *_MEASURED, "seconds")
 
 
 class History(pl.Callback):

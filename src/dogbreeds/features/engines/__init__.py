@@ -70,7 +70,6 @@ def available(device: torch.device) -> tuple[str, ...]:
 
 
 def candidates(requested: str, device: torch.device) -> tuple[str, ...]:
-    """Returns the engines to choose from."""
     found = available(device)
     if requested == "auto":
         return found

@@ -14,18 +14,9 @@ from dogbreeds.report.sections import Section
 STATUSES = {ISSUES: "issues found", ERROR: "error", NO_ISSUES: "no issues", NOT_APPLICABLE: "not applicable"}
 # Causes come before what follows from them.
 _SEVERITY = (
-    "ExplodingTensor",
-    "AllZero",
-    "VanishingGradient",
-    "UnchangedTensor",
-    "PoorWeightInitialization",
-    "WeightUpdateRatio",
-    "LossNotDecreasing",
-    "StalledTrainingRule",
-    "ClassImbalance",
-    "Overfit",
-    "Overtraining",
-    "Confusion",
+    *("ExplodingTensor", "AllZero", "VanishingGradient", "UnchangedTensor", "PoorWeightInitialization"),
+    *("WeightUpdateRatio", "LossNotDecreasing", "StalledTrainingRule", "ClassImbalance"),
+    *("Overfit", "Overtraining", "Confusion"),
 )
 _MAX_STEPS = 12
 
@@ -49,7 +40,6 @@ def rules(run: Run) -> Section:
 
 
 def worst(found: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """Returns the entry whose advice comes first."""
     return min(found, key=_severity)
 
 

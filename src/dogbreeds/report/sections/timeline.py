@@ -33,7 +33,6 @@ class Timeline:
         self.starts, self.seconds = starts, elapsed
 
     def of(self, times: Sequence[float]) -> list[float]:
-        """Returns seconds of running for seconds since 1970."""
         return [float(second) for second in np.interp(times, self._clock, self._running)] if self._clock else []
 
     def span(self, phase: Phase) -> tuple[float, float]:
