@@ -4,8 +4,6 @@ Every regular file is a photo of a class, or left out with a reason. Which is wh
 a file whose name ends like a photo's is taken for one here, and examined when it is read.
 """
 
-from __future__ import annotations
-
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """Whether two photos are the same picture, by their pixels: re-encoded, cropped a little, or mirrored."""
 
-from __future__ import annotations
-
 from itertools import product
 
 import torch

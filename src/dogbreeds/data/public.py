@@ -1,7 +1,5 @@
 """Public sets of dog photos: downloaded, checked and laid out as breed folders."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

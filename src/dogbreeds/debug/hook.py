@@ -1,7 +1,5 @@
 """The smdebug hook: a Lightning callback that writes tensors for the managed rules of SageMaker Debugger."""
 
-from __future__ import annotations
-
 import atexit
 from pathlib import Path
 from types import SimpleNamespace

@@ -1,7 +1,5 @@
 """Judges a run while it lasts: warns of an issue as soon as it shows, and ends the run if that is wanted."""
 
-from __future__ import annotations
-
 import _thread
 import logging
 import threading

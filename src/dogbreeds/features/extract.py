@@ -1,7 +1,5 @@
 """The one pass of the trunk over the photos: features that the store lacks are computed and published."""
 
-from __future__ import annotations
-
 import hashlib
 import threading
 import time

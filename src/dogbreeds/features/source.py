@@ -1,7 +1,5 @@
 """Where features come from: the store, for those that it has, and one pass of the trunk for the others."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """How fast this machine reads photos and runs a trunk over them."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """Which backbone? The best trial of each one: how often it is right, how fast it is here, and how large."""
 
-from __future__ import annotations
-
 import logging
 import shlex
 import statistics

@@ -1,7 +1,5 @@
 """A search on this machine: all trials in one process, over one feature store, with every result kept at once."""
 
-from __future__ import annotations
-
 import logging
 import math
 import time

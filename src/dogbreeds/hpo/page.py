@@ -1,7 +1,5 @@
 """search.html: a self-contained page about a search, with interactive charts."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from pathlib import Path

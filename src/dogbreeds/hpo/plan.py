@@ -1,7 +1,5 @@
 """What a search will run: its space, its settings, and the config of any trial."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace

@@ -3,8 +3,6 @@
 Both are written in Hydra's override grammar and parsed by Hydra's parser.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence

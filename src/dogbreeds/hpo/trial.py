@@ -1,7 +1,5 @@
 """One trial of a search: a run that keeps config, metrics, history and head, and is packaged if it is the best."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """What a library of backbones gives for one of its networks, and what is known of weights."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass

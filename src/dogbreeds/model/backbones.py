@@ -4,8 +4,6 @@ Every backbone is written as a sequence of named stages that ends in the pooled 
 linear layer would have taken. The trunk is the stages before the cut, the tail those behind it.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass, replace

@@ -3,8 +3,6 @@
 It never touches the trained head, so that the two can be compared.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property

@@ -5,8 +5,6 @@ Freund, STOC 2008), each split at the median along the line through two random p
 compared with the others of its leaf in each tree. Two photos whose cosine is 0.95 share one nearly always.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 

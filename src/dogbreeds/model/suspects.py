@@ -4,8 +4,6 @@ Confident learning (Northcutt, Jiang and Chuang 2021, JAIR 70): the probability 
 model that was not trained on the photo, then by one that has not learned from what looked wrong at first either.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -1,7 +1,5 @@
 """Networks with weights: random, downloaded, or from a file that may be damaged or of another backbone."""
 
-from __future__ import annotations
-
 import logging
 import pickle
 import struct

@@ -4,8 +4,6 @@ A request is the bytes of one photo, or JSON: `{"image": <base64>}` or `{"instan
 Its other keys do not matter. A response is JSON, or CSV where the client accepts nothing else; an error is JSON.
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 import csv

@@ -1,7 +1,5 @@
 """All that a run directory holds for a page, whether the run finished or not."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property

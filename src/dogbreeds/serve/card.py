@@ -1,7 +1,5 @@
 """The model card: facts about a package for the page and for programs."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Any

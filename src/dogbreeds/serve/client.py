@@ -3,8 +3,6 @@
 The rows are those of a package on this machine: the path, and the prediction or the error.
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 import threading

@@ -1,7 +1,5 @@
 """Runs the server: from a package's directory to a port, until a signal ends it."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import errno

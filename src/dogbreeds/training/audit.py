@@ -1,7 +1,5 @@
 """Photos worth a look: labels that others contradict, near-duplicates, outliers; found once, then remembered."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor

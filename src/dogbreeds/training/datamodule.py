@@ -1,7 +1,5 @@
 """Breed folders as a LightningDataModule: batches of features, which the frozen trunk computes once."""
 
-from __future__ import annotations
-
 import copy
 import logging
 from collections.abc import Iterator, Sequence

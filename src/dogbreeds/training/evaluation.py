@@ -1,7 +1,5 @@
 """What a trained network is worth: the scores and facts in metrics.json, and predictions.csv."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path

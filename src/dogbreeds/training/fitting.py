@@ -1,7 +1,5 @@
 """Fitting with Lightning: what a run keeps, and what happens when it is stopped."""
 
-from __future__ import annotations
-
 import logging
 import math
 import sys

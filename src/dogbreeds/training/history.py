@@ -1,7 +1,5 @@
 """The history of a run, epoch by epoch: history.csv, and a plain line where there is no progress bar."""
 
-from __future__ import annotations
-
 import logging
 import math
 import time

@@ -1,7 +1,5 @@
 """Lightning's Trainer, loggers and callbacks, from the config."""
 
-from __future__ import annotations
-
 import inspect
 import logging
 import os

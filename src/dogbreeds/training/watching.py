@@ -1,7 +1,5 @@
 """Everything that watches one run: recorder, rules, sampler, timeline, trace and the live report."""
 
-from __future__ import annotations
-
 import logging
 import time
 from contextlib import ExitStack

@@ -1,7 +1,5 @@
 """Drawn dogs of invented breeds as breed folders, for the demo and the tests, where no photos exist."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Rules of our own over the results of a run: they know the exact reference, the splits and the search."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

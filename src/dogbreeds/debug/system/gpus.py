@@ -1,7 +1,5 @@
 """NVIDIA GPUs, by the driver's own library (NVML)."""
 
-from __future__ import annotations
-
 import logging
 import os
 from collections.abc import Callable, Sequence

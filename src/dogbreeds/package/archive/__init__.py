@@ -4,8 +4,6 @@
 archive carries, relative to the package `dogbreeds`.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from string import Template
 

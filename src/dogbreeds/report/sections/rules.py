@@ -1,7 +1,5 @@
 """What the rules of the debugger found."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """What the run used of the machine."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

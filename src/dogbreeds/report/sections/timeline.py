@@ -1,7 +1,5 @@
 """The time of a run without the pauses between a stop and its resumption."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

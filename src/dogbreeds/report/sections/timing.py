@@ -1,7 +1,5 @@
 """Where the time went: the phases of the run, the steps of training and their parts, the operators of a trace."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np
