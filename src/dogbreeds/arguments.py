@@ -1,7 +1,5 @@
 """A command line as people type it, in Hydra's grammar: the name of a file is taken literally, whatever is in it."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Mapping, Sequence

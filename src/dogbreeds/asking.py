@@ -1,7 +1,5 @@
 """Chooses who is asked about many photos: a package on this machine, a server, or an endpoint of SageMaker."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path

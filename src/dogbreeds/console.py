@@ -1,7 +1,5 @@
 """Log lines on the terminal."""
 
-from __future__ import annotations
-
 import logging
 import sys
 

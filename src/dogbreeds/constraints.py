@@ -1,7 +1,5 @@
 """What a setting may be, beside its type in schema.py, and the one function that checks all of them."""
 
-from __future__ import annotations
-
 import math
 import re
 from dataclasses import dataclass, fields, is_dataclass

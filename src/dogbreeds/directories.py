@@ -1,7 +1,5 @@
 """Each run and each search has a directory of its own, and one process at a time writes there."""
 
-from __future__ import annotations
-
 import itertools
 import logging
 import os

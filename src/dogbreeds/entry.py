@@ -3,8 +3,6 @@
 Nothing heavy is imported here, so that `python train.py --help` answers at once.
 """
 
-from __future__ import annotations
-
 import functools
 import io
 import os

@@ -1,7 +1,5 @@
 """Errors that are meant for the person at the keyboard."""
 
-from __future__ import annotations
-
 import errno
 from collections.abc import Iterable
 from difflib import get_close_matches

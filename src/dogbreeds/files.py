@@ -1,7 +1,5 @@
 """Files that are there whole or not at all."""
 
-from __future__ import annotations
-
 import csv
 import errno
 import gzip
@@ -81,6 +79,12 @@ def json_text(value: object, line: str = "\n") -> str:
     return json.dumps(value)
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """Returns the object in a file of JSON; an empty one where there is no file."""
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return found
+
+
 def read_csv(path: Path) -> list[dict[str, Any]]:
     """Returns the rows of what `write_csv` wrote; none where there is no file."""
     if not path.is_file():
@@ -126,9 +130,7 @@ class Appender:
     def __init__(self, path: Path, every: int) -> None:
         """Opens a file at its end, and makes its directory.
 
-        Args:
-            path: Where to.
-            every: Lines between two flushes, at most; lines that come slowly are flushed each second.
+        It is flushed after `every` lines; lines that come slowly are flushed each second.
         """
         self._path = path
         with writing(path):
@@ -174,8 +176,4 @@ def pack(archive: Path, members: Mapping[str, Path | bytes], level: int) -> None
 
 
 def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
-    member.uid = member.gid = 0
-    member.uname = member.gname = ""
-    member.mtime = 0
-    member.mode = 0o644
-    return member
+    return member.replace(mtime=0, mode=0o644, uid=0, gid=0, uname="", gname="", deep=False)

@@ -1,7 +1,5 @@
 """What `--help` prints: the top comment of a command's config, its settings with conf/'s comments, its groups."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import textwrap

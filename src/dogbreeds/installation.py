@@ -1,7 +1,5 @@
 """Where this code lies, in a checkout or installed, and how its commands are typed there."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What a server takes from its clients; free of heavy imports, because packages carry it to Ray Serve."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """What a run or a benchmark ran on, and with."""
 
-from __future__ import annotations
-
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager

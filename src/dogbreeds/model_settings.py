@@ -1,7 +1,5 @@
 """What the settings of a backbone may be, asked of its library where that has to be loaded to know."""
 
-from __future__ import annotations
-
 from functools import cache
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Commands as a person can paste them, and values in Hydra's grammar: both must be read as they were meant."""
 
-from __future__ import annotations
-
 import math
 import os
 import re

@@ -1,7 +1,5 @@
 """The names of all files in a run directory and in a multirun directory."""
 
-from __future__ import annotations
-
 # --- a run
 RUN_CONFIG = "config.yaml"
 METRICS = "metrics.json"

@@ -1,7 +1,5 @@
 """What conf/trainer may hand on to Lightning's Trainer, checked before photos are read."""
 
-from __future__ import annotations
-
 import inspect
 import os
 from collections.abc import Mapping

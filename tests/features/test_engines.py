@@ -21,8 +21,7 @@ from torch import Tensor, nn
 
 from dogbreeds.data.images import Transform
 from dogbreeds.errors import ConfigError, EngineError
-from dogbreeds.features.engines import available, build, candidates, key_of, worker_count
-from dogbreeds.features.engines.engine import Engine
+from dogbreeds.features.engines import Engine, available, build, candidates, key_of, worker_count
 from dogbreeds.features.store.blobs import BlobCache
 from dogbreeds.model.backbones import fingerprint, load_backbone, trunk_of
 from dogbreeds.model.names import BACKBONES

@@ -21,7 +21,7 @@ from dogbreeds.hpo.leaderboard import (
     best_overrides,
     save_best,
 )
-from dogbreeds.hpo.screen import trial_line
+from dogbreeds.hpo.local import trial_line
 from dogbreeds.hpo.settings import Objective
 from dogbreeds.overrides import override
 

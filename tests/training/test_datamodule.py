@@ -334,7 +334,7 @@ def test_settings_reach_the_index(store: FeatureStore, tmp_path: Path) -> None:
     data = module(root, store, on_bad_image="stop")
     assert len(data.folders.unreadable) == 1
     with pytest.raises(DataError, match=r"bad\.jpg"):
-        data.check_photos()
+        data.folders.check(data.on_bad_image)
 
 
 def test_the_second_module_computes_nothing(photos: Path, store: FeatureStore) -> None:
@@ -394,14 +394,14 @@ def spoil(path: Path) -> None:
 
 def test_photos_that_cannot_be_decoded_stop_the_run(damaged: Path, store: FeatureStore) -> None:
     data = module(damaged, store, on_bad_image="stop")
-    data.check_photos()
+    data.folders.check(data.on_bad_image)
     asked = source(store)
     obtain(data, asked)
     # The others were computed, and the next run says so at once.
     assert asked.computed == 22
     for known in (data, module(damaged, store, on_bad_image="stop")):
         with pytest.raises(DataError, match="3 of 25 photos") as caught:
-            known.check_photos()
+            known.folders.check(known.on_bad_image)
         assert "valid/beagle/2.png" in str(caught.value)
 
 
@@ -438,7 +438,7 @@ def test_a_class_of_which_nothing_can_be_decoded(photos: Path, store: FeatureSto
     data = module(root, store)
     obtain(data, source(store))
     with pytest.raises(DataError, match="test: collie"):
-        data.check_photos()
+        data.folders.check(data.on_bad_image)
 
 
 # --- one batch

@@ -1,7 +1,5 @@
 """Unpack a zip or tar archive from elsewhere: nothing is written before all of it was found sound and safe."""
 
-from __future__ import annotations
-
 import stat
 import tarfile
 import zipfile

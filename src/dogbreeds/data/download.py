@@ -1,7 +1,5 @@
 """Download one large file over a connection that may break."""
 
-from __future__ import annotations
-
 import zlib
 from dataclasses import dataclass
 from email.utils import formatdate

@@ -1,7 +1,5 @@
 """Files that name photos to leave out, and their copies beside what was made without these photos."""
 
-from __future__ import annotations
-
 import csv
 import io
 import shutil

@@ -21,7 +21,8 @@ _MAX_LISTED = 10
 _COLUMNS = ("path", "state", "split", "class", "reason")
 _EXCLUDED, _SAMPLED = "named by data.exclude", "not in the one batch of trainer.one_batch"
 
-#: Takes files and a number of threads; returns their digests, and for files that are not images the reasons.
+#: Takes files and a number of threads (None is one per core, 0 none); returns their digests, and of files that are no
+#: images the reasons.
 Examine = Callable[[Sequence[Path], int | None], tuple[dict[Path, str], dict[Path, str]]]
 
 
@@ -138,15 +139,9 @@ class BreedFolders:
 def index(
     root: Path, examine: Examine, *, split_seed: int, workers: int | None, exclude: Path | None = None
 ) -> BreedFolders:
-    """Finds every photo and sorts it into splits.
+    """Finds every photo and sorts it into splits, without those that the file `exclude` names.
 
     Splits are drawn from all files, so that leaving some out, or finding unreadable ones later, does not change them.
-
-    Args:
-        examine: Returns the digests of files, and which are known not to be images, and why.
-        split_seed: Decides the split of folders that come without one.
-        workers: Threads; None is one per core, 0 is none.
-        exclude: A file that names photos to leave out.
     """
     excluded = [] if exclude is None else read_excluded(exclude)
     found = find_photos(root)

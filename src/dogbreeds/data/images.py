@@ -60,7 +60,6 @@ def decode(content: bytes, enough: int | None = None) -> Image.Image:
     EXIF orientation is applied, and transparent parts become white, as in a browser.
 
     Args:
-        content: The bytes of a file.
         enough: Length of the shorter side in pixels that is enough. A JPEG of at least twice that is decoded at a
             half, a quarter or an eighth of its size, in a fraction of the time; None decodes all pixels.
 
@@ -78,10 +77,9 @@ def decode(content: bytes, enough: int | None = None) -> Image.Image:
 
 
 def check(content: bytes) -> None:
-    """Refuses bytes that do not begin like an image, or end too early; other damage shows when a photo is decoded.
+    """Raises an UnreadableImageError for bytes that do not begin like an image, or end too early.
 
-    Raises:
-        UnreadableImageError: They are not an image, or are truncated.
+    Other damage shows when a photo is decoded.
     """
     with _readable(content), _opened(content) as image:
         if not _ends(content, image.format):

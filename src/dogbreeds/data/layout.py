@@ -4,8 +4,6 @@ Every regular file is a photo of a class, or left out with a reason. Which is wh
 a file whose name ends like a photo's is taken for one here, and examined when it is read.
 """
 
-from __future__ import annotations
-
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -66,7 +64,6 @@ class Found:
         return sorted({name for classes in self.splits.values() for name in classes})
 
     def photos(self, *splits: str) -> list[Path]:
-        """Returns the photos of some splits, or of all."""
         return [path for split in splits or self.splits for paths in self.splits[split].values() for path in paths]
 
 

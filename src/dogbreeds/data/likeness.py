@@ -1,7 +1,5 @@
 """Whether two photos are the same picture, by their pixels: re-encoded, cropped a little, or mirrored."""
 
-from __future__ import annotations
-
 from itertools import product
 
 import torch
@@ -38,11 +36,7 @@ def likeness(ones: Tensor, others: Tensor) -> Tensor:
     """Returns the correlation of each pair of thumbnails, where they fit best, from -1 to 1: float32 (N,).
 
     Each thumbnail is laid upon every place of the other, in the size that it would have as a crop of it, and mirrored
-    too: zero-mean normalised cross-correlation (Lewis 1995).
-
-    Args:
-        ones: float32 (N, side, side).
-        others: Likewise.
+    too: zero-mean normalised cross-correlation (Lewis 1995). Both are float32 (N, side, side).
     """
     found = [
         torch.stack(

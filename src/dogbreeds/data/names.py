@@ -1,7 +1,5 @@
 """Names of files and class folders as people read them."""
 
-from __future__ import annotations
-
 import os
 import re
 import unicodedata

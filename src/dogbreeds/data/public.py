@@ -1,7 +1,5 @@
 """Public sets of dog photos: downloaded, checked and laid out as breed folders."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil
@@ -16,6 +14,7 @@ from dogbreeds.data.archives import BadArchiveError, unpack
 from dogbreeds.data.download import Connection, DownloadError, download
 from dogbreeds.data.layout import find_photos
 from dogbreeds.errors import ConfigError, DataError, UserError
+from dogbreeds.files import read_json
 
 _MARKER = ".dogbreeds.json"
 
@@ -82,8 +81,7 @@ def get_dataset(
 
 def _check_made(chosen: PublicSet, target: Path) -> Summary:
     """Returns what a complete data directory holds; refuses one that is something else."""
-    marker = target / _MARKER
-    made = json.loads(marker.read_text("utf-8")) if marker.is_file() else {}
+    made = read_json(target / _MARKER)
     if made.get("dataset") != chosen.name:
         problem = f"the dataset {made['dataset']}" if made else "something that this command did not make"
     elif (summary := _summary(target)).images < made["images"]:

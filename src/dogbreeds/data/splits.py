@@ -1,7 +1,5 @@
 """Which photo is in which split: those that have no folder are drawn, the same ones every time."""
 
-from __future__ import annotations
-
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence

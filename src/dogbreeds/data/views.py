@@ -4,8 +4,6 @@ A view depends on the photo and its number alone, so its features can be stored 
 in which threads or processes compute them.
 """
 
-from __future__ import annotations
-
 import math
 import random
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """All rules by their names, those of SageMaker Debugger where it has the rule, and what they say of a record."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass

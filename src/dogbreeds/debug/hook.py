@@ -1,7 +1,5 @@
 """The smdebug hook: a Lightning callback that writes tensors for the managed rules of SageMaker Debugger."""
 
-from __future__ import annotations
-
 import atexit
 from pathlib import Path
 from types import SimpleNamespace
@@ -33,7 +31,6 @@ class SmdebugHook(pl.Callback):
         self._steps: dict[str, int] = {}
 
     def state_dict(self) -> dict[str, int]:
-        """Returns the last step of each mode, for a checkpoint."""
         return {mode.name: step for mode, step in self._hook.mode_steps.items()} if self._hook else self._steps
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:

@@ -3,8 +3,6 @@
 smdebug is no longer maintained and needs old versions of other packages: it is imported only where a run asks for it.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 from pathlib import Path

@@ -3,8 +3,6 @@
 Times of day are seconds since 1970, so that what threads, processes and resumed runs wrote fits together.
 """
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass, field, fields
 from typing import Any, Self

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dogbreeds.debug.measurements import JsonLine, Measurements, Phase, Sample, StepTimes
-from dogbreeds.files import read_csv, whole_lines, write_text
+from dogbreeds.files import read_csv, read_json, whole_lines, write_text
 from dogbreeds.run_directory import FACTS, METRICS, PHASES, PREDICTIONS, RECORD, STEPS, SYSTEM
 
 #: Photos (classes, classes): of the row's breed, classified as the column's.
@@ -133,11 +133,8 @@ class Facts:
     @classmethod
     def read(cls, run_dir: Path) -> Facts:
         """Reads what `save` wrote; of a run that ended before that nothing is known."""
-        path = run_dir / FACTS
-        if not path.is_file():
-            return cls()
-        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        searched = {name: Searched(**found) for name, found in values.pop("searched").items()}
+        values = read_json(run_dir / FACTS)
+        searched = {name: Searched(**found) for name, found in values.pop("searched", {}).items()}
         return cls(**values, searched=searched)
 
 
@@ -167,7 +164,6 @@ class Record:
         return [row for row in self.rows if row.mode == mode]
 
     def scalar(self, name: str, mode: str = TRAIN) -> list[tuple[int, float]]:
-        """Returns steps and values of a scalar."""
         return [(row.step, row.scalars[name]) for row in self.of(mode) if name in row.scalars]
 
     def means(self, name: str, mode: str) -> list[tuple[int, float]]:
@@ -202,8 +198,7 @@ def read_rows(run_dir: Path) -> list[Row]:
 
 def read_record(run_dir: Path) -> Record:
     """Returns all that a run directory holds for rules and report, finished or not."""
-    path = run_dir / METRICS
-    metrics = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    metrics = read_json(run_dir / METRICS)
     return Record(
         read_rows(run_dir),
         Facts.read(run_dir),

@@ -1,7 +1,5 @@
 """The recorder: a Lightning callback that writes statistics of training to a file, on a schedule."""
 
-from __future__ import annotations
-
 import math
 import time
 from dataclasses import replace

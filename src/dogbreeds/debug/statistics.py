@@ -1,7 +1,5 @@
 """Statistics of a tensor, cheap enough for training not to notice."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Where the time of a run goes: its phases, and the parts of each training step."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """The time of each operator in some training steps, by torch.profiler: profiler=trace."""
 
-from __future__ import annotations
-
 import json
 import logging
 from pathlib import Path

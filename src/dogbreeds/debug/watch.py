@@ -1,19 +1,17 @@
 """Judges a run while it lasts: warns of an issue as soon as it shows, and ends the run if that is wanted."""
 
-from __future__ import annotations
-
 import _thread
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 
 from dogbreeds.debug.catalogue import Judgement, issues, judge, save_judgements
-from dogbreeds.debug.pace import Pace
 from dogbreeds.debug.record import Record
 from dogbreeds.debug.rules.classes import StalledTrainingRule
 from dogbreeds.debug.rules.verdict import ISSUES, Rule
@@ -49,6 +47,29 @@ class Judge:
                 self._warned.add(one.name)
                 log.warning("%s: %s. %s", one.name, one.verdict.message, one.verdict.advice)
         return found
+
+
+class Pace:
+    """Says when work is due that must not take more than a share of the run's time.
+
+    The first time it is due at once, then after so many seconds at least.
+    """
+
+    def __init__(self, share: float, seconds: float = 0.0) -> None:
+        self._share, self._seconds = share, seconds
+        self._next = time.monotonic()
+
+    @property
+    def due(self) -> bool:
+        return time.monotonic() >= self._next
+
+    @contextmanager
+    def doing(self) -> Iterator[None]:
+        """Times the work, and sets when it is due again."""
+        began = time.monotonic()
+        yield
+        ended = time.monotonic()
+        self._next = ended + max(self._seconds, (ended - began) / self._share)
 
 
 class StallWatch:

@@ -1,7 +1,5 @@
 """The one pass of the trunk over the photos: features that the store lacks are computed and published."""
 
-from __future__ import annotations
-
 import hashlib
 import threading
 import time
@@ -17,7 +15,7 @@ from torch import Tensor
 from dogbreeds.data.images import Transform, UnreadableImageError, read_all
 from dogbreeds.data.views import read_view
 from dogbreeds.errors import CacheError, DataError
-from dogbreeds.features.engines.engine import Engine
+from dogbreeds.features.engines import Engine
 from dogbreeds.features.store.array import FeatureArray
 
 Progress = Callable[[int], None]

@@ -1,7 +1,5 @@
 """Where features come from: the store, for those that it has, and one pass of the trunk for the others."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -11,8 +9,7 @@ import torch
 from dogbreeds.data.images import DECODING
 from dogbreeds.data.views import view_name
 from dogbreeds.errors import CacheError, EngineError
-from dogbreeds.features.engines import ENGINES, available, build, candidates, choose, key_of, worker_count
-from dogbreeds.features.engines.engine import Engine
+from dogbreeds.features.engines import ENGINES, Engine, available, build, candidates, choose, key_of, worker_count
 from dogbreeds.features.extract import fill
 from dogbreeds.features.store.array import FeatureArray
 from dogbreeds.features.store.segments import ArrayKey, Layout, StoredRows
@@ -33,7 +30,7 @@ class FeatureSource:
     """Gives features of photos, and starts an engine only when some are missing.
 
     The engine is chosen at the first request, and serves all later ones. `computed` counts the photos, each view
-    by itself, that went through the trunk in this process.
+    by itself, that went through the trunk in this process, and `photos` those whose features were loaded.
     """
 
     def __init__(
@@ -58,7 +55,7 @@ class FeatureSource:
         self._chosen: str | None = None
         self._running: Engine | None = None
         self._requests: set[tuple[int, str]] = set()
-        self.computed = 0
+        self.computed = self.photos = 0
 
     @property
     def engine(self) -> str:
@@ -69,13 +66,7 @@ class FeatureSource:
 
     @property
     def weights(self) -> str:
-        """Names the weights of the trunk."""
         return self._trunk.fingerprint
-
-    @property
-    def photos(self) -> int:
-        """Photos whose features were loaded, each view counted."""
-        return len(self._requests)
 
     def load(self, files: Mapping[str, Path], views: Views) -> tuple[dict[int, StoredRows], dict[str, str]]:
         """Returns features of photos, computing those that the store lacks.
@@ -96,6 +87,7 @@ class FeatureSource:
             whole = {view: found for view, found in rows.items() if found is not None}
             if len(whole) == len(rows):
                 self._requests |= {(view, digest) for view, digests in wanted.items() for digest in digests}
+                self.photos = len(self._requests)
                 return whole, unreadable
         raise CacheError(
             f"cache.dir={self._store.directory} does not keep what is written there: use another disk, or raise "

@@ -1,7 +1,5 @@
 """How fast this machine reads photos and runs a trunk over them."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dogbreeds.data.images import Transform, read_all
-from dogbreeds.features.engines.engine import Engine
+from dogbreeds.features.engines import Engine
 
 # Shorter measurements follow the scheduler rather than the trunk.
 _MIN_SECONDS = 1.0

@@ -1,7 +1,5 @@
 """What the trials of a search answered, photo by photo: whether one is clearly better than another."""
 
-from __future__ import annotations
-
 from functools import cache
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Which backbone? The best trial of each one: how often it is right, how fast it is here, and how large."""
 
-from __future__ import annotations
-
 import logging
 import shlex
 import statistics
@@ -17,6 +15,7 @@ from dogbreeds.installation import command
 from dogbreeds.model.paired import Paired, interval
 from dogbreeds.package.predictor import Predictor
 from dogbreeds.report.chart import ACCENT, SOFT, Chart, Table, Trace, chart, figure, label
+from dogbreeds.report.chart import points as markers
 from dogbreeds.report.formats import percent, points, short
 from dogbreeds.schema import TrainConfig
 from dogbreeds.training.evaluation import describe
@@ -75,16 +74,8 @@ def candidates(board: Leaderboard, plan: Plan, preparations: Preparations) -> li
     log.info("Timing %d backbones on this machine.", len(finished))
     ranked = sorted(finished, key=lambda one: -(one[1].metrics or {})[metric])
     answers, first = Answers(board.directory, board.objective), ranked[0][1]
-    return [
-        _candidate(
-            name,
-            entry,
-            None if entry is first else answers.against(entry.number, first.number),
-            plan,
-            preparations,
-        )
-        for name, entry in ranked
-    ]
+    pairs = [None if entry is first else answers.against(entry.number, first.number) for _, entry in ranked]
+    return [_candidate(*one, pair, plan, preparations) for one, pair in zip(ranked, pairs, strict=True)]
 
 
 def _accuracy(plan: Plan) -> str:
@@ -160,24 +151,15 @@ def backbone_chart(found: Sequence[Candidate]) -> Chart:
 
 def _point(one: Candidate, color: str, *, left: bool) -> Trace:
     low, high = interval(one.accuracy, one.photos)
-    return {
-        "type": "scatter",
+    ends = {"array": [high - one.accuracy], "arrayminus": [one.accuracy - low]}
+    hover = f"{label(one.name)}: %{{y:.1%}}, %{{x:.0f}} photos/s<extra></extra>"
+    return markers([one.photos_per_second], [one.accuracy], color, hover, size=11) | {
         "mode": "markers+text",
-        "x": [one.photos_per_second],
-        "y": [one.accuracy],
         "text": [label(one.name)],
         "textposition": f"middle {'left' if left else 'right'}",
-        "marker": {"color": color, "size": 11},
-        "error_y": {
-            "type": "data",
-            "symmetric": False,
-            "array": [high - one.accuracy],
-            "arrayminus": [one.accuracy - low],
-            "color": color,
-        },
+        "error_y": {"type": "data", "symmetric": False, "color": color, **ends},
         "name": label(one.name),
         "showlegend": False,
-        "hovertemplate": f"{label(one.name)}: %{{y:.1%}}, %{{x:.0f}} photos/s<extra></extra>",
     }
 
 

@@ -1,7 +1,5 @@
 """A search on this machine: all trials in one process, over one feature store, with every result kept at once."""
 
-from __future__ import annotations
-
 import logging
 import math
 import time
@@ -21,11 +19,11 @@ from dogbreeds.hpo.optuna_engine import OptunaEngine
 from dogbreeds.hpo.page import build_search_page
 from dogbreeds.hpo.plan import Plan
 from dogbreeds.hpo.resuming import save_plan
-from dogbreeds.hpo.screen import trial_line
 from dogbreeds.hpo.space import Values
 from dogbreeds.hpo.trial import package_trial, run_trial
 from dogbreeds.installation import command
 from dogbreeds.overrides import override
+from dogbreeds.report.formats import shown
 from dogbreeds.run_directory import BEST, ERROR, LEADERBOARD, REPORT, START
 from dogbreeds.training.checkpoints import SameStart
 from dogbreeds.training.fitting import Interrupted, NeverFiniteError
@@ -153,6 +151,18 @@ class RunningSearch:
         epochs = metrics.get("epochs", progress.epochs)
         seconds = round(time.perf_counter() - began, 2)
         return Entry(number, state, values, value, numbers, epochs, seconds, message)
+
+
+def trial_line(entry: Entry, board: Leaderboard, done: int, wanted: int) -> str:
+    """Returns what became of a trial, the last of `done` ones, and which is the best so far."""
+    best = board.best
+    parts = [
+        f"{done:>{len(str(wanted))}}/{wanted}  trial {entry.number}",
+        " ".join(f"{name}={shown(value)}" for name, value in entry.values.items()),
+        f"{board.objective.name} {shown(entry.value)}" if entry.state == FINISHED else entry.state,
+        entry.message or (f"best {shown(best.value)} of trial {best.number}" if best else ""),
+    ]
+    return "  ".join(part for part in parts if part)
 
 
 class Progress:

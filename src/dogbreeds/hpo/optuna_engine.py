@@ -1,7 +1,5 @@
 """Optuna as the engine of a local search: it proposes points, and a file on disk keeps every result at once."""
 
-from __future__ import annotations
-
 import json
 import math
 import os

@@ -1,7 +1,5 @@
 """search.html: a self-contained page about a search, with interactive charts."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,13 +11,12 @@ from dogbreeds.debug.record import read_history
 from dogbreeds.hpo.backbones import Candidate, backbone_chart
 from dogbreeds.hpo.leaderboard import FINISHED, Entry, Leaderboard
 from dogbreeds.hpo.rendering import distributions, encode
-from dogbreeds.hpo.screen import shown
 from dogbreeds.hpo.space import Choice, Dimension, Interval, Space
 from dogbreeds.installation import command
 from dogbreeds.model.paired import interval
 from dogbreeds.overrides import override, value_of
-from dogbreeds.report.chart import ACCENT, SOFT, WARM, Chart, Figure, Trace, chart, figure, label, line
-from dogbreeds.report.formats import counted, duration, percent
+from dogbreeds.report.chart import ACCENT, SOFT, WARM, Chart, Figure, Trace, bars, chart, figure, label, line
+from dogbreeds.report.formats import counted, duration, percent, shown
 from dogbreeds.report.page import write_page
 from dogbreeds.report.sections.numbers import Number
 from dogbreeds.run_directory import HISTORY, SEARCH_PAGE
@@ -153,16 +150,10 @@ def _importances(board: Leaderboard, space: Space) -> list[Chart]:
     shares = optuna.importance.get_param_importances(_study(board, space))
     # Plotly draws the first bar at the bottom.
     names = sorted(shares, key=shares.__getitem__)
-    bars = {
-        "type": "bar",
-        "orientation": "h",
-        "x": [shares[name] for name in names],
-        "y": names,
-        "text": [f"{shares[name]:.2f}" for name in names],
-        "marker": {"color": ACCENT},
-        "hovertemplate": "%{y}: %{x:.0%}<extra></extra>",
-    }
-    drawn = figure([bars], "share of the differences", "", {"yaxis": {"showgrid": False}})
+    explained = [shares[name] for name in names]
+    shown_bars = bars(names, explained, ACCENT, "%{y}: %{x:.0%}<extra></extra>", sideways=True)
+    shown_bars["text"] = [f"{share:.2f}" for share in explained]
+    drawn = figure([shown_bars], "share of the differences", "", {"yaxis": {"showgrid": False}})
     message = f"{names[-1]} mattered most: it explains {shares[names[-1]]:.0%} of the differences between the trials."
     return [chart("importances", "Which settings mattered", message, drawn, height=120 + 44 * len(names))]
 

@@ -1,7 +1,5 @@
 """What a search will run: its space, its settings, and the config of any trial."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -39,11 +37,7 @@ class Plan:
     """
 
     def __init__(
-        self,
-        arguments: Sequence[str],
-        compose: Compose,
-        loader: ConfigLoader | None,
-        excluded: Path | None = None,
+        self, arguments: Sequence[str], compose: Compose, loader: ConfigLoader | None, excluded: Path | None = None
     ) -> None:
         """Reads a command line; `excluded` is the copy that `keep_excluded` made when the search was started."""
         self.arguments = [argument for argument in arguments if name_of(argument) != "resume"]
@@ -115,7 +109,6 @@ class Plan:
         return self.space.within(values)
 
     def config(self, values: Values, directory: Path) -> TrainConfig:
-        """Returns the config of a trial."""
         config = self._varied(values)
         if self._excluded is not None:
             config.data.exclude = literal(str(self._excluded))
@@ -164,7 +157,6 @@ class Plan:
         return [first, *others]
 
     def _possible(self, options: dict[str, list[float | str]]) -> Values:
-        """Returns the first combination of options that is possible."""
         refused: ConfigError | None = None
         for combination in itertools.islice(itertools.product(*options.values()), _MAX_ATTEMPTS):
             point = dict(zip(options, combination, strict=True))

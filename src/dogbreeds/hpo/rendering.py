@@ -61,9 +61,7 @@ def encode(space: Space, values: Values) -> dict[str, Any]:
 def parameter_ranges(space: Space, strategy: str) -> dict[str, list[dict[str, Any]]]:
     """Returns the space as `ParameterRanges` of a tuning job, where all values are strings.
 
-    Args:
-        space: What is searched.
-        strategy: SageMaker's name. Its Grid takes choices only, so an interval of whole numbers becomes one.
+    SageMaker's strategy Grid takes choices only, so an interval of whole numbers becomes one.
     """
     ranges: dict[str, list[dict[str, Any]]] = {
         "ContinuousParameterRanges": [],

@@ -1,7 +1,5 @@
 """What a search is asked for: how it chooses points, how many, and by which number it compares them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -3,8 +3,6 @@
 Both are written in Hydra's override grammar and parsed by Hydra's parser.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -111,7 +109,6 @@ def parse(
 
     Args:
         configured: The section `hpo.space`: for each setting, a sweep or a single value.
-        overrides: The command line's overrides, sweeps or not.
         known: Settings and config groups that can be searched.
         loader: Hydra's config loader, which a glob over a config group needs.
     """

@@ -1,7 +1,5 @@
 """One trial of a search: a run that keeps config, metrics, history and head, and is packaged if it is the best."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any
@@ -23,16 +21,7 @@ _TRAINED = ("tail", "head")
 
 
 def run_trial(config: TrainConfig, prepared: Prepared, report: Report) -> dict[str, Any]:
-    """Trains and scores one trial.
-
-    Args:
-        config: Its checked config; `run_dir` is the trial's own.
-        prepared: What it shares with other trials.
-        report: Called after each epoch; True ends the trial there.
-
-    Returns:
-        The content of its metrics.json.
-    """
+    """Trains and scores one trial, and returns the content of its metrics.json."""
     with compute_threads(threads_of(config)):
         run = Run(config, prepared)
         run.fit(report=report)

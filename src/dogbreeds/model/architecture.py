@@ -1,10 +1,9 @@
 """What a library of backbones gives for one of its networks, and what is known of weights."""
 
-from __future__ import annotations
-
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 
@@ -23,6 +22,13 @@ class Preset:
     weights: str
     licence: str
     transform: Transform
+
+
+def outline(module: nn.Module) -> Any:
+    """Returns a copy of a module on the meta device, without memory: it computes shapes only."""
+    buffers = {id(one): one.to("meta") for one in module.buffers()}
+    parameters = {id(one): nn.Parameter(one.to("meta"), requires_grad=False) for one in module.parameters()}
+    return copy.deepcopy(module, {**buffers, **parameters})
 
 
 def wrong_size(name: str, side: int, own: int) -> ConfigError:

@@ -4,8 +4,6 @@ Every backbone is written as a sequence of named stages that ends in the pooled 
 linear layer would have taken. The trunk is the stages before the cut, the tail those behind it.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass, replace
@@ -17,8 +15,7 @@ from torch import Tensor, nn
 
 from dogbreeds.data.images import Transform
 from dogbreeds.errors import ConfigError
-from dogbreeds.model.architecture import NOT_STATED, Architecture, wrong_size
-from dogbreeds.model.outline import outline
+from dogbreeds.model.architecture import NOT_STATED, Architecture, outline, wrong_size
 from dogbreeds.model.torchvision_networks import TorchvisionNetwork
 from dogbreeds.model.weight_files import weights_file
 from dogbreeds.model.weights import pretrained_model, random_model
@@ -29,13 +26,9 @@ class Backbone:
     """A backbone with its weights, in evaluation mode.
 
     Attributes:
-        name: Of the network, as `model.backbone` has it.
         stages: Named stages; normalised float images (N, 3, H, W) in, vectors (N, width) out.
         width: Length of the vectors.
         transform: The transform that the weights were trained with, at the resolution that was asked for.
-        pretrained: False for random weights.
-        library: `torchvision` or `timm`.
-        pool: `head` or `token+mean`.
         weights: The name of the weights, of their file, or `random`.
         licence: Of the weights, where the library states it.
     """
@@ -165,14 +158,9 @@ def load_backbone(
 def architecture(
     name: str, *, library: str = "torchvision", pool: str = "head", side: int | None = None
 ) -> nn.Sequential:
-    """Returns the stages without weights of their own, for a state dict to fill.
+    """Returns the stages without weights of their own, for a state dict to fill; see `load_backbone`.
 
-    Args:
-        name: See `load_backbone` for this and for library and pool.
-        side: Of the images, in pixels; None is that of the weights.
-
-    Raises:
-        ConfigError: There is no such backbone.
+    The side of the images is in pixels; None is that of the weights.
     """
     network = architecture_of(name, library)
     side = side or network.preset("imagenet").transform.crop
@@ -183,16 +171,12 @@ def architecture(
 def cut(
     stages: nn.Sequential, transform: Transform, unfreeze: str | None, *, mirror: bool = False
 ) -> tuple[nn.Sequential, nn.Sequential]:
-    """Cuts the stages in two.
+    """Returns the frozen trunk, which takes uint8 images, and the trainable tail.
 
     Args:
-        stages: From `load_backbone` or `architecture`.
         transform: Gives the normalisation, which becomes the trunk's first stage.
         unfreeze: The first stage of the tail; None leaves the tail empty.
         mirror: Whether the trunk sees each image and its mirror image; without a tail.
-
-    Returns:
-        The frozen trunk, which takes uint8 images, and the trainable tail.
 
     Raises:
         ConfigError: There is no such stage.

@@ -53,8 +53,7 @@ class BreedClassifier(pl.LightningModule):
         Args:
             network: Its tail and its initialised head are trained.
             head: Without a network: the `HeadShape` of a new head, as checkpoints have it.
-            lr: Learning rate of the head.
-            tail_lr: Learning rate of the tail.
+            lr: Learning rate of the head; `tail_lr` that of the tail.
             optimizer: `adam`, `adamw` or `sgd` (with Nesterov momentum 0.9).
             weight_decay: Strength of the L2 penalty on the weights of the head's last layer, strength/2 * |W|^2 added
                 to the mean loss; of a linear head, W acts on normalised features as that of `ExactPath` does. Biases

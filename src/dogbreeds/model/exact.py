@@ -3,8 +3,6 @@
 It never touches the trained head, so that the two can be compared.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -76,13 +74,8 @@ class ExactPath:
     ) -> None:
         """Describes the problem; nothing is solved yet.
 
-        Args:
-            features: Normalised training features (N, width).
-            labels: int64 (N,).
-            validation: Normalised validation features (M, width).
-            validation_labels: int64 (M,).
-            class_weights: Weights of the classes (classes,) in the training loss, or None.
-            solutions: Points that were solved before.
+        Features (N, width) are normalised, labels int64 (N,); the weights of the classes are those in the training
+        loss, and `solutions` the points that were solved before.
         """
         self._features, self._labels = features, labels
         self._validation, self._validation_labels = validation, validation_labels
@@ -107,12 +100,8 @@ class ExactPath:
         """Returns what the solution on all other folds says of each training photo: probabilities (N, classes).
 
         Each fold starts from the solution on all photos. Its problem is convex, so of that start no more remains than
-        the tolerance allows.
-
-        Args:
-            strength: Of the L2 penalty.
-            folds: int64 (N,), the fold of each training photo.
-            trusted: bool (N,), the photos that a solution may learn from.
+        the tolerance allows. `folds`, int64 (N,), has the fold of each photo, `trusted`, bool (N,), those that a
+        solution may learn from.
         """
         start = self.at(strength)
         axes, variances, rotated, _ = self._along_axes

@@ -6,8 +6,6 @@ mean removes what all photos share, one global scale makes steps of Adam mean th
 a linear layer that starts at zero has no initial noise to unlearn.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -110,5 +108,4 @@ class Head(nn.Module):
         layer.bias.copy_(bias)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Returns logits (N, classes)."""
         return self.layers(self.normalise(features) * self.gain)  # type: ignore[no-any-return]

@@ -1,7 +1,5 @@
 """Scores of predictions, by torchmetrics."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """Names of backbones and of the stages that each can be cut at, without heavy imports."""
 
-from __future__ import annotations
-
 #: The file that describes a model package.
 DESCRIPTION = "model.json"
 #: The values of `model.weights` for any network; each has names of its own, and there are files and folders.

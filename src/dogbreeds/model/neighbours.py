@@ -5,8 +5,6 @@ Freund, STOC 2008), each split at the median along the line through two random p
 compared with the others of its leaf in each tree. Two photos whose cosine is 0.95 share one nearly always.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -47,12 +45,8 @@ def near_pairs(features: Tensor, lowest: float, highest: float) -> Pairs:
     """Returns the pairs of photos that are unusually near each other.
 
     Unusual is a cosine above the middle between 1 and the median of all photos' nearest neighbours, which differs
-    from backbone to backbone; at least `lowest`, and at most `highest`, because a set may consist of copies.
-
-    Args:
-        features: Normalised features (N, width), centred, so that their cosines use the whole range.
-        lowest: Below this cosine no pair is near.
-        highest: From this cosine on every pair is near.
+    from backbone to backbone; at least `lowest`, and at most `highest`, because a set may consist of copies. Features
+    (N, width) are normalised and centred, so that their cosines use the whole range.
     """
     unit = torch.nn.functional.normalize(features, dim=1)
     firsts, seconds, cosines = (torch.cat(found) for found in zip(*_neighbours(unit), strict=True))
@@ -102,12 +96,8 @@ def oddness(features: Tensor, labels: Tensor, train: Tensor) -> Tensor:
     The distance of a photo is one minus the mean cosine to its five nearest training photos of the class (Kuan and
     Mueller 2022, after Ramaswamy et al. 2000). From it the median of the class's training photos is subtracted, and
     the result is divided by their median absolute deviation times 1.4826 (Iglewicz and Hoaglin 1993). A class of more
-    than 1,000 training photos is represented by as many, evenly spaced. NaN where a class has too few.
-
-    Args:
-        features: Normalised, centred features (N, width).
-        labels: int64 (N,).
-        train: bool (N,), which of them are training photos.
+    than 1,000 training photos is represented by as many, evenly spaced. NaN where a class has too few. Features
+    (N, width) are normalised and centred; `train`, bool (N,), says which are training photos.
     """
     unit = torch.nn.functional.normalize(features, dim=1)
     found = torch.full((len(unit),), torch.nan)

@@ -1,7 +1,5 @@
 """A network: a frozen trunk, an optional trainable tail, a head."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from torch import nn

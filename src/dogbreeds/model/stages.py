@@ -1,7 +1,5 @@
 """Torchvision models as sequences of named stages, at each of which a backbone can be cut."""
 
-from __future__ import annotations
-
 from collections import OrderedDict
 
 import torch

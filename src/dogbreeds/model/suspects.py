@@ -4,8 +4,6 @@ Confident learning (Northcutt, Jiang and Chuang 2021, JAIR 70): the probability 
 model that was not trained on the photo, then by one that has not learned from what looked wrong at first either.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch
@@ -52,8 +50,6 @@ def suspect_labels(path: ExactPath, labels: Tensor, pictures: Tensor) -> Suspect
     judged.
 
     Args:
-        path: The exact solutions on the training photos.
-        labels: int64 (N,), those of the training photos.
         pictures: int64 (N,), the picture that each of them shows. Copies share one, and so cannot vouch for each
             other.
     """

@@ -1,7 +1,5 @@
 """The networks of timm, as `Architecture` wants them; imported only where model.library=timm."""
 
-from __future__ import annotations
-
 import importlib
 import logging
 from collections.abc import Iterator

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from dogbreeds.errors import ConfigError
-from dogbreeds.model.outline import outline
+from dogbreeds.model.architecture import outline
 
 #: The only stage of a network that cannot be cut.
 WHOLE = "network"
@@ -31,13 +31,8 @@ _STEM, _POOL = "stem", "pool"
 def stages_of(model: nn.Module, name: str, pool: str, side: int) -> nn.Sequential:
     """Returns a network of timm, without its classifying layer, as named stages that share its weights.
 
-    A network that cannot be cut becomes a single stage.
-
-    Args:
-        name: The architecture.
-        pool: `head`, or `token+mean` for the class token and the mean of the patch tokens, as DINOv2's linear
-            protocol takes them (Oquab et al., arXiv 2304.07193).
-        side: Of the images, in pixels.
+    A network that cannot be cut becomes a single stage. Its pooling is `head`, or `token+mean` for the class token
+    and the mean of the patch tokens, as DINOv2's linear protocol takes them (Oquab et al., arXiv 2304.07193).
 
     Raises:
         ConfigError: There are no class token and patch tokens.
@@ -170,9 +165,7 @@ def _expanded(name: str, child: nn.Module) -> Iterable[tuple[str, nn.Module]]:
 def _shell(model: nn.Module, without: Iterable[str], *, tensors: bool = True) -> Any:
     """Returns a copy of a network that shares its children and weights.
 
-    Args:
-        without: Children that are replaced by nothing.
-        tensors: Whether it keeps the weights that belong to no child.
+    The children `without` are replaced by nothing; with `tensors` it keeps the weights that belong to no child.
     """
     own = chain(model.parameters(recurse=False), model.buffers(recurse=False), model.children())
     shell = copy.deepcopy(model, {id(one): one for one in own})

@@ -1,7 +1,5 @@
 """The networks of torchvision, as `Architecture` wants them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Finds the file of weights that `model.weights` names, without heavy imports."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Networks with weights: random, downloaded, or from a file that may be damaged or of another backbone."""
 
-from __future__ import annotations
-
 import logging
 import pickle
 import struct
@@ -24,19 +22,9 @@ log = logging.getLogger(__name__)
 _MAX_SHOWN_DIFFERENCES = 3
 # A counter that evaluation does not use; weights saved before PyTorch 0.4.1 lack it.
 _COUNTER = "num_batches_tracked"
-# Raised on reading a cut-off file, or one that never held weights; the last four by torch's unpickler.
-_DAMAGED = (
-    SafetensorError,
-    RuntimeError,
-    EOFError,
-    OSError,
-    ValueError,
-    zipfile.BadZipFile,
-    struct.error,
-    LookupError,
-    TypeError,
-    AttributeError,
-)
+# Raised on reading a cut-off file, or one that never held weights; the second ones by torch's unpickler.
+_CUT_OFF = (SafetensorError, RuntimeError, EOFError, OSError, ValueError, zipfile.BadZipFile)
+_NO_WEIGHTS = (struct.error, LookupError, TypeError, AttributeError)
 
 
 def random_model(architecture: Architecture, side: int, seed: int) -> nn.Module:
@@ -49,11 +37,8 @@ def random_model(architecture: Architecture, side: int, seed: int) -> nn.Module:
 def pretrained_model(architecture: Architecture, side: int, weights: str) -> nn.Module:
     """Returns a model with weights, all but its last layer, which is replaced anyway.
 
-    Weights that were fine-tuned on other classes therefore serve as well.
-
-    Args:
-        side: Of the images, in pixels.
-        weights: `imagenet`, another name of the library, or a file.
+    Weights that were fine-tuned on other classes therefore serve as well. They are `imagenet`, another name of the
+    library, or a file.
     """
     named = weights == "imagenet" or weights in architecture.named_weights()
     loaded = _download(architecture, weights) if named else _read(Path(weights))
@@ -139,7 +124,7 @@ def _read(path: Path) -> State:
             if path.suffix == ".safetensors"
             else torch.load(path, map_location="cpu", weights_only=True)
         )
-    except _DAMAGED as error:
+    except (*_CUT_OFF, *_NO_WEIGHTS) as error:
         raise WeightsError(f"model.weights={path} is damaged or cut off: {_first_line(error)}") from error
     except pickle.UnpicklingError as error:
         # Torch's own message tells how to load the file in spite of the danger.

@@ -3,8 +3,6 @@
 Visitors of the page can try them, a new endpoint is tested with the first, and exported models are compared on them.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import shutil

@@ -3,8 +3,6 @@
 The file is loaded by its own runtime and compared with the package on real photos; it is kept only if both agree.
 """
 
-from __future__ import annotations
-
 import json
 import tempfile
 import warnings

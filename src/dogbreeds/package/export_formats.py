@@ -1,7 +1,5 @@
 """The export formats: how each is written, loaded and run."""
 
-from __future__ import annotations
-
 import io
 import logging
 from collections.abc import Callable

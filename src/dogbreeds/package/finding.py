@@ -1,7 +1,5 @@
 """Finds the model package that a path on the command line means."""
 
-from __future__ import annotations
-
 import shlex
 import tarfile
 from pathlib import Path

@@ -4,8 +4,6 @@ A request is the bytes of one photo, or JSON: `{"image": <base64>}` or `{"instan
 Its other keys do not matter. A response is JSON, or CSV where the client accepts nothing else; an error is JSON.
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 import csv
@@ -105,11 +103,7 @@ def format_response(predictions: Sequence[Sequence[Prediction]], accept: str, *,
     """Returns the body of a response and its content type.
 
     JSON has `prediction` (the class index), `breed`, `probability` and `top`, or a list of such under `predictions`.
-    CSV has a line for each photo: class index, breed, probability.
-
-    Args:
-        predictions: The breeds of each photo, most probable first.
-        accept: The header of that name; empty accepts anything.
+    CSV has a line for each photo: class index, breed, probability. An empty header `accept` accepts anything.
 
     Raises:
         HttpError: 406, the client accepts neither JSON nor CSV.

@@ -40,16 +40,12 @@ class Description:
 
     Attributes:
         classes: Folder names; a prediction's index is a position in this list.
-        pretrained: False when the backbone had random weights.
         unfreeze: The first trained stage, or None.
         engine: The one that ran the trunk in training: `openvino`, `cuda` or `torch`.
         precision: The trunk's precision, `fp32` or `bf16`.
         temperature: Divides the logits, so that probabilities are calibrated.
-        library: Where the backbone comes from, `torchvision` or `timm`.
-        pool: How its features are pooled, `head` or `token+mean`.
+        library: Of the backbone; for this, `pool`, `weights` and `licence` see `Backbone`, empty where unknown.
         mirror: Whether features are the mean over an image and its mirror image.
-        weights: What its weights are called; empty where unknown.
-        licence: Theirs; empty where unknown.
         metrics: The scores in the run's metrics.json.
         versions: Of this project, torch and torchvision when the package was made.
         photos: Number in each split of the run; empty where unknown.
@@ -80,7 +76,6 @@ class Description:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Description:
-        """Reads what `to_json` wrote."""
         known = dict(values)
         if known.pop("format") == 1:
             # Engines came with format 2.

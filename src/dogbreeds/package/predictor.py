@@ -14,8 +14,7 @@ from torch import Tensor
 from dogbreeds.data.images import UnreadableImageError, read_all
 from dogbreeds.data.names import shown_names
 from dogbreeds.errors import EngineError
-from dogbreeds.features.engines import available, build, worker_count
-from dogbreeds.features.engines.engine import Engine
+from dogbreeds.features.engines import Engine, available, build, worker_count
 from dogbreeds.model.backbones import fingerprint
 from dogbreeds.model.network import Network
 from dogbreeds.package.messages import Prediction

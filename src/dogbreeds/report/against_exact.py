@@ -1,7 +1,5 @@
 """A trained head against the exact linear solution, on the same photos."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

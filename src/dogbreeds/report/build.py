@@ -1,7 +1,5 @@
 """report.html: one self-contained page about a run, built from its run directory alone."""
 
-from __future__ import annotations
-
 import time
 from pathlib import Path
 

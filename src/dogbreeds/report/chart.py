@@ -4,8 +4,6 @@ A figure says what is drawn; the page's script adds fonts, axes and colours. A c
 style sheet, such as `var(--accent)`, so that one figure serves the light theme, the dark one and paper.
 """
 
-from __future__ import annotations
-
 import html
 import json
 import math

@@ -1,7 +1,5 @@
 """One page that compares runs."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dogbreeds.debug.system import usage_percentiles
+from dogbreeds.debug.system.percentiles import usage_percentiles
 from dogbreeds.errors import UserError
 from dogbreeds.model.paired import Paired, interval, unpaired_interval
 from dogbreeds.report.against_exact import settling

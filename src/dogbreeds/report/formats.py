@@ -1,7 +1,5 @@
 """Numbers and times as people read them."""
 
-from __future__ import annotations
-
 import math
 from datetime import datetime
 
@@ -24,6 +22,13 @@ def short(value: float) -> str:
     if not math.isfinite(value):
         return str(value)
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def shown(value: float | str | None) -> str:
+    """Returns a value for display: numbers have four digits."""
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else f"{value:.4g}"
 
 
 def duration(seconds: float) -> str:

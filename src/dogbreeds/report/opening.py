@@ -1,7 +1,5 @@
 """The first lines of a page: how good the model is, what is wrong, and what to do next."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from dogbreeds.debug.rules.results import HeadBelowReference, against_exact

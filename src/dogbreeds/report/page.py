@@ -1,7 +1,5 @@
 """Fills the template of a page and writes it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from importlib.metadata import distribution
 from pathlib import Path

@@ -1,8 +1,5 @@
 """All that a run directory holds for a page, whether the run finished or not."""
 
-from __future__ import annotations
-
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +11,7 @@ from dogbreeds.data.names import shown_names
 from dogbreeds.debug.record import Record, read_history, read_record
 from dogbreeds.debug.rules.verdict import ISSUES
 from dogbreeds.errors import UserError
-from dogbreeds.files import read_csv
+from dogbreeds.files import read_csv, read_json
 from dogbreeds.run_directory import AUDIT, HISTORY, INDEX, OPERATORS, PREDICTIONS, RULES, RUN_CONFIG
 
 _PROBABILITIES = ("probability", "breed_probability", "second_probability")
@@ -131,18 +128,13 @@ def read_run(directory: Path) -> Run:
         metrics=record.metrics,
         history=read_history(directory / HISTORY),
         record=record,
-        rules=_json(directory / RULES).get("rules", []),
+        rules=read_json(directory / RULES).get("rules", []),
         predictions=read_predictions(directory / PREDICTIONS),
         suspicions=_suspicions(directory / AUDIT),
         # Those first that cannot be read.
         unused=sorted(unused, key=lambda row: str(row["state"]), reverse=True),
-        operators=_json(directory / OPERATORS),
+        operators=read_json(directory / OPERATORS),
     )
-
-
-def _json(path: Path) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return found
 
 
 def _suspicions(path: Path) -> list[Suspicion] | None:

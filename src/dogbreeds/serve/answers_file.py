@@ -1,7 +1,5 @@
 """Writes the predictions for many photos: JSON lines on stdout, or a file as CSV, JSON lines or Parquet."""
 
-from __future__ import annotations
-
 import csv
 import json
 import sys

@@ -1,7 +1,5 @@
 """The ASGI application that answers photos, on this machine and under Ray Serve alike."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import time

@@ -1,7 +1,5 @@
 """Finds many photos, and predicts them with a package on this machine."""
 
-from __future__ import annotations
-
 import glob
 import os
 import sys

@@ -4,8 +4,6 @@ There are no timers: a free worker takes what waits, up to a batch. An idle serv
 its batches.
 """
 
-from __future__ import annotations
-
 import asyncio
 import functools
 import logging

@@ -1,7 +1,5 @@
 """The model card: facts about a package for the page and for programs."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -9,6 +7,7 @@ from typing import Any
 from dogbreeds.data.names import shown_names
 from dogbreeds.package.package import Description
 
+_SAME = ("backbone", "pretrained", "weights", "licence", "unfreeze", "temperature", "precision", "made")
 _SCORES = ("accuracy", "top5_accuracy", "macro_f1", "loss", "calibration_error", "calibration_error_uncalibrated")
 
 
@@ -19,30 +18,18 @@ def card(description: Description, engine: str | None = None) -> dict[str, Any]:
     that were classified correctly. Unknown numbers are None.
     """
     metrics = description.metrics
+    transform = description.transform
+    classes = zip(shown_names(description.classes), _per_class(metrics, len(description.classes)), strict=True)
     return {
-        "backbone": description.backbone,
-        "pretrained": description.pretrained,
-        "weights": description.weights,
-        "licence": description.licence,
-        "unfreeze": description.unfreeze,
+        **{name: getattr(description, name) for name in _SAME},
         "head": {"kind": description.head.kind, "hidden": list(description.head.hidden)},
-        "image": {
-            "resize": description.transform.resize,
-            "crop": description.transform.crop,
-            "mirror": description.mirror,
-        },
+        "image": {"resize": transform.resize, "crop": transform.crop, "mirror": description.mirror},
         "classes": [
-            {"index": index, "breed": name, "accuracy": accuracy}
-            for index, (name, accuracy) in enumerate(
-                zip(shown_names(description.classes), _per_class(metrics, len(description.classes)), strict=True)
-            )
+            {"index": index, "breed": name, "accuracy": accuracy} for index, (name, accuracy) in enumerate(classes)
         ],
         "scores": {name: _number(metrics.get(f"test/{name}")) for name in _SCORES},
         "photos": dict(description.photos),
-        "temperature": description.temperature,
         "engine": engine or description.engine,
-        "precision": description.precision,
-        "made": description.made,
         "versions": dict(description.versions),
     }
 

@@ -3,8 +3,6 @@
 The rows are those of a package on this machine: the path, and the prediction or the error.
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 import threading
@@ -16,17 +14,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import requests
+import tenacity
 from requests.adapters import HTTPAdapter
-from tenacity import (
-    RetryCallState,
-    Retrying,
-    retry_if_exception_type,
-    sleep_using_event,
-    stop_any,
-    stop_before_delay,
-    stop_when_event_set,
-    wait_random_exponential,
-)
 
 from dogbreeds.errors import ConfigError, UserError
 from dogbreeds.installation import command
@@ -94,7 +83,7 @@ def rows(
         UserError: The server is gone, or refuses all photos; the rows before that have been yielded.
     """
     ended = threading.Event()
-    pause = sleep or sleep_using_event(ended)
+    pause = sleep or tenacity.sleep_using_event(ended)
     pool = ThreadPoolExecutor(at_once, thread_name_prefix="predict")
     waiting: deque[tuple[Path, Future[tuple[Row, bool]]]] = deque()
     left = iter(paths)
@@ -154,14 +143,15 @@ def retry(
         patience: Seconds after which to give up.
         ended: Once it is set, there are no more retries.
     """
-    pauses = wait_random_exponential(multiplier=_FIRST_PAUSE_SECONDS, max=_MAX_PAUSE_SECONDS)
+    pauses = tenacity.wait_random_exponential(multiplier=_FIRST_PAUSE_SECONDS, max=_MAX_PAUSE_SECONDS)
 
-    def pause(state: RetryCallState) -> float:
+    def pause(state: tenacity.RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome is not None else None
         return max(pauses(state), error.seconds if isinstance(error, Busy) else 0.0)
 
-    stop = stop_any(stop_before_delay(patience), stop_when_event_set(ended or threading.Event()))
-    trying = Retrying(retry=retry_if_exception_type(Busy), wait=pause, stop=stop, sleep=sleep, reraise=True)
+    stop = tenacity.stop_before_delay(patience) | tenacity.stop_when_event_set(ended or threading.Event())
+    busy = tenacity.retry_if_exception_type(Busy)
+    trying = tenacity.Retrying(retry=busy, wait=pause, stop=stop, sleep=sleep, reraise=True)
     try:
         return trying(send)
     except Busy as error:

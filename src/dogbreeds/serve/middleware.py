@@ -1,7 +1,5 @@
 """The outermost layer of the application: security headers, counting, and refusals that clients can read."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 

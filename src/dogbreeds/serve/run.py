@@ -1,7 +1,5 @@
 """Runs the server: from a package's directory to a port, until a signal ends it."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import errno
@@ -177,15 +175,9 @@ def serve(package: Path, limits: Limits, *, host: str, port: int, cache: Path) -
 def _listening(host: str, port: int) -> socket.socket:
     """Returns a listening socket; clients may connect, and wait until uvicorn accepts them."""
     try:
-        family, kind, number, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, number)
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(address)
-            listener.listen(_BACKLOG)
-        except BaseException:
-            listener.close()
-            raise
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        both = family == socket.AF_INET6 and socket.has_dualstack_ipv6()
+        return socket.create_server(address, family=family, backlog=_BACKLOG, dualstack_ipv6=both)
     except UnicodeError as error:
         raise ConfigError(f"host={host} is not a valid host name ({error}).") from error
     except OSError as error:
@@ -194,4 +186,3 @@ def _listening(host: str, port: int) -> socket.socket:
         if error.errno == errno.EACCES:
             raise ConfigError(f"port={port}: ports below 1024 need root; choose one above 1023.") from error
         raise ConfigError(f"Cannot listen on host={host} port={port}: {error.strerror or error}.") from error
-    return listener

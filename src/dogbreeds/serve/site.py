@@ -1,7 +1,5 @@
 """What a server on this machine offers beside predictions: the page, the model card, example photos, metrics."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

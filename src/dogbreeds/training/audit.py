@@ -1,7 +1,5 @@
 """Photos worth a look: labels that others contradict, near-duplicates, outliers; found once, then remembered."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -73,13 +71,9 @@ def find(
     """Audits photos, or remembers what an earlier audit of the same photos found.
 
     Args:
-        folders: The photos.
         features: Of the photos of train, valid and test, one after the other (N, width).
         normalise: What the head makes of them: centred, each photo at its own scale.
-        path: The exact solutions on the training photos.
         class_weights: Of the path.
-        blobs: Where findings are kept.
-        workers: Threads that read photos; None is one per core.
     """
     photos = [photo for split in SPLITS for photo in folders.splits[split]]
     train = len(folders.splits["train"])

@@ -1,7 +1,5 @@
 """What an audit found, as audit.csv, as what the rules know of it, and in words."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Breed folders as a LightningDataModule: batches of features, which the frozen trunk computes once."""
 
-from __future__ import annotations
-
 import copy
 import logging
 from collections.abc import Iterator, Sequence
@@ -36,13 +34,8 @@ class EpochBatches(DistributedSampler[Tensor]):
     """Batches of positions (batch,), shuffled by the seed and the epoch alone.
 
     A resumed run therefore sees the order that it would have seen without the interruption. Under DDP each rank takes
-    its share of every batch; Lightning leaves a DistributedSampler as it is.
-
-    Args:
-        length: Number of photos.
-        batch_size: Photos per batch over all ranks; the last batch may be smaller.
-        shuffle: False keeps the order of the index, in every epoch.
-        device: Of the positions.
+    its share of every batch; Lightning leaves a DistributedSampler as it is. `batch_size` counts photos over all
+    ranks; the last batch may be smaller.
     """
 
     def __init__(
@@ -124,12 +117,7 @@ class BreedDataModule(pl.LightningDataModule):
 
         Args:
             directory: The folder of breed folders.
-            model: The backbone.
-            weights: `imagenet`, another name of the library, `random`, a file or a folder of files.
-            library: Where the backbone comes from, `torchvision` or `timm`.
-            pool: `head`, or `token+mean` for vision transformers of timm.
-            resolution: Side of the images in pixels; None is that of the weights.
-            crop: The share of a photo's shorter side that is seen; None is that of the weights.
+            model: The backbone; for this, weights, library, pool, resolution and crop see `load_backbone`.
             unfreeze: The stage where the tail begins, or None.
             views: Augmented views of the training photos; epoch e sees number 1 + e mod views. 0 is none.
             batch_size: Photos per training step.
@@ -171,7 +159,7 @@ class BreedDataModule(pl.LightningDataModule):
         with phases.phase("index"):
             self.index(store)
         log.info(self.folders.describe())
-        self.check_photos()
+        self.folders.check(self.on_bad_image)
         known = set(self.folders.unreadable)
         with phases.phase("backbone"):
             self.load_backbone()
@@ -180,7 +168,7 @@ class BreedDataModule(pl.LightningDataModule):
         if more := tuple(one for one in self.folders.unreadable if one not in known):
             lines = "\n".join(replace(self.folders, unreadable=more).describe_unreadable())
             log.warning("Decoding found more photos that cannot be read:\n%s", lines)
-            self.check_photos()
+            self.folders.check(self.on_bad_image)
 
     def index(self, store: FeatureStore) -> None:
         self.folders = index(
@@ -192,10 +180,6 @@ class BreedDataModule(pl.LightningDataModule):
         )
         if self.one_batch:
             self.folders = self.folders.sample(self.batch_size)
-
-    def check_photos(self) -> None:
-        """Raises a DataError where a split lacks a class, or photos cannot be read that shall not be left out."""
-        self.folders.check(self.on_bad_image)
 
     def load_backbone(self) -> None:
         self.backbone = load_backbone(
@@ -229,12 +213,9 @@ class BreedDataModule(pl.LightningDataModule):
         )
 
     def network(self, head: str = "linear", hidden: Sequence[int] = (256,), dropout: float = 0.5) -> Network:
-        """Returns the trunk, a tail of its own, and a new head that starts from the training features.
+        """Returns the trunk, a tail of its own, and a new head, `linear` or `mlp`, fitted to the training features.
 
-        Args:
-            head: `linear` or `mlp`.
-            hidden: Widths of the hidden layers of an `mlp`.
-            dropout: Share of hidden units that an `mlp` drops while training.
+        Widths of hidden layers, and the share of their units that is dropped while training, are those of an `mlp`.
         """
         self.setup()
         torch.manual_seed(self.seed)

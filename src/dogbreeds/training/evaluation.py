@@ -1,7 +1,5 @@
 """What a trained network is worth: the scores and facts in metrics.json, and predictions.csv."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -48,9 +46,7 @@ def describe(config: TrainConfig, prepared: Prepared, network: Network) -> Descr
 def score(predictor: Predictor, inputs: Mapping[str, Features]) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Calibrates a model on the validation photos and scores it on validation and test photos.
 
-    Args:
-        predictor: The model; it is not changed.
-        inputs: What its own trunk gives for the photos of each split: same weights, engine and precision.
+    The inputs are what its own trunk gives for the photos: same weights, engine and precision.
 
     Returns:
         The temperature and the scores, under their names in metrics.json, and for each split the calibrated

@@ -92,11 +92,7 @@ def load_features(
     views: int,
     workers: int | None,
 ) -> tuple[BreedFolders, RunFeatures]:
-    """Loads or computes all features of a run; see `BreedDataModule` for the settings.
-
-    Returns:
-        The photos that could be read, and their features.
-    """
+    """Returns the photos that could be read, and their features; see `BreedDataModule` for the settings."""
     precision = resolve_precision(settings.precision, device)
 
     def source(stage: str | None, engine: str) -> FeatureSource:

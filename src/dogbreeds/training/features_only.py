@@ -1,7 +1,5 @@
 """What takes photos and their features, but no training: the features themselves, and the audit."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from dogbreeds.debug.timeline import Phases

@@ -1,7 +1,5 @@
 """Fitting with Lightning: what a run keeps, and what happens when it is stopped."""
 
-from __future__ import annotations
-
 import logging
 import math
 import sys
@@ -114,10 +112,7 @@ def fit(
 
     Checkpoints and logs go to the run directory.
 
-    Args:
-        network: Trunk, tail and an initialised head.
-        class_weights: float32 (classes,) for the loss, or None.
-        resumed: The checkpoint to go on from.
+    `resumed` is the checkpoint to go on from.
 
     Returns:
         The history; under DDP that of processes other than the first has no rows.

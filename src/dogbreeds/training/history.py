@@ -1,7 +1,5 @@
 """The history of a run, epoch by epoch: history.csv, and a plain line where there is no progress bar."""
 
-from __future__ import annotations
-
 import logging
 import math
 import time
@@ -14,18 +12,8 @@ from dogbreeds.files import write_csv
 
 log = logging.getLogger(__name__)
 
-COLUMNS = (
-    "epoch",
-    "step",
-    "lr",
-    "train/loss",
-    "train/accuracy",
-    "val/loss",
-    "val/accuracy",
-    "val/top5_accuracy",
-    "val/macro_f1",
-    "seconds",
-)
+_MEASURED = ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "val/top5_accuracy", "val/macro_f1")
+COLUMNS = ("epoch", "step", "lr", *_MEASURED, "seconds")
 
 
 class History(pl.Callback):

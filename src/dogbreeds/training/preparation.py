@@ -1,7 +1,5 @@
 """What runs on the same photos, backbone and features share: prepared once for all trials of a search."""
 
-from __future__ import annotations
-
 import json
 import logging
 from collections import OrderedDict

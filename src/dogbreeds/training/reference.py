@@ -81,12 +81,16 @@ class StoredSolutions:
 
     def get(self, strength: float) -> ExactSolution | None:
         if strength not in self._known and (kept := self._blobs.get(f"{self._name}-{strength!r}")) is not None:
-            self._known[strength] = _unpack(kept)
+            tensors = load(kept)
+            _, loss = tensors["scalars"].tolist()
+            self._known[strength] = ExactSolution(strength, tensors["weight"], tensors["bias"], loss)
         return self._known.get(strength)
 
     def put(self, solution: ExactSolution) -> None:
         self._known[solution.strength] = solution
-        self._blobs.put(f"{self._name}-{solution.strength!r}", _pack(solution))
+        scalars = torch.tensor([solution.strength, solution.validation_loss], dtype=torch.float64)
+        tensors = {"weight": solution.weight.contiguous(), "bias": solution.bias.contiguous(), "scalars": scalars}
+        self._blobs.put(f"{self._name}-{solution.strength!r}", save(tensors))
 
 
 def digest_of(text: str, tensors: Sequence[Tensor | None]) -> str:
@@ -97,14 +101,3 @@ def digest_of(text: str, tensors: Sequence[Tensor | None]) -> str:
             digest.update(f"{tuple(tensor.shape)}".encode())
             digest.update(tensor.contiguous().numpy().data)
     return digest.hexdigest()
-
-
-def _pack(solution: ExactSolution) -> bytes:
-    scalars = torch.tensor([solution.strength, solution.validation_loss], dtype=torch.float64)
-    return save({"weight": solution.weight.contiguous(), "bias": solution.bias.contiguous(), "scalars": scalars})
-
-
-def _unpack(content: bytes) -> ExactSolution:
-    tensors = load(content)
-    strength, loss = tensors["scalars"].tolist()
-    return ExactSolution(strength, tensors["weight"], tensors["bias"], loss)

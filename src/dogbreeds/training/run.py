@@ -1,7 +1,5 @@
 """One training run: `train(config)` turns folders of photos into an evaluated, packaged classifier."""
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Lightning's Trainer, loggers and callbacks, from the config."""
 
-from __future__ import annotations
-
 import inspect
 import logging
 import os
@@ -63,7 +61,6 @@ def new_trainer(
     loggers: Sequence[Logger] = (),
     profiler: Profiler | None = None,
 ) -> pl.Trainer:
-    """Returns the Trainer of a run."""
     chosen = config.trainer
     if chosen.precision == "16-mixed" and (chosen.accelerator == "cpu" or not torch.accelerator.is_available()):
         raise ConfigError("trainer.precision=16-mixed needs a GPU: use trainer.precision=auto, or bf16-mixed.")

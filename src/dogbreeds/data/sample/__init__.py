@@ -1,7 +1,5 @@
 """Drawn dogs of invented breeds as breed folders, for the demo and the tests, where no photos exist."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
@@ -34,14 +32,8 @@ def make_sample(
     """Draws the sample as `directory`/{train,valid,test}/001.<Name>/<Name>_00001.jpg, all of it or nothing.
 
     A picture depends on the seed, its breed, split and number, and `pixels` alone: more pictures or breeds leave
-    the others as they are. A sample that is already there is left as it is.
-
-    Args:
-        breeds: Number of breeds, 2 to `MAX_BREEDS`.
-        train, valid, test: Pictures per breed in each split.
-        pixels: Side of the square pictures, at least 64.
-        seed: Decides which dogs of the breeds are drawn.
-        progress: Called after each picture with the number drawn and the total.
+    the others as they are. A sample that is already there is left as it is. `train`, `valid` and `test` are pictures
+    per breed; `progress` is called after each picture with the number drawn and the total.
 
     Raises:
         UserError: A number is out of range, or `directory` holds something else.

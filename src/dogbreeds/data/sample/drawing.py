@@ -1,7 +1,5 @@
 """Draw a dog of an invented breed: circles along its limbs make the shape, a coat fills it, a scene surrounds it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

@@ -3,8 +3,6 @@
 Names, parameters, defaults and definitions are those of AWS's developer guide, page `debugger-built-in-rules`.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

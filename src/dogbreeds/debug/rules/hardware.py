@@ -6,8 +6,6 @@ point is a sample of the machine; `patience` is the number of them before the fi
 percentile or an average. CPU, I/O wait, utilization and memory are percentages.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from itertools import combinations
 

@@ -4,8 +4,6 @@ Names, parameters, defaults and definitions are those of AWS's developer guide, 
 losses are without class weights, so that those of training and validation compare.
 """
 
-from __future__ import annotations
-
 import bisect
 import math
 from collections.abc import Sequence

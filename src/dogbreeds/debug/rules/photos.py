@@ -1,7 +1,5 @@
 """Rules of our own over the audit of the photos: labels that other photos contradict, copies across splits."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

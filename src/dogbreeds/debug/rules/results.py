@@ -1,7 +1,5 @@
 """Rules of our own over the results of a run: they know the exact reference, the splits and the search."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,14 +11,9 @@ from dogbreeds.model.paired import Paired
 
 
 def against_exact(metrics: Mapping[str, Any], split: str) -> Paired | None:
-    """Compares the trained head with the exact solution, in this order.
+    """Compares the trained head with the exact solution, in this order, on the split `val` or `test`.
 
-    Args:
-        metrics: The content of metrics.json.
-        split: `val` or `test`.
-
-    Returns:
-        None in runs that are not scored, or were before the photos were counted.
+    None in runs that are not scored, or were before the photos were counted.
     """
     if f"reference/{split}_missed" not in metrics:
         return None

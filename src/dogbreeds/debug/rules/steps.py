@@ -4,8 +4,6 @@ Names, parameters, defaults and definitions of the first two are those of AWS's 
 `debugger-built-in-profiler-rules`.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

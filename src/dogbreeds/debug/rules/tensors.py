@@ -3,8 +3,6 @@
 Names, parameters, defaults and definitions are those of AWS's developer guide, page `debugger-built-in-rules`.
 """
 
-from __future__ import annotations
-
 import math
 import sys
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """Samples as arrays, for the rules over them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import numpy as np

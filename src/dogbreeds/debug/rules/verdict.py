@@ -1,7 +1,5 @@
 """What a rule says: a verdict with SageMaker Debugger's statuses."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol

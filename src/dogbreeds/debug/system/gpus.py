@@ -1,7 +1,5 @@
 """NVIDIA GPUs, by the driver's own library (NVML)."""
 
-from __future__ import annotations
-
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -85,7 +83,6 @@ def visible(uuids: Sequence[str], setting: str | None) -> list[int]:
     if CUDA_DEVICE_ORDER=PCI_BUS_ID.
 
     Args:
-        uuids: Of all GPUs.
         setting: CUDA_VISIBLE_DEVICES: positions and the beginnings of UUIDs, separated by commas; CUDA ignores all
             that follows an entry that names no GPU. None shows all.
     """

@@ -1,7 +1,5 @@
 """Processors, memory, disks, network and this run's processes, by psutil."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterable
 

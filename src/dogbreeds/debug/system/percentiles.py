@@ -1,7 +1,5 @@
 """Percentiles of what was measured, as the report's tables show them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self

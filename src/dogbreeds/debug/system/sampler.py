@@ -1,7 +1,5 @@
 """The thread that samples the machine."""
 
-from __future__ import annotations
-
 import logging
 import threading
 import time

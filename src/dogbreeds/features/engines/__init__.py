@@ -9,14 +9,13 @@ import importlib.util
 import logging
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dogbreeds.data.images import Transform
 from dogbreeds.errors import ConfigError, EngineError
-from dogbreeds.features.engines.engine import Engine
 from dogbreeds.features.engines.reference import TorchEngine, resolve_precision
 
 if TYPE_CHECKING:
@@ -37,6 +36,25 @@ ENGINES = ("openvino", "cuda", "torch")
 _VERSIONS = {"cuda": " 2"}
 
 
+class Engine(Protocol):
+    """Runs a frozen trunk. Any number of threads may call it.
+
+    Attributes:
+        name: `openvino`, `cuda` or `torch`.
+        precision: `fp32` or `bf16`.
+        batch_size: Images per call that suit it best.
+        workers: Threads that should call it.
+    """
+
+    name: str
+    precision: str
+    batch_size: int
+    workers: int
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Returns features for uint8 images (N, 3, H, W), on the CPU: float32 vectors, float16 activations."""
+
+
 def key_of(name: str, precision: str) -> str:
     """Returns how stored features name the engine and the precision that computed them."""
     return f"{name}{_VERSIONS.get(name, '')} {precision}"
@@ -52,7 +70,6 @@ def available(device: torch.device) -> tuple[str, ...]:
 
 
 def candidates(requested: str, device: torch.device) -> tuple[str, ...]:
-    """Returns the engines to choose from."""
     found = available(device)
     if requested == "auto":
         return found

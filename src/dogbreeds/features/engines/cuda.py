@@ -3,8 +3,6 @@
 Photos are decoded by Pillow, as everywhere: nvJPEG's pixels differ from Pillow's by more than bf16 changes.
 """
 
-from __future__ import annotations
-
 import copy
 import logging
 import threading

@@ -1,7 +1,5 @@
 """The trunk as a plain torch module: the engine that works everywhere and that the others are measured against."""
 
-from __future__ import annotations
-
 import copy
 import threading
 from pathlib import Path

@@ -1,9 +1,8 @@
 """Makes the model.tar.gz of a package: its files, and what Ray Serve and the containers of SageMaker start.
 
-`config.yaml` has the settings of Ray Serve, for a machine with or without GPUs.
+`config.yaml` has the settings of Ray Serve, for a machine with or without GPUs; `code.txt` lists the modules that an
+archive carries, relative to the package `dogbreeds`.
 """
-
-from __future__ import annotations
 
 from pathlib import Path
 from string import Template
@@ -13,49 +12,6 @@ from dogbreeds.package.package import read_description
 
 _HERE = Path(__file__).parent
 _SOURCE = _HERE.parents[1]
-#: The modules that an archive carries, relative to the package `dogbreeds`.
-_CODE = (
-    "__init__.py",
-    "constraints.py",
-    "errors.py",
-    "files.py",
-    "installation.py",
-    "limits.py",
-    "version.py",
-    "data/__init__.py",
-    "data/images.py",
-    "data/layout.py",
-    "data/names.py",
-    "features/__init__.py",
-    "features/engines/__init__.py",
-    "features/engines/cpu.py",
-    "features/engines/cuda.py",
-    "features/engines/engine.py",
-    "features/engines/reference.py",
-    "model/__init__.py",
-    "model/architecture.py",
-    "model/backbones.py",
-    "model/head.py",
-    "model/names.py",
-    "model/network.py",
-    "model/outline.py",
-    "model/stages.py",
-    "model/timm_networks.py",
-    "model/timm_stages.py",
-    "model/torchvision_networks.py",
-    "model/weight_files.py",
-    "model/weights.py",
-    "package/__init__.py",
-    "package/messages.py",
-    "package/package.py",
-    "package/predictor.py",
-    "serve/__init__.py",
-    "serve/app.py",
-    "serve/batching.py",
-    "serve/bodies.py",
-    "serve/middleware.py",
-    "serve/ray_app.py",
-)
 
 
 def archive_for(package: Path, archive: Path, *, gpus: int, requirements: bool) -> None:
@@ -72,11 +28,12 @@ def archive_for(package: Path, archive: Path, *, gpus: int, requirements: bool) 
     description = read_description(package)
     paths = {path.relative_to(package).as_posix(): path for path in package.rglob("*") if path.is_file()}
     config = Template((_HERE / "config.yaml").read_text(encoding="utf-8"))
+    code = (_HERE / "code.txt").read_text(encoding="utf-8").split()
     members: dict[str, Path | bytes] = {
         **{name: path for name, path in paths.items() if not name.startswith(("code/", "__pycache__/"))},
         "config.yaml": config.substitute(replicas=max(1, gpus), gpus=min(1, gpus)).encode(),
         "deployment.py": _SOURCE / "serve" / "deployment.py",
-        **{f"code/dogbreeds/{name}": _SOURCE / name for name in _CODE},
+        **{f"code/dogbreeds/{name}": _SOURCE / name for name in code},
     }
     wanted = {"openvino.txt": not gpus and description.engine != "torch", "timm.txt": description.library == "timm"}
     texts = [(_HERE / name).read_text(encoding="utf-8") for name, needed in wanted.items() if needed]

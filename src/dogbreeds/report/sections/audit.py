@@ -1,7 +1,5 @@
 """The photos that the audit suspects: wrong labels, near-duplicates, outliers of a class."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

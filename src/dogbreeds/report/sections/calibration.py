@@ -1,7 +1,5 @@
 """Whether probabilities mean what they say: of photos predicted with 80%, 80% should be classified correctly."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Which breed is mistaken for which, and how well each breed is classified."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

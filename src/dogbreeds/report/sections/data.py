@@ -1,7 +1,5 @@
 """What the run learned from: photos of each split and class."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 from dogbreeds.report.chart import ACCENT, SOFT, WARM, Chart, Table, bars, chart, figure, label

@@ -1,7 +1,5 @@
 """How training went: losses and accuracies, by epoch and by step."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 

@@ -1,7 +1,5 @@
 """The photos to look at: the most confident mistakes, and the least certain predictions."""
 
-from __future__ import annotations
-
 import base64
 import io
 import os.path

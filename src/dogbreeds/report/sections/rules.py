@@ -1,7 +1,5 @@
 """What the rules of the debugger found."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,18 +12,9 @@ from dogbreeds.report.sections import Section
 STATUSES = {ISSUES: "issues found", ERROR: "error", NO_ISSUES: "no issues", NOT_APPLICABLE: "not applicable"}
 # Causes come before what follows from them.
 _SEVERITY = (
-    "ExplodingTensor",
-    "AllZero",
-    "VanishingGradient",
-    "UnchangedTensor",
-    "PoorWeightInitialization",
-    "WeightUpdateRatio",
-    "LossNotDecreasing",
-    "StalledTrainingRule",
-    "ClassImbalance",
-    "Overfit",
-    "Overtraining",
-    "Confusion",
+    *("ExplodingTensor", "AllZero", "VanishingGradient", "UnchangedTensor", "PoorWeightInitialization"),
+    *("WeightUpdateRatio", "LossNotDecreasing", "StalledTrainingRule", "ClassImbalance"),
+    *("Overfit", "Overtraining", "Confusion"),
 )
 _MAX_STEPS = 12
 
@@ -49,7 +38,6 @@ def rules(run: Run) -> Section:
 
 
 def worst(found: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """Returns the entry whose advice comes first."""
     return min(found, key=_severity)
 
 

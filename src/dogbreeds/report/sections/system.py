@@ -1,14 +1,12 @@
 """What the run used of the machine."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from dogbreeds.debug.measurements import Phase, Sample
-from dogbreeds.debug.system import usage_percentiles
+from dogbreeds.debug.system.percentiles import usage_percentiles
 from dogbreeds.report.chart import ACCENT, SERIES, SOFT, WARM, Chart, Trace, chart, figure, label, line, thinned
 from dogbreeds.report.formats import percent, short
 from dogbreeds.report.run import Run

@@ -1,7 +1,5 @@
 """What training did to the weights: sizes of gradients, weights and updates of each layer over the steps."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 from dogbreeds.debug.record import ACTIVATION, GRADIENT, UPDATE, WEIGHT, Record, Statistics

@@ -1,7 +1,5 @@
 """The time of a run without the pauses between a stop and its resumption."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
@@ -33,7 +31,6 @@ class Timeline:
         self.starts, self.seconds = starts, elapsed
 
     def of(self, times: Sequence[float]) -> list[float]:
-        """Returns seconds of running for seconds since 1970."""
         return [float(second) for second in np.interp(times, self._clock, self._running)] if self._clock else []
 
     def span(self, phase: Phase) -> tuple[float, float]:

@@ -1,14 +1,12 @@
 """Where the time went: the phases of the run, the steps of training and their parts, the operators of a trace."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from dogbreeds.debug.measurements import PARTS, Phase, StepTimes
 from dogbreeds.debug.rules.steps import StepOutlier
-from dogbreeds.debug.system import Percentiles
+from dogbreeds.debug.system.percentiles import Percentiles
 from dogbreeds.report.chart import ACCENT, WARM, Chart, Table, bars, chart, columns, figure, label, points, thinned
 from dogbreeds.report.formats import counted, duration, percent
 from dogbreeds.report.run import Run
