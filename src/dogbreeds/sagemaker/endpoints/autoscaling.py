@@ -27,9 +27,7 @@ class Scaling:
     """The autoscaling of an endpoint, as the requests that set it up.
 
     Attributes:
-        target: The scalable target.
         policies: By their ARNs, which are new whenever a target is registered anew.
-        schedule: The scheduled actions.
         alarms: Those of CloudWatch that start a step policy; AWS takes the action from them with the policy.
     """
 
@@ -38,21 +36,13 @@ class Scaling:
     schedule: list[Request]
     alarms: list[Request]
 
-    @property
-    def is_ours(self) -> bool:
-        """Whether an update may change it: it has the policy of this project."""
-        return any(one["PolicyName"] == POLICY for one in self.policies.values())
-
     def updated(self, ours: Mapping[str, Request]) -> Scaling | None:
-        """Returns it with this project's own target and policy as the settings have them; None where nothing is left.
-
-        `ours` has the requests for these by operation; none where the settings do not scale.
-        """
+        """Returns it with this project's own requests, by operation, in place of the former; None if none is left."""
         others = {arn: one for arn, one in self.policies.items() if one["PolicyName"] != POLICY}
         if ours:
             target = self.target | ours["RegisterScalableTarget"]
             return replace(self, target=target, policies={**others, POLICY: ours["PutScalingPolicy"]})
-        return replace(self, policies=others) if others or self.schedule or not self.is_ours else None
+        return replace(self, policies=others) if others or self.schedule or not self.policies else None
 
     def set_up(self, account: Account) -> None:
         """Registers all of it; alarms get the new ARNs of the policies that they start."""
@@ -65,6 +55,7 @@ class Scaling:
                 account.client("cloudwatch").put_metric_alarm(**alarm | actions)
             for action in self.schedule:
                 account.scaling.put_scheduled_action(**action)
+        log.info("autoscaling from %s to %s instances", self.target["MinCapacity"], self.target["MaxCapacity"])
 
     def restore(self, account: Account) -> None:
         """Sets it up again. A refusal is logged, so that the error that led here reaches the person."""
@@ -72,8 +63,6 @@ class Scaling:
             self.set_up(account)
         except UserError as error:
             log.error("autoscaling was stopped: %s", error)
-        else:
-            log.info("autoscaling is restored")
 
     def __str__(self) -> str:
         return json.dumps(asdict(self), default=str)

@@ -141,16 +141,16 @@ class Deployer:
     def _announce(self, deployment: Deployment, package: Path, *, update: bool) -> None:
         variant = self.variant
         if variant.kind == SERVERLESS:
-            size = f"serverless, {variant.memory_mb} MB, at most {variant.concurrency} requests at a time"
-            cost = "costs by the request"
+            most = f"at most {variant.concurrency} requests at a time"
+            size = f"serverless, {variant.memory_mb} MB, {most}; costs by the request"
         else:
             scaled = f", scaled from {variant.min_instances} to {variant.max_instances}"
-            size = f"{variant.instances} x {variant.instance}{'' if variant.max_instances is None else scaled}"
-            cost = "costs until it is deleted"
+            scaled = "" if variant.max_instances is None else scaled
+            size = f"{variant.instances} x {variant.instance}{scaled}; costs until it is deleted"
         for line in (
             f"endpoint {deployment.endpoint}, {self.endpoints.account.where}, {'updated' if update else 'new'}",
             f"serves   {package}: {deployment.package}",
-            f"on       {size}; {cost}",
+            f"on       {size}",
             f"image    {deployment.image}",
             f"to       {deployment.folder}",
         ):
@@ -176,7 +176,8 @@ class Deployer:
         scaling = scaling_of(self.endpoints, deployment.endpoint)
         same = self.endpoints.variant(former).get("InstanceType") == self.variant.instance
         # AWS does not change the instance type of an endpoint that scales, and scaling would choose their number.
-        stays = same and (self.variant.max_instances is not None or scaling is None or not scaling.is_ours)
+        wanted = scaling and scaling.updated(scaling_requests(deployment.endpoint, self.variant))
+        stays = same and (self.variant.max_instances is not None or wanted == scaling)
         stopped = None if stays else scaling
         if stopped is not None:
             log.warning("autoscaling is stopped until the endpoint has changed; it was: %s", stopped)
@@ -222,8 +223,6 @@ class Deployer:
         scaling = new if stopped is None else stopped.updated(ours)
         if scaling is not None:
             scaling.set_up(self.endpoints.account)
-            limits = scaling.target["MinCapacity"], scaling.target["MaxCapacity"]
-            log.info("autoscaling from %s to %s instances", *limits)
 
     def _tried(self, endpoint: str, photo: SmokeTestPhoto) -> str:
         """Asks the endpoint once, and returns what to print at the end."""
