@@ -85,11 +85,8 @@ def config_request(deployment: Deployment, variant: VariantConfig, sagemaker: Sa
 
 
 def endpoint_request(deployment: Deployment, sagemaker: SagemakerConfig) -> Request:
-    return {
-        "EndpointName": deployment.endpoint,
-        "EndpointConfigName": deployment.name,
-        "Tags": _tags(deployment, sagemaker),
-    }
+    named = {"EndpointName": deployment.endpoint, "EndpointConfigName": deployment.name}
+    return {**named, "Tags": _tags(deployment, sagemaker)}
 
 
 def update_request(deployment: Deployment, *, scaled: bool) -> Request:
@@ -97,10 +94,8 @@ def update_request(deployment: Deployment, *, scaled: bool) -> Request:
     request: Request = {"EndpointName": deployment.endpoint, "EndpointConfigName": deployment.name}
     if scaled:
         request["RetainAllVariantProperties"] = True
-        request["ExcludeRetainedVariantProperties"] = [
-            {"VariantPropertyType": "DesiredWeight"},
-            {"VariantPropertyType": "DataCaptureConfig"},
-        ]
+        excluded = ("DesiredWeight", "DataCaptureConfig")
+        request["ExcludeRetainedVariantProperties"] = [{"VariantPropertyType": one} for one in excluded]
     return request
 
 
@@ -131,18 +126,14 @@ def scaling_requests(endpoint: str, variant: VariantConfig) -> dict[str, Request
         }
     else:
         aim["PredefinedMetricSpecification"] = {"PredefinedMetricType": "SageMakerVariantInvocationsPerInstance"}
+    policy = {"PolicyName": POLICY, "PolicyType": "TargetTrackingScaling"}
     return {
         "RegisterScalableTarget": {
             **resource,
             "MinCapacity": variant.min_instances,
             "MaxCapacity": variant.max_instances,
         },
-        "PutScalingPolicy": {
-            **resource,
-            "PolicyName": POLICY,
-            "PolicyType": "TargetTrackingScaling",
-            "TargetTrackingScalingPolicyConfiguration": aim,
-        },
+        "PutScalingPolicy": {**resource, **policy, "TargetTrackingScalingPolicyConfiguration": aim},
     }
 
 
