@@ -118,12 +118,9 @@ def scaling_requests(endpoint: str, variant: VariantConfig) -> dict[str, Request
         "ScaleOutCooldown": variant.scale_out_seconds,
     }
     if variant.kind == ASYNCHRONOUS:
-        aim["CustomizedMetricSpecification"] = {
-            "MetricName": "ApproximateBacklogSizePerInstance",
-            "Namespace": "AWS/SageMaker",
-            "Dimensions": [{"Name": "EndpointName", "Value": endpoint}],
-            "Statistic": "Average",
-        }
+        metric = {"MetricName": "ApproximateBacklogSizePerInstance", "Namespace": "AWS/SageMaker"}
+        dimensions = [{"Name": "EndpointName", "Value": endpoint}]
+        aim["CustomizedMetricSpecification"] = {**metric, "Dimensions": dimensions, "Statistic": "Average"}
     else:
         aim["PredefinedMetricSpecification"] = {"PredefinedMetricType": "SageMakerVariantInvocationsPerInstance"}
     policy = {"PolicyName": POLICY, "PolicyType": "TargetTrackingScaling"}
