@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -122,3 +124,17 @@ def test_packages_are_imported_where_they_are_used(module: str, needed: set[str]
     behind = packages_behind(module)
     assert behind >= needed
     assert not behind & refused
+
+
+def test_the_service_stands_alone() -> None:
+    for path in (SOURCE.parent / "local_sagemaker").rglob("*.py"):
+        assert not list(imported(path, files())), f"{path} imports dogbreeds"
+
+
+def test_the_rules_need_no_service() -> None:
+    rules = SOURCE.parent / "local_sagemaker" / "rules"
+    modules = [f"local_sagemaker.rules.{path.stem}" for path in rules.glob("*.py") if path.stem != "__init__"]
+    assert len(modules) == 4
+    refused = ["moto", "werkzeug", "boto3", "botocore", "sagemaker"]
+    code = f"import sys, {', '.join(modules)}; print([one for one in {refused} if one in sys.modules])"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"

@@ -1,10 +1,8 @@
 """Rules between several members of a request, which the service model cannot express: the only place that has them.
 
-Sources: the API reference of CreateTrainingJob, StoppingCondition, ProfilerConfig, HyperParameterTuningJobConfig and
-its ranges (docs.aws.amazon.com/sagemaker/latest/APIReference; botocore's service model of November 2026 has the same
-texts), and the page automatic-model-tuning-limits of the developer guide. What they leave open, such as an interval
-of one value, is allowed. The rules of endpoints are in `endpoint_limits`; what a search space or the
-metrics of this project never are is not checked, such as an interval that ends before it begins.
+Sources are as of November 2026; botocore's service model of that time has the same texts. What they leave open, such
+as an interval of one value, is allowed. The rules of endpoints are in `serving`. What a search space or the metrics
+of a project never are is not checked, such as an interval that ends before it begins.
 """
 
 from __future__ import annotations
@@ -16,18 +14,18 @@ from typing import Any
 from local_sagemaker.rules.service_model import Problem, repeated
 from local_sagemaker.rules.serving import endpoint_config_problems, scaling_problems
 
-#: The hyperparameter that the service adds to the trials of a tuning job; it counts towards the maximum.
-OBJECTIVE_PARAMETER = "_tuning_objective_metric"
+# https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StoppingCondition.html
 #: MaxRuntimeInSeconds unless the request has it: a day.
 DEFAULT_RUNTIME_SECONDS = 86_400
 _MAX_RUNTIME_DAYS = 28
+# https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ProfilerConfig.html
 _PROFILING_MILLISECONDS = (100, 200, 500, 1000, 5000, 60_000)
-_MAX_HYPERPARAMETERS = 100
-_MAX_RANGES = 30
-_MAX_TUNING_METRICS = 20
-# The highest quota that AWS grants.
-_MAX_PARALLEL = 100
+# https://docs.aws.amazon.com/sagemaker/latest/dg/automatic-model-tuning-limits.html (parallel: the highest quota)
+#: The hyperparameter that the service adds to the trials of a tuning job; it counts towards the maximum.
+OBJECTIVE_PARAMETER = "_tuning_objective_metric"
+_MAX_HYPERPARAMETERS, _MAX_RANGES, _MAX_TUNING_METRICS, _MAX_PARALLEL = 100, 30, 20, 100
 _MAX_RANDOM_TRIALS, _MAX_OTHER_TRIALS = 10_000, 750
+# https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_Tag.html
 _RESERVED_TAG = "aws:"
 _TUNING = "HyperParameterTuningJobConfig"
 _RANGES = f"{_TUNING}.ParameterRanges"
@@ -72,6 +70,7 @@ def _tags(request: Request) -> Iterator[Problem]:
     yield from repeated("Tags", keys)
 
 
+# https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_CreateTrainingJob.html and API_ResourceConfig.html
 def _job(job: Request) -> Iterator[Problem]:
     # The model leaves these open because there are jobs without instances of their own.
     for name in ("AlgorithmSpecification", "ResourceConfig", "StoppingCondition"):
@@ -117,6 +116,7 @@ def _debugger(request: Request) -> Iterator[Problem]:
         yield from repeated(member, [rule["RuleConfigurationName"] for rule in request.get(member, [])])
 
 
+# https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_HyperParameterTuningJobConfig.html, here and below
 def _strategy(request: Request) -> Iterator[Problem]:
     tuning = request[_TUNING]
     hyperband = tuning.get("StrategyConfig", {}).get("HyperbandStrategyConfig", {})

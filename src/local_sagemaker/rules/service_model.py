@@ -67,7 +67,7 @@ class Problem:
 
 
 def problems(operation: str, request: Mapping[str, object], service: str = "sagemaker") -> list[Problem]:
-    """Checks a request against the service model; `limits` has the rules between several members.
+    """Checks a request against the service model; `jobs` has the rules between several members.
 
     Args:
         operation: Its name in the API, such as `CreateTrainingJob`.

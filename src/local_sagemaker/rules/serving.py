@@ -1,7 +1,6 @@
 """Rules between the members of an endpoint configuration, and of autoscaling.
 
-Sources: the API reference of CreateEndpointConfig and of RegisterScalableTarget, and the developer guide's pages
-serverless-endpoints (memory sizes, excluded features) and endpoint-auto-scaling.
+Sources are as of November 2026.
 """
 
 from __future__ import annotations
@@ -12,18 +11,16 @@ from typing import Any
 from local_sagemaker.rules.instances import gpus, has_local_disks
 from local_sagemaker.rules.service_model import Problem, repeated
 
+# https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_runtime_InvokeEndpoint.html, and the page below.
 #: Largest request of an endpoint on instances and of a serverless one (InvokeEndpoint), in bytes.
 MAX_BYTES, MAX_BYTES_SERVERLESS = 6_291_456, 4_194_304
-# Sizes of a serverless endpoint.
+# https://docs.aws.amazon.com/sagemaker/latest/dg/serverless-endpoints.html
 _SERVERLESS_MEMORY_MB = tuple(range(1024, 6145, 1024))
-# Members of endpoints on instances only.
+# Of endpoints on instances: https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ProductionVariant.html
 _OF_INSTANCES = (
-    "InitialInstanceCount",
-    "VolumeSizeInGB",
-    "ModelDataDownloadTimeoutInSeconds",
-    "ContainerStartupHealthCheckTimeoutInSeconds",
-    "InferenceAmiVersion",
-)
+    "InstanceType", "InitialInstanceCount", "VolumeSizeInGB", "ModelDataDownloadTimeoutInSeconds",
+    "ContainerStartupHealthCheckTimeoutInSeconds", "InferenceAmiVersion",
+)  # fmt: skip
 
 Request = Mapping[str, Any]
 
@@ -43,7 +40,10 @@ def endpoint_config_problems(request: Request) -> Iterator[Problem]:
 
 
 def scaling_problems(request: Request) -> Iterator[Problem]:
-    """Yields what Application Auto Scaling refuses in a scalable target."""
+    """Yields what Application Auto Scaling refuses in a scalable target.
+
+    Source: https://docs.aws.amazon.com/autoscaling/application/APIReference/API_RegisterScalableTarget.html
+    """
     low, high = request.get("MinCapacity", 0), request.get("MaxCapacity", 0)
     if low < 0:
         yield Problem("MinCapacity", f"must be at least 0, got {low}")
@@ -52,7 +52,7 @@ def scaling_problems(request: Request) -> Iterator[Problem]:
 
 
 def _serverless(path: str, variant: Request, request: Request) -> Iterator[Problem]:
-    for name in ("InstanceType", *_OF_INSTANCES):
+    for name in _OF_INSTANCES:
         if name in variant:
             yield Problem(f"{path}.{name}", "is only for endpoints on instances, and this one is serverless")
     for name in ("DataCaptureConfig", "AsyncInferenceConfig"):

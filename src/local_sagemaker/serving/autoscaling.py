@@ -37,11 +37,17 @@ def _put_policy(call: Call) -> Mapping[str, Any]:
 
 
 def _forget(call: Call) -> Mapping[str, Any]:
-    """Removes the policies of a target that is deregistered; moto would keep them."""
+    """Removes what goes with a target, and moto would keep: its schedule, its policies, and their alarms' actions."""
+    from moto.cloudwatch.models import cloudwatch_backends
+
     moto, resource = _moto(call.region), call.body["ResourceId"]
     _, policies = moto.describe_scaling_policies("sagemaker", resource, _DIMENSION, None, None)
     for policy in policies:
         moto.delete_scaling_policy(policy.policy_name, "sagemaker", resource, _DIMENSION)
+        for alarm in cloudwatch_backends[ACCOUNT][call.region].get_alarms_by_action_prefix(policy.policy_arn):
+            alarm.alarm_actions.remove(policy.policy_arn)
+    for action in moto.describe_scheduled_actions(None, "sagemaker", resource, _DIMENSION):
+        moto.delete_scheduled_action("sagemaker", action.scheduled_action_name, resource, _DIMENSION)
     return {}
 
 

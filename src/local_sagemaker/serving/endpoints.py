@@ -21,6 +21,7 @@ from local_sagemaker.training.status import MAX_REASON
 
 _LOG = logging.getLogger(__name__)
 _RESOURCE = re.compile(r"endpoint/(?P<endpoint>[^/]+)/variant/(?P<variant>[^/]+)")
+_LISTED = ("LastModifiedTime", "EndpointStatus")
 _NOT_DELETED = ("Creating", "Updating", "Deleting")
 
 
@@ -46,9 +47,7 @@ class Endpoints:
         return {
             "CreateEndpoint": self._create,
             "DescribeEndpoint": self._endpoints.describe,
-            "ListEndpoints": lambda call: self._endpoints.listed(
-                call, "Endpoints", ("LastModifiedTime", "EndpointStatus")
-            ),
+            "ListEndpoints": lambda call: self._endpoints.listed(call, "Endpoints", _LISTED),
             "UpdateEndpoint": self._update,
             "DeleteEndpoint": self._delete,
         }
@@ -80,10 +79,8 @@ class Endpoints:
         if found is None or found["endpoint"] not in self._endpoints:
             return f"SageMaker endpoint not found: {resource}"
         description = self._endpoints[found["endpoint"]].description
-        variant = next(
-            (one for one in description["ProductionVariants"] if one["VariantName"] == found["variant"]), None
-        )
-        if variant is None or "CurrentInstanceCount" not in variant:
+        scaled = [one["VariantName"] for one in description["ProductionVariants"] if "CurrentInstanceCount" in one]
+        if found["variant"] not in scaled:
             return f"{resource} has no instances to be scaled."
         if description["EndpointStatus"] != "InService":
             return f"{resource} must be in service, and is {description['EndpointStatus']}."
@@ -102,14 +99,8 @@ class Endpoints:
         with self._context.changed:
             chosen = self._configs[config].description
             served = self._serving(name, config)
-            record = self._endpoints.create(
-                call,
-                {
-                    "ProductionVariants": described_variants(chosen),
-                    "EndpointStatus": "Creating",
-                    **capture_of(chosen),
-                },
-            )
+            members = {"ProductionVariants": described_variants(chosen), **capture_of(chosen)}
+            record = self._endpoints.create(call, {"EndpointStatus": "Creating", **members})
             self._bring_up(record, served, config)
         return {"EndpointArn": record.description["EndpointArn"]}
 

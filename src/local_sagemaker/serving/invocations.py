@@ -85,36 +85,28 @@ class Invocations:
         done = f"{place}/{name}.out"
         failed = f"{output.get('S3FailurePath', place).rstrip('/')}/{name}-error.out"
         headers = {key: value for key in _ASYNC_HEADERS if (value := request.headers.get(f"{_MARK}{key}"))}
-        members = (description, served, given, headers, done, failed)
-        self._threads.append(threading.Thread(target=self._answer_later, args=members, name="invocation"))
+
+        def answer() -> None:
+            try:
+                body = self._objects.find(given)
+                if body is None:
+                    raise ApiError("ClientError", f"There is no object {given}.")
+                asked = (description["EndpointName"], served, body, headers, _PATIENCE_ASYNC_SECONDS)
+                status, content, kind = self._ask(*asked)
+                if status >= 400:
+                    said = content.decode("utf-8", "replace")
+                    raise ApiError("ModelError", f"Received server error ({status}) from model: {said}")
+            except ApiError as error:
+                self._write(failed, str(error).encode())
+            else:
+                self._capture(description, served, (body, headers.get("Content-Type", "")), (content, kind))
+                self._write(done, content)
+
+        self._threads.append(threading.Thread(target=answer, name="invocation"))
         self._threads[-1].start()
         response = Response(json.dumps({"InferenceId": name}), 202, content_type="application/json")
         response.headers[f"{_MARK}OutputLocation"], response.headers[f"{_MARK}FailureLocation"] = done, failed
         return response
-
-    def _answer_later(
-        self,
-        description: Mapping[str, Any],
-        served: ServedVariant,
-        given: str,
-        headers: Mapping[str, str],
-        done: str,
-        failed: str,
-    ) -> None:
-        name = description["EndpointName"]
-        try:
-            body = self._objects.find(given)
-            if body is None:
-                raise ApiError("ClientError", f"There is no object {given}.")
-            status, answer, kind = self._ask(name, served, body, headers, _PATIENCE_ASYNC_SECONDS)
-            if status >= 400:
-                said = answer.decode("utf-8", "replace")
-                raise ApiError("ModelError", f"Received server error ({status}) from model: {said}")
-        except ApiError as error:
-            self._write(failed, str(error).encode())
-        else:
-            self._capture(description, served, (body, headers.get("Content-Type", "")), (answer, kind))
-            self._write(done, answer)
 
     def _write(self, uri: str, content: bytes) -> None:
         try:

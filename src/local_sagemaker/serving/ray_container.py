@@ -136,9 +136,7 @@ class InferenceContainer:
         gpus = _gpus(config)
         there = len(list(Path("/dev").glob("nvidia[0-9]*")))
         if gpus > there:
-            self._say(
-                f"config.yaml asks for {gpus} GPUs and this machine has {there}: the processor does their work."
-            )
+            self._say(f"config.yaml asks for {gpus} GPUs, this machine has {there}: the processor does their work.")
         command = [sys.executable, "-P", str(_SERVING), str(config)]
         command += [f"--port={self._port}", f"--directory={self._scratch}", f"--running={self._running}"]
         return [*command, f"--gpus={gpus}"] if gpus > there else command
@@ -146,13 +144,9 @@ class InferenceContainer:
     def _launch(self, command: list[str]) -> subprocess.Popen[bytes]:
         home = self._directory / "home"
         home.mkdir()
-        environment = {
-            **bare_environment(home),
-            **_ENVIRONMENT,
-            **self._given,
-            # As the container sets it.
-            "PYTHONPATH": f"{self._model}{os.pathsep}{self._model / 'code'}",
-        }
+        # As the container sets it.
+        path = {"PYTHONPATH": f"{self._model}{os.pathsep}{self._model / 'code'}"}
+        environment = {**bare_environment(home), **_ENVIRONMENT, **self._given, **path}
         with self._lock:
             if self._closed:
                 raise LocalSageMakerError("The container was closed before it had started.")

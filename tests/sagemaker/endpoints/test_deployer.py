@@ -19,6 +19,7 @@ from dogbreeds.model.head import HeadShape
 from dogbreeds.package.package import Description, write_description
 from dogbreeds.sagemaker.endpoints import commands as endpoint_commands
 from dogbreeds.sagemaker.endpoints.account import Endpoints
+from dogbreeds.sagemaker.requests.endpoint import scaled_resource
 from dogbreeds.sagemaker.session import Account, connected
 from local_sagemaker import Faults, LocalSageMaker
 from tests.conftest import ROOT
@@ -93,7 +94,7 @@ def scaling(one: Endpoints) -> tuple[tuple[int, int], dict[str, Any]]:
     target = one.scaling_target("dogs")
     assert target is not None
     policies = one.account.scaling.describe_scaling_policies(ServiceNamespace="sagemaker")["ScalingPolicies"]
-    aims = {policy["PolicyName"]: policy["TargetTrackingScalingPolicyConfiguration"] for policy in policies}
+    aims = {policy["PolicyName"]: policy.get("TargetTrackingScalingPolicyConfiguration") for policy in policies}
     return (target["MinCapacity"], target["MaxCapacity"]), aims
 
 
@@ -182,13 +183,27 @@ def test_a_model_that_does_not_come_up(
 
 @pytest.mark.ci
 def test_an_update_that_does_not_come_up(
-    deploy: Deploy, settings: Callable[..., DeployCommandConfig], package: Path
+    deploy: Deploy,
+    settings: Callable[..., DeployCommandConfig],
+    package: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     deploy("variant.max_instances=3", "variant.target=120")
     before, scaled = names(settings), account(settings, scaling)
     (package.parent / "content").write_text("dies")
-    with pytest.raises(UserError, match="dogs was not updated; the former model still answers"):
+    ready = FakeContainer.ready
+
+    def outlived(container: FakeContainer) -> bool:
+        """Lets the former container have the last word."""
+        try:
+            return ready(container)
+        finally:
+            FakeContainer.made[0].log("GET /ping 200")
+
+    monkeypatch.setattr(FakeContainer, "ready", outlived)
+    with pytest.raises(UserError, match="dogs was not updated; the former model still answers") as caught:
         deploy()
+    assert "  ImportError: no module" in str(caught.value) and "/ping 200" not in str(caught.value)
     with pytest.raises(UserError, match="Rate exceeded"):
         deploy("+sagemaker.faults.throttled.UpdateEndpoint=99")
     assert names(settings) == before
@@ -197,6 +212,64 @@ def test_an_update_that_does_not_come_up(
     assert scaled[0] == (1, 3) and scaled[1]["dogbreeds"]["TargetValue"] == 120.0
     with pytest.raises(UserError, match="dogs is realtime and cannot become variant=serverless"):
         deploy("variant=serverless")
+
+
+def test_what_others_added_to_an_endpoint_stays(
+    deploy: Deploy, settings: Callable[..., DeployCommandConfig], package: Path
+) -> None:
+    deploy("variant.max_instances=3")
+    others = {**scaled_resource("dogs"), "PolicyName": "wake", "PolicyType": "StepScaling"}
+    steps = {"AdjustmentType": "ChangeInCapacity", "StepAdjustments": [{"ScalingAdjustment": 1}]}
+    alarm = {"MetricName": "Backlog", "Namespace": "Mine", "Statistic": "Average", "Threshold": 1.0, "Period": 60}
+    when = {"EvaluationPeriods": 1, "ComparisonOperator": "GreaterThanThreshold", "TreatMissingData": "ignore"}
+    night = {"ScheduledActionName": "night", "Schedule": "cron(0 22 * * ? *)", "Timezone": "Europe/Berlin"}
+
+    def add(one: Endpoints) -> None:
+        service, cloudwatch = one.account.scaling, one.account.client("cloudwatch")
+        put = service.put_scaling_policy(**others, StepScalingPolicyConfiguration=steps)
+        cloudwatch.put_metric_alarm(AlarmName="b", **alarm, **when, AlarmActions=["arn:mail", put["PolicyARN"]])
+        cloudwatch.put_metric_alarm(AlarmName="c", **alarm, **when, AlarmActions=["arn:mail"])
+        service.put_scheduled_action(
+            **scaled_resource("dogs"), **night, ScalableTargetAction={"MinCapacity": 0, "MaxCapacity": 1}
+        )
+        arn = one.describe("dogs")["EndpointArn"]
+        one.account.sagemaker.add_tags(ResourceArn=arn, Tags=[{"Key": "owner", "Value": "me"}])
+
+    def found(one: Endpoints) -> dict[str, Any]:
+        service, cloudwatch = one.account.scaling, one.account.client("cloudwatch")
+        policies = service.describe_scaling_policies(ServiceNamespace="sagemaker")["ScalingPolicies"]
+        (action,) = service.describe_scheduled_actions(ServiceNamespace="sagemaker")["ScheduledActions"]
+        names = {policy["PolicyARN"]: policy["PolicyName"] for policy in policies}
+        alarms = cloudwatch.describe_alarms()["MetricAlarms"]
+        return {
+            "limits": scaling(one)[0],
+            "policies": {one["PolicyName"]: one.get("StepScalingPolicyConfiguration") for one in policies},
+            "started": {one["AlarmName"]: [names.get(arn, arn) for arn in one["AlarmActions"]] for one in alarms},
+            "alarm": {name: alarms[0][name] for name in (alarm | when)},
+            "night": {name: action[name] for name in (*night, "ScalableTargetAction")},
+            "tags": one.account.sagemaker.list_tags(ResourceArn=one.describe("dogs")["EndpointArn"])["Tags"],
+        }
+
+    account(settings, add)
+    before = account(settings, found)
+    assert before["policies"].keys() == {"dogbreeds", "wake"}
+    assert before["started"] == {"b": ["arn:mail", "wake"], "c": ["arn:mail"]}
+    # Other instances: autoscaling has to end for them, which takes all policies along.
+    deploy("variant.max_instances=4", "variant.target=70", "variant.instance=ml.m5.2xlarge")
+    assert account(settings, found) == before | {"limits": (1, 4)}
+    assert account(settings, scaling)[1]["dogbreeds"]["TargetValue"] == 70.0
+    (package.parent / "content").write_text("dies")
+    with pytest.raises(UserError, match="not updated"):
+        deploy("variant.max_instances=5", "variant.instance=ml.m5.xlarge")
+    assert account(settings, found) == before | {"limits": (1, 4)}
+    # Without autoscaling of ours that of others goes on.
+    (package.parent / "content").write_text("third")
+    deploy("variant.instance=ml.m5.2xlarge")
+    after = account(settings, found)
+    assert after["policies"] == {"wake": before["policies"]["wake"]}
+    assert after["started"] == before["started"] and after["limits"] == (1, 4)
+    deploy("variant.instance=ml.m5.xlarge")
+    assert account(settings, found) == after
 
 
 def test_an_endpoint_of_somebody_else_is_left_alone(

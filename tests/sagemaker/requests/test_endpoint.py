@@ -226,7 +226,13 @@ def test_an_update_keeps_what_autoscaling_has_chosen(settings: Compose) -> None:
         ("ml.g7.24xlarge", 4),
         ("ml.g7e.48xlarge", 8),
         ("ml.p4d.24xlarge", 8),
+        ("ml.g7.8xlarge", 1),
+        ("ml.g7.12xlarge", 2),
+        ("ml.p3.8xlarge", 4),
+        ("ml.p5.4xlarge", 1),
         ("ml.p5.48xlarge", 8),
+        ("ml.p5e.48xlarge", 8),
+        ("ml.p6e-gb200.36xlarge", 4),
     ],
 )
 def test_gpus_of_instances(instance: str, count: int) -> None:
@@ -251,7 +257,7 @@ def test_gpus_of_instances(instance: str, count: int) -> None:
         (["variant.volume_gb=30", "variant.instance=ml.g5.xlarge"], r"^variant\.volume_gb: .*its own disks"),
         (["variant=serverless", "variant.memory_mb=1500"], r"^variant\.memory_mb: .*must be one of 1024, 2048"),
         (["variant=serverless", "variant.instance=ml.m5.large"], r"^variant\.instance=ml\.m5\.large: serverless"),
-        (["variant=serverless", "variant.capture_percent=1"], r"^variant\.capture_percent: serverless"),
+        (["variant=serverless", "variant.capture_percent=1"], r"^variant\.capture_percent=1: serverless"),
         (
             ["variant=serverless", "variant.concurrency=null"],
             r"^variant\.concurrency=null: serverless endpoints need it",

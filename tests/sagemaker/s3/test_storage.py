@@ -8,6 +8,7 @@ import random
 import shutil
 import tarfile
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from dogbreeds.files import pack
 from dogbreeds.sagemaker.s3.code_archive import code_members, pack_code, requirements
 from dogbreeds.sagemaker.s3.storage import Storage
 from dogbreeds.sagemaker.s3.transfers import split_uri
+from local_sagemaker.training.code import unsatisfied
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
@@ -342,6 +344,26 @@ def test_requirements(project: Path) -> None:
     assert {"pytorch-lightning", "hydra-core", "openvino", "safetensors"} <= base
     assert not {"torch", "torchvision", "boto3", "sagemaker", "pytest"} & base
     assert names(("search", "smdebug")) - base >= {"optuna", "smdebug"}
+
+
+def test_jobs_install_what_was_tested(tmp_path: Path) -> None:
+    def pinned(project: Path) -> dict[str, str]:
+        found = map(Requirement, requirements(project, ("timm", "smdebug")))
+        return {one.name: str(one.specifier) for one in found}
+
+    here = pinned(Path("nowhere"))
+    for name in ("pytorch-lightning", "torchmetrics", "hydra-core", "openvino", "timm"):
+        assert here[name] == f"=={metadata.version(name)}"
+    # The image's own are left alone, and a pin never contradicts the project.
+    assert (here["pillow"], here["protobuf"]) == (">=11.3", "<=3.20.3")
+    assert not list(unsatisfied("\n".join(requirements(ROOT, ("timm",)))))
+    for file in ("train.py", "pyproject.toml"):
+        shutil.copyfile(ROOT / file, tmp_path / file)
+    assert pinned(tmp_path) == here
+    (tmp_path / "constraints.txt").write_text("# Tested.\npytorch-lightning==2.6.0\ntorchmetrics==0.1\n")
+    checkout = pinned(tmp_path)
+    assert checkout["pytorch-lightning"] == "==2.6.0"
+    assert checkout["torchmetrics"] == ">=1.8" and checkout["timm"] == ">=1.0.20"
 
 
 Write = Callable[[tarfile.TarFile], None]

@@ -4,6 +4,8 @@
 archive carries, relative to the package `dogbreeds`.
 """
 
+import re
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from string import Template
 
@@ -38,6 +40,14 @@ def archive_for(package: Path, archive: Path, *, gpus: int, requirements: bool) 
     wanted = {"openvino.txt": not gpus and description.engine != "torch", "timm.txt": description.library == "timm"}
     texts = [(_HERE / name).read_text(encoding="utf-8") for name, needed in wanted.items() if needed]
     if requirements and texts:
-        members["code/requirements.txt"] = "".join(texts).encode()
+        members["code/requirements.txt"] = "".join(map(_as_installed, texts)).encode()
     # Weights do not compress.
     pack(archive, members, level=0)
+
+
+def _as_installed(requirements: str) -> str:
+    """Replaces the range of a library by the version here, which instances that start later install too."""
+    try:
+        return re.sub(r"(?m)^([\w-]+)[~>]=.*", lambda found: f"{found[1]}=={version(found[1])}", requirements)
+    except PackageNotFoundError:
+        return requirements

@@ -74,11 +74,9 @@ class Endpoints:
     def remove_parts(self, endpoint: str, kept: str | None) -> list[str]:
         """Removes configurations and models but for those of the name `kept`, and returns what was removed."""
         configs, models = ([name for name in names if name != kept] for names in self.parts(endpoint))
-        with aws_errors(f"remove the configurations and models of {endpoint}"):
-            for name in configs:
-                self.account.sagemaker.delete_endpoint_config(EndpointConfigName=name)
-            for name in models:
-                self.account.sagemaker.delete_model(ModelName=name)
+        # A deployment's are of the same name.
+        for name in {*configs, *models}:
+            self.discard(name)
         return [*(f"endpoint configuration {name}" for name in configs), *(f"model {name}" for name in models)]
 
     def discard(self, name: str) -> None:

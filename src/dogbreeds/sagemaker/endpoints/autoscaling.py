@@ -1,62 +1,99 @@
-"""The autoscaling of an endpoint, restored when an update fails."""
+"""The autoscaling of an endpoint, this project's and what others added to it, set up again after an update."""
 
 from __future__ import annotations
 
+import json
 import logging
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from dogbreeds.errors import UserError
 from dogbreeds.sagemaker.aws_errors import aws_errors
 from dogbreeds.sagemaker.endpoints.account import Endpoints
-from dogbreeds.sagemaker.requests.endpoint import scaled_resource
+from dogbreeds.sagemaker.requests.endpoint import POLICY, scaled_resource
+from dogbreeds.sagemaker.requests.job import Request
 from dogbreeds.sagemaker.session import Account
 
 log = logging.getLogger(__name__)
 
-_OF_TARGET = ("MinCapacity", "MaxCapacity", "SuspendedState")
-_OF_POLICY = (
-    "PolicyName",
-    "PolicyType",
-    "TargetTrackingScalingPolicyConfiguration",
-    "StepScalingPolicyConfiguration",
-)
+_ALARM_ACTIONS = ("AlarmActions", "OKActions", "InsufficientDataActions")
+# Of a target, and always that of AWS: sending it would take the right to pass it on.
+_ROLE = "RoleARN"
 
 
 @dataclass(frozen=True)
 class Scaling:
-    """The autoscaling of an endpoint: the members of its scalable target, and of each policy."""
+    """The autoscaling of an endpoint, as the requests that set it up.
 
-    endpoint: str
-    target: dict[str, Any]
-    policies: list[dict[str, Any]]
+    Attributes:
+        policies: By their ARNs, which are new whenever a target is registered anew.
+        alarms: Those of CloudWatch that start a step policy; AWS takes the action from them with the policy.
+    """
+
+    target: Request
+    policies: Mapping[str, Request]
+    schedule: list[Request]
+    alarms: list[Request]
+
+    def updated(self, ours: Mapping[str, Request]) -> Scaling | None:
+        """Returns it with this project's own requests, by operation, in place of the former; None if none is left."""
+        others = {arn: one for arn, one in self.policies.items() if one["PolicyName"] != POLICY}
+        if ours:
+            target = self.target | ours["RegisterScalableTarget"]
+            return replace(self, target=target, policies={**others, POLICY: ours["PutScalingPolicy"]})
+        return replace(self, policies=others) if others or self.schedule or not self.policies else None
+
+    def set_up(self, account: Account) -> None:
+        """Registers all of it; alarms get the new ARNs of the policies that they start."""
+        with aws_errors("set up autoscaling"):
+            account.scaling.register_scalable_target(**self.target)
+            put = account.scaling.put_scaling_policy
+            renewed = {arn: put(**policy)["PolicyARN"] for arn, policy in self.policies.items()}
+            for alarm in self.alarms:
+                actions = {name: [renewed.get(one, one) for one in alarm.get(name, [])] for name in _ALARM_ACTIONS}
+                account.client("cloudwatch").put_metric_alarm(**alarm | actions)
+            for action in self.schedule:
+                account.scaling.put_scheduled_action(**action)
+        log.info("autoscaling from %s to %s instances", self.target["MinCapacity"], self.target["MaxCapacity"])
 
     def restore(self, account: Account) -> None:
-        """Registers it again. A refusal is logged, so that the error that led here reaches the person."""
-        resource = scaled_resource(self.endpoint)
+        """Sets it up again. A refusal is logged, so that the error that led here reaches the person."""
         try:
-            with aws_errors("restore autoscaling"):
-                account.scaling.register_scalable_target(**resource, **self.target)
-                for policy in self.policies:
-                    account.scaling.put_scaling_policy(**resource, **policy)
+            self.set_up(account)
         except UserError as error:
             log.error("autoscaling was stopped: %s", error)
-        else:
-            log.info("autoscaling is restored")
+
+    def __str__(self) -> str:
+        return json.dumps(asdict(self), default=str)
 
 
-def stopped_scaling(endpoints: Endpoints, endpoint: str) -> Scaling | None:
-    """Stops the autoscaling of an endpoint, and returns what it was; None where there was none."""
-    target = endpoints.scaling_target(endpoint)
+def scaling_of(endpoints: Endpoints, endpoint: str) -> Scaling | None:
+    """Returns the autoscaling of an endpoint; None where it does not scale."""
+    target, account, resource = endpoints.scaling_target(endpoint), endpoints.account, scaled_resource(endpoint)
     if target is None:
         return None
+
+    def listed(client: Any, operation: str, member: str, **request: Any) -> list[dict[str, Any]]:
+        return [one for page in client.get_paginator(operation).paginate(**request) for one in page[member]]
+
     with aws_errors(f"get the autoscaling of {endpoint}"):
-        paginator = endpoints.account.scaling.get_paginator("describe_scaling_policies")
-        pages = paginator.paginate(**scaled_resource(endpoint))
-        policies = [_members(one, _OF_POLICY) for page in pages for one in page["ScalingPolicies"]]
-    endpoints.stop_scaling(endpoint)
-    return Scaling(endpoint, _members(target, _OF_TARGET), policies)
+        policies = listed(account.scaling, "describe_scaling_policies", "ScalingPolicies", **resource)
+        schedule = listed(account.scaling, "describe_scheduled_actions", "ScheduledActions", **resource)
+        alarms = {
+            alarm["AlarmName"]: alarm
+            for arn in (one["PolicyARN"] for one in policies if one["PolicyType"] == "StepScaling")
+            for alarm in listed(account.client("cloudwatch"), "describe_alarms", "MetricAlarms", ActionPrefix=arn)
+        }
+    return Scaling(
+        _request(account.scaling, "RegisterScalableTarget", target),
+        {one["PolicyARN"]: _request(account.scaling, "PutScalingPolicy", one) for one in policies},
+        [_request(account.scaling, "PutScheduledAction", one) for one in schedule],
+        [_request(account.client("cloudwatch"), "PutMetricAlarm", one) for one in alarms.values()],
+    )
 
 
-def _members(described: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    return {name: described[name] for name in names if name in described}
+def _request(client: Any, operation: str, described: Mapping[str, Any]) -> Request:
+    """Returns those members of a description that its request takes."""
+    members = client.meta.service_model.operation_model(operation).input_shape.members
+    return {name: value for name, value in described.items() if name in members and name != _ROLE}

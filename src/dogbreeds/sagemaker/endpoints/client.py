@@ -22,16 +22,10 @@ from local_sagemaker.rules.serving import MAX_BYTES, MAX_BYTES_SERVERLESS
 
 _CONNECT_SECONDS, _READ_SECONDS = 5, 70
 _BUSY = (
-    "ThrottlingException",
-    "Throttling",
+    "InternalDependencyException", "InternalFailure", "InternalServerException", "ModelNotReadyException",
+    "ServiceUnavailable", "ServiceUnavailableException", "Throttling", "ThrottlingException",
     "TooManyRequestsException",
-    "ModelNotReadyException",
-    "ServiceUnavailable",
-    "ServiceUnavailableException",
-    "InternalFailure",
-    "InternalServerException",
-    "InternalDependencyException",
-)
+)  # fmt: skip
 _BUSY_CONTAINER = (408, 429, 502, 503, 504)
 
 

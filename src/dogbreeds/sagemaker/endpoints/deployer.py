@@ -18,13 +18,14 @@ from dogbreeds.package.archive import archive_for
 from dogbreeds.package.package import read_description
 from dogbreeds.sagemaker.aws_errors import aws_errors
 from dogbreeds.sagemaker.endpoints.account import Endpoints
-from dogbreeds.sagemaker.endpoints.autoscaling import Scaling, stopped_scaling
+from dogbreeds.sagemaker.endpoints.autoscaling import Scaling, scaling_of
 from dogbreeds.sagemaker.endpoints.client import asker
 from dogbreeds.sagemaker.endpoints.smoke_test import SmokeTestPhoto, smoke_test_photo, summary_of
 from dogbreeds.sagemaker.endpoints.wait import failure, wait
 from dogbreeds.sagemaker.launch.launcher import MAX_JOB_NAME, job_name
 from dogbreeds.sagemaker.requests.endpoint import (
     ASYNCHRONOUS,
+    POLICY,
     REALTIME,
     SERVERLESS,
     Deployment,
@@ -102,7 +103,7 @@ class Deployer:
         what = "The endpoint (it costs until it is deleted)"
         with explain_detach(account, what, self.endpoints.command("status", endpoint)):
             self._wait(deployment, stopped)
-            self._scale(endpoint)
+            self._scale(endpoint, stopped)
             for gone in self.endpoints.remove_parts(endpoint, kept=deployment.name) if former is not None else []:
                 log.info("removed %s", gone)
             return self._tried(endpoint, photo)
@@ -140,16 +141,16 @@ class Deployer:
     def _announce(self, deployment: Deployment, package: Path, *, update: bool) -> None:
         variant = self.variant
         if variant.kind == SERVERLESS:
-            size = f"serverless, {variant.memory_mb} MB, at most {variant.concurrency} requests at a time"
-            cost = "costs by the request"
+            most = f"at most {variant.concurrency} requests at a time"
+            size = f"serverless, {variant.memory_mb} MB, {most}; costs by the request"
         else:
             scaled = f", scaled from {variant.min_instances} to {variant.max_instances}"
-            size = f"{variant.instances} x {variant.instance}{'' if variant.max_instances is None else scaled}"
-            cost = "costs until it is deleted"
+            scaled = "" if variant.max_instances is None else scaled
+            size = f"{variant.instances} x {variant.instance}{scaled}; costs until it is deleted"
         for line in (
             f"endpoint {deployment.endpoint}, {self.endpoints.account.where}, {'updated' if update else 'new'}",
             f"serves   {package}: {deployment.package}",
-            f"on       {size}; {cost}",
+            f"on       {size}",
             f"image    {deployment.image}",
             f"to       {deployment.folder}",
         ):
@@ -172,18 +173,18 @@ class Deployer:
             if former is None:
                 client.create_endpoint(**endpoint_request(deployment, self.settings))
                 return None
-        scaled = self.endpoints.scaling_target(deployment.endpoint) is not None
+        scaling = scaling_of(self.endpoints, deployment.endpoint)
         same = self.endpoints.variant(former).get("InstanceType") == self.variant.instance
-        stopped = None
         # AWS does not change the instance type of an endpoint that scales, and scaling would choose their number.
-        if scaled and not (same and self.variant.max_instances is not None):
-            stopped = stopped_scaling(self.endpoints, deployment.endpoint)
-            if stopped is not None:
-                undo.callback(stopped.restore, self.endpoints.account)
-            log.warning("autoscaling is stopped; it is set up again, if configured, once the new instances answer")
-            scaled = False
+        wanted = scaling and scaling.updated(scaling_requests(deployment.endpoint, self.variant))
+        stays = same and (self.variant.max_instances is not None or wanted == scaling)
+        stopped = None if stays else scaling
+        if stopped is not None:
+            log.warning("autoscaling is stopped until the endpoint has changed; it was: %s", stopped)
+            undo.callback(stopped.restore, self.endpoints.account)
+            self.endpoints.stop_scaling(deployment.endpoint)
         with aws_errors(f"update {deployment.endpoint}"):
-            client.update_endpoint(**update_request(deployment, scaled=scaled))
+            client.update_endpoint(**update_request(deployment, scaled=stays and scaling is not None))
         return stopped
 
     @contextmanager
@@ -209,21 +210,19 @@ class Deployer:
         kept = described["EndpointStatus"] == "InService"
         if kept and described.get("EndpointConfigName") == deployment.name:
             return
-        error = failure(self.endpoints, described, kept=kept)
+        error = failure(self.endpoints, described, deployed=deployment.name)
         if kept:
             if stopped is not None:
                 stopped.restore(self.endpoints.account)
             self.endpoints.discard(deployment.name)
         raise error
 
-    def _scale(self, endpoint: str) -> None:
-        requests = scaling_requests(endpoint, self.variant)
-        if not requests:
-            return
-        with aws_errors(f"set up the autoscaling of {endpoint}"):
-            self.endpoints.account.scaling.register_scalable_target(**requests["RegisterScalableTarget"])
-            self.endpoints.account.scaling.put_scaling_policy(**requests["PutScalingPolicy"])
-        log.info("autoscaling from %s to %s instances", self.variant.min_instances, self.variant.max_instances)
+    def _scale(self, endpoint: str, stopped: Scaling | None) -> None:
+        ours = scaling_requests(endpoint, self.variant)
+        new = Scaling(ours["RegisterScalableTarget"], {POLICY: ours["PutScalingPolicy"]}, [], []) if ours else None
+        scaling = new if stopped is None else stopped.updated(ours)
+        if scaling is not None:
+            scaling.set_up(self.endpoints.account)
 
     def _tried(self, endpoint: str, photo: SmokeTestPhoto) -> str:
         """Asks the endpoint once, and returns what to print at the end."""

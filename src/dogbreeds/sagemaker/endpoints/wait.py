@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
+from operator import itemgetter
 from typing import Any
 
 from dogbreeds.errors import UserError
@@ -40,30 +41,34 @@ def wait_until_deleted(endpoints: Endpoints, endpoint: str) -> None:
         time.sleep(endpoints.account.poll_seconds)
 
 
-def failure(endpoints: Endpoints, described: Mapping[str, Any], *, kept: bool) -> UserError:
+def failure(endpoints: Endpoints, described: Mapping[str, Any], *, deployed: str) -> UserError:
+    """Returns the error for an endpoint that did not take the configuration `deployed`, with its container's log."""
     endpoint, reason = described["EndpointName"], described.get("FailureReason", "AWS gives no reason.")
-    lines = _last_lines(endpoints, endpoint)
+    lines = _last_lines(endpoints, endpoint, deployed)
     said = "\n  ".join(["The last lines of its log:", *lines]) if lines else "Its log is empty."
-    if kept:
+    if described["EndpointStatus"] == "InService":
         state = f"{endpoint} was not updated; the former model still answers."
     else:
         state = f"{endpoint} has failed and answers nothing. Delete it: {endpoints.command('delete', endpoint)}"
     return UserError(f"{reason}\n{said}\n{state}")
 
 
-def _last_lines(endpoints: Endpoints, endpoint: str) -> list[str]:
-    """Returns the last log lines of an endpoint's newest container."""
+def _last_lines(endpoints: Endpoints, endpoint: str, deployed: str) -> list[str]:
+    """Returns the last log lines of the newest container of a deployment.
+
+    The time of the last line does not tell it from the former deployment's: AWS updates that up to an hour late.
+    """
     logs, group = endpoints.account.logs, _LOG_GROUP + endpoint
     try:
         with aws_errors(f"read the log of {endpoint}"):
-            newest = logs.describe_log_streams(logGroupName=group, orderBy="LastEventTime", descending=True, limit=1)
-            events = [
-                event
-                for stream in newest["logStreams"]
-                for event in logs.get_log_events(
-                    logGroupName=group, logStreamName=stream["logStreamName"], limit=_LAST_LINES
-                )["events"]
-            ]
+            config = endpoints.account.sagemaker.describe_endpoint_config(EndpointConfigName=deployed)
+            began = config["CreationTime"].timestamp() * 1000
+            pages = logs.get_paginator("describe_log_streams").paginate(logGroupName=group)
+            streams = [one for page in pages for one in page["logStreams"] if one["creationTime"] >= began]
+            if not streams:
+                return []
+            newest = max(streams, key=itemgetter("creationTime"))["logStreamName"]
+            events = logs.get_log_events(logGroupName=group, logStreamName=newest, limit=_LAST_LINES)["events"]
     except MissingError:
         return []
     return [event["message"].rstrip() for event in events]

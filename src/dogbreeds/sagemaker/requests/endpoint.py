@@ -85,11 +85,8 @@ def config_request(deployment: Deployment, variant: VariantConfig, sagemaker: Sa
 
 
 def endpoint_request(deployment: Deployment, sagemaker: SagemakerConfig) -> Request:
-    return {
-        "EndpointName": deployment.endpoint,
-        "EndpointConfigName": deployment.name,
-        "Tags": _tags(deployment, sagemaker),
-    }
+    named = {"EndpointName": deployment.endpoint, "EndpointConfigName": deployment.name}
+    return {**named, "Tags": _tags(deployment, sagemaker)}
 
 
 def update_request(deployment: Deployment, *, scaled: bool) -> Request:
@@ -97,10 +94,8 @@ def update_request(deployment: Deployment, *, scaled: bool) -> Request:
     request: Request = {"EndpointName": deployment.endpoint, "EndpointConfigName": deployment.name}
     if scaled:
         request["RetainAllVariantProperties"] = True
-        request["ExcludeRetainedVariantProperties"] = [
-            {"VariantPropertyType": "DesiredWeight"},
-            {"VariantPropertyType": "DataCaptureConfig"},
-        ]
+        excluded = ("DesiredWeight", "DataCaptureConfig")
+        request["ExcludeRetainedVariantProperties"] = [{"VariantPropertyType": one} for one in excluded]
     return request
 
 
@@ -123,26 +118,19 @@ def scaling_requests(endpoint: str, variant: VariantConfig) -> dict[str, Request
         "ScaleOutCooldown": variant.scale_out_seconds,
     }
     if variant.kind == ASYNCHRONOUS:
-        aim["CustomizedMetricSpecification"] = {
-            "MetricName": "ApproximateBacklogSizePerInstance",
-            "Namespace": "AWS/SageMaker",
-            "Dimensions": [{"Name": "EndpointName", "Value": endpoint}],
-            "Statistic": "Average",
-        }
+        metric = {"MetricName": "ApproximateBacklogSizePerInstance", "Namespace": "AWS/SageMaker"}
+        dimensions = [{"Name": "EndpointName", "Value": endpoint}]
+        aim["CustomizedMetricSpecification"] = {**metric, "Dimensions": dimensions, "Statistic": "Average"}
     else:
         aim["PredefinedMetricSpecification"] = {"PredefinedMetricType": "SageMakerVariantInvocationsPerInstance"}
+    policy = {"PolicyName": POLICY, "PolicyType": "TargetTrackingScaling"}
     return {
         "RegisterScalableTarget": {
             **resource,
             "MinCapacity": variant.min_instances,
             "MaxCapacity": variant.max_instances,
         },
-        "PutScalingPolicy": {
-            **resource,
-            "PolicyName": POLICY,
-            "PolicyType": "TargetTrackingScaling",
-            "TargetTrackingScalingPolicyConfiguration": aim,
-        },
+        "PutScalingPolicy": {**resource, **policy, "TargetTrackingScalingPolicyConfiguration": aim},
     }
 
 
@@ -153,41 +141,34 @@ def check_variant(variant: VariantConfig) -> None:
 
 
 def _of_another_kind(variant: VariantConfig) -> Iterator[str]:
-    for name, kinds in _ONLY.items():
+    own = _OF_KINDS[variant.kind]
+    for name in {name: None for names in _OF_KINDS.values() for name in names}:
         value = getattr(variant, name)
-        if variant.kind in kinds and value is None and name in _NEEDED:
+        if name in own and value is None and name in _NEEDED:
             yield f"variant.{name}=null: {variant.kind} endpoints need it."
-        if variant.kind not in kinds and value is not None:
+        if name not in own and value:
             yield f"variant.{name}={value}: {variant.kind} endpoints do not take it; remove it."
-    if variant.kind == SERVERLESS and variant.capture_percent:
-        yield "variant.capture_percent: serverless endpoints do not take it; remove it."
 
 
 def _scaling_problems(variant: VariantConfig) -> Iterator[str]:
     low, high, start = variant.min_instances, variant.max_instances, variant.instances
-    if low is not None and high is not None:
-        least = 0 if variant.kind == ASYNCHRONOUS else 1
-        if not least <= low <= high:
-            yield f"variant.min_instances={low}: must be at least {least} and at most variant.max_instances={high}."
-        if start is not None and not low <= start <= high:
-            yield f"variant.instances={start}: must be from variant.min_instances={low} to max_instances={high}."
+    if low is None or high is None or start is None:
+        return
+    least = 0 if variant.kind == ASYNCHRONOUS else 1
+    if not least <= low <= high:
+        yield f"variant.min_instances={low}: must be at least {least} and at most variant.max_instances={high}."
+    if not low <= start <= high:
+        yield f"variant.instances={start}: must be from variant.min_instances={low} to max_instances={high}."
 
 
-_ON_INSTANCES = (REALTIME, ASYNCHRONOUS)
-# The kinds that take a setting.
-_ONLY = {
-    "instance": _ON_INSTANCES,
-    "instances": _ON_INSTANCES,
-    "min_instances": _ON_INSTANCES,
-    "max_instances": _ON_INSTANCES,
-    "volume_gb": _ON_INSTANCES,
-    "download_seconds": _ON_INSTANCES,
-    "startup_seconds": _ON_INSTANCES,
-    "memory_mb": (SERVERLESS,),
-    "concurrency": (SERVERLESS, ASYNCHRONOUS),
-    "output": (ASYNCHRONOUS,),
-}
 _NEEDED = ("instance", "instances", "min_instances", "memory_mb", "concurrency")
+_OF_INSTANCES = (*_NEEDED[:3], "max_instances", "capture_percent", "volume_gb", "download_seconds", "startup_seconds")
+# The settings that only some kinds take.
+_OF_KINDS = {
+    REALTIME: _OF_INSTANCES,
+    ASYNCHRONOUS: (*_OF_INSTANCES, "concurrency", "output"),
+    SERVERLESS: ("memory_mb", "concurrency"),
+}
 
 
 def _variant(deployment: Deployment, variant: VariantConfig) -> Request:

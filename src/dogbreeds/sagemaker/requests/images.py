@@ -8,14 +8,12 @@ from packaging.version import Version
 
 from dogbreeds.errors import ConfigError
 from dogbreeds.schema import SagemakerConfig, VariantConfig
-from local_sagemaker.rules.instances import why_not_served
+from local_sagemaker.rules.instances import OWN_CHIPS, why_not_served
 
 #: AWS's two lines of PyTorch images: the newer has 2.11 and later, the older up to 2.10.
 FRAMEWORKS = ("pytorch-amzn2023", "pytorch")
 # The oldest PyTorch that this project runs on.
 _OLDEST = Version("2.10")
-# Processors that AWS has other images for, of other libraries.
-_OWN_CHIPS = re.compile(r"ml\.(trn|inf)\d")
 _VOLTA = re.compile(r"ml\.p3(dn)?\.")
 _CUDA_13 = re.compile(r":.*\bcu(da)?13")
 
@@ -38,7 +36,7 @@ def training_image(sagemaker: SagemakerConfig, instance: str) -> str:
     # All of AWS's images of these versions with CUDA have CUDA 13.
     if _VOLTA.match(instance):
         raise ConfigError(f"{_no_volta(instance)}, or name an image of your own with CUDA 12 (sagemaker.image).")
-    if _OWN_CHIPS.match(instance):
+    if OWN_CHIPS.match(instance):
         raise ConfigError(f"An instance {instance} has no GPU that PyTorch knows: take ml.g5.xlarge or ml.m5.xlarge.")
     asked = f"sagemaker.framework={framework} sagemaker.framework_version={version} on {instance}"
     return _retrieve(

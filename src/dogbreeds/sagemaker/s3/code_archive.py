@@ -9,6 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from dogbreeds.files import pack
@@ -21,12 +22,36 @@ _PYPROJECT = "pyproject.toml"
 _PACKAGES = ("dogbreeds", "hydra_plugins.dogbreeds_sweepers")
 # Every image of PyTorch has these, built for its own CUDA; pip would put others in their place.
 _OF_THE_IMAGE = frozenset({"torch", "torchvision"})
+# Its own tools need these as they are (Dockerfiles and locks of the images, November 2026); the last fits its driver.
+_LEFT_TO_THE_IMAGE = (
+    "filelock", "greenlet", "jinja2", "numpy", "omegaconf", "packaging", "pandas", "pillow", "platformdirs", "plotly",
+    "protobuf", "psutil", "requests", "rich", "scipy", "setuptools", "tenacity", "nvidia-ml-py",
+)  # fmt: skip
 
 
 def requirements(project: Path, extras: Sequence[str]) -> list[str]:
-    """Returns what a job installs: the project's dependencies with some extras, without those of the image."""
-    wanted = [Requirement(text) for text in _dependencies(project, extras)]
-    return [str(one) for one in wanted if canonicalize_name(one.name) not in _OF_THE_IMAGE]
+    """Returns what a job installs: the project's dependencies with some extras, without those of the image.
+
+    What the image lacks has the version that was tested, so that a job that Spot interrupted resumes with the same
+    Lightning. What these need in turn is left to pip, which keeps what the image has of it.
+    """
+    tested, listed = _tested(project), []
+    for one in map(Requirement, _dependencies(project, extras)):
+        name = canonicalize_name(one.name)
+        version = None if name in _LEFT_TO_THE_IMAGE else tested.get(name)
+        if version is not None and one.specifier.contains(version, prereleases=True):
+            one.specifier = SpecifierSet(f"=={version}")
+        listed += [] if name in _OF_THE_IMAGE else [str(one)]
+    return listed
+
+
+def _tested(project: Path) -> dict[str, str]:
+    """Returns versions by canonical name: those that the checkout pins, or those that are installed here."""
+    pins = project / "constraints.txt"
+    if _is_checkout(project) and pins.is_file():
+        lines = [line.partition("==") for line in pins.read_text(encoding="utf-8").splitlines()]
+        return {canonicalize_name(name): version for name, equals, version in lines if equals}
+    return {canonicalize_name(one.name): one.version for one in metadata.distributions()}
 
 
 def _dependencies(project: Path, extras: Sequence[str]) -> Iterator[str]:
