@@ -12,4 +12,5 @@ def test_settings_of_this_machine_and_files_stay_here() -> None:
     inputs = JobInputs({}, {"data.dir": Path("photos"), "model.weights": Path("own.pth")})
     typed = ["lr=0.1,1", "hpo.trials=2", "hydra.run.dir=/", "+hydra.x=1", "sagemaker.role=a", "sagemaker=rehearsal"]
     typed += ["data.dir=b", "data=sample", "model.weights=own.pth", "cache.dir=c", "run_dir=d", "hpo.one_job=true"]
-    assert [one for one in typed if _is_sent(one, inputs)] == ["lr=0.1,1", "hpo.trials=2"]
+    sent = ["lr=0.1,1", "hpo.trials=2", "debugger.rules.overfit=null"]
+    assert [one for one in [*typed, sent[-1]] if _is_sent(one, inputs)] == sent
