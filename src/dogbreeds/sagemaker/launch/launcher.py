@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from botocore import xform_name
-from botocore.exceptions import ClientError
 from rich.console import Console
 
 from dogbreeds.data.layout import find_photos
 from dogbreeds.errors import UserError
-from dogbreeds.sagemaker.aws_errors import Detached, aws_errors, code_of
+from dogbreeds.sagemaker.aws_errors import Detached, aws_errors, code_of, passes
 from dogbreeds.sagemaker.launch.begun import beginning, begun_by, finished, remember
 from dogbreeds.sagemaker.launch.follow import TRAINING
 from dogbreeds.sagemaker.launch.job_handle import JobHandle
@@ -32,7 +31,7 @@ from dogbreeds.sagemaker.requests.images import training_image
 from dogbreeds.sagemaker.requests.job import Job, training_request
 from dogbreeds.sagemaker.requests.validation import check_request
 from dogbreeds.sagemaker.s3.storage import Storage
-from dogbreeds.sagemaker.session import Account, explain_detach
+from dogbreeds.sagemaker.session import Account
 from dogbreeds.schema import DebuggerConfig, SagemakerConfig, TrainConfig
 
 log = logging.getLogger(__name__)
@@ -145,15 +144,19 @@ class Launcher:
             job = JobHandle(self.account, begun_by(digest) or name, kind)
             status = job.status() if job.name != name and job.exists() else None
             if status in ("Failed", "Stopping", "Stopped"):
-                job = JobHandle(self.account, name, kind)
-            remember(job.name, digest, directory)
-            note(job.name)
-            if status in ("InProgress", "Completed"):
-                log.info(
-                    "%s was begun by the same command, and is followed. Stop it with: %s", job.name, job.hint("stop")
-                )
-            else:
-                self._create(job, json.loads(text.replace(name, job.name)))
+                job, status = JobHandle(self.account, name, kind), None
+            try:
+                remember(job.name, digest, directory)
+                note(job.name)
+                if status is None:
+                    self._create(job, json.loads(text.replace(name, job.name)))
+            except KeyboardInterrupt:
+                again = "The same command goes on with it, or begins it where it has not begun."
+                raise Detached(f"\nStopped while {job.name} was begun. {again}") from None
+        if status is not None:
+            log.info(
+                "%s was begun by the same command: this follows it. Stop it with: %s", job.name, job.hint("stop")
+            )
         return job
 
     def check(
@@ -190,22 +193,17 @@ class Launcher:
 
     def _create(self, job: JobHandle, request: Mapping[str, Any]) -> None:
         try:
-            with (
-                explain_detach(self.account, "The job may have begun, and", job.hint("attach")),
-                aws_errors("start the job"),
-            ):
+            with aws_errors("start the job"):
                 getattr(self.account.sagemaker, xform_name(f"Create{job.kind}"))(**request)
-        except Detached:
-            raise
         except UserError as error:
             cause = error.__cause__
             # The answer to an earlier call was lost: nobody else has that name.
             if code_of(cause) == "ResourceInUse":
                 return
-            if isinstance(cause, ClientError):
-                finished(job.name)
-                raise RefusedError(str(error)) from cause
-            raise UserError(f"{error} The job may have begun all the same: {job.hint('attach')}") from cause
+            if passes(cause):
+                raise UserError(f"{error} The job may have begun all the same: {job.hint('attach')}") from cause
+            finished(job.name)
+            raise RefusedError(str(error)) from cause
 
     def _without_smdebug(self, config: TrainConfig) -> TrainConfig:
         """A rehearsal installs nothing: it has smdebug only where this machine has it."""
