@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shlex
+import signal
+import time
 from pathlib import Path
 
 import pytest
 
-from dogbreeds.run_directory import METRICS, PREDICTIONS, REPORT, RULES, RUN_CONFIG
-from tests.commands.test_commands import SMALL, metrics_of, run, succeeded
+from dogbreeds.config import read_yaml
+from dogbreeds.overrides import name_of
+from dogbreeds.run_directory import BEST, METRICS, PREDICTIONS, REPORT, RULES, RUN_CONFIG, TUNING_JOB
+from tests.commands.test_commands import SMALL, metrics_of
+from tests.commands.typed import Typed, run, succeeded
 
 pytestmark = pytest.mark.slow
 
@@ -140,3 +147,51 @@ def test_a_service_that_is_busy_is_asked_again(sample: Path, rehearsed: str, tmp
     throttled = "+sagemaker.faults.throttled.CreateTrainingJob=2"
     succeeded("launch_sagemaker.py", f"data.dir={sample}", *SMALL, *there, throttled)
     assert (tmp_path / "job" / METRICS).is_file()
+
+
+def hints(*said: str) -> dict[str, list[str]]:
+    """Returns the printed commands, by what they do, as a shell would split them."""
+    found = re.findall(r"^(?! ).*?python (launch_sagemaker\.py .*)$", "\n".join(said), re.MULTILINE)
+    words = [shlex.split(command) for command in found]
+    return {name_of(next(one for one in given[1:] if one != "-m")): given for given in words}
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize(
+    ("search", "left"),
+    [(["hpo=random", "hpo.trials=2"], signal.SIGKILL), (["lr=0.1,0.01", "hpo.one_job=true"], signal.SIGINT)],
+    ids=["tuning job, killed", "one job, Ctrl-C"],
+)
+def test_a_search_that_is_left_goes_on_and_every_hint_works(
+    search: list[str], left: signal.Signals, sample: Path, rehearsed: str, tmp_path: Path
+) -> None:
+    place = tmp_path / "a place"
+    here = [f"data.dir={sample}", *SMALL, "sagemaker=rehearsal", rehearsed, f"seed={left.value}"]
+    command = ["launch_sagemaker.py", "-m", *search, *here, "sagemaker.features_instance=null"]
+    command.append(f"hydra.sweep.dir='{place}'")
+    typed = Typed(*command)
+    # Killed as soon as it is written down; followed until Ctrl-C.
+    while not (place / TUNING_JOB).is_file() or (left == signal.SIGINT and "Starting" not in typed.said):
+        assert not typed.ended(), typed.wait().stderr
+        time.sleep(0.05)
+    os.kill(typed.pid, left)
+    ended = typed.wait()
+    began = (place / TUNING_JOB).read_text()
+    printed = hints(ended.stderr)
+    if left == signal.SIGINT:
+        assert ended.returncode == 130 and printed.keys() == {"attach"}
+        printed = hints(succeeded(*printed["attach"]))
+    else:
+        printed = hints(succeeded(*command))
+    # It is the same job, which has not run twice.
+    assert (place / TUNING_JOB).read_text() == began
+    assert {path.name for path in place.iterdir() if path.name.isdigit()} == {"0", "1"}
+    number = read_yaml(place / BEST)["trial"]
+    assert left == signal.SIGKILL or (place / str(number) / "model" / "model.json").is_file()
+    assert printed.keys() == {"best_of"}
+    assert f"{sample}" in (place / BEST).read_text()
+    job = json.loads(began)["tuning_job"]
+    stopped = succeeded("launch_sagemaker.py", f"stop={job}", "sagemaker=rehearsal", rehearsed)
+    assert "status Completed" in stopped
+    said = succeeded(*printed["best_of"], f"hydra.run.dir={tmp_path / 'best'}")
+    assert (tmp_path / "best" / METRICS).is_file() and f"run    {tmp_path / 'best'}" in said

@@ -171,7 +171,8 @@ def test_a_rehearsal_is_where_it_was_asked_for(launch: Launch, rehearsed: str, r
     with connected(launch("sagemaker=rehearsal", rehearsed, f"sagemaker.region={region}").sagemaker) as found:
         assert found.bucket == f"sagemaker-{region}-123456789012"
         assert found.role.endswith(":iam::123456789012:role/local-sagemaker")
-        assert found.command("launch", "stop=x").endswith(f"stop=x sagemaker=rehearsal sagemaker.region={region}")
+        typed = found.command("launch", "stop=x")
+        assert typed.endswith(f"stop=x sagemaker=rehearsal {rehearsed} sagemaker.region={region}")
 
 
 def answers(code: str, message: str) -> ClientError:

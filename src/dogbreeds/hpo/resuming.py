@@ -18,7 +18,7 @@ from dogbreeds.directories import refuse_search
 from dogbreeds.errors import ConfigError
 from dogbreeds.hpo.plan import Compose, Plan
 from dogbreeds.overrides import literal, name_of, sets
-from dogbreeds.run_directory import SEARCH_CONFIG
+from dogbreeds.run_directory import BEST, SEARCH_CONFIG, TUNING_JOB
 
 _TRIALS = "hpo.trials"
 _PACKAGES = ("optuna", "plotly", "scipy", "greenlet")
@@ -42,6 +42,11 @@ def planned(arguments: Sequence[str], composed: DictConfig, loader: ConfigLoader
         return resumed(directory, arguments, compose, loader), directory
     plan = Plan(arguments, compose, loader)
     directory = Path(composed.hydra.sweep.dir)
+    if (directory / TUNING_JOB).is_file() and not (directory / BEST).is_file():
+        # The same command goes on with the job that it began.
+        saved = read_yaml(directory / SEARCH_CONFIG) if (directory / SEARCH_CONFIG).is_file() else {}
+        if saved.get("overrides", plan.arguments) == plan.arguments:
+            return plan, directory
     refuse_search(directory)
     if directory.is_dir() and any(re.fullmatch(r"\d+", path.name) for path in directory.iterdir()):
         raise ConfigError(

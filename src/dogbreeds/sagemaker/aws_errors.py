@@ -10,9 +10,8 @@ from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, 
 
 from dogbreeds.errors import UserError
 
-#: What to do, by words of an error or of a job's failure reason; the first that fits counts.
+#: What to do, by words of an error or the code of a job's failure reason; the first that fits counts.
 _ADVICE = {
-    # First: the text behind it is the program's own and may hold any of the others.
     "AlgorithmError": "The log above says more; training with the same settings on this machine shows it.",
     "CapacityError": "AWS has no free instances of this type: try another sagemaker.instance or region, or later.",
     "MaxRuntimeExceeded": "The job reached its time limit: raise sagemaker.hours.",
@@ -31,6 +30,12 @@ _ADVICE = {
     "SageMaker Debugger": "Leave debugger=aws out: our own debugger runs in every job.",
 }
 _MISSING = ("404", "NoSuchKey", "NotFound", "NoSuchEntity", "ResourceNotFound", "ResourceNotFoundException")
+# Error codes of what ends by itself, or when there are new credentials; so do errors of the service, 500 and above.
+_PASSING = (
+    *("ThrottlingException", "Throttling", "TooManyRequestsException", "RequestLimitExceeded", "SlowDown"),
+    *("ExpiredTokenException", "ExpiredToken", "RequestExpired"),
+    *("UnrecognizedClientException", "InvalidClientTokenId"),
+)
 #: Error codes of requests that the credentials do not allow.
 FORBIDDEN = ("403", "AccessDenied", "AccessDeniedException", "AccessDeniedByServiceQuota")
 
@@ -45,7 +50,7 @@ class Detached(UserError):
     exit_code = 130
 
 
-def code_of(error: Exception) -> str:
+def code_of(error: BaseException | None) -> str:
     """Returns the error code of the service, such as `ValidationException`; empty where it gave none."""
     return str(_answer(error).get("Code", ""))
 
@@ -55,7 +60,7 @@ def message_of(error: Exception) -> str:
     return f"{answer['Code']}: {answer['Message']}" if answer.get("Message") else str(error)
 
 
-def _answer(error: Exception) -> Mapping[str, Any]:
+def _answer(error: BaseException | None) -> Mapping[str, Any]:
     # Errors of the connection have a response too, which is None.
     answer: Mapping[str, Any] = (getattr(error, "response", None) or {}).get("Error", {})
     return answer
@@ -69,8 +74,16 @@ def is_missing(error: Exception) -> bool:
     return code_of(error) in _MISSING or (said and any(words in message_of(error) for words in unknown))
 
 
+def passes(error: BaseException | None) -> bool:
+    """Says whether a request may succeed later: AWS is busy, cannot be reached, or credentials have expired."""
+    if not isinstance(error, ClientError):
+        return isinstance(error, BotoCoreError)
+    status: int = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    return code_of(error) in _PASSING or status >= 500
+
+
 def advice(said: str) -> str:
-    """Returns what to do about an error message of AWS or a job's failure reason; empty where nothing is known."""
+    """Returns what to do about an error message of AWS, or a job's status; empty where nothing is known."""
     return next((words for name, words in _ADVICE.items() if name in said), "")
 
 

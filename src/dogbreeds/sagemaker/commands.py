@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+from hydra import compose
+
+from dogbreeds import entry
 from dogbreeds.config import load_saved, save
 from dogbreeds.errors import ConfigError, UserError
 from dogbreeds.hpo.plan import Plan
+from dogbreeds.hpo.resuming import resumed
 from dogbreeds.installation import command
 from dogbreeds.overrides import override
 from dogbreeds.report.build import build_report
-from dogbreeds.run_directory import EXCLUDED, LEADERBOARD, METRICS, RUN_CONFIG
-from dogbreeds.sagemaker.aws_errors import aws_errors
-from dogbreeds.sagemaker.launch.follow import describe, follow, is_tuning_job, summary
-from dogbreeds.sagemaker.launch.launcher import Launcher, fetch
+from dogbreeds.run_directory import EXCLUDED, LEADERBOARD, METRICS, RUN_CONFIG, SEARCH_PAGE, TUNING_JOB
+from dogbreeds.sagemaker.launch.begun import directory_of, finished
+from dogbreeds.sagemaker.launch.follow import TUNING, summary
+from dogbreeds.sagemaker.launch.job_handle import JobHandle
+from dogbreeds.sagemaker.launch.launcher import Launcher
 from dogbreeds.sagemaker.launch.one_job import search_in_one_job
 from dogbreeds.sagemaker.launch.tuning import tune
+from dogbreeds.sagemaker.protocol.hyperparameters import PREFIX
+from dogbreeds.sagemaker.protocol.task import FEATURES
 from dogbreeds.sagemaker.session import Account, connected
 from dogbreeds.schema import SagemakerConfig, TrainConfig
 
+_TASK = f"{PREFIX}task"
 # The checkout that this package lies in: jobs run its code.
 _PROJECT = Path(__file__).resolve().parents[3]
 
@@ -34,48 +40,63 @@ def train(settings: SagemakerConfig, config: TrainConfig) -> str:
             "that loses its Spot instance resumes by itself (sagemaker.spot)."
         )
     with connected(settings) as account:
-        described = Launcher.of(account, _PROJECT).train(config)
-        return _fetched(account, described, config)
+        return _followed(Launcher.of(account, _PROJECT).train(config), config)
 
 
 def search(settings: SagemakerConfig, plan: Plan, directory: Path) -> str:
     """Searches in a tuning job, and returns what to print at its end."""
     with connected(settings) as account:
-        launcher = Launcher.of(account, _PROJECT)
-        if plan.settings.one_job:
-            headline = search_in_one_job(launcher, plan, directory)
-        else:
-            headline = tune(launcher, plan, directory).headline()
-        again = account.command("launch", override("best_of", directory))
-    lines = [f"trials {directory / LEADERBOARD}", f"charts {directory / 'search.html'}", f"again  {again}"]
+        return _search(account, plan, directory)
+
+
+def attach(settings: SagemakerConfig, name: str, here: TrainConfig) -> str:
+    """Follows an existing job; returns what to print at its end. `here` has the paths of this machine."""
+    with connected(settings) as account:
+        job, directory = JobHandle.find(account, name), directory_of(name)
+        if directory is not None and (directory / TUNING_JOB).is_file():
+            return _search_again(account, directory)
+        if job.kind == TUNING:
+            raise ConfigError(
+                f"attach={name}: this search was begun elsewhere. Name its multirun directory, with -m and resume=, "
+                f"or stop it: {job.hint('stop')}"
+            )
+        return _followed(job, here)
+
+
+def stop(settings: SagemakerConfig, name: str) -> str:
+    """Stops a training job or a tuning job, and returns what to print."""
+    with connected(settings) as account:
+        return JobHandle.find(account, name).stop()
+
+
+def _search(account: Account, plan: Plan, directory: Path) -> str:
+    launcher = Launcher.of(account, _PROJECT)
+    if plan.settings.one_job:
+        headline = search_in_one_job(launcher, plan, directory)
+    else:
+        headline = tune(launcher, plan, directory).headline()
+    again = account.command("launch", override("best_of", directory))
+    lines = [f"trials {directory / LEADERBOARD}", f"charts {directory / SEARCH_PAGE}", f"again  {again}"]
     return "\n".join(["", headline, *lines])
 
 
-def attach(settings: SagemakerConfig, job: str, here: TrainConfig) -> str:
-    """Follows an existing training job; returns what to print at its end. `here` has the paths of this machine."""
-    with connected(settings) as account:
-        return _fetched(account, follow(account, job), here)
+def _search_again(account: Account, directory: Path) -> str:
+    """Follows a search by what its multirun directory says of it."""
+    with entry.initialized("launch") as loader:
+        master = compose("launch", return_hydra_config=True)
+        plan = resumed(directory, [], lambda typed: loader.load_sweep_config(master, list(typed)), loader)
+        return _search(account, plan, directory)
 
 
-def stop(settings: SagemakerConfig, job: str) -> str:
-    """Stops a training job or a tuning job, and returns what to print."""
-    with connected(settings) as account:
-        if is_tuning_job(account, job):
-            with aws_errors(f"stop {job}"):
-                account.sagemaker.stop_hyper_parameter_tuning_job(HyperParameterTuningJobName=job)
-            return f"Stopping {job}; the results of its trials so far are kept."
-        described = describe(account, job)
-        if described["TrainingJobStatus"] != "InProgress":
-            return "\n".join(summary(described))
-        with aws_errors(f"stop {job}"):
-            account.sagemaker.stop_training_job(TrainingJobName=job)
-    return f"Stopping {job}; its results so far are kept."
-
-
-def _fetched(account: Account, described: Mapping[str, Any], here: TrainConfig) -> str:
-    """Fetches a job's files and its report, and returns what to print."""
-    run_dir = Path(here.run_dir)
-    fetch(account, described, run_dir)
+def _followed(job: JobHandle, here: TrainConfig) -> str:
+    """Follows a training job, fetches its files, makes its report, and returns what to print."""
+    described, run_dir = job.wait(), Path(here.run_dir)
+    if described["HyperParameters"].get(_TASK) == FEATURES:
+        return "\n".join(
+            [*summary(described), "Its features are for the search that began it: type that command again."]
+        )
+    job.fetch(described, run_dir)
+    finished(job.name)
     _relocate(here)
     lines = summary(described)
     if (run_dir / RUN_CONFIG).is_file():

@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
+
 from dogbreeds.errors import ConfigError, UserError, did_you_mean
-from dogbreeds.installation import command
+from dogbreeds.installation import command, conf_directory
+from dogbreeds.overrides import override
 from dogbreeds.sagemaker.aws_errors import Detached, MissingError, advice, aws_errors, message_of
 from dogbreeds.schema import SagemakerConfig
 
@@ -45,12 +48,24 @@ class Account:
     def poll_seconds(self) -> float:
         return 0.2 if self.settings.rehearsal else 5.0
 
+    def renewed(self) -> Account:
+        """Returns the account with the credentials that there are now: boto3 reads a file of them once."""
+        if self.settings.rehearsal:
+            return replace(self)
+        import boto3
+
+        return replace(self, client=boto3.Session(region_name=self.settings.region).client)
+
     def command(self, name: str, *arguments: str) -> str:
         """Returns a command that works in this account, for a person to paste."""
-        if self.settings.rehearsal:
+        given, rehearsal = self.settings, self.settings.rehearsal
+        if rehearsal:
             arguments += ("sagemaker=rehearsal",)
-        if self.settings.region not in (None, _FIRST_REGION if self.settings.rehearsal else None):
-            arguments += (f"sagemaker.region={self.settings.region}",)
+            usual = OmegaConf.load(conf_directory() / "sagemaker" / "aws.yaml").rehearsal_dir
+            if given.rehearsal_dir != usual:
+                arguments += (override("sagemaker.rehearsal_dir", given.rehearsal_dir),)
+        if given.region not in (None, _FIRST_REGION if rehearsal else None):
+            arguments += (f"sagemaker.region={given.region}",)
         return " ".join((command(name), *arguments))
 
     @cached_property

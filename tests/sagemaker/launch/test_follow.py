@@ -9,8 +9,9 @@ from botocore.exceptions import EndpointConnectionError
 
 from dogbreeds.errors import UserError
 from dogbreeds.sagemaker.aws_errors import advice
-from dogbreeds.sagemaker.launch.follow import status_of, summary
-from dogbreeds.sagemaker.launch.launcher import MAX_JOB_NAME, MAX_TUNING_JOB_NAME, job_name
+from dogbreeds.sagemaker.launch.follow import TRAINING, changes, summary
+from dogbreeds.sagemaker.launch.job_handle import MAX_TUNING_JOB_NAME
+from dogbreeds.sagemaker.launch.launcher import MAX_JOB_NAME, job_name
 from dogbreeds.sagemaker.session import Account, explain_detach
 from tests.sagemaker.conftest import Launch
 
@@ -29,8 +30,9 @@ def test_a_status_has_its_phase_and_what_the_service_says() -> None:
         "SecondaryStatus": "Training",
         "SecondaryStatusTransitions": [{"Status": "Training", "StatusMessage": "In progress."}],
     }
-    assert status_of(described) == "InProgress, Training: In progress."
-    assert status_of({"TrainingJobStatus": "Stopped"}) == "Stopped"
+    assert summary(described) == ["status InProgress, Training: In progress."]
+    assert changes(described, TRAINING) == ["Training  In progress."]
+    assert summary({"TrainingJobStatus": "Stopped"}) == ["status Stopped"]
 
 
 def test_the_end_of_a_job_says_why_what_rules_found_and_what_was_billed() -> None:
@@ -76,9 +78,12 @@ def test_whoever_leaves_a_job_learns_how_to_come_back(
 
 
 def test_the_reason_of_a_program_is_not_taken_for_one_of_aws() -> None:
-    traceback = "AlgorithmError: Debugger(SageMaker Debugger, AccessDenied)"
-    assert advice(traceback).startswith("The log above")
-    assert advice("CapacityError: none").startswith("AWS has no free instances")
+    reason = {
+        "TrainingJobStatus": "Failed",
+        "FailureReason": "ClientError: Debugger(SageMaker Debugger, AccessDenied)",
+    }
+    assert not any(line.startswith("try") for line in summary(reason))
+    assert "AWS has no free instances" in summary({**reason, "FailureReason": "CapacityError: none"})[-1]
     assert advice("something else") == ""
 
 

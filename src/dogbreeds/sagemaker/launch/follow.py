@@ -1,107 +1,43 @@
-"""Follows a training job: prints its log and its status until it ends."""
+"""What AWS says of a job, as lines for the person who follows it."""
 
 from __future__ import annotations
 
-import logging
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from dogbreeds.sagemaker.aws_errors import MissingError, advice, aws_errors
-from dogbreeds.sagemaker.session import Account, explain_detach
+from dogbreeds.sagemaker.aws_errors import advice
 
-log = logging.getLogger(__name__)
-
-_LOG_GROUP = "/aws/sagemaker/TrainingJobs"
+#: What AWS calls the two kinds of jobs.
+TRAINING, TUNING = "TrainingJob", "HyperParameterTuningJob"
 ENDED = ("Completed", "Failed", "Stopped")
 
 
-def describe(account: Account, job: str) -> dict[str, Any]:
-    """Returns AWS's description of a training job."""
-    again = account.command("launch", f"attach={job}")
-    try:
-        with aws_errors(f"get the status of {job}", f"If it is running, follow it again with: {again}"):
-            return dict(account.sagemaker.describe_training_job(TrainingJobName=job))
-    except MissingError as error:
-        raise MissingError(f"No training job named {job} {account.where}.") from error
+def changes(described: Mapping[str, Any], kind: str) -> list[str]:
+    """Returns the changes of a training job's status so far, or the state of a tuning job."""
+    if kind == TRAINING:
+        passed = described.get("SecondaryStatusTransitions") or []
+        return [f"{one['Status']}  {one.get('StatusMessage', '')}" for one in passed]
+    counters = described.get("TrainingJobStatusCounters", {})
+    counts = ", ".join(f"{count} {name}" for name, count in counters.items() if count)
+    best = described.get("BestTrainingJob", {}).get("FinalHyperParameterTuningJobObjectiveMetric")
+    reached = f"; best {best['MetricName']} {best['Value']:.4f}" if best else ""
+    return [f"{described[f'{kind}Status']}{f' ({counts})' if counts else ''}{reached}"]
 
 
-def is_tuning_job(account: Account, job: str) -> bool:
-    try:
-        with aws_errors(f"get the status of {job}"):
-            account.sagemaker.describe_hyper_parameter_tuning_job(HyperParameterTuningJobName=job)
-    except MissingError:
-        return False
-    return True
-
-
-def follow(account: Account, job: str) -> dict[str, Any]:
-    """Prints a job's log and its changes of status until it ends, and returns its last description."""
-    reader, printed = LogReader(account, job), 0
-    with explain_detach(account, "The job", account.command("launch", f"attach={job}")):
-        while True:
-            described = describe(account, job)
-            transitions = described.get("SecondaryStatusTransitions") or []
-            for transition in transitions[printed:]:
-                log.info("%s  %s  %s", job, transition["Status"], transition.get("StatusMessage", ""))
-            printed = len(transitions)
-            for line in reader.new():
-                log.info("  %s", line)
-            if described["TrainingJobStatus"] in ENDED:
-                return described
-            time.sleep(account.poll_seconds)
-
-
-def status_of(described: Mapping[str, Any]) -> str:
-    """Returns the status of a job with its phase and AWS's message."""
-    transitions = described.get("SecondaryStatusTransitions") or [{}]
-    phase = described.get("SecondaryStatus", "")
-    message = transitions[-1].get("StatusMessage", "")
-    return f"{described['TrainingJobStatus']}{f', {phase}' if phase else ''}{f': {message}' if message else ''}"
-
-
-class LogReader:
-    """Reads the log of a job, each line once, whatever the number of its instances."""
-
-    def __init__(self, account: Account, job: str) -> None:
-        self._account, self._job = account, job
-        self._tokens: dict[str, str] = {}
-
-    def new(self) -> Iterator[str]:
-        """Yields the lines that are new since the last call."""
-        for stream in self._streams():
-            while True:
-                token = {"nextToken": self._tokens[stream]} if stream in self._tokens else {}
-                page = self._account.logs.get_log_events(
-                    logGroupName=_LOG_GROUP, logStreamName=stream, startFromHead=True, **token
-                )
-                yield from (event["message"].rstrip() for event in page["events"])
-                former, self._tokens[stream] = self._tokens.get(stream), page["nextForwardToken"]
-                if self._tokens[stream] == former or not page["events"]:
-                    break
-
-    def _streams(self) -> list[str]:
-        try:
-            with aws_errors(f"read the log of {self._job}"):
-                found = self._account.logs.describe_log_streams(
-                    logGroupName=_LOG_GROUP, logStreamNamePrefix=f"{self._job}/"
-                )
-        except MissingError:
-            # No job of this account has written anything yet.
-            return []
-        return [stream["logStreamName"] for stream in found["logStreams"]]
-
-
-def summary(described: Mapping[str, Any]) -> list[str]:
+def summary(described: Mapping[str, Any], kind: str = TRAINING) -> list[str]:
     """Returns the lines to print about a job that has ended: status, rules, time and what Spot saved."""
-    lines = [f"status {status_of(described)}"]
-    if described.get("FailureReason"):
-        lines.append(f"reason {described['FailureReason']}")
-    found = advice(f"{described.get('FailureReason', '')} {described.get('SecondaryStatus', '')}")
-    if found and described["TrainingJobStatus"] != "Completed":
+    status, phase = described[f"{kind}Status"], described.get("SecondaryStatus", "")
+    reason = described.get("FailureReason", "")
+    message = (described.get("SecondaryStatusTransitions") or [{}])[-1].get("StatusMessage", "")
+    lines = [f"status {status}{f', {phase}' if phase else ''}{f': {message}' if message else ''}"]
+    if reason:
+        lines.append(f"reason {reason}")
+    # Behind the code of a reason stands what the program said, which is not AWS's.
+    found = advice(reason.partition(":")[0]) or advice(phase)
+    if found and status != "Completed":
         lines.append(f"try    {found}")
-    for kind in ("DebugRuleEvaluationStatuses", "ProfilerRuleEvaluationStatuses"):
-        for rule in described.get(kind) or []:
+    for rules in ("DebugRuleEvaluationStatuses", "ProfilerRuleEvaluationStatuses"):
+        for rule in described.get(rules) or []:
             details = f" ({rule['StatusDetails']})" if rule.get("StatusDetails") else ""
             lines.append(f"rule   {rule['RuleConfigurationName']}: {rule['RuleEvaluationStatus']}{details}")
     trained, billed = described.get("TrainingTimeInSeconds"), described.get("BillableTimeInSeconds")

@@ -1,23 +1,28 @@
-"""Sends a training run to SageMaker, follows it, and fetches its results."""
+"""Sends a training run to SageMaker."""
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import json
 import logging
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from botocore import xform_name
 from rich.console import Console
 
-from dogbreeds.data.archives import unpack
 from dogbreeds.data.layout import find_photos
-from dogbreeds.sagemaker.aws_errors import aws_errors
-from dogbreeds.sagemaker.launch.follow import follow
+from dogbreeds.errors import UserError
+from dogbreeds.sagemaker.aws_errors import Detached, aws_errors, code_of, passes
+from dogbreeds.sagemaker.launch.begun import beginning, begun_by, finished, remember
+from dogbreeds.sagemaker.launch.follow import TRAINING
+from dogbreeds.sagemaker.launch.job_handle import JobHandle
 from dogbreeds.sagemaker.protocol.hyperparameters import encode
 from dogbreeds.sagemaker.protocol.inputs import PHOTOS, JobInputs, job_inputs
 from dogbreeds.sagemaker.protocol.metrics import metric_definitions
@@ -26,16 +31,21 @@ from dogbreeds.sagemaker.requests.images import training_image
 from dogbreeds.sagemaker.requests.job import Job, training_request
 from dogbreeds.sagemaker.requests.validation import check_request
 from dogbreeds.sagemaker.s3.storage import Storage
-from dogbreeds.sagemaker.s3.transfers import split_uri
 from dogbreeds.sagemaker.session import Account
 from dogbreeds.schema import DebuggerConfig, SagemakerConfig, TrainConfig
 
 log = logging.getLogger(__name__)
 
-#: Longest names of training jobs and of tuning jobs (CreateTrainingJob, CreateHyperParameterTuningJob).
-MAX_JOB_NAME, MAX_TUNING_JOB_NAME = 63, 32
+#: Longest name of a training job (CreateTrainingJob).
+MAX_JOB_NAME = 63
 # Stands in URIs for the digest of files that have not been uploaded yet.
 _PLACEHOLDER_DIGEST = "0" * 64
+#: Gets the name of a job before AWS does.
+Note = Callable[[str], None]
+
+
+class RefusedError(UserError):
+    """AWS does not take a job."""
 
 
 @dataclass(frozen=True)
@@ -65,24 +75,25 @@ class Launcher:
     Attributes:
         settings: Those of the account, with the region.
         project: The checkout whose code the jobs run.
-        storage: The jobs' place in S3.
     """
 
     account: Account
     settings: SagemakerConfig
     project: Path
-    storage: Storage
     # URIs of what this command has uploaded, by path: several jobs may get the same folder.
     _uploaded: dict[Path, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, account: Account, project: Path) -> Launcher:
-        settings = replace(account.settings, region=account.region)
-        storage = Storage(account.s3, account.bucket, settings.prefix, settings.kms_key, Console())
-        return cls(account, settings, project, storage)
+        return cls(account, replace(account.settings, region=account.region), project)
 
-    def train(self, config: TrainConfig) -> dict[str, Any]:
-        """Runs a training job to its end, and returns AWS's description of it."""
+    @cached_property
+    def storage(self) -> Storage:
+        """The jobs' place in S3."""
+        return Storage(self.account.s3, self.account.bucket, self.settings.prefix, self.settings.kms_key, Console())
+
+    def train(self, config: TrainConfig) -> JobHandle:
+        """Begins a training job."""
         config, settings = self._without_smdebug(config), self.settings
         extras = [name for name in ("mlflow", "wandb") if config.logger.get(name) is not None]
         plan = JobPlan(
@@ -94,30 +105,68 @@ class Launcher:
             instances=settings.instances,
             extras=[*extras, "smdebug"] if config.debugger.smdebug else extras,
         )
-        return self.run(plan)
+        return self.begin_job(plan, Path(config.run_dir))
 
     def new_name(self) -> str:
         return job_name(self.settings.prefix, MAX_JOB_NAME)
 
     def run(self, plan: JobPlan) -> dict[str, Any]:
         """Runs a training job of any task to its end, and returns AWS's description of it."""
+        job = self.begin_job(plan, Path())
+        described = job.wait()
+        finished(job.name)
+        return described
+
+    def begin_job(self, plan: JobPlan, directory: Path, note: Note = lambda name: None) -> JobHandle:
+        """Begins a training job of any task, whose results belong in a directory; see `begin`."""
 
         def request(channels: Mapping[str, str], code: str) -> dict[str, Any]:
             job = self.job(plan, channels, code)
             return training_request(job, self.settings, plan.debugger, metric_definitions())
 
-        self.check("CreateTrainingJob", request, list(plan.inputs.channels()))
+        self.check(TRAINING, request, list(plan.inputs.channels()))
         self._announce(plan)
         code = self.storage.upload_code(self.project, [*plan.inputs.extras, *plan.extras])
-        self.create("CreateTrainingJob", request(self.upload(plan.inputs), code))
-        return follow(self.account, plan.name)
+        return self.begin(TRAINING, request(self.upload(plan.inputs), code), directory, note)
+
+    def begin(self, kind: str, request: Mapping[str, Any], directory: Path, note: Note) -> JobHandle:
+        """Creates a job, or takes up the one that the same request began on this machine, if it goes on or is done.
+
+        Its name is written down first, so that whatever happens then, this command or `attach=` finds it again.
+
+        Raises:
+            RefusedError: AWS does not take the job.
+        """
+        name, text = request[f"{kind}Name"], json.dumps(request, sort_keys=True)
+        place = self.settings.rehearsal_dir if self.settings.rehearsal else ""
+        digest = hashlib.sha256(f"{place}{text.replace(name, '')}".encode()).hexdigest()
+        with beginning():
+            job = JobHandle(self.account, begun_by(digest) or name, kind)
+            status = job.status() if job.name != name and job.exists() else None
+            if status in ("Failed", "Stopping", "Stopped"):
+                job, status = JobHandle(self.account, name, kind), None
+            try:
+                remember(job.name, digest, directory)
+                note(job.name)
+                if status is None:
+                    self._create(job, json.loads(text.replace(name, job.name)))
+            except KeyboardInterrupt:
+                again = "The same command goes on with it, or begins it where it has not begun."
+                raise Detached(f"\nStopped while {job.name} was begun. {again}") from None
+        if status is not None:
+            log.info(
+                "%s was begun by the same command: this follows it. Stop it with: %s", job.name, job.hint("stop")
+            )
+        return job
 
     def check(
-        self, operation: str, request: Callable[[Mapping[str, str], str], dict[str, Any]], channels: Sequence[str]
+        self, kind: str, request: Callable[[Mapping[str, str], str], dict[str, Any]], channels: Sequence[str]
     ) -> None:
-        """Checks a request before anything is uploaded."""
+        """Checks the request of a job before anything is uploaded."""
         planned = {channel: self.storage.uri(PHOTOS, _PLACEHOLDER_DIGEST) for channel in channels}
-        check_request(operation, request(planned, self.storage.uri("code", _PLACEHOLDER_DIGEST, "sourcedir.tar.gz")))
+        check_request(
+            f"Create{kind}", request(planned, self.storage.uri("code", _PLACEHOLDER_DIGEST, "sourcedir.tar.gz"))
+        )
 
     def job(self, plan: JobPlan, channels: Mapping[str, str], code: str) -> Job:
         """Returns a job whose files are in S3, from which requests are made."""
@@ -142,9 +191,19 @@ class Launcher:
                 self._uploaded[path] = upload(path)
         return {name: self._uploaded[path] for name, path in inputs.channels().items()}
 
-    def create(self, operation: str, request: Mapping[str, Any]) -> None:
-        with aws_errors("start the job"):
-            getattr(self.account.sagemaker, xform_name(operation))(**request)
+    def _create(self, job: JobHandle, request: Mapping[str, Any]) -> None:
+        try:
+            with aws_errors("start the job"):
+                getattr(self.account.sagemaker, xform_name(f"Create{job.kind}"))(**request)
+        except UserError as error:
+            cause = error.__cause__
+            # The answer to an earlier call was lost: nobody else has that name.
+            if code_of(cause) == "ResourceInUse":
+                return
+            if passes(cause):
+                raise UserError(f"{error} The job may have begun all the same: {job.hint('attach')}") from cause
+            finished(job.name)
+            raise RefusedError(str(error)) from cause
 
     def _without_smdebug(self, config: TrainConfig) -> TrainConfig:
         """A rehearsal installs nothing: it has smdebug only where this machine has it."""
@@ -171,26 +230,6 @@ class Launcher:
             f"to      {self.storage.uri()}",
         ):
             log.info(line)
-
-
-def fetch(account: Account, described: Mapping[str, Any], run_dir: Path) -> None:
-    """Brings what a job has made into a run directory; nothing where it has made nothing.
-
-    Args:
-        account: The account.
-        described: AWS's description of the job.
-        run_dir: Becomes what the run would have left on this machine.
-    """
-    settings, output = account.settings, described["OutputDataConfig"]["S3OutputPath"]
-    storage = Storage(account.s3, split_uri(output)[0], settings.prefix, settings.kms_key, Console())
-    job = f"{output}/{described['TrainingJobName']}"
-    if storage.exists(f"{job}/output/output.tar.gz"):
-        storage.download_archive(f"{job}/output/output.tar.gz", run_dir)
-    if storage.exists(f"{job}/output/model.tar.gz"):
-        storage.download(f"{job}/output/model.tar.gz", run_dir / "model.tar.gz")
-        unpack(run_dir / "model.tar.gz", run_dir / "model")
-    if described.get("ProfilerRuleConfigurations"):
-        storage.download_folder(f"{job}/rule-output", run_dir / "rule-output")
 
 
 def without_managed_debugger(config: TrainConfig) -> TrainConfig:

@@ -9,28 +9,58 @@ from dogbreeds.config import read_yaml
 from dogbreeds.errors import ConfigError, UserError
 from dogbreeds.hpo.leaderboard import FINISHED, Entry, remember, save_best
 from dogbreeds.hpo.plan import Plan
+from dogbreeds.hpo.resuming import save_plan
 from dogbreeds.hpo.settings import Objective
 from dogbreeds.overrides import name_of, sets
 from dogbreeds.run_directory import BEST, MODEL, MODEL_ARCHIVE
+from dogbreeds.sagemaker.launch.begun import finished
 from dogbreeds.sagemaker.launch.follow import summary
-from dogbreeds.sagemaker.launch.launcher import JobPlan, Launcher, fetch, without_managed_debugger
+from dogbreeds.sagemaker.launch.job_handle import JobHandle
+from dogbreeds.sagemaker.launch.launcher import JobPlan, Launcher
+from dogbreeds.sagemaker.launch.searches import begun, job_of
 from dogbreeds.sagemaker.protocol.inputs import JobInputs, job_inputs
 from dogbreeds.sagemaker.protocol.task import SEARCH, Task
 
 # Says where a search is launched from, not what it is.
-_NOT_SENT = ("sagemaker", "hydra", "cache", "run_dir", "paths", "debugger", "hpo.one_job")
+_NOT_SENT = ("sagemaker", "hydra", "cache", "run_dir", "paths", "hpo.one_job")
 
 
 def search_in_one_job(launcher: Launcher, plan: Plan, directory: Path) -> str:
-    """Runs a search inside one training job, fetches its multirun directory, and describes the best trial."""
+    """Runs a search inside one training job, or follows the one that a multirun directory belongs to.
+
+    Fetches its files, and describes the best trial.
+    """
+    job = job_of(launcher.account, plan, directory)
+    if job is None:
+        plan.keep_excluded(directory)
+        asked = _job_plan(launcher, plan, directory)
+        job = begun(plan, directory, lambda note: launcher.begin_job(asked, directory, note))
+    described = job.wait()
+    job.fetch(described, directory)
+    # The job's own does not know this machine.
+    save_plan(plan, directory)
+    if not (directory / BEST).is_file():
+        finished(job.name)
+        raise UserError("\n".join(summary(described)))
+    headline = _results(job, plan, directory)
+    finished(job.name)
+    return headline
+
+
+def _job_plan(launcher: Launcher, plan: Plan, directory: Path) -> JobPlan:
+    settings, config = launcher.settings, plan.first(directory)
     if "data" in plan.space.dimensions:
         raise ConfigError("data=...: a job gets the photos of one folder. Search each folder by its own command.")
-    settings, config = launcher.settings, without_managed_debugger(plan.first(directory))
-    corners = [without_managed_debugger(corner) for corner in plan.corners]
+    if settings.instances > 1:
+        raise ConfigError(
+            f"sagemaker.instances={settings.instances}: a search in one job runs one trial at a time. Leave it out."
+        )
+    if config.debugger.managed is not None or config.debugger.smdebug:
+        raise ConfigError("debugger=aws watches a single run. Leave it out here, and type it with best_of=.")
     # Refuses to vary files; varied settings travel in the command line.
-    inputs = job_inputs(config, corners, list(plan.space.dimensions))
+    inputs = job_inputs(config, plan.corners, list(plan.space.dimensions))
     arguments = tuple(one for one in plan.arguments if _is_sent(one, inputs))
-    job = JobPlan(
+    return JobPlan(
         name=launcher.new_name(),
         inputs=inputs,
         task=Task(SEARCH, settings.checkpoint_seconds, arguments),
@@ -38,18 +68,20 @@ def search_in_one_job(launcher: Launcher, plan: Plan, directory: Path) -> str:
         instance=settings.instance,
         extras=["search"],
     )
-    described = launcher.run(job)
-    fetch(launcher.account, described, directory)
-    if not (directory / BEST).is_file():
-        raise UserError("\n".join(summary(described)))
+
+
+def _results(job: JobHandle, plan: Plan, directory: Path) -> str:
+    """Makes of the files of the job those that a search on this machine leaves."""
     best = read_yaml(directory / BEST)
     for made in (MODEL, MODEL_ARCHIVE):
         if (directory / made).exists():
-            shutil.move(directory / made, directory / str(best["trial"]) / made)
-    objective = Objective(best["objective"])
+            place = directory / str(best["trial"]) / made
+            # Of an earlier fetch.
+            shutil.rmtree(place, ignore_errors=True)
+            shutil.move(directory / made, place)
     entry = Entry(best["trial"], FINISHED, best["values"], best["value"])
-    save_best(directory / BEST, entry, objective, plan.overrides(best["values"]))
-    remember(described["TrainingJobName"], directory / BEST)
+    save_best(directory / BEST, entry, Objective(best["objective"]), plan.overrides(best["values"]))
+    remember(job.name, directory / BEST)
     values = " ".join(f"{setting}={value}" for setting, value in best["values"].items())
     return f"best: trial {best['trial']} with {best['objective']} {best['value']:.4f}, {values}"
 

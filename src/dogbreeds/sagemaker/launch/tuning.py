@@ -3,41 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import tempfile
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from dogbreeds.errors import ConfigError, UserError
-from dogbreeds.files import write_text
 from dogbreeds.hpo.leaderboard import Leaderboard, remember, save_best
 from dogbreeds.hpo.page import build_search_page
 from dogbreeds.hpo.plan import Plan
-from dogbreeds.hpo.resuming import save_plan
 from dogbreeds.hpo.settings import Objective
-from dogbreeds.installation import command
-from dogbreeds.overrides import override
-from dogbreeds.run_directory import BEST, LEADERBOARD, SEARCH_CONFIG, TUNING_JOB
-from dogbreeds.sagemaker.launch.follow import ENDED, summary
-from dogbreeds.sagemaker.launch.launcher import (
-    MAX_TUNING_JOB_NAME,
-    JobPlan,
-    Launcher,
-    fetch,
-    job_name,
-    without_managed_debugger,
-)
+from dogbreeds.run_directory import BEST, LEADERBOARD
+from dogbreeds.sagemaker.launch.begun import finished
+from dogbreeds.sagemaker.launch.follow import TUNING, summary
+from dogbreeds.sagemaker.launch.job_handle import MAX_TUNING_JOB_NAME, JobHandle
+from dogbreeds.sagemaker.launch.launcher import JobPlan, Launcher, job_name, without_managed_debugger
+from dogbreeds.sagemaker.launch.searches import begun, job_of
 from dogbreeds.sagemaker.launch.tuning_results import entry, trials_of
 from dogbreeds.sagemaker.protocol.inputs import FEATURES, JobInputs, job_inputs
 from dogbreeds.sagemaker.protocol.metrics import metric_definitions
 from dogbreeds.sagemaker.protocol.task import FEATURES as FEATURES_TASK
 from dogbreeds.sagemaker.protocol.task import TRIAL, Task
 from dogbreeds.sagemaker.requests.tuning import tuning_request
-from dogbreeds.sagemaker.session import explain_detach
 from dogbreeds.schema import TrainConfig
 from dogbreeds.training.features_only import prepare_features
 from dogbreeds.training.preparation import preparation_key
@@ -47,30 +36,19 @@ log = logging.getLogger(__name__)
 
 def tune(launcher: Launcher, plan: Plan, directory: Path) -> Leaderboard:
     """Runs a search as a tuning job, or follows the one that a multirun directory belongs to."""
-    objective = Objective(plan.settings.objective)
-    started = directory / TUNING_JOB
-    if started.is_file():
-        content = json.loads(started.read_text(encoding="utf-8"))
-        name = str(content["tuning_job"])
-        if content["trials"] != plan.settings.trials:
-            raise ConfigError(
-                f"{name} has {content['trials']} trials, and a tuning job cannot get more. Start another one that "
-                f"learns from them: hpo.warm_start=[{name}]."
-            )
-    elif (directory / SEARCH_CONFIG).is_file():
-        raise ConfigError(
-            f"{directory} is a search on this machine: {command('train')} -m {override('resume', directory)}"
-        )
-    else:
+    job = job_of(launcher.account, plan, directory)
+    if job is None:
         plan.keep_excluded(directory)
-        name = _start(launcher, plan, directory, objective)
-        write_text(started, json.dumps({"tuning_job": name, "trials": plan.settings.trials}) + "\n")
-        save_plan(plan, directory)
-    _follow(launcher, name, directory)
-    return _results(launcher, name, plan, objective, directory)
+        kind, request = TUNING, _request(launcher, plan, directory)
+        job = begun(plan, directory, lambda note: launcher.begin(kind, request, directory, note))
+    job.wait()
+    board = _results(job, plan, directory)
+    finished(job.name)
+    return board
 
 
-def _start(launcher: Launcher, plan: Plan, directory: Path, objective: Objective) -> str:
+def _request(launcher: Launcher, plan: Plan, directory: Path) -> dict[str, Any]:
+    """Returns the request of a tuning job, whose files are in S3 then."""
     if not plan.prepares_once:
         raise ConfigError(
             "The trials differ in backbone or features, but a tuning job gives all of them the same: search inside "
@@ -87,17 +65,16 @@ def _start(launcher: Launcher, plan: Plan, directory: Path, objective: Objective
         # Trials are short, and AWS does not document whether it keeps their checkpoints apart.
         checkpoints=False,
     )
+    objective = Objective(plan.settings.objective)
 
     def request(channels: Mapping[str, str], code: str) -> dict[str, Any]:
         job = launcher.job(trial, channels, code)
         return tuning_request(job, settings, plan.settings, plan.space, objective, metric_definitions())
 
-    launcher.check("CreateHyperParameterTuningJob", request, [*trial.inputs.channels(), FEATURES])
+    launcher.check(TUNING, request, [*trial.inputs.channels(), FEATURES])
     channels = {**launcher.upload(trial.inputs), FEATURES: _features(launcher, config)}
-    sent = request(channels, launcher.storage.upload_code(launcher.project, trial.inputs.extras))
     log.info("tuning job %s: trials on %s, %d at a time", trial.name, trial.instance, plan.settings.parallel)
-    launcher.create("CreateHyperParameterTuningJob", sent)
-    return trial.name
+    return request(channels, launcher.storage.upload_code(launcher.project, trial.inputs.extras))
 
 
 def _features(launcher: Launcher, config: TrainConfig) -> str:
@@ -136,39 +113,16 @@ def _computed_by_job(launcher: Launcher, config: TrainConfig, inputs: JobInputs,
     return f"{described['OutputDataConfig']['S3OutputPath']}/{described['TrainingJobName']}/output/output.tar.gz"
 
 
-def _follow(launcher: Launcher, name: str, directory: Path) -> None:
-    account, printed = launcher.account, ""
-    # A search resumes where it was started: sagemaker.* need not be typed again.
-    with explain_detach(account, "The job", f"{command('launch')} -m {override('resume', directory)}"):
-        while True:
-            described = account.sagemaker.describe_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
-            status = _status(described)
-            if status != printed:
-                log.info("%s  %s", name, status)
-                printed = status
-            if described["HyperParameterTuningJobStatus"] in ENDED:
-                return
-            time.sleep(account.poll_seconds)
-
-
-def _status(described: Mapping[str, Any]) -> str:
-    counters = described.get("TrainingJobStatusCounters", {})
-    counts = ", ".join(f"{count} {name}" for name, count in counters.items() if count)
-    best = described.get("BestTrainingJob", {}).get("FinalHyperParameterTuningJobObjectiveMetric")
-    reached = f"; best {best['MetricName']} {best['Value']:.4f}" if best else ""
-    return f"{described['HyperParameterTuningJobStatus']}{f' ({counts})' if counts else ''}{reached}"
-
-
-def _results(launcher: Launcher, name: str, plan: Plan, objective: Objective, directory: Path) -> Leaderboard:
+def _results(job: JobHandle, plan: Plan, directory: Path) -> Leaderboard:
     """Writes the files of a search: leaderboard, trials, best values, page."""
-    trials = trials_of(launcher.account, name)
+    trials, objective = trials_of(job), Objective(plan.settings.objective)
     found = (entry(number, *trial, plan.space, objective) for number, trial in enumerate(trials))
     board = Leaderboard.of(objective, list(found))
     board.save(directory / LEADERBOARD)
-    best = board.winner(name)
-    for number, (_, job) in enumerate(trials):
-        fetch(launcher.account, job, directory / str(number))
+    best = board.winner(job.name)
+    for number, (_, described) in enumerate(trials):
+        job.fetch(described, directory / str(number))
     save_best(directory / BEST, best, objective, plan.overrides(best.values))
-    remember(name, directory / BEST)
+    remember(job.name, directory / BEST)
     build_search_page(directory, board, plan.space, debug=plan.debug)
     return board

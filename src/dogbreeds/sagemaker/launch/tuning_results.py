@@ -9,22 +9,25 @@ from typing import Any
 from dogbreeds.hpo.leaderboard import FAILED, FINISHED, INTERRUPTED, NAN, PRUNED, Entry
 from dogbreeds.hpo.settings import Objective
 from dogbreeds.hpo.space import Choice, Dimension, Space
-from dogbreeds.sagemaker.aws_errors import aws_errors
-from dogbreeds.sagemaker.launch.follow import describe
-from dogbreeds.sagemaker.session import Account
+from dogbreeds.sagemaker.launch.job_handle import JobHandle
 
 _STATES = {"Completed": FINISHED, "Failed": FAILED, "Stopped": PRUNED}
 
 
-def trials_of(account: Account, tuning_job: str) -> list[tuple[dict[str, str], dict[str, Any]]]:
+def trials_of(tuning_job: JobHandle) -> list[tuple[dict[str, str], dict[str, Any]]]:
     """Returns the trials of a tuning job as they began: the settings chosen for each, and AWS's description."""
-    paginator = account.sagemaker.get_paginator("list_training_jobs_for_hyper_parameter_tuning_job")
-    with aws_errors(f"list the trials of {tuning_job}"):
+
+    def listed() -> list[dict[str, Any]]:
+        paginator = tuning_job.account.sagemaker.get_paginator("list_training_jobs_for_hyper_parameter_tuning_job")
         pages = paginator.paginate(
-            HyperParameterTuningJobName=tuning_job, SortBy="CreationTime", SortOrder="Ascending"
+            HyperParameterTuningJobName=tuning_job.name, SortBy="CreationTime", SortOrder="Ascending"
         )
-        summaries = [summary for page in pages for summary in page["TrainingJobSummaries"]]
-    return [(one["TunedHyperParameters"], describe(account, one["TrainingJobName"])) for one in summaries]
+        return [summary for page in pages for summary in page["TrainingJobSummaries"]]
+
+    def described(name: str) -> dict[str, Any]:
+        return tuning_job.ask(lambda: JobHandle(tuning_job.account, name).describe())
+
+    return [(one["TunedHyperParameters"], described(one["TrainingJobName"])) for one in tuning_job.ask(listed)]
 
 
 def entry(number: int, tuned: Mapping[str, str], job: Mapping[str, Any], space: Space, objective: Objective) -> Entry:

@@ -1,0 +1,206 @@
+"""One handle for all jobs: training, the features of a search, a whole search, a tuning job."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from botocore import xform_name
+from rich.console import Console
+
+from dogbreeds.data.archives import unpack
+from dogbreeds.errors import UserError
+from dogbreeds.overrides import override
+from dogbreeds.sagemaker.aws_errors import FORBIDDEN, MissingError, aws_errors, code_of, passes
+from dogbreeds.sagemaker.launch.follow import ENDED, TRAINING, TUNING, changes, summary
+from dogbreeds.sagemaker.s3.storage import Storage
+from dogbreeds.sagemaker.s3.transfers import split_uri
+from dogbreeds.sagemaker.session import Account, explain_detach
+
+log = logging.getLogger(__name__)
+
+#: Longest name of a tuning job (CreateHyperParameterTuningJob).
+MAX_TUNING_JOB_NAME = 32
+_LOG_GROUP = "/aws/sagemaker/TrainingJobs"
+# A job is followed through a night without credentials or a connection.
+_PATIENCE_SECONDS = 12 * 3600.0
+# CloudWatch has the last lines of a job some seconds after its end; AWS's SDK waits 10 s for them, once.
+_LATE_LOG_SECONDS = 60.0
+_Answer = TypeVar("_Answer")
+
+
+@dataclass
+class JobHandle:
+    """A job by its name.
+
+    Attributes:
+        account: The job's; another one takes its place when credentials have expired.
+        kind: `TRAINING` or `TUNING`.
+    """
+
+    account: Account
+    name: str
+    kind: str = TRAINING
+
+    @classmethod
+    def find(cls, account: Account, name: str) -> JobHandle:
+        """Returns the job of a name; raises a MissingError where there is none."""
+        kinds = (TRAINING, TUNING) if len(name) <= MAX_TUNING_JOB_NAME else (TRAINING,)
+        for kind in kinds:
+            if (found := cls(account, name, kind)).exists():
+                return found
+        raise MissingError(f"No training job named {name} {account.where}.")
+
+    def hint(self, action: str) -> str:
+        """Returns the command that does something with this job: `attach` or `stop`."""
+        return self.account.command("launch", override(action, self.name))
+
+    def exists(self) -> bool:
+        try:
+            self.describe()
+        except MissingError:
+            return False
+        return True
+
+    def describe(self) -> dict[str, Any]:
+        """Returns AWS's description of the job."""
+        with aws_errors(f"get the status of {self.name}"):
+            return self._call("Describe")
+
+    def status(self) -> str:
+        return str(self.describe()[f"{self.kind}Status"])
+
+    def wait(self) -> dict[str, Any]:
+        """Prints a job's log and its changes of status until it ends, and returns its last description."""
+        reader, printed = LogReader(self), list[str]()
+        with explain_detach(self.account, "The job", self.hint("attach")):
+            described = self.describe()
+            while True:
+                found = changes(described, self.kind)
+                for number, change in enumerate(found):
+                    if printed[number : number + 1] != [change]:
+                        log.info("%s  %s", self.name, change)
+                printed = found
+                reader.print_new()
+                if described[f"{self.kind}Status"] in ENDED:
+                    reader.print_late()
+                    return described
+                time.sleep(self.account.poll_seconds)
+                described = self.ask(self.describe)
+
+    def ask(self, question: Callable[[], _Answer]) -> _Answer:
+        """Asks AWS until it answers: a job of hours outlasts busy services, networks and credentials.
+
+        Raises:
+            UserError: AWS refuses to answer, or nothing has changed for half a day.
+        """
+        began, said = time.monotonic(), False
+        while True:
+            try:
+                with aws_errors(f"follow {self.name}"):
+                    return question()
+            except UserError as error:
+                cause = error.__cause__
+                if isinstance(error, MissingError) or code_of(error.__cause__) in FORBIDDEN:
+                    raise
+                if not passes(cause) or time.monotonic() - began > _PATIENCE_SECONDS:
+                    raise UserError(f"{error} Come back to the job with: {self.hint('attach')}") from cause
+                if not said:
+                    log.warning("%s The job does not need this connection; waiting for it.", error)
+                said = True
+            time.sleep(self.account.poll_seconds)
+            self.account = self.account.renewed()
+
+    def stop(self) -> str:
+        """Stops the job, and returns what to print."""
+        try:
+            with aws_errors(f"stop {self.name}"):
+                self._call("Stop")
+        except UserError:
+            described = self.describe()
+            if described[f"{self.kind}Status"] not in ENDED:
+                raise
+            return "\n".join(summary(described, self.kind))
+        return f"Stopping {self.name}; its results so far are kept. Fetch them with: {self.hint('attach')}"
+
+    def fetch(self, described: Mapping[str, Any], directory: Path) -> None:
+        """Brings what a training job has made into a run directory; nothing where it has made nothing.
+
+        Args:
+            described: AWS's description of this job, or of one of its trials.
+            directory: Becomes what the run would have left on this machine.
+        """
+        self.ask(lambda: _fetch(self.account, described, directory))
+
+    def _call(self, verb: str) -> dict[str, Any]:
+        operation = getattr(self.account.sagemaker, xform_name(f"{verb}{self.kind}"))
+        return dict(operation(**{f"{self.kind}Name": self.name}))
+
+
+class LogReader:
+    """Prints the log of a job, each line once, whatever the number of its instances; tuning jobs have none."""
+
+    def __init__(self, job: JobHandle) -> None:
+        self._job, self._readable = job, job.kind == TRAINING
+        self._tokens: dict[str, str] = {}
+
+    def print_new(self) -> bool:
+        """Prints the lines that are new since the last call, and says whether there were any."""
+        printed = False
+        try:
+            for stream in self._job.ask(self._streams) if self._readable else ():
+                while events := self._job.ask(partial(self._events, stream)):
+                    printed = True
+                    for event in events:
+                        log.info("  %s", event["message"].rstrip())
+        except MissingError:
+            # No job of this account has written anything yet.
+            pass
+        except UserError as error:
+            if code_of(error.__cause__) not in FORBIDDEN:
+                raise
+            log.warning("%s The job goes on; its results will be fetched.", error)
+            self._readable = False
+        return printed
+
+    def print_late(self) -> None:
+        """Prints what comes after the end of the job, until the log is quiet."""
+        pause = self._job.account.poll_seconds
+        end, quiet = time.monotonic() + _LATE_LOG_SECONDS, 0
+        while self._readable and quiet < 2 and time.monotonic() < end:
+            time.sleep(pause)
+            quiet = 0 if self.print_new() else quiet + 1
+
+    def _streams(self) -> list[str]:
+        with aws_errors(f"read the log of {self._job.name}"):
+            found = self._job.account.logs.describe_log_streams(
+                logGroupName=_LOG_GROUP, logStreamNamePrefix=f"{self._job.name}/"
+            )
+        return [stream["logStreamName"] for stream in found["logStreams"]]
+
+    def _events(self, stream: str) -> list[dict[str, Any]]:
+        token = {"nextToken": self._tokens[stream]} if stream in self._tokens else {}
+        with aws_errors(f"read the log of {self._job.name}"):
+            page = self._job.account.logs.get_log_events(
+                logGroupName=_LOG_GROUP, logStreamName=stream, startFromHead=True, **token
+            )
+        self._tokens[stream] = page["nextForwardToken"]
+        return list(page["events"])
+
+
+def _fetch(account: Account, described: Mapping[str, Any], directory: Path) -> None:
+    settings, output = account.settings, described["OutputDataConfig"]["S3OutputPath"]
+    storage = Storage(account.s3, split_uri(output)[0], settings.prefix, settings.kms_key, Console())
+    job = f"{output}/{described['TrainingJobName']}"
+    if storage.exists(f"{job}/output/output.tar.gz"):
+        storage.download_archive(f"{job}/output/output.tar.gz", directory)
+    if storage.exists(f"{job}/output/model.tar.gz"):
+        storage.download(f"{job}/output/model.tar.gz", directory / "model.tar.gz")
+        unpack(directory / "model.tar.gz", directory / "model")
+    if described.get("ProfilerRuleConfigurations"):
+        storage.download_folder(f"{job}/rule-output", directory / "rule-output")
