@@ -8,6 +8,8 @@ Below `s3://<bucket>/<prefix>/`:
   inside S3.
 - `features/<digest>/...`: files of a feature store, in the same way;
 - `code/<digest>/sourcedir.tar.gz` and `files/<digest>/<name>`: single files;
+- `checkpoints/<job>/...`: from which a job on Spot instances resumes;
+- `async/<endpoint>/...`: photos for an asynchronous endpoint, and its answers;
 - `jobs/<job>/...`: the outputs of jobs.
 """
 
@@ -35,6 +37,10 @@ from dogbreeds.sagemaker.s3.transfers import Stored, Transfers, encryption, spli
 
 # Earlier folders that are searched for known photos; each listing has a few megabytes at most.
 _MAX_LISTINGS = 8
+#: Folders of what is needed only while a job or an endpoint runs; `aws action=setup` lets it expire.
+SCRATCH = ("code", "checkpoints", "async")
+#: Folders of what this machine has uploaded, and could upload again.
+UPLOADS = ("photos", "features", "files", "prepared")
 # Of a feature store, whose index is rebuilt from them.
 _SEGMENTS = "segments/*.features"
 
@@ -77,7 +83,7 @@ class Storage:
         with tempfile.TemporaryDirectory(prefix="dogbreeds-code-") as directory:
             archive = Path(directory) / ARCHIVE
             pack_code(project, archive, extras)
-            return self._upload_file("code", archive)
+            return self._upload_file("code", archive, is_new=True)
 
     def download(self, uri: str, path: Path) -> None:
         """Downloads an object; the file appears complete or not at all."""
@@ -132,10 +138,11 @@ class Storage:
         head = self._client.head_object(Bucket=bucket, Key=key)
         return Stored(key, head["ContentLength"], head["ETag"], head["LastModified"])
 
-    def _upload_file(self, kind: str, path: Path) -> str:
+    def _upload_file(self, kind: str, path: Path, *, is_new: bool = False) -> str:
         file = read(path)
         uri = self.uri(kind, file.digest, path.name)
-        if not _is_whole(self._find(uri), file):
+        # Scratch is written anew, so that it does not expire before the job ends.
+        if is_new or not _is_whole(self._find(uri), file):
             bucket, key = split_uri(uri)
             transfers = self._transfers(f"Uploading {path.name}", file.size)
             with aws_errors(f"upload {path} to {uri}"), _refuse_changed(path), transfers as transfer:
