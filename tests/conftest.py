@@ -12,6 +12,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 _CACHE = tempfile.TemporaryDirectory(prefix="dogbreeds-tests-")
 os.environ["XDG_CACHE_HOME"] = _CACHE.name
 os.environ["XDG_DATA_HOME"] = f"{_CACHE.name}/data"
+os.environ["XDG_CONFIG_HOME"] = f"{_CACHE.name}/config"
 os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{_CACHE.name}/mlflow.db"
 
 from collections.abc import Callable, Iterator

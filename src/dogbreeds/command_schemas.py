@@ -39,6 +39,17 @@ class DeployCommandConfig:
 
 
 @dataclass
+class AwsCommandConfig:
+    """What scripts/aws.py reads (conf/aws.yaml)."""
+
+    action: Annotated[str, one_of("status", "setup", "teardown")]
+    yes: bool
+    scratch_days: Annotated[int, at_least(1)]
+    delete_results: bool
+    sagemaker: SagemakerConfig
+
+
+@dataclass
 class CachePlaceConfig:
     """Where computed features are kept, for a command that adds none."""
 
@@ -142,6 +153,7 @@ SCHEMAS: dict[str, type] = {
     "prepare_features": TrainCommandConfig,
     "audit": AuditCommandConfig,
     "launch": LaunchCommandConfig,
+    "aws": AwsCommandConfig,
     "deploy": DeployCommandConfig,
     "predict": PredictCommandConfig,
     "serve": ServeCommandConfig,

@@ -148,6 +148,16 @@ def deploy(composed: DictConfig) -> None:
     print(commands.run(config))
 
 
+@entry_point("aws")
+def aws(composed: DictConfig) -> None:
+    config = command_settings(composed, schemas.AwsCommandConfig)
+    check_launch(config.sagemaker, serves=False)
+
+    from dogbreeds.sagemaker import account_setup
+
+    print(account_setup.run(config))
+
+
 @entry_point("report")
 def report(composed: DictConfig) -> None:
     config = command_settings(composed, schemas.ReportCommandConfig)
@@ -240,6 +250,7 @@ COMMANDS: dict[str, Command] = {
     "serve": serve,
     "export": export,
     "deploy": deploy,
+    "aws": aws,
     "report": report,
     "cache": cache,
     "prepare_features": prepare_features,

@@ -175,6 +175,7 @@ class SagemakerConfig:
     region: str | None
     role: str | None
     bucket: Annotated[str | None, _BUCKET]
+    bucket_owner: Annotated[str | None, Matches(r"\d{12}", "the 12 digits of an account")]
     prefix: Annotated[str, Matches(r"[a-zA-Z0-9](-*[a-zA-Z0-9])*", "letters, digits and dashes, such as team-dogs")]
     image: str | None
     framework: str

@@ -274,6 +274,7 @@ def test_the_readme_commands_run(sample: Path, tmp_path: Path) -> None:
         elif script in (
             "launch_sagemaker.py",
             "scripts/rehearse.py",
+            "scripts/aws.py",
             "scripts/deploy.py",
             "scripts/serve.py",
             "scripts/predict.py",

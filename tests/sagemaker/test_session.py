@@ -17,6 +17,7 @@ from dogbreeds.sagemaker import commands
 from dogbreeds.sagemaker.aws_errors import MissingError, aws_errors
 from dogbreeds.sagemaker.session import Account, connected
 from dogbreeds.schema import TrainConfig
+from local_sagemaker import Faults, LocalSageMaker
 from tests.sagemaker.conftest import Launch
 
 pytestmark = pytest.mark.slow
@@ -49,6 +50,38 @@ def test_a_named_bucket_must_exist(account: None, launch: Launch) -> None:
     settings = launch("sagemaker.role=arn:aws:iam::123456789012:role/x", "sagemaker.bucket=mine").sagemaker
     with connected(settings) as found, pytest.raises(ConfigError, match=r"sagemaker.bucket=mine: no bucket of that"):
         _ = found.bucket
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Iterator[LocalSageMaker]:
+    """Its default bucket, and one of the name `theirs`, are somebody else's."""
+    foreign = ("sagemaker-us-east-1-123456789012", "theirs")
+    with LocalSageMaker(tmp_path / "service", Faults(foreign_buckets=foreign)) as service:
+        for bucket in (*foreign, "mine"):
+            service.client("s3").create_bucket(Bucket=bucket)
+        yield service
+
+
+def test_a_bucket_of_somebody_else_is_refused(local: LocalSageMaker, launch: Launch) -> None:
+    """Whoever has taken the name of the default one would otherwise get the photos, and could replace the code."""
+    for typed, bucket in (((), "sagemaker-us-east-1-123456789012"), (("sagemaker.bucket=theirs",), "theirs")):
+        found = Account(local.session().client, launch(*typed).sagemaker)
+        with pytest.raises(ConfigError, match=rf"^sagemaker\.bucket={bucket}: .*sagemaker\.bucket=<bucket>"):
+            _ = found.bucket
+        # Every request says whose the bucket must be.
+        with pytest.raises(ClientError, match="AccessDenied"):
+            found.s3.put_object(Bucket=bucket, Key="code", Body=b"")
+        with pytest.raises(ClientError, match="AccessDenied"):
+            found.s3.copy_object(Bucket=bucket, Key="code", CopySource={"Bucket": "mine", "Key": "code"})
+
+
+def test_a_bucket_of_an_account_that_is_named_is_used(local: LocalSageMaker, launch: Launch) -> None:
+    settings = launch("sagemaker.bucket=theirs", "sagemaker.bucket_owner='999999999999'").sagemaker
+    found = Account(local.session().client, settings)
+    found.s3.put_object(Bucket=found.bucket, Key="code", Body=b"1")
+    assert found.bucket == "theirs"
+    with pytest.raises(ConfigError, match="mine: it does not belong to account 999999999999"):
+        found.has_bucket("mine")
 
 
 def test_a_role_is_found_by_its_name(account: None, launch: Launch) -> None:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import platformdirs
+from botocore.exceptions import BotoCoreError, ClientError
 from omegaconf import OmegaConf
 
 from dogbreeds.errors import ConfigError, UserError, did_you_mean
 from dogbreeds.installation import command, conf_directory
 from dogbreeds.overrides import override
-from dogbreeds.sagemaker.aws_errors import Detached, MissingError, advice, aws_errors, message_of
+from dogbreeds.sagemaker.aws_errors import FORBIDDEN, Detached, MissingError, advice, aws_errors, code_of, message_of
 from dogbreeds.schema import SagemakerConfig
 
 #: Makes a boto3 client by the name of its service; `config` sets retries and timeouts.
@@ -33,8 +36,24 @@ class Account:
 
     sagemaker = cached_property(lambda account: account.client("sagemaker"))
     scaling = cached_property(lambda account: account.client("application-autoscaling"))
-    s3 = cached_property(lambda account: account.client("s3"))
     logs = cached_property(lambda account: account.client("logs"))
+    s3 = cached_property(lambda account: account.checked_client("s3"))
+
+    def checked_client(self, service: str, **options: Any) -> Any:
+        """Returns a client; S3 refuses its requests where a bucket is another account's, as names can be guessed."""
+        client = self.client(service, **options)
+        client.meta.events.register("before-parameter-build.s3", self._expect_owner)
+        return client
+
+    @property
+    def owner(self) -> str:
+        """The account that buckets must belong to."""
+        return self.settings.bucket_owner or self.identity["Account"]
+
+    def _expect_owner(self, params: dict[str, Any], model: Any, **_: Any) -> None:
+        for name in ("ExpectedBucketOwner", "ExpectedSourceBucketOwner"):
+            if name in model.input_shape.members:
+                params.setdefault(name, self.owner)
 
     @property
     def region(self) -> str:
@@ -68,10 +87,25 @@ class Account:
             arguments += (f"sagemaker.region={given.region}",)
         return " ".join((command(name), *arguments))
 
+    @property
+    def known_file(self) -> Path:
+        """Where `aws action=setup` writes what it made in this account and region."""
+        own = platformdirs.user_config_path("dogbreeds")
+        place = Path(self.settings.rehearsal_dir) if self.settings.rehearsal else own
+        return place / f"aws-{self.identity['Account']}-{self.region}.json"
+
+    @cached_property
+    def known(self) -> dict[str, str]:
+        """Role and bucket that `aws action=setup` made; of a rehearsal that has ended nothing is left."""
+        if not self.known_file.is_file():
+            return {}
+        known: dict[str, str] = json.loads(self.known_file.read_text(encoding="utf-8"))
+        return known if known["endpoint"] == self.s3.meta.endpoint_url else {}
+
     @cached_property
     def role(self) -> str:
-        """ARN of the role that jobs run as: the one in the settings, or the one that this notebook runs as."""
-        name, caller = self.settings.role, self._identity["Arn"]
+        """ARN of the jobs' role: that of the settings, `aws action=setup`, this notebook or the rehearsal."""
+        name, caller = self.settings.role or self.known.get("role"), self.identity["Arn"]
         if name is not None and name.startswith("arn:"):
             own = f"arn:{self.s3.meta.partition}:"
             if not name.startswith(own):
@@ -80,10 +114,14 @@ class Account:
                 return name
         if name is None and ":assumed-role/" in caller:
             name = caller.split(":assumed-role/")[1].split("/")[0]
+        if name is None and self.settings.rehearsal:
+            from local_sagemaker.client import ROLE
+
+            name = ROLE
         if name is None:
             raise ConfigError(
-                "sagemaker.role=null: these credentials are not a role that jobs can assume. Set "
-                "sagemaker.role=<name or ARN>; docs/sagemaker.md has its policy."
+                "sagemaker.role=null: these credentials are not a role that jobs can assume. Make one with "
+                f"{self.command('aws', 'action=setup')}, or set sagemaker.role=<name or ARN>."
             )
         try:
             with aws_errors(f"look up sagemaker.role={name}", "Give the role's ARN instead."):
@@ -94,28 +132,52 @@ class Account:
     @cached_property
     def bucket(self) -> str:
         """The bucket that holds everything; the default one is created where it is missing."""
-        bucket = self.settings.bucket or f"sagemaker-{self.region}-{self._identity['Account']}"
-        try:
-            with aws_errors(f"use sagemaker.bucket={bucket}"):
-                self.s3.head_bucket(Bucket=bucket)
-        except MissingError as error:
-            if self.settings.bucket is not None:
-                raise ConfigError(f"sagemaker.bucket={bucket}: no bucket of that name.") from error
-            self._create_bucket(bucket)
+        named = self.settings.bucket or self.known.get("bucket")
+        bucket = named or f"sagemaker-{self.region}-{self.identity['Account']}"
+        if not self.has_bucket(bucket):
+            if named is not None:
+                raise ConfigError(f"sagemaker.bucket={bucket}: no bucket of that name.")
+            self.create_bucket(bucket)
         return bucket
 
+    def has_bucket(self, bucket: str) -> bool:
+        """Says whether a bucket exists.
+
+        Raises:
+            ConfigError: It belongs to another account, or these credentials may not use it.
+        """
+        with suppress(MissingError), aws_errors(f"use sagemaker.bucket={bucket}"):
+            try:
+                self.s3.head_bucket(Bucket=bucket)
+            except ClientError as error:
+                if code_of(error) not in FORBIDDEN:
+                    raise
+                raise ConfigError(
+                    f"sagemaker.bucket={bucket}: it does not belong to account {self.owner}, or "
+                    "these credentials lack s3:ListBucket. Use another one, sagemaker.bucket=<bucket>, or name the "
+                    "account that it belongs to, if you trust it: sagemaker.bucket_owner=<account>."
+                ) from error
+            return True
+        return False
+
     @cached_property
-    def _identity(self) -> dict[str, str]:
+    def identity(self) -> dict[str, str]:
+        """The account's number and the ARN of who asks: `Account`, `Arn`."""
         with aws_errors("use these AWS credentials"):
             return dict(self.client("sts").get_caller_identity())
 
-    def _create_bucket(self, bucket: str) -> None:
+    def create_bucket(self, bucket: str) -> None:
+        """Creates a private bucket."""
         place = {"CreateBucketConfiguration": {"LocationConstraint": self.region}}
+        with aws_errors(f"create the bucket {bucket}", "Use an existing one: sagemaker.bucket=<bucket>."):
+            self.s3.create_bucket(Bucket=bucket, **({} if self.region == _FIRST_REGION else place))
+        self.block_public_access(bucket)
+
+    def block_public_access(self, bucket: str) -> None:
         closed = dict.fromkeys(
             ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), True
         )
-        with aws_errors(f"create the bucket {bucket}", "Use an existing one: sagemaker.bucket=<bucket>."):
-            self.s3.create_bucket(Bucket=bucket, **({} if self.region == _FIRST_REGION else place))
+        with aws_errors(f"block public access to {bucket}"):
             self.s3.put_public_access_block(Bucket=bucket, PublicAccessBlockConfiguration=closed)
 
 
@@ -138,7 +200,6 @@ def connected(settings: SagemakerConfig) -> Iterator[Account]:
         yield Account(local.session(region).client, settings)
         return
     import boto3
-    from botocore.exceptions import BotoCoreError, ClientError
 
     # What it warns of with a traceback is raised too.
     logging.getLogger("botocore.credentials").setLevel(logging.ERROR)

@@ -35,31 +35,31 @@ class Step:
 def steps(settings: Sequence[str], directory: Path) -> list[Step]:
     """Returns the commands.
 
-    A training job, a tuning job, the best trial under AWS's debugger and its report; then that model as an endpoint,
-    asked about the example photos of its package, and deleted. At the end nothing may be left running.
+    From an empty account: a bucket and a role, a tuning job, the best trial under AWS's debugger, that model as an
+    endpoint, asked about the example photos of its package. Then all of it is removed.
     """
     # A separate rehearsal, so that no others are touched.
     place = ["sagemaker=rehearsal", _at("sagemaker.rehearsal_dir", directory / "rehearsal")]
     launch = [*arguments_of("launch"), *settings, *place]
     tuned, best = directory / "tuned", directory / "best"
-    deploy, endpoint = [*arguments_of("deploy"), *place], "endpoint=dogs"
+    aws, deploy, endpoint = [*arguments_of("aws"), *place], [*arguments_of("deploy"), *place], "endpoint=dogs"
     return [
-        Step("train", [*launch, _at("hydra.run.dir", directory / "trained")]),
-        Step("tune", [*launch, "-m", "hpo=bayes", _at("hydra.sweep.dir", tuned)]),
+        Step("make a bucket and a role", [*aws, "action=setup", "yes=true"], "role     "),
+        Step("upload and tune", [*launch, "-m", "hpo=bayes", _at("hydra.sweep.dir", tuned)]),
         Step(
             "train the best trial, with AWS's debugger",
             [*arguments_of("launch"), *place, _at("best_of", tuned), "debugger=aws", _at("hydra.run.dir", best)],
         ),
-        Step("report", [*arguments_of("report"), _at("run", best)]),
         Step("deploy the best model", [*deploy, endpoint, _at("package", best)], "answer "),
         Step(
             "ask it",
             [*arguments_of("predict"), *place, endpoint, _at("images", best / "model" / "examples")],
             '"probability"',
         ),
-        Step("list what is running", [*deploy, "action=list"], "InService"),
+        Step("see what costs", [*aws, "action=status"], "InService"),
         Step("delete the endpoint", [*deploy, endpoint, "action=delete", "yes=true"], "removed  endpoint dogs"),
-        Step("list that nothing is", [*deploy, "action=list"], NOTHING),
+        Step("remove the rest", [*aws, "action=teardown", "delete_results=true", "yes=true"], "removed  bucket"),
+        Step("see that nothing costs", [*aws, "action=status"], NOTHING),
     ]
 
 

@@ -157,7 +157,7 @@ def test_who_is_asked_decides(
     def answering(answer: str) -> Callable[[str], str]:
         return lambda question: asked.append(question) or answer  # type: ignore[func-returns-value]
 
-    with pytest.raises(UserError, match=r"^Nothing was removed\.$"):
+    with pytest.raises(UserError, match=r"^Nothing was changed\.$"):
         endpoint_commands.run(settings("action=delete", "endpoint=dogs"), answering(""))
     assert "endpoint dogs (serverless, 6144 MB)" in asked[0]
     assert "removed  endpoint dogs" in endpoint_commands.run(

@@ -26,6 +26,7 @@ from dogbreeds.files import pack
 from dogbreeds.sagemaker.s3.code_archive import code_members, pack_code, requirements
 from dogbreeds.sagemaker.s3.storage import Storage
 from dogbreeds.sagemaker.s3.transfers import split_uri
+from local_sagemaker import Faults, LocalSageMaker
 from local_sagemaker.training.code import unsatisfied
 from tests.conftest import ROOT
 
@@ -160,18 +161,48 @@ def test_photos_that_somebody_removed_from_s3_go_up_again(client: Any, storage: 
     assert keys(client, storage.upload_photos(photos)) == on_disk(photos)
 
 
-def test_photos_that_change_meanwhile_are_not_kept(client: Any, storage: Storage, photos: Path) -> None:
+@pytest.fixture
+def local(tmp_path: Path) -> Iterator[LocalSageMaker]:
+    """An S3 that checks what moto does not; it has a bucket of somebody else, `theirs`."""
+    with LocalSageMaker(tmp_path / "service", Faults(foreign_buckets=("theirs",))) as service:
+        for bucket in ("bucket", "theirs"):
+            service.client("s3").create_bucket(Bucket=bucket)
+        yield service
+
+
+@pytest.mark.parametrize("content", [b"the size is not the same either, but larger", b"."], ids=["longer", "as long"])
+def test_s3_refuses_what_changes_meanwhile(local: LocalSageMaker, photos: Path, content: bytes) -> None:
+    client = local.client("s3")
+    changing = photos / "train" / "001.Affenpinscher" / "1.jpg"
+
     def change(params: dict[str, Any], **_: Any) -> None:
-        name = params["Key"].partition("/train/")[2]
-        if name in ("001.Affenpinscher/1.jpg", "001.Affenpinscher/2.jpg"):
-            (photos / "train" / name).write_bytes(b"other bytes")
+        if params["Key"].endswith("/train/001.Affenpinscher/1.jpg"):
+            changing.write_bytes(content.ljust(changing.stat().st_size))
 
     client.meta.events.register("provide-client-params.s3.PutObject", change)
-    with pytest.raises(DataError, match=r"1\.jpg changed during the upload"):
+    storage = Storage(client, "bucket", "dogs", None, Console(file=io.StringIO()))
+    with pytest.raises(DataError, match=r"1\.jpg changed during the upload\. Run the same command again"):
         storage.upload_photos(photos)
-    left = client.list_objects_v2(Bucket="bucket", Prefix="dogs/photos/")["Contents"]
-    assert len(left) == 16
-    assert not any(one["Key"].endswith(".json") for one in left)
+    left = [one["Key"] for one in client.list_objects_v2(Bucket="bucket", Prefix="dogs/photos/")["Contents"]]
+    assert not any(key.endswith((".json", "/train/001.Affenpinscher/1.jpg")) for key in left)
+
+
+def test_an_object_of_another_size_is_not_trusted(client: Any, storage: Storage, photos: Path) -> None:
+    uri = storage.upload_photos(photos)
+    bucket, prefix = split_uri(uri)
+    damaged = f"{prefix}train/001.Affenpinscher/1.jpg"
+    client.put_object(Bucket=bucket, Key=damaged, Body=b"half")
+    client.delete_object(Bucket=bucket, Key=f"{prefix.removesuffix('/')}.json")
+    assert storage.upload_photos(photos) == uri
+    assert keys(client, uri) == on_disk(photos)
+    # Nor is it copied to another folder.
+    client.put_object(Bucket=bucket, Key=damaged, Body=b"half")
+    (photos / "train" / "001.Affenpinscher" / "0.jpg").write_bytes(b"changed")
+    assert keys(client, storage.upload_photos(photos)) == on_disk(photos)
+    file = storage.upload(photos / "sample.json")
+    client.put_object(Bucket=bucket, Key=split_uri(file)[1], Body=b"half")
+    assert storage.upload(photos / "sample.json") == file
+    assert keys(client, file)[""] == b"no photo"
 
 
 def test_names_that_are_not_utf_8_go_up_as_text(client: Any, storage: Storage, photos: Path) -> None:
@@ -210,8 +241,8 @@ def test_single_files_and_directories(client: Any, storage: Storage, tmp_path: P
     assert uri.startswith("s3://bucket/dogs/files/")
     assert uri.endswith("/weights.pth")
     assert keys(client, uri)[""] == weights.read_bytes()
-    # In parts, as it is large.
-    assert ("CreateMultipartUpload", split_uri(uri)[1]) in requests
+    # At once, so that S3 checks all of it.
+    assert ("PutObject", split_uri(uri)[1]) in requests
     requests.clear()
     assert storage.upload(weights) == uri
     assert [operation for operation, _ in requests] == ["HeadObject"]

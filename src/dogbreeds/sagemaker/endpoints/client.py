@@ -33,7 +33,7 @@ _BUSY_CONTAINER = (408, 429, 502, 503, 504)
 def asker_of(settings: SagemakerConfig, endpoint: str, at_once: int) -> Iterator[PredictClient]:
     """Yields a client of an endpoint for `at_once` threads."""
     with connected(settings) as account:
-        yield asker(account.client, endpoint, at_once, settings.kms_key)
+        yield asker(account.checked_client, endpoint, at_once, settings.kms_key)
 
 
 def asker(clients: Clients, endpoint: str, at_once: int, kms_key: str | None) -> PredictClient:

@@ -94,7 +94,7 @@ def delete(endpoints: Endpoints, endpoint: str, *, yes: bool, ask: Ask) -> str:
     if described is not None:
         what.insert(0, f"endpoint {endpoint} ({_instances(described, endpoints.variant(described))})")
     if not yes:
-        _confirm(endpoints.command("delete", endpoint), what, ask)
+        confirm("This permanently deletes", what, endpoints.command("delete", endpoint), ask)
     removed = ["autoscaling"] if endpoints.stop_scaling(endpoint) else []
     if described is not None:
         with aws_errors(f"delete {endpoint}"):
@@ -128,12 +128,13 @@ def running(endpoints: Endpoints) -> str:
     return captured.get().rstrip()
 
 
-def _confirm(command: str, what: list[str], ask: Ask) -> None:
+def confirm(question: str, what: list[str], command: str, ask: Ask) -> None:
+    """Returns if the person agrees to what is listed; `command` does it without asking, with yes=true."""
     if not sys.stdin.isatty():
         raise UserError(f"Not a terminal, so this cannot be confirmed; add yes=true: {command} yes=true")
     listed = "\n".join(f"  {one}" for one in what)
-    if ask(f"This permanently deletes:\n{listed}\nContinue? [y/N] ").strip().lower() not in ("y", "yes"):
-        raise UserError("Nothing was removed.")
+    if ask(f"{question}:\n{listed}\nContinue? [y/N] ").strip().lower() not in ("y", "yes"):
+        raise UserError("Nothing was changed.")
 
 
 def _instances(described: Mapping[str, Any], asked_for: Mapping[str, Any]) -> str:

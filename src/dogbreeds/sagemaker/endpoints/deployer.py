@@ -233,7 +233,7 @@ class Deployer:
             f"delete   {self.endpoints.command('delete', endpoint)}",
         ]
         try:
-            client = asker(account.client, endpoint, 1, self.settings.kms_key)
+            client = asker(account.checked_client, endpoint, 1, self.settings.kms_key)
             answer = retry(lambda: client.predict(photo.content), _PATIENCE_SECONDS)
         except (PredictionFailed, UserError) as error:
             raise UserError("\n".join([f"{endpoint} is in service but does not answer: {error}", *lines])) from error

@@ -176,7 +176,7 @@ class Launcher:
             channels=channels,
             code=code,
             output=self.storage.uri("jobs"),
-            checkpoints=self.storage.uri("jobs", plan.name, "checkpoints") if plan.checkpoints else None,
+            checkpoints=self.storage.uri("checkpoints", plan.name) if plan.checkpoints else None,
             image=training_image(self.settings, plan.instance),
             role=self.account.role,
             instance=plan.instance,

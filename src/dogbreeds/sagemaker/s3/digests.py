@@ -15,29 +15,21 @@ from dogbreeds.errors import DataError
 
 @dataclass(frozen=True)
 class FileDigest:
-    """A file when it was read: the SHA-256 and the number of its bytes, and its modification time in nanoseconds."""
+    """A file when it was read: the SHA-256 of its bytes, in hexadecimal digits, and their number."""
 
     path: Path
     digest: str
     size: int
-    modified: int
-
-    def changed(self) -> bool:
-        try:
-            status = self.path.stat()
-        except FileNotFoundError:
-            return True
-        return (status.st_size, status.st_mtime_ns) != (self.size, self.modified)
 
 
 def read(path: Path) -> FileDigest:
     try:
         with path.open("rb") as file:
-            status = os.fstat(file.fileno())
             digest = hashlib.file_digest(file, "sha256").hexdigest()
+            size = file.tell()
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
-    return FileDigest(path, digest, status.st_size, status.st_mtime_ns)
+    return FileDigest(path, digest, size)
 
 
 def read_all(paths: Sequence[Path]) -> Iterator[FileDigest]:

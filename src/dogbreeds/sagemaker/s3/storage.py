@@ -8,6 +8,8 @@ Below `s3://<bucket>/<prefix>/`:
   inside S3.
 - `features/<digest>/...`: files of a feature store, in the same way;
 - `code/<digest>/sourcedir.tar.gz` and `files/<digest>/<name>`: single files;
+- `checkpoints/<job>/...`: from which a job on Spot instances resumes;
+- `async/<endpoint>/...`: photos for an asynchronous endpoint, and its answers;
 - `jobs/<job>/...`: the outputs of jobs.
 """
 
@@ -17,23 +19,28 @@ import hashlib
 import itertools
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from botocore.exceptions import ClientError
 from rich.console import Console
 
 from dogbreeds.data.archives import unpack
 from dogbreeds.data.layout import find_photos
 from dogbreeds.errors import DataError, UserError
-from dogbreeds.sagemaker.aws_errors import MissingError, aws_errors
+from dogbreeds.sagemaker.aws_errors import MissingError, aws_errors, code_of
 from dogbreeds.sagemaker.s3.code_archive import ARCHIVE, pack_code
 from dogbreeds.sagemaker.s3.digests import FileDigest, object_name, read, read_all
 from dogbreeds.sagemaker.s3.transfers import Stored, Transfers, encryption, split_uri, stored_under, transfers
 
 # Earlier folders that are searched for known photos; each listing has a few megabytes at most.
 _MAX_LISTINGS = 8
+#: Folders of what is needed only while a job or an endpoint runs; `aws action=setup` lets it expire.
+SCRATCH = ("code", "checkpoints", "async")
+#: Folders of what this machine has uploaded, and could upload again.
+UPLOADS = ("photos", "features", "files", "prepared")
 # Of a feature store, whose index is rebuilt from them.
 _SEGMENTS = "segments/*.features"
 
@@ -76,14 +83,13 @@ class Storage:
         with tempfile.TemporaryDirectory(prefix="dogbreeds-code-") as directory:
             archive = Path(directory) / ARCHIVE
             pack_code(project, archive, extras)
-            return self._upload_file("code", archive)
+            return self._upload_file("code", archive, is_new=True)
 
     def download(self, uri: str, path: Path) -> None:
         """Downloads an object; the file appears complete or not at all."""
         with aws_errors(f"read {uri}"):
             bucket, key = split_uri(uri)
-            head = self._client.head_object(Bucket=bucket, Key=key)
-            found = Stored(key, head["ContentLength"], head["ETag"], head["LastModified"])
+            found = self._stored(bucket, key)
             with self._transfers(f"Fetching {uri}", found.size) as transfer:
                 transfer.download(bucket, found, path).result()
 
@@ -121,21 +127,26 @@ class Storage:
             self._client.put_object(Bucket=bucket, Key=key, Body=json.dumps(content).encode(), **self._encryption)
 
     def exists(self, uri: str) -> bool:
-        bucket, key = split_uri(uri)
-        with suppress(MissingError), aws_errors(f"read {uri}"):
-            self._client.head_object(Bucket=bucket, Key=key)
-            return True
-        return False
+        return self._find(uri) is not None
 
-    def _upload_file(self, kind: str, path: Path) -> str:
+    def _find(self, uri: str) -> Stored | None:
+        with suppress(MissingError), aws_errors(f"read {uri}"):
+            return self._stored(*split_uri(uri))
+        return None
+
+    def _stored(self, bucket: str, key: str) -> Stored:
+        head = self._client.head_object(Bucket=bucket, Key=key)
+        return Stored(key, head["ContentLength"], head["ETag"], head["LastModified"])
+
+    def _upload_file(self, kind: str, path: Path, *, is_new: bool = False) -> str:
         file = read(path)
         uri = self.uri(kind, file.digest, path.name)
-        if not self.exists(uri):
+        # Scratch is written anew, so that it does not expire before the job ends.
+        if is_new or not _is_whole(self._find(uri), file):
             bucket, key = split_uri(uri)
-            with aws_errors(f"upload {path} to {uri}"):
-                with self._transfers(f"Uploading {path.name}", file.size) as transfer:
-                    transfer.upload(path, bucket, key).result()
-                self._refuse_changed({key: file})
+            transfers = self._transfers(f"Uploading {path.name}", file.size)
+            with aws_errors(f"upload {path} to {uri}"), _refuse_changed(path), transfers as transfer:
+                transfer.upload(file, bucket, key).result()
         return uri
 
     def _upload_folder(self, kind: str, root: Path, paths: Sequence[Path]) -> str:
@@ -148,7 +159,6 @@ class Storage:
         if not self.exists(f"s3://{self._bucket}/{listed}"):
             with aws_errors(f"upload {root} to {folder}"):
                 self._complete(kind, digest, files)
-                self._refuse_changed({self._key(kind, digest, name): file for name, file in files.items()})
                 self._client.put_object(Bucket=self._bucket, Key=listed, Body=listing, **self._encryption)
         return folder
 
@@ -156,45 +166,41 @@ class Storage:
         """Uploads the files of a folder that are not in S3 yet."""
         folder = self._key(kind, digest) + "/"
         present = stored_under(self._client, self._bucket, folder)
-        missing = {folder + name: file for name, file in files.items() if folder + name not in present}
-        elsewhere = self._elsewhere(kind, {file.digest for file in missing.values()})
+        keys = {folder + name: file for name, file in files.items()}
+        missing = {key: file for key, file in keys.items() if not _is_whole(present.get(key), file)}
+        elsewhere = self._elsewhere(kind, {file.digest: file for file in missing.values()})
         new = sum(1 for file in missing.values() if file.digest not in elsewhere)
         title = f"Uploading {new:,} of {len(files):,} files of {kind}"
         total, lacking = (sum(file.size for file in some.values()) for some in (files, missing))
         with self._transfers(title, total) as transfer:
             transfer.skip(total - lacking)
-            begun = [
-                transfer.copy(elsewhere[file.digest], self._bucket, key)
+            begun = {
+                file.path: transfer.copy(elsewhere[file.digest], self._bucket, key)
                 if file.digest in elsewhere
-                else transfer.upload(file.path, self._bucket, key)
+                else transfer.upload(file, self._bucket, key)
                 for key, file in missing.items()
-            ]
-            for future in begun:
-                future.result()
+            }
+            for path, future in begun.items():
+                with _refuse_changed(path):
+                    future.result()
 
-    def _refuse_changed(self, files: Mapping[str, FileDigest]) -> None:
-        """Deletes objects whose files changed during the upload: their content may not be what their name says."""
-        changed = {key: file for key, file in files.items() if file.changed()}
-        for key in changed:
-            self._client.delete_object(Bucket=self._bucket, Key=key)
-        for file in changed.values():
-            raise DataError(f"{file.path} changed during the upload. Run the same command again.")
-
-    def _elsewhere(self, kind: str, wanted: set[str]) -> dict[str, Stored]:
+    def _elsewhere(self, kind: str, wanted: Mapping[str, FileDigest]) -> dict[str, Stored]:
         """Returns objects of earlier folders that have wanted content, by its digest."""
         found: dict[str, Stored] = {}
         folders = stored_under(self._client, self._bucket, self._key(kind) + "/", "/") if wanted else {}
         listings = sorted((one for one in folders.values() if one.key.endswith(".json")), key=lambda one: one.written)
         for listing in itertools.islice(reversed(listings), _MAX_LISTINGS):
-            lacking = wanted - found.keys()
+            lacking = wanted.keys() - found.keys()
             if not lacking:
                 break
             body = self._client.get_object(Bucket=self._bucket, Key=listing.key)["Body"]
             folder = listing.key.removesuffix(".json") + "/"
             digests = {folder + name: digest for name, digest in json.loads(body.read()).items() if digest in lacking}
-            # Some may have been removed.
+            # Some may have been removed or replaced.
             there = stored_under(self._client, self._bucket, folder) if digests else {}
-            found |= {digest: there[key] for key, digest in digests.items() if key in there}
+            found |= {
+                digest: there[key] for key, digest in digests.items() if _is_whole(there.get(key), wanted[digest])
+            }
         return found
 
     def _transfers(self, title: str, size: int) -> AbstractContextManager[Transfers]:
@@ -202,6 +208,21 @@ class Storage:
 
     def _key(self, *parts: str) -> str:
         return "/".join((self._prefix, *parts))
+
+
+def _is_whole(stored: Stored | None, file: FileDigest) -> bool:
+    """Says whether an object named by the digest of a file can be that file."""
+    return stored is not None and stored.size == file.size
+
+
+@contextmanager
+def _refuse_changed(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except ClientError as error:
+        if code_of(error) != "BadDigest":
+            raise
+        raise DataError(f"{path} changed during the upload. Run the same command again.") from error
 
 
 def _inside(directory: Path, name: str) -> Path:

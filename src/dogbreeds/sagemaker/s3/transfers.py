@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,11 @@ from s3transfer.manager import TransferConfig, TransferManager
 from s3transfer.subscribers import BaseSubscriber
 
 from dogbreeds.errors import UserError
+from dogbreeds.sagemaker.s3.digests import FileDigest
+
+# S3 checks the SHA-256 of a whole object only where it comes in one request, which has at most 5 GiB:
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/upload-objects.html
+_LARGEST_REQUEST = 5 * 1024**3
 
 
 def encryption(kms_key: str | None) -> dict[str, str]:
@@ -55,9 +61,14 @@ class Transfers:
     def __init__(self, manager: TransferManager, bar: _Bar, encryption: Mapping[str, str]) -> None:
         self._manager, self._bar, self._encryption = manager, bar, dict(encryption)
 
-    def upload(self, path: Path, bucket: str, key: str) -> TransferFuture:
-        """Starts to upload a file; `result()` of the future waits for its end."""
-        return self._manager.upload(str(path), bucket, key, self._encryption, [self._bar])
+    def upload(self, file: FileDigest, bucket: str, key: str) -> TransferFuture:
+        """Starts to upload a file; `result()` of the future waits for its end.
+
+        S3 refuses a file that has changed since its digest was computed, with the error code BadDigest.
+        """
+        checksum = base64.b64encode(bytes.fromhex(file.digest)).decode()
+        checked = {"ChecksumSHA256": checksum} if file.size < _LARGEST_REQUEST else {}
+        return self._manager.upload(str(file.path), bucket, key, {**self._encryption, **checked}, [self._bar])
 
     def copy(self, source: Stored, bucket: str, key: str) -> TransferFuture:
         """Starts to copy an object inside a bucket."""
@@ -113,6 +124,7 @@ def transfers(
         transient=True,
     )
     console.out(f"{title}: {decimal(size)}", highlight=False)
-    config = TransferConfig(max_request_concurrency=client.meta.config.max_pool_connections)
+    connections = client.meta.config.max_pool_connections
+    config = TransferConfig(multipart_threshold=_LARGEST_REQUEST, max_request_concurrency=connections)
     with bar, TransferManager(client, config) as manager:
         yield Transfers(manager, _Bar(bar, bar.add_task(title, total=size)), encryption)

@@ -1,0 +1,222 @@
+"""The actions of scripts/aws.py: makes a bucket and a role for jobs, says what exists, removes what it made.
+
+Both have a tag. What lacks it is used as it is, and neither changed nor removed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.resources import files
+
+from botocore.exceptions import ClientError
+from rich.filesize import decimal
+
+from dogbreeds.command_schemas import AwsCommandConfig
+from dogbreeds.errors import UserError
+from dogbreeds.files import write_text
+from dogbreeds.sagemaker.aws_errors import MissingError, aws_errors, code_of
+from dogbreeds.sagemaker.endpoints.account import Ask, Endpoints
+from dogbreeds.sagemaker.endpoints.commands import confirm, running
+from dogbreeds.sagemaker.s3.storage import SCRATCH, UPLOADS
+from dogbreeds.sagemaker.s3.transfers import Stored, stored_under
+from dogbreeds.sagemaker.session import Account, connected
+
+#: Key of the tag; its value is sagemaker.prefix.
+TAG = "dogbreeds:setup"
+_MISSING, _OURS, _FOREIGN = "missing", "made by setup", "not made by setup, used as it is"
+_POLICY = "dogbreeds"
+# DeleteObjects takes so many: https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html
+_MAX_DELETED = 1000
+# What is left of an upload that broke off is in no list, and costs as files do.
+_BROKEN_OFF = {"Filter": {"Prefix": ""}, "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7}}
+
+
+def run(config: AwsCommandConfig, ask: Ask = input) -> str:
+    """Runs an action, and returns what to print.
+
+    Raises:
+        UserError: AWS or the person refuses; the same command completes what was begun.
+    """
+    with connected(config.sagemaker) as account:
+        setup = AccountSetup(account, config, ask)
+        actions = {"setup": setup.make, "status": setup.status, "teardown": setup.remove}
+        return "\n".join(actions[config.action]())
+
+
+def policy(name: str, account: Account, bucket: str) -> str:
+    """Returns one of the policies that docs/sagemaker.md shows, for a bucket of an account."""
+    text = (files("dogbreeds.sagemaker") / "policies" / f"{name}.json").read_text(encoding="utf-8")
+    values = {"arn:aws:": f"arn:{account.s3.meta.partition}:", "<bucket>": bucket, "<region>": account.region}
+    values |= {"<account>": account.identity["Account"], "<prefix>": account.settings.prefix}
+    for word, value in values.items():
+        text = text.replace(word, value)
+    return text
+
+
+@dataclass(frozen=True)
+class AccountSetup:
+    """Bucket and role: those of the settings, of an earlier setup, or of the names that setup chooses."""
+
+    account: Account
+    config: AwsCommandConfig
+    ask: Ask
+
+    @property
+    def bucket(self) -> str:
+        return self.account.settings.bucket or self.account.known.get("bucket") or self._own_bucket
+
+    @property
+    def role(self) -> str:
+        settings = self.account.settings
+        name = settings.role or self.account.known.get("role") or f"{settings.prefix}-sagemaker-{self.account.region}"
+        return name.rpartition("/")[2]
+
+    def make(self) -> Iterator[str]:
+        """Makes bucket and role, or completes them."""
+        account, bucket, role, days = self.account, self._bucket_state(), self._role_state(), self.config.scratch_days
+        does = {_MISSING: "make     {}: {}", _OURS: "complete {}: {}", _FOREIGN: "use      {}, which is not changed"}
+        planned = [
+            does[bucket].format(f"bucket {self.bucket}", f"private, encrypted; code expires after {days} days"),
+            does[role].format(f"role {self.role}", "jobs may use this bucket, write logs and metrics, load images"),
+            f"write    {account.known_file}, where launch_sagemaker.py finds both",
+        ]
+        self._confirm(f"In account {account.identity['Account']}, {account.where}", planned)
+        if bucket != _FOREIGN:
+            self._make_bucket()
+        arn = self._make_role(role)
+        account.known_file.parent.mkdir(parents=True, exist_ok=True)
+        known = {"bucket": self.bucket, "role": arn, "endpoint": account.s3.meta.endpoint_url}
+        write_text(account.known_file, json.dumps(known, indent=2) + "\n")
+        yield f"bucket   {self.bucket}"
+        yield f"role     {arn}"
+        yield f"next     {account.command('launch', 'data.dir=<photos>')}"
+
+    def status(self) -> Iterator[str]:
+        """Yields what exists, whose it is, what is missing, and what costs money."""
+        account, bucket, role = self.account, self._bucket_state(), self._role_state()
+        yield f"account  {account.identity['Account']}, {account.where}, as {account.identity['Arn']}"
+        yield f"bucket   {self.bucket}: {bucket}"
+        yield f"role     {self.role}: {role}"
+        if bucket != _MISSING:
+            yield f"storage  {_amount(list(self._objects().values()))}: costs by the GB and month"
+        yield running(Endpoints(account))
+        if _MISSING in (bucket, role) or not account.known:
+            yield f"Not all is there. Make it: {account.command('aws', 'action=setup')}"
+
+    def remove(self) -> Iterator[str]:
+        """Removes what setup made; a bucket with results stays, unless they are to go too."""
+        account = self.account
+        endpoints = Endpoints(account)
+        for one in endpoints.ours():
+            raise UserError(f"{one['EndpointName']} needs them: {endpoints.command('delete', one['EndpointName'])}")
+        stored = self._objects() if self._bucket_state() == _OURS else None
+        again = tuple(f"{account.settings.prefix}/{folder}/" for folder in (*SCRATCH, *UPLOADS))
+        results = [one for key, one in (stored or {}).items() if not key.startswith(again)]
+        kept = bool(results) and not self.config.delete_results
+        planned: dict[str, Callable[[], None]] = {}
+        if self._role_state() == _OURS:
+            planned[f"role {self.role}"] = self._remove_role
+        if stored is not None and not kept:
+            planned[f"bucket {self.bucket} with {_amount(list(stored.values()))}"] = self._remove_bucket
+        # Last: it says what the others are called.
+        if account.known_file.is_file():
+            planned[str(account.known_file)] = account.known_file.unlink
+        if planned:
+            self._confirm("This permanently deletes", list(planned))
+        for what, remove in planned.items():
+            with aws_errors(f"remove {what}"):
+                remove()
+            yield f"removed  {what}"
+        if not planned:
+            yield "removed  nothing: setup has made nothing here"
+        if kept:
+            typed = ("action=teardown", f"sagemaker.bucket={self.bucket}", "delete_results=true")
+            yield f"kept     bucket {self.bucket}, for its results, {_amount(results)}."
+            yield f"To delete them too: {account.command('aws', *typed)}"
+
+    @property
+    def _own_bucket(self) -> str:
+        account = self.account
+        return f"{account.settings.prefix.lower()}-{account.region}-{account.identity['Account']}"
+
+    def _tags(self) -> list[dict[str, str]]:
+        return [{"Key": TAG, "Value": self.account.settings.prefix}]
+
+    def _bucket_state(self) -> str:
+        if not self.account.has_bucket(self.bucket):
+            return _MISSING
+        with aws_errors(f"read the tags of {self.bucket}"):
+            try:
+                tags = self.account.s3.get_bucket_tagging(Bucket=self.bucket)["TagSet"]
+            except ClientError as error:
+                if code_of(error) != "NoSuchTagSet":
+                    raise
+                # A setup that broke off leaves such a one.
+                tags = self._tags() if self.bucket == self._own_bucket and not self._objects() else []
+        return _OURS if self._tags()[0] in tags else _FOREIGN
+
+    def _role_state(self) -> str:
+        with suppress(MissingError), aws_errors(f"look up the role {self.role}"):
+            found = self.account.client("iam").get_role(RoleName=self.role)["Role"]
+            return _OURS if self._tags()[0] in found.get("Tags", []) else _FOREIGN
+        return _MISSING
+
+    def _objects(self) -> dict[str, Stored]:
+        with aws_errors(f"list {self.bucket}"):
+            return stored_under(self.account.s3, self.bucket, "")
+
+    def _make_bucket(self) -> None:
+        account, bucket = self.account, {"Bucket": self.bucket}
+        if not account.has_bucket(self.bucket):
+            account.create_bucket(self.bucket)
+        key = account.settings.kms_key
+        encrypted = {"SSEAlgorithm": "AES256"} if key is None else {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": key}
+        after = {"Expiration": {"Days": self.config.scratch_days}}
+        rules = [{"Filter": {"Prefix": f"{account.settings.prefix}/{one}/"}, **after} for one in SCRATCH]
+        rules = [{"ID": str(number), "Status": "Enabled", **one} for number, one in enumerate([*rules, _BROKEN_OFF])]
+        owned, default = (
+            [{"ObjectOwnership": "BucketOwnerEnforced"}],
+            [{"ApplyServerSideEncryptionByDefault": encrypted}],
+        )
+        account.block_public_access(self.bucket)
+        with aws_errors(f"prepare the bucket {self.bucket}"):
+            account.s3.put_bucket_tagging(**bucket, Tagging={"TagSet": self._tags()})
+            account.s3.put_bucket_ownership_controls(**bucket, OwnershipControls={"Rules": owned})
+            account.s3.put_bucket_encryption(**bucket, ServerSideEncryptionConfiguration={"Rules": default})
+            account.s3.put_bucket_lifecycle_configuration(**bucket, LifecycleConfiguration={"Rules": rules})
+
+    def _make_role(self, state: str) -> str:
+        name, iam = {"RoleName": self.role}, self.account.client("iam")
+        with aws_errors(f"make the role {self.role}"):
+            if state == _MISSING:
+                trust = policy("trust", self.account, self.bucket)
+                iam.create_role(**name, AssumeRolePolicyDocument=trust, Tags=self._tags())
+            if state != _FOREIGN:
+                document = policy("role", self.account, self.bucket)
+                iam.put_role_policy(**name, PolicyName=_POLICY, PolicyDocument=document)
+            return str(iam.get_role(**name)["Role"]["Arn"])
+
+    def _remove_role(self) -> None:
+        name, iam = {"RoleName": self.role}, self.account.client("iam")
+        with suppress(MissingError), aws_errors(f"delete the policy of {self.role}"):
+            iam.delete_role_policy(**name, PolicyName=_POLICY)
+        iam.delete_role(**name)
+
+    def _remove_bucket(self) -> None:
+        keys = [{"Key": key} for key in self._objects()]
+        for start in range(0, len(keys), _MAX_DELETED):
+            chosen = {"Objects": keys[start : start + _MAX_DELETED], "Quiet": True}
+            for failed in self.account.s3.delete_objects(Bucket=self.bucket, Delete=chosen).get("Errors", []):
+                raise UserError(f"Cannot delete s3://{self.bucket}/{failed['Key']}: {failed['Message']}.")
+        self.account.s3.delete_bucket(Bucket=self.bucket)
+
+    def _confirm(self, question: str, planned: list[str]) -> None:
+        if not self.config.yes:
+            confirm(question, planned, self.account.command("aws", f"action={self.config.action}"), self.ask)
+
+
+def _amount(stored: list[Stored]) -> str:
+    return f"{len(stored):,} files, {decimal(sum(one.size for one in stored))}"

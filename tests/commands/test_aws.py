@@ -1,0 +1,56 @@
+"""scripts/aws.py, rehearsed, and the commands of docs/sagemaker.md."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tests.commands.test_commands import run, succeeded
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.slow
+
+
+def commands() -> list[str]:
+    page = (ROOT / "docs" / "sagemaker.md").read_text(encoding="utf-8")
+    return "".join(re.findall(r"```bash\n(.*?)```", page, re.DOTALL)).splitlines()
+
+
+@pytest.mark.parametrize("command", commands())
+def test_the_commands_of_the_page_are_taken(command: str) -> None:
+    """What they do is rehearsed in tests of their own."""
+    python, *words = shlex.split(command)
+    assert python == "python"
+    # A search is composed by its sweeper, and what best_of names is looked up before anything else.
+    kept = [word for word in words if word != "-m" and not word.startswith("best_of=")]
+    answer = run(*kept, "--cfg", "job")
+    assert answer.returncode == 0, answer.stderr
+
+
+def test_an_account_is_set_up_and_torn_down(tmp_path: Path, rehearsed: str) -> None:
+    there = ["scripts/aws.py", "sagemaker=rehearsal", rehearsed]
+    refused = run(*there, "action=setup")
+    assert refused.returncode == 2 and len(refused.stderr.strip().splitlines()) == 1
+    assert "add yes=true: python scripts/aws.py action=setup sagemaker=rehearsal" in refused.stderr
+    assert "next     python launch_sagemaker.py" in succeeded(*there, "action=setup", "yes=true")
+    assert "made by setup" in succeeded(*there)
+    said = succeeded(*there, "action=teardown", "yes=true")
+    assert "removed  role dogbreeds-sagemaker-us-east-1" in said and "removed  bucket" in said
+    assert "Not all is there" in succeeded(*there)
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("action=make", ["action=make", "status, setup, teardown"]),
+        ("scratch_days=0", ["scratch_days=0", "at least 1"]),
+        ("sagemaker.bucket_owner=me", ["sagemaker.bucket_owner=me", "12 digits"]),
+    ],
+)
+def test_wrong_settings_are_refused(typed: str, said: list[str]) -> None:
+    answer = run("scripts/aws.py", typed)
+    assert answer.returncode == 2 and "Traceback" not in answer.stderr
+    assert all(words in answer.stderr for words in said), answer.stderr
