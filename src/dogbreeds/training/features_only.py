@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from dogbreeds.debug.timeline import Phases
+from dogbreeds.features.engines import candidates, choose
 from dogbreeds.schema import TrainConfig
-from dogbreeds.training.preparation import prepare
+from dogbreeds.training.preparation import data_module, prepare
 from dogbreeds.training.run import open_store
 from dogbreeds.training.trainer import quieten
 
@@ -26,3 +28,22 @@ def prepare_features(config: TrainConfig) -> dict[str, int | str]:
     quieten()
     with open_store(config) as store:
         return prepare(config, store, Phases()).features.counts()
+
+
+def prepare_share(config: TrainConfig, number: int, count: int) -> None:
+    """Fills the feature store with one of `count` shares, from 0, of what `train` would need.
+
+    Every machine indexes all photos: so all agree on the splits, whose photos have different views, and on the
+    engine, which depends on the number of photos. Each computes what no other does.
+    """
+    quieten()
+    with open_store(config) as store:
+        data = data_module(config, store)
+        data.index(store)
+        data.check_photos()
+        engines = candidates(config.features.engine, data.device)
+        engine = choose(dict.fromkeys(engines, len(data.folders.files())))
+        data.settings = replace(config.features, engine=engine)
+        data.folders = data.folders.share(number, count)
+        data.load_backbone()
+        data.load_features(store)

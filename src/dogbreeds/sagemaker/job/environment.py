@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dogbreeds.errors import UserError
+from dogbreeds.features.store.segments import SEGMENTS
 from dogbreeds.installation import command
 from dogbreeds.overrides import hydra_value
 from dogbreeds.run_directory import MODEL, MODEL_ARCHIVE
@@ -66,6 +67,11 @@ class JobEnvironment:
         )
 
     @property
+    def number(self) -> int:
+        """Which of the hosts this instance is, from 0."""
+        return sorted(self.hosts).index(self.host)
+
+    @property
     def scratch(self) -> Path:
         """A temporary directory, the same for all processes of the job on this instance."""
         return self.output.parent / "dogbreeds"
@@ -77,11 +83,16 @@ class JobEnvironment:
     @property
     def work(self) -> Path:
         """The run directory; on the first instance it becomes the output."""
-        return self.data if self.host == min(self.hosts) else self.scratch / "run"
+        return self.scratch / "run" if self.number else self.data
 
     def snapshots(self) -> Snapshots | None:
         """Returns the snapshots of the run directory; None where the job keeps no checkpoints."""
         return None if self.checkpoints is None else Snapshots(self.checkpoints, self.work, leave_out=OF_THE_MODEL)
+
+    def store_snapshots(self) -> Snapshots | None:
+        """Returns the snapshots of this host's features; all hosts keep their checkpoints in the same place."""
+        place = self.checkpoints
+        return None if place is None else Snapshots(place / f"features-{self.number}", self.store / SEGMENTS)
 
     def overrides(self) -> list[str]:
         """Returns the paths of this instance as overrides; they go after those that were sent."""

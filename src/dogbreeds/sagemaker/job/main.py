@@ -31,7 +31,7 @@ from dogbreeds.sagemaker.protocol.metrics import metric_line
 from dogbreeds.sagemaker.protocol.snapshots import Snapshots, saving
 from dogbreeds.sagemaker.protocol.task import FEATURES, SEARCH, TRAIN, TRIAL, Task
 from dogbreeds.schema import TrainConfig
-from dogbreeds.training.features_only import prepare_features
+from dogbreeds.training.features_only import prepare_features, prepare_share
 from dogbreeds.training.preparation import Preparations
 from dogbreeds.training.run import open_store, train
 from dogbreeds.training.trainer import local_rank, quieten
@@ -91,8 +91,16 @@ class Job:
         print(metric_line(metrics), flush=True)
 
     def _features(self) -> None:
-        prepare_features(self._config())
-        export_features(self.environment.store, self.environment.data / FEATURES_CHANNEL)
+        environment, snapshots = self.environment, self.environment.store_snapshots()
+        if snapshots is not None:
+            snapshots.restore()
+        with saving(snapshots, self.task.checkpoint_seconds):
+            if len(environment.hosts) == 1:
+                prepare_features(self._config())
+            else:
+                prepare_share(self._config(), environment.number, len(environment.hosts))
+        # The outputs of all hosts become one archive; no two segments have the same name.
+        export_features(environment.store, environment.data / FEATURES_CHANNEL)
 
     def _search(self) -> None:
         # Only a search has the packages that these need.

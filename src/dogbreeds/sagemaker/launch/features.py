@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import logging
 import tempfile
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from dogbreeds.errors import UserError
-from dogbreeds.sagemaker.launch.follow import summary
+from dogbreeds.errors import ConfigError, UserError
+from dogbreeds.sagemaker.aws_errors import MissingError
+from dogbreeds.sagemaker.launch.follow import ENDED, describe, follow, summary
 from dogbreeds.sagemaker.launch.launcher import JobPlan, Launcher
 from dogbreeds.sagemaker.protocol.inputs import JobInputs, job_inputs
 from dogbreeds.sagemaker.protocol.task import FEATURES, Task
@@ -21,24 +24,65 @@ log = logging.getLogger(__name__)
 
 
 def trial_features(launcher: Launcher, config: TrainConfig) -> str:
-    """Returns the URI of the features of all trials, computing them where S3 lacks them."""
-    inputs = job_inputs(config)
-    channels = launcher.upload(inputs)
-    # Each search has a copy of `data.exclude` of its own, whose content is in its channel.
-    needs = preparation_key(replace(config, data=replace(config.data, exclude=None)))
-    key = hashlib.sha256(f"{needs} {sorted(channels.items())}".encode()).hexdigest()
-    place = launcher.storage.uri("prepared", f"{key}.json")
-    if launcher.storage.exists(place):
-        known = launcher.storage.read_json(place)["features"]
-        if known.endswith("/") or launcher.storage.exists(known):
-            log.info("features are already in S3")
-            return known
-    if launcher.settings.features_instance is None:
+    """Returns the URI of the features of all trials; where S3 lacks them, they are computed by a job or here.
+
+    A job that an earlier command began for the same features is followed, not paid twice.
+    """
+    settings, inputs, storage = launcher.settings, job_inputs(config), launcher.storage
+    if settings.features_instance is None and settings.features_instances > 1:
+        raise ConfigError(
+            f"sagemaker.features_instances={settings.features_instances}: sagemaker.features_instance=null computes "
+            "the features on this machine. Name a type of instance, or leave features_instances out."
+        )
+    place = storage.uri("prepared", f"{_key(config, inputs, launcher.upload(inputs))}.json")
+    known = storage.read_json(place) if storage.exists(place) else {}
+    found = known["features"] if "features" in known else _of_earlier_job(launcher, known.get("job"))
+    if found is not None and (found.endswith("/") or storage.exists(found)):
+        log.info("features are already in S3")
+        return found
+    if settings.features_instance is None:
         found = _computed_here(launcher, config)
-    else:
-        found = _computed_by_job(launcher, config, inputs, launcher.settings.features_instance)
-    launcher.storage.write_json(place, {"features": found})
-    return found
+        storage.write_json(place, {"features": found})
+        return found
+    plan = JobPlan(
+        name=launcher.new_name(),
+        inputs=inputs,
+        task=Task(FEATURES, settings.checkpoint_seconds),
+        debugger=config.debugger,
+        instance=settings.features_instance,
+        instances=settings.features_instances,
+    )
+    # Before it begins, so that whatever ends this command, the next one finds the job.
+    storage.write_json(place, {"job": plan.name})
+    return _output(launcher.run(plan))
+
+
+def _key(config: TrainConfig, inputs: JobInputs, channels: Mapping[str, str]) -> str:
+    """Returns a key of all that decides the features: files count by their content, wherever they lie here."""
+    data = replace(config.data, dir="", exclude=None, workers=None)
+    model = replace(config.model, weights="") if "model.weights" in inputs.files else config.model
+    needs = preparation_key(replace(config, data=data, model=model))
+    return hashlib.sha256(f"{needs} {sorted(channels.items())}".encode()).hexdigest()
+
+
+def _of_earlier_job(launcher: Launcher, job: str | None) -> str | None:
+    """Returns the features of a job, waiting for its end; None where it failed, was stopped, or never began."""
+    if job is None:
+        return None
+    try:
+        described = describe(launcher.account, job)
+    except MissingError:
+        return None
+    if described["TrainingJobStatus"] not in ENDED:
+        log.info("features are being computed by %s, which was begun earlier", job)
+        return _output(follow(launcher.account, job))
+    return _output(described) if described["TrainingJobStatus"] == "Completed" else None
+
+
+def _output(described: Mapping[str, Any]) -> str:
+    if described["TrainingJobStatus"] != "Completed":
+        raise UserError("\n".join(["The features could not be computed.", *summary(described)]))
+    return f"{described['OutputDataConfig']['S3OutputPath']}/{described['TrainingJobName']}/output/output.tar.gz"
 
 
 def _computed_here(launcher: Launcher, config: TrainConfig) -> str:
@@ -46,11 +90,3 @@ def _computed_here(launcher: Launcher, config: TrainConfig) -> str:
     with tempfile.TemporaryDirectory(prefix="dogbreeds-features-") as store:
         prepare_features(replace(config, cache=replace(config.cache, dir=store)))
         return launcher.storage.upload_features(Path(store))
-
-
-def _computed_by_job(launcher: Launcher, config: TrainConfig, inputs: JobInputs, instance: str) -> str:
-    task = Task(FEATURES, launcher.settings.checkpoint_seconds)
-    described = launcher.run(JobPlan(launcher.new_name(), inputs, task, config.debugger, instance))
-    if described["TrainingJobStatus"] != "Completed":
-        raise UserError("\n".join(["The features could not be computed.", *summary(described)]))
-    return f"{described['OutputDataConfig']['S3OutputPath']}/{described['TrainingJobName']}/output/output.tar.gz"
