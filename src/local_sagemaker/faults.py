@@ -12,8 +12,8 @@ class Faults:
 
     Attributes:
         capacity_errors: Number of training jobs to fail with a CapacityError.
-        interrupt_after: Seconds of training after which a Spot job loses an instance, once; all of them restart from
-            their checkpoints. None never.
+        interrupt_after: Seconds of training after which a Spot job loses an instance, once; it restarts from its
+            checkpoints. None never.
         interrupt_on: Text of a log line at which a Spot job loses an instance, once; None never.
         throttled: By operation, the number of first calls to answer with ThrottlingException.
         expired: By operation, the number of first calls to answer with ExpiredTokenException.

@@ -41,9 +41,12 @@ def prepare_share(config: TrainConfig, number: int, count: int) -> None:
         data = data_module(config, store)
         data.index(store)
         data.check_photos()
-        engines = candidates(config.features.engine, data.device)
-        engine = choose(dict.fromkeys(engines, len(data.folders.files())))
+        engine = choose(dict.fromkeys(candidates(config.features.engine, data.device), len(data.folders.files())))
         data.settings = replace(config.features, engine=engine)
-        data.folders = data.folders.share(number, count)
+        everything = data.folders
+        data.folders = everything.share(number, count)
         data.load_backbone()
         data.load_features(store)
+        # Decoding may have found more photos that cannot be read.
+        data.folders = replace(everything, unreadable=data.folders.unreadable)
+        data.check_photos()

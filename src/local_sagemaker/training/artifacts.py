@@ -38,8 +38,7 @@ class MirroredDirectory:
 def upload_archive(directories: Sequence[Path], uri: str, objects: Objects, scratch: Path) -> bool:
     """Makes one .tar.gz of what several hosts have made, and an object of it; says whether there was any.
 
-    AWS asks for names that do not clash, and does not say which file it takes where they do; here it is the first
-    host's (SageMaker Developer Guide, "How Amazon SageMaker AI Processes Training Output").
+    AWS does not document which of two files of one name it takes; here it is that of the first host.
     """
     members = {path.relative_to(one): path for one in reversed(directories) for path in one.rglob("*")}
     if not members:

@@ -25,23 +25,33 @@ class Host:
             # Before anything is written: what is there now came from S3.
             uri = job["CheckpointConfig"]["S3Uri"]
             self._mirrored = MirroredDirectory(instance.checkpoints, uri, context.objects, restored=True)
-        environment = instance.environment(job, region, context)
-        self._toolkit = Toolkit(context.toolkit, instance.directory, environment)
-        self.terminate, self.kill, self.close = self._toolkit.terminate, self._toolkit.kill, self._toolkit.close
+        self.toolkit = Toolkit(context.toolkit, instance.directory, instance.environment(job, region, context))
+        #: Whether a process is left that could write.
         self.writing = True
 
     @property
     def exit_code(self) -> int | None:
         """That of `train`; None while it runs."""
-        return self._toolkit.exit_code
+        return self.toolkit.exit_code
 
     def read(self, seconds: float) -> list[str]:
-        """Returns new lines of output, waiting some seconds for one, and notes when nobody can write any more."""
-        lines = self._toolkit.lines(seconds) if self.writing else []
-        self.writing = lines is not None and self.writing
+        """Returns new lines of output, waiting some seconds for one."""
+        lines = self.toolkit.lines(seconds) if self.writing else []
+        if lines is None:
+            self.close()
         for line in lines or ():
             self._stream.add(line)
         return lines or []
+
+    def kill(self) -> None:
+        if self.writing:
+            self.toolkit.kill()
+
+    def close(self) -> None:
+        """Kills what is left; once, because the number of a process that has ended may soon be another's."""
+        if self.writing:
+            self.writing = False
+            self.toolkit.close()
 
     def copy_checkpoints(self) -> None:
         if self._mirrored is not None:

@@ -51,10 +51,10 @@ class Instance:
         for channel in job.get("InputDataConfig", []):
             target = self.base / "input" / "data" / channel["ChannelName"]
             target.mkdir(parents=True)
-            source = channel["DataSource"]["S3DataSource"]
-            sharded = source.get("S3DataDistributionType") == "ShardedByS3Key"
-            share = slice(self.number - 1, None, self._count) if sharded else slice(None)
-            download(objects, source["S3Uri"], target, share)
+            # Each of n hosts gets about 1/n of the objects (S3DataSource).
+            every = self._count if _distribution(channel) == "ShardedByS3Key" else 1
+            share = slice((self.number - 1) % every, None, every)
+            download(objects, channel["DataSource"]["S3DataSource"]["S3Uri"], target, share)
         if "CheckpointConfig" in job:
             self.checkpoints.mkdir()
             download(objects, f"{job['CheckpointConfig']['S3Uri'].rstrip('/')}/", self.checkpoints)
@@ -103,9 +103,7 @@ class Instance:
             "inputdataconfig": {
                 channel["ChannelName"]: {
                     "TrainingInputMode": "File",
-                    "S3DistributionType": channel["DataSource"]["S3DataSource"].get(
-                        "S3DataDistributionType", "FullyReplicated"
-                    ),
+                    "S3DistributionType": _distribution(channel),
                     "RecordWrapperType": "None",
                 }
                 for channel in job.get("InputDataConfig", [])
@@ -116,6 +114,10 @@ class Instance:
         self._config.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
             (self._config / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+def _distribution(channel: Mapping[str, Any]) -> str:
+    return str(channel["DataSource"]["S3DataSource"].get("S3DataDistributionType", "FullyReplicated"))
 
 
 def bare_environment(home: Path) -> dict[str, str]:

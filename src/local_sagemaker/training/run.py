@@ -114,15 +114,16 @@ class TrainingRun(threading.Thread):
             if end is None and (end := self._end_of(hosts, now - began, lines)) is not None:
                 kill_at = now + self._end(hosts, end)
                 next_copy = now
-            if now >= next_copy:
-                _copy_checkpoints(hosts)
-                next_copy = now + _SYNC_SECONDS
+            copying = now >= next_copy
+            next_copy = now + _SYNC_SECONDS if copying else next_copy
             for host in hosts:
+                if copying:
+                    host.copy_checkpoints()
                 # A container ends with its first process, whatever that has left running.
                 if now >= kill_at or (end is None and host.exit_code is not None):
                     host.kill()
-        if end is not End.INTERRUPTED:
-            _copy_checkpoints(hosts)
+        for host in hosts if end is not End.INTERRUPTED else ():
+            host.copy_checkpoints()
         return end
 
     def _end(self, hosts: Sequence[Host], end: End) -> float:
@@ -131,7 +132,7 @@ class TrainingRun(threading.Thread):
             return 0.0
         self._progress.enter("Stopping", "Stopping the training job")
         for host in hosts:
-            host.terminate()
+            host.toolkit.terminate()
         return self._faults.grace_seconds
 
     def _end_of(self, hosts: Sequence[Host], seconds: float, lines: Sequence[str]) -> End | None:
@@ -167,16 +168,10 @@ class TrainingRun(threading.Thread):
                 MirroredDirectory(instance.tensors, root, objects, restored=False).update()
 
 
-def _copy_checkpoints(hosts: Sequence[Host]) -> None:
-    for host in hosts:
-        host.copy_checkpoints()
-
-
 def _failure(hosts: Sequence[Host]) -> str:
     """Returns the reason of the host that failed; those that were killed for it have negative exit codes."""
-    failed = sorted((host.exit_code, host.instance.number - 1) for host in hosts if host.exit_code)
-    exit_code, position = failed[-1]
-    path = hosts[position].instance.output / "failure"
+    failed = max((host for host in hosts if host.exit_code), key=lambda host: host.exit_code or 0)
+    path = failed.instance.output / "failure"
     text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-    code = f", exit code: {exit_code}"
+    code = f", exit code: {failed.exit_code}"
     return f"AlgorithmError: {text}"[: MAX_REASON - len(code)] + code

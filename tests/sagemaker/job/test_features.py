@@ -135,7 +135,7 @@ def run_host(config: TrainConfig, around: JobEnvironment, monkeypatch: pytest.Mo
         # So that what the job sets is taken back.
         monkeypatch.setenv(name, "")
     monkeypatch.setattr(container.Job, "_config", lambda job: given)
-    container.Job(around, Task(FEATURES, 3600.0), around.snapshots(), 0.0, ParentWatch()).run()
+    container.Job(around, Task(FEATURES, 3600.0), around.snapshots(FEATURES), 0.0, ParentWatch()).run()
     return around
 
 
@@ -179,7 +179,7 @@ def test_a_host_that_was_lost_goes_on_with_what_it_has_computed(
     prepare_features(wanted)
     expected = rows(Path(wanted.cache.dir))
     whole, first = features_only.prepare_share, environment(tmp_path / "first", 1, 3)
-    snapshots = first.store_snapshots()
+    snapshots = first.snapshots(FEATURES)
     assert snapshots is not None
 
     def lost(config: TrainConfig, number: int, count: int) -> None:

@@ -243,7 +243,7 @@ def test_channels_and_places_become_settings(base: Path) -> None:
 
 
 def test_checkpoints_are_kept_where_the_job_has_a_place_for_them(base: Path) -> None:
-    assert JobEnvironment.of(environment(base)).snapshots() is None
+    assert JobEnvironment.of(environment(base)).snapshots(TRAIN) is None
     named = JobEnvironment.of(environment(base, LOCAL_SAGEMAKER_CHECKPOINT_DIR=str(base / "kept")))
     assert named.checkpoints == base / "kept"
 

@@ -14,6 +14,7 @@ from dogbreeds.overrides import hydra_value
 from dogbreeds.run_directory import MODEL, MODEL_ARCHIVE
 from dogbreeds.sagemaker.protocol.inputs import channel_of
 from dogbreeds.sagemaker.protocol.snapshots import Snapshots
+from dogbreeds.sagemaker.protocol.task import FEATURES
 from dogbreeds.schema import TrainConfig, key_names
 
 _CHECKPOINTS = "/opt/ml/checkpoints"
@@ -85,14 +86,13 @@ class JobEnvironment:
         """The run directory; on the first instance it becomes the output."""
         return self.scratch / "run" if self.number else self.data
 
-    def snapshots(self) -> Snapshots | None:
-        """Returns the snapshots of the run directory; None where the job keeps no checkpoints."""
-        return None if self.checkpoints is None else Snapshots(self.checkpoints, self.work, leave_out=OF_THE_MODEL)
-
-    def store_snapshots(self) -> Snapshots | None:
-        """Returns the snapshots of this host's features; all hosts keep their checkpoints in the same place."""
+    def snapshots(self, task: str) -> Snapshots | None:
+        """Returns the snapshots of what a task makes; None where the job keeps no checkpoints."""
         place = self.checkpoints
-        return None if place is None else Snapshots(place / f"features-{self.number}", self.store / SEGMENTS)
+        if place is not None and task == FEATURES:
+            # All hosts keep their checkpoints in the same place.
+            return Snapshots(place / f"features-{self.number}", self.store / SEGMENTS)
+        return None if place is None else Snapshots(place, self.work, leave_out=OF_THE_MODEL)
 
     def overrides(self) -> list[str]:
         """Returns the paths of this instance as overrides; they go after those that were sent."""

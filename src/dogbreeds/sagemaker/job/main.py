@@ -91,16 +91,13 @@ class Job:
         print(metric_line(metrics), flush=True)
 
     def _features(self) -> None:
-        environment, snapshots = self.environment, self.environment.store_snapshots()
-        if snapshots is not None:
-            snapshots.restore()
-        with saving(snapshots, self.task.checkpoint_seconds):
-            if len(environment.hosts) == 1:
+        with saving(self.snapshots, self.task.checkpoint_seconds):
+            if len(self.environment.hosts) == 1:
                 prepare_features(self._config())
             else:
-                prepare_share(self._config(), environment.number, len(environment.hosts))
+                prepare_share(self._config(), self.environment.number, len(self.environment.hosts))
         # The outputs of all hosts become one archive; no two segments have the same name.
-        export_features(environment.store, environment.data / FEATURES_CHANNEL)
+        export_features(self.environment.store, self.environment.data / FEATURES_CHANNEL)
 
     def _search(self) -> None:
         # Only a search has the packages that these need.
@@ -155,7 +152,8 @@ def main() -> None:
     except UserError as error:
         sys.exit(str(error))
     try:
-        Job(environment, Task.decode(environment.hyperparameters), environment.snapshots(), began, parent).run()
+        task = Task.decode(environment.hyperparameters)
+        Job(environment, task, environment.snapshots(task.kind), began, parent).run()
     except JobStopped as error:
         # The job was stopped; it did not fail.
         print(error, file=sys.stderr)

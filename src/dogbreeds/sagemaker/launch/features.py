@@ -30,13 +30,11 @@ def trial_features(launcher: Launcher, config: TrainConfig) -> str:
     """
     settings, inputs, storage = launcher.settings, job_inputs(config), launcher.storage
     if settings.features_instance is None and settings.features_instances > 1:
-        raise ConfigError(
-            f"sagemaker.features_instances={settings.features_instances}: sagemaker.features_instance=null computes "
-            "the features on this machine. Name a type of instance, or leave features_instances out."
-        )
+        count = f"sagemaker.features_instances={settings.features_instances}"
+        raise ConfigError(f"{count}: name their type (sagemaker.features_instance=null computes on this machine).")
     place = storage.uri("prepared", f"{_key(config, inputs, launcher.upload(inputs))}.json")
     known = storage.read_json(place) if storage.exists(place) else {}
-    found = known["features"] if "features" in known else _of_earlier_job(launcher, known.get("job"))
+    found = _of_earlier_job(launcher, known["job"]) if "job" in known else known.get("features")
     if found is not None and (found.endswith("/") or storage.exists(found)):
         log.info("features are already in S3")
         return found
@@ -65,10 +63,8 @@ def _key(config: TrainConfig, inputs: JobInputs, channels: Mapping[str, str]) ->
     return hashlib.sha256(f"{needs} {sorted(channels.items())}".encode()).hexdigest()
 
 
-def _of_earlier_job(launcher: Launcher, job: str | None) -> str | None:
+def _of_earlier_job(launcher: Launcher, job: str) -> str | None:
     """Returns the features of a job, waiting for its end; None where it failed, was stopped, or never began."""
-    if job is None:
-        return None
     try:
         described = describe(launcher.account, job)
     except MissingError:

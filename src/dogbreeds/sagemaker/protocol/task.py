@@ -39,7 +39,7 @@ class Task:
         return sent | {_ARGUMENTS: arguments} if self.arguments else sent
 
     @classmethod
-    def decode(cls, hyperparameters: Mapping[str, object]) -> Task:
+    def decode(cls, hyperparameters: Mapping[str, Any]) -> Task:
         """Returns the task of a job, whose hyperparameters have the types of `SM_HPS`."""
-        arguments: Any = hyperparameters.get(_ARGUMENTS, ())
-        return cls(str(hyperparameters[_TASK]), float(str(hyperparameters[_SECONDS])), tuple(arguments))
+        arguments = tuple(hyperparameters.get(_ARGUMENTS, ()))
+        return cls(hyperparameters[_TASK], float(hyperparameters[_SECONDS]), arguments)
