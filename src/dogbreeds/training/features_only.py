@@ -33,8 +33,7 @@ def prepare_features(config: TrainConfig) -> dict[str, int | str]:
 def prepare_share(config: TrainConfig, number: int, count: int) -> None:
     """Fills the feature store with one of `count` shares, from 0, of what `train` would need.
 
-    Every machine indexes all photos: so all agree on the splits, whose photos have different views, and on the
-    engine, which depends on the number of photos. Each computes what no other does.
+    Every machine indexes all photos: all must agree on splits, and so on views, and on the engine.
     """
     quieten()
     with open_store(config) as store:

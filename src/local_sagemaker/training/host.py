@@ -29,11 +29,6 @@ class Host:
         #: Whether a process is left that could write.
         self.writing = True
 
-    @property
-    def exit_code(self) -> int | None:
-        """That of `train`; None while it runs."""
-        return self.toolkit.exit_code
-
     def read(self, seconds: float) -> list[str]:
         """Returns new lines of output, waiting some seconds for one."""
         lines = self.toolkit.lines(seconds) if self.writing else []

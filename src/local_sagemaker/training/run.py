@@ -99,7 +99,7 @@ class TrainingRun(threading.Thread):
                 host.close()
             self._trained += time.monotonic() - began
         if end is None:
-            end = End.FAILED if any(host.exit_code for host in hosts) else End.COMPLETED
+            end = End.FAILED if any(host.toolkit.exit_code for host in hosts) else End.COMPLETED
         if end is End.FAILED:
             self._reason = _failure(hosts)
         return end
@@ -120,7 +120,7 @@ class TrainingRun(threading.Thread):
                 if copying:
                     host.copy_checkpoints()
                 # A container ends with its first process, whatever that has left running.
-                if now >= kill_at or (end is None and host.exit_code is not None):
+                if now >= kill_at or (end is None and host.toolkit.exit_code is not None):
                     host.kill()
         for host in hosts if end is not End.INTERRUPTED else ():
             host.copy_checkpoints()
@@ -151,7 +151,7 @@ class TrainingRun(threading.Thread):
             self._interruptible = False
             return End.INTERRUPTED
         # The others may wait for it.
-        return End.FAILED if any(host.exit_code for host in hosts) else None
+        return End.FAILED if any(host.toolkit.exit_code for host in hosts) else None
 
     def _upload(self, end: End) -> None:
         objects, scratch, instances = self._context.objects, self._instances[0].directory, self._instances
@@ -170,8 +170,8 @@ class TrainingRun(threading.Thread):
 
 def _failure(hosts: Sequence[Host]) -> str:
     """Returns the reason of the host that failed; those that were killed for it have negative exit codes."""
-    failed = max((host for host in hosts if host.exit_code), key=lambda host: host.exit_code or 0)
+    failed = max((host for host in hosts if host.toolkit.exit_code), key=lambda host: host.toolkit.exit_code or 0)
     path = failed.instance.output / "failure"
     text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-    code = f", exit code: {failed.exit_code}"
+    code = f", exit code: {failed.toolkit.exit_code}"
     return f"AlgorithmError: {text}"[: MAX_REASON - len(code)] + code

@@ -96,7 +96,6 @@ class Job:
                 prepare_features(self._config())
             else:
                 prepare_share(self._config(), self.environment.number, len(self.environment.hosts))
-        # The outputs of all hosts become one archive; no two segments have the same name.
         export_features(self.environment.store, self.environment.data / FEATURES_CHANNEL)
 
     def _search(self) -> None:
