@@ -183,6 +183,7 @@ class SagemakerConfig:
     instance: Annotated[str, _INSTANCE]
     instances: Annotated[int, at_least(1)]
     features_instance: Annotated[str | None, _INSTANCE]
+    features_instances: Annotated[int, at_least(1)]
     trial_instance: Annotated[str, _INSTANCE]
     volume_gb: Annotated[int, at_least(1)]
     hours: Annotated[float, above(0)]

@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +72,7 @@ class Client:
                 return {}
 
         core = Local()
+        core.register_component("data_loader", _service_models())
         core.set_config_variable("region", region)
         core.set_credentials(self.key, self.key)
         return boto3.Session(botocore_session=core)
@@ -101,6 +103,14 @@ class Client:
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(request, timeout=10):
             pass
+
+
+@cache
+def _service_models() -> Any:
+    """Botocore's models of AWS's services, megabytes of JSON each: read once for all sessions."""
+    from botocore.loaders import create_loader
+
+    return create_loader()
 
 
 def connect(directory: Path, faults: Faults, idle_minutes: float) -> Client:

@@ -12,9 +12,9 @@ class Faults:
 
     Attributes:
         capacity_errors: Number of training jobs to fail with a CapacityError.
-        interrupt_after: Seconds of training after which a Spot job loses its instance, once; it restarts from its
+        interrupt_after: Seconds of training after which a Spot job loses an instance, once; it restarts from its
             checkpoints. None never.
-        interrupt_on: Text of a log line at which a Spot job loses its instance, once; None never.
+        interrupt_on: Text of a log line at which a Spot job loses an instance, once; None never.
         throttled: By operation, the number of first calls to answer with ThrottlingException.
         expired: By operation, the number of first calls to answer with ExpiredTokenException.
         lost_answers: By operation, the number of first calls that are done, and whose connection breaks before the

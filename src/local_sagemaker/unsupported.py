@@ -16,9 +16,11 @@ _NOT_EMULATED = (
     "StatusEquals", "TrainingJobDefinitions", "TuningJobCompletionCriteria", "TuningObjective",
 )  # fmt: skip
 # By the names of members, wherever they stand in a request: the values that are emulated, or none.
-_EMULATED: Mapping[str, tuple[str, ...]] = {
+_EMULATED: Mapping[str, tuple[object, ...]] = {
     "CompressionType": ("None", "GZIP"),
     "InputMode": ("File",),
+    # Of a training job: more would not fit onto one machine.
+    "InstanceCount": (1, 2, 3),
     "RecordWrapperType": ("None",),
     "S3DataType": ("S3Prefix",),
     "ScalingType": ("Auto", "Linear", "Logarithmic"),
@@ -37,5 +39,5 @@ def unsupported(request: Any, path: str = "") -> Iterator[str]:
         if value in _EMULATED.get(name, (value,)):
             yield from unsupported(value, f"{path}{name}.")
         else:
-            other = f" other than {' or '.join(_EMULATED[name])}" if _EMULATED[name] else ""
+            other = f" other than {' or '.join(map(str, _EMULATED[name]))}" if _EMULATED[name] else ""
             yield f"{path}{name}{other} is not emulated: it needs AWS."

@@ -64,13 +64,14 @@ def test_a_tuning_job_ends_with_what_a_search_leaves(sample: Path, rehearsed: st
     here = [f"data.dir={sample}", *SMALL]
     said = succeeded(
         "launch_sagemaker.py", "-m", "hpo=random", "hpo.trials=2", "hpo.parallel=2", *here, *there,
-        f"hydra.sweep.dir={searched}",
+        "sagemaker.features_instances=2", f"hydra.sweep.dir={searched}",
     )  # fmt: skip
     assert "2 finished; best: trial" in said
     assert f"again  python launch_sagemaker.py best_of={searched} sagemaker=rehearsal" in said
     for name in ("leaderboard.csv", "best.yaml", "search.html", "0/history.csv", "1/metrics.json"):
         assert (searched / name).is_file(), name
-    # All trials took the features of one job.
+    # All trials took the features of one job, whose two hosts computed a share each.
+    assert re.search(r"on +2 x ", said)
     assert {metrics_of(searched / number)["features"]["computed"] for number in ("0", "1")} == {0}
     job = json.loads((searched / "tuning_job.json").read_text())["tuning_job"]
     best = [f"best_of={job}", *there, "debugger=aws", f"hydra.run.dir={tmp_path / 'best'}"]

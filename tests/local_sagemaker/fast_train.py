@@ -25,6 +25,8 @@ variables = {
     "SM_MODEL_DIR": str(base / "model"),
     "SM_OUTPUT_DIR": str(base / "output"),
     "SM_OUTPUT_DATA_DIR": str(base / "output/data"),
+    "SM_HOSTS": json.dumps(configs["resourceconfig"]["hosts"]),
+    "SM_CURRENT_HOST": configs["resourceconfig"]["current_host"],
 }
 program = [sys.executable, str(settings["sagemaker_program"])]
 code = subprocess.run(program, cwd=base / "code", env={**os.environ, **channels, **variables}, check=False).returncode

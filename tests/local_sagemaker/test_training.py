@@ -52,8 +52,8 @@ time.sleep(300)
 """
 
 
-def channel(prefix: str, name: str = "photos") -> dict[str, Any]:
-    source = {"S3DataType": "S3Prefix", "S3Uri": f"s3://{BUCKET}/{prefix}"}
+def channel(prefix: str, name: str = "photos", **members: str) -> dict[str, Any]:
+    source = {"S3DataType": "S3Prefix", "S3Uri": f"s3://{BUCKET}/{prefix}", **members}
     return {"ChannelName": name, "DataSource": {"S3DataSource": source}}
 
 
@@ -296,3 +296,118 @@ def test_nothing_of_a_job_remains_outside_s3(begin: Begin, tmp_path: Path) -> No
     while list((tmp_path / "rehearsal" / "machines").iterdir()) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert list((tmp_path / "rehearsal" / "machines").iterdir()) == []
+
+
+# --- several hosts
+
+
+def on(count: int) -> dict[str, Any]:
+    return {"ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": count, "VolumeSizeInGB": 30}}
+
+
+def streams(local: LocalSageMaker, name: str) -> list[str]:
+    found = local.client("logs").describe_log_streams(
+        logGroupName="/aws/sagemaker/TrainingJobs", logStreamNamePrefix=f"{name}/"
+    )
+    return [stream["logStreamName"] for stream in found["logStreams"]]
+
+
+SEVERAL = """
+import json, os
+from pathlib import Path
+hosts, host = json.loads(os.environ["SM_HOSTS"]), os.environ["SM_CURRENT_HOST"]
+number = hosts.index(host) + 1
+everything = sorted(path.name for path in Path(os.environ["SM_CHANNEL_ALL"]).iterdir())
+share = sorted(path.name for path in Path(os.environ["SM_CHANNEL_SHARE"]).iterdir())
+print(f"host {number} of {len(hosts)} has {len(everything)} and {share}")
+print(f"val/loss={number}")
+for directory in (os.environ["SM_OUTPUT_DATA_DIR"], os.environ["SM_MODEL_DIR"]):
+    Path(directory, "parts").mkdir()
+    Path(directory, "parts", f"{number}.txt").write_text(host)
+    Path(directory, "same.txt").write_text(host)
+Path(os.environ["LOCAL_SAGEMAKER_CHECKPOINT_DIR"], f"{number}.ckpt").write_text(host)
+"""
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_several_hosts_share_the_data_and_one_output(begin: Begin, count: int) -> None:
+    local = begin()
+    for number in range(5):
+        local.client("s3").put_object(Bucket=BUCKET, Key=f"photos/{number}", Body=b"photo")
+    channels = [channel("photos/", "all"), channel("photos/", "share", S3DataDistributionType="ShardedByS3Key")]
+    checkpoints = {"S3Uri": f"s3://{BUCKET}/jobs/several/checkpoints"}
+    create(local, "several", SEVERAL, InputDataConfig=channels, CheckpointConfig=checkpoints, **on(count))
+    job = wait_for(local.client("sagemaker"), "several")
+    assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
+
+    numbers = range(1, count + 1)
+    shares = [[str(key) for key in range(5)][number - 1 :: count] for number in numbers]
+    said = [line for line in log_lines(local.client("logs"), "several") if line.startswith("host")]
+    assert said == [f"host {each} of {count} has 5 and {shares[each - 1]}" for each in numbers]
+    assert [name.rpartition("-")[0] for name in streams(local, "several")] == [
+        f"several/algo-{each}" for each in numbers
+    ]
+    parts = {f"parts/{each}.txt": f"127.0.0.{each}".encode() for each in numbers}
+    assert archive(local, "jobs/several/output/output.tar.gz") == parts | {"same.txt": b"127.0.0.1"}
+    assert archive(local, "jobs/several/output/model.tar.gz") == parts | {"same.txt": b"127.0.0.1"}
+    found = local.client("s3").list_objects_v2(Bucket=BUCKET, Prefix="jobs/several/checkpoints")["Contents"]
+    assert [each["Key"].rpartition("/")[2] for each in found] == [f"{each}.ckpt" for each in numbers]
+
+
+def test_the_toolkit_runs_on_several_hosts(begin: Begin) -> None:
+    local = begin(TRAIN)
+    script = "import os; print('here is', os.environ['SM_CURRENT_HOST'], 'of', os.environ['SM_HOSTS'])"
+    create(local, "pair", script, **on(2))
+    assert wait_for(local.client("sagemaker"), "pair")["TrainingJobStatus"] == "Completed"
+    said = [line for line in log_lines(local.client("logs"), "pair") if line.startswith("here is")]
+    assert said == [f'here is 127.0.0.{number} of ["127.0.0.1","127.0.0.2"]' for number in (1, 2)]
+
+
+def test_a_host_that_fails_ends_the_job_on_all(begin: Begin) -> None:
+    local = begin()
+    script = """
+import os, sys
+from pathlib import Path
+if os.environ["SM_CURRENT_HOST"].endswith("2"):
+    Path(os.environ["SM_OUTPUT_DIR"], "failure").write_text("the second host has no photos")
+    sys.exit(1)
+"""
+    create(local, "half", script + WAITING, **on(3))
+    job = wait_for(local.client("sagemaker"), "half")
+    assert job["TrainingJobStatus"] == "Failed"
+    assert job["FailureReason"] == "AlgorithmError: the second host has no photos, exit code: 1"
+
+
+def test_a_job_that_loses_one_of_its_hosts_restarts_on_all_from_their_checkpoints(begin: Begin) -> None:
+    local = begin(interrupt_on="host 2 has begun")
+    script = """
+import json, os, sys, time
+from pathlib import Path
+number = json.loads(os.environ["SM_HOSTS"]).index(os.environ["SM_CURRENT_HOST"]) + 1
+checkpoints = Path(os.environ["LOCAL_SAGEMAKER_CHECKPOINT_DIR"])
+if (checkpoints / "2.ckpt").exists():
+    print(f"host {number} goes on")
+    sys.exit(0)
+if number == 2:
+    (checkpoints / "2.ckpt").write_text("begun")
+    print("host 2 has begun", flush=True)
+time.sleep(300)
+"""
+    spot = {
+        "EnableManagedSpotTraining": True,
+        "StoppingCondition": {"MaxRuntimeInSeconds": 600, "MaxWaitTimeInSeconds": 600},
+        "CheckpointConfig": {"S3Uri": f"s3://{BUCKET}/jobs/lost/checkpoints"},
+    }
+    create(local, "lost", script, **spot, **on(2))
+    job = wait_for(local.client("sagemaker"), "lost")
+    assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
+    assert "Restarting" in statuses(job)
+    assert [line for line in log_lines(local.client("logs"), "lost") if "goes on" in line] == [
+        "host 1 goes on",
+        "host 2 goes on",
+    ]
+
+
+def test_more_hosts_than_fit_onto_this_machine_are_refused(begin: Begin) -> None:
+    with pytest.raises(ClientError, match=r"InstanceCount other than 1 or 2 or 3 is not emulated"):
+        create(begin(), "many", "", **on(4))

@@ -75,7 +75,7 @@ def test_a_grid_tries_everything_and_reports_the_best(begin: Begin, tmp_path: Pa
 
 def test_parallel_jobs_are_as_many_as_allowed(begin: Begin) -> None:
     local = begin()
-    create(local, "parallel", {"ResourceLimits": limits(4, 2)}, "import time; time.sleep(0.5); print('val/loss=1')")
+    create(local, "parallel", {"ResourceLimits": limits(4, 2)}, "print('val/loss=1')")
     wait_for_tuning(local.client("sagemaker"), "parallel")
     found = children(local, "parallel")
     assert len(found) == 4

@@ -106,6 +106,14 @@ class BreedFolders:
         others = tuple((one.path, _SAMPLED) for one in self.photos() if one.path not in kept)
         return replace(self, splits=splits, sampled=True, left_out=(*self.left_out, *others))
 
+    def share(self, number: int, count: int) -> BreedFolders:
+        """Keeps one of `count` shares of the photos, from 0: photos of equal bytes are in the same one."""
+        splits = {
+            split: tuple(photo for photo in photos if int(photo.digest[:8], 16) % count == number)
+            for split, photos in self.splits.items()
+        }
+        return replace(self, splits=splits)
+
     def photos(self) -> list[Photo]:
         """Returns the photos of all splits, one after the other."""
         return [photo for photos in self.splits.values() for photo in photos]

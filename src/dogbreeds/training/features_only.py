@@ -1,10 +1,12 @@
 """What takes photos and their features, but no training: the features themselves, and the audit."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from dogbreeds.debug.timeline import Phases
+from dogbreeds.features.engines import candidates, choose
 from dogbreeds.schema import TrainConfig
-from dogbreeds.training.preparation import prepare
+from dogbreeds.training.preparation import data_module, prepare
 from dogbreeds.training.run import open_store
 from dogbreeds.training.trainer import quieten
 
@@ -24,3 +26,24 @@ def prepare_features(config: TrainConfig) -> dict[str, int | str]:
     quieten()
     with open_store(config) as store:
         return prepare(config, store, Phases()).features.counts()
+
+
+def prepare_share(config: TrainConfig, number: int, count: int) -> None:
+    """Fills the feature store with one of `count` shares, from 0, of what `train` would need.
+
+    Every machine indexes all photos: all must agree on splits, and so on views, and on the engine.
+    """
+    quieten()
+    with open_store(config) as store:
+        data = data_module(config, store)
+        data.index(store)
+        data.check_photos()
+        engine = choose(dict.fromkeys(candidates(config.features.engine, data.device), len(data.folders.files())))
+        data.settings = replace(config.features, engine=engine)
+        everything = data.folders
+        data.folders = everything.share(number, count)
+        data.load_backbone()
+        data.load_features(store)
+        # Decoding may have found more photos that cannot be read.
+        data.folders = replace(everything, unreadable=data.folders.unreadable)
+        data.check_photos()

@@ -96,7 +96,19 @@ def prepare(config: TrainConfig, store: FeatureStore, phases: Phases, listing: P
 
     `listing` is where every file is named, with what became of it, also if this fails.
     """
-    data = BreedDataModule(
+    data = data_module(config, store)
+    try:
+        data.prepare(store, phases)
+    finally:
+        if listing is not None and hasattr(data, "folders"):
+            listing.parent.mkdir(parents=True, exist_ok=True)
+            data.folders.save(listing)
+    return Prepared(data, store)
+
+
+def data_module(config: TrainConfig, store: FeatureStore) -> BreedDataModule:
+    """Returns the photos of a run, with nothing done yet."""
+    return BreedDataModule(
         config.data.dir,
         config.model.backbone,
         config.model.weights,
@@ -117,13 +129,6 @@ def prepare(config: TrainConfig, store: FeatureStore, phases: Phases, listing: P
         device=device_of(config),
         store=store,
     )
-    try:
-        data.prepare(store, phases)
-    finally:
-        if listing is not None and hasattr(data, "folders"):
-            listing.parent.mkdir(parents=True, exist_ok=True)
-            data.folders.save(listing)
-    return Prepared(data, store)
 
 
 class Preparations:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from local_sagemaker.s3.objects import Objects
@@ -35,15 +35,18 @@ class MirroredDirectory:
             self._known[path] = state
 
 
-def upload_archive(directory: Path, uri: str, objects: Objects, scratch: Path) -> bool:
-    """Makes a .tar.gz of a directory's content, in `scratch`, and an object of it; says whether there was any."""
-    members = sorted(directory.iterdir()) if directory.is_dir() else []
+def upload_archive(directories: Sequence[Path], uri: str, objects: Objects, scratch: Path) -> bool:
+    """Makes one .tar.gz of what several hosts have made, and an object of it; says whether there was any.
+
+    AWS does not document which of two files of one name it takes; here it is that of the first host.
+    """
+    members = {path.relative_to(one): path for one in reversed(directories) for path in one.rglob("*")}
     if not members:
         return False
     archive = scratch / uri.rpartition("/")[2]
     with tarfile.open(archive, "w:gz", compresslevel=_COMPRESSION) as tar:
-        for path in members:
-            tar.add(path, arcname=path.name)
+        for name, path in sorted(members.items()):
+            tar.add(path, arcname=name, recursive=False)
     objects.put(uri, archive.read_bytes())
     archive.unlink()
     return True

@@ -1,4 +1,4 @@
-"""The instance of a training job: a directory with the layout of /opt/ml."""
+"""An instance of a training job: a directory with the layout of /opt/ml."""
 
 from __future__ import annotations
 
@@ -17,18 +17,23 @@ from local_sagemaker.training.toolkit import BASE_VARIABLE
 
 #: Tells the script where checkpoints go, in place of CheckpointConfig.LocalPath, which would lie outside the job.
 CHECKPOINT_VARIABLE = "LOCAL_SAGEMAKER_CHECKPOINT_DIR"
-# The toolkit looks up other names in the network, for up to 15 minutes.
-_HOST = "localhost"
+# Addresses of this machine: the toolkit looks up names such as AWS's algo-1 in the network, for up to 15 minutes.
+_HOSTS = "127.0.0.{}"
 _GROUP = "homogeneousCluster"
 # Variables of this process that describe the machine.
 _KEPT = ("PATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "SYSTEMROOT")
 
 
 class Instance:
-    """A job's disk and environment, all inside one directory, which `prepare` empties; `base` is /opt/ml on AWS."""
+    """A host's disk and environment, all inside one directory, which `prepare` empties; `base` is /opt/ml on AWS.
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    Args:
+        directory: Where its disk is.
+        number: Which of the job's `count` hosts it is, from 1.
+    """
+
+    def __init__(self, directory: Path, number: int, count: int) -> None:
+        self.directory, self.number, self._count = directory, number, count
         self.base = directory / "ml"
         self._config = self.base / "input" / "config"
         self._scratch = directory / "home"
@@ -46,7 +51,10 @@ class Instance:
         for channel in job.get("InputDataConfig", []):
             target = self.base / "input" / "data" / channel["ChannelName"]
             target.mkdir(parents=True)
-            download(objects, channel["DataSource"]["S3DataSource"]["S3Uri"], target)
+            # Each of n hosts gets about 1/n of the objects (S3DataSource).
+            every = self._count if _distribution(channel) == "ShardedByS3Key" else 1
+            share = slice((self.number - 1) % every, None, every)
+            download(objects, channel["DataSource"]["S3DataSource"]["S3Uri"], target, share)
         if "CheckpointConfig" in job:
             self.checkpoints.mkdir()
             download(objects, f"{job['CheckpointConfig']['S3Uri'].rstrip('/')}/", self.checkpoints)
@@ -80,21 +88,22 @@ class Instance:
 
     def _write_config(self, job: Mapping[str, Any]) -> None:
         kind = job["ResourceConfig"].get("InstanceType", "local")
-        group = {"instance_group_name": _GROUP, "instance_type": kind, "hosts": [_HOST]}
+        hosts = [_HOSTS.format(number) for number in range(1, self._count + 1)]
+        group = {"instance_group_name": _GROUP, "instance_type": kind, "hosts": hosts}
         files: dict[str, Any] = {
             "hyperparameters": job.get("HyperParameters", {}),
             "resourceconfig": {
-                "current_host": _HOST,
+                "current_host": hosts[self.number - 1],
                 "current_instance_type": kind,
                 "current_group_name": _GROUP,
-                "hosts": [_HOST],
+                "hosts": hosts,
                 "instance_groups": [group],
                 "network_interface_name": "lo",
             },
             "inputdataconfig": {
                 channel["ChannelName"]: {
                     "TrainingInputMode": "File",
-                    "S3DistributionType": "FullyReplicated",
+                    "S3DistributionType": _distribution(channel),
                     "RecordWrapperType": "None",
                 }
                 for channel in job.get("InputDataConfig", [])
@@ -105,6 +114,10 @@ class Instance:
         self._config.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
             (self._config / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+def _distribution(channel: Mapping[str, Any]) -> str:
+    return str(channel["DataSource"]["S3DataSource"].get("S3DataDistributionType", "FullyReplicated"))
 
 
 def bare_environment(home: Path) -> dict[str, str]:
@@ -121,14 +134,14 @@ def bare_environment(home: Path) -> dict[str, str]:
     }
 
 
-def download(objects: Objects, uri: str, target: Path) -> None:
-    """Copies the objects under a prefix into a directory, as File mode does.
+def download(objects: Objects, uri: str, target: Path, share: slice = slice(None)) -> None:
+    """Copies the objects under a prefix, or a share of them, into a directory, as File mode does.
 
     A prefix is no directory: `s3://bucket/photos` also means `s3://bucket/photos2/...`. Paths are relative to the
     prefix where it ends at a slash of the key, otherwise to what stands before its last slash.
     """
     _, prefix = split_uri(uri)
-    for key, content in objects.under(uri):
+    for key, content in objects.under(uri)[share]:
         rest = key[len(prefix) :]
         if prefix and not prefix.endswith("/") and not rest.startswith("/"):
             rest = key[prefix.rfind("/") + 1 :]

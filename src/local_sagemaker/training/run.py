@@ -14,9 +14,9 @@ from local_sagemaker.records import Record
 from local_sagemaker.rules.jobs import DEFAULT_RUNTIME_SECONDS
 from local_sagemaker.s3.objects import NoBucketError
 from local_sagemaker.training.artifacts import MirroredDirectory, upload_archive
+from local_sagemaker.training.host import Host
 from local_sagemaker.training.instance import Instance
 from local_sagemaker.training.status import MAX_REASON, End, Progress
-from local_sagemaker.training.toolkit import Toolkit
 
 _LOG = logging.getLogger(__name__)
 # Between two looks at clocks, and between two copies of checkpoints.
@@ -31,12 +31,13 @@ class TrainingRun(threading.Thread):
         super().__init__(name=record.description["TrainingJobName"])
         self._job, self._context, self._faults = record.description, context, context.faults
         self._region, self._capacity = region, capacity
-        self._instance = Instance(context.machines / self.name)
-        self._stream = context.logs.open(self.name)
+        count = self._job["ResourceConfig"]["InstanceCount"]
+        numbers = range(1, count + 1)
+        self._instances = [Instance(context.machines / f"{self.name}-{each}", each, count) for each in numbers]
         self._progress = Progress(record, context)
         self._stop_asked, self._close_asked = threading.Event(), threading.Event()
         self._interruptible = self._job["EnableManagedSpotTraining"]
-        self._trained, self._exit_code = 0.0, 0
+        self._trained, self._reason = 0.0, ""
 
     def stop(self) -> None:
         self._stop_asked.set()
@@ -55,7 +56,8 @@ class TrainingRun(threading.Thread):
             _LOG.exception("The service failed to run %s", self.name)
             self._progress.finish(End.FAILED, f"InternalServerError: {type(error).__name__}: {error}", self._trained)
         finally:
-            self._instance.remove()
+            for instance in self._instances:
+                instance.remove()
 
     def _live(self) -> None:
         self._progress.enter("Starting", "Launching requested ML instances")
@@ -70,7 +72,7 @@ class TrainingRun(threading.Thread):
         if end is End.CLOSED:
             self._progress.finish(End.FAILED, CLOSED, self._trained)
             return
-        reason = self._failure() if end is End.FAILED else None
+        reason = self._reason if end is End.FAILED else None
         self._progress.enter("Uploading", "Uploading generated training model")
         began = time.monotonic()
         self._upload(end)
@@ -78,57 +80,62 @@ class TrainingRun(threading.Thread):
         self._progress.finish(end, reason, self._trained)
 
     def _attempt(self) -> End:
-        """Runs the job on a new instance until it ends or loses it."""
+        """Runs the job on new instances until it ends or loses one of them."""
         self._progress.enter("Downloading", "Downloading input data")
-        self._instance.prepare(self._job, self._context.objects)
+        for instance in self._instances:
+            instance.prepare(self._job, self._context.objects)
         if self._close_asked.is_set() or self._stop_asked.is_set():
             return End.CLOSED if self._close_asked.is_set() else End.STOPPED
         self._progress.enter("Training", "Training image download completed. Training in progress.")
         began = time.monotonic()
-        environment = self._instance.environment(self._job, self._region, self._context)
-        # Before anything is written: what is there now came from S3.
-        mirrored = self._checkpoints()
-        toolkit = Toolkit(self._context.toolkit, self._instance.directory, environment)
+        hosts: list[Host] = []
         try:
+            for instance in self._instances:
+                hosts.append(Host(instance, self._job, self._region, self._context))
             self._progress.begin()
-            end = self._follow(toolkit, mirrored, began)
+            end = self._follow(hosts, began)
         finally:
-            self._exit_code = toolkit.close()
+            for host in hosts:
+                host.close()
             self._trained += time.monotonic() - began
         if end is None:
-            return End.COMPLETED if self._exit_code == 0 else End.FAILED
+            end = End.FAILED if any(host.toolkit.exit_code for host in hosts) else End.COMPLETED
+        if end is End.FAILED:
+            self._reason = _failure(hosts)
         return end
 
-    def _follow(self, toolkit: Toolkit, mirrored: MirroredDirectory | None, began: float) -> End | None:
-        """Reads the toolkit's output until no process is left that could write; returns why it was ended, or None."""
+    def _follow(self, hosts: Sequence[Host], began: float) -> End | None:
+        """Reads the toolkits' output until no process is left that could write; returns why it was ended, or None."""
         end, kill_at, next_copy = None, math.inf, began + _SYNC_SECONDS
-        while (lines := toolkit.lines(_TICK_SECONDS)) is not None:
-            for line in lines:
-                self._stream.add(line)
+        while any(host.writing for host in hosts):
+            lines = [line for host in hosts for line in host.read(_TICK_SECONDS / len(hosts))]
             self._progress.read(lines)
             now = time.monotonic()
-            if end is None and (end := self._reason(now - began, lines)) is not None:
-                kill_at = now + self._end(toolkit, end)
+            if end is None and (end := self._end_of(hosts, now - began, lines)) is not None:
+                kill_at = now + self._end(hosts, end)
                 next_copy = now
-            if mirrored is not None and now >= next_copy:
-                mirrored.update()
-                next_copy = now + _SYNC_SECONDS
-            # A container ends with its first process, whatever that has left running.
-            if now >= kill_at or (end is None and not toolkit.running):
-                toolkit.kill()
-        if mirrored is not None and end is not End.INTERRUPTED:
-            mirrored.update()
+            copying = now >= next_copy
+            next_copy = now + _SYNC_SECONDS if copying else next_copy
+            for host in hosts:
+                if copying:
+                    host.copy_checkpoints()
+                # A container ends with its first process, whatever that has left running.
+                if now >= kill_at or (end is None and host.toolkit.exit_code is not None):
+                    host.kill()
+        for host in hosts if end is not End.INTERRUPTED else ():
+            host.copy_checkpoints()
         return end
 
-    def _end(self, toolkit: Toolkit, end: End) -> float:
-        """Asks the toolkit to end, and returns the seconds until it is killed."""
-        if end in (End.CLOSED, End.INTERRUPTED):
+    def _end(self, hosts: Sequence[Host], end: End) -> float:
+        """Asks the toolkits to end, and returns the seconds until they are killed."""
+        if end in (End.CLOSED, End.INTERRUPTED, End.FAILED):
             return 0.0
         self._progress.enter("Stopping", "Stopping the training job")
-        toolkit.terminate()
+        for host in hosts:
+            host.toolkit.terminate()
         return self._faults.grace_seconds
 
-    def _reason(self, seconds: float, lines: Sequence[str]) -> End | None:
+    def _end_of(self, hosts: Sequence[Host], seconds: float, lines: Sequence[str]) -> End | None:
         condition, faults = self._job["StoppingCondition"], self._faults
         if self._close_asked.is_set():
             return End.CLOSED
@@ -143,28 +150,28 @@ class TrainingRun(threading.Thread):
         if self._interruptible and (late or said):
             self._interruptible = False
             return End.INTERRUPTED
-        return None
-
-    def _checkpoints(self) -> MirroredDirectory | None:
-        if "CheckpointConfig" not in self._job:
-            return None
-        uri = self._job["CheckpointConfig"]["S3Uri"]
-        return MirroredDirectory(self._instance.checkpoints, uri, self._context.objects, restored=True)
+        # The others may wait for it.
+        return End.FAILED if any(host.toolkit.exit_code for host in hosts) else None
 
     def _upload(self, end: End) -> None:
-        objects, scratch = self._context.objects, self._instance.directory
+        objects, scratch, instances = self._context.objects, self._instances[0].directory, self._instances
         root = f"{self._job['OutputDataConfig']['S3OutputPath'].rstrip('/')}/{self.name}"
-        upload_archive(self._instance.output / "data", f"{root}/output/output.tar.gz", objects, scratch)
+        data = [instance.output / "data" for instance in instances]
+        upload_archive(data, f"{root}/output/output.tar.gz", objects, scratch)
         if end is not End.FAILED:
             uri = f"{root}/output/model.tar.gz"
-            if upload_archive(self._instance.model, uri, objects, scratch):
+            if upload_archive([instance.model for instance in instances], uri, objects, scratch):
                 self._progress.note_model(uri)
-        if "DebugHookConfig" in self._job and self._instance.tensors.is_dir():
+        if "DebugHookConfig" in self._job:
             root = f"{self._job['DebugHookConfig']['S3OutputPath'].rstrip('/')}/{self.name}/debug-output"
-            MirroredDirectory(self._instance.tensors, root, objects, restored=False).update()
+            for instance in instances:
+                MirroredDirectory(instance.tensors, root, objects, restored=False).update()
 
-    def _failure(self) -> str:
-        path = self._instance.output / "failure"
-        text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-        code = f", exit code: {self._exit_code}"
-        return f"AlgorithmError: {text}"[: MAX_REASON - len(code)] + code
+
+def _failure(hosts: Sequence[Host]) -> str:
+    """Returns the reason of the host that failed; those that were killed for it have negative exit codes."""
+    failed = max((host for host in hosts if host.toolkit.exit_code), key=lambda host: host.toolkit.exit_code or 0)
+    path = failed.instance.output / "failure"
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    code = f", exit code: {failed.toolkit.exit_code}"
+    return f"AlgorithmError: {text}"[: MAX_REASON - len(code)] + code

@@ -42,9 +42,9 @@ class Toolkit:
         self._rest, self._killed = b"", False
 
     @property
-    def running(self) -> bool:
-        """Whether `train` itself still runs; what it started may outlive it."""
-        return self._process.poll() is None
+    def exit_code(self) -> int | None:
+        """That of `train`, None while it runs; what it started may outlive it."""
+        return self._process.poll()
 
     def lines(self, seconds: float) -> list[str] | None:
         """Returns new lines, waiting some seconds for one; None once all processes that could write have ended."""
@@ -70,13 +70,12 @@ class Toolkit:
         self._killed = True
         kill_group(self._process.pid)
 
-    def close(self) -> int:
-        """Kills what is left, and returns the exit code of `train`."""
+    def close(self) -> None:
+        """Kills what is left."""
         self.kill()
-        code = self._process.wait()
+        self._process.wait()
         self._selector.close()
         self._output.close()
-        return code
 
 
 def kill_group(leader: int) -> None:

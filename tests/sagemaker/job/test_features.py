@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import io
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from dogbreeds.features.store.segments import SEGMENTS, ArrayKey, Layout, SegmentWriter
+from dogbreeds.features.store.segments import SEGMENTS, SUFFIX, ArrayKey, Layout, Segment, SegmentWriter, read_header
 from dogbreeds.features.store.store import FeatureStore
+from dogbreeds.sagemaker.job import main as container
+from dogbreeds.sagemaker.job.callbacks import ParentWatch
+from dogbreeds.sagemaker.job.environment import JobEnvironment
 from dogbreeds.sagemaker.job.features import export_features, import_features, with_precision_of
+from dogbreeds.sagemaker.protocol.task import FEATURES, Task
+from dogbreeds.schema import TrainConfig
+from dogbreeds.training import features_only
+from dogbreeds.training.features_only import prepare_features
 from tests.conftest import Compose
 
 LAYOUT = Layout((4,), "float32")
@@ -84,3 +92,115 @@ def test_a_run_takes_the_precision_of_what_is_there(
         channel(tmp_path / "store" / SEGMENTS, engine, name=str(number))
     found = with_precision_of(config(f"features.precision={wanted}"), tmp_path / "store")
     assert (found.features.precision, found.features.engine) == (precision, "auto")
+
+
+# --- several hosts
+
+Row = tuple[ArrayKey, bytes]
+
+
+def rows(store: Path) -> dict[Row, np.ndarray]:
+    """Returns all rows of a store's segments by key and photo; no photo is there twice."""
+    found: dict[Row, np.ndarray] = {}
+    for path in sorted((store / SEGMENTS).glob(f"*{SUFFIX}")):
+        described = read_header(path)
+        assert described is not None
+        segment = Segment(path, *described)
+        for place, digest in segment.proven():
+            assert (described[0], digest) not in found
+            found[described[0], digest] = segment.records["features"][place]
+    return found
+
+
+def environment(base: Path, number: int, count: int) -> JobEnvironment:
+    """Returns that of one of a job's hosts; their checkpoints go to one place."""
+    hosts = tuple(f"algo-{each + 1}" for each in range(count))
+    return JobEnvironment(
+        hyperparameters={},
+        channels={},
+        model=base / "model",
+        output=base / "output",
+        data=base / "output/data",
+        checkpoints=base.parent / "checkpoints",
+        hosts=hosts,
+        host=hosts[number],
+        gpus=0,
+    )
+
+
+def run_host(config: TrainConfig, around: JobEnvironment, monkeypatch: pytest.MonkeyPatch) -> JobEnvironment:
+    """Runs the work of a host of a features job in this process."""
+    given = replace(config, cache=replace(config.cache, dir=str(around.store)))
+    for name in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "PL_TRAINER_NUM_NODES"):
+        # So that what the job sets is taken back.
+        monkeypatch.setenv(name, "")
+    monkeypatch.setattr(container.Job, "_config", lambda job: given)
+    container.Job(around, Task(FEATURES, 3600.0), around.snapshots(FEATURES), 0.0, ParentWatch()).run()
+    return around
+
+
+def merged(hosts: list[JobEnvironment], directory: Path) -> dict[Row, np.ndarray]:
+    """Returns the rows of a store that takes the archive of all hosts' outputs."""
+    directory.mkdir()
+    with tarfile.open(directory / "output.tar.gz", "w:gz") as members:
+        for host in hosts:
+            members.add(host.data, ".")
+    import_features(directory / "store", directory)
+    return rows(directory / "store")
+
+
+def assert_equal(found: dict[Row, np.ndarray], expected: dict[Row, np.ndarray]) -> None:
+    assert found.keys() == expected.keys()
+    for row, features in expected.items():
+        np.testing.assert_allclose(found[row], features, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("count", "settings"), [(2, ["data.views=1"]), (3, [])])
+def test_what_several_hosts_compute_is_the_store_of_one(
+    config: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, settings: list[str]
+) -> None:
+    wanted = config("features.engine=torch", *settings)
+    prepare_features(wanted)
+    expected = rows(Path(wanted.cache.dir))
+    hosts = [
+        run_host(wanted, environment(tmp_path / f"host-{each}", each, count), monkeypatch) for each in range(count)
+    ]
+    parts = [len(list((host.data / "features").iterdir())) for host in hosts]
+    assert all(parts) and not [host for host in hosts[1:] if (host.data / "config.yaml").exists()]
+    assert_equal(merged(hosts, tmp_path / "merged"), expected)
+
+
+@pytest.mark.slow
+def test_a_host_that_was_lost_goes_on_with_what_it_has_computed(
+    config: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = config("features.engine=torch", "features.batch_size=4", "data.workers=0")
+    prepare_features(wanted)
+    expected = rows(Path(wanted.cache.dir))
+    whole, first = features_only.prepare_share, environment(tmp_path / "first", 1, 3)
+    snapshots = first.snapshots(FEATURES)
+    assert snapshots is not None
+
+    def lost(config: TrainConfig, number: int, count: int) -> None:
+        whole(config, number, count)
+        segments = sorted((Path(config.cache.dir) / SEGMENTS).iterdir())
+        with segments[0].open("r+b") as file:
+            # The service copies files as they grow.
+            file.truncate(segments[0].stat().st_size // 2)
+        snapshots.save()
+        raise RuntimeError("Spot takes the instance back")
+
+    monkeypatch.setattr(container, "prepare_share", lost)
+    with pytest.raises(RuntimeError):
+        run_host(wanted, first, monkeypatch)
+    kept: list[int] = []
+
+    def resumed(config: TrainConfig, number: int, count: int) -> None:
+        kept.append(len(rows(Path(config.cache.dir))))
+        whole(config, number, count)
+
+    monkeypatch.setattr(container, "prepare_share", resumed)
+    hosts = [run_host(wanted, environment(tmp_path / f"host-{each}", each, 3), monkeypatch) for each in range(3)]
+    assert kept[0] == kept[2] == 0 < kept[1]
+    assert_equal(merged(hosts, tmp_path / "merged"), expected)

@@ -243,7 +243,7 @@ def test_channels_and_places_become_settings(base: Path) -> None:
 
 
 def test_checkpoints_are_kept_where_the_job_has_a_place_for_them(base: Path) -> None:
-    assert JobEnvironment.of(environment(base)).snapshots() is None
+    assert JobEnvironment.of(environment(base)).snapshots(TRAIN) is None
     named = JobEnvironment.of(environment(base, LOCAL_SAGEMAKER_CHECKPOINT_DIR=str(base / "kept")))
     assert named.checkpoints == base / "kept"
 
@@ -275,8 +275,6 @@ def test_this_is_no_job() -> None:
         ({"lrr": 1}, "Unknown setting 'lrr'. Did you mean lr"),
         ({"lr": "fast"}, "lr"),
         ({"data.on_bad_image": "x"}, "data.on_bad_image=x: must be one of"),
-        ({"dogbreeds_task": "dance"}, "dogbreeds_task=dance must be one of train"),
-        ({"a b": 1}, "The hyperparameter a b is not a setting."),
     ],
 )
 def test_what_is_wrong_is_said_where_the_service_looks(
@@ -320,18 +318,3 @@ def test_tasks_arrive() -> None:
 def test_a_command_line_that_is_too_long() -> None:
     with pytest.raises(ConfigError, match="2,500 characters"):
         Task(SEARCH, 1.0, tuple(f"data.views={number}" for number in range(300))).encode()
-
-
-@pytest.mark.parametrize(
-    "told",
-    [
-        {"dogbreeds_task": "train"},
-        {"dogbreeds_task": "train", "dogbreeds_checkpoint_seconds": "soon"},
-        {"dogbreeds_task": "train", "dogbreeds_checkpoint_seconds": -1},
-        {"dogbreeds_task": "search", "dogbreeds_checkpoint_seconds": 1, "dogbreeds_arguments": "lr=1"},
-        {},
-    ],
-)
-def test_a_task_that_is_none(told: Mapping[str, object]) -> None:
-    with pytest.raises(ConfigError, match="The hyperparameter dogbreeds_"):
-        Task.decode(told)

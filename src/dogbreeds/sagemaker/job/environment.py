@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dogbreeds.errors import UserError
+from dogbreeds.features.store.segments import SEGMENTS
 from dogbreeds.installation import command
 from dogbreeds.overrides import hydra_value
 from dogbreeds.run_directory import MODEL, MODEL_ARCHIVE
 from dogbreeds.sagemaker.protocol.inputs import channel_of
 from dogbreeds.sagemaker.protocol.snapshots import Snapshots
+from dogbreeds.sagemaker.protocol.task import FEATURES
 from dogbreeds.schema import TrainConfig, key_names
 
 _CHECKPOINTS = "/opt/ml/checkpoints"
@@ -66,6 +68,11 @@ class JobEnvironment:
         )
 
     @property
+    def number(self) -> int:
+        """Which of the hosts this instance is, from 0."""
+        return sorted(self.hosts).index(self.host)
+
+    @property
     def scratch(self) -> Path:
         """A temporary directory, the same for all processes of the job on this instance."""
         return self.output.parent / "dogbreeds"
@@ -77,11 +84,15 @@ class JobEnvironment:
     @property
     def work(self) -> Path:
         """The run directory; on the first instance it becomes the output."""
-        return self.data if self.host == min(self.hosts) else self.scratch / "run"
+        return self.scratch / "run" if self.number else self.data
 
-    def snapshots(self) -> Snapshots | None:
-        """Returns the snapshots of the run directory; None where the job keeps no checkpoints."""
-        return None if self.checkpoints is None else Snapshots(self.checkpoints, self.work, leave_out=OF_THE_MODEL)
+    def snapshots(self, task: str) -> Snapshots | None:
+        """Returns the snapshots of what a task makes; None where the job keeps no checkpoints."""
+        place = self.checkpoints
+        if place is not None and task == FEATURES:
+            # All hosts keep their checkpoints in the same place.
+            return Snapshots(place / f"features-{self.number}", self.store / SEGMENTS)
+        return None if place is None else Snapshots(place, self.work, leave_out=OF_THE_MODEL)
 
     def overrides(self) -> list[str]:
         """Returns the paths of this instance as overrides; they go after those that were sent."""

@@ -38,7 +38,7 @@ def _unpack(archive: Path, segments: Path) -> None:
 
 
 def export_features(store: Path, output: Path) -> None:
-    """Copies the features of a store to where `import_features` can read them."""
+    """Copies the features of a store to where `import_features` can read them; no two stores name a segment alike."""
     output.mkdir(parents=True, exist_ok=True)
     for path in (store / SEGMENTS).glob(f"*{SUFFIX}"):
         shutil.copyfile(path, output / path.name)

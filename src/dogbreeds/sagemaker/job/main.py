@@ -31,7 +31,7 @@ from dogbreeds.sagemaker.protocol.metrics import metric_line
 from dogbreeds.sagemaker.protocol.snapshots import Snapshots, saving
 from dogbreeds.sagemaker.protocol.task import FEATURES, SEARCH, TRAIN, TRIAL, Task
 from dogbreeds.schema import TrainConfig
-from dogbreeds.training.features_only import prepare_features
+from dogbreeds.training.features_only import prepare_features, prepare_share
 from dogbreeds.training.preparation import Preparations
 from dogbreeds.training.run import open_store, train
 from dogbreeds.training.trainer import local_rank, quieten
@@ -91,7 +91,11 @@ class Job:
         print(metric_line(metrics), flush=True)
 
     def _features(self) -> None:
-        prepare_features(self._config())
+        with saving(self.snapshots, self.task.checkpoint_seconds):
+            if len(self.environment.hosts) == 1:
+                prepare_features(self._config())
+            else:
+                prepare_share(self._config(), self.environment.number, len(self.environment.hosts))
         export_features(self.environment.store, self.environment.data / FEATURES_CHANNEL)
 
     def _search(self) -> None:
@@ -147,7 +151,8 @@ def main() -> None:
     except UserError as error:
         sys.exit(str(error))
     try:
-        Job(environment, Task.decode(environment.hyperparameters), environment.snapshots(), began, parent).run()
+        task = Task.decode(environment.hyperparameters)
+        Job(environment, task, environment.snapshots(task.kind), began, parent).run()
     except JobStopped as error:
         # The job was stopped; it did not fail.
         print(error, file=sys.stderr)

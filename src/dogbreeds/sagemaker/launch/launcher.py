@@ -110,9 +110,9 @@ class Launcher:
     def new_name(self) -> str:
         return job_name(self.settings.prefix, MAX_JOB_NAME)
 
-    def run(self, plan: JobPlan) -> dict[str, Any]:
+    def run(self, plan: JobPlan, note: Note) -> dict[str, Any]:
         """Runs a training job of any task to its end, and returns AWS's description of it."""
-        job = self.begin_job(plan, Path())
+        job = self.begin_job(plan, Path(), note)
         described = job.wait()
         finished(job.name)
         return described

@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import tempfile
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dogbreeds.errors import ConfigError, UserError
+from dogbreeds.errors import ConfigError
 from dogbreeds.hpo.leaderboard import Leaderboard, remember, save_best
 from dogbreeds.hpo.page import build_search_page
 from dogbreeds.hpo.plan import Plan
 from dogbreeds.hpo.settings import Objective
 from dogbreeds.run_directory import BEST, LEADERBOARD
 from dogbreeds.sagemaker.launch.begun import finished
-from dogbreeds.sagemaker.launch.follow import TUNING, summary
+from dogbreeds.sagemaker.launch.features import trial_features
+from dogbreeds.sagemaker.launch.follow import TUNING
 from dogbreeds.sagemaker.launch.job_handle import MAX_TUNING_JOB_NAME, JobHandle
 from dogbreeds.sagemaker.launch.launcher import JobPlan, Launcher, job_name, without_managed_debugger
 from dogbreeds.sagemaker.launch.searches import begun, job_of
 from dogbreeds.sagemaker.launch.tuning_results import entry, trials_of
-from dogbreeds.sagemaker.protocol.inputs import FEATURES, JobInputs, job_inputs
+from dogbreeds.sagemaker.protocol.inputs import FEATURES, job_inputs
 from dogbreeds.sagemaker.protocol.metrics import metric_definitions
-from dogbreeds.sagemaker.protocol.task import FEATURES as FEATURES_TASK
 from dogbreeds.sagemaker.protocol.task import TRIAL, Task
 from dogbreeds.sagemaker.requests.tuning import tuning_request
-from dogbreeds.schema import TrainConfig
-from dogbreeds.training.features_only import prepare_features
-from dogbreeds.training.preparation import preparation_key
 
 log = logging.getLogger(__name__)
 
@@ -72,45 +66,9 @@ def _request(launcher: Launcher, plan: Plan, directory: Path) -> dict[str, Any]:
         return tuning_request(job, settings, plan.settings, plan.space, objective, metric_definitions())
 
     launcher.check(TUNING, request, [*trial.inputs.channels(), FEATURES])
-    channels = {**launcher.upload(trial.inputs), FEATURES: _features(launcher, config)}
+    channels = {**launcher.upload(trial.inputs), FEATURES: trial_features(launcher, config)}
     log.info("tuning job %s: trials on %s, %d at a time", trial.name, trial.instance, plan.settings.parallel)
     return request(channels, launcher.storage.upload_code(launcher.project, trial.inputs.extras))
-
-
-def _features(launcher: Launcher, config: TrainConfig) -> str:
-    """Returns the URI of the features of all trials; they are computed once, by a job or on this machine."""
-    inputs = job_inputs(config)
-    channels = launcher.upload(inputs)
-    # Each search has a copy of `data.exclude` of its own, whose content is in its channel.
-    needs = preparation_key(replace(config, data=replace(config.data, exclude=None)))
-    key = hashlib.sha256(f"{needs} {sorted(channels.items())}".encode()).hexdigest()
-    place = launcher.storage.uri("prepared", f"{key}.json")
-    if launcher.storage.exists(place):
-        known = launcher.storage.read_json(place)["features"]
-        if known.endswith("/") or launcher.storage.exists(known):
-            log.info("features are already in S3")
-            return known
-    if launcher.settings.features_instance is None:
-        found = _computed_here(launcher, config)
-    else:
-        found = _computed_by_job(launcher, config, inputs, launcher.settings.features_instance)
-    launcher.storage.write_json(place, {"features": found})
-    return found
-
-
-def _computed_here(launcher: Launcher, config: TrainConfig) -> str:
-    """Computes features in a separate store, so that only these are uploaded."""
-    with tempfile.TemporaryDirectory(prefix="dogbreeds-features-") as store:
-        prepare_features(replace(config, cache=replace(config.cache, dir=store)))
-        return launcher.storage.upload_features(Path(store))
-
-
-def _computed_by_job(launcher: Launcher, config: TrainConfig, inputs: JobInputs, instance: str) -> str:
-    task = Task(FEATURES_TASK, launcher.settings.checkpoint_seconds)
-    described = launcher.run(JobPlan(launcher.new_name(), inputs, task, config.debugger, instance))
-    if described["TrainingJobStatus"] != "Completed":
-        raise UserError("\n".join(["The features could not be computed.", *summary(described)]))
-    return f"{described['OutputDataConfig']['S3OutputPath']}/{described['TrainingJobName']}/output/output.tar.gz"
 
 
 def _results(job: JobHandle, plan: Plan, directory: Path) -> Leaderboard:

@@ -60,18 +60,9 @@ def decode(hyperparameters: Mapping[str, object]) -> list[str]:
 
     They have the types that they have in `SM_HPS`.
     """
-    return [_override(name, value) for name, value in sorted(hyperparameters.items()) if not name.startswith(_OTHERS)]
-
-
-def _override(name: str, value: object) -> str:
-    if not _NAME.fullmatch(name):
-        raise ConfigError(f"The hyperparameter {name} is not a setting.")
+    sent = {name: value for name, value in sorted(hyperparameters.items()) if not name.startswith(_OTHERS)}
     # A dictionary may have keys that the defaults lack.
-    prefix = "++" if isinstance(value, Mapping) else ""
-    try:
-        return f"{prefix}{name}={hydra_value(value)}"
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"The hyperparameter {name}={value!r} is not a valid value: {error}.") from error
+    return [f"{'++' * isinstance(value, Mapping)}{name}={hydra_value(value)}" for name, value in sent.items()]
 
 
 def _is_itself(text: str) -> bool:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from dogbreeds.errors import ConfigError
 from dogbreeds.sagemaker.protocol.hyperparameters import PREFIX
 
 #: A training run, one trial of a tuning job, the features alone, a whole search in one job.
-TRAIN, TRIAL, FEATURES, SEARCH = TASKS = ("train", "trial", "features", "search")
+TRAIN, TRIAL, FEATURES, SEARCH = ("train", "trial", "features", "search")
 # Characters of a hyperparameter's value (CreateTrainingJob).
 _MAX_VALUE = 2500
 _TASK, _SECONDS, _ARGUMENTS = (f"{PREFIX}{name}" for name in ("task", "checkpoint_seconds", "arguments"))
@@ -22,7 +22,7 @@ class Task:
     """What a job does.
 
     Attributes:
-        kind: One of `TASKS`.
+        kind: One of those above.
         checkpoint_seconds: Shortest time between two checkpoints that survive an interruption.
         arguments: Of a search, the overrides of the command line, with its sweeps.
     """
@@ -39,14 +39,7 @@ class Task:
         return sent | {_ARGUMENTS: arguments} if self.arguments else sent
 
     @classmethod
-    def decode(cls, hyperparameters: Mapping[str, object]) -> Task:
-        """Returns the task that a job was given by hyperparameters, which have the types of `SM_HPS`."""
-        kind, seconds = hyperparameters.get(_TASK), hyperparameters.get(_SECONDS)
-        arguments = hyperparameters.get(_ARGUMENTS, [])
-        if kind not in TASKS:
-            raise ConfigError(f"The hyperparameter {_TASK}={kind} must be one of {', '.join(TASKS)}.")
-        if not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
-            raise ConfigError(f"The hyperparameter {_SECONDS}={seconds} must be a number of seconds.")
-        if not isinstance(arguments, list):
-            raise ConfigError(f"The hyperparameter {_ARGUMENTS}={arguments} must be a list of overrides.")
-        return cls(str(kind), float(seconds), tuple(map(str, arguments)))
+    def decode(cls, hyperparameters: Mapping[str, Any]) -> Task:
+        """Returns the task of a job, whose hyperparameters have the types of `SM_HPS`."""
+        arguments = tuple(hyperparameters.get(_ARGUMENTS, ()))
+        return cls(hyperparameters[_TASK], float(hyperparameters[_SECONDS]), arguments)
