@@ -1,7 +1,5 @@
 """Run the service by itself: python -m local_sagemaker."""
 
-from __future__ import annotations
-
 import math
 import signal
 import sys

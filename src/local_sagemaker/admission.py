@@ -1,7 +1,5 @@
 """What the service refuses beyond `limits`: what does not exist."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any

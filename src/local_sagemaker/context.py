@@ -1,7 +1,5 @@
 """What all jobs share."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Errors of the service: what it answers, why jobs fail, and what the person who starts it has to change."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 

@@ -1,7 +1,5 @@
 """Faults that can be injected."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 

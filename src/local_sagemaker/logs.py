@@ -1,7 +1,5 @@
 """CloudWatch Logs: what jobs and containers of endpoints wrote to stdout and stderr, line by line."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Callable, Mapping

@@ -1,7 +1,5 @@
 """The records of jobs and endpoints."""
 
-from __future__ import annotations
-
 import copy
 import re
 import threading

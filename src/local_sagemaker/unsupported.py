@@ -1,7 +1,5 @@
 """What AWS has and this service has not: better no answer than a wrong one."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Any
 

@@ -3,8 +3,6 @@
 Both have a tag. What lacks it is used as it is, and neither changed nor removed.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """Turns errors of AWS into messages that say what to do: the only place that translates them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any

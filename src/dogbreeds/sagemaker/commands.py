@@ -1,7 +1,5 @@
 """The actions of launch_sagemaker.py: train, search, attach to a job, stop one."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Rehearses all commands for a model on SageMaker, one after the other, as a person would type them."""
 
-from __future__ import annotations
-
 import shlex
 import subprocess
 import sys

@@ -37,7 +37,7 @@ def prepare_share(config: TrainConfig, number: int, count: int) -> None:
     with open_store(config) as store:
         data = data_module(config, store)
         data.index(store)
-        data.check_photos()
+        data.folders.check(data.on_bad_image)
         engine = choose(dict.fromkeys(candidates(config.features.engine, data.device), len(data.folders.files())))
         data.settings = replace(config.features, engine=engine)
         everything = data.folders
@@ -46,4 +46,4 @@ def prepare_share(config: TrainConfig, number: int, count: int) -> None:
         data.load_features(store)
         # Decoding may have found more photos that cannot be read.
         data.folders = replace(everything, unreadable=data.folders.unreadable)
-        data.check_photos()
+        data.folders.check(data.on_bad_image)

@@ -3,8 +3,6 @@
 Source, where no other is named: https://aws.amazon.com/ec2/instance-types/ (accelerated computing), November 2026.
 """
 
-from __future__ import annotations
-
 import re
 
 # Local NVMe disks are encrypted by the hardware, and the service refuses a key for them:

@@ -5,8 +5,6 @@ as an interval of one value, is allowed. The rules of endpoints are in `serving`
 of a project never are is not checked, such as an interval that ends before it begins.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any

@@ -3,8 +3,6 @@
 Sources are as of November 2026.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Application Auto Scaling of endpoints: moto keeps targets and policies, and nothing scales."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any
 

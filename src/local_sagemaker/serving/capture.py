@@ -1,7 +1,5 @@
 """Data capture: requests and answers as lines of JSON in S3, in the layout of the service."""
 
-from __future__ import annotations
-
 import base64
 import json
 import uuid

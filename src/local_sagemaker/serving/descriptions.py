@@ -1,7 +1,5 @@
 """The parts of DescribeEndpoint that come from its configuration."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

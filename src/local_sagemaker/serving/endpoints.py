@@ -1,7 +1,5 @@
 """The operations on endpoints: creating, in service, updating, deleting."""
 
-from __future__ import annotations
-
 import copy
 import logging
 import re

@@ -1,7 +1,5 @@
 """Invocations of endpoints: direct ones, and asynchronous ones through objects in S3."""
 
-from __future__ import annotations
-
 import json
 import random
 import threading

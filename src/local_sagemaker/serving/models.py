@@ -1,7 +1,5 @@
 """The operations on models and endpoint configurations."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Serving: models, endpoint configurations, endpoints, invocations and autoscaling."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The container of an endpoint: serves a model archive as AWS's container for Ray Serve does."""
 
-from __future__ import annotations
-
 import http.client
 import json
 import os

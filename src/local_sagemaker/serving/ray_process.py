@@ -3,8 +3,6 @@
 It sees the code of an archive in place of this project's, so it imports nothing of it.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal

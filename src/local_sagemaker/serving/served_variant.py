@@ -1,7 +1,5 @@
 """The container of an endpoint: its interface, and when it is started and ended."""
 
-from __future__ import annotations
-
 import shutil
 import sys
 import threading

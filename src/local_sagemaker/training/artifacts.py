@@ -1,7 +1,5 @@
 """Copies files of a job to S3: its two archives, checkpoints, tensors."""
 
-from __future__ import annotations
-
 import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path

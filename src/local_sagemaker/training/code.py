@@ -1,7 +1,5 @@
 """The code of a job: fetched and unpacked; its requirements are checked, not installed."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import io
 import json

@@ -1,7 +1,5 @@
 """One instance of a training job at work: the toolkit on it, its log, and the way of its checkpoints to S3."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """An instance of a training job: a directory with the layout of /opt/ml."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

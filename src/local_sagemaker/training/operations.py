@@ -1,7 +1,5 @@
 """The operations on training jobs."""
 
-from __future__ import annotations
-
 import time
 from collections import Counter
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Runs a training job, from its start to its archives."""
 
-from __future__ import annotations
-
 import logging
 import math
 import threading

@@ -1,7 +1,5 @@
 """Keeps the record of a training job up to date."""
 
-from __future__ import annotations
-
 import math
 import re
 import time

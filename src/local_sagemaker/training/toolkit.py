@@ -1,7 +1,5 @@
 """AWS's training toolkit as a process, with everything that it starts."""
 
-from __future__ import annotations
-
 import os
 import selectors
 import signal

@@ -1,7 +1,5 @@
 """Runs a tuning job: starts training jobs, follows their objective, and keeps the best."""
 
-from __future__ import annotations
-
 import hashlib
 import logging
 import statistics

@@ -1,7 +1,5 @@
 """Chooses the hyperparameters of a tuning job: Optuna behind the service's ranges and strategies."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterable, Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """Summaries of the training jobs of a tuning job."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

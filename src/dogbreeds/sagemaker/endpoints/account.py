@@ -1,7 +1,5 @@
 """The endpoints of an account: found by their tags, described, removed."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """Asks SageMaker endpoints, directly or through S3, whichever they are made for."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """The actions of scripts/deploy.py: deploy a model, show endpoints, delete one."""
 
-from __future__ import annotations
-
 import logging
 import sys
 from collections.abc import Mapping

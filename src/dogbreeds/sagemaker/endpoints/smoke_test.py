@@ -1,7 +1,5 @@
 """The summary of a package for its tag, and the first photo that a new endpoint is asked about."""
 
-from __future__ import annotations
-
 import io
 import json
 import re

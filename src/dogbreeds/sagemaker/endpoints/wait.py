@@ -1,7 +1,5 @@
 """Waits for an endpoint, and shows the log of its container where it does not come up."""
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Mapping

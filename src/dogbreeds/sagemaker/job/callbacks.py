@@ -1,7 +1,5 @@
 """Lightning callbacks of a job: metric lines for the service, snapshots, and an end when the job is stopped."""
 
-from __future__ import annotations
-
 import os
 import time
 

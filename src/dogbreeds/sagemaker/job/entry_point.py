@@ -4,8 +4,6 @@ The code of a job is unpacked, not installed: the directory of the packages take
 the module path.
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Moves features from the channel of a job into its store, and from its store to its output."""
 
-from __future__ import annotations
-
 import shutil
 import tarfile
 from dataclasses import replace

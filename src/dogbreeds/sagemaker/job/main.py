@@ -1,7 +1,5 @@
 """The program of a job: the same work as on a workstation, with the paths and duties of a job."""
 
-from __future__ import annotations
-
 import logging
 import os
 import shutil

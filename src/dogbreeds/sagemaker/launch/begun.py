@@ -1,7 +1,5 @@
 """The jobs that this machine has begun: a command that was left finds its job again, and a search its directory."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

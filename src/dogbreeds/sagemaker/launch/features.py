@@ -1,7 +1,5 @@
 """The features of a tuning job's trials: computed once, by a job or on this machine."""
 
-from __future__ import annotations
-
 import hashlib
 import logging
 import tempfile

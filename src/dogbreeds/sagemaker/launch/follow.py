@@ -1,7 +1,5 @@
 """What AWS says of a job, as lines for the person who follows it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A whole search inside one training job (hpo.one_job=true), for trials that are shorter than an instance's start."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What searches in one job and tuning jobs share: a multirun directory that knows its job."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

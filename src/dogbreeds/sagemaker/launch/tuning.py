@@ -1,7 +1,5 @@
 """Runs a search as a SageMaker tuning job, with the same results as a search on this machine."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The trials of a tuning job as entries of a leaderboard."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from typing import Any

@@ -4,8 +4,6 @@ AWS's training toolkit parses each string as JSON where it can, and otherwise ta
 the values that it chose in the same way. So a text is sent literally unless it would be parsed as something else.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Mapping

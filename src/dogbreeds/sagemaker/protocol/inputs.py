@@ -1,7 +1,5 @@
 """The settings of a run that a job gets, and the files of this machine that they name."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec

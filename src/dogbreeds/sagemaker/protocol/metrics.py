@@ -1,7 +1,5 @@
 """The metrics of a job: the lines that it prints, and the regular expressions by which the service reads them."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Mapping

@@ -4,8 +4,6 @@ The service copies that directory to S3 file by file, at any moment, and restore
 may take an instance away without telling the program, so nothing is left for the end.
 """
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import threading

@@ -1,7 +1,5 @@
 """What a training job asks of SageMaker Debugger itself, in accounts that have it (debugger=aws)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

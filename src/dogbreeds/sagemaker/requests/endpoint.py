@@ -1,7 +1,5 @@
 """The requests of an endpoint, made from the settings alone."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """The container images of AWS that jobs run in, looked up without the network."""
 
-from __future__ import annotations
-
 import re
 
 from packaging.version import Version

@@ -1,7 +1,5 @@
 """What training jobs and the trials of tuning jobs have in common, as the service is asked for it."""
 
-from __future__ import annotations
-
 import json
 import logging
 import math

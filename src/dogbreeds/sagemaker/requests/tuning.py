@@ -1,7 +1,5 @@
 """The request of a tuning job: a space, a strategy, and the training job that is its every trial."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 

@@ -1,7 +1,5 @@
 """Checks requests before they are sent, and names the settings to change."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """The code archive of a job, which AWS's toolkit unpacks, installs and starts."""
 
-from __future__ import annotations
-
 import importlib
 import tomllib
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """SHA-256 digests of files, by which they are named in S3."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections.abc import Iterator, Sequence

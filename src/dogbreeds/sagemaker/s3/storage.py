@@ -13,8 +13,6 @@ Below `s3://<bucket>/<prefix>/`:
 - `jobs/<job>/...`: the outputs of jobs.
 """
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 import json
