@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import shlex
 import signal
@@ -12,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from dogbreeds.config import read_yaml
 from dogbreeds.overrides import name_of
-from dogbreeds.run_directory import BEST, METRICS, PREDICTIONS, REPORT, RULES, RUN_CONFIG, TUNING_JOB
+from dogbreeds.run_directory import METRICS, PREDICTIONS, REPORT, RULES, RUN_CONFIG
+from local_sagemaker import Faults, connect
 from tests.commands.test_commands import SMALL, metrics_of
 from tests.commands.typed import Typed, run, succeeded
 
@@ -37,14 +38,15 @@ def test_a_training_job_is_the_run_of_this_machine(sample: Path, rehearsed: str,
     here = [f"data.dir={sample}", *SMALL, f"cache.dir={tmp_path / 'cache'}"]
     succeeded("train.py", *here, f"hydra.run.dir={tmp_path / 'local'}")
     there = ["sagemaker=rehearsal", rehearsed, f"hydra.run.dir={tmp_path / 'job'}"]
-    said = succeeded("launch_sagemaker.py", *here, *there)
+    busy = "sagemaker.faults.throttled.CreateTrainingJob=2"
+    said = succeeded("launch_sagemaker.py", *here, *there, busy)
     fetched = tmp_path / "job"
     assert {path.name for path in fetched.iterdir()} >= FULL
     assert (fetched / "checkpoints" / "best.ckpt").is_file()
     found = [metrics_of(tmp_path / name) for name in ("local", "job")]
-    for metrics in found:
-        del metrics["seconds"], metrics["features"]
-    assert found[0] == found[1]
+    measured = [{name: value for name, value in one.items() if "/" in name} for one in found]
+    # Engines with other numbers of threads add in another order.
+    assert measured[0] == pytest.approx(measured[1], rel=1e-6)
     assert f"report {fetched / REPORT}" in said
     assert str(sample) in (fetched / RUN_CONFIG).read_text()
     assert "/input/data/" not in (fetched / RUN_CONFIG).read_text()
@@ -55,29 +57,6 @@ def test_a_training_job_is_the_run_of_this_machine(sample: Path, rehearsed: str,
     assert "Completed" in succeeded("launch_sagemaker.py", *again)
     assert (tmp_path / "again" / METRICS).is_file()
     assert "Completed" in succeeded("launch_sagemaker.py", f"stop={name[1]}", *there[:2])
-
-
-@pytest.mark.ci
-def test_a_tuning_job_ends_with_what_a_search_leaves(sample: Path, rehearsed: str, tmp_path: Path) -> None:
-    there = ["sagemaker=rehearsal", rehearsed]
-    searched = tmp_path / "search"
-    here = [f"data.dir={sample}", *SMALL]
-    said = succeeded(
-        "launch_sagemaker.py", "-m", "hpo=random", "hpo.trials=2", "hpo.parallel=2", *here, *there,
-        "sagemaker.features_instances=2", f"hydra.sweep.dir={searched}",
-    )  # fmt: skip
-    assert "2 finished; best: trial" in said
-    assert f"again  python launch_sagemaker.py best_of={searched} sagemaker=rehearsal" in said
-    for name in ("leaderboard.csv", "best.yaml", "search.html", "0/history.csv", "1/metrics.json"):
-        assert (searched / name).is_file(), name
-    # All trials took the features of one job, whose two hosts computed a share each.
-    assert re.search(r"on +2 x ", said)
-    assert {metrics_of(searched / number)["features"]["computed"] for number in ("0", "1")} == {0}
-    job = json.loads((searched / "tuning_job.json").read_text())["tuning_job"]
-    best = [f"best_of={job}", *there, "debugger=aws", f"hydra.run.dir={tmp_path / 'best'}"]
-    said = succeeded("launch_sagemaker.py", *best)
-    assert "rule   LossNotDecreasing" in said
-    assert {path.name for path in (tmp_path / "best").iterdir()} >= FULL
 
 
 @pytest.mark.parametrize(
@@ -102,20 +81,6 @@ def test_wrong_inputs_of_the_launcher(arguments: list[str], said: list[str], reh
 
 
 @pytest.mark.ci
-def test_a_search_inside_one_job_leaves_the_same_too(sample: Path, rehearsed: str, tmp_path: Path) -> None:
-    searched = tmp_path / "search"
-    said = succeeded(
-        "launch_sagemaker.py", "-m", "lr=0.1,0.01", "hpo.one_job=true", f"data.dir={sample}", *SMALL,
-        "sagemaker=rehearsal", rehearsed, f"hydra.sweep.dir={searched}",
-    )  # fmt: skip
-    number = re.search(r"best: trial (\d)", said)
-    assert number is not None
-    assert (searched / number[1] / "model" / "model.json").is_file()
-    for name in ("leaderboard.csv", "best.yaml", "search.html", "0/metrics.json", "1/metrics.json"):
-        assert (searched / name).is_file(), name
-
-
-@pytest.mark.ci
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -124,7 +89,6 @@ def test_a_search_inside_one_job_leaves_the_same_too(sample: Path, rehearsed: st
             ["debugger=aws", "sagemaker.faults.debugger_closed=true"],
             ["Cannot start", "Leave debugger=aws out"],
         ),
-        (["sagemaker.hours=0.0005", "epochs=5000", "patience=5000"], ["MaxRuntimeExceeded", "raise sagemaker.hours"]),
         (["optimizer=sgd", "lr=1e38", "model.head=mlp"], ["validation loss was never finite", "The log above"]),
     ],
     ids=lambda value: " ".join(value),
@@ -142,14 +106,6 @@ def test_what_goes_wrong_there_is_said_with_what_to_do(
     assert "Traceback" not in answer.stderr
 
 
-@pytest.mark.ci
-def test_a_service_that_is_busy_is_asked_again(sample: Path, rehearsed: str, tmp_path: Path) -> None:
-    there = ["sagemaker=rehearsal", rehearsed, f"hydra.run.dir={tmp_path / 'job'}"]
-    throttled = "+sagemaker.faults.throttled.CreateTrainingJob=2"
-    succeeded("launch_sagemaker.py", f"data.dir={sample}", *SMALL, *there, throttled)
-    assert (tmp_path / "job" / METRICS).is_file()
-
-
 def hints(*said: str) -> dict[str, list[str]]:
     """Returns the printed commands, by what they do, as a shell would split them."""
     found = re.findall(r"^(?! ).*?python (launch_sagemaker\.py .*)$", "\n".join(said), re.MULTILINE)
@@ -157,42 +113,61 @@ def hints(*said: str) -> dict[str, list[str]]:
     return {name_of(next(one for one in given[1:] if one != "-m")): given for given in words}
 
 
+def jobs_of(rehearsed: str) -> set[str]:
+    """Returns the names of all training jobs that have written to the log of a rehearsal."""
+    logs = connect(Path(rehearsed.partition("=")[2]), Faults(), 60).client("logs")
+    try:
+        found = logs.describe_log_streams(logGroupName="/aws/sagemaker/TrainingJobs")["logStreams"]
+    except logs.exceptions.ResourceNotFoundException:
+        return set()
+    return {one["logStreamName"].split("/")[0] for one in found}
+
+
 @pytest.mark.ci
-@pytest.mark.parametrize(
-    ("search", "left"),
-    [(["hpo=random", "hpo.trials=2"], signal.SIGKILL), (["lr=0.1,0.01", "hpo.one_job=true"], signal.SIGINT)],
-    ids=["tuning job, killed", "one job, Ctrl-C"],
-)
-def test_a_search_that_is_left_goes_on_and_every_hint_works(
-    search: list[str], left: signal.Signals, sample: Path, rehearsed: str, tmp_path: Path
-) -> None:
-    place = tmp_path / "a place"
-    here = [f"data.dir={sample}", *SMALL, "sagemaker=rehearsal", rehearsed, f"seed={left.value}"]
-    command = ["launch_sagemaker.py", "-m", *search, *here, "sagemaker.features_instance=null"]
-    command.append(f"hydra.sweep.dir='{place}'")
-    typed = Typed(*command)
-    # Killed as soon as it is written down; followed until Ctrl-C.
-    while not (place / TUNING_JOB).is_file() or (left == signal.SIGINT and "Starting" not in typed.said):
+def test_a_tuning_job_survives_whatever_ends_its_command(sample: Path, rehearsed: str, tmp_path: Path) -> None:
+    """Ctrl-C and kill in turns, at any moment: the same command goes on, and every command that it prints works."""
+    searched, moments = tmp_path / "a search", random.Random(17)
+    there = ["sagemaker=rehearsal", rehearsed]
+    here = [f"data.dir={sample}", *SMALL, *there, f"hydra.sweep.dir='{searched}'"]
+    command = ["launch_sagemaker.py", "-m", "hpo=bayes", "hpo.trials=2", "hpo.parallel=2", *here]
+    printed: dict[str, list[str]] = {}
+    others = jobs_of(rehearsed)
+    for sent in 3 * (signal.SIGKILL, signal.SIGINT):
+        typed = Typed(*command)
+        time.sleep(moments.uniform(0.5, 5))
+        os.kill(typed.pid, sent)
+        printed |= hints(typed.wait().stderr)
+    said = succeeded(*command)
+    assert "2 finished; best: trial" in said
+    printed |= hints(said)
+    for name in ("leaderboard.csv", "best.yaml", "search.html", "0/history.csv", "1/metrics.json"):
+        assert (searched / name).is_file(), name
+    # All trials took the features of one job.
+    assert {metrics_of(searched / number)["features"]["computed"] for number in ("0", "1")} == {0}
+    job = json.loads((searched / "tuning_job.json").read_text())["tuning_job"]
+    jobs = jobs_of(rehearsed) - others
+    trials = {one for one in jobs if one.startswith(f"{job}-")}
+    assert (len(trials), len(jobs - trials)) == (2, 1)
+    for action, words in printed.items():
+        place = f"hydra.run.dir={tmp_path / action}"
+        said = succeeded(*words, *([] if action == "stop" else [place]), *(["debugger=aws"] * (action == "best_of")))
+    assert "rule   LossNotDecreasing" in said
+    assert {path.name for path in (tmp_path / "best_of").iterdir()} >= FULL
+
+
+@pytest.mark.ci
+def test_a_search_in_one_job_that_is_left_goes_on(sample: Path, rehearsed: str, tmp_path: Path) -> None:
+    searched = tmp_path / "search"
+    here = [f"data.dir={sample}", *SMALL, "sagemaker=rehearsal", rehearsed, f"hydra.sweep.dir={searched}"]
+    typed = Typed("launch_sagemaker.py", "-m", "lr=0.1,0.01", "hpo.one_job=true", *here)
+    while "Starting" not in typed.said:
         assert not typed.ended(), typed.wait().stderr
         time.sleep(0.05)
-    os.kill(typed.pid, left)
+    os.kill(typed.pid, signal.SIGINT)
     ended = typed.wait()
-    began = (place / TUNING_JOB).read_text()
-    printed = hints(ended.stderr)
-    if left == signal.SIGINT:
-        assert ended.returncode == 130 and printed.keys() == {"attach"}
-        printed = hints(succeeded(*printed["attach"]))
-    else:
-        printed = hints(succeeded(*command))
-    # It is the same job, which has not run twice.
-    assert (place / TUNING_JOB).read_text() == began
-    assert {path.name for path in place.iterdir() if path.name.isdigit()} == {"0", "1"}
-    number = read_yaml(place / BEST)["trial"]
-    assert left == signal.SIGKILL or (place / str(number) / "model" / "model.json").is_file()
-    assert printed.keys() == {"best_of"}
-    assert f"{sample}" in (place / BEST).read_text()
-    job = json.loads(began)["tuning_job"]
-    stopped = succeeded("launch_sagemaker.py", f"stop={job}", "sagemaker=rehearsal", rehearsed)
-    assert "status Completed" in stopped
-    said = succeeded(*printed["best_of"], f"hydra.run.dir={tmp_path / 'best'}")
-    assert (tmp_path / "best" / METRICS).is_file() and f"run    {tmp_path / 'best'}" in said
+    assert ended.returncode == 130
+    number = re.search(r"best: trial (\d)", succeeded(*hints(ended.stderr)["attach"]))
+    assert number is not None
+    assert (searched / number[1] / "model" / "model.json").is_file()
+    for name in ("leaderboard.csv", "best.yaml", "search.html", "0/metrics.json", "1/metrics.json"):
+        assert (searched / name).is_file(), name
