@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from local_sagemaker.errors import invalid
+from local_sagemaker.calls import invalid
 from local_sagemaker.faults import Faults
 from local_sagemaker.s3.objects import ACCOUNT, PARTITIONS, Objects, split_uri
 

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any
 
-from local_sagemaker.calls import Call
-from local_sagemaker.errors import ApiError, invalid
+from local_sagemaker.calls import ApiError, Call, invalid
 from local_sagemaker.s3.objects import ACCOUNT
 
 # Summaries that AWS gives at once unless it is told.

@@ -21,10 +21,9 @@ from werkzeug.serving import ThreadedWSGIServer
 from werkzeug.wrappers import Request, Response
 
 from local_sagemaker.admission import refuse
-from local_sagemaker.calls import Call, Operation
+from local_sagemaker.calls import ApiError, Call, Operation, invalid
 from local_sagemaker.client import CONTROL
 from local_sagemaker.context import Context
-from local_sagemaker.errors import ApiError, invalid
 from local_sagemaker.faults import Faults
 from local_sagemaker.rules import service_model
 from local_sagemaker.rules.jobs import problems_between

@@ -9,7 +9,8 @@ from typing import Any
 
 from werkzeug.wrappers import Request, Response
 
-from local_sagemaker.errors import ApiError, JobFailure
+from local_sagemaker.calls import ApiError
+from local_sagemaker.errors import JobFailure
 from local_sagemaker.rules.serving import MAX_BYTES, MAX_BYTES_SERVERLESS
 from local_sagemaker.s3.objects import ACCOUNT, NoBucketError, Objects
 from local_sagemaker.serving.capture import Message, capture

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from local_sagemaker.admission import check_training_job
-from local_sagemaker.calls import Call, Operation
+from local_sagemaker.calls import ApiError, Call, Operation, invalid
 from local_sagemaker.context import Context
-from local_sagemaker.errors import ApiError, invalid
 from local_sagemaker.records import Record, Records, page
 from local_sagemaker.training.operations import TrainingJobs
 from local_sagemaker.tuning.summaries import child_summary, update_counters

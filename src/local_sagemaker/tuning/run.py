@@ -12,9 +12,8 @@ from typing import Any
 
 from optuna.trial import Trial
 
-from local_sagemaker.calls import Call
+from local_sagemaker.calls import ApiError, Call
 from local_sagemaker.context import CLOSED, Context
-from local_sagemaker.errors import ApiError
 from local_sagemaker.records import Record, Records
 from local_sagemaker.rules.jobs import OBJECTIVE_PARAMETER, combinations
 from local_sagemaker.training.operations import TrainingJobs
