@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from local_sagemaker.tuning.run import TuningRun
 
 _KIND = "HyperParameterTuningJob"
-# The quota of a new account; `limits` has the highest that AWS grants.
+# The quota of a new account; `rules.jobs` has the highest that AWS grants.
 _PARALLEL_QUOTA = 10
 
 
