@@ -121,11 +121,9 @@ class Invocations:
     ) -> None:
         config = description.get("DataCaptureConfig", {})
         if config.get("EnableCapture") and random.random() * 100 < config["CurrentSamplingPercentage"]:
-            captured = self._endpoints.captured(description["EndpointConfigName"])
-            uri, line = _captured(
-                captured, description["EndpointName"], served.variant["VariantName"], asked, answered
-            )
-            self._write(uri, line)
+            chosen = self._endpoints.captured(description["EndpointConfigName"])
+            place = f"{description['EndpointName']}/{served.variant['VariantName']}"
+            self._write(*_captured(chosen, place, asked, answered))
 
 
 def _is_handed_on(header: str) -> bool:
@@ -142,9 +140,10 @@ def _model_error(status: int, answer: bytes) -> ApiError:
 
 
 def _captured(config: Mapping[str, Any], place: str, asked: _Message, answered: _Message) -> tuple[str, bytes]:
-    """Returns where the capture of a request and its answer goes, and the line, by the DataCaptureConfig; `place` names the variant.
+    """Returns where a request and its answer are written to, and the line.
 
-    The service gathers several in a file; here each has one of its own.
+    The service gathers several in a file; here each has one of its own. `config` is the DataCaptureConfig, and
+    `place` is `<endpoint>/<variant>`.
     """
     now, event = datetime.now(UTC), str(uuid.uuid4())
     modes = {option["CaptureMode"] for option in config["CaptureOptions"]}

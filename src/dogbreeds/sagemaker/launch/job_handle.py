@@ -16,14 +16,16 @@ from rich.console import Console
 from dogbreeds.data.archives import unpack
 from dogbreeds.errors import UserError
 from dogbreeds.overrides import override
-from dogbreeds.sagemaker.aws_errors import FORBIDDEN, MissingError, aws_errors, code_of, passes
-from dogbreeds.sagemaker.launch.follow import ENDED, TRAINING, TUNING, changes, summary
+from dogbreeds.sagemaker.aws_errors import FORBIDDEN, MissingError, advice, aws_errors, code_of, passes
 from dogbreeds.sagemaker.s3.storage import Storage
 from dogbreeds.sagemaker.s3.transfers import split_uri
 from dogbreeds.sagemaker.session import Account, explain_detach
 
 log = logging.getLogger(__name__)
 
+#: What AWS calls the two kinds of jobs.
+TRAINING, TUNING = "TrainingJob", "HyperParameterTuningJob"
+ENDED = ("Completed", "Failed", "Stopped")
 #: Longest name of a tuning job (CreateHyperParameterTuningJob).
 MAX_TUNING_JOB_NAME = 32
 _LOG_GROUP = "/aws/sagemaker/TrainingJobs"
@@ -204,3 +206,39 @@ def _fetch(account: Account, described: Mapping[str, Any], directory: Path) -> N
         unpack(directory / "model.tar.gz", directory / "model")
     if described.get("ProfilerRuleConfigurations"):
         storage.download_folder(f"{job}/rule-output", directory / "rule-output")
+
+
+def changes(described: Mapping[str, Any], kind: str) -> list[str]:
+    """Returns the changes of a training job's status so far, or the state of a tuning job."""
+    if kind == TRAINING:
+        passed = described.get("SecondaryStatusTransitions") or []
+        return [f"{one['Status']}  {one.get('StatusMessage', '')}" for one in passed]
+    counters = described.get("TrainingJobStatusCounters", {})
+    counts = ", ".join(f"{count} {name}" for name, count in counters.items() if count)
+    best = described.get("BestTrainingJob", {}).get("FinalHyperParameterTuningJobObjectiveMetric")
+    reached = f"; best {best['MetricName']} {best['Value']:.4f}" if best else ""
+    return [f"{described[f'{kind}Status']}{f' ({counts})' if counts else ''}{reached}"]
+
+
+def summary(described: Mapping[str, Any], kind: str = TRAINING) -> list[str]:
+    """Returns the lines to print about a job that has ended: status, rules, time and what Spot saved."""
+    status, phase = described[f"{kind}Status"], described.get("SecondaryStatus", "")
+    reason = described.get("FailureReason", "")
+    message = (described.get("SecondaryStatusTransitions") or [{}])[-1].get("StatusMessage", "")
+    lines = [f"status {status}{f', {phase}' if phase else ''}{f': {message}' if message else ''}"]
+    if reason:
+        lines.append(f"reason {reason}")
+    # Behind the code of a reason stands what the program said, which is not AWS's.
+    found = advice(reason.partition(":")[0]) or advice(phase)
+    if found and status != "Completed":
+        lines.append(f"try    {found}")
+    for rules in ("DebugRuleEvaluationStatuses", "ProfilerRuleEvaluationStatuses"):
+        for rule in described.get(rules) or []:
+            details = f" ({rule['StatusDetails']})" if rule.get("StatusDetails") else ""
+            lines.append(f"rule   {rule['RuleConfigurationName']}: {rule['RuleEvaluationStatus']}{details}")
+    trained, billed = described.get("TrainingTimeInSeconds"), described.get("BillableTimeInSeconds")
+    if billed is not None and trained:
+        spot = described.get("EnableManagedSpotTraining")
+        saved = f", Spot saved {100 * (1 - billed / trained):.0f}%" if spot else ""
+        lines.append(f"time   {trained} s, {billed} s billed{saved}")
+    return lines

@@ -21,8 +21,7 @@ from dogbreeds.data.layout import find_photos
 from dogbreeds.errors import UserError
 from dogbreeds.sagemaker.aws_errors import Detached, aws_errors, code_of, passes
 from dogbreeds.sagemaker.launch.begun import beginning, begun_by, finished, remember
-from dogbreeds.sagemaker.launch.follow import TRAINING
-from dogbreeds.sagemaker.launch.job_handle import JobHandle
+from dogbreeds.sagemaker.launch.job_handle import TRAINING, JobHandle
 from dogbreeds.sagemaker.protocol.hyperparameters import encode
 from dogbreeds.sagemaker.protocol.inputs import PHOTOS, JobInputs, job_inputs
 from dogbreeds.sagemaker.protocol.metrics import metric_definitions
