@@ -28,12 +28,7 @@ _JOBS_BEFORE_THE_MEDIAN = 2
 
 @dataclass
 class Child:
-    """A training job of a tuning job.
-
-    Attributes:
-        seen: How many values of its objective were looked at.
-        told: Whether the sampler knows what came of it.
-    """
+    """A training job: how many values of its objective were looked at, and whether the sampler knows the result."""
 
     record: Record
     trial: Trial

@@ -38,12 +38,7 @@ _Answer = TypeVar("_Answer")
 
 @dataclass
 class JobHandle:
-    """A job by its name.
-
-    Attributes:
-        account: The job's; another one takes its place when credentials have expired.
-        kind: `TRAINING` or `TUNING`.
-    """
+    """A job, `TRAINING` or `TUNING`, by its name; another account takes its place when credentials have expired."""
 
     account: Account
     name: str
@@ -131,12 +126,7 @@ class JobHandle:
         return f"Stopping {self.name}; its results so far are kept. Fetch them with: {self.hint('attach')}"
 
     def fetch(self, described: Mapping[str, Any], directory: Path) -> None:
-        """Brings what a training job has made into a run directory; nothing where it has made nothing.
-
-        Args:
-            described: AWS's description of this job, or of one of its trials.
-            directory: Becomes what the run would have left on this machine.
-        """
+        """Brings what this job or the trial `described` by AWS has made, if anything, into a run directory."""
         self.ask(lambda: _fetch(self.account, described, directory))
 
     def _call(self, verb: str) -> dict[str, Any]:

@@ -49,13 +49,7 @@ class RefusedError(UserError):
 
 @dataclass(frozen=True)
 class JobPlan:
-    """One job, before its files are in S3.
-
-    Attributes:
-        name: Its name, or that of the tuning job.
-        debugger: What it asks of SageMaker Debugger.
-        extras: Optional dependencies that it installs beside those of its inputs.
-    """
+    """One job, or the trials of a tuning job, before files are in S3; `extras` are added to those of its inputs."""
 
     name: str
     inputs: JobInputs
@@ -69,12 +63,7 @@ class JobPlan:
 
 @dataclass(frozen=True)
 class Launcher:
-    """Sends work to SageMaker.
-
-    Attributes:
-        settings: Those of the account, with the region.
-        project: The checkout whose code the jobs run.
-    """
+    """Sends work to SageMaker; `settings` have the region of the account, and jobs run the code of `project`."""
 
     account: Account
     settings: SagemakerConfig

@@ -26,14 +26,9 @@ Request = dict[str, Any]
 class Job:
     """What one job is: what is run, on what, from where and to where.
 
-    Attributes:
-        name: Its name, or that of the tuning job.
-        hyperparameters: Settings by their dotted keys, encoded for the wire, without those of AWS's toolkit.
-        channels: Names, with the S3 folder or object that the job finds under each.
-        code: Where the code archive is in S3.
-        output: The S3 folder below which the service puts what jobs make, each under its own name.
-        checkpoints: The S3 folder that follows the checkpoints; None keeps none.
-        role: The ARN of the role that the service takes on.
+    `name` may be that of a tuning job. `hyperparameters` are encoded for the wire, without those of AWS's toolkit.
+    The service puts what jobs make below the S3 folder `output`, each under its own name, and copies the checkpoints
+    to `checkpoints`; None keeps none. `role` is an ARN.
     """
 
     name: str
