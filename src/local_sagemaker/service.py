@@ -89,17 +89,8 @@ class LocalSageMaker(Client):
         stack.callback(server.server_close)
         super().__init__(server.url, secrets.token_hex(16))
         logs = Logs(lambda: context.faults)
-        context = Context(
-            Records("TrainingJob", changed),
-            objects,
-            logs,
-            self._faults,
-            self._toolkit,
-            machines,
-            self.url,
-            self.key,
-            changed,
-        )
+        jobs = Records("TrainingJob", changed)
+        context = Context(jobs, objects, logs, self._faults, self._toolkit, machines, self.url, self.key, changed)
         training = stack.enter_context(closing(TrainingJobs(context)))
         tunings = Records("HyperParameterTuningJob", changed)
         tuning = stack.enter_context(closing(TuningJobs(tunings, context, training)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -58,11 +59,10 @@ class JobHandle:
         return self.account.command("launch", override(action, self.name))
 
     def exists(self) -> bool:
-        try:
+        with suppress(MissingError):
             self.describe()
-        except MissingError:
-            return False
-        return True
+            return True
+        return False
 
     def describe(self) -> dict[str, Any]:
         """Returns AWS's description of the job."""
