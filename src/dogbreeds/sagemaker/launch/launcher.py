@@ -24,7 +24,6 @@ from dogbreeds.sagemaker.launch.begun import beginning, begun_by, finished, reme
 from dogbreeds.sagemaker.launch.job_handle import TRAINING, JobHandle
 from dogbreeds.sagemaker.protocol.hyperparameters import encode
 from dogbreeds.sagemaker.protocol.inputs import PHOTOS, JobInputs, job_inputs
-from dogbreeds.sagemaker.protocol.metrics import metric_definitions
 from dogbreeds.sagemaker.protocol.task import TRAIN, Task
 from dogbreeds.sagemaker.requests.images import training_image
 from dogbreeds.sagemaker.requests.job import Job, training_request
@@ -109,8 +108,7 @@ class Launcher:
         """Begins a training job of any task, whose results belong in a directory; see `begin`."""
 
         def request(channels: Mapping[str, str], code: str) -> dict[str, Any]:
-            job = self.job(plan, channels, code)
-            return training_request(job, self.settings, plan.debugger, metric_definitions())
+            return training_request(self.job(plan, channels, code), self.settings, plan.debugger)
 
         self.check(TRAINING, request, list(plan.inputs.channels()))
         self._announce(plan)

@@ -20,7 +20,6 @@ from dogbreeds.sagemaker.launch.job_handle import MAX_TUNING_JOB_NAME, TUNING, J
 from dogbreeds.sagemaker.launch.launcher import JobPlan, Launcher, job_name, without_managed_debugger
 from dogbreeds.sagemaker.launch.searches import begun, job_of
 from dogbreeds.sagemaker.protocol.inputs import FEATURES, job_inputs
-from dogbreeds.sagemaker.protocol.metrics import metric_definitions
 from dogbreeds.sagemaker.protocol.task import TRIAL, Task
 from dogbreeds.sagemaker.requests.tuning import tuning_request
 
@@ -64,7 +63,7 @@ def _request(launcher: Launcher, plan: Plan, directory: Path) -> dict[str, Any]:
 
     def request(channels: Mapping[str, str], code: str) -> dict[str, Any]:
         job = launcher.job(trial, channels, code)
-        return tuning_request(job, settings, plan.settings, plan.space, objective, metric_definitions())
+        return tuning_request(job, settings, plan.settings, plan.space, objective)
 
     launcher.check(TUNING, request, [*trial.inputs.channels(), FEATURES])
     channels = {**launcher.upload(trial.inputs), FEATURES: trial_features(launcher, config)}

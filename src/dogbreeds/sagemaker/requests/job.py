@@ -3,11 +3,12 @@
 import json
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from dogbreeds.errors import ConfigError
+from dogbreeds.sagemaker.protocol.metrics import metric_definitions
 from dogbreeds.sagemaker.requests.images import rules_image
 from dogbreeds.schema import DebuggerConfig, SagemakerConfig
 from local_sagemaker.rules.instances import has_local_disks
@@ -43,7 +44,7 @@ class Job:
     instances: int
 
 
-def definition(job: Job, sagemaker: SagemakerConfig, metric_definitions: Sequence[Mapping[str, str]]) -> Request:
+def definition(job: Job, sagemaker: SagemakerConfig) -> Request:
     """Returns the members that a training job and the definition of a tuning job's trials share."""
     if sagemaker.isolated and sagemaker.image is None:
         raise ConfigError(
@@ -57,7 +58,7 @@ def definition(job: Job, sagemaker: SagemakerConfig, metric_definitions: Sequenc
         "AlgorithmSpecification": {
             "TrainingImage": job.image,
             "TrainingInputMode": "File",
-            "MetricDefinitions": [dict(metric) for metric in metric_definitions],
+            "MetricDefinitions": metric_definitions(),
         },
         "RoleArn": job.role,
         "InputDataConfig": [_channel(name, uri) for name, uri in sorted(channels.items())],
@@ -130,12 +131,7 @@ def _keyed(name: str, key: str | None) -> dict[str, str]:
     return {} if key is None else {name: key}
 
 
-def training_request(
-    job: Job,
-    sagemaker: SagemakerConfig,
-    debugger: DebuggerConfig,
-    metric_definitions: Sequence[Mapping[str, str]],
-) -> Request:
+def training_request(job: Job, sagemaker: SagemakerConfig, debugger: DebuggerConfig) -> Request:
     """Returns what `create_training_job` is called with; the region of the settings must be known.
 
     Raises:
@@ -144,7 +140,7 @@ def training_request(
     return {
         "TrainingJobName": job.name,
         "HyperParameters": {**job.hyperparameters, **script_mode(job, sagemaker)},
-        **definition(job, sagemaker, metric_definitions),
+        **definition(job, sagemaker),
         **_debugger_members(debugger, job.output, str(sagemaker.region)),
         **tags(sagemaker),
     }
