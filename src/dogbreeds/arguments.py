@@ -25,14 +25,10 @@ _PAIR = re.compile(
 
 @dataclass(frozen=True)
 class Reader:
-    """Reads settings as their types suggest.
+    """Reads settings as their types suggest; those that are `searchable` can have several values with -m.
 
     A text is what was typed. Quotes around all of it, `null`, sweeps and interpolations of what there is keep their
     meaning, unless a file is called just so.
-
-    Attributes:
-        types: Those of the settings, by dotted names.
-        searchable: The settings and groups that can have several values with -m.
     """
 
     types: Mapping[str, Any]

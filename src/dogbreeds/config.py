@@ -113,9 +113,7 @@ def launch_settings(composed: DictConfig) -> SagemakerConfig:
 def check_launch(section: SagemakerConfig, *, serves: bool = False) -> SagemakerConfig:
     """Refuses settings of SageMaker that are impossible, or that need packages which are not installed.
 
-    Args:
-        section: The section `sagemaker`.
-        serves: An endpoint is started or asked, whose container a rehearsal has to run.
+    Where it `serves`, an endpoint is started or asked, whose container a rehearsal has to run.
     """
     needed = {"boto3": "sagemaker", "sagemaker": "sagemaker"}
     if section.rehearsal:

@@ -43,12 +43,9 @@ def override(name: str, value: str | Path) -> str:
 def hydra_value(value: object) -> str:
     """Returns a value in Hydra's override grammar, which reads the same value, of the same type, from it.
 
-    Args:
-        value: None, a bool, a finite number, a text, or a list or dictionary of such.
-
     Raises:
         ValueError: A number is not finite, or Hydra cannot read a key of a dictionary as text.
-        TypeError: It is something else.
+        TypeError: It is not None, a bool, a number, a text, or a list or dictionary of such.
     """
     if value is None:
         return "null"

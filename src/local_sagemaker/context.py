@@ -28,14 +28,9 @@ class Run(Protocol):
 class Context:
     """What all jobs share.
 
-    Attributes:
-        records: The training jobs.
-        faults: Those in force; a job keeps those that it began with.
-        toolkit: The command that runs in a training job's container.
-        machines: Directory of the jobs' disks.
-        url: Where jobs reach the services.
-        key: What their requests must carry.
-        changed: Guards all records, and is notified of each change.
+    `records` are the training jobs, `toolkit` is the command in their containers, `machines` has their disks, and
+    their requests to `url` carry `key`. A job keeps the `faults` that it began with. `changed` guards all records,
+    and is notified of each change.
     """
 
     records: Records

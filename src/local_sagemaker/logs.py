@@ -5,8 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from local_sagemaker.calls import Call, Operation
-from local_sagemaker.errors import ApiError
+from local_sagemaker.calls import ApiError, Call, Operation
 from local_sagemaker.faults import Faults
 
 #: Where SageMaker puts the lines of training jobs.

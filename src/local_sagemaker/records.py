@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any
 
-from local_sagemaker.calls import Call
-from local_sagemaker.errors import ApiError, invalid
+from local_sagemaker.calls import ApiError, Call, invalid
 from local_sagemaker.s3.objects import ACCOUNT
 
 # Summaries that AWS gives at once unless it is told.
@@ -21,12 +20,9 @@ ENDED = ("Completed", "Failed", "Stopped")
 
 @dataclass
 class Record:
-    """A job.
+    """A job: what Describe answers, with times in seconds since 1970, and by metric, time and value of all that came.
 
-    Attributes:
-        description: What the Describe operation answers; times are seconds since 1970.
-        series: By metric, time and value of all that came.
-        tuned: Of a child of a tuning job, the values that were chosen for it.
+    `tuned` are the values that were chosen for a child of a tuning job.
     """
 
     description: dict[str, Any]
@@ -117,13 +113,9 @@ def partition(region: str) -> str:
 def page(
     request: Mapping[str, Any], answer: str, summaries: Sequence[Mapping[str, Any]], kind: str
 ) -> dict[str, Any]:
-    """Filters by name, sorts by time and cuts; returns the answer, with the token for the next page if there is one.
+    """Filters the summaries of a kind, such as `Endpoint`, by name, sorts them by time and cuts.
 
-    Args:
-        request: What was asked.
-        answer: The name of the summaries in the answer.
-        summaries: All of that kind.
-        kind: Such as `TrainingJob` or `Endpoint`.
+    Returns them as the member `answer`, with the token for the next page if there is one.
     """
     part = request.get("NameContains", "").lower()
     chosen = [each for each in summaries if part in each[f"{kind}Name"].lower()]

@@ -20,16 +20,14 @@ from moto.moto_server.werkzeug_app import MotoRequestHandler
 from werkzeug.serving import ThreadedWSGIServer
 from werkzeug.wrappers import Request, Response
 
-from local_sagemaker.admission import refuse
-from local_sagemaker.calls import Call, Operation
+from local_sagemaker.admission import refuse, unsupported
+from local_sagemaker.calls import ApiError, Call, Operation, invalid
 from local_sagemaker.client import CONTROL
 from local_sagemaker.context import Context
-from local_sagemaker.errors import ApiError, invalid
 from local_sagemaker.faults import Faults
 from local_sagemaker.rules import service_model
 from local_sagemaker.rules.jobs import problems_between
 from local_sagemaker.s3.moto import BACKENDS, Moto, refuse_s3
-from local_sagemaker.unsupported import unsupported
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment

@@ -37,12 +37,8 @@ class LocalSageMaker(Client):
     """The service and its client: `with LocalSageMaker(directory, Faults()) as local: local.client("sagemaker")`.
 
     What it knows lasts until the end of the block; jobs and endpoints end with it. A process can have one at a time.
-
-    Args:
-        directory: Where the disks of jobs are; created if missing, and empty in the end.
-        faults: What goes wrong.
-        container: Makes the containers of endpoints; None uses that of AWS's serving image.
-        toolkit: The command that runs in a training job's container; by default AWS's training toolkit.
+    The disks of jobs are in the directory, which is empty in the end. `container` makes the containers of endpoints,
+    by default AWS's serving image's, and `toolkit` is the command in those of training jobs.
     """
 
     def __init__(
@@ -93,17 +89,8 @@ class LocalSageMaker(Client):
         stack.callback(server.server_close)
         super().__init__(server.url, secrets.token_hex(16))
         logs = Logs(lambda: context.faults)
-        context = Context(
-            Records("TrainingJob", changed),
-            objects,
-            logs,
-            self._faults,
-            self._toolkit,
-            machines,
-            self.url,
-            self.key,
-            changed,
-        )
+        jobs = Records("TrainingJob", changed)
+        context = Context(jobs, objects, logs, self._faults, self._toolkit, machines, self.url, self.key, changed)
         training = stack.enter_context(closing(TrainingJobs(context)))
         tunings = Records("HyperParameterTuningJob", changed)
         tuning = stack.enter_context(closing(TuningJobs(tunings, context, training)))

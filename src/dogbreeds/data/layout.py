@@ -49,12 +49,7 @@ _MAX_NAMED = 3
 
 @dataclass(frozen=True)
 class Found:
-    """What lies in a data directory.
-
-    Attributes:
-        splits: For each split, or `all` of them, the photos of each class, which may be none.
-        left_out: Other files, and what cannot be opened, each with the reason.
-    """
+    """What lies in a data directory: by split or `all`, photos of each class; and with reasons, what is left out."""
 
     splits: dict[str, dict[str, list[Path]]]
     left_out: tuple[tuple[Path, str], ...]
@@ -92,9 +87,8 @@ def may_be_photo(path: Path) -> bool:
 def files_below(folder: Path, inside: Sequence[str] = (), reason: str = "") -> Iterator[tuple[Path, str]]:
     """Yields what lies in a folder and the folders in it, by name, each with why it is no photo; '' where it may be.
 
-    Args:
-        inside: The real paths of the folders that hold this one, which a link may lead back to.
-        reason: Why nothing in this folder is used.
+    A link may lead back to `inside`, the real paths of the folders that hold this one. `reason` says why nothing in
+    this folder is used.
     """
     real = os.path.realpath(folder)
     if real in inside:

@@ -13,13 +13,7 @@ _SHARES = {"train": 0.8, "valid": 0.1, "test": 0.1}
 
 @dataclass(frozen=True)
 class Photo:
-    """One image file.
-
-    Attributes:
-        label: Its class, as an index into the classes.
-        digest: The SHA-256 of its bytes.
-        name: Its path below the data directory, as text.
-    """
+    """An image file: its class as an index, the SHA-256 of its bytes, its path below the data directory as text."""
 
     path: Path
     label: int

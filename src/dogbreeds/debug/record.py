@@ -140,13 +140,9 @@ class Facts:
 
 @dataclass
 class Record:
-    """All that rules and the report know of a run.
+    """All that rules and the report know of a run: its rows as they were written, and metrics.json or nothing.
 
-    Attributes:
-        rows: In the order in which they were written.
-        metrics: The content of metrics.json; empty before there is one.
-        confusion: See `read_confusion`.
-        now: In seconds since 1970, while the run lasts.
+    `confusion` is what `read_confusion` returns, `now` the seconds since 1970, while the run lasts.
     """
 
     rows: list[Row] = field(default_factory=list)

@@ -65,10 +65,8 @@ class Phases:
 class StepProfiler(Profiler):
     """Lightning's profiler of one step after another: adds the time between two actions to the innermost one's part.
 
-    `begin_step` is called before the batch of a step is fetched, `synchronize` before the clock is read.
-
-    Attributes:
-        parts: Seconds of each part of the step so far.
+    `begin_step` is called before the batch of a step is fetched, `synchronize` before the clock is read; `parts` are
+    the seconds of each part of the step so far.
     """
 
     def __init__(self, begin_step: Callable[[], None], synchronize: Callable[[], None]) -> None:

@@ -71,8 +71,7 @@ class FeatureSource:
     def load(self, files: Mapping[str, Path], views: Views) -> tuple[dict[int, StoredRows], dict[str, str]]:
         """Returns features of photos, computing those that the store lacks.
 
-        Args:
-            files: The digests of all photos, each with a file that holds its bytes.
+        `files` are the digests of all photos, each with a file that holds its bytes.
 
         Returns:
             For each view the features of its readable photos, each once and in order; and the digests of files that

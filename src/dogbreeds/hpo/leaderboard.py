@@ -202,10 +202,7 @@ def save_best(path: Path, best: Entry, objective: Objective, overrides: Sequence
 
 
 def best_overrides(place: Path) -> list[str]:
-    """Returns the overrides of best.yaml.
-
-    Args:
-        place: The file, the multirun directory that it lies in, or the name of a tuning job.
+    """Returns the overrides of best.yaml: of the file, of its multirun directory, or of the name of a tuning job.
 
     Raises:
         ConfigError: There is no such file, or it is not the best.yaml of a search.

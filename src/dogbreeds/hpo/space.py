@@ -62,12 +62,7 @@ Values = Mapping[str, float | str]
 
 @dataclass(frozen=True)
 class Space:
-    """What a search varies, and what all its trials share.
-
-    Attributes:
-        dimensions: By the name of the setting or config group.
-        fixed: Overrides that every trial gets, as they were typed.
-    """
+    """What a search varies, by setting or config group, and the overrides, as they were typed, of all trials."""
 
     dimensions: dict[str, Dimension]
     fixed: tuple[str, ...]

@@ -22,14 +22,9 @@ _MIN_SCALE = 1e-3
 
 @dataclass(frozen=True)
 class HeadShape:
-    """The hyperparameters of a head; stored in model packages.
+    """The hyperparameters of a head, `linear` or `mlp`; stored in model packages.
 
-    Attributes:
-        kind: `linear` or `mlp`.
-        width: Length of the features.
-        classes: Number of breeds.
-        hidden: Widths of the hidden layers of an `mlp`.
-        dropout: Share of the hidden units of an `mlp` dropped in training.
+    `dropout` is the share of the units of the `hidden` layers of an `mlp` that are dropped in training.
     """
 
     kind: str

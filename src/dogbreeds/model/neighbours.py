@@ -28,13 +28,7 @@ _MIN_DEVIATION = 0.01
 
 @dataclass(frozen=True)
 class Pairs:
-    """Photos that are near each other, the nearest first.
-
-    Attributes:
-        first: int64 (pairs,), positions of photos.
-        second: int64 (pairs,), each above the one in `first`.
-        cosine: float32 (pairs,).
-    """
+    """Photos that are alike, the nearest first: int64 positions (pairs,), `second` above `first`; float32 cosines."""
 
     first: Tensor
     second: Tensor

@@ -15,13 +15,7 @@ _POWER_QUANTILE = NormalDist().inv_cdf(_POWER)
 
 @dataclass(frozen=True)
 class Paired:
-    """Two models on the same photos.
-
-    Attributes:
-        first: Photos that only the first model classifies correctly.
-        second: Photos that only the second one does.
-        photos: All of them.
-    """
+    """Two models on the same photos: those that only the first classifies correctly, only the second, and all."""
 
     first: int
     second: int

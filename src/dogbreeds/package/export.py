@@ -34,12 +34,7 @@ _BATCH = 32
 
 @dataclass(frozen=True)
 class Comparison:
-    """How an exported graph and its package agree on the same photos.
-
-    Attributes:
-        difference: Largest difference between two probabilities.
-        disagreeing: Photos whose most probable class differs.
-    """
+    """The largest difference of two probabilities of a graph and its package, and how many classes differ."""
 
     photos: int
     difference: float

@@ -22,11 +22,9 @@ Run = Callable[[NDArray[np.uint8]], Array]
 
 @dataclass(frozen=True)
 class Format:
-    """How one format is written and loaded.
+    """How one format is written, from a graph, the side of its images in pixels, the metadata and a path, and loaded.
 
-    Attributes:
-        write: Takes the graph, the side of its images in pixels, the metadata, and the path.
-        usage: Lines of Python that run it; `{name}` is the file.
+    `usage` are lines of Python that run it; `{name}` is the file.
     """
 
     ending: str

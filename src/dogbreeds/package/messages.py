@@ -23,12 +23,7 @@ _FORMS = 'JSON is {"image": <base64>} or {"instances": [{"image": <base64>}, ...
 
 
 class HttpError(Exception):
-    """A request that gets an error instead of predictions.
-
-    Attributes:
-        status: HTTP status, 400 or above.
-        code: A word for programs, such as `unreadable_image`.
-    """
+    """An error instead of predictions: its HTTP status, and a word for programs such as `unreadable_image`."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
@@ -49,12 +44,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class PredictRequest:
-    """A parsed request.
-
-    Attributes:
-        photos: Undecoded bytes of each photo.
-        many: Whether they came as a list; the response is then a list too.
-    """
+    """A parsed request: undecoded photos, and whether they came as a list; the response is then a list too."""
 
     photos: tuple[bytes, ...]
     many: bool

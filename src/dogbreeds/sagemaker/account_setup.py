@@ -175,10 +175,8 @@ class AccountSetup:
         after = {"Expiration": {"Days": self.config.scratch_days}}
         rules = [{"Filter": {"Prefix": f"{account.settings.prefix}/{one}/"}, **after} for one in SCRATCH]
         rules = [{"ID": str(number), "Status": "Enabled", **one} for number, one in enumerate([*rules, _BROKEN_OFF])]
-        owned, default = (
-            [{"ObjectOwnership": "BucketOwnerEnforced"}],
-            [{"ApplyServerSideEncryptionByDefault": encrypted}],
-        )
+        owned = [{"ObjectOwnership": "BucketOwnerEnforced"}]
+        default = [{"ApplyServerSideEncryptionByDefault": encrypted}]
         account.block_public_access(self.bucket)
         with aws_errors(f"prepare the bucket {self.bucket}"):
             account.s3.put_bucket_tagging(**bucket, Tagging={"TagSet": self._tags()})

@@ -87,11 +87,9 @@ def advice(said: str) -> str:
 
 @contextmanager
 def aws_errors(doing: str, hint: str = "") -> Iterator[None]:
-    """Replaces the errors of boto3 by messages for the person.
+    """Replaces the errors of boto3 by messages; `doing` completes "Cannot ...", such as "create the endpoint".
 
-    Args:
-        doing: Completes "Cannot ...", such as "create the endpoint".
-        hint: What to do; None that fits is looked up by what AWS says.
+    Without a `hint` that says what to do, one is looked up by what AWS says.
 
     Raises:
         MissingError: AWS does not have it.

@@ -15,8 +15,7 @@ from dogbreeds.overrides import override
 from dogbreeds.report.build import build_report
 from dogbreeds.run_directory import EXCLUDED, LEADERBOARD, METRICS, RUN_CONFIG, SEARCH_PAGE, TUNING_JOB
 from dogbreeds.sagemaker.launch.begun import directory_of, finished
-from dogbreeds.sagemaker.launch.follow import TUNING, summary
-from dogbreeds.sagemaker.launch.job_handle import JobHandle
+from dogbreeds.sagemaker.launch.job_handle import TUNING, JobHandle, summary
 from dogbreeds.sagemaker.launch.launcher import Launcher
 from dogbreeds.sagemaker.launch.one_job import search_in_one_job
 from dogbreeds.sagemaker.launch.tuning import tune

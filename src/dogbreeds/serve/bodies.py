@@ -52,10 +52,7 @@ class Body:
         self.size = 0
 
     async def read(self, announced: int, receive: Receive) -> bytes:
-        """Returns the whole body.
-
-        Args:
-            announced: Its Content-Length; 0 where there is none.
+        """Returns the whole body, whose Content-Length was `announced`; 0 where there was none.
 
         Raises:
             HttpError: 413 when it is too large, even if only announced; 408 when it is too slow; 503 when all open

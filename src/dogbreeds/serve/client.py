@@ -136,13 +136,7 @@ def retry(
     sleep: Callable[[float], None] = time.sleep,
     ended: threading.Event | None = None,
 ) -> Any:
-    """Calls `send` until it is not busy, with random pauses that grow.
-
-    Args:
-        send: Raises `Busy` where it should be called again.
-        patience: Seconds after which to give up.
-        ended: Once it is set, there are no more retries.
-    """
+    """Calls `send` until it is not `Busy`, with random pauses that grow, for `patience` seconds or until `ended`."""
     pauses = tenacity.wait_random_exponential(multiplier=_FIRST_PAUSE_SECONDS, max=_MAX_PAUSE_SECONDS)
 
     def pause(state: tenacity.RetryCallState) -> float:

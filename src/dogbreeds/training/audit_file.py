@@ -16,9 +16,8 @@ _LABEL, _DUPLICATE, _OUTLIER = "label", "duplicate", "outlier"
 class Audit:
     """What was found in the photos of some breed folders.
 
-    Attributes:
-        facts: What rules know of it: suspected labels that are confident, and how many would be expected (see
-            `Suspects`), and photos of which a later split has a near-duplicate.
+    `facts` are what rules know of it: suspected labels that are confident, and how many would be expected (see
+    `Suspects`), and photos of which a later split has a near-duplicate.
     """
 
     def __init__(self, folders: BreedFolders, findings: Findings) -> None:

@@ -79,11 +79,6 @@ class BreedDataModule(pl.LightningDataModule):
     """Batches of the features of breed folders.
 
     `setup` indexes the folders, loads the backbone, and loads or computes the features, each once.
-
-    Attributes:
-        folders: The photos.
-        backbone: The frozen network.
-        features: What it made of the photos.
     """
 
     folders: BreedFolders

@@ -26,12 +26,7 @@ _LOG_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Features:
-    """Features of one split with its labels.
-
-    Attributes:
-        views: For each view of the photos, their features (photos, *shape) in the order of the index.
-        labels: int64 of shape (photos,).
-    """
+    """Features of one split, (photos, *shape) for each view in the order of the index; labels are int64 (photos,)."""
 
     views: tuple[Tensor | StoredRows, ...]
     labels: Tensor

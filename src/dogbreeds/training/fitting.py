@@ -108,14 +108,10 @@ def fit(
     watching: Sequence[Callback] = (),
     resumed: Path | None = None,
 ) -> History:
-    """Trains with Lightning and leaves the best weights by validation loss in the network, in evaluation mode.
+    """Trains with Lightning, from the checkpoint `resumed` if there is one; logs go to the run directory.
 
-    Checkpoints and logs go to the run directory.
-
-    `resumed` is the checkpoint to go on from.
-
-    Returns:
-        The history; under DDP that of processes other than the first has no rows.
+    Leaves the best weights by validation loss in the network, in evaluation mode. Returns the history, which has no
+    rows in processes of DDP other than the first.
 
     Raises:
         Interrupted: Ctrl-C; the message says how to continue.

@@ -33,12 +33,9 @@ def exact_path(
 
 @dataclass(frozen=True)
 class Reference:
-    """What the exact linear solution answers.
+    """What the exact linear solution answers: the classes of the photos of `valid` and `test`, and the right ones.
 
-    Attributes:
-        answers: For `valid` and `test` the class of each photo, int64 (photos,), in the order of the index.
-        labels: The right ones, likewise.
-        metrics: The entries of metrics.json about it alone.
+    Both are int64 (photos,), in the order of the index; `metrics` are its entries in metrics.json.
     """
 
     answers: Mapping[str, Tensor]

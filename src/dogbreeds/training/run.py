@@ -42,11 +42,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run left behind.
+    """What a run left behind: metrics.json, and the command whose model is clearly better, by the exact solution.
 
-    Attributes:
-        metrics: The content of metrics.json; empty in all processes of a distributed run but the first.
-        exact: The command whose model is clearly better, by the exact linear solution; empty without one.
+    `metrics` are empty in all processes of a distributed run but the first, `exact` without such a command.
     """
 
     directory: Path
@@ -145,8 +143,7 @@ class Run:
     def fit(self, callbacks: Sequence[Callback] = (), report: Report | None = None) -> bool:
         """Trains the network, which ends with its best weights by validation loss.
 
-        Returns:
-            Whether this process takes the next steps: of a distributed run only the first one does.
+        Says whether this process takes the next steps: of a distributed run only the first one does.
         """
         config, prepared, network = self.config, self._prepared, self.network
         # With the engine that was chosen: a resumed run must not choose again.

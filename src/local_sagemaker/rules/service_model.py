@@ -67,18 +67,10 @@ class Problem:
 
 
 def problems(operation: str, request: Mapping[str, object], service: str = "sagemaker") -> list[Problem]:
-    """Checks a request against the service model; `jobs` has the rules between several members.
+    """Returns what the service would refuse of a request, in its order; `jobs` has the rules between several members.
 
-    Args:
-        operation: Its name in the API, such as `CreateTrainingJob`.
-        request: The arguments of boto3, or the body of an HTTP request (where times are numbers).
-        service: The service, by boto3's name.
-
-    Returns:
-        What the service would refuse, in the order of the request.
-
-    Raises:
-        KeyError: The service has no such operation.
+    The request of an operation such as `CreateTrainingJob` is the arguments of boto3, or the body of an HTTP request,
+    where times are numbers. Raises a KeyError where the service has no such operation.
     """
     if operation not in operations(service):
         raise KeyError(f"{service} has no operation {operation}")

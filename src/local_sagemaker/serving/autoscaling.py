@@ -3,8 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from local_sagemaker.calls import Call, Operation
-from local_sagemaker.errors import ApiError, invalid
+from local_sagemaker.calls import ApiError, Call, Operation, invalid
 from local_sagemaker.s3.objects import ACCOUNT
 
 _DIMENSION = "sagemaker:variant:DesiredInstanceCount"

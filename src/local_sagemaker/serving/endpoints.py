@@ -4,15 +4,14 @@ import copy
 import logging
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from local_sagemaker.calls import Call, Operation
+from local_sagemaker.calls import Call, Operation, invalid
 from local_sagemaker.context import Context
-from local_sagemaker.errors import JobFailure, invalid
+from local_sagemaker.errors import JobFailure
 from local_sagemaker.records import Record
 from local_sagemaker.serving.autoscaling import is_scaled
-from local_sagemaker.serving.descriptions import capture_of, described_variants
 from local_sagemaker.serving.models import NamedResources
 from local_sagemaker.serving.served_variant import MakeContainer, ServedVariant
 from local_sagemaker.training.status import MAX_REASON
@@ -97,7 +96,7 @@ class Endpoints:
         with self._context.changed:
             chosen = self._configs[config].description
             served = self._serving(name, config)
-            members = {"ProductionVariants": described_variants(chosen), **capture_of(chosen)}
+            members = {"ProductionVariants": _described_variants(chosen), **_capture_of(chosen)}
             record = self._endpoints.create(call, {"EndpointStatus": "Creating", **members})
             self._bring_up(record, served, config)
         return {"EndpointArn": record.description["EndpointArn"]}
@@ -162,8 +161,8 @@ class Endpoints:
                     description.pop(member, None)
                 description |= {
                     "EndpointConfigName": config,
-                    "ProductionVariants": described_variants(chosen, old if retained else ()),
-                    **capture_of(chosen),
+                    "ProductionVariants": _described_variants(chosen, old if retained else ()),
+                    **_capture_of(chosen),
                 }
             else:
                 description["FailureReason"] = reason[:MAX_REASON]
@@ -203,3 +202,28 @@ class Endpoints:
                 f'The variant(s) "{now["VariantName"]}" must be deregistered as scalable targets with AWS Auto '
                 "Scaling before they can be removed or have their instance type updated."
             )
+
+
+def _described_variants(config: Mapping[str, Any], former: Sequence[Mapping[str, Any]] = ()) -> list[dict[str, Any]]:
+    variant = config["ProductionVariants"][0]
+    found: dict[str, Any] = {"VariantName": variant["VariantName"]}
+    if "ServerlessConfig" in variant:
+        found |= {f"{when}ServerlessConfig": variant["ServerlessConfig"] for when in ("Current", "Desired")}
+    else:
+        kept = [one.get("DesiredInstanceCount") for one in former if one["VariantName"] == variant["VariantName"]]
+        instances = next(iter(kept), None) or variant["InitialInstanceCount"]
+        found |= {"CurrentInstanceCount": instances, "DesiredInstanceCount": instances}
+    return [found]
+
+
+def _capture_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns those members of a configuration that are members of the endpoint too."""
+    found = {name: config[name] for name in ("AsyncInferenceConfig",) if name in config}
+    capture = config.get("DataCaptureConfig")
+    if capture is not None:
+        found["DataCaptureConfig"] = {
+            "EnableCapture": capture.get("EnableCapture", True),
+            "CurrentSamplingPercentage": capture["InitialSamplingPercentage"],
+            "DestinationS3Uri": capture["DestinationS3Uri"],
+        }
+    return found

@@ -1,18 +1,20 @@
 """Invocations of endpoints: direct ones, and asynchronous ones through objects in S3."""
 
+import base64
 import json
 import random
 import threading
 import uuid
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from werkzeug.wrappers import Request, Response
 
-from local_sagemaker.errors import ApiError, JobFailure
+from local_sagemaker.calls import ApiError
+from local_sagemaker.errors import JobFailure
 from local_sagemaker.rules.serving import MAX_BYTES, MAX_BYTES_SERVERLESS
 from local_sagemaker.s3.objects import ACCOUNT, NoBucketError, Objects
-from local_sagemaker.serving.capture import Message, capture
 from local_sagemaker.serving.endpoints import Endpoints
 from local_sagemaker.serving.served_variant import ServedVariant, Unready
 
@@ -21,6 +23,8 @@ _PATIENCE_SECONDS = 50.0
 _PATIENCE_ASYNC_SECONDS = 900.0
 _MARK = "X-Amzn-SageMaker-"
 _ASYNC_HEADERS = ("Content-Type", "Accept")
+# Body and content type of a request or an answer.
+_Message = tuple[bytes, str]
 
 
 class Invocations:
@@ -113,13 +117,13 @@ class Invocations:
             raise RuntimeError(f"{uri} cannot be written: {error}") from error
 
     def _capture(
-        self, description: Mapping[str, Any], served: ServedVariant, asked: Message, answered: Message
+        self, description: Mapping[str, Any], served: ServedVariant, asked: _Message, answered: _Message
     ) -> None:
         config = description.get("DataCaptureConfig", {})
         if config.get("EnableCapture") and random.random() * 100 < config["CurrentSamplingPercentage"]:
-            captured = self._endpoints.captured(description["EndpointConfigName"])
-            uri, line = capture(captured, description["EndpointName"], served.variant["VariantName"], asked, answered)
-            self._write(uri, line)
+            chosen = self._endpoints.captured(description["EndpointConfigName"])
+            place = f"{description['EndpointName']}/{served.variant['VariantName']}"
+            self._write(*_captured(chosen, place, asked, answered))
 
 
 def _is_handed_on(header: str) -> bool:
@@ -133,3 +137,33 @@ def _model_error(status: int, answer: bytes) -> ApiError:
         f"Received {'client' if status < 500 else 'server'} error ({status}) from primary with message {said!r}."
     )
     return ApiError("ModelError", message, 424, {"OriginalStatusCode": status, "OriginalMessage": said})
+
+
+def _captured(config: Mapping[str, Any], place: str, asked: _Message, answered: _Message) -> tuple[str, bytes]:
+    """Returns where a request and its answer are written to, and the line.
+
+    The service gathers several in a file; here each has one of its own. `config` is the DataCaptureConfig, and
+    `place` is `<endpoint>/<variant>`.
+    """
+    now, event = datetime.now(UTC), str(uuid.uuid4())
+    modes = {option["CaptureMode"] for option in config["CaptureOptions"]}
+    headers = config.get("CaptureContentTypeHeader", {})
+    captured: dict[str, Any] = {}
+    if modes & {"Input", "InputAndOutput"}:
+        captured["endpointInput"] = _side("INPUT", *asked, headers)
+    if modes & {"Output", "InputAndOutput"}:
+        captured["endpointOutput"] = _side("OUTPUT", *answered, headers)
+    metadata = {"eventId": event, "inferenceTime": now.strftime("%Y-%m-%dT%H:%M:%SZ")}
+    line = {"captureData": captured, "eventMetadata": metadata, "eventVersion": "0"}
+    folder = f"{config['DestinationS3Uri'].rstrip('/')}/{place}/{now:%Y/%m/%d/%H}"
+    name = f"{now:%M-%S}-{now.microsecond // 1000:03}-{event}.jsonl"
+    return f"{folder}/{name}", json.dumps(line).encode() + b"\n"
+
+
+def _side(mode: str, body: bytes, content_type: str, headers: Mapping[str, Any]) -> dict[str, str]:
+    kind = content_type.partition(";")[0].strip()
+    found = {"observedContentType": content_type, "mode": mode}
+    for name, encoding in (("CsvContentTypes", "CSV"), ("JsonContentTypes", "JSON")):
+        if kind in headers.get(name, []):
+            return {**found, "data": body.decode("utf-8", "replace"), "encoding": encoding}
+    return {**found, "data": base64.b64encode(body).decode(), "encoding": "BASE64"}

@@ -4,8 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from local_sagemaker.admission import check_endpoint_config, check_model
-from local_sagemaker.calls import Call, Operation
-from local_sagemaker.errors import ApiError, invalid
+from local_sagemaker.calls import ApiError, Call, Operation, invalid
 from local_sagemaker.records import Records, page
 from local_sagemaker.s3.objects import Objects
 

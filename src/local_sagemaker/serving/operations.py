@@ -3,9 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from local_sagemaker.calls import Call, Operation
+from local_sagemaker.calls import Call, Operation, invalid
 from local_sagemaker.context import Context
-from local_sagemaker.errors import invalid
 from local_sagemaker.serving import autoscaling
 from local_sagemaker.serving.endpoints import Endpoints
 from local_sagemaker.serving.invocations import Invocations

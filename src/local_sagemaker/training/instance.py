@@ -23,12 +23,7 @@ _KEPT = ("PATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVI
 
 
 class Instance:
-    """A host's disk and environment, all inside one directory, which `prepare` empties; `base` is /opt/ml on AWS.
-
-    Args:
-        directory: Where its disk is.
-        number: Which of the job's `count` hosts it is, from 1.
-    """
+    """The disk of host `number`, from 1, of `count`, which `prepare` empties; `base` is what /opt/ml is on AWS."""
 
     def __init__(self, directory: Path, number: int, count: int) -> None:
         self.directory, self.number, self._count = directory, number, count

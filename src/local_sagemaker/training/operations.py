@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from local_sagemaker.admission import check_training_job
-from local_sagemaker.calls import Call, Operation
+from local_sagemaker.calls import Call, Operation, invalid
 from local_sagemaker.context import Context
-from local_sagemaker.errors import invalid
 from local_sagemaker.records import Record
 from local_sagemaker.training.run import TrainingRun
 

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from local_sagemaker.admission import check_training_job
-from local_sagemaker.calls import Call, Operation
+from local_sagemaker.calls import ApiError, Call, Operation, invalid
 from local_sagemaker.context import Context
-from local_sagemaker.errors import ApiError, invalid
 from local_sagemaker.records import Record, Records, page
 from local_sagemaker.training.operations import TrainingJobs
 from local_sagemaker.tuning.summaries import child_summary, update_counters
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from local_sagemaker.tuning.run import TuningRun
 
 _KIND = "HyperParameterTuningJob"
-# The quota of a new account; `limits` has the highest that AWS grants.
+# The quota of a new account; `rules.jobs` has the highest that AWS grants.
 _PARALLEL_QUOTA = 10
 
 

@@ -12,9 +12,8 @@ from typing import Any
 
 from optuna.trial import Trial
 
-from local_sagemaker.calls import Call
+from local_sagemaker.calls import ApiError, Call
 from local_sagemaker.context import CLOSED, Context
-from local_sagemaker.errors import ApiError
 from local_sagemaker.records import Record, Records
 from local_sagemaker.rules.jobs import OBJECTIVE_PARAMETER, combinations
 from local_sagemaker.training.operations import TrainingJobs
@@ -29,12 +28,7 @@ _JOBS_BEFORE_THE_MEDIAN = 2
 
 @dataclass
 class Child:
-    """A training job of a tuning job.
-
-    Attributes:
-        seen: How many values of its objective were looked at.
-        told: Whether the sampler knows what came of it.
-    """
+    """A training job: how many values of its objective were looked at, and whether the sampler knows the result."""
 
     record: Record
     trial: Trial

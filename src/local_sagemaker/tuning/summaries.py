@@ -5,15 +5,8 @@ from typing import Any
 
 from local_sagemaker.records import ENDED, Record
 
-_COPIED = (
-    "TrainingJobName",
-    "TrainingJobArn",
-    "CreationTime",
-    "TrainingStartTime",
-    "TrainingEndTime",
-    "TrainingJobStatus",
-    "FailureReason",
-)
+_TIMES = ("CreationTime", "TrainingStartTime", "TrainingEndTime")
+_COPIED = ("TrainingJobName", "TrainingJobArn", *_TIMES, "TrainingJobStatus", "FailureReason")
 _FINAL = "FinalHyperParameterTuningJobObjectiveMetric"
 
 

@@ -9,8 +9,7 @@ from botocore.exceptions import EndpointConnectionError
 
 from dogbreeds.errors import UserError
 from dogbreeds.sagemaker.aws_errors import advice
-from dogbreeds.sagemaker.launch.follow import TRAINING, changes, summary
-from dogbreeds.sagemaker.launch.job_handle import MAX_TUNING_JOB_NAME
+from dogbreeds.sagemaker.launch.job_handle import MAX_TUNING_JOB_NAME, TRAINING, changes, summary
 from dogbreeds.sagemaker.launch.launcher import MAX_JOB_NAME, job_name
 from dogbreeds.sagemaker.session import Account, explain_detach
 from tests.sagemaker.conftest import Launch

@@ -17,10 +17,9 @@ from dogbreeds.errors import UserError
 from dogbreeds.sagemaker.aws_errors import Detached, passes
 from dogbreeds.sagemaker.launch import job_handle
 from dogbreeds.sagemaker.launch.begun import directory_of, finished
-from dogbreeds.sagemaker.launch.follow import TRAINING, TUNING
-from dogbreeds.sagemaker.launch.job_handle import JobHandle
+from dogbreeds.sagemaker.launch.job_handle import TRAINING, TUNING, JobHandle
 from dogbreeds.sagemaker.launch.launcher import Launcher, RefusedError
-from dogbreeds.sagemaker.launch.tuning_results import trials_of
+from dogbreeds.sagemaker.launch.tuning import trials_of
 from dogbreeds.sagemaker.session import Account
 from tests.local_sagemaker.jobs import BUCKET, training_job, tuning_job, upload_code
 from tests.sagemaker.conftest import Launch

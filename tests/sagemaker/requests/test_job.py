@@ -11,6 +11,7 @@ from dogbreeds.command_schemas import LaunchCommandConfig
 from dogbreeds.errors import ConfigError
 from dogbreeds.hpo.settings import Objective, searchable
 from dogbreeds.hpo.space import parse
+from dogbreeds.sagemaker.protocol.metrics import metric_definitions
 from dogbreeds.sagemaker.requests.images import rules_image, training_image
 from dogbreeds.sagemaker.requests.job import training_request
 from dogbreeds.sagemaker.requests.tuning import tuning_request
@@ -19,16 +20,12 @@ from tests.hpo.ranges import RESNET50, VGG16
 from tests.sagemaker.conftest import Launch, MakeJob
 from tests.sagemaker.requests import reference_requests as asked
 
-METRICS = [
-    {"Name": "val/loss", "Regex": r"val/loss=(\S+)"},
-    {"Name": "test/accuracy", "Regex": r"test/accuracy=(\S+)"},
-]
 DEBUGGER = ("DebugHookConfig", "DebugRuleConfigurations", "ProfilerRuleConfigurations")
 
 
 def training(config: LaunchCommandConfig, make_job: MakeJob) -> dict[str, Any]:
     job = make_job(config.sagemaker, config.sagemaker.instance)
-    request = training_request(job, config.sagemaker, config.debugger, METRICS)
+    request = training_request(job, config.sagemaker, config.debugger)
     assert problems("CreateTrainingJob", request) == []
     return request
 
@@ -37,7 +34,7 @@ def tuning(config: LaunchCommandConfig, make_job: MakeJob, *overrides: str) -> d
     job = replace(make_job(config.sagemaker, config.sagemaker.trial_instance), name="dogbreeds-211403-ab12")
     space = parse(config.hpo.space, overrides, searchable())
     objective = Objective(config.hpo.objective)
-    request = tuning_request(job, config.sagemaker, config.hpo, space, objective, METRICS)
+    request = tuning_request(job, config.sagemaker, config.hpo, space, objective)
     assert problems("CreateHyperParameterTuningJob", request) == []
     return request
 
@@ -95,7 +92,7 @@ def test_a_training_job_as_a_whole(launch: Launch, make_job: MakeJob) -> None:
         "AlgorithmSpecification": {
             "TrainingImage": "763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch:2.13-cu133-amzn2023-sagemaker",
             "TrainingInputMode": "File",
-            "MetricDefinitions": METRICS,
+            "MetricDefinitions": metric_definitions(),
         },
         "RoleArn": "arn:aws:iam::123456789012:role/dogbreeds",
         "InputDataConfig": [

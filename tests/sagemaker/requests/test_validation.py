@@ -37,7 +37,7 @@ def training(launch: Launch, make_job: MakeJob) -> Callable[..., Request]:
         # Instances that there are not have no image.
         image = replace(config.sagemaker, image="image")
         job = replace(make_job(image, config.sagemaker.instance), instances=config.sagemaker.instances)
-        return training_request(job, image, config.debugger, METRICS)
+        return training_request(job, image, config.debugger)
 
     return made
 
@@ -49,7 +49,7 @@ def tuning(launch: Launch, make_job: MakeJob) -> Callable[..., Request]:
         image = replace(config.sagemaker, image="image")
         job = replace(make_job(image, config.sagemaker.trial_instance), name="search")
         objective, space = Objective(config.hpo.objective), parse(config.hpo.space, [], searchable())
-        return tuning_request(job, image, config.hpo, space, objective, METRICS)
+        return tuning_request(job, image, config.hpo, space, objective)
 
     return made
 

@@ -13,15 +13,9 @@ _EVALUATIONS_PER_WINDOW = 4
 
 
 class Usage:
-    """The samples of a record as arrays.
+    """The samples of a record as arrays, in percent: (points,) of all cores, (points, GPUs) of the GPUs.
 
     Samples with fewer GPUs than others, of a run that lost some or was resumed elsewhere, are left out.
-
-    Attributes:
-        cpu: Percent of all cores, (points,).
-        io_wait: Percent of the time of all cores, (points,).
-        gpu: Percent of utilization, (points, GPUs).
-        memory: Percent of the GPUs' memory, (points, GPUs).
     """
 
     def __init__(self, record: Record) -> None:

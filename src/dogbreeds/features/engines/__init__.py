@@ -37,13 +37,9 @@ _VERSIONS = {"cuda": " 2"}
 
 
 class Engine(Protocol):
-    """Runs a frozen trunk. Any number of threads may call it.
+    """Runs a frozen trunk by `openvino`, `cuda` or `torch` in `fp32` or `bf16`; any number of threads may call it.
 
-    Attributes:
-        name: `openvino`, `cuda` or `torch`.
-        precision: `fp32` or `bf16`.
-        batch_size: Images per call that suit it best.
-        workers: Threads that should call it.
+    It is fastest with `workers` threads that give it `batch_size` images per call.
     """
 
     name: str

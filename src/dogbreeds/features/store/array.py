@@ -44,11 +44,9 @@ class FeatureArray:
         return [digest for digest in dict.fromkeys(digests) if bytes.fromhex(digest) not in found]
 
     def claim(self, digests: Sequence[str]) -> tuple[list[str], list[str]]:
-        """Reserves photos for this process.
+        """Reserves photos; returns those that the caller now computes, and those that another process is computing.
 
-        Returns:
-            Those that the caller now computes, and those that another process is computing. Photos in neither
-            have features already.
+        Photos in neither have features already.
         """
         keys = _keys(digests)
         own = self._owners.own
@@ -98,10 +96,9 @@ class FeatureArray:
         self._index.execute_many("DELETE FROM claims WHERE owner = ?", [(name,) for name in dead])
 
     def read(self, digests: Sequence[str]) -> StoredRows | None:
-        """Returns the features of photos, after checking every record.
+        """Returns the features of photos, after checking every record; None when some are missing or damaged.
 
-        Returns:
-            None when some are missing or damaged; the damaged ones are forgotten, so `missing` lists them.
+        The damaged ones are forgotten, so `missing` lists them.
         """
         keys = [bytes.fromhex(digest) for digest in digests]
         places = self._places(_keys(digests))

@@ -71,10 +71,7 @@ class Index:
     """One connection to the index, shared by the threads of a process."""
 
     def __init__(self, path: Path, fill: Callable[[Index], None]) -> None:
-        """Opens an index, or creates one.
-
-        Args:
-            fill: Enters what the segments hold into a new index, which appears together with that.
+        """Opens an index, or creates one, which appears with what `fill` enters of the content of the segments.
 
         Raises:
             DamagedIndexError: The file is damaged.

@@ -116,9 +116,8 @@ class FeatureStore:
     def trim(self, keep: Collection[ArrayKey], needed: int = 0) -> float:
         """Removes the least recently used features, but none under the keys `keep`, until `needed` bytes fit.
 
-        Returns:
-            The bytes that are still in excess, 0 or less where it succeeded. Where `needed` bytes cannot fit, nothing
-            is removed.
+        Returns the bytes that are still in excess, 0 or less where it succeeded; where `needed` bytes cannot fit,
+        nothing is removed.
         """
         excess = self.occupied() + needed - self.max_bytes
         if excess <= 0:
@@ -159,11 +158,7 @@ class FeatureStore:
         return sorted(found, key=lambda usage: -usage.used)
 
     def prune(self, keep: Callable[[Usage], bool]) -> tuple[int, int]:
-        """Removes the arrays for which `keep` is false, and files that nothing refers to.
-
-        Returns:
-            The photos whose features were removed, and the bytes that this freed.
-        """
+        """Removes arrays for which `keep` is false, and unused files; returns how many photos and bytes are gone."""
         before, photos = self.occupied(), 0
         for usage in self.usage():
             if keep(usage):

@@ -7,12 +7,9 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Section:
-    """A section of the page.
+    """A section of the page: the name of its template in `templates/sections/`, and what this is filled with.
 
-    Attributes:
-        name: Of its template in `templates/sections/`, and the anchor of links.
-        content: What its template is filled with.
-        missing: Why there is nothing to show; the end of the page lists such sections.
+    `missing` says why there is nothing to show; the end of the page lists such sections.
     """
 
     name: str

@@ -26,9 +26,8 @@ _ROLE = "RoleARN"
 class Scaling:
     """The autoscaling of an endpoint, as the requests that set it up.
 
-    Attributes:
-        policies: By their ARNs, which are new whenever a target is registered anew.
-        alarms: Those of CloudWatch that start a step policy; AWS takes the action from them with the policy.
+    The ARNs of `policies` are new whenever a target is registered anew. `alarms` are those of CloudWatch that start a
+    step policy; AWS takes the action from them with the policy.
     """
 
     target: Request

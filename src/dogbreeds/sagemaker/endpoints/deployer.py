@@ -23,19 +23,8 @@ from dogbreeds.sagemaker.endpoints.client import asker
 from dogbreeds.sagemaker.endpoints.smoke_test import SmokeTestPhoto, smoke_test_photo, summary_of
 from dogbreeds.sagemaker.endpoints.wait import failure, wait
 from dogbreeds.sagemaker.launch.launcher import MAX_JOB_NAME, job_name
-from dogbreeds.sagemaker.requests.endpoint import (
-    ASYNCHRONOUS,
-    POLICY,
-    REALTIME,
-    SERVERLESS,
-    Deployment,
-    check_variant,
-    config_request,
-    endpoint_request,
-    model_request,
-    scaling_requests,
-    update_request,
-)
+from dogbreeds.sagemaker.requests import endpoint as requests
+from dogbreeds.sagemaker.requests.endpoint import POLICY, Deployment
 from dogbreeds.sagemaker.requests.images import serving_image
 from dogbreeds.sagemaker.requests.validation import check_request
 from dogbreeds.sagemaker.s3.storage import Storage
@@ -64,7 +53,7 @@ class Deployer:
     @classmethod
     def of(cls, account: Account, variant: VariantConfig) -> Deployer:
         """Returns a deployer for an account."""
-        check_variant(variant)
+        requests.check_variant(variant)
         settings = replace(account.settings, region=account.region)
         storage = Storage(account.s3, account.bucket, settings.prefix, settings.kms_key, Console())
         return cls(Endpoints(account), settings, variant, storage)
@@ -109,13 +98,13 @@ class Deployer:
             return self._tried(endpoint, photo)
 
     def _check(self, deployment: Deployment, *, update: bool) -> None:
-        check_request("CreateModel", model_request(deployment, self.settings))
-        check_request("CreateEndpointConfig", config_request(deployment, self.variant, self.settings))
+        check_request("CreateModel", requests.model_request(deployment, self.settings))
+        check_request("CreateEndpointConfig", requests.config_request(deployment, self.variant, self.settings))
         if update:
-            check_request("UpdateEndpoint", update_request(deployment, scaled=True))
+            check_request("UpdateEndpoint", requests.update_request(deployment, scaled=True))
         else:
-            check_request("CreateEndpoint", endpoint_request(deployment, self.settings))
-        for operation, request in scaling_requests(deployment.endpoint, self.variant).items():
+            check_request("CreateEndpoint", requests.endpoint_request(deployment, self.settings))
+        for operation, request in requests.scaling_requests(deployment.endpoint, self.variant).items():
             check_request(operation, request, _SCALING)
 
     def _refuse_former(self, former: Mapping[str, Any]) -> None:
@@ -140,7 +129,7 @@ class Deployer:
 
     def _announce(self, deployment: Deployment, package: Path, *, update: bool) -> None:
         variant = self.variant
-        if variant.kind == SERVERLESS:
+        if variant.kind == requests.SERVERLESS:
             most = f"at most {variant.concurrency} requests at a time"
             size = f"serverless, {variant.memory_mb} MB, {most}; costs by the request"
         else:
@@ -168,15 +157,15 @@ class Deployer:
         """Starts the deployment, and returns the autoscaling that was stopped for it."""
         client = self.endpoints.account.sagemaker
         with aws_errors(f"create {deployment.endpoint}"):
-            client.create_model(**model_request(deployment, self.settings))
-            client.create_endpoint_config(**config_request(deployment, self.variant, self.settings))
+            client.create_model(**requests.model_request(deployment, self.settings))
+            client.create_endpoint_config(**requests.config_request(deployment, self.variant, self.settings))
             if former is None:
-                client.create_endpoint(**endpoint_request(deployment, self.settings))
+                client.create_endpoint(**requests.endpoint_request(deployment, self.settings))
                 return None
         scaling = scaling_of(self.endpoints, deployment.endpoint)
         same = self.endpoints.variant(former).get("InstanceType") == self.variant.instance
         # AWS does not change the instance type of an endpoint that scales, and scaling would choose their number.
-        wanted = scaling and scaling.updated(scaling_requests(deployment.endpoint, self.variant))
+        wanted = scaling and scaling.updated(requests.scaling_requests(deployment.endpoint, self.variant))
         stays = same and (self.variant.max_instances is not None or wanted == scaling)
         stopped = None if stays else scaling
         if stopped is not None:
@@ -184,7 +173,7 @@ class Deployer:
             undo.callback(stopped.restore, self.endpoints.account)
             self.endpoints.stop_scaling(deployment.endpoint)
         with aws_errors(f"update {deployment.endpoint}"):
-            client.update_endpoint(**update_request(deployment, scaled=stays and scaling is not None))
+            client.update_endpoint(**requests.update_request(deployment, scaled=stays and scaling is not None))
         return stopped
 
     @contextmanager
@@ -218,7 +207,7 @@ class Deployer:
         raise error
 
     def _scale(self, endpoint: str, stopped: Scaling | None) -> None:
-        ours = scaling_requests(endpoint, self.variant)
+        ours = requests.scaling_requests(endpoint, self.variant)
         new = Scaling(ours["RegisterScalableTarget"], {POLICY: ours["PutScalingPolicy"]}, [], []) if ours else None
         scaling = new if stopped is None else stopped.updated(ours)
         if scaling is not None:
@@ -246,5 +235,5 @@ class Deployer:
 def _kind_of(described: Mapping[str, Any]) -> str:
     variants = described.get("ProductionVariants") or [{}]
     if "CurrentServerlessConfig" in variants[0]:
-        return SERVERLESS
-    return ASYNCHRONOUS if "AsyncInferenceConfig" in described else REALTIME
+        return requests.SERVERLESS
+    return requests.ASYNCHRONOUS if "AsyncInferenceConfig" in described else requests.REALTIME

@@ -26,15 +26,10 @@ OF_THE_MODEL = (MODEL, MODEL_ARCHIVE)
 
 @dataclass(frozen=True)
 class JobEnvironment:
-    """The environment of a job.
+    """The environment of a job, by the names of its directories on AWS.
 
-    Attributes:
-        channels: Directories of the channels, by name; read-only.
-        model: Becomes model.tar.gz.
-        output: Holds the reason of a failure.
-        data: Becomes output.tar.gz.
-        checkpoints: Survives the loss of the instance; None where the job keeps no checkpoints.
-        host: Which of the hosts this instance is.
+    `channels` are read-only; `model` becomes model.tar.gz, `data` output.tar.gz, and `output` holds the reason of a
+    failure. `checkpoints` survives the loss of the instance; it is None where the job keeps no checkpoints.
     """
 
     hyperparameters: Mapping[str, object]

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dogbreeds.errors import ConfigError, UserError
-from dogbreeds.sagemaker.launch.follow import summary
-from dogbreeds.sagemaker.launch.job_handle import JobHandle
+from dogbreeds.sagemaker.launch.job_handle import JobHandle, summary
 from dogbreeds.sagemaker.launch.launcher import JobPlan, Launcher
 from dogbreeds.sagemaker.protocol.inputs import JobInputs, job_inputs
 from dogbreeds.sagemaker.protocol.task import FEATURES, Task

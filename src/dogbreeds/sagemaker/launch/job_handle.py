@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,14 +17,16 @@ from rich.console import Console
 from dogbreeds.data.archives import unpack
 from dogbreeds.errors import UserError
 from dogbreeds.overrides import override
-from dogbreeds.sagemaker.aws_errors import FORBIDDEN, MissingError, aws_errors, code_of, passes
-from dogbreeds.sagemaker.launch.follow import ENDED, TRAINING, TUNING, changes, summary
+from dogbreeds.sagemaker.aws_errors import FORBIDDEN, MissingError, advice, aws_errors, code_of, passes
 from dogbreeds.sagemaker.s3.storage import Storage
 from dogbreeds.sagemaker.s3.transfers import split_uri
 from dogbreeds.sagemaker.session import Account, explain_detach
 
 log = logging.getLogger(__name__)
 
+#: What AWS calls the two kinds of jobs.
+TRAINING, TUNING = "TrainingJob", "HyperParameterTuningJob"
+ENDED = ("Completed", "Failed", "Stopped")
 #: Longest name of a tuning job (CreateHyperParameterTuningJob).
 MAX_TUNING_JOB_NAME = 32
 _LOG_GROUP = "/aws/sagemaker/TrainingJobs"
@@ -36,12 +39,7 @@ _Answer = TypeVar("_Answer")
 
 @dataclass
 class JobHandle:
-    """A job by its name.
-
-    Attributes:
-        account: The job's; another one takes its place when credentials have expired.
-        kind: `TRAINING` or `TUNING`.
-    """
+    """A job, `TRAINING` or `TUNING`, by its name; another account takes its place when credentials have expired."""
 
     account: Account
     name: str
@@ -61,11 +59,10 @@ class JobHandle:
         return self.account.command("launch", override(action, self.name))
 
     def exists(self) -> bool:
-        try:
+        with suppress(MissingError):
             self.describe()
-        except MissingError:
-            return False
-        return True
+            return True
+        return False
 
     def describe(self) -> dict[str, Any]:
         """Returns AWS's description of the job."""
@@ -129,12 +126,7 @@ class JobHandle:
         return f"Stopping {self.name}; its results so far are kept. Fetch them with: {self.hint('attach')}"
 
     def fetch(self, described: Mapping[str, Any], directory: Path) -> None:
-        """Brings what a training job has made into a run directory; nothing where it has made nothing.
-
-        Args:
-            described: AWS's description of this job, or of one of its trials.
-            directory: Becomes what the run would have left on this machine.
-        """
+        """Brings what this job or the trial `described` by AWS has made, if anything, into a run directory."""
         self.ask(lambda: _fetch(self.account, described, directory))
 
     def _call(self, verb: str) -> dict[str, Any]:
@@ -204,3 +196,39 @@ def _fetch(account: Account, described: Mapping[str, Any], directory: Path) -> N
         unpack(directory / "model.tar.gz", directory / "model")
     if described.get("ProfilerRuleConfigurations"):
         storage.download_folder(f"{job}/rule-output", directory / "rule-output")
+
+
+def changes(described: Mapping[str, Any], kind: str) -> list[str]:
+    """Returns the changes of a training job's status so far, or the state of a tuning job."""
+    if kind == TRAINING:
+        passed = described.get("SecondaryStatusTransitions") or []
+        return [f"{one['Status']}  {one.get('StatusMessage', '')}" for one in passed]
+    counters = described.get("TrainingJobStatusCounters", {})
+    counts = ", ".join(f"{count} {name}" for name, count in counters.items() if count)
+    best = described.get("BestTrainingJob", {}).get("FinalHyperParameterTuningJobObjectiveMetric")
+    reached = f"; best {best['MetricName']} {best['Value']:.4f}" if best else ""
+    return [f"{described[f'{kind}Status']}{f' ({counts})' if counts else ''}{reached}"]
+
+
+def summary(described: Mapping[str, Any], kind: str = TRAINING) -> list[str]:
+    """Returns the lines to print about a job that has ended: status, rules, time and what Spot saved."""
+    status, phase = described[f"{kind}Status"], described.get("SecondaryStatus", "")
+    reason = described.get("FailureReason", "")
+    message = (described.get("SecondaryStatusTransitions") or [{}])[-1].get("StatusMessage", "")
+    lines = [f"status {status}{f', {phase}' if phase else ''}{f': {message}' if message else ''}"]
+    if reason:
+        lines.append(f"reason {reason}")
+    # Behind the code of a reason stands what the program said, which is not AWS's.
+    found = advice(reason.partition(":")[0]) or advice(phase)
+    if found and status != "Completed":
+        lines.append(f"try    {found}")
+    for rules in ("DebugRuleEvaluationStatuses", "ProfilerRuleEvaluationStatuses"):
+        for rule in described.get(rules) or []:
+            details = f" ({rule['StatusDetails']})" if rule.get("StatusDetails") else ""
+            lines.append(f"rule   {rule['RuleConfigurationName']}: {rule['RuleEvaluationStatus']}{details}")
+    trained, billed = described.get("TrainingTimeInSeconds"), described.get("BillableTimeInSeconds")
+    if billed is not None and trained:
+        spot = described.get("EnableManagedSpotTraining")
+        saved = f", Spot saved {100 * (1 - billed / trained):.0f}%" if spot else ""
+        lines.append(f"time   {trained} s, {billed} s billed{saved}")
+    return lines

@@ -21,11 +21,9 @@ from dogbreeds.data.layout import find_photos
 from dogbreeds.errors import UserError
 from dogbreeds.sagemaker.aws_errors import Detached, aws_errors, code_of, passes
 from dogbreeds.sagemaker.launch.begun import beginning, begun_by, finished, remember
-from dogbreeds.sagemaker.launch.follow import TRAINING
-from dogbreeds.sagemaker.launch.job_handle import JobHandle
+from dogbreeds.sagemaker.launch.job_handle import TRAINING, JobHandle
 from dogbreeds.sagemaker.protocol.hyperparameters import encode
 from dogbreeds.sagemaker.protocol.inputs import PHOTOS, JobInputs, job_inputs
-from dogbreeds.sagemaker.protocol.metrics import metric_definitions
 from dogbreeds.sagemaker.protocol.task import TRAIN, Task
 from dogbreeds.sagemaker.requests.images import training_image
 from dogbreeds.sagemaker.requests.job import Job, training_request
@@ -50,13 +48,7 @@ class RefusedError(UserError):
 
 @dataclass(frozen=True)
 class JobPlan:
-    """One job, before its files are in S3.
-
-    Attributes:
-        name: Its name, or that of the tuning job.
-        debugger: What it asks of SageMaker Debugger.
-        extras: Optional dependencies that it installs beside those of its inputs.
-    """
+    """One job, or the trials of a tuning job, before files are in S3; `extras` are added to those of its inputs."""
 
     name: str
     inputs: JobInputs
@@ -70,12 +62,7 @@ class JobPlan:
 
 @dataclass(frozen=True)
 class Launcher:
-    """Sends work to SageMaker.
-
-    Attributes:
-        settings: Those of the account, with the region.
-        project: The checkout whose code the jobs run.
-    """
+    """Sends work to SageMaker; `settings` have the region of the account, and jobs run the code of `project`."""
 
     account: Account
     settings: SagemakerConfig
@@ -121,8 +108,7 @@ class Launcher:
         """Begins a training job of any task, whose results belong in a directory; see `begin`."""
 
         def request(channels: Mapping[str, str], code: str) -> dict[str, Any]:
-            job = self.job(plan, channels, code)
-            return training_request(job, self.settings, plan.debugger, metric_definitions())
+            return training_request(self.job(plan, channels, code), self.settings, plan.debugger)
 
         self.check(TRAINING, request, list(plan.inputs.channels()))
         self._announce(plan)

@@ -12,8 +12,7 @@ from dogbreeds.hpo.settings import Objective
 from dogbreeds.overrides import name_of, sets
 from dogbreeds.run_directory import BEST, MODEL, MODEL_ARCHIVE
 from dogbreeds.sagemaker.launch.begun import finished
-from dogbreeds.sagemaker.launch.follow import summary
-from dogbreeds.sagemaker.launch.job_handle import JobHandle
+from dogbreeds.sagemaker.launch.job_handle import JobHandle, summary
 from dogbreeds.sagemaker.launch.launcher import JobPlan, Launcher
 from dogbreeds.sagemaker.launch.searches import begun, job_of
 from dogbreeds.sagemaker.protocol.inputs import JobInputs, job_inputs

@@ -11,8 +11,7 @@ from dogbreeds.hpo.resuming import save_plan
 from dogbreeds.installation import command
 from dogbreeds.overrides import override
 from dogbreeds.run_directory import SEARCH_CONFIG, TUNING_JOB
-from dogbreeds.sagemaker.launch.follow import TRAINING, TUNING
-from dogbreeds.sagemaker.launch.job_handle import JobHandle
+from dogbreeds.sagemaker.launch.job_handle import TRAINING, TUNING, JobHandle
 from dogbreeds.sagemaker.launch.launcher import Note, RefusedError
 from dogbreeds.sagemaker.session import Account
 

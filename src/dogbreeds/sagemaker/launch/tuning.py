@@ -1,29 +1,31 @@
 """Runs a search as a SageMaker tuning job, with the same results as a search on this machine."""
 
+import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from dogbreeds.errors import ConfigError
-from dogbreeds.hpo.leaderboard import Leaderboard, remember, save_best
+from dogbreeds.hpo import leaderboard
+from dogbreeds.hpo.leaderboard import Entry, Leaderboard, remember, save_best
 from dogbreeds.hpo.page import build_search_page
 from dogbreeds.hpo.plan import Plan
 from dogbreeds.hpo.settings import Objective
+from dogbreeds.hpo.space import Choice, Dimension, Space
 from dogbreeds.run_directory import BEST, LEADERBOARD
 from dogbreeds.sagemaker.launch.begun import finished
 from dogbreeds.sagemaker.launch.features import trial_features
-from dogbreeds.sagemaker.launch.follow import TUNING
-from dogbreeds.sagemaker.launch.job_handle import MAX_TUNING_JOB_NAME, JobHandle
+from dogbreeds.sagemaker.launch.job_handle import MAX_TUNING_JOB_NAME, TUNING, JobHandle
 from dogbreeds.sagemaker.launch.launcher import JobPlan, Launcher, job_name, without_managed_debugger
 from dogbreeds.sagemaker.launch.searches import begun, job_of
-from dogbreeds.sagemaker.launch.tuning_results import entry, trials_of
 from dogbreeds.sagemaker.protocol.inputs import FEATURES, job_inputs
-from dogbreeds.sagemaker.protocol.metrics import metric_definitions
 from dogbreeds.sagemaker.protocol.task import TRIAL, Task
 from dogbreeds.sagemaker.requests.tuning import tuning_request
 
 log = logging.getLogger(__name__)
+
+_STATES = {"Completed": leaderboard.FINISHED, "Failed": leaderboard.FAILED, "Stopped": leaderboard.PRUNED}
 
 
 def tune(launcher: Launcher, plan: Plan, directory: Path) -> Leaderboard:
@@ -61,7 +63,7 @@ def _request(launcher: Launcher, plan: Plan, directory: Path) -> dict[str, Any]:
 
     def request(channels: Mapping[str, str], code: str) -> dict[str, Any]:
         job = launcher.job(trial, channels, code)
-        return tuning_request(job, settings, plan.settings, plan.space, objective, metric_definitions())
+        return tuning_request(job, settings, plan.settings, plan.space, objective)
 
     launcher.check(TUNING, request, [*trial.inputs.channels(), FEATURES])
     channels = {**launcher.upload(trial.inputs), FEATURES: trial_features(launcher, config)}
@@ -72,7 +74,7 @@ def _request(launcher: Launcher, plan: Plan, directory: Path) -> dict[str, Any]:
 def _results(job: JobHandle, plan: Plan, directory: Path) -> Leaderboard:
     """Writes the files of a search: leaderboard, trials, best values, page."""
     trials, objective = trials_of(job), Objective(plan.settings.objective)
-    found = (entry(number, *trial, plan.space, objective) for number, trial in enumerate(trials))
+    found = (_entry(number, *trial, plan.space, objective) for number, trial in enumerate(trials))
     board = Leaderboard.of(objective, list(found))
     board.save(directory / LEADERBOARD)
     best = board.winner(job.name)
@@ -82,3 +84,47 @@ def _results(job: JobHandle, plan: Plan, directory: Path) -> Leaderboard:
     remember(job.name, directory / BEST)
     build_search_page(directory, board, plan.space, debug=plan.debug)
     return board
+
+
+def trials_of(tuning_job: JobHandle) -> list[tuple[dict[str, str], dict[str, Any]]]:
+    """Returns the trials of a tuning job as they began: the settings chosen for each, and AWS's description."""
+
+    def listed() -> list[dict[str, Any]]:
+        paginator = tuning_job.account.sagemaker.get_paginator("list_training_jobs_for_hyper_parameter_tuning_job")
+        pages = paginator.paginate(
+            HyperParameterTuningJobName=tuning_job.name, SortBy="CreationTime", SortOrder="Ascending"
+        )
+        return [summary for page in pages for summary in page["TrainingJobSummaries"]]
+
+    def described(name: str) -> dict[str, Any]:
+        return tuning_job.ask(lambda: JobHandle(tuning_job.account, name).describe())
+
+    return [(one["TunedHyperParameters"], described(one["TrainingJobName"])) for one in tuning_job.ask(listed)]
+
+
+def _entry(
+    number: int, tuned: Mapping[str, str], job: Mapping[str, Any], space: Space, objective: Objective
+) -> Entry:
+    """Returns the leaderboard entry of a trial."""
+    metrics = {one["MetricName"]: float(one["Value"]) for one in job.get("FinalMetricDataList", [])}
+    value = metrics.get(objective.name)
+    state = _STATES.get(job["TrainingJobStatus"], leaderboard.INTERRUPTED)
+    if state == leaderboard.FINISHED and value is None:
+        state = leaderboard.NAN
+    return Entry(
+        number=number,
+        state=state,
+        values={name: _value(dimension, tuned[name]) for name, dimension in space.dimensions.items()},
+        value=value,
+        metrics=metrics,
+        epochs=int(metrics.get("epoch", 0)),
+        seconds=float(job.get("TrainingTimeInSeconds", 0)),
+        message=job.get("FailureReason", ""),
+    )
+
+
+def _value(dimension: Dimension, text: str) -> float | str:
+    """Parses a tuned value: a string, which AWS's own tools may have quoted once more."""
+    if isinstance(dimension, Choice):
+        return text if text in dimension.values else str(json.loads(text))
+    return int(float(text)) if dimension.integer else float(text)

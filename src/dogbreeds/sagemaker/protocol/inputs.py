@@ -21,13 +21,7 @@ _GROUPS = ("logger", "callbacks")
 
 @dataclass(frozen=True)
 class JobInputs:
-    """What a job gets.
-
-    Attributes:
-        overrides: Settings.
-        files: Files and directories of this machine by their settings, for channels.
-        extras: Optional dependencies of the project that these settings need.
-    """
+    """What a job gets: settings, files of this machine by the settings that name them, and extras that these need."""
 
     overrides: dict[str, object]
     files: dict[str, Path]
@@ -38,13 +32,10 @@ class JobInputs:
 
 
 def job_inputs(config: TrainConfig, corners: Sequence[TrainConfig] = (), searched: Collection[str] = ()) -> JobInputs:
-    """Returns every setting and file of a run, so that a job does not depend on defaults.
+    """Returns every setting and file of a checked config, so that a job does not depend on defaults.
 
-    Args:
-        config: A checked config.
-        corners: Of a tuning job, configs that together hold all variations (`Plan.corners`): settings that differ
-            among them come with the values that the tuning job chooses, and are left out.
-        searched: Of a tuning job, the varied settings; left out even where all corners agree.
+    `corners` of a tuning job together hold all variations (`Plan.corners`): settings that differ among them, and
+    those that are `searched`, come with the values that the tuning job chooses, and are left out.
     """
     names = [name for name in key_names(TrainConfig) if name not in _GROUPS]
     values = {name: [setting(one, name) for one in (config, *corners)] for name in names}

@@ -19,12 +19,9 @@ _TASK, _SECONDS, _ARGUMENTS = (f"{PREFIX}{name}" for name in ("task", "checkpoin
 
 @dataclass(frozen=True)
 class Task:
-    """What a job does.
+    """What a job does, one of the kinds above, and the shortest time between two checkpoints that are kept.
 
-    Attributes:
-        kind: One of those above.
-        checkpoint_seconds: Shortest time between two checkpoints that survive an interruption.
-        arguments: Of a search, the overrides of the command line, with its sweeps.
+    `arguments` are the overrides of the command line of a search, with its sweeps.
     """
 
     kind: str

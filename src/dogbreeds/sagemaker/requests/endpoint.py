@@ -22,14 +22,9 @@ _DIMENSION = {"ServiceNamespace": "sagemaker", "ScalableDimension": "sagemaker:v
 
 @dataclass(frozen=True)
 class Deployment:
-    """One deployment.
+    """One deployment: model and endpoint configuration are new with each, and have its `name`.
 
-    Attributes:
-        name: Of the model and the endpoint configuration, which are new with each deployment.
-        archive: The URI of the model archive.
-        role: The ARN of the role that the service assumes.
-        folder: The S3 folder of what endpoints write, such as captured requests.
-        package: The summary of the package, valid as a tag.
+    `archive` and `folder`, which endpoints write to, are in S3; `role` is an ARN, `package` a summary, valid as tag.
     """
 
     endpoint: str

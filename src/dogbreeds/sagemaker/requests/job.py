@@ -3,12 +3,13 @@
 import json
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from dogbreeds.errors import ConfigError
-from dogbreeds.sagemaker.requests.debugger import debugger_members
+from dogbreeds.sagemaker.protocol.metrics import metric_definitions
+from dogbreeds.sagemaker.requests.images import rules_image
 from dogbreeds.schema import DebuggerConfig, SagemakerConfig
 from local_sagemaker.rules.instances import has_local_disks
 
@@ -26,14 +27,9 @@ Request = dict[str, Any]
 class Job:
     """What one job is: what is run, on what, from where and to where.
 
-    Attributes:
-        name: Its name, or that of the tuning job.
-        hyperparameters: Settings by their dotted keys, encoded for the wire, without those of AWS's toolkit.
-        channels: Names, with the S3 folder or object that the job finds under each.
-        code: Where the code archive is in S3.
-        output: The S3 folder below which the service puts what jobs make, each under its own name.
-        checkpoints: The S3 folder that follows the checkpoints; None keeps none.
-        role: The ARN of the role that the service takes on.
+    `name` may be that of a tuning job. `hyperparameters` are encoded for the wire, without those of AWS's toolkit.
+    The service puts what jobs make below the S3 folder `output`, each under its own name, and copies the checkpoints
+    to `checkpoints`; None keeps none. `role` is an ARN.
     """
 
     name: str
@@ -48,7 +44,7 @@ class Job:
     instances: int
 
 
-def definition(job: Job, sagemaker: SagemakerConfig, metric_definitions: Sequence[Mapping[str, str]]) -> Request:
+def definition(job: Job, sagemaker: SagemakerConfig) -> Request:
     """Returns the members that a training job and the definition of a tuning job's trials share."""
     if sagemaker.isolated and sagemaker.image is None:
         raise ConfigError(
@@ -62,7 +58,7 @@ def definition(job: Job, sagemaker: SagemakerConfig, metric_definitions: Sequenc
         "AlgorithmSpecification": {
             "TrainingImage": job.image,
             "TrainingInputMode": "File",
-            "MetricDefinitions": [dict(metric) for metric in metric_definitions],
+            "MetricDefinitions": metric_definitions(),
         },
         "RoleArn": job.role,
         "InputDataConfig": [_channel(name, uri) for name, uri in sorted(channels.items())],
@@ -135,12 +131,7 @@ def _keyed(name: str, key: str | None) -> dict[str, str]:
     return {} if key is None else {name: key}
 
 
-def training_request(
-    job: Job,
-    sagemaker: SagemakerConfig,
-    debugger: DebuggerConfig,
-    metric_definitions: Sequence[Mapping[str, str]],
-) -> Request:
+def training_request(job: Job, sagemaker: SagemakerConfig, debugger: DebuggerConfig) -> Request:
     """Returns what `create_training_job` is called with; the region of the settings must be known.
 
     Raises:
@@ -149,7 +140,58 @@ def training_request(
     return {
         "TrainingJobName": job.name,
         "HyperParameters": {**job.hyperparameters, **script_mode(job, sagemaker)},
-        **definition(job, sagemaker, metric_definitions),
-        **debugger_members(debugger, job.output, str(sagemaker.region)),
+        **definition(job, sagemaker),
+        **_debugger_members(debugger, job.output, str(sagemaker.region)),
         **tags(sagemaker),
     }
+
+
+def _debugger_members(debugger: DebuggerConfig, output: str, region: str) -> Request:
+    """Returns the members of a training job's request that concern Debugger and its profiler.
+
+    Without `debugger.managed` there is one, which switches the profiler off: jobs whose request says nothing may be
+    profiled, which the SDK of AWS has always asked for unless told otherwise, and this project measures the machine
+    itself. Below the S3 folder `output` the service puts tensors, measurements and findings, by the job's name.
+
+    Raises:
+        ConfigError: There is no Debugger in that region.
+    """
+    managed = debugger.managed
+    if managed is None:
+        return {"ProfilerConfig": {"DisableProfiler": True}}
+    image = rules_image(region)
+    return {
+        "DebugHookConfig": {
+            "S3OutputPath": output,
+            "CollectionConfigurations": [
+                {"CollectionName": name, "CollectionParameters": _texts(parameters)}
+                for name, parameters in managed.collections.items()
+                if parameters is not None
+            ],
+        },
+        "DebugRuleConfigurations": _rule_configurations(managed.rules, image),
+        "ProfilerConfig": {
+            "S3OutputPath": output,
+            "ProfilingIntervalInMilliseconds": managed.system_milliseconds,
+            "DisableProfiler": False,
+        },
+        "ProfilerRuleConfigurations": _rule_configurations(managed.profiler_rules, image),
+    }
+
+
+def _rule_configurations(rules: Mapping[str, Any], image: str) -> list[Request]:
+    """One configuration for each rule that is not switched off by null."""
+    return [
+        {
+            "RuleConfigurationName": name,
+            "RuleEvaluatorImage": image,
+            "RuleParameters": {"rule_to_invoke": name, **_texts(parameters)},
+        }
+        for name, parameters in rules.items()
+        if parameters is not None
+    ]
+
+
+def _texts(parameters: Mapping[str, Any]) -> dict[str, str]:
+    """Parameters as the service takes them; a null leaves one to the service's own default."""
+    return {name: str(value) for name, value in parameters.items() if value is not None}

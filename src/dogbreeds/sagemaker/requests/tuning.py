@@ -1,7 +1,7 @@
 """The request of a tuning job: a space, a strategy, and the training job that is its every trial."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from dogbreeds.hpo.rendering import STRATEGIES, parameter_ranges
 from dogbreeds.hpo.settings import Objective
@@ -11,12 +11,7 @@ from dogbreeds.schema import SagemakerConfig, SearchConfig
 
 
 def tuning_request(
-    job: Job,
-    sagemaker: SagemakerConfig,
-    hpo: SearchConfig,
-    space: Space,
-    objective: Objective,
-    metric_definitions: Sequence[Mapping[str, str]],
+    job: Job, sagemaker: SagemakerConfig, hpo: SearchConfig, space: Space, objective: Objective
 ) -> Request:
     """Returns what `create_hyper_parameter_tuning_job` is called with; the region of the settings must be known.
 
@@ -52,7 +47,7 @@ def tuning_request(
         "HyperParameterTuningJobConfig": tuning,
         "TrainingJobDefinition": {
             "StaticHyperParameters": {**static, **script_mode(job, sagemaker)},
-            **definition(job, sagemaker, metric_definitions),
+            **definition(job, sagemaker),
         },
         **tags(sagemaker),
     }

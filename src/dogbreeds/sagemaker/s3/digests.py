@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from dogbreeds.data.names import readable
 from dogbreeds.errors import DataError
 
 
@@ -34,8 +33,3 @@ def read_all(paths: Sequence[Path]) -> Iterator[FileDigest]:
     """Digests files in parallel, and yields them in order."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         yield from pool.map(read, paths)
-
-
-def object_name(path: Path, root: Path) -> str:
-    """Returns the object name of a file: its path relative to a folder, as text."""
-    return readable(path.relative_to(root))

@@ -27,10 +27,11 @@ from rich.console import Console
 
 from dogbreeds.data.archives import unpack
 from dogbreeds.data.layout import find_photos
+from dogbreeds.data.names import readable
 from dogbreeds.errors import DataError, UserError
 from dogbreeds.sagemaker.aws_errors import MissingError, aws_errors, code_of
 from dogbreeds.sagemaker.s3.code_archive import ARCHIVE, pack_code
-from dogbreeds.sagemaker.s3.digests import FileDigest, object_name, read, read_all
+from dogbreeds.sagemaker.s3.digests import FileDigest, read, read_all
 from dogbreeds.sagemaker.s3.transfers import Stored, Transfers, encryption, split_uri, stored_under, transfers
 
 # Earlier folders that are searched for known photos; each listing has a few megabytes at most.
@@ -150,7 +151,7 @@ class Storage:
     def _upload_folder(self, kind: str, root: Path, paths: Sequence[Path]) -> str:
         if not paths:
             raise DataError(f"{root} has no files to upload.")
-        files = {object_name(file.path, root): file for file in read_all(paths)}
+        files = {readable(file.path.relative_to(root)): file for file in read_all(paths)}
         listing = json.dumps({name: file.digest for name, file in sorted(files.items())}, indent=0).encode()
         digest = hashlib.sha256(listing).hexdigest()
         folder, listed = self.uri(kind, digest) + "/", self._key(kind, f"{digest}.json")

@@ -113,16 +113,8 @@ def transfers(
 
     A console that is no terminal shows one line in place of a progress bar. `size` is in bytes.
     """
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-        transient=True,
-    )
+    words, moved = TextColumn("{task.description}"), (DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    bar = Progress(words, BarColumn(), *moved, console=console, disable=not console.is_terminal, transient=True)
     console.out(f"{title}: {decimal(size)}", highlight=False)
     connections = client.meta.config.max_pool_connections
     config = TransferConfig(multipart_threshold=_LARGEST_REQUEST, max_request_concurrency=connections)
