@@ -116,13 +116,10 @@ def scaling_requests(endpoint: str, variant: VariantConfig) -> dict[str, Request
         aim["CustomizedMetricSpecification"] = {**metric, "Dimensions": dimensions, "Statistic": "Average"}
     else:
         aim["PredefinedMetricSpecification"] = {"PredefinedMetricType": "SageMakerVariantInvocationsPerInstance"}
+    bounds = {"MinCapacity": variant.min_instances, "MaxCapacity": variant.max_instances}
     policy = {"PolicyName": POLICY, "PolicyType": "TargetTrackingScaling"}
     return {
-        "RegisterScalableTarget": {
-            **resource,
-            "MinCapacity": variant.min_instances,
-            "MaxCapacity": variant.max_instances,
-        },
+        "RegisterScalableTarget": {**resource, **bounds},
         "PutScalingPolicy": {**resource, **policy, "TargetTrackingScalingPolicyConfiguration": aim},
     }
 
