@@ -199,7 +199,7 @@ class SagemakerConfig:
     tags: dict[str, str]
     environment: dict[str, str]
     rehearsal_dir: str
-    rehearsal_idle_minutes: float
+    rehearsal_idle_minutes: Annotated[float, at_least(0)]
     faults: dict[str, Any]
 
 

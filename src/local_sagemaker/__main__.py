@@ -22,8 +22,9 @@ def main(arguments: Namespace) -> None:
         signal.signal(number, lambda *_: ended.set())
     directory: Path = arguments.directory.resolve()
     with LocalSageMaker(directory, Faults()) as local:
-        print(_introduction(local, arguments.idle_minutes), flush=True)
-        while not ended.wait(1.0) and local.idle_seconds < 60 * arguments.idle_minutes and directory.exists():
+        if not arguments.quiet:
+            print(_introduction(local, arguments.idle_minutes), flush=True)
+        while not ended.wait(1.0) and not local.is_idle(60 * arguments.idle_minutes) and directory.exists():
             pass
 
 
@@ -46,7 +47,8 @@ if __name__ == "__main__":
     parser = ArgumentParser("python -m local_sagemaker", description=__doc__)
     parser.add_argument("--directory", type=Path, default=user_cache_path("local_sagemaker"), help="its files")
     parser.add_argument("--idle-minutes", type=float, default=math.inf, help="end after so long without a request")
-    parser.add_argument("--list", action="store_true", help="show which run in the background")
+    parser.add_argument("--quiet", action="store_true", help="print no key")
+    parser.add_argument("--list", action="store_true", help="show which run")
     parser.add_argument("--stop", action="store_true", help="end the one of --directory")
     given = parser.parse_args()
     try:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict
 from functools import cache
+from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,8 @@ LOCK = "lock"
 ADDRESS = "service.json"
 #: What a service in the background has said.
 LOG = "service.log"
+#: Where each command that uses the service has a file, by its process id.
+CLIENTS = "clients"
 #: Where this asks whether a service is up, and sets its faults.
 CONTROL = "/_local_sagemaker"
 _COMMAND = ("-m", "local_sagemaker")
@@ -90,19 +93,21 @@ class Client:
         """Lets other things go wrong from now on; jobs that run keep theirs."""
         self._control("PUT", json.dumps(asdict(faults)).encode())
 
-    def is_up(self) -> bool:
+    def process(self) -> int | None:
+        """Returns the id of the process that answers, None where none does; raises TimeoutError where one is stuck."""
         try:
-            self._control("GET", None)
-        except OSError:
-            return False
-        return True
+            return int(self._control("GET", None)["pid"])
+        except TimeoutError:
+            raise
+        except (OSError, HTTPException, ValueError, KeyError, TypeError):
+            return None
 
-    def _control(self, method: str, body: bytes | None) -> None:
+    def _control(self, method: str, body: bytes | None) -> Any:
         scope = f"AWS4-HMAC-SHA256 Credential={self.key}/0/{REGION}/control/aws4_request"
         request = urllib.request.Request(self.url + CONTROL, body, {"Authorization": scope}, method=method)
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(request, timeout=10):
-            pass
+        with opener.open(request, timeout=_STARTUP_SECONDS) as answer:
+            return json.load(answer)
 
 
 @cache
@@ -119,7 +124,13 @@ def connect(directory: Path, faults: Faults, idle_minutes: float) -> Client:
     Raises:
         LocalSageMakerError: It cannot be started.
     """
-    directory.mkdir(parents=True, exist_ok=True)
+    directory = directory.resolve()
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (directory / CLIENTS).mkdir(exist_ok=True)
+        (directory / CLIENTS / str(os.getpid())).touch()
+    except OSError as error:
+        raise LocalSageMakerError(f"{directory} cannot be used: {error.strerror}.") from error
     with FileLock(directory / "starting.lock"):
         client = _found(directory) or _started(directory, idle_minutes)
     client.set_faults(faults)
@@ -127,18 +138,18 @@ def connect(directory: Path, faults: Faults, idle_minutes: float) -> Client:
 
 
 def running() -> Iterator[tuple[int, Path]]:
-    """Yields process id and directory of this user's services that run in the background."""
+    """Yields process id and directory of this user's services that are processes of their own."""
     for process in psutil.process_iter():
         with suppress(psutil.Error):
-            words = process.cmdline()
-            own = process.uids().real == os.getuid()
-            if own and tuple(words[1:3]) == _COMMAND and "--directory" in words:
-                yield process.pid, Path(words[words.index("--directory") + 1])
+            if process.uids().real == os.getuid() and tuple(process.cmdline()[1:3]) == _COMMAND:
+                for file in map(Path, (one.path for one in process.open_files())):
+                    if file.name == LOCK:
+                        yield process.pid, file.parent
 
 
 def stop(directory: Path) -> bool:
     """Ends a directory's service with all that it runs; says whether there was one."""
-    found = [pid for pid, place in running() if place.resolve() == directory.resolve()]
+    found = [pid for pid, place in running() if place == directory.resolve()]
     for pid in found:
         with suppress(psutil.NoSuchProcess):
             process = psutil.Process(pid)
@@ -152,22 +163,26 @@ def stop(directory: Path) -> bool:
 
 
 def _found(directory: Path) -> Client | None:
+    """Returns the client of a service that is up."""
     try:
         known = json.loads((directory / ADDRESS).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        client, process = Client(known["url"], known["key"]), int(known["pid"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
-    client = Client(known["url"], known["key"])
-    if not client.is_up():
-        return None
+    end = f"End it first: {sys.executable} -m local_sagemaker --stop --directory {shlex.quote(str(directory))}"
+    try:
+        if client.process() != process:
+            return None
+    except TimeoutError as error:
+        raise LocalSageMakerError(f"The service of {directory} does not answer. {end}") from error
     if known["python"] != sys.executable:
-        end = f"{sys.executable} -m local_sagemaker --stop --directory {shlex.quote(str(directory))}"
-        raise LocalSageMakerError(f"The service of {directory} runs jobs with {known['python']}. End it first: {end}")
+        raise LocalSageMakerError(f"The service of {directory} runs jobs with {known['python']}. {end}")
     return client
 
 
 def _started(directory: Path, idle_minutes: float) -> Client:
-    command = [sys.executable, *_COMMAND, "--directory", str(directory), "--idle-minutes", str(idle_minutes)]
-    (directory / ADDRESS).unlink(missing_ok=True)
+    command = [sys.executable, *_COMMAND, "--quiet", "--directory", str(directory)]
+    command += ["--idle-minutes", str(idle_minutes)]
     with (directory / LOG).open("wb") as log:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True

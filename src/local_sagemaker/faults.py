@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from local_sagemaker.errors import LocalSageMakerError
+
 
 @dataclass(frozen=True)
 class Faults:
@@ -13,7 +15,8 @@ class Faults:
         interrupt_after: Seconds of training after which a Spot job loses an instance, once; it restarts from its
             checkpoints. None never.
         interrupt_on: Text of a log line at which a Spot job loses an instance, once; None never.
-        throttled: By operation, the number of first calls to answer with ThrottlingException.
+        throttled: By operation, the number of first calls to answer with ThrottlingException; of S3, which has no
+            names for them, by `s3`.
         expired: By operation, the number of first calls to answer with ExpiredTokenException.
         lost_answers: By operation, the number of first calls that are done, and whose connection breaks before the
             answer.
@@ -35,3 +38,13 @@ class Faults:
     foreign_buckets: Sequence[str] = ()
     debugger_closed: bool = False
     grace_seconds: float = 5.0
+
+    def __post_init__(self) -> None:
+        """Refuses values of another type, which come from people who type them."""
+        for name in ("throttled", "expired", "lost_answers"):
+            given = getattr(self, name)
+            if not isinstance(given, Mapping) or not all(isinstance(count, int) for count in given.values()):
+                raise LocalSageMakerError(f"{name}={given}: takes counts by operation, {{CreateTrainingJob: 2}}.")
+        for name in ("capacity_errors", "interrupt_after", "late_logs_seconds", "grace_seconds"):
+            if not isinstance(given := getattr(self, name), int | float | None):
+                raise LocalSageMakerError(f"{name}={given}: must be a number.")

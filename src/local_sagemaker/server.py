@@ -82,6 +82,8 @@ class Dispatcher:
             response = answer
         except ApiError as error:
             response = _refusal(error)
+            if scope["service"] == "s3":
+                response = refuse_s3(error.code.removesuffix("Exception"), error.message, error.status)
         except _LostAnswer:
             environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
             response = Response(status=500)
@@ -102,6 +104,7 @@ class Dispatcher:
     def _answer(self, service: str, region: str, request: Request) -> Response | None:
         """Returns the answer; None where moto is to give it."""
         if service in BACKENDS and service not in self.operations:
+            self._fail(service)
             return None
         if service not in self.operations:
             raise ApiError("UnknownOperationException", f"There is no service {service} here.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import shutil
 import sys
@@ -13,9 +14,10 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+import psutil
 from filelock import FileLock, Timeout
 
-from local_sagemaker.client import ADDRESS, LOCK, ROLE, Client
+from local_sagemaker.client import ADDRESS, CLIENTS, LOCK, ROLE, Client
 from local_sagemaker.errors import LocalSageMakerError
 from local_sagemaker.faults import Faults
 from local_sagemaker.training.toolkit import TRAIN, kill_left_over
@@ -56,11 +58,13 @@ class LocalSageMaker(Client):
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    @property
-    def idle_seconds(self) -> float:
-        """Time since the last request; 0 while jobs run."""
+    def is_idle(self, seconds: float) -> bool:
+        """Says whether nothing was asked for so long, while neither a job ran nor a command that may ask again."""
+        if time.monotonic() - self._dispatcher.asked < seconds:
+            return False
+        commands = [int(path.name) for path in (self._directory / CLIENTS).glob("*")]
         running = [thread for thread in threading.enumerate() if isinstance(thread, self._runs)]
-        return 0.0 if running else time.monotonic() - self._dispatcher.asked
+        return not running and not any(psutil.pid_exists(process) for process in commands)
 
     def _open(self, stack: ExitStack) -> None:
         from local_sagemaker.context import Context
@@ -74,7 +78,7 @@ class LocalSageMaker(Client):
         from local_sagemaker.training.run import TrainingRun
         from local_sagemaker.tuning.operations import TuningJobs
 
-        self._directory.mkdir(parents=True, exist_ok=True)
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             stack.enter_context(FileLock(self._directory / LOCK, is_singleton=False, thread_local=False, timeout=0))
         except Timeout as error:
@@ -82,7 +86,8 @@ class LocalSageMaker(Client):
         machines = self._directory / "machines"
         kill_left_over(machines)
         shutil.rmtree(machines, ignore_errors=True)
-        stack.callback(shutil.rmtree, machines, ignore_errors=True)
+        for made in (machines, self._directory / CLIENTS):
+            stack.callback(shutil.rmtree, made, ignore_errors=True)
         changed = threading.Condition()
         objects = stack.enter_context(closing(Objects()))
         server = Server()
@@ -115,5 +120,6 @@ class LocalSageMaker(Client):
         written = (self._directory / ADDRESS).with_suffix(".new")
         written.unlink(missing_ok=True)
         written.touch(0o600)
-        written.write_text(json.dumps({"url": self.url, "key": self.key, "python": sys.executable}), encoding="utf-8")
+        known = {"url": self.url, "key": self.key, "pid": os.getpid(), "python": sys.executable}
+        written.write_text(json.dumps(known), encoding="utf-8")
         written.replace(self._directory / ADDRESS)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import threading
 import time
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -94,26 +96,37 @@ def test_a_service_stays_up_until_it_is_stopped(tmp_path: Path) -> None:
         assert (again.url, again.key) == (first.url, first.key)
         assert [one["Name"] for one in again.client("s3").list_buckets()["Buckets"]] == [BUCKET]
         assert place in [directory for _, directory in running()]
+        assert first.key not in (place / "service.log").read_text()
+        named = [sys.executable, "-m", "local_sagemaker", "--directory", os.path.relpath(place)]
+        assert str(place) in subprocess.run([*named, "--list"], capture_output=True, text=True, check=True).stdout
     finally:
-        assert stop(place)
+        ended = subprocess.run([*named, "--stop"], capture_output=True, text=True, check=False)
+    assert ended.stdout == "Stopped.\n"
     assert not stop(place)
     assert place not in [directory for _, directory in running()]
     assert sorted(path.name for path in place.iterdir()) == ["lock", "service.log", "starting.lock"]
 
 
 def test_an_idle_service_ends(tmp_path: Path) -> None:
-    client = connect(tmp_path, Faults(), idle_minutes=0)
-    deadline = time.monotonic() + 20
-    while client.is_up() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not client.is_up()
+    alone = [sys.executable, "-m", "local_sagemaker", "--idle-minutes", "0", "--directory"]
+    # The process of a command that has not asked for long keeps it up.
+    (tmp_path / "used" / "clients").mkdir(parents=True)
+    (tmp_path / "used" / "clients" / str(os.getpid())).touch()
+    kept = subprocess.Popen([*alone, str(tmp_path / "used")])
+    try:
+        assert subprocess.run([*alone, str(tmp_path / "idle"), "--quiet"], timeout=60, check=True).returncode == 0
+        time.sleep(2)
+        assert kept.poll() is None
+    finally:
+        kept.terminate()
+        assert kept.wait(30) == 0
 
 
 def test_only_who_knows_the_key_is_answered(begin: Begin) -> None:
     local = begin()
     stranger = Client(local.url, "0" * 32)
     assert refusal(stranger.client("s3").list_buckets)[0] == "InvalidAccessKeyId"
-    assert not stranger.is_up()
+    assert stranger.process() is None
     assert requests.get(f"{local.url}/{BUCKET}", timeout=10).status_code == 403
 
 
@@ -228,3 +241,34 @@ def test_a_service_of_another_environment_is_not_taken(begin: Begin, tmp_path: P
     address.write_text(address.read_text().replace(sys.executable, "/usr/bin/python3"))
     with pytest.raises(LocalSageMakerError, match=r"runs jobs with /usr/bin/python3\. End it first: .*--stop"):
         connect(tmp_path / "rehearsal", Faults(), idle_minutes=5)
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"url": "http://127.0.0.1:9", "key": "k", "pid": 1, "python": "p"}'])
+def test_an_address_of_nobody_is_not_taken(tmp_path: Path, content: str) -> None:
+    (tmp_path / "service.json").write_text(content)
+    try:
+        assert connect(tmp_path, Faults(), idle_minutes=5).process() is not None
+    finally:
+        stop(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("faults", "said"),
+    [({"throttled": 3}, "takes counts by operation"), ({"capacity_errors": "abc"}, "must be a number")],
+)
+def test_wrong_faults_are_refused(faults: dict[str, Any], said: str) -> None:
+    with pytest.raises(LocalSageMakerError, match=said):
+        Faults(**faults)
+
+
+def test_a_place_that_cannot_be_used(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(LocalSageMakerError, match="file cannot be used"):
+        connect(tmp_path / "file", Faults(), idle_minutes=5)
+
+
+def test_requests_to_s3_expire_too(begin: Begin) -> None:
+    local = begin()
+    local.set_faults(Faults(expired={"s3": 1}))
+    assert refusal(local.client("s3").list_buckets)[0] == "ExpiredToken"
+    assert local.client("s3").list_buckets()["Buckets"]

@@ -196,7 +196,7 @@ def connected(settings: SagemakerConfig) -> Iterator[Account]:
         try:
             local = connect(Path(settings.rehearsal_dir), Faults(**settings.faults), settings.rehearsal_idle_minutes)
         except LocalSageMakerError as error:
-            raise UserError(str(error)) from error
+            raise UserError(f"sagemaker=rehearsal: {error}") from error
         yield Account(local.session(region).client, settings)
         return
     import boto3
