@@ -1,7 +1,5 @@
 """The typed schemas of the commands beside train.py: what each reads from conf/ and the command line."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated, Any
 

@@ -1,7 +1,5 @@
 """The commands: what each script does, and `dogbreeds <command>` where the package is installed."""
 
-from __future__ import annotations
-
 import shlex
 import sys
 from importlib.util import find_spec

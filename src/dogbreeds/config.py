@@ -1,7 +1,5 @@
 """From a composed config to a checked one: types, allowed values, and what settings must be together."""
 
-from __future__ import annotations
-
 import re
 import shlex
 from collections.abc import Callable, Sequence

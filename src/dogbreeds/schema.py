@@ -5,8 +5,6 @@ an unknown key or a value of the wrong type never gets further than the command 
 what stands beside a type. What several settings must be together is checked in config.py.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated, Any
 

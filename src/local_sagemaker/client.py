@@ -94,7 +94,7 @@ class Client:
         self._control("PUT", json.dumps(asdict(faults)).encode())
 
     def process(self) -> int | None:
-        """Returns the id of the process that answers, None where none does; raises TimeoutError where one is stuck."""
+        """Returns the id of the process that answers, or None; raises TimeoutError where it is stuck."""
         try:
             return int(self._control("GET", None)["pid"])
         except TimeoutError:

@@ -1,7 +1,5 @@
 """search.yaml: describes a search, so that it can be resumed and is not mixed up with another one."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict

@@ -1,7 +1,5 @@
 """One array of the store: the features of any number of photos under one key."""
 
-from __future__ import annotations
-
 import logging
 import threading
 import time

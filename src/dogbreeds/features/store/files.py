@@ -1,7 +1,5 @@
 """Digests of files, read again only when a file has changed, and the reason why some are not images."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import time

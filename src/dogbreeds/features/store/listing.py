@@ -1,7 +1,5 @@
 """The feature store for display: its arrays, and what pruning removed."""
 
-from __future__ import annotations
-
 import time
 from pathlib import Path
 

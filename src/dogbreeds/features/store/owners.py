@@ -1,7 +1,5 @@
 """Which processes are alive: one that computes features holds a file lock, released when it dies."""
 
-from __future__ import annotations
-
 import threading
 import uuid
 from pathlib import Path
