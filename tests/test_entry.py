@@ -71,7 +71,7 @@ def test_settings_may_stand_on_both_sides_of_an_option(typed: str, arranged: str
             "limits.held_bytes=10: must be at least limits.body_bytes=",
         ),
         ("report", "runs=one", "A comparison needs two or more run directories"),
-        ("rehearse", "action=stop", "action=stop: must be one of play, clear."),
+        ("rehearse", "action=clear", "action=clear: must be one of play, list, stop."),
         ("cache", "days=-1", "days=-1.0: must be at least 0."),
     ],
 )

@@ -241,22 +241,22 @@ def rehearse(composed: DictConfig) -> None:
         sys.exit(not walkthrough.run(config.settings, Path(config.dir)))
 
 
-COMMANDS: dict[str, Command] = {
-    "train": train,
-    "launch": launch,
-    "predict": predict,
-    "serve": serve,
-    "export": export,
-    "deploy": deploy,
-    "aws": aws,
-    "report": report,
-    "cache": cache,
-    "prepare_features": prepare_features,
-    "audit": audit,
-    "get_data": get_data,
-    "make_sample": make_sample,
-    "rehearse": rehearse,
-}
+_ALL = (
+    train,
+    launch,
+    predict,
+    serve,
+    export,
+    deploy,
+    aws,
+    report,
+    cache,
+    prepare_features,
+    audit,
+    get_data,
+    make_sample,
+)
+COMMANDS: dict[str, Command] = {one.__name__: one for one in (*_ALL, rehearse)}
 
 
 def main() -> None:

@@ -127,7 +127,6 @@ def test_instances_that_are_misspelt_are_guessed(training: Callable[..., Request
         (["hpo=random", "hpo.trials=10001"], "hpo.trials: "),
         (["hpo=bayes", "hpo.trials=null"], "hpo.trials: "),
         (["hpo=grid", "hpo.trials=3"], "hpo.trials: "),
-        (["hpo=bayes", "hpo.objective=val/accuracy"], "hpo.objective: "),
         (["hpo=bayes", "hpo.warm_start=[a,b,c,d,e,f]"], "hpo.warm_start: "),
         (["hpo=bayes", "hpo.warm_start=[a_b]"], "hpo.warm_start: "),
         (["hpo=bayes", "sagemaker.trial_instance=ml.x.large"], "sagemaker.trial_instance: "),

@@ -22,26 +22,7 @@ _BUSY_SECONDS = 60.0
 # Older versions of SQLite take 999 parameters in one statement.
 _MAX_PARAMETERS = 900
 
-# AUTOINCREMENT: a number must never come to mean another array or file.
-_TABLES = """
-CREATE TABLE arrays (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL, layout TEXT NOT NULL, UNIQUE (key, layout)
-);
-CREATE TABLE segments (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, array INTEGER NOT NULL, file TEXT NOT NULL UNIQUE, owner TEXT NOT NULL,
-    used REAL NOT NULL
-);
-CREATE TABLE rows (
-    array INTEGER NOT NULL, photo BLOB NOT NULL, segment INTEGER NOT NULL, position INTEGER NOT NULL,
-    PRIMARY KEY (array, photo)
-) WITHOUT ROWID;
-CREATE INDEX rows_of_segment ON rows (segment);
-CREATE TABLE claims (
-    array INTEGER NOT NULL, photo BLOB NOT NULL, owner TEXT NOT NULL, PRIMARY KEY (array, photo)
-) WITHOUT ROWID;
-CREATE TABLE files (path BLOB PRIMARY KEY, state TEXT NOT NULL, photo BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE unreadable (photo BLOB PRIMARY KEY, decoder TEXT NOT NULL, reason TEXT NOT NULL) WITHOUT ROWID;
-"""
+_TABLES = Path(__file__).with_name("tables.sql")
 
 # The codes of a file that is not a sound index, and not just locked, out of reach or without room.
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_SCHEMA)
@@ -174,7 +155,7 @@ def damage_mark(path: Path) -> Path:
 
 
 def _create(connection: sqlite3.Connection) -> None:
-    for statement in _TABLES.split(";"):
+    for statement in _TABLES.read_text(encoding="utf-8").split(";"):
         connection.execute(statement)
 
 

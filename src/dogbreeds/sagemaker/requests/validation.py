@@ -2,76 +2,18 @@
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from dogbreeds.errors import ConfigError, did_you_mean
 from local_sagemaker.rules.jobs import problems_between
 from local_sagemaker.rules.service_model import Problem, problems
 
 _DEFINITION = "TrainingJobDefinition."
-_TUNING = "HyperParameterTuningJobConfig."
-_VARIANT = "ProductionVariants."
-_PLACE = "sagemaker.bucket, sagemaker.prefix"
 #: The setting that a member of a request comes from; the longest matching path counts.
-SETTINGS: Mapping[str, str] = {
-    "TrainingJobName": "sagemaker.prefix",
-    "HyperParameterTuningJobName": "sagemaker.prefix",
-    "RoleArn": "sagemaker.role",
-    "AlgorithmSpecification.TrainingImage": "sagemaker.image",
-    "InputDataConfig": _PLACE,
-    "OutputDataConfig": _PLACE,
-    "OutputDataConfig.KmsKeyId": "sagemaker.kms_key",
-    "CheckpointConfig": _PLACE,
-    "ResourceConfig.InstanceType": "sagemaker.instance",
-    "ResourceConfig.InstanceCount": "sagemaker.instances",
-    "ResourceConfig.VolumeSizeInGB": "sagemaker.volume_gb",
-    "ResourceConfig.VolumeKmsKeyId": "sagemaker.kms_key",
-    "StoppingCondition.MaxRuntimeInSeconds": "sagemaker.hours",
-    "StoppingCondition.MaxWaitTimeInSeconds": "sagemaker.wait_hours",
-    "RetryStrategy": "sagemaker.retries",
-    "VpcConfig.Subnets": "sagemaker.subnets",
-    "VpcConfig.SecurityGroupIds": "sagemaker.security_groups",
-    "Environment": "sagemaker.environment",
-    "Tags": "sagemaker.tags",
-    "DebugHookConfig.CollectionConfigurations": "debugger.managed.collections",
-    "DebugRuleConfigurations": "debugger.managed.rules",
-    "ProfilerRuleConfigurations": "debugger.managed.profiler_rules",
-    "ProfilerConfig.ProfilingIntervalInMilliseconds": "debugger.managed.system_milliseconds",
-    f"{_TUNING}Strategy": "hpo.strategy",
-    f"{_TUNING}StrategyConfig": "hpo.strategy",
-    f"{_TUNING}StrategyConfig.HyperbandStrategyConfig.MinResource": "hpo.min_epochs",
-    f"{_TUNING}StrategyConfig.HyperbandStrategyConfig.MaxResource": "epochs",
-    f"{_TUNING}HyperParameterTuningJobObjective": "hpo.objective",
-    f"{_TUNING}ResourceLimits.MaxNumberOfTrainingJobs": "hpo.trials",
-    f"{_TUNING}ResourceLimits.MaxParallelTrainingJobs": "hpo.parallel",
-    f"{_TUNING}ParameterRanges": "hpo.space",
-    f"{_TUNING}TrainingJobEarlyStoppingType": "hpo.early_stopping",
-    f"{_TUNING}RandomSeed": "seed",
-    "WarmStartConfig": "hpo.warm_start",
-    "ModelName": "endpoint",
-    "EndpointConfigName": "endpoint",
-    "EndpointName": "endpoint",
-    "ExecutionRoleArn": "sagemaker.role",
-    "PrimaryContainer.Image": "variant.image",
-    "PrimaryContainer.ModelDataUrl": _PLACE,
-    "PrimaryContainer.Environment": "sagemaker.environment",
-    f"{_VARIANT}InstanceType": "variant.instance",
-    f"{_VARIANT}InitialInstanceCount": "variant.instances",
-    f"{_VARIANT}VolumeSizeInGB": "variant.volume_gb",
-    f"{_VARIANT}ModelDataDownloadTimeoutInSeconds": "variant.download_seconds",
-    f"{_VARIANT}ContainerStartupHealthCheckTimeoutInSeconds": "variant.startup_seconds",
-    f"{_VARIANT}ServerlessConfig.MemorySizeInMB": "variant.memory_mb",
-    f"{_VARIANT}ServerlessConfig.MaxConcurrency": "variant.concurrency",
-    "DataCaptureConfig": "variant.capture_percent",
-    "DataCaptureConfig.DestinationS3Uri": _PLACE,
-    "KmsKeyId": "sagemaker.kms_key",
-    "AsyncInferenceConfig.ClientConfig": "variant.concurrency",
-    "AsyncInferenceConfig.OutputConfig": "variant.output",
-    "AsyncInferenceConfig.OutputConfig.KmsKeyId": "sagemaker.kms_key",
-    "MinCapacity": "variant.min_instances",
-    "MaxCapacity": "variant.max_instances",
-    "TargetTrackingScalingPolicyConfiguration.TargetValue": "variant.target",
-}
+SETTINGS: Mapping[str, str] = yaml.safe_load(Path(__file__).with_name("settings.yaml").read_text(encoding="utf-8"))
 # Members of a trial that come from another setting than those of a training job.
 _OF_TRIALS = {"ResourceConfig.InstanceType": "sagemaker.trial_instance"}
 _HYPERPARAMETER = re.compile(r"(?:Static)?HyperParameters\[(.+)\]")
