@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore import xform_name
 from botocore.exceptions import ClientError
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
@@ -23,6 +25,16 @@ from dogbreeds.sagemaker.session import Account
 from local_sagemaker import Faults, LocalSageMaker
 from local_sagemaker.admission import role_problems
 from tests.conftest import ROOT
+from tests.local_sagemaker.conftest import FAST_TRAIN
+from tests.local_sagemaker.jobs import BUCKET as JOBS
+from tests.local_sagemaker.jobs import (
+    answer_problems,
+    training_job,
+    tuning_job,
+    upload_code,
+    wait_for,
+    wait_for_tuning,
+)
 
 BUCKET = "dogbreeds-us-east-1-123456789012"
 ROLE = "dogbreeds-sagemaker-us-east-1"
@@ -59,7 +71,7 @@ class Empty:
 
 @pytest.fixture
 def empty(tmp_path: Path, config: AwsCommandConfig) -> Iterator[Empty]:
-    with LocalSageMaker(tmp_path / "service", Faults()) as local:
+    with LocalSageMaker(tmp_path / "service", Faults(grace_seconds=1.0), toolkit=FAST_TRAIN) as local:
         yield Empty(local, config, tmp_path)
 
 
@@ -132,6 +144,38 @@ def test_teardown_keeps_results_until_they_are_to_go(empty: Empty) -> None:
     assert empty.buckets() == [BUCKET] and f"removed  role {ROLE}" in said
     empty.run("teardown", empty.account(bucket=BUCKET), delete_results=True)
     assert empty.buckets() == []
+
+
+def test_teardown_waits_for_jobs(empty: Empty) -> None:
+    empty.run("setup")
+    sagemaker, iam = empty.local.client("sagemaker"), empty.iam
+    empty.s3.create_bucket(Bucket=JOBS)
+    iam.create_role(RoleName="other", AssumeRolePolicyDocument=policy("trust", empty.account(), BUCKET))
+    code, other = upload_code(empty.s3, "import time; time.sleep(60)"), ARN.replace(ROLE, "other")
+    single = {"ResourceLimits": {"MaxNumberOfTrainingJobs": 1, "MaxParallelTrainingJobs": 1}}
+    sagemaker.create_training_job(**training_job("dogbreeds-one", code, RoleArn=other))
+    sagemaker.create_training_job(**training_job("by-role", code, RoleArn=ARN))
+    sagemaker.create_training_job(**training_job("elsewhere", code, RoleArn=other))
+    sagemaker.create_hyper_parameter_tuning_job(**tuning_job("tuned-by-role", code, single, RoleArn=ARN))
+    while not sagemaker.list_training_jobs(NameContains="tuned-by-role-001")["TrainingJobSummaries"]:
+        time.sleep(0.05)
+    for operation in ("ListTrainingJobs", "ListHyperParameterTuningJobs"):
+        for status, some in (("InProgress", True), ("Failed", False)):
+            listed = getattr(sagemaker, xform_name(operation))(StatusEquals=status)
+            del listed["ResponseMetadata"]
+            assert not answer_problems(operation, listed)
+            assert bool(listed.popitem()[1]) is some
+    with pytest.raises(UserError, match="need them") as caught:
+        empty.run("teardown", delete_results=True)
+    assert set(re.findall(r"stop=(\S+)", str(caught.value))) == {"dogbreeds-one", "by-role", "tuned-by-role"}
+    assert set(re.findall(r"running  (\S+):", empty.run("status"))) == {"dogbreeds-one", "by-role", "tuned-by-role"}
+    assert BUCKET in empty.buckets() and iam.get_role(RoleName=ROLE)
+    sagemaker.stop_hyper_parameter_tuning_job(HyperParameterTuningJobName="tuned-by-role")
+    for name in ("dogbreeds-one", "by-role"):
+        sagemaker.stop_training_job(TrainingJobName=name)
+        wait_for(sagemaker, name)
+    wait_for_tuning(sagemaker, "tuned-by-role")
+    assert f"removed  role {ROLE}" in empty.run("teardown", delete_results=True)
 
 
 def test_what_setup_did_not_make_is_left_alone(empty: Empty) -> None:

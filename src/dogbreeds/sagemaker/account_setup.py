@@ -18,6 +18,7 @@ from dogbreeds.files import write_text
 from dogbreeds.sagemaker.aws_errors import MissingError, aws_errors, code_of
 from dogbreeds.sagemaker.endpoints.account import Ask, Endpoints
 from dogbreeds.sagemaker.endpoints.commands import confirm, running
+from dogbreeds.sagemaker.launch.running_jobs import running_jobs
 from dogbreeds.sagemaker.s3.storage import SCRATCH, UPLOADS
 from dogbreeds.sagemaker.s3.transfers import Stored, stored_under
 from dogbreeds.sagemaker.session import Account, connected
@@ -101,21 +102,26 @@ class AccountSetup:
         if bucket != _MISSING:
             yield f"storage  {_amount(list(self._objects().values()))}: costs by the GB and month"
         yield running(Endpoints(account))
+        for job in running_jobs(account, self.role if role == _OURS else None):
+            yield f"running  {job.name}: costs until it ends. Stop it: {job.hint('stop')}"
         if _MISSING in (bucket, role) or not account.known:
             yield f"Not all is there. Make it: {account.command('aws', 'action=setup')}"
 
     def remove(self) -> Iterator[str]:
         """Removes what setup made; a bucket with results stays, unless they are to go too."""
-        account = self.account
+        account, role = self.account, self._role_state()
         endpoints = Endpoints(account)
         for one in endpoints.ours():
             raise UserError(f"{one['EndpointName']} needs them: {endpoints.command('delete', one['EndpointName'])}")
+        if jobs := running_jobs(account, self.role if role == _OURS else None):
+            stops = "\n".join(f"  {job.hint('stop')}" for job in jobs)
+            raise UserError(f"These jobs need them. Wait until they have ended, or stop them:\n{stops}")
         stored = self._objects() if self._bucket_state() == _OURS else None
         again = tuple(f"{account.settings.prefix}/{folder}/" for folder in (*SCRATCH, *UPLOADS))
         results = [one for key, one in (stored or {}).items() if not key.startswith(again)]
         kept = bool(results) and not self.config.delete_results
         planned: dict[str, Callable[[], None]] = {}
-        if self._role_state() == _OURS:
+        if role == _OURS:
             planned[f"role {self.role}"] = self._remove_role
         if stored is not None and not kept:
             planned[f"bucket {self.bucket} with {_amount(list(stored.values()))}"] = self._remove_bucket
