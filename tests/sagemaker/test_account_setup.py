@@ -191,6 +191,15 @@ def test_what_setup_did_not_make_is_left_alone(empty: Empty) -> None:
     assert empty.iam.list_role_policies(RoleName="own")["PolicyNames"] == []
 
 
+def test_an_empty_bucket_without_tags_is_completed_and_never_removed(empty: Empty) -> None:
+    empty.s3.create_bucket(Bucket=BUCKET)
+    assert f"bucket   {BUCKET}: not made by setup" in empty.run("status")
+    assert "nothing: setup has made nothing here" in empty.run("teardown", delete_results=True)
+    assert empty.buckets() == [BUCKET]
+    empty.run("setup")
+    assert empty.s3.get_bucket_tagging(Bucket=BUCKET)["TagSet"] == MADE
+
+
 def test_it_asks_first(empty: Empty, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin.isatty", lambda: True)
     asked: list[str] = []

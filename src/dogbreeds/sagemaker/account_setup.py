@@ -75,7 +75,12 @@ class AccountSetup:
 
     def make(self) -> Iterator[str]:
         """Makes bucket and role, or completes them."""
-        account, bucket, role, days = self.account, self._bucket_state(), self._role_state(), self.config.scratch_days
+        account, bucket, role, days = (
+            self.account,
+            self._bucket_state(_OURS),
+            self._role_state(),
+            self.config.scratch_days,
+        )
         does = {_MISSING: "make     {}: {}", _OURS: "complete {}: {}", _FOREIGN: "use      {}, which is not changed"}
         planned = [
             does[bucket].format(f"bucket {self.bucket}", f"private, encrypted; code expires after {days} days"),
@@ -149,7 +154,8 @@ class AccountSetup:
     def _tags(self) -> list[dict[str, str]]:
         return [{"Key": TAG, "Value": self.account.settings.prefix}]
 
-    def _bucket_state(self) -> str:
+    def _bucket_state(self, begun: str = _FOREIGN) -> str:
+        """Says whose the bucket is; `begun` is one of setup's own name that is empty and has no tags."""
         if not self.account.has_bucket(self.bucket):
             return _MISSING
         with aws_errors(f"read the tags of {self.bucket}"):
@@ -158,8 +164,7 @@ class AccountSetup:
             except ClientError as error:
                 if code_of(error) != "NoSuchTagSet":
                     raise
-                # A setup that broke off leaves such a one.
-                tags = self._tags() if self.bucket == self._own_bucket and not self._objects() else []
+                return begun if self.bucket == self._own_bucket and not self._objects() else _FOREIGN
         return _OURS if self._tags()[0] in tags else _FOREIGN
 
     def _role_state(self) -> str:
