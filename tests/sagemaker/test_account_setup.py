@@ -39,6 +39,7 @@ from tests.local_sagemaker.jobs import (
 BUCKET = "dogbreeds-us-east-1-123456789012"
 ROLE = "dogbreeds-sagemaker-us-east-1"
 ARN = f"arn:aws:iam::123456789012:role/{ROLE}"
+TYPED = ("sagemaker=rehearsal", "yes=true")
 MADE = [{"Key": TAG, "Value": "dogbreeds"}]
 
 
@@ -62,7 +63,7 @@ class Empty:
         return Account(self.local.session().client, replace(self._config.sagemaker, **settings))
 
     def run(self, action: str, account: Account | None = None, ask: Any = input, **settings: Any) -> str:
-        setup = AccountSetup(account or self.account(), replace(self._config, action=action, **settings), ask)
+        setup = AccountSetup(account or self.account(), replace(self._config, action=action, **settings), TYPED, ask)
         return "\n".join({"setup": setup.make, "status": setup.status, "teardown": setup.remove}[action]())
 
     def buckets(self) -> list[str]:

@@ -4,7 +4,8 @@ Both have a tag. What lacks it is used as it is, and neither changed nor removed
 """
 
 import json
-from collections.abc import Callable, Iterator
+import shlex
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
@@ -15,6 +16,8 @@ from rich.filesize import decimal
 from dogbreeds.command_schemas import AwsCommandConfig
 from dogbreeds.errors import UserError
 from dogbreeds.files import write_text
+from dogbreeds.installation import command
+from dogbreeds.overrides import name_of, sets
 from dogbreeds.sagemaker.aws_errors import MissingError, aws_errors, code_of
 from dogbreeds.sagemaker.endpoints.account import Ask, Endpoints
 from dogbreeds.sagemaker.endpoints.commands import confirm, running
@@ -33,14 +36,14 @@ _MAX_DELETED = 1000
 _BROKEN_OFF = {"Filter": {"Prefix": ""}, "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7}}
 
 
-def run(config: AwsCommandConfig, ask: Ask = input) -> str:
-    """Runs an action, and returns what to print.
+def run(config: AwsCommandConfig, typed: Sequence[str]) -> str:
+    """Runs an action, and returns what to print; the commands in it repeat the overrides that were `typed`.
 
     Raises:
         UserError: AWS or the person refuses; the same command completes what was begun.
     """
     with connected(config.sagemaker) as account:
-        setup = AccountSetup(account, config, ask)
+        setup = AccountSetup(account, config, typed)
         actions = {"setup": setup.make, "status": setup.status, "teardown": setup.remove}
         return "\n".join(actions[config.action]())
 
@@ -61,7 +64,8 @@ class AccountSetup:
 
     account: Account
     config: AwsCommandConfig
-    ask: Ask
+    typed: Sequence[str]
+    ask: Ask = input
 
     @property
     def bucket(self) -> str:
@@ -96,7 +100,7 @@ class AccountSetup:
         write_text(account.known_file, json.dumps(known, indent=2) + "\n")
         yield f"bucket   {self.bucket}"
         yield f"role     {arn}"
-        yield f"next     {account.command('launch', 'data.dir=<photos>')}"
+        yield f"next     {self._command('launch', 'data.dir=<photos>')}"
 
     def status(self) -> Iterator[str]:
         """Yields what exists, whose it is, what is missing, and what costs money."""
@@ -110,7 +114,7 @@ class AccountSetup:
         for job in running_jobs(account, self.role if role == _OURS else None):
             yield f"running  {job.name}: costs until it ends. Stop it: {job.hint('stop')}"
         if _MISSING in (bucket, role) or not account.known:
-            yield f"Not all is there. Make it: {account.command('aws', 'action=setup')}"
+            yield f"Not all is there. Make it: {self._command('aws', 'action=setup')}"
 
     def remove(self) -> Iterator[str]:
         """Removes what setup made; a bucket with results stays, unless they are to go too."""
@@ -142,9 +146,9 @@ class AccountSetup:
         if not planned:
             yield "removed  nothing: setup has made nothing here"
         if kept:
-            typed = ("action=teardown", f"sagemaker.bucket={self.bucket}", "delete_results=true")
+            changed = ("action=teardown", f"sagemaker.bucket={self.bucket}", "delete_results=true")
             yield f"kept     bucket {self.bucket}, for its results, {_amount(results)}."
-            yield f"To delete them too: {account.command('aws', *typed)}"
+            yield f"To delete them too: {self._command('aws', *changed)}"
 
     @property
     def _own_bucket(self) -> str:
@@ -220,9 +224,14 @@ class AccountSetup:
                 raise UserError(f"Cannot delete s3://{self.bucket}/{failed['Key']}: {failed['Message']}.")
         self.account.s3.delete_bucket(Bucket=self.bucket)
 
+    def _command(self, name: str, *changed: str) -> str:
+        of_both = [one for one in self.typed if name == "aws" or sets(one, "sagemaker")]
+        kept = [shlex.quote(one) for one in of_both if not sets(one, "yes", *map(name_of, changed))]
+        return " ".join([command(name), *changed, *kept])
+
     def _confirm(self, question: str, planned: list[str]) -> None:
         if not self.config.yes:
-            confirm(question, planned, self.account.command("aws", f"action={self.config.action}"), self.ask)
+            confirm(question, planned, self._command("aws", f"action={self.config.action}"), self.ask)
 
 
 def _amount(stored: list[Stored]) -> str:
