@@ -239,6 +239,44 @@ def test_a_permission_that_lacks_is_named_in_a_line(empty: Empty) -> None:
     assert ARN in empty.run("setup")
 
 
+def test_a_setup_is_for_one_prefix(empty: Empty) -> None:
+    empty.run("setup")
+    team = empty.account(prefix="team")
+    assert team.known == {} and "role     team-sagemaker-us-east-1: missing" in empty.run("status", team)
+    empty.run("setup", team)
+    assert empty.account(prefix="team").bucket == "team-us-east-1-123456789012" and empty.account().bucket == BUCKET
+
+
+def test_a_key_is_allowed_to_the_role(empty: Empty) -> None:
+    with pytest.raises(UserError, match=r"sagemaker.kms_key=alias/mine: .*ARN"):
+        empty.run("setup", empty.account(kms_key="alias/mine"))
+    for key in ("1234-ab", "arn:aws:kms:us-east-1:123456789012:key/1234-ab"):
+        empty.run("setup", empty.account(kms_key=key))
+        document = empty.iam.get_role_policy(RoleName=ROLE, PolicyName="dogbreeds")["PolicyDocument"]
+        (resource,) = [one["Resource"] for one in document["Statement"] if "kms:Decrypt" in one["Action"]]
+        assert resource == "arn:aws:kms:us-east-1:123456789012:key/1234-ab"
+
+
+def test_on_aws_a_setup_is_known_whatever_the_address(
+    empty: Empty, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("platformdirs.user_config_path", lambda name: tmp_path / name)
+    assert "wait     some seconds" in empty.run("setup", empty.account(rehearsal=False))
+    assert "wait  " not in empty.run("setup", empty.account(rehearsal=False))
+    file = empty.account(rehearsal=False).known_file
+    file.write_text(file.read_text().replace("http:", "https:"))
+    account = empty.account(rehearsal=False)
+    assert (account.bucket, account.role) == (BUCKET, ARN)
+    empty.iam.delete_role_policy(RoleName=ROLE, PolicyName="dogbreeds")
+    empty.iam.delete_role(RoleName=ROLE)
+    empty.s3.delete_bucket(Bucket=BUCKET)
+    for what in ("bucket", "role"):
+        with pytest.raises(UserError) as caught:
+            getattr(empty.account(rehearsal=False), what)
+        assert str(caught.value).startswith(f"{file} names the {what} ")
+        assert "python scripts/aws.py action=setup sagemaker.prefix=dogbreeds" in str(caught.value)
+
+
 def test_a_rehearsal_that_has_ended_is_forgotten(tmp_path: Path, config: AwsCommandConfig) -> None:
     for _ in range(2):
         with LocalSageMaker(tmp_path / "service", Faults()) as local:

@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 from rich.filesize import decimal
 
 from dogbreeds.command_schemas import AwsCommandConfig
-from dogbreeds.errors import UserError
+from dogbreeds.errors import ConfigError, UserError
 from dogbreeds.files import write_text
 from dogbreeds.installation import command
 from dogbreeds.overrides import name_of, sets
@@ -51,7 +51,9 @@ def run(config: AwsCommandConfig, typed: Sequence[str]) -> str:
 def policy(name: str, account: Account, bucket: str) -> str:
     """Returns one of the policies that docs/sagemaker.md shows, for a bucket of an account."""
     text = (files("dogbreeds.sagemaker") / "policies" / f"{name}.json").read_text(encoding="utf-8")
-    values = {"arn:aws:": f"arn:{account.s3.meta.partition}:", "<bucket>": bucket, "<region>": account.region}
+    key = account.settings.kms_key or ""
+    values = {"<key>": key if key.startswith("arn:") else f"arn:aws:kms:<region>:<account>:key/{key}"}
+    values |= {"arn:aws:": f"arn:{account.s3.meta.partition}:", "<bucket>": bucket, "<region>": account.region}
     values |= {"<account>": account.identity["Account"], "<prefix>": account.settings.prefix}
     for word, value in values.items():
         text = text.replace(word, value)
@@ -91,6 +93,10 @@ class AccountSetup:
             does[role].format(f"role {self.role}", "jobs may use this bucket, write logs and metrics, load images"),
             f"write    {account.known_file}, where launch_sagemaker.py finds both",
         ]
+        if (key := account.settings.kms_key) and "alias/" in key and role != _FOREIGN:
+            raise ConfigError(
+                f"sagemaker.kms_key={key}: policies of roles take no alias. Set the key's ID or its ARN."
+            )
         self._confirm(f"In account {account.identity['Account']}, {account.where}", planned)
         if bucket != _FOREIGN:
             self._make_bucket()
@@ -100,6 +106,8 @@ class AccountSetup:
         write_text(account.known_file, json.dumps(known, indent=2) + "\n")
         yield f"bucket   {self.bucket}"
         yield f"role     {arn}"
+        if role == _MISSING and not account.settings.rehearsal:
+            yield "wait     some seconds: AWS takes that long until jobs can use a new role"
         yield f"next     {self._command('launch', 'data.dir=<photos>')}"
 
     def status(self) -> Iterator[str]:
@@ -206,8 +214,10 @@ class AccountSetup:
                 trust = policy("trust", self.account, self.bucket)
                 iam.create_role(**name, AssumeRolePolicyDocument=trust, Tags=self._tags())
             if state != _FOREIGN:
-                document = policy("role", self.account, self.bucket)
-                iam.put_role_policy(**name, PolicyName=_POLICY, PolicyDocument=document)
+                document = json.loads(policy("role", self.account, self.bucket))
+                if self.account.settings.kms_key is not None:
+                    document["Statement"] += json.loads(policy("key", self.account, self.bucket))["Statement"]
+                iam.put_role_policy(**name, PolicyName=_POLICY, PolicyDocument=json.dumps(document))
             return str(iam.get_role(**name)["Role"]["Arn"])
 
     def _remove_role(self) -> None:
