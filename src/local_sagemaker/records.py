@@ -66,10 +66,12 @@ class Records:
             return copy.deepcopy(self[call.body[f"{self._kind}Name"]].description)
 
     def listed(self, call: Call, answer: str, more: tuple[str, ...] = ()) -> Mapping[str, Any]:
-        """Answers the List operation: name, ARN, time, and the members `more` of those that have them."""
+        """Answers the List operation; `more` are members of a summary that a description or its config may have."""
         members = (f"{self._kind}Name", f"{self._kind}Arn", "CreationTime", *more)
-        summaries = [{name: one.description[name] for name in members if name in one.description} for one in self]
-        return page({"SortOrder": self._order, **call.body}, answer, summaries, self._kind)
+        with self._changed:
+            described = [one.description.get(f"{self._kind}Config", {}) | one.description for one in self]
+            summaries = [{name: one[name] for name in members if name in one} for one in described]
+            return page({"SortOrder": self._order, **call.body}, answer, summaries, self._kind)
 
     def with_arn(self, arn: str) -> Record | None:
         return next((record for record in self if record.description[f"{self._kind}Arn"] == arn), None)

@@ -81,22 +81,16 @@ class AccountSetup:
 
     def make(self) -> Iterator[str]:
         """Makes bucket and role, or completes them."""
-        account, bucket, role, days = (
-            self.account,
-            self._bucket_state(_OURS),
-            self._role_state(),
-            self.config.scratch_days,
-        )
+        account, bucket, role = self.account, self._bucket_state(begun=_OURS), self._role_state()
+        holds = f"private, encrypted; code expires after {self.config.scratch_days} days"
         does = {_MISSING: "make     {}: {}", _OURS: "complete {}: {}", _FOREIGN: "use      {}, which is not changed"}
         planned = [
-            does[bucket].format(f"bucket {self.bucket}", f"private, encrypted; code expires after {days} days"),
+            does[bucket].format(f"bucket {self.bucket}", holds),
             does[role].format(f"role {self.role}", "jobs may use this bucket, write logs and metrics, load images"),
             f"write    {account.known_file}, where launch_sagemaker.py finds both",
         ]
         if (key := account.settings.kms_key) and "alias/" in key and role != _FOREIGN:
-            raise ConfigError(
-                f"sagemaker.kms_key={key}: policies of roles take no alias. Set the key's ID or its ARN."
-            )
+            raise ConfigError(f"sagemaker.kms_key={key}: a role's policy takes no alias. Set the key's ID or ARN.")
         self._confirm(f"In account {account.identity['Account']}, {account.where}", planned)
         if bucket != _FOREIGN:
             self._make_bucket()

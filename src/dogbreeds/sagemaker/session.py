@@ -38,9 +38,7 @@ class Account:
     scaling = cached_property(lambda account: account.client("application-autoscaling"))
     logs = cached_property(lambda account: account.client("logs"))
     s3 = cached_property(lambda account: account.checked_client("s3"))
-    _setup = cached_property(
-        lambda self: self.command("aws", "action=setup", f"sagemaker.prefix={self.settings.prefix}")
-    )
+    _setup = cached_property(lambda me: me.command("aws", "action=setup", f"sagemaker.prefix={me.settings.prefix}"))
 
     def checked_client(self, service: str, **options: Any) -> Any:
         """Returns a client; S3 refuses its requests where a bucket is another account's, as names can be guessed."""
@@ -93,9 +91,9 @@ class Account:
     @property
     def known_file(self) -> Path:
         """Where `aws action=setup` writes what it made in this account and region, for this prefix."""
-        own = platformdirs.user_config_path("dogbreeds")
-        place = Path(self.settings.rehearsal_dir) if self.settings.rehearsal else own
-        return place / f"aws-{self.identity['Account']}-{self.region}-{self.settings.prefix}.json"
+        own, here = platformdirs.user_config_path("dogbreeds"), self.settings
+        name = f"aws-{self.identity['Account']}-{self.region}-{here.prefix}.json"
+        return (Path(here.rehearsal_dir) if here.rehearsal else own) / name
 
     @cached_property
     def known(self) -> dict[str, str]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _KIND = "HyperParameterTuningJob"
 _COUNTERS = ("TrainingJobStatusCounters", "ObjectiveStatusCounters")
-_LISTED = (f"{_KIND}Status", "HyperParameterTuningEndTime", "LastModifiedTime", *_COUNTERS)
+_LISTED = (f"{_KIND}Status", "Strategy", "HyperParameterTuningEndTime", "LastModifiedTime", *_COUNTERS)
 # The quota of a new account; `rules.jobs` has the highest that AWS grants.
 _PARALLEL_QUOTA = 10
 
@@ -34,7 +34,7 @@ class TuningJobs:
         return {
             "CreateHyperParameterTuningJob": self._create,
             "DescribeHyperParameterTuningJob": self._records.describe,
-            "ListHyperParameterTuningJobs": self._list,
+            "ListHyperParameterTuningJobs": lambda call: self._records.listed(call, f"{_KIND}Summaries", _LISTED),
             "ListTrainingJobsForHyperParameterTuningJob": self._children,
             "StopHyperParameterTuningJob": self._stop,
         }
@@ -87,12 +87,6 @@ class TuningJobs:
             record = self._records[call.body["HyperParameterTuningJobName"]]
             children = [child_summary(child, record.description) for child in self._of(record)]
             return page(call.body, "TrainingJobSummaries", children, "TrainingJob")
-
-    def _list(self, call: Call) -> Mapping[str, Any]:
-        answer = self._records.listed(call, f"{_KIND}Summaries", _LISTED)
-        for one in answer[f"{_KIND}Summaries"]:
-            one["Strategy"] = self._records[one[f"{_KIND}Name"]].description[f"{_KIND}Config"]["Strategy"]
-        return answer
 
     def _stop(self, call: Call) -> Mapping[str, Any]:
         with self._context.changed:

@@ -25,10 +25,9 @@ def running_jobs(account: Account, role: str | None) -> list[JobHandle]:
 
 
 def _needs(job: JobHandle, role: str | None) -> bool:
-    if job.name.startswith(f"{job.account.settings.prefix}-"):
-        return True
-    if role is None:
-        return False
+    named = job.name.startswith(f"{job.account.settings.prefix}-")
+    if named or role is None:
+        return named
     described = job.describe()
     trials = [described.get("TrainingJobDefinition", {}), *described.get("TrainingJobDefinitions", [])]
     return any(one.get("RoleArn", "").endswith(f"/{role}") for one in (described, *trials))
