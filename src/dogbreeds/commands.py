@@ -153,7 +153,7 @@ def aws(composed: DictConfig) -> None:
 
     from dogbreeds.sagemaker import account_setup
 
-    print(account_setup.run(config))
+    print(account_setup.run(config, HydraConfig.get().overrides.task))
 
 
 @entry_point("report")

@@ -19,7 +19,8 @@ _NOT_EMULATED = (
     "InferenceExecutionConfig", "InstancePools", "LastModifiedTimeAfter", "LastModifiedTimeBefore",
     "ManagedInstanceScaling", "MetricsConfig", "ModelDataSource", "ModelPackageConfig", "ModelPackageName",
     "MultiModelConfig", "ServerlessJobConfig", "SessionChainingConfig", "ShadowProductionVariants",
-    "StatusEquals", "TrainingJobDefinitions", "TuningJobCompletionCriteria", "TuningObjective",
+    "TrainingJobDefinitions", "TrainingPlanArnEquals", "TuningJobCompletionCriteria", "TuningObjective",
+    "WarmPoolStatusEquals",
 )  # fmt: skip
 # By the names of members, wherever they stand in a request: the values that are emulated, or none.
 _EMULATED: Mapping[str, tuple[object, ...]] = {

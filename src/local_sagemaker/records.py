@@ -37,6 +37,8 @@ class Records:
     `changed` guards the records of all kinds, and is notified of each change.
     """
 
+    _order = "Ascending"
+
     def __init__(self, kind: str, changed: threading.Condition) -> None:
         self._kind, self._changed = kind, changed
         self._records: dict[str, Record] = {}
@@ -62,6 +64,14 @@ class Records:
         """Answers the Describe operation."""
         with self._changed:
             return copy.deepcopy(self[call.body[f"{self._kind}Name"]].description)
+
+    def listed(self, call: Call, answer: str, more: tuple[str, ...] = ()) -> Mapping[str, Any]:
+        """Answers the List operation; `more` are members of a summary that a description or its config may have."""
+        members = (f"{self._kind}Name", f"{self._kind}Arn", "CreationTime", *more)
+        with self._changed:
+            described = [one.description.get(f"{self._kind}Config", {}) | one.description for one in self]
+            summaries = [{name: one[name] for name in members if name in one} for one in described]
+            return page({"SortOrder": self._order, **call.body}, answer, summaries, self._kind)
 
     def with_arn(self, arn: str) -> Record | None:
         return next((record for record in self if record.description[f"{self._kind}Arn"] == arn), None)
@@ -113,12 +123,13 @@ def partition(region: str) -> str:
 def page(
     request: Mapping[str, Any], answer: str, summaries: Sequence[Mapping[str, Any]], kind: str
 ) -> dict[str, Any]:
-    """Filters the summaries of a kind, such as `Endpoint`, by name, sorts them by time and cuts.
+    """Filters the summaries of a kind, such as `Endpoint`, by name and status, sorts them by time and cuts.
 
     Returns them as the member `answer`, with the token for the next page if there is one.
     """
-    part = request.get("NameContains", "").lower()
+    part, status = request.get("NameContains", "").lower(), request.get("StatusEquals")
     chosen = [each for each in summaries if part in each[f"{kind}Name"].lower()]
+    chosen = [each for each in chosen if status in (None, each.get(f"{kind}Status"))]
     chosen.sort(key=itemgetter("CreationTime"), reverse=request.get("SortOrder", "Ascending") == "Descending")
     start = int(request.get("NextToken", "0"))
     end = start + request.get("MaxResults", _PAGE)

@@ -19,6 +19,12 @@ def commands() -> list[str]:
     return "".join(re.findall(r"```bash\n(.*?)```", page, re.DOTALL)).splitlines()
 
 
+def hinted(said: str) -> set[str]:
+    """Returns the words of the only command in a text."""
+    (found,) = re.findall("python (.*)", said)
+    return set(shlex.split(found))
+
+
 @pytest.mark.parametrize("command", commands())
 def test_the_commands_of_the_page_are_taken(command: str) -> None:
     """What they do is rehearsed in tests of their own."""
@@ -35,11 +41,29 @@ def test_an_account_is_set_up_and_torn_down(tmp_path: Path, rehearsed: str) -> N
     refused = run(*there, "action=setup")
     assert refused.returncode == 2 and len(refused.stderr.strip().splitlines()) == 1
     assert "add yes=true: python scripts/aws.py action=setup sagemaker=rehearsal" in refused.stderr
-    assert "next     python launch_sagemaker.py" in succeeded(*there, "action=setup", "yes=true")
+    assert "next     python launch_sagemaker.py data.dir=<photos> sagemaker=rehearsal" in succeeded(
+        *there, "action=setup", "yes=true"
+    )
     assert "made by setup" in succeeded(*there)
     said = succeeded(*there, "action=teardown", "yes=true")
     assert "removed  role dogbreeds-sagemaker-us-east-1" in said and "removed  bucket" in said
     assert "Not all is there" in succeeded(*there)
+
+
+def test_hints_repeat_what_was_typed(rehearsed: str) -> None:
+    """With a prefix, a bucket or days of its own a setup is another one."""
+    there, own = (
+        ["scripts/aws.py", "sagemaker=rehearsal", rehearsed],
+        ["sagemaker.prefix=team", "sagemaker.bucket=mine"],
+    )
+    refused = run(*there, *own, "action=setup", "scratch_days=5", "yes=false")
+    assert hinted(refused.stderr) == {*there, *own, "action=setup", "scratch_days=5", "yes=true"}
+    said = succeeded(*there, *own, "action=setup", "scratch_days=5", "yes=true")
+    assert hinted(said) == {"launch_sagemaker.py", *there[1:], *own, "data.dir=<photos>"}
+    refused = run(*there, own[0], "action=teardown", "delete_results=true")
+    assert hinted(refused.stderr) == {*there, own[0], "action=teardown", "delete_results=true", "yes=true"}
+    succeeded(*there, own[0], "action=teardown", "yes=true")
+    assert hinted(succeeded(*there, own[0])) == {*there, own[0], "action=setup"}
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore import xform_name
 from botocore.exceptions import ClientError
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
@@ -23,10 +25,21 @@ from dogbreeds.sagemaker.session import Account
 from local_sagemaker import Faults, LocalSageMaker
 from local_sagemaker.admission import role_problems
 from tests.conftest import ROOT
+from tests.local_sagemaker.conftest import FAST_TRAIN
+from tests.local_sagemaker.jobs import BUCKET as JOBS
+from tests.local_sagemaker.jobs import (
+    answer_problems,
+    training_job,
+    tuning_job,
+    upload_code,
+    wait_for,
+    wait_for_tuning,
+)
 
 BUCKET = "dogbreeds-us-east-1-123456789012"
 ROLE = "dogbreeds-sagemaker-us-east-1"
 ARN = f"arn:aws:iam::123456789012:role/{ROLE}"
+TYPED = ("sagemaker=rehearsal", "yes=true")
 MADE = [{"Key": TAG, "Value": "dogbreeds"}]
 
 
@@ -50,7 +63,7 @@ class Empty:
         return Account(self.local.session().client, replace(self._config.sagemaker, **settings))
 
     def run(self, action: str, account: Account | None = None, ask: Any = input, **settings: Any) -> str:
-        setup = AccountSetup(account or self.account(), replace(self._config, action=action, **settings), ask)
+        setup = AccountSetup(account or self.account(), replace(self._config, action=action, **settings), TYPED, ask)
         return "\n".join({"setup": setup.make, "status": setup.status, "teardown": setup.remove}[action]())
 
     def buckets(self) -> list[str]:
@@ -59,7 +72,7 @@ class Empty:
 
 @pytest.fixture
 def empty(tmp_path: Path, config: AwsCommandConfig) -> Iterator[Empty]:
-    with LocalSageMaker(tmp_path / "service", Faults()) as local:
+    with LocalSageMaker(tmp_path / "service", Faults(grace_seconds=1.0), toolkit=FAST_TRAIN) as local:
         yield Empty(local, config, tmp_path)
 
 
@@ -134,6 +147,38 @@ def test_teardown_keeps_results_until_they_are_to_go(empty: Empty) -> None:
     assert empty.buckets() == []
 
 
+def test_teardown_waits_for_jobs(empty: Empty) -> None:
+    empty.run("setup")
+    sagemaker, iam = empty.local.client("sagemaker"), empty.iam
+    empty.s3.create_bucket(Bucket=JOBS)
+    iam.create_role(RoleName="other", AssumeRolePolicyDocument=policy("trust", empty.account(), BUCKET))
+    code, other = upload_code(empty.s3, "import time; time.sleep(60)"), ARN.replace(ROLE, "other")
+    single = {"ResourceLimits": {"MaxNumberOfTrainingJobs": 1, "MaxParallelTrainingJobs": 1}}
+    sagemaker.create_training_job(**training_job("dogbreeds-one", code, RoleArn=other))
+    sagemaker.create_training_job(**training_job("by-role", code, RoleArn=ARN))
+    sagemaker.create_training_job(**training_job("elsewhere", code, RoleArn=other))
+    sagemaker.create_hyper_parameter_tuning_job(**tuning_job("tuned-by-role", code, single, RoleArn=ARN))
+    while not sagemaker.list_training_jobs(NameContains="tuned-by-role-001")["TrainingJobSummaries"]:
+        time.sleep(0.05)
+    for operation in ("ListTrainingJobs", "ListHyperParameterTuningJobs"):
+        for status, some in (("InProgress", True), ("Failed", False)):
+            listed = getattr(sagemaker, xform_name(operation))(StatusEquals=status)
+            del listed["ResponseMetadata"]
+            assert not answer_problems(operation, listed)
+            assert bool(listed.popitem()[1]) is some
+    with pytest.raises(UserError, match="need them") as caught:
+        empty.run("teardown", delete_results=True)
+    assert set(re.findall(r"stop=(\S+)", str(caught.value))) == {"dogbreeds-one", "by-role", "tuned-by-role"}
+    assert set(re.findall(r"running  (\S+):", empty.run("status"))) == {"dogbreeds-one", "by-role", "tuned-by-role"}
+    assert BUCKET in empty.buckets() and iam.get_role(RoleName=ROLE)
+    sagemaker.stop_hyper_parameter_tuning_job(HyperParameterTuningJobName="tuned-by-role")
+    for name in ("dogbreeds-one", "by-role"):
+        sagemaker.stop_training_job(TrainingJobName=name)
+        wait_for(sagemaker, name)
+    wait_for_tuning(sagemaker, "tuned-by-role")
+    assert f"removed  role {ROLE}" in empty.run("teardown", delete_results=True)
+
+
 def test_what_setup_did_not_make_is_left_alone(empty: Empty) -> None:
     empty.s3.create_bucket(Bucket="mine")
     empty.iam.create_role(RoleName="own", AssumeRolePolicyDocument="{}")
@@ -145,6 +190,15 @@ def test_what_setup_did_not_make_is_left_alone(empty: Empty) -> None:
     assert "removed  " in empty.run("teardown", delete_results=True)
     assert empty.buckets() == ["mine"] and empty.iam.get_role(RoleName="own")
     assert empty.iam.list_role_policies(RoleName="own")["PolicyNames"] == []
+
+
+def test_an_empty_bucket_without_tags_is_completed_and_never_removed(empty: Empty) -> None:
+    empty.s3.create_bucket(Bucket=BUCKET)
+    assert f"bucket   {BUCKET}: not made by setup" in empty.run("status")
+    assert "nothing: setup has made nothing here" in empty.run("teardown", delete_results=True)
+    assert empty.buckets() == [BUCKET]
+    empty.run("setup")
+    assert empty.s3.get_bucket_tagging(Bucket=BUCKET)["TagSet"] == MADE
 
 
 def test_it_asks_first(empty: Empty, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,6 +237,44 @@ def test_a_permission_that_lacks_is_named_in_a_line(empty: Empty) -> None:
     assert "\n" not in str(caught.value) and not account.known_file.exists()
     # The same command goes on from there.
     assert ARN in empty.run("setup")
+
+
+def test_a_setup_is_for_one_prefix(empty: Empty) -> None:
+    empty.run("setup")
+    team = empty.account(prefix="team")
+    assert team.known == {} and "role     team-sagemaker-us-east-1: missing" in empty.run("status", team)
+    empty.run("setup", team)
+    assert empty.account(prefix="team").bucket == "team-us-east-1-123456789012" and empty.account().bucket == BUCKET
+
+
+def test_a_key_is_allowed_to_the_role(empty: Empty) -> None:
+    with pytest.raises(UserError, match=r"sagemaker.kms_key=alias/mine: .*ARN"):
+        empty.run("setup", empty.account(kms_key="alias/mine"))
+    for key in ("1234-ab", "arn:aws:kms:us-east-1:123456789012:key/1234-ab"):
+        empty.run("setup", empty.account(kms_key=key))
+        document = empty.iam.get_role_policy(RoleName=ROLE, PolicyName="dogbreeds")["PolicyDocument"]
+        (resource,) = [one["Resource"] for one in document["Statement"] if "kms:Decrypt" in one["Action"]]
+        assert resource == "arn:aws:kms:us-east-1:123456789012:key/1234-ab"
+
+
+def test_on_aws_a_setup_is_known_whatever_the_address(
+    empty: Empty, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("platformdirs.user_config_path", lambda name: tmp_path / name)
+    assert "wait     some seconds" in empty.run("setup", empty.account(rehearsal=False))
+    assert "wait  " not in empty.run("setup", empty.account(rehearsal=False))
+    file = empty.account(rehearsal=False).known_file
+    file.write_text(file.read_text().replace("http:", "https:"))
+    account = empty.account(rehearsal=False)
+    assert (account.bucket, account.role) == (BUCKET, ARN)
+    empty.iam.delete_role_policy(RoleName=ROLE, PolicyName="dogbreeds")
+    empty.iam.delete_role(RoleName=ROLE)
+    empty.s3.delete_bucket(Bucket=BUCKET)
+    for what in ("bucket", "role"):
+        with pytest.raises(UserError) as caught:
+            getattr(empty.account(rehearsal=False), what)
+        assert str(caught.value).startswith(f"{file} names the {what} ")
+        assert "python scripts/aws.py action=setup sagemaker.prefix=dogbreeds" in str(caught.value)
 
 
 def test_a_rehearsal_that_has_ended_is_forgotten(tmp_path: Path, config: AwsCommandConfig) -> None:

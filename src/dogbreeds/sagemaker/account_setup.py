@@ -4,7 +4,8 @@ Both have a tag. What lacks it is used as it is, and neither changed nor removed
 """
 
 import json
-from collections.abc import Callable, Iterator
+import shlex
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
@@ -13,11 +14,14 @@ from botocore.exceptions import ClientError
 from rich.filesize import decimal
 
 from dogbreeds.command_schemas import AwsCommandConfig
-from dogbreeds.errors import UserError
+from dogbreeds.errors import ConfigError, UserError
 from dogbreeds.files import write_text
+from dogbreeds.installation import command
+from dogbreeds.overrides import name_of, sets
 from dogbreeds.sagemaker.aws_errors import MissingError, aws_errors, code_of
 from dogbreeds.sagemaker.endpoints.account import Ask, Endpoints
 from dogbreeds.sagemaker.endpoints.commands import confirm, running
+from dogbreeds.sagemaker.launch.running_jobs import running_jobs
 from dogbreeds.sagemaker.s3.storage import SCRATCH, UPLOADS
 from dogbreeds.sagemaker.s3.transfers import Stored, stored_under
 from dogbreeds.sagemaker.session import Account, connected
@@ -32,14 +36,14 @@ _MAX_DELETED = 1000
 _BROKEN_OFF = {"Filter": {"Prefix": ""}, "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7}}
 
 
-def run(config: AwsCommandConfig, ask: Ask = input) -> str:
-    """Runs an action, and returns what to print.
+def run(config: AwsCommandConfig, typed: Sequence[str]) -> str:
+    """Runs an action, and returns what to print; the commands in it repeat the overrides that were `typed`.
 
     Raises:
         UserError: AWS or the person refuses; the same command completes what was begun.
     """
     with connected(config.sagemaker) as account:
-        setup = AccountSetup(account, config, ask)
+        setup = AccountSetup(account, config, typed)
         actions = {"setup": setup.make, "status": setup.status, "teardown": setup.remove}
         return "\n".join(actions[config.action]())
 
@@ -47,7 +51,9 @@ def run(config: AwsCommandConfig, ask: Ask = input) -> str:
 def policy(name: str, account: Account, bucket: str) -> str:
     """Returns one of the policies that docs/sagemaker.md shows, for a bucket of an account."""
     text = (files("dogbreeds.sagemaker") / "policies" / f"{name}.json").read_text(encoding="utf-8")
-    values = {"arn:aws:": f"arn:{account.s3.meta.partition}:", "<bucket>": bucket, "<region>": account.region}
+    key = account.settings.kms_key or ""
+    values = {"<key>": key if key.startswith("arn:") else f"arn:aws:kms:<region>:<account>:key/{key}"}
+    values |= {"arn:aws:": f"arn:{account.s3.meta.partition}:", "<bucket>": bucket, "<region>": account.region}
     values |= {"<account>": account.identity["Account"], "<prefix>": account.settings.prefix}
     for word, value in values.items():
         text = text.replace(word, value)
@@ -60,7 +66,8 @@ class AccountSetup:
 
     account: Account
     config: AwsCommandConfig
-    ask: Ask
+    typed: Sequence[str]
+    ask: Ask = input
 
     @property
     def bucket(self) -> str:
@@ -74,13 +81,16 @@ class AccountSetup:
 
     def make(self) -> Iterator[str]:
         """Makes bucket and role, or completes them."""
-        account, bucket, role, days = self.account, self._bucket_state(), self._role_state(), self.config.scratch_days
+        account, bucket, role = self.account, self._bucket_state(begun=_OURS), self._role_state()
+        holds = f"private, encrypted; code expires after {self.config.scratch_days} days"
         does = {_MISSING: "make     {}: {}", _OURS: "complete {}: {}", _FOREIGN: "use      {}, which is not changed"}
         planned = [
-            does[bucket].format(f"bucket {self.bucket}", f"private, encrypted; code expires after {days} days"),
+            does[bucket].format(f"bucket {self.bucket}", holds),
             does[role].format(f"role {self.role}", "jobs may use this bucket, write logs and metrics, load images"),
             f"write    {account.known_file}, where launch_sagemaker.py finds both",
         ]
+        if (key := account.settings.kms_key) and "alias/" in key and role != _FOREIGN:
+            raise ConfigError(f"sagemaker.kms_key={key}: a role's policy takes no alias. Set the key's ID or ARN.")
         self._confirm(f"In account {account.identity['Account']}, {account.where}", planned)
         if bucket != _FOREIGN:
             self._make_bucket()
@@ -90,7 +100,9 @@ class AccountSetup:
         write_text(account.known_file, json.dumps(known, indent=2) + "\n")
         yield f"bucket   {self.bucket}"
         yield f"role     {arn}"
-        yield f"next     {account.command('launch', 'data.dir=<photos>')}"
+        if role == _MISSING and not account.settings.rehearsal:
+            yield "wait     some seconds: AWS takes that long until jobs can use a new role"
+        yield f"next     {self._command('launch', 'data.dir=<photos>')}"
 
     def status(self) -> Iterator[str]:
         """Yields what exists, whose it is, what is missing, and what costs money."""
@@ -101,21 +113,26 @@ class AccountSetup:
         if bucket != _MISSING:
             yield f"storage  {_amount(list(self._objects().values()))}: costs by the GB and month"
         yield running(Endpoints(account))
+        for job in running_jobs(account, self.role if role == _OURS else None):
+            yield f"running  {job.name}: costs until it ends. Stop it: {job.hint('stop')}"
         if _MISSING in (bucket, role) or not account.known:
-            yield f"Not all is there. Make it: {account.command('aws', 'action=setup')}"
+            yield f"Not all is there. Make it: {self._command('aws', 'action=setup')}"
 
     def remove(self) -> Iterator[str]:
         """Removes what setup made; a bucket with results stays, unless they are to go too."""
-        account = self.account
+        account, role = self.account, self._role_state()
         endpoints = Endpoints(account)
         for one in endpoints.ours():
             raise UserError(f"{one['EndpointName']} needs them: {endpoints.command('delete', one['EndpointName'])}")
+        if jobs := running_jobs(account, self.role if role == _OURS else None):
+            stops = "\n".join(f"  {job.hint('stop')}" for job in jobs)
+            raise UserError(f"These jobs need them. Wait until they have ended, or stop them:\n{stops}")
         stored = self._objects() if self._bucket_state() == _OURS else None
         again = tuple(f"{account.settings.prefix}/{folder}/" for folder in (*SCRATCH, *UPLOADS))
         results = [one for key, one in (stored or {}).items() if not key.startswith(again)]
         kept = bool(results) and not self.config.delete_results
         planned: dict[str, Callable[[], None]] = {}
-        if self._role_state() == _OURS:
+        if role == _OURS:
             planned[f"role {self.role}"] = self._remove_role
         if stored is not None and not kept:
             planned[f"bucket {self.bucket} with {_amount(list(stored.values()))}"] = self._remove_bucket
@@ -131,9 +148,9 @@ class AccountSetup:
         if not planned:
             yield "removed  nothing: setup has made nothing here"
         if kept:
-            typed = ("action=teardown", f"sagemaker.bucket={self.bucket}", "delete_results=true")
+            changed = ("action=teardown", f"sagemaker.bucket={self.bucket}", "delete_results=true")
             yield f"kept     bucket {self.bucket}, for its results, {_amount(results)}."
-            yield f"To delete them too: {account.command('aws', *typed)}"
+            yield f"To delete them too: {self._command('aws', *changed)}"
 
     @property
     def _own_bucket(self) -> str:
@@ -143,7 +160,8 @@ class AccountSetup:
     def _tags(self) -> list[dict[str, str]]:
         return [{"Key": TAG, "Value": self.account.settings.prefix}]
 
-    def _bucket_state(self) -> str:
+    def _bucket_state(self, begun: str = _FOREIGN) -> str:
+        """Says whose the bucket is; `begun` is one of setup's own name that is empty and has no tags."""
         if not self.account.has_bucket(self.bucket):
             return _MISSING
         with aws_errors(f"read the tags of {self.bucket}"):
@@ -152,8 +170,7 @@ class AccountSetup:
             except ClientError as error:
                 if code_of(error) != "NoSuchTagSet":
                     raise
-                # A setup that broke off leaves such a one.
-                tags = self._tags() if self.bucket == self._own_bucket and not self._objects() else []
+                return begun if self.bucket == self._own_bucket and not self._objects() else _FOREIGN
         return _OURS if self._tags()[0] in tags else _FOREIGN
 
     def _role_state(self) -> str:
@@ -191,8 +208,10 @@ class AccountSetup:
                 trust = policy("trust", self.account, self.bucket)
                 iam.create_role(**name, AssumeRolePolicyDocument=trust, Tags=self._tags())
             if state != _FOREIGN:
-                document = policy("role", self.account, self.bucket)
-                iam.put_role_policy(**name, PolicyName=_POLICY, PolicyDocument=document)
+                document = json.loads(policy("role", self.account, self.bucket))
+                if self.account.settings.kms_key is not None:
+                    document["Statement"] += json.loads(policy("key", self.account, self.bucket))["Statement"]
+                iam.put_role_policy(**name, PolicyName=_POLICY, PolicyDocument=json.dumps(document))
             return str(iam.get_role(**name)["Role"]["Arn"])
 
     def _remove_role(self) -> None:
@@ -209,9 +228,14 @@ class AccountSetup:
                 raise UserError(f"Cannot delete s3://{self.bucket}/{failed['Key']}: {failed['Message']}.")
         self.account.s3.delete_bucket(Bucket=self.bucket)
 
+    def _command(self, name: str, *changed: str) -> str:
+        of_both = [one for one in self.typed if name == "aws" or sets(one, "sagemaker")]
+        kept = [shlex.quote(one) for one in of_both if not sets(one, "yes", *map(name_of, changed))]
+        return " ".join([command(name), *changed, *kept])
+
     def _confirm(self, question: str, planned: list[str]) -> None:
         if not self.config.yes:
-            confirm(question, planned, self.account.command("aws", f"action={self.config.action}"), self.ask)
+            confirm(question, planned, self._command("aws", f"action={self.config.action}"), self.ask)
 
 
 def _amount(stored: list[Stored]) -> str:

@@ -38,6 +38,7 @@ class Account:
     scaling = cached_property(lambda account: account.client("application-autoscaling"))
     logs = cached_property(lambda account: account.client("logs"))
     s3 = cached_property(lambda account: account.checked_client("s3"))
+    _setup = cached_property(lambda me: me.command("aws", "action=setup", f"sagemaker.prefix={me.settings.prefix}"))
 
     def checked_client(self, service: str, **options: Any) -> Any:
         """Returns a client; S3 refuses its requests where a bucket is another account's, as names can be guessed."""
@@ -89,10 +90,10 @@ class Account:
 
     @property
     def known_file(self) -> Path:
-        """Where `aws action=setup` writes what it made in this account and region."""
-        own = platformdirs.user_config_path("dogbreeds")
-        place = Path(self.settings.rehearsal_dir) if self.settings.rehearsal else own
-        return place / f"aws-{self.identity['Account']}-{self.region}.json"
+        """Where `aws action=setup` writes what it made in this account and region, for this prefix."""
+        own, here = platformdirs.user_config_path("dogbreeds"), self.settings
+        name = f"aws-{self.identity['Account']}-{self.region}-{here.prefix}.json"
+        return (Path(here.rehearsal_dir) if here.rehearsal else own) / name
 
     @cached_property
     def known(self) -> dict[str, str]:
@@ -100,7 +101,12 @@ class Account:
         if not self.known_file.is_file():
             return {}
         known: dict[str, str] = json.loads(self.known_file.read_text(encoding="utf-8"))
-        return known if known["endpoint"] == self.s3.meta.endpoint_url else {}
+        return known if not self.settings.rehearsal or known["endpoint"] == self.s3.meta.endpoint_url else {}
+
+    def _gone(self, what: str, name: str) -> ConfigError:
+        if name != self.known.get(what):
+            return ConfigError(f"sagemaker.{what}={name}: no {what} of that name.")
+        return ConfigError(f"{self.known_file} names the {what} {name}, which is gone. Make it: {self._setup}")
 
     @cached_property
     def role(self) -> str:
@@ -110,7 +116,7 @@ class Account:
             own = f"arn:{self.s3.meta.partition}:"
             if not name.startswith(own):
                 raise ConfigError(f"sagemaker.role={name}: roles that work in {self.region} begin with {own}.")
-            if not self.settings.rehearsal:
+            if self.settings.role and not self.settings.rehearsal:
                 return name
         if name is None and ":assumed-role/" in caller:
             name = caller.split(":assumed-role/")[1].split("/")[0]
@@ -121,13 +127,13 @@ class Account:
         if name is None:
             raise ConfigError(
                 "sagemaker.role=null: these credentials are not a role that jobs can assume. Make one with "
-                f"{self.command('aws', 'action=setup')}, or set sagemaker.role=<name or ARN>."
+                f"{self._setup}, or set sagemaker.role=<name or ARN>."
             )
         try:
-            with aws_errors(f"look up sagemaker.role={name}", "Give the role's ARN instead."):
+            with aws_errors(f"look up the role {name}", "Give its ARN instead: sagemaker.role=<ARN>."):
                 return str(self.client("iam").get_role(RoleName=name.rpartition("/")[2])["Role"]["Arn"])
         except MissingError as error:
-            raise ConfigError(f"sagemaker.role={name}: no role of that name.") from error
+            raise self._gone("role", name) from error
 
     @cached_property
     def bucket(self) -> str:
@@ -136,7 +142,7 @@ class Account:
         bucket = named or f"sagemaker-{self.region}-{self.identity['Account']}"
         if not self.has_bucket(bucket):
             if named is not None:
-                raise ConfigError(f"sagemaker.bucket={bucket}: no bucket of that name.")
+                raise self._gone("bucket", bucket)
             self.create_bucket(bucket)
         return bucket
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from local_sagemaker.admission import check_endpoint_config, check_model
 from local_sagemaker.calls import ApiError, Call, Operation, invalid
-from local_sagemaker.records import Records, page
+from local_sagemaker.records import Records
 from local_sagemaker.s3.objects import Objects
 
 _DISPLAYED = {"Model": "model", "EndpointConfig": "endpoint configuration", "Endpoint": "endpoint"}
@@ -14,16 +14,13 @@ _DISPLAYED = {"Model": "model", "EndpointConfig": "endpoint configuration", "End
 class NamedResources(Records):
     """What serving is made of, one kind by name; the service words its refusals otherwise than those of jobs."""
 
+    _order = "Descending"
+
     def unknown(self, name: str) -> ApiError:
         return invalid(f'Could not find {_DISPLAYED[self._kind]} "{name}".')
 
     def taken(self, name: str) -> ApiError:
         return invalid(f'Cannot create already existing {_DISPLAYED[self._kind]} "{name}".')
-
-    def listed(self, call: Call, answer: str, more: tuple[str, ...] = ()) -> Mapping[str, Any]:
-        members = (f"{self._kind}Name", f"{self._kind}Arn", "CreationTime", *more)
-        summaries = [{name: record.description[name] for name in members} for record in self]
-        return page({"SortOrder": "Descending", **call.body}, answer, summaries, self._kind)
 
 
 class Models:

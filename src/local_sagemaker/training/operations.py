@@ -13,6 +13,7 @@ from local_sagemaker.training.run import TrainingRun
 
 # Members of an answer that a request can leave open.
 _ALWAYS = ("EnableNetworkIsolation", "EnableManagedSpotTraining")
+_LISTED = ("TrainingJobStatus", "SecondaryStatus", "TrainingEndTime", "LastModifiedTime")
 
 
 class TrainingJobs:
@@ -29,6 +30,7 @@ class TrainingJobs:
         return {
             "CreateTrainingJob": self.create,
             "DescribeTrainingJob": self._context.records.describe,
+            "ListTrainingJobs": lambda call: self._context.records.listed(call, "TrainingJobSummaries", _LISTED),
             "StopTrainingJob": self._stop,
         }
 

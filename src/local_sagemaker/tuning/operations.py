@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from local_sagemaker.tuning.run import TuningRun
 
 _KIND = "HyperParameterTuningJob"
+_COUNTERS = ("TrainingJobStatusCounters", "ObjectiveStatusCounters")
+_LISTED = (f"{_KIND}Status", "Strategy", "HyperParameterTuningEndTime", "LastModifiedTime", *_COUNTERS)
 # The quota of a new account; `rules.jobs` has the highest that AWS grants.
 _PARALLEL_QUOTA = 10
 
@@ -32,6 +34,7 @@ class TuningJobs:
         return {
             "CreateHyperParameterTuningJob": self._create,
             "DescribeHyperParameterTuningJob": self._records.describe,
+            "ListHyperParameterTuningJobs": lambda call: self._records.listed(call, f"{_KIND}Summaries", _LISTED),
             "ListTrainingJobsForHyperParameterTuningJob": self._children,
             "StopHyperParameterTuningJob": self._stop,
         }
