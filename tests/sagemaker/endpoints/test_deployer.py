@@ -360,3 +360,63 @@ def test_a_damaged_package(deploy: Deploy, package: Path) -> None:
     (package / "model.json").write_text("{}")
     with pytest.raises(PackageError, match=r"model\.json is damaged"):
         deploy()
+
+
+def test_autoscaling_that_a_left_deployment_stopped_comes_back(
+    deploy: Deploy,
+    settings: Callable[..., DeployCommandConfig],
+    package: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def leave(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def left(*overrides: str) -> None:
+        with monkeypatch.context() as patched, pytest.raises(UserError, match="action=status endpoint=dogs"):
+            patched.setattr("dogbreeds.sagemaker.endpoints.deployer.wait", leave)
+            deploy(*overrides)
+        assert account(settings, lambda one: one.scaling_target("dogs")) is None
+        account(settings, lambda one: settled(one.account.sagemaker, "dogs"))
+
+    def schedule(one: Endpoints) -> None:
+        one.account.scaling.put_scheduled_action(
+            **scaled_resource("dogs"),
+            ScheduledActionName="night",
+            Schedule="cron(0 22 * * ? *)",
+            StartTime="2027-01-01T00:00:00Z",
+            ScalableTargetAction={"MinCapacity": 1, "MaxCapacity": 1},
+        )
+
+    def night(one: Endpoints) -> list[Any]:
+        found = one.account.scaling.describe_scheduled_actions(ServiceNamespace="sagemaker")["ScheduledActions"]
+        return [(action["ScheduledActionName"], action["StartTime"].year) for action in found]
+
+    # A new endpoint that was to scale.
+    left("variant.max_instances=2")
+    assert "scales   from 1 to 2" in endpoint_commands.run(settings("action=status", "endpoint=dogs"))
+    account(settings, schedule)
+    # Other instances, and other limits.
+    left("variant.max_instances=4", "variant.instance=ml.m5.2xlarge")
+    assert "scales   from 1 to 4" in endpoint_commands.run(settings("action=status", "endpoint=dogs"))
+    assert account(settings, night) == [("night", 2027)]
+    # The update fails after the command was left: the former autoscaling belongs to the former model.
+    (package.parent / "content").write_text("dies")
+    left("variant.max_instances=5", "variant.instance=ml.m5.xlarge")
+    (package.parent / "content").write_text("second")
+    deploy("variant.max_instances=6", "variant.instance=ml.m5.2xlarge")
+    assert account(settings, scaling)[0] == (1, 6) and account(settings, night) == [("night", 2027)]
+    # Neither AWS's refusal nor its answer to whether the update has begun comes through.
+    described, calls = Endpoints.describe, 0
+
+    def refuses(one: Endpoints, endpoint: str) -> dict[str, Any]:
+        nonlocal calls
+        calls += 1
+        if calls > 1:
+            raise UserError("Cannot get the status of dogs (ExpiredToken).")
+        return described(one, endpoint)
+
+    with monkeypatch.context() as patched, pytest.raises(UserError, match="Rate exceeded"):
+        patched.setattr(Endpoints, "describe", refuses)
+        deploy("variant.instance=ml.m5.xlarge", "+sagemaker.faults.throttled.UpdateEndpoint=99")
+    assert account(settings, scaling)[0] == (1, 6) and account(settings, night) == [("night", 2027)]
