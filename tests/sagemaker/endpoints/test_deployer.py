@@ -17,6 +17,7 @@ from dogbreeds.data.images import Transform
 from dogbreeds.errors import ConfigError, PackageError, UserError
 from dogbreeds.model.head import HeadShape
 from dogbreeds.package.package import Description, write_description
+from dogbreeds.sagemaker.aws_errors import aws_errors
 from dogbreeds.sagemaker.endpoints import commands as endpoint_commands
 from dogbreeds.sagemaker.endpoints.account import Endpoints
 from dogbreeds.sagemaker.requests.endpoint import scaled_resource
@@ -331,6 +332,31 @@ def test_whoever_leaves_learns_how_to_look(
     assert caught.value.exit_code == 130
     configs, models = names(settings)
     assert len(configs) == len(models) == 1
+
+
+@pytest.mark.parametrize("code", ["ExpiredTokenException", "AccessDeniedException"])
+def test_a_deployment_outlives_the_credentials_that_began_it(
+    code: str, deploy: Deploy, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    described, calls = Endpoints.describe, 0
+
+    def refuses(one: Endpoints, endpoint: str) -> dict[str, Any]:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            with aws_errors("get the status of dogs"):
+                raise ClientError({"Error": {"Code": code, "Message": "no"}}, "DescribeEndpoint")
+        return described(one, endpoint)
+
+    monkeypatch.setattr(Endpoints, "describe", refuses)
+    if code == "ExpiredTokenException":
+        assert "answer   Pug" in deploy()
+        assert "The endpoint (it costs until it is deleted) does not need this connection" in caplog.text
+    else:
+        with pytest.raises(
+            UserError, match=r"permissions.* costs until it is deleted\) keeps running.*action=status"
+        ):
+            deploy()
 
 
 def test_a_search_means_its_best_trial(settings: Callable[..., DeployCommandConfig], package: Path) -> None:

@@ -109,9 +109,10 @@ def test_what_was_begun_long_ago_is_forgotten(
     config: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    for name in ("old", "new"):
-        begun.remember(name, name, tmp_path)
-        begun.remember_config(name, config())
+    with begun.beginning():
+        for name in ("old", "new"):
+            begun.remember(name, name, tmp_path)
+            begun.remember_config(name, config())
     begun.finished("new")
     assert (begun.begun_by("old"), begun.begun_by("new")) == ("old", None)
     long_ago = time.time() - 31 * 24 * 3600

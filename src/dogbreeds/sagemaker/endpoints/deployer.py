@@ -28,13 +28,14 @@ from dogbreeds.sagemaker.endpoints.autoscaling import (
 from dogbreeds.sagemaker.endpoints.client import asker
 from dogbreeds.sagemaker.endpoints.smoke_test import SmokeTestPhoto, smoke_test_photo, summary_of
 from dogbreeds.sagemaker.endpoints.wait import failure, wait
+from dogbreeds.sagemaker.following import Followed
 from dogbreeds.sagemaker.launch.launcher import MAX_JOB_NAME, job_name
 from dogbreeds.sagemaker.requests import endpoint as requests
 from dogbreeds.sagemaker.requests.endpoint import POLICY, Deployment
 from dogbreeds.sagemaker.requests.images import serving_image
 from dogbreeds.sagemaker.requests.validation import check_request
 from dogbreeds.sagemaker.s3.storage import Storage
-from dogbreeds.sagemaker.session import Account, explain_detach
+from dogbreeds.sagemaker.session import Account
 from dogbreeds.schema import SagemakerConfig, VariantConfig
 from dogbreeds.serve.client import PredictionFailed, retry
 from local_sagemaker.rules.instances import gpus
@@ -61,7 +62,7 @@ class Deployer:
         """Returns a deployer for an account."""
         requests.check_variant(variant)
         settings = replace(account.settings, region=account.region)
-        storage = Storage(account.s3, account.bucket, settings.prefix, settings.kms_key, Console())
+        storage = Storage(lambda: account.s3, account.bucket, settings.prefix, settings.kms_key, Console())
         return cls(Endpoints(account), settings, variant, storage)
 
     def deploy(self, package: Path, endpoint: str) -> str:
@@ -97,8 +98,9 @@ class Deployer:
         with self._undone_unless_started(deployment) as undo:
             self._create(deployment, former, undo)
         what = "The endpoint (it costs until it is deleted)"
-        with explain_detach(account, what, self.endpoints.command("status", endpoint)):
-            self._wait(deployment)
+        followed = Followed(account, what, self.endpoints.command("status", endpoint))
+        with followed.explained():
+            self._wait(deployment, followed)
             for gone in self.endpoints.remove_parts(endpoint, kept=deployment.name) if former is not None else []:
                 log.info("removed %s", gone)
             return self._tried(endpoint, photo)
@@ -207,8 +209,8 @@ class Deployer:
                 self.endpoints.discard(deployment.name)
             raise
 
-    def _wait(self, deployment: Deployment) -> None:
-        described = wait(self.endpoints, deployment.endpoint)
+    def _wait(self, deployment: Deployment, followed: Followed) -> None:
+        described = wait(self.endpoints, deployment.endpoint, followed)
         kept = described["EndpointStatus"] == "InService"
         if kept and described.get("EndpointConfigName") == deployment.name:
             settle_scaling(self.endpoints.account, described)

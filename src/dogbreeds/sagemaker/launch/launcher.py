@@ -77,7 +77,8 @@ class Launcher:
     @cached_property
     def storage(self) -> Storage:
         """The jobs' place in S3."""
-        return Storage(self.account.s3, self.account.bucket, self.settings.prefix, self.settings.kms_key, Console())
+        account, settings = self.account, self.settings
+        return Storage(lambda: account.s3, account.bucket, settings.prefix, settings.kms_key, Console())
 
     def train(self, config: TrainConfig) -> JobHandle:
         """Begins a training job."""

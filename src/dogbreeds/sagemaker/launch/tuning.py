@@ -97,9 +97,11 @@ def trials_of(tuning_job: JobHandle) -> list[tuple[dict[str, str], dict[str, Any
         return [summary for page in pages for summary in page["TrainingJobSummaries"]]
 
     def described(name: str) -> dict[str, Any]:
-        return tuning_job.ask(lambda: JobHandle(tuning_job.account, name).describe())
+        return tuning_job.followed.ask(lambda: JobHandle(tuning_job.account, name).describe())
 
-    return [(one["TunedHyperParameters"], described(one["TrainingJobName"])) for one in tuning_job.ask(listed)]
+    return [
+        (one["TunedHyperParameters"], described(one["TrainingJobName"])) for one in tuning_job.followed.ask(listed)
+    ]
 
 
 def _entry(
