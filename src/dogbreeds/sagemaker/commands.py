@@ -56,7 +56,7 @@ def attach(settings: SagemakerConfig, name: str, here: TrainConfig) -> str:
     with connected(settings) as account:
         job, directory = JobHandle.find(account, name), directory_of(name)
         if directory is not None and (directory / TUNING_JOB).is_file():
-            return _search_again(account, directory)
+            return _search_again(account, directory, job)
         if job.kind == TUNING or _does(job.describe(), SEARCH):
             raise ConfigError(
                 f"attach={name}: this search was begun elsewhere. Follow it there, where its multirun directory is: "
@@ -75,23 +75,23 @@ def stop(settings: SagemakerConfig, name: str) -> str:
         return JobHandle.find(account, name).stop()
 
 
-def _search(account: Account, plan: Plan, directory: Path) -> str:
+def _search(account: Account, plan: Plan, directory: Path, job: JobHandle | None = None) -> str:
     launcher = Launcher.of(account, _PROJECT)
     if plan.settings.one_job:
-        headline = search_in_one_job(launcher, plan, directory)
+        headline = search_in_one_job(launcher, plan, directory, job)
     else:
-        headline = tune(launcher, plan, directory).headline()
-    again = account.command("launch", override("best_of", directory))
+        headline = tune(launcher, plan, directory, job).headline()
+    again = account.command("launch", override("best_of", directory), begins=True)
     lines = [f"trials {directory / LEADERBOARD}", f"charts {directory / SEARCH_PAGE}", f"again  {again}"]
     return "\n".join(["", headline, *lines])
 
 
-def _search_again(account: Account, directory: Path) -> str:
-    """Follows a search by what its multirun directory says of it."""
+def _search_again(account: Account, directory: Path, job: JobHandle) -> str:
+    """Follows the job of a search, which is described in its multirun directory."""
     with entry.initialized("launch") as loader:
         master = compose("launch", return_hydra_config=True)
         plan = resumed(directory, [], lambda typed: loader.load_sweep_config(master, list(typed)), loader)
-        return _search(account, plan, directory)
+        return _search(account, plan, directory, job)
 
 
 def _does(described: Mapping[str, Any], task: str) -> bool:

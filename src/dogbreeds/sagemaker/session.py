@@ -79,16 +79,19 @@ class Account:
 
             self.client = boto3.Session(region_name=self.settings.region).client
 
-    def command(self, name: str, *arguments: str) -> str:
-        """Returns a command that works in this account, for a person to paste."""
+    def command(self, name: str, *arguments: str, begins: bool = False) -> str:
+        """Returns a command that works in this account, for a person to paste; `begins` says that it begins something."""
         given, rehearsal = self.settings, self.settings.rehearsal
+        usual = OmegaConf.load(conf_directory() / "sagemaker" / "aws.yaml")
         if rehearsal:
             arguments += ("sagemaker=rehearsal",)
-            usual = OmegaConf.load(conf_directory() / "sagemaker" / "aws.yaml").rehearsal_dir
-            if given.rehearsal_dir != usual:
+            if given.rehearsal_dir != usual.rehearsal_dir:
                 arguments += (override("sagemaker.rehearsal_dir", given.rehearsal_dir),)
         if given.region not in (None, _FIRST_REGION if rehearsal else None):
             arguments += (f"sagemaker.region={given.region}",)
+        for needed in ("bucket_owner", *(("role", "bucket", "prefix") if begins else ())):
+            if (value := getattr(given, needed)) != usual[needed]:
+                arguments += (override(f"sagemaker.{needed}", value),)
         return " ".join((command(name), *arguments))
 
     @property

@@ -96,3 +96,13 @@ def test_hints_repeat_where_the_job_runs(launch: Launch) -> None:
         settings = replace(launch().sagemaker, rehearsal=rehearsal, region=region)
         account = Account(lambda service: None, settings)
         assert account.command("launch", "attach=job") == f"python launch_sagemaker.py attach=job{tail}"
+
+
+def test_hints_repeat_whose_bucket_it_is_and_where_something_begins(launch: Launch) -> None:
+    typed = ["bucket=theirs", "bucket_owner='012345678901'", "role=trainer", "prefix=cats"]
+    settings = launch(*(f"sagemaker.{one}" for one in typed)).sagemaker
+    account = Account(lambda service: None, replace(settings, region=None))
+    assert account.command("launch", "attach=job").endswith("attach=job sagemaker.bucket_owner=012345678901")
+    begins = account.command("launch", "best_of=search", begins=True)
+    again = launch(*begins.split("best_of=search ")[1].split()).sagemaker
+    assert replace(again, region=None) == account.settings

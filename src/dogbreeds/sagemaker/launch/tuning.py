@@ -28,9 +28,9 @@ log = logging.getLogger(__name__)
 _STATES = {"Completed": leaderboard.FINISHED, "Failed": leaderboard.FAILED, "Stopped": leaderboard.PRUNED}
 
 
-def tune(launcher: Launcher, plan: Plan, directory: Path) -> Leaderboard:
-    """Runs a search as a tuning job, or follows the one that a multirun directory belongs to."""
-    job = job_of(launcher.account, plan, directory)
+def tune(launcher: Launcher, plan: Plan, directory: Path, job: JobHandle | None = None) -> Leaderboard:
+    """Runs a search as a tuning job, or follows `job` or the one that a multirun directory belongs to."""
+    job = job or job_of(launcher.account, plan, directory)
     if job is None:
         plan.keep_excluded(directory)
         kind, request = TUNING, _request(launcher, plan, directory)
