@@ -80,7 +80,7 @@ class Account:
             self.client = boto3.Session(region_name=self.settings.region).client
 
     def command(self, name: str, *arguments: str, begins: bool = False) -> str:
-        """Returns a command that works in this account, for a person to paste; `begins` says that it begins something."""
+        """Returns a command for a person to paste; one that `begins` something names role, bucket and prefix too."""
         given, rehearsal = self.settings, self.settings.rehearsal
         usual = OmegaConf.load(conf_directory() / "sagemaker" / "aws.yaml")
         if rehearsal:

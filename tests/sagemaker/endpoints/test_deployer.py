@@ -20,6 +20,7 @@ from dogbreeds.package.package import Description, write_description
 from dogbreeds.sagemaker.aws_errors import aws_errors
 from dogbreeds.sagemaker.endpoints import commands as endpoint_commands
 from dogbreeds.sagemaker.endpoints.account import Endpoints
+from dogbreeds.sagemaker.endpoints.client import asker_of
 from dogbreeds.sagemaker.requests.endpoint import scaled_resource
 from dogbreeds.sagemaker.session import Account, connected
 from local_sagemaker import Faults, LocalSageMaker
@@ -446,3 +447,15 @@ def test_autoscaling_that_a_left_deployment_stopped_comes_back(
         patched.setattr(Endpoints, "describe", refuses)
         deploy("variant.instance=ml.m5.xlarge", "+sagemaker.faults.throttled.UpdateEndpoint=99")
     assert account(settings, scaling)[0] == (1, 6) and account(settings, night) == [("night", 2027)]
+
+
+def test_hints_of_what_is_not_there_stay_in_the_rehearsal(
+    settings: Callable[..., DeployCommandConfig], tmp_path: Path
+) -> None:
+    hint = rf"python scripts/deploy\.py action=list sagemaker=rehearsal sagemaker\.rehearsal_dir={tmp_path}"
+    found = settings("action=status", "endpoint=nobody")
+    with pytest.raises(UserError, match=hint):
+        endpoint_commands.run(found)
+    refused = pytest.raises(UserError, match=f"endpoint=nobody: no such endpoint .*{hint}")
+    with refused, asker_of(found.sagemaker, "nobody", 1) as asker:
+        asker.predict(b"photo")
