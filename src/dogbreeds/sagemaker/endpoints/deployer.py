@@ -17,14 +17,8 @@ from dogbreeds.overrides import override
 from dogbreeds.package.archive import archive_for
 from dogbreeds.package.package import read_description
 from dogbreeds.sagemaker.aws_errors import aws_errors
+from dogbreeds.sagemaker.endpoints import autoscaling
 from dogbreeds.sagemaker.endpoints.account import Endpoints
-from dogbreeds.sagemaker.endpoints.autoscaling import (
-    Scaling,
-    plan_scaling,
-    restore_scaling,
-    scaling_of,
-    settle_scaling,
-)
 from dogbreeds.sagemaker.endpoints.client import asker
 from dogbreeds.sagemaker.endpoints.smoke_test import SmokeTestPhoto, smoke_test_photo, summary_of
 from dogbreeds.sagemaker.endpoints.wait import failure, wait
@@ -91,7 +85,7 @@ class Deployer:
         self._check(deployment, update=former is not None)
         if former is not None:
             self._refuse_former(former)
-            settle_scaling(account, former)
+            autoscaling.settle_scaling(account, former)
         self._announce(deployment, package, update=former is not None)
         photo = smoke_test_photo(package)
         deployment = replace(deployment, archive=self._upload(package))
@@ -165,22 +159,28 @@ class Deployer:
         """Starts the deployment; autoscaling that AWS does not let it keep is stopped."""
         account, name = self.endpoints.account, deployment.endpoint
         client, ours = account.sagemaker, requests.scaling_requests(name, self.variant)
-        new = Scaling(ours["RegisterScalableTarget"], {POLICY: ours["PutScalingPolicy"]}, [], []) if ours else None
+        new = (
+            autoscaling.Scaling(ours["RegisterScalableTarget"], {POLICY: ours["PutScalingPolicy"]}, [], [])
+            if ours
+            else None
+        )
         with aws_errors(f"create {deployment.endpoint}"):
             client.create_model(**requests.model_request(deployment, self.settings))
             client.create_endpoint_config(**requests.config_request(deployment, self.variant, self.settings))
             if former is None:
-                undo.callback(plan_scaling(account, name, deployment.name, None, new).unlink, missing_ok=True)
+                undo.callback(
+                    autoscaling.plan_scaling(account, name, deployment.name, None, new).unlink, missing_ok=True
+                )
                 client.create_endpoint(**requests.endpoint_request(deployment, self.settings))
                 return
-        scaling = scaling_of(self.endpoints, name)
+        scaling = autoscaling.scaling_of(self.endpoints, name)
         same = self.endpoints.variant(former).get("InstanceType") == self.variant.instance
         # AWS does not change the instance type of an endpoint that scales, and scaling would choose their number.
         wanted = scaling and scaling.updated(ours)
         stays = same and (self.variant.max_instances is not None or wanted == scaling)
         stopped = None if stays else scaling
-        plan_scaling(account, name, deployment.name, stopped, new if stopped is None else wanted)
-        undo.callback(restore_scaling, account, former)
+        autoscaling.plan_scaling(account, name, deployment.name, stopped, new if stopped is None else wanted)
+        undo.callback(autoscaling.restore_scaling, account, former)
         if stopped is not None:
             log.warning("autoscaling is stopped until the endpoint has changed; it was: %s", stopped)
             self.endpoints.stop_scaling(name)
@@ -213,11 +213,11 @@ class Deployer:
         described = wait(self.endpoints, deployment.endpoint, followed)
         kept = described["EndpointStatus"] == "InService"
         if kept and described.get("EndpointConfigName") == deployment.name:
-            settle_scaling(self.endpoints.account, described)
+            autoscaling.settle_scaling(self.endpoints.account, described)
             return
         error = failure(self.endpoints, described, deployed=deployment.name)
         if kept:
-            restore_scaling(self.endpoints.account, described)
+            autoscaling.restore_scaling(self.endpoints.account, described)
             self.endpoints.discard(deployment.name)
         raise error
 
