@@ -4,7 +4,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from botocore import exceptions
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
+from s3transfer.exceptions import RetriesExceededError
 
 from dogbreeds.errors import UserError
 
@@ -22,6 +24,7 @@ _ADVICE = {
     "SSO": "Log in: aws sso login.",
     "from sso": "Log in: aws sso login.",
     "ExpiredToken": "These credentials have expired: get new ones.",
+    "400: Bad Request": "These credentials have probably expired: get new ones.",
     "security token": "These credentials are not valid: run `aws configure`, or set AWS_PROFILE.",
     "onnect": "Check the network and HTTPS_PROXY. sagemaker=rehearsal needs no network.",
     "SSL": "Set AWS_CA_BUNDLE to the certificates of this network.",
@@ -33,6 +36,14 @@ _PASSING = (
     *("ThrottlingException", "Throttling", "TooManyRequestsException", "RequestLimitExceeded", "SlowDown"),
     *("ExpiredTokenException", "ExpiredToken", "RequestExpired"),
     *("UnrecognizedClientException", "InvalidClientTokenId"),
+    # S3's answer to HEAD has no body that would say that credentials have expired.
+    "400",
+)
+# Of the connection, and of credentials that may be there later. The others are faults of a request.
+_PASSING_ERRORS = (
+    *(exceptions.ConnectionError, exceptions.HTTPClientError, exceptions.IncompleteReadError, RetriesExceededError),
+    *(NoCredentialsError, PartialCredentialsError, exceptions.CredentialRetrievalError),
+    *(exceptions.TokenRetrievalError, exceptions.SSOError, exceptions.MetadataRetrievalError),
 )
 #: Error codes of requests that the credentials do not allow.
 FORBIDDEN = ("403", "AccessDenied", "AccessDeniedException", "AccessDeniedByServiceQuota")
@@ -54,6 +65,8 @@ def code_of(error: BaseException | None) -> str:
 
 
 def message_of(error: Exception) -> str:
+    if isinstance(error, RetriesExceededError):
+        return f"the connection broke: {error.last_exception}"
     answer = _answer(error)
     return f"{answer['Code']}: {answer['Message']}" if answer.get("Message") else str(error)
 
@@ -75,7 +88,7 @@ def is_missing(error: Exception) -> bool:
 def passes(error: BaseException | None) -> bool:
     """Says whether a request may succeed later: AWS is busy, cannot be reached, or credentials have expired."""
     if not isinstance(error, ClientError):
-        return isinstance(error, BotoCoreError)
+        return isinstance(error, _PASSING_ERRORS)
     status: int = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     return code_of(error) in _PASSING or status >= 500
 
@@ -101,7 +114,7 @@ def aws_errors(doing: str, hint: str = "") -> Iterator[None]:
         raise UserError(
             "No AWS credentials: run `aws configure` or set AWS_PROFILE. sagemaker=rehearsal needs none."
         ) from error
-    except (ClientError, BotoCoreError) as error:
+    except (ClientError, BotoCoreError, RetriesExceededError) as error:
         message = message_of(error).rstrip(".")
         operation = f"{error.operation_name}: " if isinstance(error, ClientError) else ""
         kind = MissingError if is_missing(error) else UserError

@@ -1,30 +1,32 @@
 """The actions of launch_sagemaker.py: train, search, attach to a job, stop one."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from hydra import compose
+from hydra.core.hydra_config import HydraConfig
 
 from dogbreeds import entry
 from dogbreeds.config import load_saved, save
+from dogbreeds.directories import make_way
 from dogbreeds.errors import ConfigError, UserError
 from dogbreeds.hpo.plan import Plan
 from dogbreeds.hpo.resuming import resumed
 from dogbreeds.installation import command
-from dogbreeds.overrides import override
+from dogbreeds.overrides import override, sets
 from dogbreeds.report.build import build_report
 from dogbreeds.run_directory import EXCLUDED, LEADERBOARD, METRICS, RUN_CONFIG, SEARCH_PAGE, TUNING_JOB
-from dogbreeds.sagemaker.launch.begun import directory_of, finished
+from dogbreeds.sagemaker.launch.begun import config_of, directory_of, finished
 from dogbreeds.sagemaker.launch.job_handle import TUNING, JobHandle, summary
 from dogbreeds.sagemaker.launch.launcher import Launcher
 from dogbreeds.sagemaker.launch.one_job import search_in_one_job
 from dogbreeds.sagemaker.launch.tuning import tune
-from dogbreeds.sagemaker.protocol.hyperparameters import PREFIX
-from dogbreeds.sagemaker.protocol.task import FEATURES
+from dogbreeds.sagemaker.protocol.task import FEATURES, SEARCH, TASK
 from dogbreeds.sagemaker.session import Account, connected
 from dogbreeds.schema import SagemakerConfig, TrainConfig
 
-_TASK = f"{PREFIX}task"
 # The checkout that this package lies in: jobs run its code.
 _PROJECT = Path(__file__).resolve().parents[3]
 
@@ -37,7 +39,7 @@ def train(settings: SagemakerConfig, config: TrainConfig) -> str:
             "that loses its Spot instance resumes by itself (sagemaker.spot)."
         )
     with connected(settings) as account:
-        return _followed(Launcher.of(account, _PROJECT).train(config), config)
+        return _followed(Launcher.of(account, _PROJECT).train(config), config, config)
 
 
 def search(settings: SagemakerConfig, plan: Plan, directory: Path) -> str:
@@ -47,17 +49,24 @@ def search(settings: SagemakerConfig, plan: Plan, directory: Path) -> str:
 
 
 def attach(settings: SagemakerConfig, name: str, here: TrainConfig) -> str:
-    """Follows an existing job; returns what to print at its end. `here` has the paths of this machine."""
+    """Follows an existing job; returns what to print at its end.
+
+    `here` has the run directory of a job of which this machine knows nothing else.
+    """
     with connected(settings) as account:
         job, directory = JobHandle.find(account, name), directory_of(name)
         if directory is not None and (directory / TUNING_JOB).is_file():
-            return _search_again(account, directory)
-        if job.kind == TUNING:
+            return _search_again(account, directory, job)
+        if job.kind == TUNING or _does(job.describe(), SEARCH):
             raise ConfigError(
-                f"attach={name}: this search was begun elsewhere. Name its multirun directory, with -m and resume=, "
-                f"or stop it: {job.hint('stop')}"
+                f"attach={name}: this search was begun elsewhere. Follow it there, where its multirun directory is: "
+                f"{account.command('launch', '-m', 'resume=<directory>')}. Or stop it: {job.hint('stop')}"
             )
-        return _followed(job, here)
+        launched = config_of(name)
+        if launched is not None and not (HydraConfig.initialized() and _names_directory()):
+            make_way(Path(launched.run_dir))
+            here = replace(here, run_dir=launched.run_dir)
+        return _followed(job, here, launched)
 
 
 def stop(settings: SagemakerConfig, name: str) -> str:
@@ -66,35 +75,43 @@ def stop(settings: SagemakerConfig, name: str) -> str:
         return JobHandle.find(account, name).stop()
 
 
-def _search(account: Account, plan: Plan, directory: Path) -> str:
+def _search(account: Account, plan: Plan, directory: Path, job: JobHandle | None = None) -> str:
     launcher = Launcher.of(account, _PROJECT)
     if plan.settings.one_job:
-        headline = search_in_one_job(launcher, plan, directory)
+        headline = search_in_one_job(launcher, plan, directory, job)
     else:
-        headline = tune(launcher, plan, directory).headline()
-    again = account.command("launch", override("best_of", directory))
+        headline = tune(launcher, plan, directory, job).headline()
+    again = account.command("launch", override("best_of", directory), begins=True)
     lines = [f"trials {directory / LEADERBOARD}", f"charts {directory / SEARCH_PAGE}", f"again  {again}"]
     return "\n".join(["", headline, *lines])
 
 
-def _search_again(account: Account, directory: Path) -> str:
-    """Follows a search by what its multirun directory says of it."""
+def _search_again(account: Account, directory: Path, job: JobHandle) -> str:
+    """Follows the job of a search, which is described in its multirun directory."""
     with entry.initialized("launch") as loader:
         master = compose("launch", return_hydra_config=True)
         plan = resumed(directory, [], lambda typed: loader.load_sweep_config(master, list(typed)), loader)
-        return _search(account, plan, directory)
+        return _search(account, plan, directory, job)
 
 
-def _followed(job: JobHandle, here: TrainConfig) -> str:
-    """Follows a training job, fetches its files, makes its report, and returns what to print."""
+def _does(described: Mapping[str, Any], task: str) -> bool:
+    return bool(described.get("HyperParameters", {}).get(TASK) == task)
+
+
+def _names_directory() -> bool:
+    return any(sets(one, "hydra.run.dir") for one in HydraConfig.get().overrides.hydra)
+
+
+def _followed(job: JobHandle, here: TrainConfig, launched: TrainConfig | None) -> str:
+    """Follows a training job, fetches its files into the run directory of `here`, and returns what to print."""
     described, run_dir = job.wait(), Path(here.run_dir)
-    if described["HyperParameters"].get(_TASK) == FEATURES:
+    if _does(described, FEATURES):
         return "\n".join(
             [*summary(described), "Its features are for the search that began it: type that command again."]
         )
     job.fetch(described, run_dir)
     finished(job.name)
-    _relocate(here)
+    _relocate(here, launched)
     lines = summary(described)
     if (run_dir / RUN_CONFIG).is_file():
         lines.append(f"report {build_report(run_dir)}")
@@ -104,21 +121,24 @@ def _followed(job: JobHandle, here: TrainConfig) -> str:
     return "\n".join(lines)
 
 
-def _relocate(config: TrainConfig) -> None:
-    """Replaces the paths of the job in the config of a fetched run by those of this machine."""
-    path = Path(config.run_dir) / RUN_CONFIG
+def _relocate(here: TrainConfig, launched: TrainConfig | None) -> None:
+    """Replaces the paths of the job in the config of a fetched run by those that it was launched with."""
+    path = Path(here.run_dir) / RUN_CONFIG
     if not path.is_file():
         return
     fetched = load_saved(path)
+    if launched is None:
+        # Where photos and weights lie is known to who began the job.
+        launched = replace(fetched, cache=here.cache)
     # What the run left out is named in its own directory too.
     exclude = None if fetched.data.exclude is None else str(path.parent / EXCLUDED)
     save(
         replace(
             fetched,
-            run_dir=config.run_dir,
-            data=replace(fetched.data, dir=config.data.dir, exclude=exclude),
-            cache=config.cache,
-            model=replace(fetched.model, weights=config.model.weights),
+            run_dir=here.run_dir,
+            data=replace(fetched.data, dir=launched.data.dir, exclude=exclude),
+            cache=launched.cache,
+            model=replace(fetched.model, weights=launched.model.weights),
         ),
         path,
     )

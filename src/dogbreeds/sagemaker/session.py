@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from dogbreeds.errors import ConfigError, UserError, did_you_mean
 from dogbreeds.installation import command, conf_directory
 from dogbreeds.overrides import override
-from dogbreeds.sagemaker.aws_errors import FORBIDDEN, Detached, MissingError, advice, aws_errors, code_of, message_of
+from dogbreeds.sagemaker.aws_errors import FORBIDDEN, MissingError, advice, aws_errors, code_of, message_of
 from dogbreeds.schema import SagemakerConfig
 
 #: Makes a boto3 client by the name of its service; `config` sets retries and timeouts.
@@ -27,9 +27,12 @@ Clients = Callable[..., Any]
 _FIRST_REGION = "us-east-1"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Account:
-    """An account; role and bucket are looked up when they are first needed."""
+    """An account; role and bucket are looked up when they are first needed.
+
+    Whoever uses it asks it for a client each time, as credentials are renewed in place.
+    """
 
     client: Clients
     settings: SagemakerConfig
@@ -68,24 +71,28 @@ class Account:
     def poll_seconds(self) -> float:
         return 0.2 if self.settings.rehearsal else 5.0
 
-    def renewed(self) -> Account:
-        """Returns the account with the credentials that there are now: boto3 reads a file of them once."""
-        if self.settings.rehearsal:
-            return replace(self)
-        import boto3
+    def renew(self) -> None:
+        """Takes the credentials that there are now: boto3 reads a file of them once. Clients are made anew."""
+        for made in ("sagemaker", "scaling", "logs", "s3"):
+            self.__dict__.pop(made, None)
+        if not self.settings.rehearsal:
+            import boto3
 
-        return replace(self, client=boto3.Session(region_name=self.settings.region).client)
+            self.client = boto3.Session(region_name=self.settings.region).client
 
-    def command(self, name: str, *arguments: str) -> str:
-        """Returns a command that works in this account, for a person to paste."""
+    def command(self, name: str, *arguments: str, begins: bool = False) -> str:
+        """Returns a command for a person to paste; one that `begins` something names role, bucket and prefix too."""
         given, rehearsal = self.settings, self.settings.rehearsal
+        usual = OmegaConf.load(conf_directory() / "sagemaker" / "aws.yaml")
         if rehearsal:
             arguments += ("sagemaker=rehearsal",)
-            usual = OmegaConf.load(conf_directory() / "sagemaker" / "aws.yaml").rehearsal_dir
-            if given.rehearsal_dir != usual:
+            if given.rehearsal_dir != usual.rehearsal_dir:
                 arguments += (override("sagemaker.rehearsal_dir", given.rehearsal_dir),)
         if given.region not in (None, _FIRST_REGION if rehearsal else None):
             arguments += (f"sagemaker.region={given.region}",)
+        for needed in ("bucket_owner", *(("role", "bucket", "prefix") if begins else ())):
+            if (value := getattr(given, needed)) != usual[needed]:
+                arguments += (override(f"sagemaker.{needed}", value),)
         return " ".join((command(name), *arguments))
 
     @property
@@ -233,17 +240,3 @@ def _check_region(region: str) -> None:
     if region not in known:
         hint = did_you_mean(region, known)
         raise ConfigError(f"sagemaker.region={region}: boto3 knows no such region of SageMaker. {hint}".rstrip())
-
-
-@contextmanager
-def explain_detach(account: Account, what: str, command: str) -> Iterator[None]:
-    """Says how to come back to something that is followed when the person leaves or the connection is lost.
-
-    `what` is followed, such as "The job", and again by typing `command`.
-    """
-    goes_on = f"{what} keeps running. Follow it again with: {command}"
-    try:
-        with aws_errors("reach AWS", goes_on):
-            yield
-    except KeyboardInterrupt:
-        raise Detached(f"\n{goes_on}") from None

@@ -17,8 +17,10 @@ from dogbreeds.data.images import Transform
 from dogbreeds.errors import ConfigError, PackageError, UserError
 from dogbreeds.model.head import HeadShape
 from dogbreeds.package.package import Description, write_description
+from dogbreeds.sagemaker.aws_errors import aws_errors
 from dogbreeds.sagemaker.endpoints import commands as endpoint_commands
 from dogbreeds.sagemaker.endpoints.account import Endpoints
+from dogbreeds.sagemaker.endpoints.client import asker_of
 from dogbreeds.sagemaker.requests.endpoint import scaled_resource
 from dogbreeds.sagemaker.session import Account, connected
 from local_sagemaker import Faults, LocalSageMaker
@@ -333,6 +335,31 @@ def test_whoever_leaves_learns_how_to_look(
     assert len(configs) == len(models) == 1
 
 
+@pytest.mark.parametrize("code", ["ExpiredTokenException", "AccessDeniedException"])
+def test_a_deployment_outlives_the_credentials_that_began_it(
+    code: str, deploy: Deploy, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    described, calls = Endpoints.describe, 0
+
+    def refuses(one: Endpoints, endpoint: str) -> dict[str, Any]:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            with aws_errors("get the status of dogs"):
+                raise ClientError({"Error": {"Code": code, "Message": "no"}}, "DescribeEndpoint")
+        return described(one, endpoint)
+
+    monkeypatch.setattr(Endpoints, "describe", refuses)
+    if code == "ExpiredTokenException":
+        assert "answer   Pug" in deploy()
+        assert "The endpoint (it costs until it is deleted) does not need this connection" in caplog.text
+    else:
+        with pytest.raises(
+            UserError, match=r"permissions.* costs until it is deleted\) keeps running.*action=status"
+        ):
+            deploy()
+
+
 def test_a_search_means_its_best_trial(settings: Callable[..., DeployCommandConfig], package: Path) -> None:
     search = package.parents[1]
     (search / "best.yaml").write_text("trial: run\n")
@@ -360,3 +387,75 @@ def test_a_damaged_package(deploy: Deploy, package: Path) -> None:
     (package / "model.json").write_text("{}")
     with pytest.raises(PackageError, match=r"model\.json is damaged"):
         deploy()
+
+
+def test_autoscaling_that_a_left_deployment_stopped_comes_back(
+    deploy: Deploy,
+    settings: Callable[..., DeployCommandConfig],
+    package: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def leave(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def left(*overrides: str) -> None:
+        with monkeypatch.context() as patched, pytest.raises(UserError, match="action=status endpoint=dogs"):
+            patched.setattr("dogbreeds.sagemaker.endpoints.deployer.wait", leave)
+            deploy(*overrides)
+        assert account(settings, lambda one: one.scaling_target("dogs")) is None
+        account(settings, lambda one: settled(one.account.sagemaker, "dogs"))
+
+    def schedule(one: Endpoints) -> None:
+        one.account.scaling.put_scheduled_action(
+            **scaled_resource("dogs"),
+            ScheduledActionName="night",
+            Schedule="cron(0 22 * * ? *)",
+            StartTime="2027-01-01T00:00:00Z",
+            ScalableTargetAction={"MinCapacity": 1, "MaxCapacity": 1},
+        )
+
+    def night(one: Endpoints) -> list[Any]:
+        found = one.account.scaling.describe_scheduled_actions(ServiceNamespace="sagemaker")["ScheduledActions"]
+        return [(action["ScheduledActionName"], action["StartTime"].year) for action in found]
+
+    # A new endpoint that was to scale.
+    left("variant.max_instances=2")
+    assert "scales   from 1 to 2" in endpoint_commands.run(settings("action=status", "endpoint=dogs"))
+    account(settings, schedule)
+    # Other instances, and other limits.
+    left("variant.max_instances=4", "variant.instance=ml.m5.2xlarge")
+    assert "scales   from 1 to 4" in endpoint_commands.run(settings("action=status", "endpoint=dogs"))
+    assert account(settings, night) == [("night", 2027)]
+    # The update fails after the command was left: the former autoscaling belongs to the former model.
+    (package.parent / "content").write_text("dies")
+    left("variant.max_instances=5", "variant.instance=ml.m5.xlarge")
+    (package.parent / "content").write_text("second")
+    deploy("variant.max_instances=6", "variant.instance=ml.m5.2xlarge")
+    assert account(settings, scaling)[0] == (1, 6) and account(settings, night) == [("night", 2027)]
+    # Neither AWS's refusal nor its answer to whether the update has begun comes through.
+    described, calls = Endpoints.describe, 0
+
+    def refuses(one: Endpoints, endpoint: str) -> dict[str, Any]:
+        nonlocal calls
+        calls += 1
+        if calls > 1:
+            raise UserError("Cannot get the status of dogs (ExpiredToken).")
+        return described(one, endpoint)
+
+    with monkeypatch.context() as patched, pytest.raises(UserError, match="Rate exceeded"):
+        patched.setattr(Endpoints, "describe", refuses)
+        deploy("variant.instance=ml.m5.xlarge", "+sagemaker.faults.throttled.UpdateEndpoint=99")
+    assert account(settings, scaling)[0] == (1, 6) and account(settings, night) == [("night", 2027)]
+
+
+def test_hints_of_what_is_not_there_stay_in_the_rehearsal(
+    settings: Callable[..., DeployCommandConfig], tmp_path: Path
+) -> None:
+    hint = rf"python scripts/deploy\.py action=list sagemaker=rehearsal sagemaker\.rehearsal_dir={tmp_path}"
+    found = settings("action=status", "endpoint=nobody")
+    with pytest.raises(UserError, match=hint):
+        endpoint_commands.run(found)
+    refused = pytest.raises(UserError, match=f"endpoint=nobody: no such endpoint .*{hint}")
+    with refused, asker_of(found.sagemaker, "nobody", 1) as asker:
+        asker.predict(b"photo")

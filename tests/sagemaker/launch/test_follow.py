@@ -9,9 +9,10 @@ from botocore.exceptions import EndpointConnectionError
 
 from dogbreeds.errors import UserError
 from dogbreeds.sagemaker.aws_errors import advice
+from dogbreeds.sagemaker.following import Followed
 from dogbreeds.sagemaker.launch.job_handle import MAX_TUNING_JOB_NAME, TRAINING, changes, summary
 from dogbreeds.sagemaker.launch.launcher import MAX_JOB_NAME, job_name
-from dogbreeds.sagemaker.session import Account, explain_detach
+from dogbreeds.sagemaker.session import Account
 from tests.sagemaker.conftest import Launch
 
 
@@ -71,7 +72,7 @@ def test_whoever_leaves_a_job_learns_how_to_come_back(
     happened: BaseException, said: str, rehearsal: bool, launch: Launch
 ) -> None:
     account = Account(lambda service: None, replace(launch().sagemaker, rehearsal=rehearsal))
-    with pytest.raises(UserError, match=said) as caught, explain_detach(account, "The job", "python x"):
+    with pytest.raises(UserError, match=said) as caught, Followed(account, "The job", "python x").explained():
         raise happened
     assert caught.value.exit_code == (130 if isinstance(happened, KeyboardInterrupt) else 2)
 
@@ -95,3 +96,13 @@ def test_hints_repeat_where_the_job_runs(launch: Launch) -> None:
         settings = replace(launch().sagemaker, rehearsal=rehearsal, region=region)
         account = Account(lambda service: None, settings)
         assert account.command("launch", "attach=job") == f"python launch_sagemaker.py attach=job{tail}"
+
+
+def test_hints_repeat_whose_bucket_it_is_and_where_something_begins(launch: Launch) -> None:
+    typed = ["bucket=theirs", "bucket_owner='012345678901'", "role=trainer", "prefix=cats"]
+    settings = launch(*(f"sagemaker.{one}" for one in typed)).sagemaker
+    account = Account(lambda service: None, replace(settings, region=None))
+    assert account.command("launch", "attach=job").endswith("attach=job sagemaker.bucket_owner=012345678901")
+    begins = account.command("launch", "best_of=search", begins=True)
+    again = launch(*begins.split("best_of=search ")[1].split()).sagemaker
+    assert replace(again, region=None) == account.settings

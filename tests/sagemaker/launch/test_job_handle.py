@@ -11,11 +11,19 @@ from typing import Any
 
 import boto3
 import pytest
-from botocore.exceptions import ClientError, EndpointConnectionError
+from botocore.exceptions import (
+    ClientError,
+    CredentialRetrievalError,
+    EndpointConnectionError,
+    IncompleteReadError,
+    NoRegionError,
+    ParamValidationError,
+)
+from s3transfer.exceptions import RetriesExceededError
 
 from dogbreeds.errors import UserError
-from dogbreeds.sagemaker.aws_errors import Detached, passes
-from dogbreeds.sagemaker.launch import job_handle
+from dogbreeds.sagemaker import following
+from dogbreeds.sagemaker.aws_errors import Detached, aws_errors, passes
 from dogbreeds.sagemaker.launch.begun import directory_of, finished
 from dogbreeds.sagemaker.launch.job_handle import TRAINING, TUNING, JobHandle
 from dogbreeds.sagemaker.launch.launcher import Launcher, RefusedError
@@ -170,17 +178,17 @@ def test_what_passes_is_waited_for_and_said_once(
         made.meta.events.register(f"before-call.sagemaker.Describe{kind}", refuses)
         return made
 
-    job.account = replace(account, client=clients)
+    job = replace(job, account=replace(account, client=clients))
     assert job.wait()[f"{kind}Status"] == "Completed"
     assert caplog.text.count("waiting for it") == 1
     assert {"throttled": "too many requests", "expired": "get new ones"}[fault] in caplog.text
 
 
 def test_after_long_it_gives_up_and_names_the_job(account_with: AccountWith, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job_handle, "_PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(following, "_PATIENCE_SECONDS", 0.0)
     job = begun(account_with(expired={"ListTrainingJobsForHyperParameterTuningJob": 1000}), TUNING)
     job.wait()
-    with pytest.raises(UserError, match=r"have expired: get new ones\. Come back to the job with: .*attach=job-1 "):
+    with pytest.raises(UserError, match=r"have expired: get new ones\. Come back to it with: .*attach=job-1 "):
         trials_of(job)
 
 
@@ -203,7 +211,8 @@ def test_renewed_credentials_are_picked_up(
     file.write_text(f"[default]\naws_access_key_id={known[1]}\naws_secret_access_key={known[1]}\n")
     with pytest.raises(ClientError):
         account.client("sts").get_caller_identity()
-    account.renewed().client("sts").get_caller_identity()
+    account.renew()
+    account.client("sts").get_caller_identity()
 
 
 def test_what_passes_by_itself() -> None:
@@ -213,6 +222,36 @@ def test_what_passes_by_itself() -> None:
     assert passes(answered("ThrottlingException", 400)) and passes(answered("InternalFailure", 503))
     assert passes(EndpointConnectionError(endpoint_url="https://x"))
     assert not passes(answered("AccessDeniedException", 403)) and not passes(None)
+    # HEAD has no body: these credentials have expired.
+    assert passes(answered("400", 400)) and not passes(answered("ValidationException", 400))
+    assert passes(RetriesExceededError(IncompleteReadError(actual_bytes=1, expected_bytes=2)))
+    assert passes(CredentialRetrievalError(provider="sso", error_msg="x"))
+    assert not passes(ParamValidationError(report="x")) and not passes(NoRegionError())
+
+
+def test_what_broke_is_said() -> None:
+    head = ClientError({"Error": {"Code": "400", "Message": "Bad Request"}}, "HeadObject")
+    for error, said in (
+        (head, "have probably expired"),
+        (RetriesExceededError(TimeoutError("slow")), r"connection broke: slow\)\. Check the network"),
+    ):
+        with pytest.raises(UserError, match=said), aws_errors("read it"):
+            raise error
+
+
+def test_all_that_uses_an_account_gets_its_new_credentials(account_with: AccountWith) -> None:
+    launcher = Launcher.of(account_with(), Path())
+    job, former = JobHandle(launcher.account, "job-1"), (launcher.account.s3, launcher.account.sagemaker)
+    asked: list[Any] = []
+
+    def question() -> None:
+        asked.append((launcher.storage._client, job.account.sagemaker))
+        if len(asked) == 1:
+            raise ClientError({"Error": {"Code": "ExpiredToken", "Message": "no"}}, "PutObject")
+
+    assert launcher.storage._client is former[0]
+    job.followed.ask(question)
+    assert asked[0] == former and asked[1][0] is not former[0] and asked[1][1] is not former[1]
 
 
 @pytest.mark.parametrize("kind", [TRAINING, TUNING])

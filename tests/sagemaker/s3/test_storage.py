@@ -60,7 +60,7 @@ def requests(client: Any) -> Requests:
 
 @pytest.fixture
 def storage(client: Any) -> Storage:
-    return Storage(client, "bucket", "dogs", None, Console(file=io.StringIO()))
+    return Storage(lambda: client, "bucket", "dogs", None, Console(file=io.StringIO()))
 
 
 @pytest.fixture
@@ -180,7 +180,7 @@ def test_s3_refuses_what_changes_meanwhile(local: LocalSageMaker, photos: Path, 
             changing.write_bytes(content.ljust(changing.stat().st_size))
 
     client.meta.events.register("provide-client-params.s3.PutObject", change)
-    storage = Storage(client, "bucket", "dogs", None, Console(file=io.StringIO()))
+    storage = Storage(lambda: client, "bucket", "dogs", None, Console(file=io.StringIO()))
     with pytest.raises(DataError, match=r"1\.jpg changed during the upload\. Run the same command again"):
         storage.upload_photos(photos)
     left = [one["Key"] for one in client.list_objects_v2(Bucket="bucket", Prefix="dogs/photos/")["Contents"]]
@@ -252,7 +252,7 @@ def test_single_files_and_directories(client: Any, storage: Storage, tmp_path: P
 
 
 def test_encryption(client: Any, photos: Path, tmp_path: Path, requests: Requests) -> None:
-    storage = Storage(client, "bucket", "dogs", "key-1", Console(file=io.StringIO()))
+    storage = Storage(lambda: client, "bucket", "dogs", "key-1", Console(file=io.StringIO()))
     storage.upload_photos(photos)
     (photos / "train" / "001.Affenpinscher" / "0.jpg").write_bytes(b"changed")
     storage.upload_photos(photos)
@@ -299,7 +299,7 @@ def test_folders_come_back(client: Any, storage: Storage, photos: Path, tmp_path
 def test_what_s3_says(client: Any, tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("x")
-    lost = Storage(client, "nowhere", "dogs", None, Console(file=io.StringIO()))
+    lost = Storage(lambda: client, "nowhere", "dogs", None, Console(file=io.StringIO()))
     with pytest.raises(UserError, match=r"^Cannot read s3://nowhere/.*does not exist.*sagemaker\.bucket="):
         lost.download_folder("s3://nowhere/folder", tmp_path)
     unreachable = boto3.client(
@@ -309,7 +309,7 @@ def test_what_s3_says(client: Any, tmp_path: Path) -> None:
         config=Config(retries={"total_max_attempts": 1}),
     )
     with pytest.raises(UserError, match=r"^Cannot read .* \(Could not connect"):
-        Storage(unreachable, "bucket", "dogs", None, Console(file=io.StringIO())).upload(file)
+        Storage(lambda: unreachable, "bucket", "dogs", None, Console(file=io.StringIO())).upload(file)
     unreachable.close()
     for address in ("bucket/key", "s3://bucket", "https://bucket/key"):
         with pytest.raises(UserError, match="is not an S3 URI"):
@@ -321,7 +321,7 @@ def test_progress_is_a_bar_on_a_terminal_and_a_line_elsewhere(client: Any, photo
     for terminal in (True, False):
         file = io.StringIO()
         console = Console(file=file, force_terminal=terminal, width=120)
-        Storage(client, "bucket", f"dogs{terminal}", None, console).upload_photos(photos)
+        Storage(lambda: client, "bucket", f"dogs{terminal}", None, console).upload_photos(photos)
         shown[terminal] = file.getvalue()
     assert shown[False].splitlines() == ["Uploading 18 of 18 files of photos: 444 bytes"]
     assert "━" in shown[True]

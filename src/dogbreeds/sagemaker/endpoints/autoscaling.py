@@ -1,4 +1,8 @@
-"""The autoscaling of an endpoint, this project's and what others added to it, set up again after an update."""
+"""The autoscaling of an endpoint, this project's and what others added to it, set up again after an update.
+
+What a deployment has yet to set up is written down before anything is stopped, so that the next command for the
+endpoint does it where this one is ended.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,13 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
+import platformdirs
+
 from dogbreeds.errors import UserError
+from dogbreeds.files import write_text
 from dogbreeds.sagemaker.aws_errors import aws_errors
 from dogbreeds.sagemaker.endpoints.account import Endpoints
 from dogbreeds.sagemaker.requests.endpoint import POLICY, scaled_resource
@@ -56,15 +64,48 @@ class Scaling:
                 account.scaling.put_scheduled_action(**action)
         log.info("autoscaling from %s to %s instances", self.target["MinCapacity"], self.target["MaxCapacity"])
 
-    def restore(self, account: Account) -> None:
-        """Sets it up again. A refusal is logged, so that the error that led here reaches the person."""
-        try:
-            self.set_up(account)
-        except UserError as error:
-            log.error("autoscaling was stopped: %s", error)
-
     def __str__(self) -> str:
         return json.dumps(asdict(self), default=str)
+
+
+def plan_scaling(account: Account, name: str, config: str, former: Scaling | None, wanted: Scaling | None) -> Path:
+    """Writes down what an endpoint gets: `wanted` with the configuration `config`, `former` with any other.
+
+    Returns the file, which is absent where there is nothing to set up.
+    """
+    place = _place(account, name)
+    if former is None and wanted is None:
+        place.unlink(missing_ok=True)
+    else:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        found = {"config": config, "former": former and asdict(former), "wanted": wanted and asdict(wanted)}
+        write_text(place, json.dumps(found, default=str))
+    return place
+
+
+def settle_scaling(account: Account, described: Mapping[str, Any]) -> None:
+    """Sets up what was written down for an endpoint, if it is in service."""
+    place = _place(account, described["EndpointName"])
+    if described["EndpointStatus"] == "InService" and place.is_file():
+        planned = json.loads(place.read_text(encoding="utf-8"))
+        found = planned["wanted" if described.get("EndpointConfigName") == planned["config"] else "former"]
+        if found is not None:
+            Scaling(**found).set_up(account)
+        place.unlink()
+
+
+def restore_scaling(account: Account, described: Mapping[str, Any]) -> None:
+    """Does the same. A refusal is logged, so that the error that led here reaches the person."""
+    try:
+        settle_scaling(account, described)
+    except UserError as error:
+        log.error("autoscaling is stopped, and the next deploy or action=status tries again: %s", error)
+
+
+def _place(account: Account, name: str) -> Path:
+    own = platformdirs.user_data_dir("dogbreeds")
+    place = Path(account.settings.rehearsal_dir if account.settings.rehearsal else own)
+    return place / "autoscaling" / f"{account.identity['Account']}-{account.region}-{name}.json"
 
 
 def scaling_of(endpoints: Endpoints, endpoint: str) -> Scaling | None:

@@ -9,7 +9,6 @@ from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionError, HTTPClientError
 
 from dogbreeds.errors import UserError
-from dogbreeds.installation import command
 from dogbreeds.package.messages import BYTES, JSON
 from dogbreeds.sagemaker.aws_errors import FORBIDDEN, MissingError, aws_errors, code_of, is_missing, message_of
 from dogbreeds.sagemaker.s3.transfers import encryption, split_uri
@@ -31,7 +30,10 @@ _BUSY_CONTAINER = (408, 429, 502, 503, 504)
 def asker_of(settings: SagemakerConfig, endpoint: str, at_once: int) -> Iterator[PredictClient]:
     """Yields a client of an endpoint for `at_once` threads."""
     with connected(settings) as account:
-        yield asker(account.checked_client, endpoint, at_once, settings.kms_key)
+        try:
+            yield asker(account.checked_client, endpoint, at_once, settings.kms_key)
+        except MissingError as error:
+            raise MissingError(f"{error} List endpoints with: {account.command('deploy', 'action=list')}") from error
 
 
 def asker(clients: Clients, endpoint: str, at_once: int, kms_key: str | None) -> PredictClient:
@@ -156,8 +158,5 @@ def _translated(endpoint: str, error: ClientError) -> Exception | None:
     if code in _BUSY:
         return Busy(message)
     if is_missing(error):
-        return UserError(
-            f"endpoint={endpoint}: no such endpoint in service ({message}). List endpoints with: "
-            f"{command('deploy')} action=list"
-        )
+        return MissingError(f"endpoint={endpoint}: no such endpoint in service ({message}).")
     return None

@@ -13,6 +13,7 @@ from dogbreeds.command_schemas import DeployCommandConfig
 from dogbreeds.errors import ConfigError, UserError
 from dogbreeds.sagemaker.aws_errors import aws_errors
 from dogbreeds.sagemaker.endpoints.account import Ask, Endpoints
+from dogbreeds.sagemaker.endpoints.autoscaling import plan_scaling, restore_scaling
 from dogbreeds.sagemaker.endpoints.wait import wait_until_deleted
 from dogbreeds.sagemaker.session import connected
 
@@ -38,7 +39,9 @@ def run(config: DeployCommandConfig, ask: Ask = input) -> str:
         if config.action == "list" or config.endpoint is None:
             return running(endpoints)
         if config.action == "status":
-            return "\n".join(status_lines(endpoints, endpoints.describe(config.endpoint)))
+            described = endpoints.describe(config.endpoint)
+            restore_scaling(account, described)
+            return "\n".join(status_lines(endpoints, described))
         if config.action == "delete":
             return delete(endpoints, config.endpoint, yes=config.yes, ask=ask)
         # These need torch, and no other action does.
@@ -99,6 +102,7 @@ def delete(endpoints: Endpoints, endpoint: str, *, yes: bool, ask: Ask) -> str:
             endpoints.account.sagemaker.delete_endpoint(EndpointName=endpoint)
         wait_until_deleted(endpoints, endpoint)
         removed.append(f"endpoint {endpoint}")
+    plan_scaling(endpoints.account, endpoint, "", None, None)
     removed += endpoints.remove_parts(endpoint, kept=None)
     return "\n".join(f"removed  {one}" for one in removed)
 

@@ -17,18 +17,19 @@ from dogbreeds.overrides import override
 from dogbreeds.package.archive import archive_for
 from dogbreeds.package.package import read_description
 from dogbreeds.sagemaker.aws_errors import aws_errors
+from dogbreeds.sagemaker.endpoints import autoscaling
 from dogbreeds.sagemaker.endpoints.account import Endpoints
-from dogbreeds.sagemaker.endpoints.autoscaling import Scaling, scaling_of
 from dogbreeds.sagemaker.endpoints.client import asker
 from dogbreeds.sagemaker.endpoints.smoke_test import SmokeTestPhoto, smoke_test_photo, summary_of
 from dogbreeds.sagemaker.endpoints.wait import failure, wait
+from dogbreeds.sagemaker.following import Followed
 from dogbreeds.sagemaker.launch.launcher import MAX_JOB_NAME, job_name
 from dogbreeds.sagemaker.requests import endpoint as requests
 from dogbreeds.sagemaker.requests.endpoint import POLICY, Deployment
 from dogbreeds.sagemaker.requests.images import serving_image
 from dogbreeds.sagemaker.requests.validation import check_request
 from dogbreeds.sagemaker.s3.storage import Storage
-from dogbreeds.sagemaker.session import Account, explain_detach
+from dogbreeds.sagemaker.session import Account
 from dogbreeds.schema import SagemakerConfig, VariantConfig
 from dogbreeds.serve.client import PredictionFailed, retry
 from local_sagemaker.rules.instances import gpus
@@ -55,7 +56,7 @@ class Deployer:
         """Returns a deployer for an account."""
         requests.check_variant(variant)
         settings = replace(account.settings, region=account.region)
-        storage = Storage(account.s3, account.bucket, settings.prefix, settings.kms_key, Console())
+        storage = Storage(lambda: account.s3, account.bucket, settings.prefix, settings.kms_key, Console())
         return cls(Endpoints(account), settings, variant, storage)
 
     def deploy(self, package: Path, endpoint: str) -> str:
@@ -84,15 +85,16 @@ class Deployer:
         self._check(deployment, update=former is not None)
         if former is not None:
             self._refuse_former(former)
+            autoscaling.settle_scaling(account, former)
         self._announce(deployment, package, update=former is not None)
         photo = smoke_test_photo(package)
         deployment = replace(deployment, archive=self._upload(package))
         with self._undone_unless_started(deployment) as undo:
-            stopped = self._create(deployment, former, undo)
+            self._create(deployment, former, undo)
         what = "The endpoint (it costs until it is deleted)"
-        with explain_detach(account, what, self.endpoints.command("status", endpoint)):
-            self._wait(deployment, stopped)
-            self._scale(endpoint, stopped)
+        followed = Followed(account, what, self.endpoints.command("status", endpoint))
+        with followed.explained():
+            self._wait(deployment, followed)
             for gone in self.endpoints.remove_parts(endpoint, kept=deployment.name) if former is not None else []:
                 log.info("removed %s", gone)
             return self._tried(endpoint, photo)
@@ -153,28 +155,37 @@ class Deployer:
             archive_for(package, archive, gpus=gpus(instance), requirements=not self.settings.isolated)
             return self.storage.upload(archive)
 
-    def _create(self, deployment: Deployment, former: Mapping[str, Any] | None, undo: ExitStack) -> Scaling | None:
-        """Starts the deployment, and returns the autoscaling that was stopped for it."""
-        client = self.endpoints.account.sagemaker
+    def _create(self, deployment: Deployment, former: Mapping[str, Any] | None, undo: ExitStack) -> None:
+        """Starts the deployment; autoscaling that AWS does not let it keep is stopped."""
+        account, name = self.endpoints.account, deployment.endpoint
+        client, ours = account.sagemaker, requests.scaling_requests(name, self.variant)
+        new = (
+            autoscaling.Scaling(ours["RegisterScalableTarget"], {POLICY: ours["PutScalingPolicy"]}, [], [])
+            if ours
+            else None
+        )
         with aws_errors(f"create {deployment.endpoint}"):
             client.create_model(**requests.model_request(deployment, self.settings))
             client.create_endpoint_config(**requests.config_request(deployment, self.variant, self.settings))
             if former is None:
+                undo.callback(
+                    autoscaling.plan_scaling(account, name, deployment.name, None, new).unlink, missing_ok=True
+                )
                 client.create_endpoint(**requests.endpoint_request(deployment, self.settings))
-                return None
-        scaling = scaling_of(self.endpoints, deployment.endpoint)
+                return
+        scaling = autoscaling.scaling_of(self.endpoints, name)
         same = self.endpoints.variant(former).get("InstanceType") == self.variant.instance
         # AWS does not change the instance type of an endpoint that scales, and scaling would choose their number.
-        wanted = scaling and scaling.updated(requests.scaling_requests(deployment.endpoint, self.variant))
+        wanted = scaling and scaling.updated(ours)
         stays = same and (self.variant.max_instances is not None or wanted == scaling)
         stopped = None if stays else scaling
+        autoscaling.plan_scaling(account, name, deployment.name, stopped, new if stopped is None else wanted)
+        undo.callback(autoscaling.restore_scaling, account, former)
         if stopped is not None:
             log.warning("autoscaling is stopped until the endpoint has changed; it was: %s", stopped)
-            undo.callback(stopped.restore, self.endpoints.account)
-            self.endpoints.stop_scaling(deployment.endpoint)
+            self.endpoints.stop_scaling(name)
         with aws_errors(f"update {deployment.endpoint}"):
             client.update_endpoint(**requests.update_request(deployment, scaled=stays and scaling is not None))
-        return stopped
 
     @contextmanager
     def _undone_unless_started(self, deployment: Deployment) -> Iterator[ExitStack]:
@@ -182,9 +193,13 @@ class Deployer:
         undo = ExitStack()
         try:
             yield undo
-        except BaseException:
+        except BaseException as error:
             # The request may have arrived although its answer was lost.
-            found = self.endpoints.find(deployment.endpoint) or {}
+            try:
+                found = self.endpoints.find(deployment.endpoint) or {}
+            except UserError:
+                undo.close()
+                raise error from None
             pending = found.get("PendingDeploymentSummary", {}).get("EndpointConfigName")
             if deployment.name in (found.get("EndpointConfigName"), pending):
                 status = self.endpoints.command("status", deployment.endpoint)
@@ -194,24 +209,17 @@ class Deployer:
                 self.endpoints.discard(deployment.name)
             raise
 
-    def _wait(self, deployment: Deployment, stopped: Scaling | None) -> None:
-        described = wait(self.endpoints, deployment.endpoint)
+    def _wait(self, deployment: Deployment, followed: Followed) -> None:
+        described = wait(self.endpoints, deployment.endpoint, followed)
         kept = described["EndpointStatus"] == "InService"
         if kept and described.get("EndpointConfigName") == deployment.name:
+            autoscaling.settle_scaling(self.endpoints.account, described)
             return
         error = failure(self.endpoints, described, deployed=deployment.name)
         if kept:
-            if stopped is not None:
-                stopped.restore(self.endpoints.account)
+            autoscaling.restore_scaling(self.endpoints.account, described)
             self.endpoints.discard(deployment.name)
         raise error
-
-    def _scale(self, endpoint: str, stopped: Scaling | None) -> None:
-        ours = requests.scaling_requests(endpoint, self.variant)
-        new = Scaling(ours["RegisterScalableTarget"], {POLICY: ours["PutScalingPolicy"]}, [], []) if ours else None
-        scaling = new if stopped is None else stopped.updated(ours)
-        if scaling is not None:
-            scaling.set_up(self.endpoints.account)
 
     def _tried(self, endpoint: str, photo: SmokeTestPhoto) -> str:
         """Asks the endpoint once, and returns what to print at the end."""

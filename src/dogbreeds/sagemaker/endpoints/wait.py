@@ -9,6 +9,7 @@ from typing import Any
 from dogbreeds.errors import UserError
 from dogbreeds.sagemaker.aws_errors import MissingError, aws_errors
 from dogbreeds.sagemaker.endpoints.account import Endpoints
+from dogbreeds.sagemaker.following import Followed
 
 log = logging.getLogger(__name__)
 
@@ -17,11 +18,11 @@ _BUSY = ("Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting")
 _LAST_LINES = 20
 
 
-def wait(endpoints: Endpoints, endpoint: str) -> dict[str, Any]:
+def wait(endpoints: Endpoints, endpoint: str, followed: Followed) -> dict[str, Any]:
     """Waits until an endpoint stops changing, logs each status, and returns its last description."""
     logged, began = "", time.monotonic()
     while True:
-        described = endpoints.describe(endpoint)
+        described = followed.ask(lambda: endpoints.describe(endpoint))
         status = described["EndpointStatus"]
         if status != logged:
             log.info("%s  %s  after %.0f s", endpoint, status, time.monotonic() - began)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from botocore import xform_name
 from rich.console import Console
@@ -17,10 +17,11 @@ from rich.console import Console
 from dogbreeds.data.archives import unpack
 from dogbreeds.errors import UserError
 from dogbreeds.overrides import override
-from dogbreeds.sagemaker.aws_errors import FORBIDDEN, MissingError, advice, aws_errors, code_of, passes
+from dogbreeds.sagemaker.aws_errors import FORBIDDEN, MissingError, advice, aws_errors, code_of
+from dogbreeds.sagemaker.following import Followed
 from dogbreeds.sagemaker.s3.storage import Storage
 from dogbreeds.sagemaker.s3.transfers import split_uri
-from dogbreeds.sagemaker.session import Account, explain_detach
+from dogbreeds.sagemaker.session import Account
 
 log = logging.getLogger(__name__)
 
@@ -30,16 +31,13 @@ ENDED = ("Completed", "Failed", "Stopped")
 #: Longest name of a tuning job (CreateHyperParameterTuningJob).
 MAX_TUNING_JOB_NAME = 32
 _LOG_GROUP = "/aws/sagemaker/TrainingJobs"
-# A job is followed through a night without credentials or a connection.
-_PATIENCE_SECONDS = 12 * 3600.0
 # CloudWatch has the last lines of a job some seconds after its end; AWS's SDK waits 10 s for them, once.
 _LATE_LOG_SECONDS = 60.0
-_Answer = TypeVar("_Answer")
 
 
-@dataclass
+@dataclass(frozen=True)
 class JobHandle:
-    """A job, `TRAINING` or `TUNING`, by its name; another account takes its place when credentials have expired."""
+    """A job, `TRAINING` or `TUNING`, by its name."""
 
     account: Account
     name: str
@@ -58,6 +56,10 @@ class JobHandle:
         """Returns the command that does something with this job: `attach` or `stop`."""
         return self.account.command("launch", override(action, self.name))
 
+    @property
+    def followed(self) -> Followed:
+        return Followed(self.account, "The job", self.hint("attach"))
+
     def exists(self) -> bool:
         with suppress(MissingError):
             self.describe()
@@ -75,7 +77,7 @@ class JobHandle:
     def wait(self) -> dict[str, Any]:
         """Prints a job's log and its changes of status until it ends, and returns its last description."""
         reader, printed = LogReader(self), list[str]()
-        with explain_detach(self.account, "The job", self.hint("attach")):
+        with self.followed.explained():
             described = self.describe()
             while True:
                 found = changes(described, self.kind)
@@ -88,30 +90,7 @@ class JobHandle:
                     reader.print_late()
                     return described
                 time.sleep(self.account.poll_seconds)
-                described = self.ask(self.describe)
-
-    def ask(self, question: Callable[[], _Answer]) -> _Answer:
-        """Asks AWS until it answers: a job of hours outlasts busy services, networks and credentials.
-
-        Raises:
-            UserError: AWS refuses to answer, or nothing has changed for half a day.
-        """
-        began, said = time.monotonic(), False
-        while True:
-            try:
-                with aws_errors(f"follow {self.name}"):
-                    return question()
-            except UserError as error:
-                cause = error.__cause__
-                if isinstance(error, MissingError) or code_of(error.__cause__) in FORBIDDEN:
-                    raise
-                if not passes(cause) or time.monotonic() - began > _PATIENCE_SECONDS:
-                    raise UserError(f"{error} Come back to the job with: {self.hint('attach')}") from cause
-                if not said:
-                    log.warning("%s The job does not need this connection; waiting for it.", error)
-                said = True
-            time.sleep(self.account.poll_seconds)
-            self.account = self.account.renewed()
+                described = self.followed.ask(self.describe)
 
     def stop(self) -> str:
         """Stops the job, and returns what to print."""
@@ -127,7 +106,7 @@ class JobHandle:
 
     def fetch(self, described: Mapping[str, Any], directory: Path) -> None:
         """Brings what this job or the trial `described` by AWS has made, if anything, into a run directory."""
-        self.ask(lambda: _fetch(self.account, described, directory))
+        self.followed.ask(lambda: _fetch(self.account, described, directory))
 
     def _call(self, verb: str) -> dict[str, Any]:
         operation = getattr(self.account.sagemaker, xform_name(f"{verb}{self.kind}"))
@@ -145,8 +124,8 @@ class LogReader:
         """Prints the lines that are new since the last call, and says whether there were any."""
         printed = False
         try:
-            for stream in self._job.ask(self._streams) if self._readable else ():
-                while events := self._job.ask(partial(self._events, stream)):
+            for stream in self._job.followed.ask(self._streams) if self._readable else ():
+                while events := self._job.followed.ask(partial(self._events, stream)):
                     printed = True
                     for event in events:
                         log.info("  %s", event["message"].rstrip())
@@ -187,7 +166,7 @@ class LogReader:
 
 def _fetch(account: Account, described: Mapping[str, Any], directory: Path) -> None:
     settings, output = account.settings, described["OutputDataConfig"]["S3OutputPath"]
-    storage = Storage(account.s3, split_uri(output)[0], settings.prefix, settings.kms_key, Console())
+    storage = Storage(lambda: account.s3, split_uri(output)[0], settings.prefix, settings.kms_key, Console())
     job = f"{output}/{described['TrainingJobName']}"
     if storage.exists(f"{job}/output/output.tar.gz"):
         storage.download_archive(f"{job}/output/output.tar.gz", directory)

@@ -10,7 +10,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from rich.console import Console
 from dogbreeds.data.layout import find_photos
 from dogbreeds.errors import UserError
 from dogbreeds.sagemaker.aws_errors import Detached, aws_errors, code_of, passes
-from dogbreeds.sagemaker.launch.begun import beginning, begun_by, finished, remember
+from dogbreeds.sagemaker.launch.begun import beginning, begun_by, finished, remember, remember_config
 from dogbreeds.sagemaker.launch.job_handle import TRAINING, JobHandle
 from dogbreeds.sagemaker.protocol.hyperparameters import encode
 from dogbreeds.sagemaker.protocol.inputs import PHOTOS, JobInputs, job_inputs
@@ -77,7 +77,8 @@ class Launcher:
     @cached_property
     def storage(self) -> Storage:
         """The jobs' place in S3."""
-        return Storage(self.account.s3, self.account.bucket, self.settings.prefix, self.settings.kms_key, Console())
+        account, settings = self.account, self.settings
+        return Storage(lambda: account.s3, account.bucket, settings.prefix, settings.kms_key, Console())
 
     def train(self, config: TrainConfig) -> JobHandle:
         """Begins a training job."""
@@ -92,20 +93,20 @@ class Launcher:
             instances=settings.instances,
             extras=[*extras, "smdebug"] if config.debugger.smdebug else extras,
         )
-        return self.begin_job(plan, Path(config.run_dir))
+        return self.begin_job(plan, Path(config.run_dir), partial(remember_config, config=config))
 
     def new_name(self) -> str:
         return job_name(self.settings.prefix, MAX_JOB_NAME)
 
     def run(self, plan: JobPlan, note: Note) -> dict[str, Any]:
         """Runs a training job of any task to its end, and returns AWS's description of it."""
-        job = self.begin_job(plan, Path(), note)
+        job = self.begin_job(plan, None, note)
         described = job.wait()
         finished(job.name)
         return described
 
-    def begin_job(self, plan: JobPlan, directory: Path, note: Note = lambda name: None) -> JobHandle:
-        """Begins a training job of any task, whose results belong in a directory; see `begin`."""
+    def begin_job(self, plan: JobPlan, directory: Path | None, note: Note) -> JobHandle:
+        """Begins a training job of any task, whose results belong in a directory, if anywhere; see `begin`."""
 
         def request(channels: Mapping[str, str], code: str) -> dict[str, Any]:
             return training_request(self.job(plan, channels, code), self.settings, plan.debugger)
@@ -115,7 +116,7 @@ class Launcher:
         code = self.storage.upload_code(self.project, [*plan.inputs.extras, *plan.extras])
         return self.begin(TRAINING, request(self.upload(plan.inputs), code), directory, note)
 
-    def begin(self, kind: str, request: Mapping[str, Any], directory: Path, note: Note) -> JobHandle:
+    def begin(self, kind: str, request: Mapping[str, Any], directory: Path | None, note: Note) -> JobHandle:
         """Creates a job, or takes up the one that the same request began on this machine, if it goes on or is done.
 
         Its name is written down first, so that whatever happens then, this command or `attach=` finds it again.

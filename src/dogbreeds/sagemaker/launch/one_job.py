@@ -22,12 +22,12 @@ from dogbreeds.sagemaker.protocol.task import SEARCH, Task
 _NOT_SENT = ("sagemaker", "hydra", "cache", "run_dir", "paths", "hpo.one_job")
 
 
-def search_in_one_job(launcher: Launcher, plan: Plan, directory: Path) -> str:
-    """Runs a search inside one training job, or follows the one that a multirun directory belongs to.
+def search_in_one_job(launcher: Launcher, plan: Plan, directory: Path, job: JobHandle | None = None) -> str:
+    """Runs a search inside one training job, or follows `job` or the one that a multirun directory belongs to.
 
     Fetches its files, and describes the best trial.
     """
-    job = job_of(launcher.account, plan, directory)
+    job = job or job_of(launcher.account, plan, directory)
     if job is None:
         plan.keep_excluded(directory)
         asked = _job_plan(launcher, plan, directory)

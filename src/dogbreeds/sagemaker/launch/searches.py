@@ -11,13 +11,14 @@ from dogbreeds.hpo.resuming import save_plan
 from dogbreeds.installation import command
 from dogbreeds.overrides import override
 from dogbreeds.run_directory import SEARCH_CONFIG, TUNING_JOB
+from dogbreeds.sagemaker.launch.begun import finished
 from dogbreeds.sagemaker.launch.job_handle import TRAINING, TUNING, JobHandle
 from dogbreeds.sagemaker.launch.launcher import Note, RefusedError
 from dogbreeds.sagemaker.session import Account
 
 
 def job_of(account: Account, plan: Plan, directory: Path) -> JobHandle | None:
-    """Returns the job that a multirun directory belongs to; None where it has none that AWS knows.
+    """Returns the job that a multirun directory belongs to; None where AWS knows none that has results to come.
 
     Raises:
         ConfigError: It belongs to a search on this machine, or to a job of fewer trials.
@@ -30,12 +31,18 @@ def job_of(account: Account, plan: Plan, directory: Path) -> JobHandle | None:
         return None
     content = json.loads(named.read_text(encoding="utf-8"))
     job = JobHandle(account, str(content["tuning_job"]), TRAINING if plan.settings.one_job else TUNING)
+    described = job.describe() if job.exists() else {}
+    status, counters = described.get(f"{job.kind}Status"), described.get("TrainingJobStatusCounters")
+    nothing = status == "Completed" and counters is not None and not counters.get("Completed")
+    if status in (None, "Failed", "Stopped") or nothing:
+        finished(job.name)
+        return None
     if content["trials"] != plan.settings.trials:
         learning = "." if plan.settings.one_job else f" that learns from them: hpo.warm_start=[{job.name}]."
         raise ConfigError(
             f"{job.name} has {content['trials']} trials, and a job cannot get more. Start another one{learning}"
         )
-    return job if job.exists() else None
+    return job
 
 
 def begun(plan: Plan, directory: Path, begin: Callable[[Note], JobHandle]) -> JobHandle:

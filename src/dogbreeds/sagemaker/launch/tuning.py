@@ -28,9 +28,9 @@ log = logging.getLogger(__name__)
 _STATES = {"Completed": leaderboard.FINISHED, "Failed": leaderboard.FAILED, "Stopped": leaderboard.PRUNED}
 
 
-def tune(launcher: Launcher, plan: Plan, directory: Path) -> Leaderboard:
-    """Runs a search as a tuning job, or follows the one that a multirun directory belongs to."""
-    job = job_of(launcher.account, plan, directory)
+def tune(launcher: Launcher, plan: Plan, directory: Path, job: JobHandle | None = None) -> Leaderboard:
+    """Runs a search as a tuning job, or follows `job` or the one that a multirun directory belongs to."""
+    job = job or job_of(launcher.account, plan, directory)
     if job is None:
         plan.keep_excluded(directory)
         kind, request = TUNING, _request(launcher, plan, directory)
@@ -97,9 +97,11 @@ def trials_of(tuning_job: JobHandle) -> list[tuple[dict[str, str], dict[str, Any
         return [summary for page in pages for summary in page["TrainingJobSummaries"]]
 
     def described(name: str) -> dict[str, Any]:
-        return tuning_job.ask(lambda: JobHandle(tuning_job.account, name).describe())
+        return tuning_job.followed.ask(lambda: JobHandle(tuning_job.account, name).describe())
 
-    return [(one["TunedHyperParameters"], described(one["TrainingJobName"])) for one in tuning_job.ask(listed)]
+    return [
+        (one["TunedHyperParameters"], described(one["TrainingJobName"])) for one in tuning_job.followed.ask(listed)
+    ]
 
 
 def _entry(

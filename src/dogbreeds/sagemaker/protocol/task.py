@@ -14,7 +14,7 @@ from dogbreeds.sagemaker.protocol.hyperparameters import PREFIX
 TRAIN, TRIAL, FEATURES, SEARCH = ("train", "trial", "features", "search")
 # Characters of a hyperparameter's value (CreateTrainingJob).
 _MAX_VALUE = 2500
-_TASK, _SECONDS, _ARGUMENTS = (f"{PREFIX}{name}" for name in ("task", "checkpoint_seconds", "arguments"))
+TASK, _SECONDS, _ARGUMENTS = (f"{PREFIX}{name}" for name in ("task", "checkpoint_seconds", "arguments"))
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,11 @@ class Task:
         arguments = json.dumps(self.arguments)
         if len(arguments) > _MAX_VALUE:
             raise ConfigError(f"The command line of a search in one job must have at most {_MAX_VALUE:,} characters.")
-        sent = {_TASK: self.kind, _SECONDS: repr(float(self.checkpoint_seconds))}
+        sent = {TASK: self.kind, _SECONDS: repr(float(self.checkpoint_seconds))}
         return sent | {_ARGUMENTS: arguments} if self.arguments else sent
 
     @classmethod
     def decode(cls, hyperparameters: Mapping[str, Any]) -> Task:
         """Returns the task of a job, whose hyperparameters have the types of `SM_HPS`."""
         arguments = tuple(hyperparameters.get(_ARGUMENTS, ()))
-        return cls(hyperparameters[_TASK], float(hyperparameters[_SECONDS]), arguments)
+        return cls(hyperparameters[TASK], float(hyperparameters[_SECONDS]), arguments)

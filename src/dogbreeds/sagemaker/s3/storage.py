@@ -17,7 +17,7 @@ import hashlib
 import itertools
 import json
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -47,12 +47,19 @@ _SEGMENTS = "segments/*.features"
 class Storage:
     """A folder of a bucket for the files of jobs. Every method raises a UserError where S3 refuses the request.
 
-    `kms_key` encrypts uploads; None leaves it to the bucket.
+    `connect` returns the client of S3, at each use another one where credentials are renewed. `kms_key` encrypts
+    uploads; None leaves it to the bucket.
     """
 
-    def __init__(self, client: Any, bucket: str, prefix: str, kms_key: str | None, console: Console) -> None:
-        self._client, self._bucket, self._prefix, self._console = client, bucket, prefix, console
+    def __init__(
+        self, connect: Callable[[], Any], bucket: str, prefix: str, kms_key: str | None, console: Console
+    ) -> None:
+        self._connect, self._bucket, self._prefix, self._console = connect, bucket, prefix, console
         self._encryption = encryption(kms_key)
+
+    @property
+    def _client(self) -> Any:
+        return self._connect()
 
     def uri(self, *parts: str) -> str:
         return f"s3://{self._bucket}/{self._key(*parts)}"
