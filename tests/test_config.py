@@ -46,9 +46,7 @@ def test_everything_that_is_wrong_is_said_at_once(config: Compose) -> None:
     assert len(str(caught.value).splitlines()) == 4
 
 
-@pytest.mark.parametrize(
-    "override", ["data.views=some", "features.batch_size=many", "cache.max_gb=all", "epochs=1.5"]
-)
+@pytest.mark.parametrize("override", ["data.views=some", "features.batch_size=many", "cache.max_gb=all", "epochs=1.5"])
 def test_words_for_numbers(config: Compose, override: str) -> None:
     with pytest.raises(Exception, match=override.split("=")[1]):
         config(override)

@@ -65,9 +65,7 @@ def run(settings: BenchSettings) -> Section:
     times = paired({name: contestant(name, config) for name, config in configs.items()}, settings.rounds)
     logging.getLogger("dogbreeds").setLevel(logging.NOTSET)
     processor = {name: Times(tuple(seconds)) for name, seconds in spent.items()}
-    over = {
-        name: (ratio(times[name], times["alone"]), ratio(processor[name], processor["alone"])) for name in configs
-    }
+    over = {name: (ratio(times[name], times["alone"]), ratio(processor[name], processor["alone"])) for name in configs}
     titles = {"alone": "a fit alone", "recorded": "with recorder and rules", "watched": "with everything"}
     return Section(
         title="watching",

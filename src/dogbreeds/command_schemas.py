@@ -1,5 +1,6 @@
 """The typed schemas of the commands beside train.py: what each reads from conf/ and the command line."""
 
+import re
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -145,20 +146,13 @@ class MakeSampleCommandConfig:
     seed: int
 
 
-#: The schema of each command, by the name of its config.
+_COMMANDS: tuple[type, ...] = (
+    *(TrainCommandConfig, AuditCommandConfig, LaunchCommandConfig, AwsCommandConfig, DeployCommandConfig),
+    *(PredictCommandConfig, ServeCommandConfig, ExportCommandConfig, ReportCommandConfig, CacheCommandConfig),
+    *(GetDataCommandConfig, MakeSampleCommandConfig, RehearseCommandConfig),
+)
+#: The schema of each command, by the name of its config: `get_data` has GetDataCommandConfig.
 SCHEMAS: dict[str, type] = {
-    "train": TrainCommandConfig,
-    "prepare_features": TrainCommandConfig,
-    "audit": AuditCommandConfig,
-    "launch": LaunchCommandConfig,
-    "aws": AwsCommandConfig,
-    "deploy": DeployCommandConfig,
-    "predict": PredictCommandConfig,
-    "serve": ServeCommandConfig,
-    "export": ExportCommandConfig,
-    "report": ReportCommandConfig,
-    "cache": CacheCommandConfig,
-    "get_data": GetDataCommandConfig,
-    "make_sample": MakeSampleCommandConfig,
-    "rehearse": RehearseCommandConfig,
+    re.sub("(?<=[a-z])(?=[A-Z])", "_", one.__name__.removesuffix("CommandConfig")).lower(): one for one in _COMMANDS
 }
+SCHEMAS["prepare_features"] = TrainCommandConfig

@@ -39,8 +39,7 @@ class RequestLimits:
             )
         if self.waiting < self.photos:
             raise ConfigError(
-                f"limits.waiting={self.waiting}: must be at least limits.photos={self.photos}, "
-                "or no such request fits."
+                f"limits.waiting={self.waiting}: must be at least limits.photos={self.photos}, or no such request fits."
             )
 
 

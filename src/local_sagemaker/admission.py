@@ -71,8 +71,7 @@ def role_problems(arn: str) -> Iterator[str]:
     there = [role for one in PARTITIONS for role in iam_backends[ACCOUNT][one].roles.values() if role.arn == arn]
     if not any("sagemaker.amazonaws.com" in str(role.assume_role_policy_document) for role in there):
         yield (
-            f"Could not assume role {arn}: it does not exist, or does not allow the "
-            "principal sagemaker.amazonaws.com."
+            f"Could not assume role {arn}: it does not exist, or does not allow the principal sagemaker.amazonaws.com."
         )
 
 

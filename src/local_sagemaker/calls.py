@@ -1,4 +1,4 @@
-"""What operations get and answer, also where they refuse."""
+"""What operations get and answer, and how they and jobs fail."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,12 +19,18 @@ Operation = Callable[[Call], Mapping[str, Any]]
 class ApiError(Exception):
     """A refused request in the words of the service: AWS's code such as ValidationException, and more members."""
 
-    def __init__(
-        self, code: str, message: str, status: int = 400, details: Mapping[str, object] | None = None
-    ) -> None:
+    def __init__(self, code: str, message: str, status: int = 400, details: Mapping[str, object] | None = None) -> None:
         super().__init__(f"{code}: {message}")
         self.code, self.message, self.status, self.details = code, message, status, dict(details or {})
 
 
 def invalid(message: str) -> ApiError:
     return ApiError("ValidationException", message)
+
+
+class LocalSageMakerError(Exception):
+    """The service cannot do what it is told; the text says what to do instead."""
+
+
+class JobFailure(Exception):
+    """Why a job fails; the text becomes its FailureReason."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from local_sagemaker.errors import LocalSageMakerError
+from local_sagemaker.calls import LocalSageMakerError
 
 
 @dataclass(frozen=True)

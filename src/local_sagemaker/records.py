@@ -120,9 +120,7 @@ def partition(region: str) -> str:
     return str(botocore.session.get_session().get_partition_for_region(region))
 
 
-def page(
-    request: Mapping[str, Any], answer: str, summaries: Sequence[Mapping[str, Any]], kind: str
-) -> dict[str, Any]:
+def page(request: Mapping[str, Any], answer: str, summaries: Sequence[Mapping[str, Any]], kind: str) -> dict[str, Any]:
     """Filters the summaries of a kind, such as `Endpoint`, by name and status, sorts them by time and cuts.
 
     Returns them as the member `answer`, with the token for the next page if there is one.

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Self
 import psutil
 from filelock import FileLock, Timeout
 
+from local_sagemaker.calls import LocalSageMakerError
 from local_sagemaker.client import ADDRESS, CLIENTS, LOCK, ROLE, Client
-from local_sagemaker.errors import LocalSageMakerError
 from local_sagemaker.faults import Faults
 from local_sagemaker.training.toolkit import TRAIN, kill_left_over
 
@@ -27,9 +27,7 @@ if TYPE_CHECKING:
 
 _TRUST = {
     "Version": "2012-10-17",
-    "Statement": [
-        {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"Service": "sagemaker.amazonaws.com"}}
-    ],
+    "Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"Service": "sagemaker.amazonaws.com"}}],
 }
 # Regions where IAM of the three parts of AWS is asked.
 _IAM_REGIONS = ("us-east-1", "cn-north-1", "us-gov-west-1")

@@ -494,9 +494,7 @@ def test_the_audit_says_how_to_train_without_what_it_found(sample: Path, tmp_pat
     assert refused.stderr.count("\n") == 1 and "would overwrite what data.exclude reads: add out=" in refused.stderr
     assert first.read_text() == f"path\n{wrong}\n"
     said = succeeded("scripts/audit.py", *typed, f"data.exclude={first}", f"out={second}").splitlines()[-1]
-    assert said.startswith(
-        f"They are in {second}. To leave them out too, add their paths to {first}: python train.py "
-    )
+    assert said.startswith(f"They are in {second}. To leave them out too, add their paths to {first}: python train.py ")
     assert shlex.split(said)[-1] == f"data.exclude={first}"
     assert wrong not in second.read_text()
 

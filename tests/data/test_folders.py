@@ -110,14 +110,10 @@ def test_classes_are_sorted_whatever_their_splits(tmp_path: Path) -> None:
         assert all(folders.classes[photo.label] == photo.path.parent.name for photo in photos)
 
 
-@pytest.mark.parametrize(
-    "names", [("train", "val", "test"), ("Train", "Validation", "TEST"), ("train", "DEV", "test")]
-)
+@pytest.mark.parametrize("names", [("train", "val", "test"), ("Train", "Validation", "TEST"), ("train", "DEV", "test")])
 def test_other_names_of_the_splits(tmp_path: Path, names: tuple[str, str, str]) -> None:
     spelled = dict(zip(("train", "valid", "test"), names, strict=True))
-    populate(
-        tmp_path, {f"{spelled[folder.split('/')[0]]}/{folder.split('/')[1]}": n for folder, n in COMPLETE.items()}
-    )
+    populate(tmp_path, {f"{spelled[folder.split('/')[0]]}/{folder.split('/')[1]}": n for folder, n in COMPLETE.items()})
     folders = read(tmp_path)
     assert folders.counts() == {"train": 6, "valid": 4, "test": 2}
     assert {photo.path.parts[-3] for photo in folders.splits["valid"]} == {names[1]}

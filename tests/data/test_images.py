@@ -563,9 +563,7 @@ def test_other_formats_of_pillow_are_refused() -> None:
         (260, 0.89, (292, 260)),
     ],
 )
-def test_another_resolution_and_another_share(
-    side: int | None, share: float | None, expected: tuple[int, int]
-) -> None:
+def test_another_resolution_and_another_share(side: int | None, share: float | None, expected: tuple[int, int]) -> None:
     own = Transform(resize=232, crop=224, interpolation="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3)
     found = own.at(side, share)
     assert (found.resize, found.crop) == expected

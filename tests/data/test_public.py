@@ -124,9 +124,7 @@ def test_unknown_dataset_lists_the_known() -> None:
         ("stanford_dogs", as_tar({"Images/cats/a.jpg": b"cat"}), "no breed folders in its folder 'Images'"),
     ],
 )
-def test_a_bad_archive_is_deleted(
-    name: str, content: bytes, reason: str, tmp_path: Path, downloads: list[str]
-) -> None:
+def test_a_bad_archive_is_deleted(name: str, content: bytes, reason: str, tmp_path: Path, downloads: list[str]) -> None:
     SERVED[:] = [content]
     with pytest.raises(UserError, match=rf"{reason}.*It was deleted.*datasets\.{name}\.url=URL"):
         get(name, tmp_path / "dogs")

@@ -82,9 +82,7 @@ def test_photos_are_cropped_differently_whatever_they_show() -> None:
     assert len({crop.numpy().tobytes() for crop in crops}) == 8
 
 
-@pytest.mark.parametrize(
-    "size", [(1, 1), (1, 2), (2, 1), (3, 500), (500, 3), (31, 33), (32, 32), (640, 480), (1, 250)]
-)
+@pytest.mark.parametrize("size", [(1, 1), (1, 2), (2, 1), (3, 500), (500, 3), (31, 33), (32, 32), (640, 480), (1, 250)])
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 def test_photos_of_any_size_become_the_crop(size: tuple[int, int], interpolation: str) -> None:
     transform = replace(TRANSFORM, interpolation=interpolation)

@@ -14,9 +14,7 @@ GOOD = [[19, 1, 0], [0, 20, 0], [1, 0, 19]]
 
 
 def known(counts: dict[str, int], confusion: list[list[int]]) -> Record:
-    return Record(
-        [Row(TRAIN, 7, 1, 0.0)], Facts(counts), confusion={"valid": np.array(confusion)} if confusion else {}
-    )
+    return Record([Row(TRAIN, 7, 1, 0.0)], Facts(counts), confusion={"valid": np.array(confusion)} if confusion else {})
 
 
 def test_even_classes_that_are_classified_correctly_are_fine() -> None:

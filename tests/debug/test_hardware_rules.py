@@ -81,9 +81,7 @@ def test_a_gpu_that_works_little() -> None:
     found = rule.judge(record([60.0] * 19 + [90.0]))
     assert found.status == ISSUES and "GPU 0" in found.message and "works little" in found.message
     assert "features.batch_size" in found.advice
-    assert (
-        LowGPUUtilization(threshold_p95=60.0, window=20, patience=20).judge(record([60.0] * 20)).status == NO_ISSUES
-    )
+    assert LowGPUUtilization(threshold_p95=60.0, window=20, patience=20).judge(record([60.0] * 20)).status == NO_ISSUES
 
 
 def test_a_gpu_that_works_on_and_off() -> None:
@@ -92,8 +90,7 @@ def test_a_gpu_that_works_on_and_off() -> None:
     found = rule.judge(record([95.0] * 40, [0.0, 95.0] * 20))
     assert found.status == ISSUES and "GPU 1" in found.message and "on and off" in found.message
     assert (
-        LowGPUUtilization(threshold_p5=0.0, window=20, patience=20).judge(record([0.0, 95.0] * 10)).status
-        == NO_ISSUES
+        LowGPUUtilization(threshold_p5=0.0, window=20, patience=20).judge(record([0.0, 95.0] * 10)).status == NO_ISSUES
     )
 
 

@@ -116,9 +116,7 @@ def test_a_head_that_starts_at_a_constant(judged: Run, spoilt: Callable[[Spoil],
 
 
 @pytest.mark.parametrize("kind", ["linear", "mlp"])
-def test_a_head_that_starts_a_thousand_times_too_large(
-    kind: str, judged: Run, spoilt: Callable[[Spoil], None]
-) -> None:
+def test_a_head_that_starts_a_thousand_times_too_large(kind: str, judged: Run, spoilt: Callable[[Spoil], None]) -> None:
     def large(head: Head) -> None:
         for layer in head.layers:
             if isinstance(layer, nn.Linear):

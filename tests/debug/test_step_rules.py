@@ -41,9 +41,7 @@ def test_initialization_is_not_judged_before_it_is_over() -> None:
 
 def with_outliers(outliers: int, steps: int = 400) -> Record:
     """The first steps take ten times as long as the others, because of their data."""
-    return record(
-        [StepTimes(n, 1, float(n), data=0.91 if n < outliers else 0.01, forward=0.09) for n in range(steps)]
-    )
+    return record([StepTimes(n, 1, float(n), data=0.91 if n < outliers else 0.01, forward=0.09) for n in range(steps)])
 
 
 def test_more_outliers_than_are_fine() -> None:

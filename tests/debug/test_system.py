@@ -87,9 +87,7 @@ class Clock:
         return a_sample()
 
 
-def test_the_pace_does_not_drift_and_missed_times_are_left_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_pace_does_not_drift_and_missed_times_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(work=[0.1, 0.1, 0.1, 1.2, 0.1])
     monkeypatch.setattr(sampler, "Machine", lambda gpus: clock)
     monkeypatch.setattr(sampler, "time", clock)
@@ -141,9 +139,7 @@ def test_a_failure_is_logged_once_and_the_run_continues(
     assert "no more" in caplog.text
 
 
-def test_a_file_that_cannot_be_written_does_not_stop_the_run(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_file_that_cannot_be_written_does_not_stop_the_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "profiler").write_text("a file where the directory would be")
     with SystemSampler(tmp_path / SYSTEM, 0.01):
         done = True
@@ -217,9 +213,7 @@ def test_traffic_is_that_of_disks_and_of_the_network_without_loopback(monkeypatc
     monkeypatch.setattr(psutil, "disk_io_counters", lambda: disks)
     monkeypatch.setattr(psutil, "net_io_counters", lambda pernic: cards)
     monkeypatch.setattr(psutil, "net_if_stats", lambda: {n: SimpleNamespace(flags=f) for n, f in flags.items()})
-    monkeypatch.setattr(
-        machine, "time", SimpleNamespace(monotonic=lambda: now, time=time.time, thread_time=lambda: 0)
-    )
+    monkeypatch.setattr(machine, "time", SimpleNamespace(monotonic=lambda: now, time=time.time, thread_time=lambda: 0))
     now = 50.0
     measured = Machine(Gpus())
     now = 52.0

@@ -35,9 +35,7 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Device:
 
 def timeline(place: Path, kind: str, every: int) -> tuple[StepTimeline, Any]:
     made = StepTimeline(place, Phases(), gpu_every=every)
-    trainer: Any = SimpleNamespace(
-        is_global_zero=True, global_step=0, current_epoch=0, estimated_stepping_batches=100
-    )
+    trainer: Any = SimpleNamespace(is_global_zero=True, global_step=0, current_epoch=0, estimated_stepping_batches=100)
     made.on_train_start(trainer, SimpleNamespace(device=SimpleNamespace(type=kind)))  # type: ignore[arg-type]
     made.on_train_epoch_start(trainer, None)  # type: ignore[arg-type]
     return made, trainer

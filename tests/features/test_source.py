@@ -165,9 +165,7 @@ def filled(store: FeatureStore, files: dict[str, Path], engines: Engines) -> Eng
     return engines
 
 
-def test_a_changed_photo_is_computed_again_alone(
-    store: FeatureStore, files: dict[str, Path], filled: Engines
-) -> None:
+def test_a_changed_photo_is_computed_again_alone(store: FeatureStore, files: dict[str, Path], filled: Engines) -> None:
     old = list(files)[2]
     new = paint(files[old], (9, 9, 9))
     files = {new if photo == old else photo: path for photo, path in files.items()}
@@ -239,9 +237,7 @@ def test_what_features_do_not_depend_on_has_nothing_computed(
     assert filled.names == []
 
 
-def test_progress_is_that_of_all_views_together(
-    store: FeatureStore, files: dict[str, Path], engines: Engines
-) -> None:
+def test_progress_is_that_of_all_views_together(store: FeatureStore, files: dict[str, Path], engines: Engines) -> None:
     calls: list[tuple[int, int]] = []
     some = list(files)[:3]
     source(store, progress=lambda done, total: calls.append((done, total))).load(files, {0: list(files), 1: some})
@@ -458,9 +454,7 @@ def test_choice_of_the_engine(missing: dict[str, int], expected: str) -> None:
     assert choose(missing) == expected
 
 
-def test_auto_takes_the_features_that_are_there(
-    store: FeatureStore, files: dict[str, Path], engines: Engines
-) -> None:
+def test_auto_takes_the_features_that_are_there(store: FeatureStore, files: dict[str, Path], engines: Engines) -> None:
     load(source(store, engine="openvino"), files)
     asked = source(store, engine="auto")
     load(asked, files)

@@ -19,9 +19,7 @@ configs = {path.stem: json.loads(path.read_text()) for path in (base / "input/co
 settings = {name: parsed(text) for name, text in configs["hyperparameters"].items()}
 channels = {f"SM_CHANNEL_{name.upper()}": str(base / "input/data" / name) for name in configs["inputdataconfig"]}
 variables = {
-    "SM_HPS": json.dumps(
-        {name: value for name, value in settings.items() if not name.startswith(("sagemaker_", "_"))}
-    ),
+    "SM_HPS": json.dumps({name: value for name, value in settings.items() if not name.startswith(("sagemaker_", "_"))}),
     "SM_MODEL_DIR": str(base / "model"),
     "SM_OUTPUT_DIR": str(base / "output"),
     "SM_OUTPUT_DATA_DIR": str(base / "output/data"),

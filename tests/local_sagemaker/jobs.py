@@ -103,9 +103,9 @@ def log_lines(logs: Any, name: str) -> list[str]:
     return [
         event["message"]
         for stream in streams
-        for event in logs.get_log_events(
-            logGroupName=group, logStreamName=stream["logStreamName"], startFromHead=True
-        )["events"]
+        for event in logs.get_log_events(logGroupName=group, logStreamName=stream["logStreamName"], startFromHead=True)[
+            "events"
+        ]
     ]
 
 

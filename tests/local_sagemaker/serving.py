@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from local_sagemaker.errors import JobFailure
+from local_sagemaker.calls import JobFailure
 from tests.local_sagemaker.jobs import BUCKET, ROLE
 
 IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/ray:serve-ml-sagemaker-cpu-v1.4"

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 import dogbreeds
-from local_sagemaker.errors import JobFailure
+from local_sagemaker.calls import JobFailure
 from local_sagemaker.serving import ray_container as inference_container
 from local_sagemaker.serving.ray_container import InferenceContainer
 from tests.local_sagemaker.containers import SECONDS, wait_for

@@ -88,9 +88,9 @@ def test_a_service_stays_up_until_it_is_stopped(tmp_path: Path) -> None:
     try:
         first = connect(place, Faults(throttled={"ListModels": 1}), idle_minutes=5)
         assert (place / "service.json").stat().st_mode & 0o077 == 0
-        assert refusal(first.client("sagemaker", config=Config(retries={"total_max_attempts": 1})).list_models)[
-            0
-        ] == ("ThrottlingException")
+        assert refusal(first.client("sagemaker", config=Config(retries={"total_max_attempts": 1})).list_models)[0] == (
+            "ThrottlingException"
+        )
         first.client("s3").create_bucket(Bucket=BUCKET)
         again = connect(place, Faults(), idle_minutes=5)
         assert (again.url, again.key) == (first.url, first.key)

@@ -136,8 +136,7 @@ def test_a_stopped_search_stops_its_jobs_and_keeps_the_best(begin: Begin) -> Non
     create(local, "stopped", {"ResourceLimits": limits(9, 2)}, SCRIPT + "import time; time.sleep(300)")
     while (
         not all(
-            "val/loss"
-            in str(wait_for(sagemaker, each["TrainingJobName"], secondary="Training")["FinalMetricDataList"])
+            "val/loss" in str(wait_for(sagemaker, each["TrainingJobName"], secondary="Training")["FinalMetricDataList"])
             for each in children(local, "stopped")
         )
         or len(children(local, "stopped")) < 2
@@ -193,9 +192,7 @@ def drawn(kind: str, count: int, **members: str) -> list[float]:
 @pytest.mark.parametrize(
     ("scaling", "below_a_tenth", "above_nine_tenths"), [("Linear", 0.1, 0.1), ("Logarithmic", 0.67, 0.02)]
 )
-def test_values_are_spread_as_their_scaling_says(
-    scaling: str, below_a_tenth: float, above_nine_tenths: float
-) -> None:
+def test_values_are_spread_as_their_scaling_says(scaling: str, below_a_tenth: float, above_nine_tenths: float) -> None:
     values = drawn("Continuous", 500, MinValue="0.001", MaxValue="1", ScalingType=scaling)
     assert sum(value < 0.1 for value in values) / 500 == pytest.approx(below_a_tenth, abs=0.06)
     assert sum(value > 0.9 for value in values) / 500 == pytest.approx(above_nine_tenths, abs=0.06)

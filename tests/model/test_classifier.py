@@ -142,9 +142,7 @@ def test_weight_decay_is_the_strength_of_the_exact_solution(
 
     def objective(weight: Tensor, bias: Tensor) -> float:
         logits = nn.functional.linear(inputs, weight, bias)
-        return float(
-            nn.functional.cross_entropy(logits, train.labels, weights) + strength / 2 * weight.square().sum()
-        )
+        return float(nn.functional.cross_entropy(logits, train.labels, weights) + strength / 2 * weight.square().sum())
 
     exact = ExactPath(inputs, train.labels, held_out, valid.labels, weights).at(strength)
     classifier = BreedClassifier(
@@ -202,9 +200,7 @@ def test_tails_that_draw_at_random_are_known(backbone: str, unfreeze: str, draws
 
 
 def test_heads_that_draw_at_random_are_known() -> None:
-    assert BreedClassifier(
-        head={"kind": "mlp", "width": 4, "classes": 3, "hidden": (8,), "dropout": 0.5}
-    )._has_dropout
+    assert BreedClassifier(head={"kind": "mlp", "width": 4, "classes": 3, "hidden": (8,), "dropout": 0.5})._has_dropout
     assert not BreedClassifier(head={"kind": "linear", "width": 4, "classes": 3})._has_dropout
 
 

@@ -48,9 +48,7 @@ def test_the_interval_covers_the_true_difference() -> None:
     covered, tries, photos = 0, 400, 250
     for _ in range(tries):
         drawn = [chance.random() for _ in range(photos)]
-        low, high = Paired(
-            sum(one < 0.10 for one in drawn), sum(0.10 <= one < 0.15 for one in drawn), photos
-        ).interval
+        low, high = Paired(sum(one < 0.10 for one in drawn), sum(0.10 <= one < 0.15 for one in drawn), photos).interval
         covered += low <= 0.05 <= high
     assert covered / tries > 0.93
 

@@ -115,9 +115,7 @@ def test_the_same_package_gives_the_same_archive(archive: Path, package: Path, t
     assert not list(tmp_path.glob("*.partial"))
 
 
-def test_an_interrupted_archive_is_not_published(
-    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_archive_is_not_published(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     archive = tmp_path / "model.tar.gz"
     archive.write_bytes(b"before")
 

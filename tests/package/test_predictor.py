@@ -306,9 +306,7 @@ def test_names_that_look_like_globs(folder: Path, tmp_path: Path) -> None:
     assert found(f"{strange}/*.jpg,{strange}/*.PNG", strange) == ["b.jpg", "a.PNG"]
 
 
-@pytest.mark.parametrize(
-    "pattern", ["missing", "missing/*.jpg", "*.avif", "deep/er/*.png", "folder.jpg", ".git/*.png"]
-)
+@pytest.mark.parametrize("pattern", ["missing", "missing/*.jpg", "*.avif", "deep/er/*.png", "folder.jpg", ".git/*.png"])
 def test_naming_no_photo(pattern: str, folder: Path) -> None:
     with pytest.raises(DataError) as caught:
         find_images(f"{folder}/{pattern}")

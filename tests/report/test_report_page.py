@@ -212,8 +212,7 @@ def test_photos_are_shown_upright_small_and_with_words(drawn: Drawn, tmp_path: P
     images = re.findall(r'<img src="data:image/webp;base64,[^"]+" alt="([^"]+)"', text.partition('id="audit"')[0])
     assert images
     assert all(
-        re.fullmatch(r"Photo of Breed \d \w+, (correctly )?classified as Breed \d \w+ with \d+%", alt)
-        for alt in images
+        re.fullmatch(r"Photo of Breed \d \w+, (correctly )?classified as Breed \d \w+ with \d+%", alt) for alt in images
     )
     assert "be read from" not in words(text)
 

@@ -89,9 +89,7 @@ def test_an_end_too_early_keeps_what_was_answered_and_what_was_there(
         rows = parquet.read_table(kept).to_pylist()
     else:
         text = kept.read_text(encoding="utf-8")
-        rows = (
-            list(csv.DictReader(io.StringIO(text))) if path.suffix == ".csv" else map(json.loads, text.splitlines())
-        )
+        rows = list(csv.DictReader(io.StringIO(text))) if path.suffix == ".csv" else map(json.loads, text.splitlines())
     assert [row["path"] for row in rows] == ["a, b.jpg", "c.jpg"]
 
 

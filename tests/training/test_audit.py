@@ -150,9 +150,7 @@ def mislabelled(photos: Path, root: Path, count: int) -> set[Path]:
 
 @pytest.mark.ci
 @pytest.mark.photos
-def test_changed_labels_of_real_photos(
-    config: Compose, photos: Path, squeezenet_weights: Path, tmp_path: Path
-) -> None:
+def test_changed_labels_of_real_photos(config: Compose, photos: Path, squeezenet_weights: Path, tmp_path: Path) -> None:
     """45 of 900 labels changed at random; then 30, with each file twice."""
     root, twice = tmp_path / "photos", tmp_path / "twice"
     moved = mislabelled(photos, root, 45)

@@ -270,9 +270,7 @@ def test_features_that_find_no_room_stop_the_run(config: Compose, tmp_path: Path
     assert not (tmp_path / "run" / "metrics.json").exists()
 
 
-def test_progress_says_the_rate_and_the_end(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_progress_says_the_rate_and_the_end(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     moments = iter([100.0, 100.5, 106.0, 107.0, 110.0])
     monkeypatch.setattr("time.monotonic", lambda: next(moments))
     with caplog.at_level("INFO"):
@@ -414,9 +412,7 @@ def test_a_truncated_photo_is_skipped_under_every_view_and_cut(config: Compose, 
     assert counted(result) == (EVERY - 2 + 2 * (TRAIN - 1) + HELD_OUT - 1, 0)
 
 
-def test_a_photo_that_is_gone_when_it_is_needed(
-    config: Compose, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_photo_that_is_gone_when_it_is_needed(config: Compose, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def removing(*arguments: Any, **settings: Any) -> Any:
         photos_of(folder)[0].unlink()
         return load_backbone(*arguments, **settings)

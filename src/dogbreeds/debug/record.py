@@ -184,9 +184,7 @@ def read_rows(run_dir: Path) -> list[Row]:
     rows: list[Row] = []
     for line in whole_lines(run_dir / RECORD):
         row = Row.parsed(line)
-        while rows and (
-            rows[-1].step > row.step or (rows[-1].step == row.step and rows[-1].mode == row.mode == TRAIN)
-        ):
+        while rows and (rows[-1].step > row.step or (rows[-1].step == row.step and rows[-1].mode == row.mode == TRAIN)):
             rows.pop()
         rows.append(row)
     return rows

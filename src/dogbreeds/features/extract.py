@@ -133,9 +133,7 @@ def _compute(
     contents = [_read(files[digest], digest) for digest in batch]
     read = read_view(contents, batch, view, transform) if view else read_all(contents, transform)
     unreadable = {
-        digest: str(image)
-        for digest, image in zip(batch, read, strict=True)
-        if isinstance(image, UnreadableImageError)
+        digest: str(image) for digest, image in zip(batch, read, strict=True) if isinstance(image, UnreadableImageError)
     }
     images = [image for image in read if isinstance(image, Tensor)]
     if not images:

@@ -128,9 +128,7 @@ def _why(found: Sequence[Candidate], chosen: Candidate) -> str:
     rate, of_best = (short(round(one.photos_per_second)) for one in (chosen, best))
     if chosen is best:
         return f"{best.name}: the best, and none as good is faster; {rate} photos/s on this machine"
-    return (
-        f"{chosen.name}: as good as {best.name} within a point, at {rate} photos/s on this machine against {of_best}"
-    )
+    return f"{chosen.name}: as good as {best.name} within a point, at {rate} photos/s on this machine against {of_best}"
 
 
 def backbone_chart(found: Sequence[Candidate]) -> Chart:

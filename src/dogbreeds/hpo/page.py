@@ -193,18 +193,10 @@ def _coordinates(board: Leaderboard, space: Space) -> Chart:
             hover=f"trial {entry.number}<br>{hover}<extra></extra>",
         )
         data.append({**drawn, "opacity": 1 - 0.75 * distance, "showlegend": False})
-    font = {"color": "var(--soft)", "size": 11}
+    style = {"font": {"color": "var(--soft)", "size": 11}, "showarrow": False, "xanchor": "right", "xshift": -4}
     layout = {
         "annotations": [
-            {
-                "x": place,
-                "y": y,
-                "text": label(text),
-                "font": font,
-                "showarrow": False,
-                "xanchor": "right",
-                "xshift": -4,
-            }
+            {"x": place, "y": y, "text": label(text), **style}
             for place, (_, marks) in enumerate(axes.values())
             for text, y in marks.items()
         ],

@@ -133,9 +133,7 @@ class Plan:
         return config
 
     def overrides(self, values: Values) -> list[str]:
-        own = [
-            one for one in self.space.fixed if name_of(one) == "hpo" or not sets(one, "hpo", "best_of", "sagemaker")
-        ]
+        own = [one for one in self.space.fixed if name_of(one) == "hpo" or not sets(one, "hpo", "best_of", "sagemaker")]
         if self._excluded is not None:
             own = [one for one in own if name_of(one) != "data.exclude"]
             own.append(f"data.exclude={hydra_value(str(self._excluded))}")

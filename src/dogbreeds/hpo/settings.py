@@ -90,9 +90,7 @@ def _grid_problems(settings: SearchConfig, space: Space) -> list[str]:
         if isinstance(dimension, Interval) and not dimension.integer
     ]
     if not problems and space.size > _MAX_GRID:
-        problems.append(
-            f"A grid of {space.size:,.0f} combinations is too large: list fewer values, or use hpo=random."
-        )
+        problems.append(f"A grid of {space.size:,.0f} combinations is too large: list fewer values, or use hpo=random.")
     if settings.trials is not None:
         problems.append(
             f"hpo.trials={settings.trials}: a grid runs all its combinations. Leave it out, or use hpo=random."

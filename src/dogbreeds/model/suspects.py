@@ -65,9 +65,7 @@ def suspect_labels(path: ExactPath, labels: Tensor, pictures: Tensor) -> Suspect
     photos = photos[odds[photos].argsort(stable=True)]
     improbable = probabilities[judged]
     confident = int((own[photos] < _CONFIDENT).sum())
-    return Suspects(
-        photos, answers[photos], odds[photos], confident, float(improbable[improbable < _CONFIDENT].sum())
-    )
+    return Suspects(photos, answers[photos], odds[photos], confident, float(improbable[improbable < _CONFIDENT].sum()))
 
 
 def _judged_twice(path: ExactPath, strength: float, labels: Tensor, pictures: Tensor, draw: int) -> Tensor:

@@ -201,9 +201,7 @@ class _Whole(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         found = self.features(images)
-        pooled: Tensor = (
-            self.tokens(found) if self.tokens else self.features.model.forward_head(found, pre_logits=True)
-        )
+        pooled: Tensor = self.tokens(found) if self.tokens else self.features.model.forward_head(found, pre_logits=True)
         return pooled
 
 

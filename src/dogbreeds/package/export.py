@@ -105,7 +105,8 @@ def export(package: Path, form: str, out: Path, photos: Sequence[Path]) -> Compa
 
 
 def usage(form: str, out: Path) -> str:
-    return FORMATS[form].usage.format(name=out.name)
+    text = (Path(__file__).with_name("usage") / f"{form}.txt").read_text(encoding="utf-8")
+    return text.rstrip().format(name=out.name)
 
 
 def compare(run: Run, expected: Array, images: Tensor) -> Comparison:

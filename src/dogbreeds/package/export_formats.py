@@ -22,16 +22,12 @@ Run = Callable[[NDArray[np.uint8]], Array]
 
 @dataclass(frozen=True)
 class Format:
-    """How one format is written, from a graph, the side of its images in pixels, the metadata and a path, and loaded.
-
-    `usage` are lines of Python that run it; `{name}` is the file.
-    """
+    """How a format is written, from a graph, the side of its images in pixels, the metadata and a path, and loaded."""
 
     ending: str
     needs: tuple[str, ...]
     write: Callable[[nn.Module, int, dict[str, str], Path], None]
     load: Callable[[Path], Run]
-    usage: str
 
 
 def _example(side: int) -> Tensor:
@@ -93,29 +89,7 @@ def _load_openvino(path: Path) -> Run:
 
 #: By the value of the setting `format`.
 FORMATS = {
-    "onnx": Format(
-        ".onnx",
-        ("onnx", "onnxscript", "onnxruntime"),
-        _write_onnx,
-        _load_onnx,
-        'import onnxruntime\nsession = onnxruntime.InferenceSession("{name}")\n'
-        'probabilities = session.run(None, {{"images": images}})[0]',
-    ),
-    "pt2": Format(
-        ".pt2",
-        (),
-        _write_pt2,
-        _load_pt2,
-        'import torch\nmodel = torch.export.load("{name}").module()\n'
-        "probabilities = model(torch.from_numpy(images)).detach().numpy()",
-    ),
-    "openvino": Format(
-        ".xml",
-        ("openvino",),
-        _write_openvino,
-        _load_openvino,
-        'import openvino\nsettings = {{"INFERENCE_PRECISION_HINT": "f32"}}\n'
-        'model = openvino.Core().compile_model("{name}", "CPU", settings)\n'
-        'probabilities = model({{"images": images}})["probabilities"]',
-    ),
+    "onnx": Format(".onnx", ("onnx", "onnxscript", "onnxruntime"), _write_onnx, _load_onnx),
+    "pt2": Format(".pt2", (), _write_pt2, _load_pt2),
+    "openvino": Format(".xml", ("openvino",), _write_openvino, _load_openvino),
 }

@@ -110,8 +110,7 @@ def format_response(predictions: Sequence[Sequence[Prediction]], accept: str, *,
 
 def as_json(predictions: Sequence[Prediction]) -> dict[str, Any]:
     top = [
-        {"breed": one.breed, "index": one.index, "probability": round(one.probability, _DIGITS)}
-        for one in predictions
+        {"breed": one.breed, "index": one.index, "probability": round(one.probability, _DIGITS)} for one in predictions
     ]
     return {"prediction": top[0]["index"], "breed": top[0]["breed"], "probability": top[0]["probability"], "top": top}
 

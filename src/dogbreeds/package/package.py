@@ -155,9 +155,7 @@ def load_package(directory: Path) -> tuple[Description, Network]:
 
 def _outline(description: Description) -> Network:
     transform = description.transform
-    stages = architecture(
-        description.backbone, library=description.library, pool=description.pool, side=transform.crop
-    )
+    stages = architecture(description.backbone, library=description.library, pool=description.pool, side=transform.crop)
     trunk, tail = cut(stages, transform, description.unfreeze, mirror=description.mirror)
     return Network(trunk, tail, Head(description.head))
 

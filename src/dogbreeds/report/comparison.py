@@ -144,9 +144,7 @@ def were_tested_differently(runs: Sequence[Run]) -> bool:
 def metrics(runs: Sequence[Run]) -> list[Line]:
     rows = []
     for name, title, more in _METRICS:
-        row = _line(
-            title, [run.metrics.get(name) for run in runs], percent if "accuracy" in name else short, more=more
-        )
+        row = _line(title, [run.metrics.get(name) for run in runs], percent if "accuracy" in name else short, more=more)
         rows.append(_with_intervals(row, name, runs) if "accuracy" in name else row)
     return _known(rows)
 

@@ -21,7 +21,7 @@ from dogbreeds.overrides import name_of, sets
 from dogbreeds.sagemaker.aws_errors import MissingError, aws_errors, code_of
 from dogbreeds.sagemaker.endpoints.account import Ask, Endpoints
 from dogbreeds.sagemaker.endpoints.commands import confirm, running
-from dogbreeds.sagemaker.launch.running_jobs import running_jobs
+from dogbreeds.sagemaker.launch.job_handle import running_jobs
 from dogbreeds.sagemaker.s3.storage import SCRATCH, UPLOADS
 from dogbreeds.sagemaker.s3.transfers import Stored, stored_under
 from dogbreeds.sagemaker.session import Account, connected

@@ -2,34 +2,18 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import yaml
 from botocore import exceptions
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
 from s3transfer.exceptions import RetriesExceededError
 
 from dogbreeds.errors import UserError
 
-#: What to do, by words of an error or the code of a job's failure reason; the first that fits counts.
-_ADVICE = {
-    "AlgorithmError": "The log above says more; training with the same settings on this machine shows it.",
-    "CapacityError": "AWS has no free instances of this type: try another sagemaker.instance or region, or later.",
-    "MaxRuntimeExceeded": "The job reached its time limit: raise sagemaker.hours.",
-    "MaxWaitTimeExceeded": "No Spot capacity came in time: raise sagemaker.wait_hours, or drop sagemaker.spot.",
-    "ResourceLimitExceeded": "Ask AWS for a higher quota, or use another sagemaker.instance.",
-    "NoSuchBucket": "Create the bucket, or use another one: sagemaker.bucket=<bucket>.",
-    "AccessDenied": "docs/sagemaker.md lists the permissions that are needed.",
-    "AllAccessDisabled": "Use another bucket: sagemaker.bucket=<bucket>.",
-    "ThrottlingException": "AWS gets too many requests from this account: try again in a minute.",
-    "SSO": "Log in: aws sso login.",
-    "from sso": "Log in: aws sso login.",
-    "ExpiredToken": "These credentials have expired: get new ones.",
-    "400: Bad Request": "These credentials have probably expired: get new ones.",
-    "security token": "These credentials are not valid: run `aws configure`, or set AWS_PROFILE.",
-    "onnect": "Check the network and HTTPS_PROXY. sagemaker=rehearsal needs no network.",
-    "SSL": "Set AWS_CA_BUNDLE to the certificates of this network.",
-    "SageMaker Debugger": "Leave debugger=aws out: our own debugger runs in every job.",
-}
+# By words of an error or the code of a job's failure reason; the first that fits counts.
+_ADVICE: Mapping[str, str] = yaml.safe_load(Path(__file__).with_name("advice.yaml").read_text(encoding="utf-8"))
 _MISSING = ("404", "NoSuchKey", "NotFound", "NoSuchEntity", "ResourceNotFound", "ResourceNotFoundException")
 # Error codes of what ends by itself, or when there are new credentials; so do errors of the service, 500 and above.
 _PASSING = (

@@ -62,8 +62,8 @@ def attach(settings: SagemakerConfig, name: str, here: TrainConfig) -> str:
                 f"attach={name}: this search was begun elsewhere. Follow it there, where its multirun directory is: "
                 f"{account.command('launch', '-m', 'resume=<directory>')}. Or stop it: {job.hint('stop')}"
             )
-        launched = config_of(name)
-        if launched is not None and not (HydraConfig.initialized() and _names_directory()):
+        launched, typed = config_of(name), HydraConfig.get().overrides.hydra if HydraConfig.initialized() else []
+        if launched is not None and not any(sets(one, "hydra.run.dir") for one in typed):
             make_way(Path(launched.run_dir))
             here = replace(here, run_dir=launched.run_dir)
         return _followed(job, here, launched)
@@ -96,10 +96,6 @@ def _search_again(account: Account, directory: Path, job: JobHandle) -> str:
 
 def _does(described: Mapping[str, Any], task: str) -> bool:
     return bool(described.get("HyperParameters", {}).get(TASK) == task)
-
-
-def _names_directory() -> bool:
-    return any(sets(one, "hydra.run.dir") for one in HydraConfig.get().overrides.hydra)
 
 
 def _followed(job: JobHandle, here: TrainConfig, launched: TrainConfig | None) -> str:

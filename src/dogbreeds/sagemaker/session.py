@@ -1,7 +1,5 @@
 """The account that commands work in: AWS's, or the rehearsal on this machine that takes its place."""
 
-from __future__ import annotations
-
 import json
 import logging
 from collections.abc import Callable, Iterator

@@ -173,8 +173,7 @@ class Server:
         except requests.RequestException as error:
             self._session.close()
             raise UserError(
-                f"url={url}: no server responds there ({_why(error)}). Start one with: {command('serve')} "
-                "package=<run>"
+                f"url={url}: no server responds there ({_why(error)}). Start one with: {command('serve')} package=<run>"
             ) from error
 
     def predict(self, photo: bytes) -> dict[str, Any]:

@@ -166,9 +166,7 @@ def serve(package: Path, limits: Limits, *, host: str, port: int, cache: Path) -
         shown = f"[{address}]" if ":" in address else address
         print(f"Serving {package} at http://{shown}:{bound} (Ctrl+C stops it).", flush=True)
         if not ipaddress.ip_address(address).is_loopback:
-            log.warning(
-                "host=%s: anyone who can reach this machine can use the server, without authentication.", host
-            )
+            log.warning("host=%s: anyone who can reach this machine can use the server, without authentication.", host)
         _Server(application, limits).run(sockets=[listener])
 
 

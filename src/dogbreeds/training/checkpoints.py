@@ -61,9 +61,7 @@ def newest(run_dir: Path, start: SameStart) -> Path | None:
             return path
     if found:
         typed = " ".join(shlex.quote(str(path)) for path in found)
-        raise UserError(
-            f"No checkpoint can be read. To train from the first epoch, type rm {typed} and resume again."
-        )
+        raise UserError(f"No checkpoint can be read. To train from the first epoch, type rm {typed} and resume again.")
     return None
 
 

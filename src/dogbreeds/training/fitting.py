@@ -166,9 +166,7 @@ def fit_exactly(config: TrainConfig, path: ExactPath, network: Network, inputs: 
 
 
 def _all(config: TrainConfig, callbacks: Sequence[Callback]) -> list[Callback]:
-    stopping = ResumableEarlyStopping(
-        "val/loss", patience=config.patience, check_on_train_epoch_end=True, strict=False
-    )
+    stopping = ResumableEarlyStopping("val/loss", patience=config.patience, check_on_train_epoch_end=True, strict=False)
     return [*callbacks, stopping, *new_callbacks(config)]
 
 

@@ -46,9 +46,7 @@ class Reference:
     @torch.no_grad()
     def of(cls, solution: ExactSolution, head: Head, vectors: Mapping[str, Features]) -> Reference:
         held_out = {split: vectors[split] for split in ("valid", "test")}
-        answers = {
-            split: solution.logits(head.normalise(one.tensor)).argmax(dim=1) for split, one in held_out.items()
-        }
+        answers = {split: solution.logits(head.normalise(one.tensor)).argmax(dim=1) for split, one in held_out.items()}
         labels = {split: one.labels for split, one in held_out.items()}
         accuracy = {split: float((answers[split] == labels[split]).double().mean()) for split in held_out}
         metrics = {

@@ -38,9 +38,7 @@ class Moto:
         create: Any = create_backend_app
         self._applications: dict[str, WSGIApplication] = {name: create(moto) for name, moto in BACKENDS.items()}
 
-    def answer(
-        self, service: str, request: Request, start_response: StartResponse, faults: Faults
-    ) -> Iterable[bytes]:
+    def answer(self, service: str, request: Request, start_response: StartResponse, faults: Faults) -> Iterable[bytes]:
         if service == "s3" and (refused := _refusal(request, faults)) is not None:
             return refused(request.environ, start_response)
         # What was read here is read once more.

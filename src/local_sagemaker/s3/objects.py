@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
-from local_sagemaker.errors import LocalSageMakerError
+from local_sagemaker.calls import LocalSageMakerError
 
 if TYPE_CHECKING:
     from moto.s3.models import FakeBucket, FakeKey

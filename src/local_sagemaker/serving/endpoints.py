@@ -7,9 +7,8 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from local_sagemaker.calls import Call, Operation, invalid
+from local_sagemaker.calls import Call, JobFailure, Operation, invalid
 from local_sagemaker.context import Context
-from local_sagemaker.errors import JobFailure
 from local_sagemaker.records import Record
 from local_sagemaker.serving.autoscaling import is_scaled
 from local_sagemaker.serving.models import NamedResources

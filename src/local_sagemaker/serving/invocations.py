@@ -11,8 +11,7 @@ from typing import Any
 
 from werkzeug.wrappers import Request, Response
 
-from local_sagemaker.calls import ApiError
-from local_sagemaker.errors import JobFailure
+from local_sagemaker.calls import ApiError, JobFailure
 from local_sagemaker.rules.serving import MAX_BYTES, MAX_BYTES_SERVERLESS
 from local_sagemaker.s3.objects import ACCOUNT, NoBucketError, Objects
 from local_sagemaker.serving.endpoints import Endpoints
@@ -133,9 +132,7 @@ def _is_handed_on(header: str) -> bool:
 
 def _model_error(status: int, answer: bytes) -> ApiError:
     said = answer.decode("utf-8", "replace")
-    message = (
-        f"Received {'client' if status < 500 else 'server'} error ({status}) from primary with message {said!r}."
-    )
+    message = f"Received {'client' if status < 500 else 'server'} error ({status}) from primary with message {said!r}."
     return ApiError("ModelError", message, 424, {"OriginalStatusCode": status, "OriginalMessage": said})
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from local_sagemaker.errors import JobFailure, LocalSageMakerError
+from local_sagemaker.calls import JobFailure, LocalSageMakerError
 from local_sagemaker.serving.ray_process import kill_session
 from local_sagemaker.training.instance import bare_environment
 

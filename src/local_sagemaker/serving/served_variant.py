@@ -10,8 +10,8 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Protocol
 
+from local_sagemaker.calls import JobFailure
 from local_sagemaker.context import Context
-from local_sagemaker.errors import JobFailure
 
 #: Seconds that a container has for its first answer to /ping, unless the request says: what AWS leaves it.
 STARTUP_SECONDS = 600

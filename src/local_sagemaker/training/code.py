@@ -11,7 +11,7 @@ from typing import Any
 
 from packaging.requirements import InvalidRequirement, Requirement
 
-from local_sagemaker.errors import JobFailure
+from local_sagemaker.calls import JobFailure
 from local_sagemaker.s3.objects import Objects
 
 #: Hyperparameter that says where the code lies.

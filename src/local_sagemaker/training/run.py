@@ -7,8 +7,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from local_sagemaker.calls import JobFailure
 from local_sagemaker.context import CLOSED, Context
-from local_sagemaker.errors import JobFailure
 from local_sagemaker.records import Record
 from local_sagemaker.rules.jobs import DEFAULT_RUNTIME_SECONDS
 from local_sagemaker.s3.objects import NoBucketError

@@ -47,6 +47,4 @@ def update_counters(tuning_job: dict[str, Any], summaries: Sequence[Mapping[str,
         "NonRetryableError": statuses.count("Failed"),
         "Stopped": statuses.count("Stopped"),
     }
-    tuning_job["ObjectiveStatusCounters"] = {
-        name: outcomes.count(name) for name in ("Succeeded", "Pending", "Failed")
-    }
+    tuning_job["ObjectiveStatusCounters"] = {name: outcomes.count(name) for name in ("Succeeded", "Pending", "Failed")}

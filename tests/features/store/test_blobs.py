@@ -59,9 +59,7 @@ def test_later_bytes_replace_earlier_ones(blobs: BlobCache, directory: Path) -> 
     assert names(directory) == ["name", "other"]
 
 
-@pytest.mark.parametrize(
-    "damage", ["flipped content", "flipped digest", "cut", "cut in the digest", "longer", "empty"]
-)
+@pytest.mark.parametrize("damage", ["flipped content", "flipped digest", "cut", "cut in the digest", "longer", "empty"])
 def test_damaged_file_is_removed(
     blobs: BlobCache, directory: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -227,9 +227,7 @@ def test_directory_in_the_place_of_a_photo(store: FeatureStore, tmp_path: Path) 
 
 
 @pytest.mark.usefixtures("later")
-def test_disk_that_failed_once_is_asked_again(
-    store: FeatureStore, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_disk_that_failed_once_is_asked_again(store: FeatureStore, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(path: Path) -> bytes:
         raise OSError(5, "Input/output error")
 

@@ -63,9 +63,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callab
     def composed(*overrides: str) -> DeployCommandConfig:
         place = f"sagemaker.rehearsal_dir={tmp_path / 'rehearsal'}"
         with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-            return command_settings(
-                compose("deploy", ["sagemaker=rehearsal", place, *overrides]), DeployCommandConfig
-            )
+            return command_settings(compose("deploy", ["sagemaker=rehearsal", place, *overrides]), DeployCommandConfig)
 
     with LocalSageMaker(tmp_path / "rehearsal", Faults(), FakeContainer):
         yield composed
@@ -162,9 +160,7 @@ def test_who_is_asked_decides(
     with pytest.raises(UserError, match=r"^Nothing was changed\.$"):
         endpoint_commands.run(settings("action=delete", "endpoint=dogs"), answering(""))
     assert "endpoint dogs (serverless, 6144 MB)" in asked[0]
-    assert "removed  endpoint dogs" in endpoint_commands.run(
-        settings("action=delete", "endpoint=dogs"), answering("y")
-    )
+    assert "removed  endpoint dogs" in endpoint_commands.run(settings("action=delete", "endpoint=dogs"), answering("y"))
 
 
 @pytest.mark.ci
@@ -354,9 +350,7 @@ def test_a_deployment_outlives_the_credentials_that_began_it(
         assert "answer   Pug" in deploy()
         assert "The endpoint (it costs until it is deleted) does not need this connection" in caplog.text
     else:
-        with pytest.raises(
-            UserError, match=r"permissions.* costs until it is deleted\) keeps running.*action=status"
-        ):
+        with pytest.raises(UserError, match=r"permissions.* costs until it is deleted\) keeps running.*action=status"):
             deploy()
 
 

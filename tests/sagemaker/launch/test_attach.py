@@ -105,9 +105,7 @@ def test_the_features_of_a_search_are_no_search(
     assert "Its features are for the search that began it" in said
 
 
-def test_what_was_begun_long_ago_is_forgotten(
-    config: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_was_begun_long_ago_is_forgotten(config: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     with begun.beginning():
         for name in ("old", "new"):

@@ -61,9 +61,7 @@ def said(operation: str, request: Request) -> list[str]:
 
 
 @pytest.mark.slow
-def test_requests_of_the_settings_as_they_are(
-    training: Callable[..., Request], tuning: Callable[..., Request]
-) -> None:
+def test_requests_of_the_settings_as_they_are(training: Callable[..., Request], tuning: Callable[..., Request]) -> None:
     check_request(TRAINING, training())
     check_request(TRAINING, training("debugger=aws", "sagemaker.spot=true", "sagemaker.retries=1"))
     for hpo in ("bayes", "random", "hyperband", "grid"):
@@ -154,9 +152,7 @@ def test_names_have_a_length(tuning: Callable[..., Request], training: Callable[
 def test_hyperparameters_are_called_by_their_settings(training: Callable[..., Request]) -> None:
     request = training()
     request["HyperParameters"]["model.weights"] = "x" * 2501
-    assert said(TRAINING, request)[0].startswith(
-        "model.weights: HyperParameters[model.weights] must have at most 2500"
-    )
+    assert said(TRAINING, request)[0].startswith("model.weights: HyperParameters[model.weights] must have at most 2500")
 
 
 def test_a_hundred_hyperparameters_with_the_one_that_the_service_adds(tuning: Callable[..., Request]) -> None:

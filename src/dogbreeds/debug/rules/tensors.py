@@ -223,9 +223,7 @@ class AllZero:
 def _updates(record: Record) -> dict[str, list[tuple[int, Statistics, float]]]:
     """Returns for each weight the steps, its updates and its mean absolute values before them."""
     sizes = {
-        (name, step): weight.mean_absolute
-        for name, series in record.tensors(WEIGHT).items()
-        for step, weight in series
+        (name, step): weight.mean_absolute for name, series in record.tensors(WEIGHT).items() for step, weight in series
     }
     return {
         name: [(step, update, sizes.get((name, step), 0.0)) for step, update in series]

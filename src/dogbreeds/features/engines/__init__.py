@@ -72,8 +72,7 @@ def candidates(requested: str, device: torch.device) -> tuple[str, ...]:
     if requested not in found:
         hint = " (pip install openvino)" if requested == "openvino" and device.type == "cpu" else ""
         raise ConfigError(
-            f"features.engine={requested} does not run on {device.type} here{hint}. "
-            f"Use {' or '.join(found)}, or auto."
+            f"features.engine={requested} does not run on {device.type} here{hint}. Use {' or '.join(found)}, or auto."
         )
     return (requested,)
 

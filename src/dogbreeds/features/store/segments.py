@@ -93,9 +93,7 @@ class SegmentWriter:
             ValueError: The features are not of the layout.
         """
         if features.shape != (len(digests), *self.layout.shape):
-            raise ValueError(
-                f"{len(digests)} photos with features of shape {self.layout.shape}, not {features.shape}"
-            )
+            raise ValueError(f"{len(digests)} photos with features of shape {self.layout.shape}, not {features.shape}")
         records = np.zeros(len(digests), self.layout.record)
         records["digest"] = np.frombuffer(b"".join(digests), f"V{_DIGEST_BYTES}")
         records["features"] = features

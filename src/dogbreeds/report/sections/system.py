@@ -50,9 +50,7 @@ def over_time(samples: Sequence[Sample], phases: Sequence[Phase], timeline: Time
         line(times, [sample.own_memory / _GB for sample in kept], "this run", ACCENT),
     ]
     most = max(sample.own_memory for sample in samples) / _GB
-    flows = {
-        name: [getattr(sample, name) / _MB for sample in kept] for name in ("read", "written", "received", "sent")
-    }
+    flows = {name: [getattr(sample, name) / _MB for sample in kept] for name in ("read", "written", "received", "sent")}
     traffic = [line(times, flow, name, SERIES[place], width=1.5) for place, (name, flow) in enumerate(flows.items())]
     busiest = max(sample.read + sample.written for sample in samples) / _MB
     worked = f"The run kept {percent(float(own) / 100, 0)} of {cores} cores busy on average."

@@ -64,9 +64,6 @@ class Scaling:
                 account.scaling.put_scheduled_action(**action)
         log.info("autoscaling from %s to %s instances", self.target["MinCapacity"], self.target["MaxCapacity"])
 
-    def __str__(self) -> str:
-        return json.dumps(asdict(self), default=str)
-
 
 def plan_scaling(account: Account, name: str, config: str, former: Scaling | None, wanted: Scaling | None) -> Path:
     """Writes down what an endpoint gets: `wanted` with the configuration `config`, `former` with any other.

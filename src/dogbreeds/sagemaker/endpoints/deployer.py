@@ -182,7 +182,7 @@ class Deployer:
         autoscaling.plan_scaling(account, name, deployment.name, stopped, new if stopped is None else wanted)
         undo.callback(autoscaling.restore_scaling, account, former)
         if stopped is not None:
-            log.warning("autoscaling is stopped until the endpoint has changed; it was: %s", stopped)
+            log.warning("autoscaling is stopped until the endpoint has changed")
             self.endpoints.stop_scaling(name)
         with aws_errors(f"update {deployment.endpoint}"):
             client.update_endpoint(**requests.update_request(deployment, scaled=stays and scaling is not None))

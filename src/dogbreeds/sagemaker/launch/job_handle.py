@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ MAX_TUNING_JOB_NAME = 32
 _LOG_GROUP = "/aws/sagemaker/TrainingJobs"
 # CloudWatch has the last lines of a job some seconds after its end; AWS's SDK waits 10 s for them, once.
 _LATE_LOG_SECONDS = 60.0
+# While a job is Stopping, its output is uploaded. AWS lists jobs of one status at a time.
+_STATUSES = ("InProgress", "Stopping")
 
 
 @dataclass(frozen=True)
@@ -211,3 +214,24 @@ def summary(described: Mapping[str, Any], kind: str = TRAINING) -> list[str]:
         saved = f", Spot saved {100 * (1 - billed / trained):.0f}%" if spot else ""
         lines.append(f"time   {trained} s, {billed} s billed{saved}")
     return lines
+
+
+def running_jobs(account: Account, role: str | None) -> list[JobHandle]:
+    """Returns the jobs with the prefix of the settings or the role of a name; tuning jobs stand for their trials."""
+    found: list[JobHandle] = []
+    for kind, status in product((TUNING, TRAINING), _STATUSES):
+        with aws_errors("list the jobs that run"):
+            pages = list(account.sagemaker.get_paginator(xform_name(f"List{kind}s")).paginate(StatusEquals=status))
+        jobs = [JobHandle(account, one[f"{kind}Name"], kind) for page in pages for one in page[f"{kind}Summaries"]]
+        trials = tuple(f"{job.name}-" for job in found if job.kind == TUNING)
+        found += [job for job in jobs if not job.name.startswith(trials) and _needs(job, role)]
+    return found
+
+
+def _needs(job: JobHandle, role: str | None) -> bool:
+    named = job.name.startswith(f"{job.account.settings.prefix}-")
+    if named or role is None:
+        return named
+    described = job.describe()
+    trials = [described.get("TrainingJobDefinition", {}), *described.get("TrainingJobDefinitions", [])]
+    return any(one.get("RoleArn", "").endswith(f"/{role}") for one in (described, *trials))

@@ -141,9 +141,7 @@ class Launcher:
                 again = "The same command goes on with it, or begins it where it has not begun."
                 raise Detached(f"\nStopped while {job.name} was begun. {again}") from None
         if status is not None:
-            log.info(
-                "%s was begun by the same command: this follows it. Stop it with: %s", job.name, job.hint("stop")
-            )
+            log.info("%s was begun by the same command: this follows it. Stop it with: %s", job.name, job.hint("stop"))
         return job
 
     def check(

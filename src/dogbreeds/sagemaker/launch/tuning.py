@@ -99,14 +99,10 @@ def trials_of(tuning_job: JobHandle) -> list[tuple[dict[str, str], dict[str, Any
     def described(name: str) -> dict[str, Any]:
         return tuning_job.followed.ask(lambda: JobHandle(tuning_job.account, name).describe())
 
-    return [
-        (one["TunedHyperParameters"], described(one["TrainingJobName"])) for one in tuning_job.followed.ask(listed)
-    ]
+    return [(one["TunedHyperParameters"], described(one["TrainingJobName"])) for one in tuning_job.followed.ask(listed)]
 
 
-def _entry(
-    number: int, tuned: Mapping[str, str], job: Mapping[str, Any], space: Space, objective: Objective
-) -> Entry:
+def _entry(number: int, tuned: Mapping[str, str], job: Mapping[str, Any], space: Space, objective: Objective) -> Entry:
     """Returns the leaderboard entry of a trial."""
     metrics = {one["MetricName"]: float(one["Value"]) for one in job.get("FinalMetricDataList", [])}
     value = metrics.get(objective.name)
