@@ -99,7 +99,11 @@ def wait_for_tuning(sagemaker: Any, name: str) -> dict[str, Any]:
 def log_lines(logs: Any, name: str) -> list[str]:
     """Returns what a job has written."""
     group = "/aws/sagemaker/TrainingJobs"
-    streams = logs.describe_log_streams(logGroupName=group, logStreamNamePrefix=f"{name}/")["logStreams"]
+    try:
+        streams = logs.describe_log_streams(logGroupName=group, logStreamNamePrefix=f"{name}/")["logStreams"]
+    except logs.exceptions.ResourceNotFoundException:
+        # No job has written anything yet.
+        return []
     return [
         event["message"]
         for stream in streams
