@@ -44,7 +44,7 @@ def test_a_training_job_is_the_run_of_this_machine(sample: Path, rehearsed: str,
     assert {path.name for path in fetched.iterdir()} >= FULL
     assert (fetched / "checkpoints" / "best.ckpt").is_file()
     found = [metrics_of(tmp_path / name) for name in ("local", "job")]
-    measured = [{name: value for name, value in one.items() if "/" in name} for one in found]
+    measured = [{name: value for name, value in one.items() if isinstance(value, float)} for one in found]
     # Engines with other numbers of threads add in another order.
     assert measured[0] == pytest.approx(measured[1], rel=1e-6)
     assert f"report {fetched / REPORT}" in said
