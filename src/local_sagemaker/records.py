@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from operator import itemgetter
 from typing import Any
 
@@ -113,6 +114,7 @@ class Records:
         return record.description[f"{self._kind}Status"] in ENDED
 
 
+@cache
 def partition(region: str) -> str:
     """Returns the part of AWS that a region is in, such as `aws-cn`."""
     import botocore.session

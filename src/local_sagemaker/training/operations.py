@@ -1,7 +1,6 @@
 """The operations on training jobs."""
 
 import time
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,8 +21,6 @@ class TrainingJobs:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._runs: dict[str, TrainingRun] = {}
-        # By the faults in force, the number of jobs that have failed for want of instances.
-        self._lacking: Counter[int] = Counter()
 
     @property
     def operations(self) -> Mapping[str, Operation]:
@@ -43,8 +40,8 @@ class TrainingJobs:
         with self._context.changed:
             record = self._context.records.create(call, _members(call.body, tuning_job), tuned)
             faults = self._context.faults
-            self._lacking[id(faults)] += 1
-            capacity = self._lacking[id(faults)] > faults.capacity_errors
+            begun = sum(run.faults is faults for run in self._runs.values())
+            capacity = begun >= faults.capacity_errors
             self._runs[name] = TrainingRun(record, self._context, call.region, capacity)
             self._runs[name].start()
         return {"TrainingJobArn": record.description["TrainingJobArn"]}

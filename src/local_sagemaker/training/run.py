@@ -70,7 +70,7 @@ class TrainingRun(threading.Thread):
 
     def __init__(self, record: Record, context: Context, region: str, capacity: bool) -> None:
         super().__init__(name=record.description["TrainingJobName"])
-        self._job, self._context, self._faults = record.description, context, context.faults
+        self._job, self._context, self.faults = record.description, context, context.faults
         self._region, self._capacity = region, capacity
         count = self._job["ResourceConfig"]["InstanceCount"]
         numbers = range(1, count + 1)
@@ -174,10 +174,10 @@ class TrainingRun(threading.Thread):
         self._progress.enter("Stopping", "Stopping the training job")
         for host in hosts:
             host.toolkit.terminate()
-        return self._faults.grace_seconds
+        return self.faults.grace_seconds
 
     def _end_of(self, hosts: Sequence[Host], seconds: float, lines: Sequence[str]) -> End | None:
-        condition, faults = self._job["StoppingCondition"], self._faults
+        condition, faults = self._job["StoppingCondition"], self.faults
         if self._close_asked.is_set():
             return End.CLOSED
         if self._stop_asked.is_set():

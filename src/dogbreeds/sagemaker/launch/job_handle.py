@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,7 @@ class JobHandle:
         """Returns the command that does something with this job: `attach` or `stop`."""
         return self.account.command("launch", override(action, self.name))
 
-    @property
+    @cached_property
     def followed(self) -> Followed:
         return Followed(self.account, "The job", self.hint("attach"))
 
