@@ -20,7 +20,7 @@ from tests.conftest import Compose
     ("override", "said"),
     [
         ("features.engine=fast", "must be one of auto, openvino, cuda, torch"),
-        ("features.precision=fp16", "must be one of auto, fp32, bf16"),
+        ("features.precision=fp16", "must be one of auto, fp32, bf16, int8"),
         ("features.batch_size=0", "must be at least 1"),
         ("data.views=-1", "must be at least 0"),
         ("data.workers=-1", "must be at least 0"),
@@ -44,6 +44,16 @@ def test_everything_that_is_wrong_is_said_at_once(config: Compose) -> None:
     with pytest.raises(ConfigError) as caught:
         config("features.engine=fast", "data.views=-1", "cache.max_gb=0", "epochs=0")
     assert len(str(caught.value).splitlines()) == 4
+
+
+def test_int8_is_refused_before_anything_is_read(config: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert config("features.precision=int8", "features.engine=openvino").features.precision == "int8"
+    monkeypatch.setattr("dogbreeds.config.find_spec", lambda _: None)
+    with pytest.raises(ConfigError) as caught:
+        config("features.precision=int8", "features.engine=torch")
+    engine, missing = str(caught.value).splitlines()
+    assert "features.engine=torch" in engine and "features.precision=bf16" in engine
+    assert "pip install 'dogbreeds[int8]'" in missing
 
 
 @pytest.mark.parametrize("override", ["data.views=some", "features.batch_size=many", "cache.max_gb=all", "epochs=1.5"])

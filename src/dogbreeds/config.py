@@ -22,7 +22,7 @@ from dogbreeds.installation import command
 from dogbreeds.model_settings import model_problems
 from dogbreeds.overrides import literal, name_of, override
 from dogbreeds.run_directory import EXCLUDED, RUN_CONFIG, SEARCH_CONFIG
-from dogbreeds.schema import DataConfig, SagemakerConfig, TrainConfig, TrainerConfig
+from dogbreeds.schema import DataConfig, FeaturesConfig, SagemakerConfig, TrainConfig, TrainerConfig
 
 Settings = TypeVar("Settings")
 # What a command reads beside the settings of a run.
@@ -248,6 +248,7 @@ def check_settings(config: TrainConfig) -> TrainConfig:
             *problems(config),
             *model_problems(config.model),
             *_data_problems(config.data),
+            *_precision_problems(config.features),
             *rule_problems(config.debugger.rules),
             *trainer_problems(config),
             *_recipe_problems(config),
@@ -269,6 +270,18 @@ def _data_problems(data: DataConfig) -> list[str]:
     if data.exclude is not None and not Path(data.exclude).is_file():
         said = "no such file. It may be an audit.csv, or have a path in each line."
         found.append(f"data.exclude={data.exclude}: {said}")
+    return found
+
+
+def _precision_problems(features: FeaturesConfig) -> list[str]:
+    if features.precision != "int8":
+        return []
+    needs = "features.precision=int8 needs"
+    found = []
+    if features.engine not in ("auto", "openvino"):
+        found.append(f"features.engine={features.engine}: {needs} OpenVINO. Use auto, or features.precision=bf16.")
+    if find_spec("nncf") is None:
+        found.append(f"{needs} nncf: pip install 'dogbreeds[int8]', or use features.precision=bf16.")
     return found
 
 

@@ -55,7 +55,7 @@ class FeaturesConfig:
     """How the frozen trunk computes."""
 
     engine: Annotated[str, one_of("auto", "openvino", "cuda", "torch")]
-    precision: Annotated[str, one_of("auto", "fp32", "bf16")]
+    precision: Annotated[str, one_of("auto", "fp32", "bf16", "int8")]
     batch_size: Annotated[int | None, at_least(1)]
     mirror: bool
 

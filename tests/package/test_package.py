@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from torch import Tensor
 import dogbreeds
 from dogbreeds.data.images import Transform
 from dogbreeds.errors import PackageError
+from dogbreeds.features.engines.cpu import convert
 from dogbreeds.model.backbones import cut, load_backbone
 from dogbreeds.model.head import Head, HeadShape
 from dogbreeds.model.network import Network
@@ -35,12 +38,13 @@ from dogbreeds.package.package import (
     write_description,
 )
 from dogbreeds.package.predictor import Predictor
+from dogbreeds.serve.card import card
 
 CPU = torch.device("cpu")
 CLASSES = ["001.German_shepherd", "002.Épagneul_breton", "003.Pug"]
 REFUSED = [
     *("pytorch_lightning", "lightning", "hydra", "omegaconf", "sagemaker", "prometheus_client"),
-    *("torchmetrics", "optuna", "ray", "matplotlib", "rich", "filelock", "platformdirs", "openvino", "timm"),
+    *("torchmetrics", "optuna", "ray", "matplotlib", "rich", "filelock", "platformdirs", "openvino", "timm", "nncf"),
     *("smdebug", "starlette", "plotly", "psutil", "requests", "tensorboard", "yaml"),
 ]
 
@@ -191,6 +195,41 @@ def test_what_a_package_holds(saved: Path) -> None:
     assert said["versions"]["dogbreeds"] == dogbreeds.__version__
     assert said["versions"]["torch"] == torch.__version__
     assert {name.partition(".")[0] for name in load_file(saved / WEIGHTS)} == {"trunk", "tail", "head"}
+
+
+@pytest.fixture
+def quantised(tmp_path: Path) -> Path:
+    """A package that says int8, whose trunk of OpenVINO is the one in floats."""
+    described = description(engine="openvino", precision="int8")
+    made = network(described)
+    graph = convert(made.trunk, "", described.transform, None)
+    save_package(tmp_path / "quantised", described, replace(made, int8=graph))
+    return tmp_path / "quantised"
+
+
+@pytest.mark.slow
+def test_a_trunk_in_int8_travels_with_the_package(quantised: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fast = Predictor.load(quantised, CPU)
+    expected = fast.logits(images())
+    assert (fast.engine.name, fast.engine.precision) == ("openvino", "int8")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    plain = Predictor.load(quantised, CPU)
+    torch.testing.assert_close(plain.logits(images()), expected, atol=0.1, rtol=0.1)
+    assert plain.description.int8 is not None
+    assert (plain.engine.name, plain.engine.precision) == ("torch", plain.description.int8.instead)
+    assert card(plain.description, "torch")["precision"] == plain.description.int8.instead
+    assert card(plain.description)["precision"] == "int8"
+
+
+@pytest.mark.slow
+def test_a_damaged_trunk_in_int8_is_refused(quantised: Path) -> None:
+    weights = quantised / "trunk.bin"
+    content = bytearray(weights.read_bytes())
+    content[len(content) // 2] ^= 1
+    weights.write_bytes(content)
+    assert "trunk.xml and trunk.bin are damaged" in refusal(quantised)
+    weights.unlink()
+    assert "trunk.xml and trunk.bin cannot be read" in refusal(quantised)
 
 
 def test_the_temperature_can_be_rewritten(package: Path) -> None:

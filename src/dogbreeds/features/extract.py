@@ -130,7 +130,7 @@ def _in_threads(worker: Callable[[], None], count: int, work: _Work) -> None:
 def _compute(
     batch: Sequence[str], files: Mapping[str, Path], engine: Engine, transform: Transform, view: int
 ) -> tuple[Tensor, dict[str, str]]:
-    contents = [_read(files[digest], digest) for digest in batch]
+    contents = [read_photo(files[digest], digest) for digest in batch]
     read = read_view(contents, batch, view, transform) if view else read_all(contents, transform)
     unreadable = {
         digest: str(image) for digest, image in zip(batch, read, strict=True) if isinstance(image, UnreadableImageError)
@@ -141,7 +141,8 @@ def _compute(
     return engine(torch.stack(images)), unreadable
 
 
-def _read(path: Path, digest: str) -> bytes:
+def read_photo(path: Path, digest: str) -> bytes:
+    """Returns the bytes of a photo; raises a DataError where they are gone, or are others than before."""
     try:
         content = path.read_bytes()
     except OSError as error:

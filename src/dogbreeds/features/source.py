@@ -11,10 +11,12 @@ from dogbreeds.data.views import view_name
 from dogbreeds.errors import CacheError, EngineError
 from dogbreeds.features.engines import ENGINES, Engine, available, build, candidates, choose, key_of, worker_count
 from dogbreeds.features.extract import fill
+from dogbreeds.features.int8 import Calibration, quantise
 from dogbreeds.features.store.array import FeatureArray
 from dogbreeds.features.store.segments import ArrayKey, Layout, StoredRows
 from dogbreeds.features.store.store import FeatureStore
 from dogbreeds.model.backbones import Trunk
+from dogbreeds.model.network import Graph
 
 log = logging.getLogger(__name__)
 
@@ -44,14 +46,18 @@ class FeatureSource:
         batch_size: int | None,
         workers: int | None,
         progress: Progress,
+        calibration: Calibration | None = None,
     ) -> None:
-        """Checks the setting `features.engine`; `precision` is a resolved one, for the others see `build`."""
+        """Checks the setting `features.engine`; `precision` is a resolved one, for the others see `build`.
+
+        `calibration` is what int8 needs, and nothing else has.
+        """
         self._store, self._trunk, self._device, self._requested = store, trunk, device, engine
         # Their features may have been computed on another machine.
         self._elsewhere = [name for name in ENGINES if engine in ("auto", name) and name not in available(device)]
         self._candidates = () if engine in self._elsewhere else candidates(engine, device)
         self._precision, self._batch_size, self._workers = precision, batch_size, worker_count(workers)
-        self._progress = progress
+        self._progress, self._calibration = progress, calibration
         self._chosen: str | None = None
         self._running: Engine | None = None
         self._requests: set[tuple[int, str]] = set()
@@ -67,6 +73,11 @@ class FeatureSource:
     @property
     def weights(self) -> str:
         return self._trunk.fingerprint
+
+    def int8(self) -> Graph | None:
+        """Returns the quantised trunk that computes the features; None where their precision is another."""
+        calibration = self._calibration
+        return None if calibration is None else quantise(self._trunk, calibration, self._store.blobs)
 
     def load(self, files: Mapping[str, Path], views: Views) -> tuple[dict[int, StoredRows], dict[str, str]]:
         """Returns features of photos, computing those that the store lacks.
@@ -137,7 +148,7 @@ class FeatureSource:
             trunk=self._trunk.name,
             weights=self._trunk.fingerprint,
             transform=f"{self._trunk.transform} of decoding {DECODING}",
-            engine=key_of(engine, self._precision),
+            engine=key_of(engine, self._precision, self._calibration.digest if self._calibration else ""),
             view=view_name(view),
         )
 
@@ -184,6 +195,7 @@ class FeatureSource:
                 batch_size=self._batch_size,
                 workers=self._workers,
                 cache=self._store.blobs,
+                int8=self.int8(),
             )
         return self._running
 

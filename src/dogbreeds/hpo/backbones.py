@@ -102,7 +102,7 @@ def _candidate(
 
 
 def _predictor(config: TrainConfig, prepared: Prepared) -> Predictor:
-    network = prepared.network(config)
+    network = prepared.servable(prepared.network(config))
     description = describe(prepared.decided(config), prepared, network)
     return Predictor(description, network, prepared.data.device, prepared.store.blobs, one_by_one=False)
 

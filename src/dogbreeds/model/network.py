@@ -1,5 +1,6 @@
 """A network: a frozen trunk, an optional trainable tail, a head."""
 
+import hashlib
 from dataclasses import dataclass
 
 from torch import nn
@@ -9,12 +10,28 @@ from dogbreeds.model.head import Head
 
 
 @dataclass(frozen=True)
+class Graph:
+    """A trunk as OpenVINO writes it: the XML of its structure, and the weights that this points to."""
+
+    structure: bytes
+    weights: bytes
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(self.structure + self.weights).hexdigest()
+
+
+@dataclass(frozen=True)
 class Network:
-    """The three parts of a classifier: `head(tail(trunk(images)))`."""
+    """The three parts of a classifier: `head(tail(trunk(images)))`.
+
+    `int8` is the same trunk after quantisation, where that one computes the features.
+    """
 
     trunk: nn.Sequential
     tail: nn.Sequential
     head: Head
+    int8: Graph | None = None
 
     @property
     def draws(self) -> bool:

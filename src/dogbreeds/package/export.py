@@ -4,6 +4,7 @@ The file is loaded by its own runtime and compared with the package on real phot
 """
 
 import json
+import logging
 import tempfile
 import warnings
 from collections.abc import Sequence
@@ -25,6 +26,8 @@ from dogbreeds.package.export_formats import FORMATS, INPUT, OUTPUT, Array, Run
 from dogbreeds.package.package import Description, load_package
 from dogbreeds.package.predictor import Predictor
 from dogbreeds.version import __version__
+
+log = logging.getLogger(__name__)
 
 #: Largest difference to the package's own probabilities, in fp32. Activations for a trained tail are rounded to half
 #: precision, and runtimes round ties differently.
@@ -83,6 +86,8 @@ def export(package: Path, form: str, out: Path, photos: Sequence[Path]) -> Compa
     """
     description, network = load_package(package)
     images = _read(photos, description)
+    if description.precision == "int8":
+        log.warning("The %s export computes in fp32: the int8 of %s is for its own engine.", form, package)
     graph = ExportGraph(network, description.temperature).eval()
     with writing(out), tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.stem}-") as directory:
         written = Path(directory) / out.name

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +21,37 @@ from safetensors.torch import load_file, save_file
 
 from dogbreeds.data.images import Transform
 from dogbreeds.errors import ConfigError, PackageError
+from dogbreeds.features.engines.reference import resolve_precision
 from dogbreeds.files import json_text, replacing, write_text
 from dogbreeds.model.backbones import architecture, cut
 from dogbreeds.model.head import Head, HeadShape
 from dogbreeds.model.names import DESCRIPTION
-from dogbreeds.model.network import Network
+from dogbreeds.model.network import Graph, Network
 from dogbreeds.version import __version__
 
-FORMAT = 3
+FORMAT = 4
 WEIGHTS = "model.safetensors"
+#: The trunk in int8, in packages that have one.
+INT8 = ("trunk.xml", "trunk.bin")
 #: The attributes of a `Network`.
 PARTS = ("trunk", "tail", "head")
+
+
+@dataclass(frozen=True)
+class Int8:
+    """What model.json says of the trunk in int8.
+
+    Attributes:
+        digest: SHA-256 over its two files.
+        instead: The precision where it cannot run, on a GPU or without OpenVINO: `bf16` or `fp32`.
+        examples: Example photos on which the two were compared.
+        differing: How many of those get another breed.
+    """
+
+    digest: str
+    instead: str
+    examples: int = 0
+    differing: int = 0
 
 
 @dataclass
@@ -42,7 +62,7 @@ class Description:
         classes: Folder names; a prediction's index is a position in this list.
         unfreeze: The first trained stage, or None.
         engine: The one that ran the trunk in training: `openvino`, `cuda` or `torch`.
-        precision: The trunk's precision, `fp32` or `bf16`.
+        precision: The trunk's precision: `fp32`, `bf16` or `int8`.
         temperature: Divides the logits, so that probabilities are calibrated.
         library: Of the backbone; for this, `pool`, `weights` and `licence` see `Backbone`, empty where unknown.
         mirror: Whether features are the mean over an image and its mirror image.
@@ -50,6 +70,7 @@ class Description:
         versions: Of this project, torch and torchvision when the package was made.
         photos: Number in each split of the run; empty where unknown.
         made: The UTC date of the run, as 2026-11-22; empty where unknown.
+        int8: Beside the precision `int8`: which files these are, and what runs where they cannot.
     """
 
     classes: list[str]
@@ -70,6 +91,11 @@ class Description:
     versions: dict[str, str] = field(default_factory=dict)
     photos: dict[str, int] = field(default_factory=dict)
     made: str = ""
+    int8: Int8 | None = None
+
+    def precision_by(self, engine: str) -> str:
+        """Returns the precision in which an engine runs the trunk."""
+        return self.precision if self.int8 is None or engine == "openvino" else self.int8.instead
 
     def to_json(self) -> dict[str, Any]:
         return {"format": FORMAT, **asdict(self)}
@@ -83,6 +109,8 @@ class Description:
             known["engine"] = "torch"
         known["transform"] = Transform.from_json(known["transform"])
         known["head"] = HeadShape(**known["head"])
+        if known.get("int8") is not None:
+            known["int8"] = Int8(**known["int8"])
         return cls(**known)
 
 
@@ -97,6 +125,10 @@ def save_package(directory: Path, description: Description, network: Network) ->
         "torchvision": torchvision.__version__,
     }
     save_state(partial / WEIGHTS, network, PARTS)
+    if network.int8 is not None:
+        for name, content in zip(INT8, (network.int8.structure, network.int8.weights), strict=True):
+            (partial / name).write_bytes(content)
+        description.int8 = Int8(network.int8.digest, resolve_precision("auto", torch.device("cpu")))
     write_description(partial, description)
     shutil.rmtree(directory, ignore_errors=True)
     partial.rename(directory)
@@ -148,9 +180,22 @@ def load_package(directory: Path) -> tuple[Description, Network]:
     except (SafetensorError, OSError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise PackageError(f"package={directory}: {WEIGHTS} is missing or damaged ({reason}).") from error
+    if description.int8 is not None:
+        network = replace(network, int8=_load_int8(directory, description.int8))
     for module in (network.trunk, network.tail, network.head):
         module.eval().requires_grad_(False)
     return description, network
+
+
+def _load_int8(directory: Path, described: Int8) -> Graph:
+    names = " and ".join(INT8)
+    try:
+        graph = Graph(*((directory / name).read_bytes() for name in INT8))
+    except OSError as error:
+        raise PackageError(f"package={directory}: {names} cannot be read ({error}).") from error
+    if graph.digest != described.digest:
+        raise PackageError(f"package={directory}: {names} are damaged, or of another package.")
+    return graph
 
 
 def _outline(description: Description) -> Network:

@@ -90,6 +90,9 @@ class Predictor:
         self.logits(torch.zeros(1, 3, side, side, dtype=torch.uint8))
 
     def _start(self, name: str) -> Engine:
+        precision = self.description.precision_by(name)
+        if precision != self.description.precision:
+            log.warning("The trunk runs in %s: int8 needs OpenVINO on a processor.", precision)
         try:
             return build(
                 name,
@@ -97,11 +100,12 @@ class Predictor:
                 fingerprint(self.network.trunk),
                 self.description.transform,
                 device=self.device,
-                precision=self.description.precision,
+                precision=precision,
                 # One photo must not wait for seven that are not there, and OpenVINO computes the same features of it.
                 batch_size=1 if name == "openvino" and self._one_by_one else None,
                 workers=worker_count(None),
                 cache=self._cache,
+                int8=self.network.int8 if precision == "int8" else None,
             )
         except EngineError as error:
             log.warning("%s Using torch instead.", error)

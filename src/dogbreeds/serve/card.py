@@ -7,7 +7,7 @@ from typing import Any
 from dogbreeds.data.names import shown_names
 from dogbreeds.package.package import Description
 
-_SAME = ("backbone", "pretrained", "weights", "licence", "unfreeze", "temperature", "precision", "made")
+_SAME = ("backbone", "pretrained", "weights", "licence", "unfreeze", "temperature", "made")
 _SCORES = ("accuracy", "top5_accuracy", "macro_f1", "loss", "calibration_error", "calibration_error_uncalibrated")
 
 
@@ -30,6 +30,7 @@ def card(description: Description, engine: str | None = None) -> dict[str, Any]:
         "scores": {name: _number(metrics.get(f"test/{name}")) for name in _SCORES},
         "photos": dict(description.photos),
         "engine": engine or description.engine,
+        "precision": description.precision_by(engine or description.engine),
         "versions": dict(description.versions),
     }
 

@@ -15,6 +15,8 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from dogbreeds.data.folders import BreedFolders, index
 from dogbreeds.debug.timeline import Phases
+from dogbreeds.features.engines import engine_for
+from dogbreeds.features.int8 import Calibration
 from dogbreeds.features.store.store import FeatureStore
 from dogbreeds.model.backbones import Backbone, cut, load_backbone
 from dogbreeds.model.classifier import Batch
@@ -84,6 +86,7 @@ class BreedDataModule(pl.LightningDataModule):
     folders: BreedFolders
     backbone: Backbone
     features: RunFeatures
+    calibration: Calibration | None = None
 
     def __init__(
         self,
@@ -133,9 +136,10 @@ class BreedDataModule(pl.LightningDataModule):
         self.views, self.batch_size, self.seed, self.split_seed = views, batch_size, seed, split_seed
         self.on_bad_image, self.workers, self.one_batch = on_bad_image, workers, one_batch
         self.exclude = None if exclude is None else Path(exclude)
-        self.settings = features or FeaturesConfig("auto", "auto", None, mirror=False)
+        settings = features or FeaturesConfig("auto", "auto", None, mirror=False)
         current = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         self.device = device or current or torch.device("cpu")
+        self.settings = replace(settings, engine=engine_for(settings.engine, settings.precision, self.device))
         self._store = store
 
     def setup(self, stage: str | None = None) -> None:
@@ -175,6 +179,8 @@ class BreedDataModule(pl.LightningDataModule):
         )
         if self.one_batch:
             self.folders = self.folders.sample(self.batch_size)
+        if self.settings.precision == "int8":
+            self.calibration = Calibration.of(self.folders.splits["train"])
 
     def load_backbone(self) -> None:
         self.backbone = load_backbone(
@@ -205,6 +211,7 @@ class BreedDataModule(pl.LightningDataModule):
             unfreeze=self.unfreeze,
             views=self.views,
             workers=self.workers,
+            calibration=self.calibration,
         )
 
     def network(self, head: str = "linear", hidden: Sequence[int] = (256,), dropout: float = 0.5) -> Network:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,10 +13,12 @@ from torch import Tensor
 from dogbreeds.data.folders import BreedFolders
 from dogbreeds.data.layout import SPLITS
 from dogbreeds.features.engines.reference import resolve_precision
+from dogbreeds.features.int8 import Calibration
 from dogbreeds.features.source import FeatureSource
 from dogbreeds.features.store.segments import StoredRows
 from dogbreeds.features.store.store import FeatureStore
 from dogbreeds.model.backbones import Backbone, trunk_of
+from dogbreeds.model.network import Graph
 from dogbreeds.schema import FeaturesConfig
 
 log = logging.getLogger(__name__)
@@ -57,10 +59,11 @@ class RunFeatures:
         inputs: What is trained and evaluated on: the same vectors, augmented views of them, or the activations at
             the cut where a tail is trained.
         engine: What computed the inputs.
-        precision: `fp32` or `bf16`.
+        precision: `fp32`, `bf16` or `int8`.
         computed: Photos that went through the trunk now, views and cuts counted.
         reused: Photos whose features were in the store, counted likewise.
         weights: Names the weights of the whole backbone.
+        int8: Returns the quantised trunk that computes the inputs, or None for another precision.
     """
 
     vectors: dict[str, Features]
@@ -70,6 +73,7 @@ class RunFeatures:
     computed: int
     reused: int
     weights: str
+    int8: Callable[[], Graph | None] | None = None
 
     def counts(self) -> dict[str, int | str]:
         """Returns the section `features` of metrics.json."""
@@ -86,6 +90,7 @@ def load_features(
     unfreeze: str | None,
     views: int,
     workers: int | None,
+    calibration: Calibration | None,
 ) -> tuple[BreedFolders, RunFeatures]:
     """Returns the photos that could be read, and their features; see `BreedDataModule` for the settings."""
     precision = resolve_precision(settings.precision, device)
@@ -100,6 +105,7 @@ def load_features(
             batch_size=settings.batch_size,
             workers=workers,
             progress=_Log(),
+            calibration=calibration,
         )
 
     sources = [source(None, settings.engine)]
@@ -115,8 +121,9 @@ def load_features(
     computed = sum(source.computed for source in sources)
     reused = sum(source.photos for source in sources) - computed
     log.info("features: %d computed, %d reused", computed, reused)
-    weights = sources[0].weights
-    return folders, RunFeatures(vectors, inputs, sources[-1].engine, precision, computed, reused, weights)
+    used = sources[-1]
+    found = RunFeatures(vectors, inputs, used.engine, precision, computed, reused, sources[0].weights, used.int8)
+    return folders, found
 
 
 def load_splits(

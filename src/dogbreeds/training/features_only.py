@@ -31,14 +31,15 @@ def prepare_features(config: TrainConfig) -> dict[str, int | str]:
 def prepare_share(config: TrainConfig, number: int, count: int) -> None:
     """Fills the feature store with one of `count` shares, from 0, of what `train` would need.
 
-    Every machine indexes all photos: all must agree on splits, and so on views, and on the engine.
+    Every machine indexes all photos: all must agree on splits, and so on views, on the engine, and on the photos that
+    calibrate int8.
     """
     quieten()
     with open_store(config) as store:
         data = data_module(config, store)
         data.index(store)
         data.folders.check(data.on_bad_image)
-        engine = choose(dict.fromkeys(candidates(config.features.engine, data.device), len(data.folders.files())))
+        engine = choose(dict.fromkeys(candidates(data.settings.engine, data.device), len(data.folders.files())))
         data.settings = replace(config.features, engine=engine)
         everything = data.folders
         data.folders = everything.share(number, count)

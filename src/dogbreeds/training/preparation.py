@@ -59,6 +59,11 @@ class Prepared:
         model = config.model
         return self.batches(config).network(model.head, model.hidden, model.dropout)
 
+    def servable(self, network: Network) -> Network:
+        """Returns a network with the quantised trunk beside its own, where that one computed the features."""
+        made = self.features.int8
+        return replace(network, int8=made()) if made else network
+
     def class_weights(self, config: TrainConfig) -> Tensor | None:
         """Weights n / (classes * n_class), the usual `balanced` formula (King and Zeng 2001)."""
         if config.model.class_weights == "none":

@@ -24,6 +24,7 @@ from dogbreeds.machine import machine, versions
 from dogbreeds.overrides import override
 from dogbreeds.package.archive import archive_for
 from dogbreeds.package.examples import choose, save_examples
+from dogbreeds.package.fallback import compare_fallback
 from dogbreeds.package.package import load_package, save_package
 from dogbreeds.package.predictor import Predictor
 from dogbreeds.report.against_exact import by_how_much, exact_command
@@ -192,11 +193,13 @@ class Run:
         package, folders, count = self.directory / MODEL, self._prepared.data.folders, self.config.model.examples
         with self._phases.phase("package"):
             self._description.metrics = {name: value for name, value in self.metrics.items() if "/" in name}
-            save_package(package, self._description, self.network)
+            save_package(package, self._description, self._prepared.servable(self.network))
             # A package that cannot be loaded is never handed on.
             load_package(package)
             if count:
                 save_examples(package, choose(folders, count), folders.classes)
+            if self._description.int8 is not None:
+                compare_fallback(package, self._prepared.store.blobs)
             if archive:
                 archive_for(package, self.directory / MODEL_ARCHIVE, gpus=0, requirements=True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -11,10 +12,14 @@ from hydra import compose, initialize_config_dir
 from dogbreeds.config import load
 from dogbreeds.debug.catalogue import rules_of
 from dogbreeds.errors import ConfigError
+from dogbreeds.sagemaker.launch.launcher import JobPlan, Launcher
 from dogbreeds.sagemaker.protocol.hyperparameters import decode, encode, is_sent
 from dogbreeds.sagemaker.protocol.inputs import JobInputs, job_inputs
+from dogbreeds.sagemaker.protocol.task import Task
+from dogbreeds.sagemaker.session import Account
 from dogbreeds.schema import TrainConfig, key_names
 from tests.conftest import ROOT, Compose
+from tests.sagemaker.conftest import Launch
 from tests.sagemaker.protocol.test_hyperparameters import parse
 
 
@@ -93,6 +98,18 @@ def test_timm_is_installed_where_a_run_needs_it(config: Compose) -> None:
     other = replace(base, model=replace(base.model, library="timm", backbone="test_vit"))
     assert job_inputs(base).extras == ("heic",)
     assert job_inputs(other).extras == job_inputs(base, [base, other], searched=["model"]).extras == ("timm", "heic")
+
+
+def test_nncf_is_installed_where_a_run_needs_it(config: Compose) -> None:
+    assert job_inputs(config("features.precision=int8")).extras == ("int8", "heic")
+
+
+def test_int8_is_refused_on_instances_with_a_gpu(config: Compose, launch: Launch) -> None:
+    sent = config("features.precision=int8")
+    launcher = Launcher(cast(Account, None), launch("sagemaker=rehearsal").sagemaker, Path())
+    plan = JobPlan("job", job_inputs(sent), Task("train", 60), sent.debugger, "ml.g5.xlarge")
+    with pytest.raises(ConfigError, match="ml.g5.xlarge.*features.precision=bf16"):
+        launcher.job(plan, {}, "")
 
 
 def test_excluded_photos_become_a_channel(config: Compose, sample: Path, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from dogbreeds.features.engines.reference import TorchEngine, resolve_precision
 
 if TYPE_CHECKING:
     from dogbreeds.features.store.blobs import BlobCache
+    from dogbreeds.model.network import Graph
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +38,9 @@ _VERSIONS = {"cuda": " 2"}
 
 
 class Engine(Protocol):
-    """Runs a frozen trunk by `openvino`, `cuda` or `torch` in `fp32` or `bf16`; any number of threads may call it.
+    """Runs a frozen trunk by `openvino`, `cuda` or `torch` in `fp32` or `bf16`, or by `openvino` in `int8`.
+
+    Any number of threads may call it.
 
     It is fastest with `workers` threads that give it `batch_size` images per call.
     """
@@ -51,9 +54,12 @@ class Engine(Protocol):
         """Returns features for uint8 images (N, 3, H, W), on the CPU: float32 vectors, float16 activations."""
 
 
-def key_of(name: str, precision: str) -> str:
-    """Returns how stored features name the engine and the precision that computed them."""
-    return f"{name}{_VERSIONS.get(name, '')} {precision}"
+def key_of(name: str, precision: str, calibration: str = "") -> str:
+    """Returns how stored features name the engine and, as the last word, the precision that computed them.
+
+    `calibration` tells the trunks apart that were made of the same weights by quantisation.
+    """
+    return " ".join(filter(None, (f"{name}{_VERSIONS.get(name, '')}", calibration, precision)))
 
 
 def available(device: torch.device) -> tuple[str, ...]:
@@ -75,6 +81,22 @@ def candidates(requested: str, device: torch.device) -> tuple[str, ...]:
             f"features.engine={requested} does not run on {device.type} here{hint}. Use {' or '.join(found)}, or auto."
         )
     return (requested,)
+
+
+def engine_for(requested: str, precision: str, device: torch.device) -> str:
+    """Returns the setting features.engine that a precision leaves: only OpenVINO computes int8.
+
+    Raises:
+        ConfigError: OpenVINO does not run on this device, or another engine was requested.
+    """
+    if precision != "int8":
+        return requested
+    if requested not in ("auto", "openvino") or "openvino" not in available(device):
+        raise ConfigError(
+            f"features.precision=int8 needs OpenVINO on a processor, and this is features.engine={requested} on "
+            f"{device.type}. Use features.precision=bf16, or trainer.accelerator=cpu features.engine=auto."
+        )
+    return "openvino"
 
 
 def choose(missing: Mapping[str, int]) -> str:
@@ -109,15 +131,18 @@ def build(
     batch_size: int | None,
     workers: int,
     cache: BlobCache | None,
+    int8: Graph | None = None,
 ) -> Engine:
     """Starts an engine.
 
     Args:
         name: One of `candidates`.
         trunk: Takes uint8 (N, 3, H, W), gives vectors (N, width) or activations; it is not changed.
-        precision: `fp32` or `bf16`; a GPU without bf16 hardware computes in fp32 all the same.
+        precision: `fp32` or `bf16`; a GPU without bf16 hardware computes in fp32 all the same. Or `int8`, which
+            only `openvino` computes.
         batch_size: Images per forward pass; None is the engine's own choice.
         cache: Keeps what is expensive to recompute; None recomputes it each time.
+        int8: The quantised trunk, for the precision `int8`.
 
     Raises:
         EngineError: It cannot be started on this machine.
@@ -129,7 +154,7 @@ def build(
         if name == "openvino":
             from dogbreeds.features.engines.cpu import OpenVinoEngine
 
-            return OpenVinoEngine(trunk, fingerprint, transform, resolved, batch_size, workers, cache)
+            return OpenVinoEngine(trunk, fingerprint, transform, resolved, batch_size, workers, cache, int8)
         if name == "cuda":
             from dogbreeds.features.engines.cuda import CudaEngine
 

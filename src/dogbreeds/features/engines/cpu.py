@@ -8,6 +8,7 @@ import sys
 import tempfile
 import warnings
 from collections import deque
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from dogbreeds.data.images import Transform
 from dogbreeds.features.engines.reference import as_stored
+from dogbreeds.model.network import Graph
 
 if TYPE_CHECKING:
     from dogbreeds.features.store.blobs import BlobCache
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
 _BATCH_SIZE = 8
 # Per stream: it starts the next one while a thread wakes up to read what it has computed.
 _REQUESTS = 8
-_PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
+# Some layers of a quantised network are left in floats.
+_PRECISIONS = {"fp32": "f32", "bf16": "bf16", "int8": "bf16"}
 
 
 class OpenVinoEngine:
@@ -46,24 +49,31 @@ class OpenVinoEngine:
         batch_size: int | None,
         workers: int,
         cache: BlobCache | None,
+        int8: Graph | None,
     ) -> None:
         """Compiles the trunk, converted now or taken from the cache; for arguments see `build`."""
         self.precision, self.batch_size, self.workers = precision, batch_size or _BATCH_SIZE, workers
         openvino = import_openvino()
         core = openvino.Core()
-        network = _network(openvino, core, trunk, fingerprint, transform, cache)
+        graph = int8 or convert(trunk, fingerprint, transform, cache)
+        # Read back even when it was just converted: the two differ in the last bits of what they compute in fp32.
+        network = core.read_model(model=graph.structure, weights=graph.weights)
         network.reshape([self.batch_size, 3, transform.crop, transform.crop])
+        # Streams that share an int8 network get wrong weights now and then: 9 of 80 compilations of SqueezeNet by
+        # OpenVINO 2026.4 gave useless features, and none of 147 with one stream.
+        copies, requests = (1, _REQUESTS * workers) if int8 is None else (workers, 1)
         settings = {
             "INFERENCE_PRECISION_HINT": _PRECISIONS[precision],
-            "NUM_STREAMS": workers,
-            "INFERENCE_NUM_THREADS": workers,
+            "NUM_STREAMS": workers // copies,
+            "INFERENCE_NUM_THREADS": workers // copies,
             # Two processes would otherwise pin themselves to the same cores.
             "ENABLE_CPU_PINNING": False,
         }
-        compiled = core.compile_model(network, "CPU", settings)
         self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        for _ in range(_REQUESTS * workers):
-            self._idle.put(compiled.create_infer_request())
+        for _ in range(copies):
+            compiled = core.compile_model(network, "CPU", settings)
+            for _ in range(requests):
+                self._idle.put(compiled.create_infer_request())
 
     def __call__(self, images: Tensor) -> Tensor:
         """Returns features (N, ...) for uint8 images (N, 3, H, W), in all streams that are idle."""
@@ -104,29 +114,37 @@ def import_openvino() -> Any:
     return openvino
 
 
-def _network(
-    openvino: Any, core: Any, trunk: nn.Module, fingerprint: str, transform: Transform, cache: BlobCache | None
-) -> Any:
-    source = f"{fingerprint} {transform} {openvino.get_version()}"
-    name = f"openvino-{hashlib.sha256(source.encode()).hexdigest()}"
+def convert(trunk: nn.Module, fingerprint: str, transform: Transform, cache: BlobCache | None) -> Graph:
+    """Returns a trunk as OpenVINO reads it, converted now or taken from the cache."""
+    openvino = import_openvino()
+
+    def converted() -> Graph:
+        with warnings.catch_warnings():
+            # torch.jit.trace, which the conversion uses, is deprecated.
+            warnings.simplefilter("ignore")
+            example = torch.zeros(2, 3, transform.crop, transform.crop, dtype=torch.uint8)
+            shape = [-1, *example.shape[1:]]
+            return serialized(openvino.convert_model(trunk, example_input=example, input=shape))
+
+    return kept(cache, "openvino", f"{fingerprint} {transform} {openvino.get_version()}", converted)
+
+
+def kept(cache: BlobCache | None, kind: str, source: str, make: Callable[[], Graph]) -> Graph:
+    """Returns the graph of a kind that was made of a source, from the cache where that has it."""
+    name = f"{kind}-{hashlib.sha256(source.encode()).hexdigest()}"
     structure = cache.get(f"{name}.xml") if cache is not None else None
     weights = cache.get(f"{name}.bin") if cache is not None else None
-    if structure is None or weights is None:
-        structure, weights = _convert(openvino, trunk, transform.crop)
-        if cache is not None:
-            cache.put(f"{name}.xml", structure)
-            cache.put(f"{name}.bin", weights)
-    # Read back even when it was just converted: the two differ in the last bits of what they compute in fp32.
-    return core.read_model(model=structure, weights=weights)
+    if structure is not None and weights is not None:
+        return Graph(structure, weights)
+    graph = make()
+    if cache is not None:
+        cache.put(f"{name}.xml", graph.structure)
+        cache.put(f"{name}.bin", graph.weights)
+    return graph
 
 
-def _convert(openvino: Any, trunk: nn.Module, side: int) -> tuple[bytes, bytes]:
-    with warnings.catch_warnings():
-        # torch.jit.trace, which the conversion uses, is deprecated.
-        warnings.simplefilter("ignore")
-        example = torch.zeros(2, 3, side, side, dtype=torch.uint8)
-        network = openvino.convert_model(trunk, example_input=example, input=[-1, 3, side, side])
+def serialized(network: Any) -> Graph:
     with tempfile.TemporaryDirectory() as directory:
         structure, weights = Path(directory) / "network.xml", Path(directory) / "network.bin"
-        openvino.serialize(network, structure, weights)
-        return structure.read_bytes(), weights.read_bytes()
+        import_openvino().serialize(network, structure, weights)
+        return Graph(structure.read_bytes(), weights.read_bytes())

@@ -12,12 +12,12 @@ _CPU_INFO = Path("/proc/cpuinfo")
 
 
 def resolve_precision(requested: str, device: torch.device) -> str:
-    """Returns `bf16` or `fp32`.
+    """Returns `bf16` or `fp32`, or `int8` where that is requested.
 
     `auto` is bf16 where the hardware computes it. A GPU without bf16 hardware (Turing and older) always gets fp32:
     it would emulate bf16, which is slower and less exact.
     """
-    if requested == "fp32":
+    if requested in ("fp32", "int8"):
         return requested
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"

@@ -18,7 +18,7 @@ from botocore import xform_name
 from rich.console import Console
 
 from dogbreeds.data.layout import find_photos
-from dogbreeds.errors import UserError
+from dogbreeds.errors import ConfigError, UserError
 from dogbreeds.sagemaker.aws_errors import Detached, aws_errors, code_of, passes
 from dogbreeds.sagemaker.launch.begun import beginning, begun_by, finished, remember, remember_config
 from dogbreeds.sagemaker.launch.job_handle import TRAINING, JobHandle
@@ -31,6 +31,7 @@ from dogbreeds.sagemaker.requests.validation import check_request
 from dogbreeds.sagemaker.s3.storage import Storage
 from dogbreeds.sagemaker.session import Account
 from dogbreeds.schema import DebuggerConfig, SagemakerConfig, TrainConfig
+from local_sagemaker.rules.instances import gpus
 
 log = logging.getLogger(__name__)
 
@@ -154,7 +155,16 @@ class Launcher:
         )
 
     def job(self, plan: JobPlan, channels: Mapping[str, str], code: str) -> Job:
-        """Returns a job whose files are in S3, from which requests are made."""
+        """Returns a job whose files are in S3, from which requests are made.
+
+        Raises:
+            ConfigError: It has no processor that does what it shall.
+        """
+        if "int8" in plan.inputs.extras and gpus(plan.instance):
+            raise ConfigError(
+                f"features.precision=int8 does not run on the GPU of {plan.instance}: name an instance without one, "
+                "or use features.precision=bf16."
+            )
         return Job(
             name=plan.name,
             hyperparameters={**encode(plan.inputs.overrides), **plan.task.encode()},

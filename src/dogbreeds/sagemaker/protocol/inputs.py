@@ -55,6 +55,8 @@ def job_inputs(config: TrainConfig, corners: Sequence[TrainConfig] = (), searche
     for group in _GROUPS:
         sent |= {f"{group}.{name}": node for name, node in getattr(config, group).items()}
     extras = ("timm",) if any(one.model.library == "timm" for one in (config, *corners)) else ()
+    if any(one.features.precision == "int8" for one in (config, *corners)):
+        extras = (*extras, "int8")
     if find_spec("pillow_heif") is not None:
         # Photos are left out where they cannot be read: a job reads what this machine does.
         extras = (*extras, "heic")
