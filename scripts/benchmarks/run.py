@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from benchmarks.settings import BenchSettings
 from benchmarks.table import write
+from benchmarks.timing import noise
 from dogbreeds.config import load
 from dogbreeds.entry import initialized
 from dogbreeds.errors import ConfigError
@@ -26,8 +27,9 @@ def run(config: DictConfig) -> None:
     unknown = [case for case in config.cases if case not in CASES]
     if unknown:
         raise ConfigError(f"cases={list(config.cases)}: must be some of {', '.join(CASES)}.")
-    if config.rounds < 1 or config.count < 1:
-        raise ConfigError(f"rounds={config.rounds} count={config.count}: both must be at least 1.")
+    if config.rounds < 1 or config.count < 1 or config.seeds < 1:
+        given = f"rounds={config.rounds} count={config.count} seeds={config.seeds}"
+        raise ConfigError(f"{given}: all must be at least 1.")
     with initialized("train"):
         train = load(compose("train", [f"data.dir={config.photos}", "run_dir=outputs"]), [])
     settings = BenchSettings(
@@ -37,10 +39,14 @@ def run(config: DictConfig) -> None:
         rounds=config.rounds,
         weights=config.weights,
         backbone=config.backbone,
+        seeds=config.seeds,
         fine_tune_epochs=config.fine_tune_epochs,
     )
     for case in config.cases:
+        repeated = noise()
+        print(f"noise {repeated:.2f}: the longer of two runs of the same thing, over the shorter\n", flush=True)
         section = importlib.import_module(f"benchmarks.{case}").run(settings)
         print(section.markdown(), flush=True)
         # Of another kind, and of interest to others, than how fast things are.
-        write([section], Path(config.out).with_name("accuracy.md") if case == "accuracy" else Path(config.out))
+        page = Path(config.out).with_name("accuracy.md") if case == "accuracy" else Path(config.out)
+        write([section], page, repeated)

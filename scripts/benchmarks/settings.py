@@ -19,6 +19,7 @@ class BenchSettings:
         rounds: How often everything is timed.
         weights: Real weights of `backbone`, or a folder with those of several; None where there are none.
         backbone: The backbone of these weights.
+        seeds: Calibrations of int8 in the equivalence.
         fine_tune_epochs: Of the whole fine-tune beside the accuracy; 0 leaves it out.
     """
 
@@ -28,4 +29,5 @@ class BenchSettings:
     rounds: int
     weights: str | None
     backbone: str
+    seeds: int = 1
     fine_tune_epochs: int = 0

@@ -37,11 +37,18 @@ class Section:
         return "\n".join([*lines, *(_row(row) for row in self.rows), ""])
 
 
-def write(sections: Sequence[Section], path: Path) -> None:
-    """Writes a Markdown page, and beside it the same numbers as JSON; cases that did not run keep their results."""
+def write(sections: Sequence[Section], path: Path, noise: float) -> None:
+    """Writes a Markdown page, and beside it the same numbers as JSON; cases that did not run keep their results.
+
+    `noise` is what `timing.noise` found right before them.
+    """
     numbers_path = path.with_suffix(".json")
     kept = json.loads(numbers_path.read_text()) if numbers_path.is_file() else {}
-    described = {**machine(), **{name: versions()[name] for name in _SHOWN_VERSIONS}}
+    described = {
+        **machine(),
+        **{name: versions()[name] for name in _SHOWN_VERSIONS},
+        "noise": f"{noise:.2f}",
+    }
     for section in sections:
         kept[section.title] = {
             "numbers": {name: round(value, 4) for name, value in section.numbers.items()},
@@ -49,7 +56,10 @@ def write(sections: Sequence[Section], path: Path) -> None:
             "machine": described,
         }
     _replace(numbers_path, json.dumps(kept, indent=1, sort_keys=True) + "\n")
-    lines = [f"# {path.stem.capitalize()}", "", "Made by `make bench`.", ""]
+    head = (
+        "Made by `make bench`. Noise: of two runs of the same thing right before a case, the longer over the shorter."
+    )
+    lines = [f"# {path.stem.capitalize()}", "", head, ""]
     for case in kept.values():
         lines += [case["markdown"], "Machine: " + ", ".join(f"{k} {v}" for k, v in case["machine"].items()) + ".", ""]
     _replace(path, "\n".join(lines))

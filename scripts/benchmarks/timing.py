@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+
+_HASHED, _REPEATS = 10_000_000, 100
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,16 @@ def paired(contestants: Mapping[str, Callable[[], float]], rounds: int) -> dict[
         for name in names if number % 2 == 0 else reversed(names):
             measured[name].append(contestants[name]())
     return {name: Times(tuple(seconds)) for name, seconds in measured.items()}
+
+
+def noise() -> float:
+    """Returns how much longer than the other one of two runs of the same thing took, a second each, as a ratio."""
+
+    def same() -> float:
+        return seconds_of(lambda: [hashlib.sha256(bytes(_HASHED)).digest() for _ in range(_REPEATS)])
+
+    seconds = same(), same()
+    return max(seconds) / min(seconds)
 
 
 def ratio(slow: Times, fast: Times) -> float:

@@ -274,15 +274,12 @@ def _data_problems(data: DataConfig) -> list[str]:
 
 
 def _precision_problems(features: FeaturesConfig) -> list[str]:
-    if features.precision != "int8":
-        return []
-    needs = "features.precision=int8 needs"
-    found = []
-    if features.engine not in ("auto", "openvino"):
-        found.append(f"features.engine={features.engine}: {needs} OpenVINO. Use auto, or features.precision=bf16.")
-    if find_spec("nncf") is None:
-        found.append(f"{needs} nncf: pip install 'dogbreeds[int8]', or use features.precision=bf16.")
-    return found
+    needs = {
+        f"features.engine=auto, and it is {features.engine}": features.engine in ("auto", "openvino"),
+        "nncf (pip install 'dogbreeds[int8]')": find_spec("nncf") is not None,
+    }
+    wrong = [what for what, fine in needs.items() if not fine] if features.precision == "int8" else []
+    return [f"features.precision=int8: needs {what}. Or use features.precision=bf16." for what in wrong]
 
 
 def _recipe_problems(config: TrainConfig) -> list[str]:

@@ -215,9 +215,8 @@ def test_a_trunk_in_int8_travels_with_the_package(quantised: Path, monkeypatch: 
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     plain = Predictor.load(quantised, CPU)
     torch.testing.assert_close(plain.logits(images()), expected, atol=0.1, rtol=0.1)
-    assert plain.description.int8 is not None
-    assert (plain.engine.name, plain.engine.precision) == ("torch", plain.description.int8.instead)
-    assert card(plain.description, "torch")["precision"] == plain.description.int8.instead
+    assert (plain.engine.name, plain.engine.precision) == ("torch", plain.description.int8["instead"])
+    assert card(plain.description, "torch")["precision"] == plain.description.int8["instead"]
     assert card(plain.description)["precision"] == "int8"
 
 

@@ -37,23 +37,6 @@ INT8 = ("trunk.xml", "trunk.bin")
 PARTS = ("trunk", "tail", "head")
 
 
-@dataclass(frozen=True)
-class Int8:
-    """What model.json says of the trunk in int8.
-
-    Attributes:
-        digest: SHA-256 over its two files.
-        instead: The precision where it cannot run, on a GPU or without OpenVINO: `bf16` or `fp32`.
-        examples: Example photos on which the two were compared.
-        differing: How many of those get another breed.
-    """
-
-    digest: str
-    instead: str
-    examples: int = 0
-    differing: int = 0
-
-
 @dataclass
 class Description:
     """The content of model.json.
@@ -70,7 +53,8 @@ class Description:
         versions: Of this project, torch and torchvision when the package was made.
         photos: Number in each split of the run; empty where unknown.
         made: The UTC date of the run, as 2026-11-22; empty where unknown.
-        int8: Beside the precision `int8`: which files these are, and what runs where they cannot.
+        int8: Of the trunk in int8: the SHA-256 `digest` over its files, the precision `instead` where it cannot run
+            (`bf16` or `fp32`), and how many of the `examples` are `differing` then in their breed; else empty.
     """
 
     classes: list[str]
@@ -91,11 +75,11 @@ class Description:
     versions: dict[str, str] = field(default_factory=dict)
     photos: dict[str, int] = field(default_factory=dict)
     made: str = ""
-    int8: Int8 | None = None
+    int8: dict[str, Any] = field(default_factory=dict)
 
     def precision_by(self, engine: str) -> str:
         """Returns the precision in which an engine runs the trunk."""
-        return self.precision if self.int8 is None or engine == "openvino" else self.int8.instead
+        return self.precision if engine == "openvino" else self.int8.get("instead", self.precision)
 
     def to_json(self) -> dict[str, Any]:
         return {"format": FORMAT, **asdict(self)}
@@ -109,8 +93,6 @@ class Description:
             known["engine"] = "torch"
         known["transform"] = Transform.from_json(known["transform"])
         known["head"] = HeadShape(**known["head"])
-        if known.get("int8") is not None:
-            known["int8"] = Int8(**known["int8"])
         return cls(**known)
 
 
@@ -128,7 +110,8 @@ def save_package(directory: Path, description: Description, network: Network) ->
     if network.int8 is not None:
         for name, content in zip(INT8, (network.int8.structure, network.int8.weights), strict=True):
             (partial / name).write_bytes(content)
-        description.int8 = Int8(network.int8.digest, resolve_precision("auto", torch.device("cpu")))
+        instead = resolve_precision("auto", torch.device("cpu"))
+        description.int8 = {"digest": network.int8.digest, "instead": instead}
     write_description(partial, description)
     shutil.rmtree(directory, ignore_errors=True)
     partial.rename(directory)
@@ -180,20 +163,20 @@ def load_package(directory: Path) -> tuple[Description, Network]:
     except (SafetensorError, OSError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise PackageError(f"package={directory}: {WEIGHTS} is missing or damaged ({reason}).") from error
-    if description.int8 is not None:
-        network = replace(network, int8=_load_int8(directory, description.int8))
+    if description.int8:
+        network = replace(network, int8=_load_int8(directory, description.int8["digest"]))
     for module in (network.trunk, network.tail, network.head):
         module.eval().requires_grad_(False)
     return description, network
 
 
-def _load_int8(directory: Path, described: Int8) -> Graph:
+def _load_int8(directory: Path, digest: str) -> Graph:
     names = " and ".join(INT8)
     try:
         graph = Graph(*((directory / name).read_bytes() for name in INT8))
     except OSError as error:
         raise PackageError(f"package={directory}: {names} cannot be read ({error}).") from error
-    if graph.digest != described.digest:
+    if graph.digest != digest:
         raise PackageError(f"package={directory}: {names} are damaged, or of another package.")
     return graph
 

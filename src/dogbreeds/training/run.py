@@ -198,7 +198,7 @@ class Run:
             load_package(package)
             if count:
                 save_examples(package, choose(folders, count), folders.classes)
-            if self._description.int8 is not None:
+            if self._description.int8:
                 compare_fallback(package, self._prepared.store.blobs)
             if archive:
                 archive_for(package, self.directory / MODEL_ARCHIVE, gpus=0, requirements=True)

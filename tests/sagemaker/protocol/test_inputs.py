@@ -108,7 +108,7 @@ def test_int8_is_refused_on_instances_with_a_gpu(config: Compose, launch: Launch
     sent = config("features.precision=int8")
     launcher = Launcher(cast(Account, None), launch("sagemaker=rehearsal").sagemaker, Path())
     plan = JobPlan("job", job_inputs(sent), Task("train", 60), sent.debugger, "ml.g5.xlarge")
-    with pytest.raises(ConfigError, match="ml.g5.xlarge.*features.precision=bf16"):
+    with pytest.raises(ConfigError, match=r"ml\.g5\.xlarge.*features\.precision=bf16"):
         launcher.job(plan, {}, "")
 
 

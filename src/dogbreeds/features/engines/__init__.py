@@ -38,9 +38,7 @@ _VERSIONS = {"cuda": " 2"}
 
 
 class Engine(Protocol):
-    """Runs a frozen trunk by `openvino`, `cuda` or `torch` in `fp32` or `bf16`, or by `openvino` in `int8`.
-
-    Any number of threads may call it.
+    """Runs a frozen trunk by `openvino`, `cuda` or `torch` in some precision; any number of threads may call it.
 
     It is fastest with `workers` threads that give it `batch_size` images per call.
     """
@@ -55,10 +53,7 @@ class Engine(Protocol):
 
 
 def key_of(name: str, precision: str, calibration: str = "") -> str:
-    """Returns how stored features name the engine and, as the last word, the precision that computed them.
-
-    `calibration` tells the trunks apart that were made of the same weights by quantisation.
-    """
+    """Returns how stored features name what computed them: engine, calibration of int8, and last the precision."""
     return " ".join(filter(None, (f"{name}{_VERSIONS.get(name, '')}", calibration, precision)))
 
 
@@ -84,11 +79,7 @@ def candidates(requested: str, device: torch.device) -> tuple[str, ...]:
 
 
 def engine_for(requested: str, precision: str, device: torch.device) -> str:
-    """Returns the setting features.engine that a precision leaves: only OpenVINO computes int8.
-
-    Raises:
-        ConfigError: OpenVINO does not run on this device, or another engine was requested.
-    """
+    """Returns the setting features.engine that a precision leaves; refuses int8 where OpenVINO does not run."""
     if precision != "int8":
         return requested
     if requested not in ("auto", "openvino") or "openvino" not in available(device):
@@ -138,8 +129,7 @@ def build(
     Args:
         name: One of `candidates`.
         trunk: Takes uint8 (N, 3, H, W), gives vectors (N, width) or activations; it is not changed.
-        precision: `fp32` or `bf16`; a GPU without bf16 hardware computes in fp32 all the same. Or `int8`, which
-            only `openvino` computes.
+        precision: `fp32` or `bf16`; a GPU without bf16 hardware computes in fp32 all the same. OpenVINO has `int8`.
         batch_size: Images per forward pass; None is the engine's own choice.
         cache: Keeps what is expensive to recompute; None recomputes it each time.
         int8: The quantised trunk, for the precision `int8`.

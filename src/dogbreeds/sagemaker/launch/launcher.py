@@ -155,11 +155,7 @@ class Launcher:
         )
 
     def job(self, plan: JobPlan, channels: Mapping[str, str], code: str) -> Job:
-        """Returns a job whose files are in S3, from which requests are made.
-
-        Raises:
-            ConfigError: It has no processor that does what it shall.
-        """
+        """Returns a job whose files are in S3, from which requests are made."""
         if "int8" in plan.inputs.extras and gpus(plan.instance):
             raise ConfigError(
                 f"features.precision=int8 does not run on the GPU of {plan.instance}: name an instance without one, "
