@@ -21,6 +21,7 @@ from torchvision.models import get_model
 from dogbreeds.data.images import decode
 from dogbreeds.errors import UserError
 from dogbreeds.machine import machine
+from dogbreeds.model.network import Graph
 from tests.conftest import Compose
 
 pytestmark = pytest.mark.ci
@@ -110,8 +111,17 @@ def test_cases_of_whole_processes(settings: BenchSettings, monkeypatch: pytest.M
 
     monkeypatch.setattr(processes, "run", run)
     monkeypatch.setattr(processes, "pixel_loop", lambda folder, photos: LoopTimes(10.0, 2.0, 1.0, 0.5))
-    monkeypatch.setattr(trunk, "_parts", lambda photos: {"decoding alone": 100.0})
-    assert trunk.run(settings).numbers["against_fp32"] == pytest.approx((10 + 30 * 1.0) / 50)
+    monkeypatch.setattr(trunk, "_quantised", lambda cache: Graph(b"", b""))
+    rates = {
+        f"{part}, {way}": rate
+        for part, rate in (("forward pass alone", 200), ("both in turn", 80))
+        for way in ("auto", "int8")
+    }
+    monkeypatch.setattr(trunk, "_parts", lambda *_: rates | {"decoding alone": 100.0})
+    passes = trunk.run(settings).numbers
+    assert passes["against_fp32"] == pytest.approx((10 + 30 * 1.0) / 50)
+    assert passes["int8_networks_kept"] == 1.0
+    assert passes["share_of_slower_part_int8"] == pytest.approx(0.8)
     found = search.run(settings).numbers
     assert found["search_over_pass"] == pytest.approx(1.2)
     train = sum(1 for _ in settings.photos.glob("train/*/*.jpg"))
