@@ -101,13 +101,15 @@ def test_a_run_directory_holds_what_the_readme_promises(config: Compose, tmp_pat
 
 
 @pytest.mark.ci
-@pytest.mark.parametrize("engine", ["torch", "openvino"])
+@pytest.mark.parametrize(("engine", "precision"), [("torch", "auto"), ("openvino", "auto"), ("openvino", "int8")])
 def test_the_test_accuracy_is_the_one_of_the_packaged_handler(
-    engine: str, config: Compose, sample: Path, tmp_path: Path
+    engine: str, precision: str, config: Compose, sample: Path, tmp_path: Path
 ) -> None:
-    result = train(config(f"features.engine={engine}", "epochs=10"))
+    result = train(config(f"features.engine={engine}", f"features.precision={precision}", "epochs=10"))
     assert result.metrics["features"]["engine"] == engine
-    assert load_package(result.directory / "model")[0].engine == engine
+    described, network = load_package(result.directory / "model")
+    assert described.engine == engine
+    assert (network.int8 is not None) == (precision == "int8") == ("examples" in described.int8)
     assert accuracy_of_answers(result, sample, tmp_path) == result.metrics["test/accuracy"]
     # It has learned something.
     assert result.metrics["test/accuracy"] > 0.4

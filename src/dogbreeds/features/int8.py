@@ -14,7 +14,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from dogbreeds.data.images import read_all
+from dogbreeds.data.images import DECODING, read_all
 from dogbreeds.data.splits import Photo, spread
 from dogbreeds.errors import DataError, EngineError
 from dogbreeds.features.engines.cpu import convert, import_openvino, kept, serialized
@@ -36,10 +36,7 @@ class Calibration:
 
     @classmethod
     def of(cls, photos: Sequence[Photo]) -> Calibration:
-        """Chooses from the training photos, from every class in turn, by their bytes alone.
-
-        So every machine chooses alike, whatever files are called and wherever they lie.
-        """
+        """Chooses from the training photos, from every class in turn and by their bytes alone, as all machines do."""
         ordered = sorted(photos, key=lambda photo: (photo.digest, photo.label))
         distinct = list({photo.digest: photo for photo in ordered}.values())
         return cls({photo.digest: photo.path for photo in spread(distinct, _PHOTOS)})
@@ -67,8 +64,8 @@ def quantise(trunk: Trunk, calibration: Calibration, cache: BlobCache | None) ->
         graph = convert(trunk.layers, trunk.fingerprint, trunk.transform, cache)
         return _quantised(graph, images)
 
-    source = f"{trunk.fingerprint} {trunk.transform} {import_openvino().get_version()} {calibration.digest}"
-    return kept(cache, "int8", source, quantised)
+    made_by = f"{import_openvino().get_version()} {calibration.digest}"
+    return kept(cache, "int8", f"{trunk.fingerprint} {trunk.transform} {DECODING} {made_by}", quantised)
 
 
 def _quantised(graph: Graph, images: Sequence[Tensor]) -> Graph:

@@ -1,6 +1,7 @@
 """What a trained network is worth: the scores and facts in metrics.json, and predictions.csv."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,12 @@ import torch
 from torch import Tensor
 
 from dogbreeds.data.folders import BreedFolders
+from dogbreeds.features.store.blobs import BlobCache
 from dogbreeds.files import write_csv
 from dogbreeds.model.metrics import evaluate, fit_temperature
 from dogbreeds.model.network import Network
-from dogbreeds.package.package import Description
+from dogbreeds.package.examples import DIRECTORY, load_examples
+from dogbreeds.package.package import Description, write_description
 from dogbreeds.package.predictor import Predictor
 from dogbreeds.schema import TrainConfig
 from dogbreeds.training.features import Features
@@ -59,6 +62,19 @@ def score(predictor: Predictor, inputs: Mapping[str, Features]) -> tuple[dict[st
         metrics |= evaluate(logits[split], inputs[split].labels, temperature, f"{name}/")
     probabilities = {split: (values / temperature).softmax(dim=1) for split, values in logits.items()}
     return metrics, probabilities
+
+
+def compare_fallback(package: Path, cache: BlobCache) -> None:
+    """Writes into model.json how many examples get another breed where the trunk cannot run in int8."""
+    int8 = Predictor.load(package, torch.device("cpu"), cache, one_by_one=False)
+    description, photos = int8.description, load_examples(package)
+    plain = replace(description, precision=description.int8["instead"])
+    floats = Predictor(plain, int8.network, int8.device, cache, one_by_one=False)
+    contents = [(package / DIRECTORY / photo.file).read_bytes() for photo in photos]
+    answers = [[best.index for best, *_ in one.predict(contents)] for one in (int8, floats)]
+    differing = sum(one != other for one, other in zip(*answers, strict=True))
+    description.int8 |= {"examples": len(photos), "differing": differing}
+    write_description(package, description)
 
 
 def _logits(predictor: Predictor, features: Features) -> Tensor:

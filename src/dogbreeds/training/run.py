@@ -24,7 +24,6 @@ from dogbreeds.machine import machine, versions
 from dogbreeds.overrides import override
 from dogbreeds.package.archive import archive_for
 from dogbreeds.package.examples import choose, save_examples
-from dogbreeds.package.fallback import compare_fallback
 from dogbreeds.package.package import load_package, save_package
 from dogbreeds.package.predictor import Predictor
 from dogbreeds.report.against_exact import by_how_much, exact_command
@@ -32,7 +31,7 @@ from dogbreeds.report.build import build_report
 from dogbreeds.run_directory import AUDIT, INDEX, METRICS, MODEL, MODEL_ARCHIVE, PREDICTIONS, REPORT, RUN_CONFIG
 from dogbreeds.schema import TrainConfig
 from dogbreeds.training.checkpoints import SameStart, newest
-from dogbreeds.training.evaluation import describe, save_predictions, score
+from dogbreeds.training.evaluation import compare_fallback, describe, save_predictions, score
 from dogbreeds.training.fitting import Report, fit, fit_exactly, fit_trial
 from dogbreeds.training.preparation import Prepared, prepare
 from dogbreeds.training.trainer import is_first_process, new_callbacks, new_loggers, new_trainer, quieten
