@@ -47,6 +47,7 @@ def test_everything_that_is_wrong_is_said_at_once(config: Compose) -> None:
 
 
 def test_int8_is_refused_before_anything_is_read(config: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dogbreeds.config.find_spec", lambda _: True)
     assert config("features.precision=int8", "features.engine=openvino").features.precision == "int8"
     monkeypatch.setattr("dogbreeds.config.find_spec", lambda _: None)
     with pytest.raises(ConfigError) as caught:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from dogbreeds.data.images import Transform
-from dogbreeds.features.engines.reference import as_stored
+from dogbreeds.features.engines.reference import as_stored, resolve_precision
 from dogbreeds.model.network import Graph
 
 if TYPE_CHECKING:
@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 _BATCH_SIZE = 8
 # Per stream: it starts the next one while a thread wakes up to read what it has computed.
 _REQUESTS = 8
-# Some layers of a quantised network are left in floats.
-_PRECISIONS = {"fp32": "f32", "bf16": "bf16", "int8": "bf16"}
+_PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
 
 
 class OpenVinoEngine:
@@ -62,8 +61,10 @@ class OpenVinoEngine:
         # Streams that share an int8 network get wrong weights now and then: 9 of 80 compilations of SqueezeNet by
         # OpenVINO 2026.4 gave useless features, and none of 147 with one stream.
         copies, requests = (1, _REQUESTS * workers) if int8 is None else (workers, 1)
+        # Some layers of a quantised network are left in floats.
+        floats = precision if int8 is None else resolve_precision("auto", torch.device("cpu"))
         settings = {
-            "INFERENCE_PRECISION_HINT": _PRECISIONS[precision],
+            "INFERENCE_PRECISION_HINT": _PRECISIONS[floats],
             "NUM_STREAMS": workers // copies,
             "INFERENCE_NUM_THREADS": workers // copies,
             # Two processes would otherwise pin themselves to the same cores.
