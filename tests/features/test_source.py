@@ -151,7 +151,7 @@ def test_one_source_starts_one_engine(store: FeatureStore, files: dict[str, Path
 
 def test_the_engine_is_started_as_asked(store: FeatureStore, files: dict[str, Path], engines: Engines) -> None:
     load(source(store, precision="bf16", batch_size=7, workers=3), files)
-    kept = {"device": CPU, "precision": "bf16", "batch_size": 7, "workers": 3, "cache": store.blobs}
+    kept = {"device": CPU, "precision": "bf16", "batch_size": 7, "workers": 3, "cache": store.blobs, "int8": None}
     assert engines.asked == kept
     load(source(store, trunk(fingerprint="1" * 64), workers=0), files)
     assert engines.asked["workers"] == 1

@@ -218,6 +218,8 @@ def test_a_trunk_in_int8_travels_with_the_package(quantised: Path, monkeypatch: 
     assert (plain.engine.name, plain.engine.precision) == ("torch", plain.description.int8["instead"])
     assert card(plain.description, "torch")["precision"] == plain.description.int8["instead"]
     assert card(plain.description)["precision"] == "int8"
+    # As an export asks for it.
+    assert replace(plain.description, precision="fp32").precision_by("torch") == "fp32"
 
 
 @pytest.mark.slow

@@ -79,7 +79,8 @@ class Description:
 
     def precision_by(self, engine: str) -> str:
         """Returns the precision in which an engine runs the trunk."""
-        return self.precision if engine == "openvino" else str(self.int8.get("instead", self.precision))
+        replaced = self.precision == "int8" and engine != "openvino"
+        return str(self.int8.get("instead", "bf16")) if replaced else self.precision
 
     def to_json(self) -> dict[str, Any]:
         return {"format": FORMAT, **asdict(self)}
