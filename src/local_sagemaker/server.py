@@ -34,11 +34,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _SCOPE = re.compile(r"Credential=(?P<key>[^/]+)/\d+/(?P<region>[^/]+)/(?P<service>[^/]+)/aws4_request")
-_PREFIXES = {
-    "sagemaker": "SageMaker.",
-    "logs": "Logs_20140328.",
-    "application-autoscaling": "AnyScaleFrontendService.",
-}
+_PREFIXES = {"sagemaker": "SageMaker.", "logs": "Logs_20140328.", "application-autoscaling": "AnyScaleFrontendService."}
 # Invocations are signed as the rest of SageMaker is; only the path tells them from it.
 _INVOCATION = re.compile(r"/endpoints/(?P<endpoint>[^/]+)/(?P<way>async-invocations|invocations)")
 _JSON = "application/x-amz-json-1.1"

@@ -11,15 +11,7 @@ from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import (
-    ChoiceSweep,
-    Glob,
-    IntervalSweep,
-    Override,
-    RangeSweep,
-    Sweep,
-    Transformer,
-)
+from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, Override, RangeSweep, Sweep, Transformer
 from hydra.errors import HydraException
 
 from dogbreeds.errors import ConfigError, did_you_mean
@@ -95,10 +87,7 @@ class Space:
 
 
 def parse(
-    configured: Mapping[str, Any],
-    overrides: Sequence[str],
-    known: Collection[str],
-    loader: ConfigLoader | None = None,
+    configured: Mapping[str, Any], overrides: Sequence[str], known: Collection[str], loader: ConfigLoader | None = None
 ) -> Space:
     """Parses the sweeps of conf/hpo and of the command line; the command line wins.
 

@@ -44,12 +44,7 @@ class ServedVariant:
     """The only variant of an endpoint configuration; its container starts when it is first needed."""
 
     def __init__(
-        self,
-        endpoint: str,
-        variant: Mapping[str, Any],
-        model: Mapping[str, Any],
-        context: Context,
-        make: MakeContainer,
+        self, endpoint: str, variant: Mapping[str, Any], model: Mapping[str, Any], context: Context, make: MakeContainer
     ) -> None:
         self.variant, self._model = variant, model
         self._context, self._make = context, make
