@@ -16,9 +16,8 @@ from dogbreeds.installation import command
 from dogbreeds.model.paired import interval
 from dogbreeds.overrides import override, value_of
 from dogbreeds.report.chart import ACCENT, SOFT, WARM, Chart, Figure, Trace, bars, chart, figure, label, line
-from dogbreeds.report.formats import counted, duration, percent, shown
+from dogbreeds.report.formats import counted, shown
 from dogbreeds.report.page import write_page
-from dogbreeds.report.sections.numbers import Number
 from dogbreeds.run_directory import HISTORY, SEARCH_PAGE
 
 _REFERENCES = {
@@ -57,24 +56,13 @@ def build_search_page(
             "maximize": board.objective.maximize,
             "dimensions": list(space.dimensions),
             "best": best,
-            "numbers": _numbers(board, best, reference),
+            "interval": _interval(board, best),
+            "reference": reference,
+            "seconds": sum(entry.seconds for entry in board.entries),
             "charts": charts,
             "entries": [_row(entry, space, board) for entry in board.entries],
         },
     )
-
-
-def _numbers(board: Leaderboard, best: Entry, reference: float | None) -> list[Number]:
-    objective = board.objective.name
-    note = f"of the best trial, number {best.number}"
-    if ends := _interval(board, best):
-        note += f"; {percent(ends[0])} to {percent(ends[1])} with 95% confidence"
-    found = [Number(shown(best.value), objective, note)]
-    if reference is not None:
-        found.append(Number(shown(reference), "Exact linear reference", objective))
-    found += [Number(shown(value), name, "of the best trial") for name, value in best.values.items()]
-    seconds = sum(entry.seconds for entry in board.entries)
-    return [*found, Number(duration(seconds), "All trials together")]
 
 
 def _interval(board: Leaderboard, entry: Entry) -> tuple[float, float] | None:
