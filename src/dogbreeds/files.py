@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from dogbreeds.errors import ConfigError, PlaceError, UserError
 
 # Bytes.
@@ -83,6 +85,11 @@ def read_json(path: Path) -> dict[str, Any]:
     """Returns the object in a file of JSON; an empty one where there is no file."""
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return found
+
+
+def yaml_beside(module: str, name: str) -> Any:
+    """Returns the content of a file of YAML that lies beside the file of a module."""
+    return yaml.safe_load(Path(module).with_name(name).read_text(encoding="utf-8"))
 
 
 def read_csv(path: Path) -> list[dict[str, Any]]:

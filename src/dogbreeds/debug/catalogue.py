@@ -37,15 +37,11 @@ class Judgement:
     verdict: Verdict
 
     def to_json(self) -> dict[str, Any]:
-        found = self.verdict
         return {
             "name": self.name,
             "description": (type(self.rule).__doc__ or "").splitlines()[0],
-            "status": found.status,
-            "count": len(found.steps),
-            "message": found.message,
-            "advice": found.advice,
-            "steps": list(found.steps),
+            "count": len(self.verdict.steps),
+            **vars(self.verdict),
             "parameters": dict(vars(self.rule)),
         }
 

@@ -2,18 +2,17 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-import yaml
 from botocore import exceptions
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
 from s3transfer.exceptions import RetriesExceededError
 
 from dogbreeds.errors import UserError
+from dogbreeds.files import yaml_beside
 
 # By words of an error or the code of a job's failure reason; the first that fits counts.
-_ADVICE: Mapping[str, str] = yaml.safe_load(Path(__file__).with_name("advice.yaml").read_text(encoding="utf-8"))
+_ADVICE: Mapping[str, str] = yaml_beside(__file__, "advice.yaml")
 _MISSING = ("404", "NoSuchKey", "NotFound", "NoSuchEntity", "ResourceNotFound", "ResourceNotFoundException")
 # Error codes of what ends by itself, or when there are new credentials; so do errors of the service, 500 and above.
 _PASSING = (

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dogbreeds.debug.record import EVAL, Record
-from dogbreeds.debug.rules.verdict import Verdict, not_applicable, verdict
+from dogbreeds.debug.rules.verdict import Rule, Verdict, not_applicable
 
 
 @dataclass(frozen=True)
-class LossNotDecreasing:
+class LossNotDecreasing(Rule):
     """The training loss falls by less than `diff_percent` over `num_steps`, or rises.
 
     Attributes:
@@ -51,11 +51,11 @@ class LossNotDecreasing:
                 )
         if not compared:
             return not_applicable(f"fewer than {self.num_steps} steps")
-        return verdict(found, "Try a smaller learning rate; where the loss is low already, fewer epochs.")
+        return self.verdict(found)
 
 
 @dataclass(frozen=True)
-class Overfit:
+class Overfit(Rule):
     """The validation loss is above the training loss by more than `ratio_threshold` of it, again and again.
 
     Steps before `start_step` are not judged, and `patience` occurrences in a row are allowed.
@@ -77,11 +77,11 @@ class Overfit:
             if in_a_row > self.patience:
                 losses = f"the validation loss {valid:.4g} is {ratio:.0%} above the training loss {train:.4g}"
                 found.append((step, f"at step {step} {losses}"))
-        return verdict(found, "Try fewer epochs, weight_decay, or augmented photos (data.views=4).")
+        return self.verdict(found)
 
 
 @dataclass(frozen=True)
-class Overtraining:
+class Overtraining(Rule):
     """No loss has improved for many steps: training could have ended.
 
     `patience_train` recorded steps and `patience_validation` validations in a row are allowed without a loss that is
@@ -98,7 +98,7 @@ class Overtraining:
             return not_applicable("no loss")
         found = self._stale(train, self.patience_train, "training")
         found += self._stale(valid, self.patience_validation, "validation")
-        return verdict(sorted(found), "Try fewer epochs, or a smaller patience.")
+        return self.verdict(sorted(found))
 
     def _stale(self, series: Sequence[tuple[int, float]], patience: int, name: str) -> list[tuple[int, str]]:
         best, best_step, without, found = math.inf, 0, 0, []
