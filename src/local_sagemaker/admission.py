@@ -1,8 +1,11 @@
 """What the service refuses beyond its model and `rules`: what does not exist, and what only AWS has."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from local_sagemaker.calls import invalid
 from local_sagemaker.faults import Faults
@@ -10,31 +13,8 @@ from local_sagemaker.s3.objects import ACCOUNT, PARTITIONS, Objects, split_uri
 
 _IMAGE = re.compile(r"\d{12}\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(\.cn)?/[^:@]+([:@].+)?")
 _DEBUGGER = ("DebugHookConfig", "DebugRuleConfigurations", "ProfilerRuleConfigurations")
-# Better no answer than a wrong one.
-_NOT_EMULATED = (
-    "AcceleratorType", "AdditionalModelDataSources", "AlgorithmName", "AutoParameters", "Autotune",
-    "CapacityReservationConfig", "ContainerArguments", "ContainerEntrypoint", "Containers", "CreationTimeAfter",
-    "CreationTimeBefore", "DatasetSource", "DefinitionName", "DeploymentConfig", "ExplainerConfig",
-    "FileSystemDataSource", "HyperParameterRanges", "HyperParameterTuningResourceConfig",
-    "InferenceExecutionConfig", "InstancePools", "LastModifiedTimeAfter", "LastModifiedTimeBefore",
-    "ManagedInstanceScaling", "MetricsConfig", "ModelDataSource", "ModelPackageConfig", "ModelPackageName",
-    "MultiModelConfig", "ServerlessJobConfig", "SessionChainingConfig", "ShadowProductionVariants",
-    "TrainingJobDefinitions", "TrainingPlanArnEquals", "TuningJobCompletionCriteria", "TuningObjective",
-    "WarmPoolStatusEquals",
-)  # fmt: skip
 # By the names of members, wherever they stand in a request: the values that are emulated, or none.
-_EMULATED: Mapping[str, tuple[object, ...]] = {
-    "CompressionType": ("None", "GZIP"),
-    "InputMode": ("File",),
-    # Of a training job: more would not fit onto one machine.
-    "InstanceCount": (1, 2, 3),
-    "RecordWrapperType": ("None",),
-    "S3DataType": ("S3Prefix",),
-    "ScalingType": ("Auto", "Linear", "Logarithmic"),
-    "ScalableDimension": ("sagemaker:variant:DesiredInstanceCount",),
-    "SortBy": ("CreationTime",),
-    "TrainingInputMode": ("File",),
-} | dict.fromkeys(_NOT_EMULATED, ())
+_EMULATED: Mapping[str, Sequence[object]] = yaml.safe_load(Path(__file__).with_name("emulated.yaml").read_bytes())
 
 
 def check_training_job(request: Mapping[str, Any], objects: Objects, faults: Faults) -> None:

@@ -17,10 +17,10 @@ class NamedResources(Records):
     _order = "Descending"
 
     def unknown(self, name: str) -> ApiError:
-        return invalid(f'Could not find {_DISPLAYED[self._kind]} "{name}".')
+        return invalid(f'Could not find {_DISPLAYED[self.kind]} "{name}".')
 
     def taken(self, name: str) -> ApiError:
-        return invalid(f'Cannot create already existing {_DISPLAYED[self._kind]} "{name}".')
+        return invalid(f'Cannot create already existing {_DISPLAYED[self.kind]} "{name}".')
 
 
 class Models:

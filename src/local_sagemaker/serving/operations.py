@@ -30,11 +30,8 @@ class Serving:
 
     @property
     def operations(self) -> Mapping[str, Operation]:
-        tags = {"ListTags": self._list_tags, "AddTags": self._add_tags}
+        tags = {"ListTags": lambda call: {"Tags": self._tags(call)}, "AddTags": self._add_tags}
         return {**self._models.operations, **self._endpoints.operations, **tags}
-
-    def _list_tags(self, call: Call) -> Mapping[str, Any]:
-        return {"Tags": self._tags(call)}
 
     def _add_tags(self, call: Call) -> Mapping[str, Any]:
         tags, added = self._tags(call), {tag["Key"]: tag for tag in call.body["Tags"]}

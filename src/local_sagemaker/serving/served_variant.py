@@ -6,7 +6,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -52,6 +52,7 @@ class ServedVariant:
         self._directory = context.machines / f"{endpoint}-{instance}"
         self.stream = context.logs.open_endpoint(endpoint, f"{variant['VariantName']}/{instance}")
         self._starting: Future[Container] | None = None
+        self._starter = ThreadPoolExecutor(1, thread_name_prefix="container")
         self._lock = threading.Lock()
         self._closing = threading.Event()
         #: As many as may ask it at once.
@@ -75,20 +76,13 @@ class ServedVariant:
             starting = self._starting
         if starting is not None and starting.exception() is None:
             starting.result().close()
+        self._starter.shutdown()
         shutil.rmtree(self._directory, ignore_errors=True)
 
     def _begun(self) -> Future[Container]:
         with self._lock:
-            if self._starting is None:
-                self._starting = Future()
-                threading.Thread(target=self._start, args=(self._starting,), name="container").start()
+            self._starting = self._starting or self._starter.submit(self._started)
             return self._starting
-
-    def _start(self, starting: Future[Container]) -> None:
-        try:
-            starting.set_result(self._started())
-        except Exception as error:
-            starting.set_exception(error)
 
     def _started(self) -> Container:
         container = self._model["PrimaryContainer"]

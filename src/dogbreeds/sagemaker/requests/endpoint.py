@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from dogbreeds.errors import ConfigError
-from dogbreeds.sagemaker.requests.job import Request, tag_list, vpc
+from dogbreeds.sagemaker.requests.job import Request, present, tag_list, vpc
 from dogbreeds.schema import SagemakerConfig, VariantConfig
 from local_sagemaker.rules.instances import gpus, has_local_disks
 
@@ -37,12 +37,10 @@ class Deployment:
 
 
 def model_request(deployment: Deployment, sagemaker: SagemakerConfig) -> Request:
-    container: Request = {"Image": deployment.image, "ModelDataUrl": deployment.archive}
-    if sagemaker.environment:
-        container["Environment"] = dict(sagemaker.environment)
+    container = {"Image": deployment.image, "ModelDataUrl": deployment.archive}
     return {
         "ModelName": deployment.name,
-        "PrimaryContainer": container,
+        "PrimaryContainer": present({**container, "Environment": dict(sagemaker.environment)}),
         "ExecutionRoleArn": deployment.role,
         "EnableNetworkIsolation": sagemaker.isolated,
         "Tags": [*_tags(deployment, sagemaker), *tag_list({PACKAGE_TAG: deployment.package})],
@@ -51,7 +49,7 @@ def model_request(deployment: Deployment, sagemaker: SagemakerConfig) -> Request
 
 
 def config_request(deployment: Deployment, variant: VariantConfig, sagemaker: SagemakerConfig) -> Request:
-    key = {} if sagemaker.kms_key is None else {"KmsKeyId": sagemaker.kms_key}
+    key = {"KmsKeyId": sagemaker.kms_key}
     request: Request = {
         "EndpointConfigName": deployment.name,
         "ProductionVariants": [_variant(deployment, variant)],
@@ -74,7 +72,7 @@ def config_request(deployment: Deployment, variant: VariantConfig, sagemaker: Sa
             "CaptureContentTypeHeader": {"CsvContentTypes": ["text/csv"], "JsonContentTypes": ["application/json"]},
             **key,
         }
-    return request
+    return present(request)
 
 
 def endpoint_request(deployment: Deployment, sagemaker: SagemakerConfig) -> Request:
@@ -162,20 +160,20 @@ _OF_KINDS = {
 
 
 def _variant(deployment: Deployment, variant: VariantConfig) -> Request:
-    found: Request = {"VariantName": VARIANT, "ModelName": deployment.name, "InitialVariantWeight": 1.0}
-    if variant.kind == SERVERLESS:
-        sizes = {"MemorySizeInMB": variant.memory_mb, "MaxConcurrency": variant.concurrency}
-        return {**found, "ServerlessConfig": sizes}
-    assert variant.instance is not None
-    found |= {"InstanceType": variant.instance, "InitialInstanceCount": variant.instances}
-    if gpus(variant.instance):
-        found["InferenceAmiVersion"] = _GPU_MACHINE_IMAGE
-    chosen = {
+    sizes = {"MemorySizeInMB": variant.memory_mb, "MaxConcurrency": variant.concurrency}
+    found = {
+        "VariantName": VARIANT,
+        "ModelName": deployment.name,
+        "InitialVariantWeight": 1.0,
+        "ServerlessConfig": sizes if variant.kind == SERVERLESS else None,
+        "InstanceType": variant.instance,
+        "InitialInstanceCount": variant.instances,
+        "InferenceAmiVersion": _GPU_MACHINE_IMAGE if variant.instance and gpus(variant.instance) else None,
         "VolumeSizeInGB": variant.volume_gb,
         "ModelDataDownloadTimeoutInSeconds": variant.download_seconds,
         "ContainerStartupHealthCheckTimeoutInSeconds": variant.startup_seconds,
     }
-    return found | {name: value for name, value in chosen.items() if value is not None}
+    return present(found)
 
 
 def _tags(deployment: Deployment, sagemaker: SagemakerConfig) -> list[dict[str, str]]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dogbreeds.hpo.rendering import STRATEGIES, parameter_ranges
 from dogbreeds.hpo.settings import Objective
 from dogbreeds.hpo.space import Interval, Space
-from dogbreeds.sagemaker.requests.job import Job, Request, definition, script_mode, tags
+from dogbreeds.sagemaker.requests.job import Job, Request, definition, present, script_mode, tag_list
 from dogbreeds.schema import SagemakerConfig, SearchConfig
 
 
@@ -30,13 +30,11 @@ def tuning_request(
             "Type": "Maximize" if objective.maximize else "Minimize",
             "MetricName": objective.name,
         },
-        "ResourceLimits": {"MaxParallelTrainingJobs": hpo.parallel},
+        # A grid ends by itself, and is refused with another number than that of its combinations.
+        "ResourceLimits": present({"MaxParallelTrainingJobs": hpo.parallel, "MaxNumberOfTrainingJobs": hpo.trials}),
         "ParameterRanges": parameter_ranges(space, strategy),
         "TrainingJobEarlyStoppingType": "Auto" if hpo.early_stopping else "Off",
     }
-    # A grid ends by itself, and is refused with another number than that of its combinations.
-    if hpo.trials is not None:
-        tuning["ResourceLimits"]["MaxNumberOfTrainingJobs"] = hpo.trials
     if "seed" in static:
         tuning["RandomSeed"] = json.loads(static["seed"])
     if strategy == "Hyperband":
@@ -49,7 +47,7 @@ def tuning_request(
             "StaticHyperParameters": {**static, **script_mode(job, sagemaker)},
             **definition(job, sagemaker),
         },
-        **tags(sagemaker),
+        **present({"Tags": tag_list(sagemaker.tags)}),
     }
     if hpo.warm_start:
         request["WarmStartConfig"] = {
