@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from local_sagemaker.calls import invalid
+from local_sagemaker.calls import Members, invalid
 from local_sagemaker.faults import Faults
 from local_sagemaker.s3.objects import ACCOUNT, PARTITIONS, Objects, split_uri
 
@@ -17,7 +17,7 @@ _DEBUGGER = ("DebugHookConfig", "DebugRuleConfigurations", "ProfilerRuleConfigur
 _EMULATED: Mapping[str, Sequence[object]] = yaml.safe_load(Path(__file__).with_name("emulated.yaml").read_bytes())
 
 
-def check_training_job(request: Mapping[str, Any], objects: Objects, faults: Faults) -> None:
+def check_training_job(request: Members, objects: Objects, faults: Faults) -> None:
     """Refuses a training job, or the definition of those of a tuning job, that could not run, with all problems."""
     problems = [*role_problems(request["RoleArn"]), *_inputs(request, objects)]
     if faults.debugger_closed:
@@ -55,7 +55,7 @@ def role_problems(arn: str) -> Iterator[str]:
         )
 
 
-def _inputs(request: Mapping[str, Any], objects: Objects) -> Iterator[str]:
+def _inputs(request: Members, objects: Objects) -> Iterator[str]:
     for channel in request.get("InputDataConfig", []):
         uri = channel["DataSource"]["S3DataSource"]["S3Uri"]
         if not objects.under(uri):
@@ -65,7 +65,7 @@ def _inputs(request: Mapping[str, Any], objects: Objects) -> Iterator[str]:
             )
 
 
-def check_model(request: Mapping[str, Any], objects: Objects, region: str) -> None:
+def check_model(request: Members, objects: Objects, region: str) -> None:
     """Refuses a model that no endpoint could serve, with all problems."""
     container = request.get("PrimaryContainer", {})
     given = {**container, **request}
@@ -73,7 +73,7 @@ def check_model(request: Mapping[str, Any], objects: Objects, region: str) -> No
     refuse([*role_problems(request["ExecutionRoleArn"]), *_container_problems(container, objects, region)])
 
 
-def check_endpoint_config(request: Mapping[str, Any], model: Mapping[str, Any] | None, objects: Objects) -> None:
+def check_endpoint_config(request: Members, model: Members | None, objects: Objects) -> None:
     """Refuses an endpoint configuration that no endpoint could have, with all problems.
 
     The model is the description of that of its first variant, if there is one.
@@ -92,7 +92,7 @@ def check_endpoint_config(request: Mapping[str, Any], model: Mapping[str, Any] |
     refuse(problems)
 
 
-def _container_problems(container: Mapping[str, Any], objects: Objects, region: str) -> Iterator[str]:
+def _container_problems(container: Members, objects: Objects, region: str) -> Iterator[str]:
     image, archive = container["Image"], container["ModelDataUrl"]
     found = _IMAGE.fullmatch(image)
     if found is None:
@@ -105,7 +105,7 @@ def _container_problems(container: Mapping[str, Any], objects: Objects, region: 
         yield f"Could not find model data at {archive}."
 
 
-def _places(request: Mapping[str, Any]) -> Iterator[str]:
+def _places(request: Members) -> Iterator[str]:
     capture = request.get("DataCaptureConfig", {})
     if capture.get("EnableCapture", True) and "DestinationS3Uri" in capture:
         yield capture["DestinationS3Uri"]

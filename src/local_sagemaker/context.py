@@ -1,12 +1,12 @@
 """What all jobs share."""
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from local_sagemaker.calls import Call, invalid
+from local_sagemaker.calls import Call, Members, invalid
 from local_sagemaker.faults import Faults
 from local_sagemaker.logs import Logs
 from local_sagemaker.records import Record, Records
@@ -57,7 +57,7 @@ class Jobs:
         self._records, self._context = records, context
         self._runs: dict[str, Run] = {}
 
-    def begin(self, record: Record, run: Run) -> Mapping[str, Any]:
+    def begin(self, record: Record, run: Run) -> Members:
         """Starts a job, and answers its ARN."""
         kind = self._records.kind
         self._runs[record.description[f"{kind}Name"]] = run
@@ -73,7 +73,7 @@ class Jobs:
                 self._records.touch(record)
                 self._runs[record.description[f"{kind}Name"]].stop()
 
-    def asked_to_stop(self, call: Call, refusal: str) -> Mapping[str, Any]:
+    def asked_to_stop(self, call: Call, refusal: str) -> Members:
         """Answers the Stop operation; `refusal` is what it says of a job that has ended, with its status put in."""
         kind = self._records.kind
         with self._context.changed:

@@ -3,9 +3,8 @@
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
 
-from local_sagemaker.calls import ApiError, Call, Operation
+from local_sagemaker.calls import ApiError, Call, Members, Operation
 from local_sagemaker.faults import Faults
 
 #: Where SageMaker puts the lines of training jobs.
@@ -61,7 +60,7 @@ class Logs:
     def operations(self) -> Mapping[str, Operation]:
         return {"DescribeLogStreams": self._describe, "GetLogEvents": self._get}
 
-    def _describe(self, call: Call) -> Mapping[str, Any]:
+    def _describe(self, call: Call) -> Members:
         group = call.body.get("logGroupName", "")
         prefix = call.body.get("logStreamNamePrefix", "")
         by_time = call.body.get("orderBy") == "LastEventTime"
@@ -77,7 +76,7 @@ class Logs:
         described = [{"logStreamName": one.name, "creationTime": one.created} for one in streams[start:end]]
         return {"logStreams": described, **more}
 
-    def _get(self, call: Call) -> Mapping[str, Any]:
+    def _get(self, call: Call) -> Members:
         body = call.body
         streams = self._of(body.get("logGroupName", ""))
         stream = next((one for one in streams if one.name == body["logStreamName"]), None)

@@ -10,7 +10,7 @@ from functools import cache
 from operator import itemgetter
 from typing import Any
 
-from local_sagemaker.calls import ApiError, Call, invalid
+from local_sagemaker.calls import ApiError, Call, Members, invalid
 from local_sagemaker.s3.objects import ACCOUNT
 
 # Summaries that AWS gives at once unless it is told.
@@ -66,7 +66,7 @@ class Records:
         with self._changed:
             return copy.deepcopy(self[call.body[f"{self.kind}Name"]].description)
 
-    def listed(self, call: Call, answer: str, more: tuple[str, ...] = ()) -> Mapping[str, Any]:
+    def listed(self, call: Call, answer: str, more: tuple[str, ...] = ()) -> Members:
         """Answers the List operation; `more` are members of a summary that a description or its config may have."""
         members = (f"{self.kind}Name", f"{self.kind}Arn", "CreationTime", *more)
         with self._changed:
@@ -77,7 +77,7 @@ class Records:
     def with_arn(self, arn: str) -> Record | None:
         return next((record for record in self if record.description[f"{self.kind}Arn"] == arn), None)
 
-    def create(self, call: Call, members: Mapping[str, Any], tuned: Mapping[str, str] | None = None) -> Record:
+    def create(self, call: Call, members: Members, tuned: Mapping[str, str] | None = None) -> Record:
         """Takes a new one: what was asked, some members more, its ARN and times."""
         name, now = call.body[f"{self.kind}Name"], time.time()
         # Such as `hyper-parameter-tuning-job`.
@@ -122,7 +122,7 @@ def partition(region: str) -> str:
     return str(botocore.session.get_session().get_partition_for_region(region))
 
 
-def page(request: Mapping[str, Any], answer: str, summaries: Sequence[Mapping[str, Any]], kind: str) -> dict[str, Any]:
+def page(request: Members, answer: str, summaries: Sequence[Members], kind: str) -> dict[str, Any]:
     """Filters the summaries of a kind, such as `Endpoint`, by name and status, sorts them by time and cuts.
 
     Returns them as the member `answer`, with the token for the next page if there is one.

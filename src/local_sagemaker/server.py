@@ -21,7 +21,7 @@ from werkzeug.serving import ThreadedWSGIServer
 from werkzeug.wrappers import Request, Response
 
 from local_sagemaker.admission import refuse, unsupported
-from local_sagemaker.calls import ApiError, Call, Operation, invalid
+from local_sagemaker.calls import ApiError, Call, Members, Operation, invalid
 from local_sagemaker.client import CONTROL
 from local_sagemaker.context import Context
 from local_sagemaker.faults import Faults
@@ -141,10 +141,10 @@ class _LostAnswer(Exception):
     """What was asked is done, and nobody hears of it."""
 
 
-def _checked(service: str, name: str, request: Request) -> Mapping[str, Any]:
+def _checked(service: str, name: str, request: Request) -> Members:
     """Returns the members of a request, which is refused with all that is wrong with it."""
     try:
-        body: Mapping[str, Any] = json.loads(request.get_data() or b"{}")
+        body: Members = json.loads(request.get_data() or b"{}")
     except ValueError as error:
         raise ApiError("SerializationException", f"The request is not JSON: {error}") from error
     problems = service_model.problems(name, body, service)

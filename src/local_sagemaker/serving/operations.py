@@ -1,9 +1,8 @@
 """Serving: models, endpoint configurations, endpoints, invocations and autoscaling."""
 
 from collections.abc import Mapping
-from typing import Any
 
-from local_sagemaker.calls import Call, Operation, invalid
+from local_sagemaker.calls import Call, Members, Operation, invalid
 from local_sagemaker.context import Context
 from local_sagemaker.serving import autoscaling
 from local_sagemaker.serving.endpoints import Endpoints
@@ -33,7 +32,7 @@ class Serving:
         tags = {"ListTags": lambda call: {"Tags": self._tags(call)}, "AddTags": self._add_tags}
         return {**self._models.operations, **self._endpoints.operations, **tags}
 
-    def _add_tags(self, call: Call) -> Mapping[str, Any]:
+    def _add_tags(self, call: Call) -> Members:
         tags, added = self._tags(call), {tag["Key"]: tag for tag in call.body["Tags"]}
         tags[:] = [*(tag for tag in tags if tag["Key"] not in added), *added.values()]
         return {"Tags": tags}

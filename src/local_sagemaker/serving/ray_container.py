@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from local_sagemaker.calls import JobFailure, LocalSageMakerError
+from local_sagemaker.calls import JobFailure, LocalSageMakerError, Members
 from local_sagemaker.serving.ray_process import kill_session
 from local_sagemaker.training.instance import bare_environment
 
@@ -189,7 +189,7 @@ def _gpus(config: Path) -> int:
         raise LocalSageMakerError(f"{config.name} is no configuration of Ray Serve ({error!r}).") from error
 
 
-def _replicas(deployment: Mapping[str, Any]) -> int:
+def _replicas(deployment: Members) -> int:
     scaled = deployment.get("autoscaling_config", {})
     return int(scaled.get("min_replicas", 1) if scaled else deployment.get("num_replicas", 1))
 

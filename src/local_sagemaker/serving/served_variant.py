@@ -8,9 +8,9 @@ import uuid
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from local_sagemaker.calls import JobFailure
+from local_sagemaker.calls import JobFailure, Members
 from local_sagemaker.context import Context
 
 #: Seconds that a container has for its first answer to /ping, unless the request says: what AWS leaves it.
@@ -43,9 +43,7 @@ class Unready(Exception):
 class ServedVariant:
     """The only variant of an endpoint configuration; its container starts when it is first needed."""
 
-    def __init__(
-        self, endpoint: str, variant: Mapping[str, Any], model: Mapping[str, Any], context: Context, make: MakeContainer
-    ) -> None:
+    def __init__(self, endpoint: str, variant: Members, model: Members, context: Context, make: MakeContainer) -> None:
         self.variant, self._model = variant, model
         self._context, self._make = context, make
         instance = f"i-{uuid.uuid4().hex[:17]}"

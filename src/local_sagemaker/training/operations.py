@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from local_sagemaker.admission import check_training_job
-from local_sagemaker.calls import Call, Operation
+from local_sagemaker.calls import Call, Members, Operation
 from local_sagemaker.context import Jobs
 from local_sagemaker.training.run import TrainingRun
 
@@ -27,9 +27,7 @@ class TrainingJobs(Jobs):
             "StopTrainingJob": lambda call: self.asked_to_stop(call, _ENDED),
         }
 
-    def create(
-        self, call: Call, tuning_job: str | None = None, tuned: Mapping[str, str] | None = None
-    ) -> Mapping[str, Any]:
+    def create(self, call: Call, tuning_job: str | None = None, tuned: Mapping[str, str] | None = None) -> Members:
         """Accepts a job and starts it; `tuning_job` is the ARN of the one that it is part of."""
         check_training_job(call.body, self._context.objects, self._context.faults)
         with self._context.changed:
@@ -40,7 +38,7 @@ class TrainingJobs(Jobs):
             return self.begin(record, TrainingRun(record, self._context, call.region, capacity))
 
 
-def _members(request: Mapping[str, Any], tuning_job: str | None) -> dict[str, Any]:
+def _members(request: Members, tuning_job: str | None) -> dict[str, Any]:
     found: dict[str, Any] = {name: request.get(name, False) for name in _ALWAYS}
     found |= {
         "TrainingJobStatus": "InProgress",

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from local_sagemaker.admission import check_training_job
-from local_sagemaker.calls import ApiError, Call, Operation, invalid
+from local_sagemaker.calls import ApiError, Call, Members, Operation, invalid
 from local_sagemaker.context import Context, Jobs
 from local_sagemaker.records import Record, Records, page
 from local_sagemaker.training.operations import TrainingJobs
@@ -35,7 +35,7 @@ class TuningJobs(Jobs):
             "StopHyperParameterTuningJob": lambda call: self.asked_to_stop(call, _ENDED),
         }
 
-    def _create(self, call: Call) -> Mapping[str, Any]:
+    def _create(self, call: Call) -> Members:
         from local_sagemaker.tuning.run import TuningRun
 
         request = call.body
@@ -54,7 +54,7 @@ class TuningJobs(Jobs):
             record = self._records.create(call, members)
             return self.begin(record, TuningRun(record, self._records, self._context, self._jobs, known))
 
-    def _parents(self, request: Mapping[str, Any]) -> list[Record]:
+    def _parents(self, request: Members) -> list[Record]:
         found = []
         for parent in request.get("WarmStartConfig", {}).get("ParentHyperParameterTuningJobs", []):
             record = self._records[parent["HyperParameterTuningJobName"]]
@@ -71,7 +71,7 @@ class TuningJobs(Jobs):
         arn = record.description["HyperParameterTuningJobArn"]
         return [child for child in self._context.records if child.description.get("TuningJobArn") == arn]
 
-    def _children(self, call: Call) -> Mapping[str, Any]:
+    def _children(self, call: Call) -> Members:
         with self._context.changed:
             record = self._records[call.body["HyperParameterTuningJobName"]]
             children = [child_summary(child, record.description) for child in self._of(record)]
