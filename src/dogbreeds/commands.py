@@ -210,13 +210,9 @@ def make_sample(composed: DictConfig) -> None:
     console = Console(stderr=True)
     with Progress(transient=True, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("Drawing dogs", total=None)
+        drawn = {**counts, "breeds": config.breeds, "pixels": config.pixels, "seed": config.seed}
         sample.make_sample(
-            Path(config.dir),
-            breeds=config.breeds,
-            **counts,
-            pixels=config.pixels,
-            seed=config.seed,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            Path(config.dir), **drawn, progress=lambda done, total: bar.update(task, completed=done, total=total)
         )
     per_breed = ", ".join(f"{count} {split}" for split, count in counts.items())
     print(f"{config.dir} holds {config.breeds} drawn breeds with {per_breed} pictures each.")
@@ -241,22 +237,8 @@ def rehearse(composed: DictConfig) -> None:
         sys.exit(not walkthrough.run(config.settings, Path(config.dir)))
 
 
-_ALL = (
-    train,
-    launch,
-    predict,
-    serve,
-    export,
-    deploy,
-    aws,
-    report,
-    cache,
-    prepare_features,
-    audit,
-    get_data,
-    make_sample,
-)
-COMMANDS: dict[str, Command] = {one.__name__: one for one in (*_ALL, rehearse)}
+_ALL = (train, launch, predict, serve, export, deploy, aws, report, cache, prepare_features, audit, get_data)
+COMMANDS: dict[str, Command] = {one.__name__: one for one in (*_ALL, make_sample, rehearse)}
 
 
 def main() -> None:

@@ -92,9 +92,8 @@ def _resumed(composed: DictConfig, overrides: Sequence[str]) -> TrainConfig:
         raise ConfigError(f"resume={directory}: it has no {RUN_CONFIG}, so it is not a run directory.")
     model = OmegaConf.select(OmegaConf.create(literal(read_yaml(directory / RUN_CONFIG))), "model")
     if OmegaConf.is_dict(model) and "library" not in model:
-        raise ConfigError(
-            f"resume={directory} was begun by an older version of dogbreeds, with another recipe: start it anew."
-        )
+        said = "was begun by an older version of dogbreeds, with another recipe: start it anew."
+        raise ConfigError(f"resume={directory} {said}")
     config = load_run(directory)
     config.resume = str(directory)
     for name in dict.fromkeys(key for other in overrides for key in MOVABLE.get(name_of(other), ())):
@@ -104,7 +103,6 @@ def _resumed(composed: DictConfig, overrides: Sequence[str]) -> TrainConfig:
 
 
 def launch_settings(composed: DictConfig) -> SagemakerConfig:
-    """Returns the checked section `sagemaker` of a composed config."""
     return check_launch(_object(composed.sagemaker, SagemakerConfig, "sagemaker."))
 
 
@@ -167,12 +165,11 @@ def load_run(directory: Path) -> TrainConfig:
     config = load_saved(directory / RUN_CONFIG)
     config.run_dir = str(directory)
     if config.data.exclude is not None:
-        search = directory.parent
+        place, named = directory, config.data.exclude
         # Trials share the copy of their search.
-        if (search / SEARCH_CONFIG).is_file() and not (directory / EXCLUDED).is_file():
-            config.data.exclude = str(kept(search, excluded_by(search) or config.data.exclude))
-        else:
-            config.data.exclude = str(kept(directory, config.data.exclude))
+        if (directory.parent / SEARCH_CONFIG).is_file() and not (directory / EXCLUDED).is_file():
+            place, named = directory.parent, excluded_by(directory.parent) or named
+        config.data.exclude = str(kept(place, named))
     return config
 
 
@@ -184,7 +181,6 @@ def excluded_by(search: Path) -> str | None:
 
 
 def trial(composed: DictConfig, directory: Path) -> TrainConfig:
-    """Returns the config of one trial of a search."""
     composed.resume, composed.run_dir = None, literal(str(directory))
     return check_settings(unchecked(composed))
 
@@ -243,16 +239,9 @@ def check_settings(config: TrainConfig) -> TrainConfig:
     from dogbreeds.debug.catalogue import rule_problems
     from dogbreeds.trainer_arguments import trainer_problems
 
-    _raise(
-        [
-            *problems(config),
-            *model_problems(config.model),
-            *_data_problems(config.data),
-            *rule_problems(config.debugger.rules),
-            *trainer_problems(config),
-            *_recipe_problems(config),
-        ]
-    )
+    found = [*problems(config), *model_problems(config.model), *_data_problems(config.data)]
+    found += [*rule_problems(config.debugger.rules), *trainer_problems(config), *_recipe_problems(config)]
+    _raise(found)
     return config
 
 

@@ -194,9 +194,8 @@ def arranged(arguments: Sequence[str], name: str = "train", *, several: bool = F
     from dogbreeds.hpo.leaderboard import best_overrides
 
     if "resume" in typed:
-        raise ConfigError(
-            "best_of starts a run with the best values of a search, and resume continues one: leave one out."
-        )
+        both = "best_of starts a run with the best values of a search, and resume continues one"
+        raise ConfigError(f"{both}: leave one out.")
     best = [override for override in best_overrides(Path(str(found.place))) if name_of(override) not in typed]
     position = rest.index(typed["best_of"])
     return [*rest[:position], *best, *rest[position:], *options]
@@ -285,9 +284,7 @@ def explain(error: Exception, primary: Path, arguments: Sequence[str] = ()) -> s
     given = {name_of(argument): argument.partition("=")[2] for argument in arguments}
     schema = SCHEMAS.get(primary.stem)
     problem = type_problem(whole, schema, lambda name: given.get(name, "")) if schema else None
-    if problem:
-        return problem
-    return message
+    return problem or message
 
 
 def _setting_names(primary: Path) -> list[str]:

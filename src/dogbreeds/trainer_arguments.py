@@ -8,11 +8,7 @@ from dogbreeds.schema import TrainConfig
 
 # Arguments of the Trainer that other settings stand for.
 _OWN = {
-    "accelerator": "trainer.accelerator",
-    "devices": "trainer.devices",
-    "strategy": "trainer.strategy",
-    "precision": "trainer.precision",
-    "detect_anomaly": "trainer.detect_anomaly",
+    **{name: f"trainer.{name}" for name in ("accelerator", "devices", "strategy", "precision", "detect_anomaly")},
     "max_epochs": "epochs",
     "logger": "logger=csv or another of conf/logger",
     "callbacks": "callbacks.<name>._target_",
@@ -46,9 +42,8 @@ def trainer_problems(config: TrainConfig) -> list[str]:
         elif name not in names:
             problems.append(f"trainer.{name}: the Trainer has no such argument. It has {', '.join(sorted(names))}.")
     if devices_of(trainer.devices) is None:
-        problems.append(
-            f"trainer.devices={trainer.devices}: must be a number above 0, auto, or numbers of devices such as '0,1'."
-        )
+        said = "must be a number above 0, auto, or numbers of devices such as '0,1'."
+        problems.append(f"trainer.devices={trainer.devices}: {said}")
     return problems
 
 

@@ -1,11 +1,9 @@
 """The result of a search: its trials, leaderboard.csv and best.yaml."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import platformdirs
 
@@ -74,7 +72,7 @@ class Leaderboard:
         *,
         debug: bool = False,
         answers: Answers | None = None,
-    ) -> Leaderboard:
+    ) -> Self:
         """Sorts entries; of two equal ones the earlier is better. With `answers` they are compared photo by photo."""
 
         def place(entry: Entry) -> tuple[int, float, int]:
@@ -144,6 +142,7 @@ class Leaderboard:
         """The lines that the command ends with."""
         best, directory = self.best, self.directory
         assert best is not None
+        debug = "These were debugging runs on one batch: their numbers mean nothing."
         lines = [
             "",
             self.headline(),
@@ -154,23 +153,20 @@ class Leaderboard:
             f"again  {command('train')} {override('best_of', directory)}",
             f"model  {directory / str(best.number) / MODEL}",
             f"report {directory / str(best.number) / REPORT}",
+            *([debug] if self.debug else []),
         ]
-        if self.debug:
-            lines.append("These were debugging runs on one batch: their numbers mean nothing.")
         return "\n".join(lines)
 
     def save(self, path: Path) -> None:
-        names = list(dict.fromkeys(name for entry in self.entries for name in entry.values))
+        values = dict.fromkeys((name for entry in self.entries for name in entry.values), "")
         metrics = [name for name in _SHOWN_METRICS if name != self.objective.name]
-        compared = ["against_best", "p_value"]
-        columns = ["rank", "trial", "state", self.objective.name, *names, *metrics, *compared, "epochs", "seconds"]
-        columns.append("message")
-        rows = (
+        rows = [
             {
                 "rank": rank if entry.state == FINISHED else "",
                 "trial": entry.number,
                 "state": entry.state,
                 self.objective.name: "" if entry.value is None else entry.value,
+                **values,
                 **entry.values,
                 **{name: (entry.metrics or {}).get(name, "") for name in metrics},
                 "against_best": self.against_best(entry),
@@ -180,8 +176,8 @@ class Leaderboard:
                 "message": entry.message,
             }
             for rank, entry in enumerate(self.entries, start=1)
-        )
-        write_csv(path, columns, rows)
+        ]
+        write_csv(path, list(rows[0]), rows)
 
     def _p_value(self, entry: Entry) -> str:
         pair = self.pairs.get(entry.number)
@@ -217,10 +213,9 @@ def best_overrides(place: Path) -> list[str]:
         )
     content = read_yaml(path)
     overrides = content.get("overrides") if isinstance(content, dict) and "trial" in content else None
+    texts = isinstance(overrides, list) and all(isinstance(one, str) for one in overrides)
     # A file from elsewhere may choose settings, but not what Hydra runs.
-    if not isinstance(overrides, list) or not all(
-        isinstance(one, str) and not name_of(one).startswith(("-", "hydra")) for one in overrides
-    ):
+    if not texts or any(name_of(one).startswith(("-", "hydra")) for one in overrides):
         raise ConfigError(f"best_of={place}: {path} is not the {BEST} of a search.")
     overrides = [*_former(content, overrides), *overrides]
     copy = path.parent / EXCLUDED

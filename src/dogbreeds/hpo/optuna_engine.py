@@ -75,9 +75,8 @@ class OptunaEngine:
         try:
             storage = JournalStorage(_Journal(path))
         except ValueError as error:
-            raise UserError(
-                f"{path} is damaged ({error}), so the search cannot be resumed. Start a new one."
-            ) from error
+            said = f"{path} is damaged ({error}), so the search cannot be resumed. Start a new one."
+            raise UserError(said) from error
         self._study = optuna.create_study(
             storage=storage,
             study_name=_STUDY,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import optuna
-from optuna.trial import TrialState, create_trial
+from optuna.trial import create_trial
 
 from dogbreeds.debug.record import read_history
 from dogbreeds.hpo.backbones import Candidate, backbone_chart
@@ -74,7 +74,7 @@ def _interval(board: Leaderboard, entry: Entry) -> tuple[float, float] | None:
 
 
 def _row(entry: Entry, space: Space, board: Leaderboard) -> dict[str, object]:
-    remark = "" if entry.state == FINISHED else f"{entry.state}: {entry.message}" if entry.message else entry.state
+    remark = "" if entry.state == FINISHED else ": ".join(filter(None, (entry.state, entry.message)))
     pair, against = board.pairs.get(entry.number), board.against_best(entry)
     return {
         "number": entry.number,
@@ -152,9 +152,7 @@ def _study(board: Leaderboard, space: Space) -> optuna.Study:
     varied = distributions(space)
     for entry in sorted(board.finished, key=lambda entry: entry.number):
         parameters = encode(space, entry.values)
-        study.add_trial(
-            create_trial(state=TrialState.COMPLETE, value=entry.value, params=parameters, distributions=varied)
-        )
+        study.add_trial(create_trial(value=entry.value, params=parameters, distributions=varied))
     return study
 
 

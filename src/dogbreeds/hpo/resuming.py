@@ -1,7 +1,7 @@
 """search.yaml: describes a search, so that it can be resumed and is not mixed up with another one."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +16,7 @@ from dogbreeds.directories import refuse_search
 from dogbreeds.errors import ConfigError
 from dogbreeds.hpo.plan import Compose, Plan
 from dogbreeds.overrides import literal, name_of, sets
+from dogbreeds.report.comparison import flat
 from dogbreeds.run_directory import BEST, SEARCH_CONFIG, TUNING_JOB
 
 _TRIALS = "hpo.trials"
@@ -47,9 +48,8 @@ def planned(arguments: Sequence[str], composed: DictConfig, loader: ConfigLoader
             return plan, directory
     refuse_search(directory)
     if directory.is_dir() and any(re.fullmatch(r"\d+", path.name) for path in directory.iterdir()):
-        raise ConfigError(
-            f"{directory} holds numbered runs that a search would overwrite: choose another hydra.sweep.dir."
-        )
+        said = "holds numbered runs that a search would overwrite: choose another hydra.sweep.dir."
+        raise ConfigError(f"{directory} {said}")
     return plan, directory
 
 
@@ -83,7 +83,7 @@ def resumed(directory: Path, arguments: Sequence[str], compose: Compose, loader:
     if longer and (plan.settings.trials or 0) < (saved["trials"] or 0):
         raise ConfigError(f"{longer[-1]}: the search has {saved['trials']} trials; hpo.trials can only be raised.")
     now = _identity(plan)
-    before, after = (dict(_leaves({section: one.get(section) for section in now})) for one in (saved, now))
+    before, after = (flat({section: one.get(section) for section in now}) for one in (saved, now))
     # Named without the section of search.yaml.
     names = {name: name.partition(".")[2] for name in {**after, **before} if after.get(name) != before.get(name)}
     changed = [name for name in names.values() if name not in MOVABLE]
@@ -108,11 +108,3 @@ def _identity(plan: Plan) -> dict[str, Any]:
     container = OmegaConf.to_container(OmegaConf.create(identity), resolve=True)
     assert isinstance(container, dict)
     return {str(name): value for name, value in container.items()}
-
-
-def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in values.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value

@@ -42,7 +42,6 @@ class Objective:
 
 
 def searchable() -> list[str]:
-    """All settings and config groups that a search can vary."""
     return [*GROUPS, *(name for name in key_names(TrainConfig) if not name.startswith(NOT_SEARCHABLE))]
 
 
@@ -50,12 +49,10 @@ def check_hydra(hydra: DictConfig) -> None:
     """Refuses settings of Hydra's own multirun that a search would ignore."""
     launcher = hydra.runtime.choices["hydra/launcher"]
     ignored = [one for one in hydra.overrides.hydra if sets(one, "hydra.launcher", "hydra.sweep.subdir")]
-    if launcher != "basic":
-        ignored.append(f"hydra/launcher={launcher}")
+    ignored += [f"hydra/launcher={launcher}"] if launcher != "basic" else []
     if ignored:
-        raise ConfigError(
-            f"{' '.join(ignored)}: a search runs its trials in one process, in numbered directories. Leave it out."
-        )
+        said = "a search runs its trials in one process, in numbered directories. Leave it out."
+        raise ConfigError(f"{' '.join(ignored)}: {said}")
 
 
 def check_search(settings: SearchConfig, space: Space, configs: Sequence[TrainConfig]) -> None:
@@ -92,9 +89,8 @@ def _grid_problems(settings: SearchConfig, space: Space) -> list[str]:
     if not problems and space.size > _MAX_GRID:
         problems.append(f"A grid of {space.size:,.0f} combinations is too large: list fewer values, or use hpo=random.")
     if settings.trials is not None:
-        problems.append(
-            f"hpo.trials={settings.trials}: a grid runs all its combinations. Leave it out, or use hpo=random."
-        )
+        said = "a grid runs all its combinations. Leave it out, or use hpo=random."
+        problems.append(f"hpo.trials={settings.trials}: {said}")
     return problems
 
 

@@ -190,8 +190,7 @@ def _choice(override: Override, text: str, *, ordered: bool) -> Choice:
     values = tuple(str(Transformer.str(value)) for value in override.sweep_iterator())
     if not values:
         raise ConfigError(f"{text}: there is nothing in it.")
-    duplicates = [value for value in dict.fromkeys(values) if values.count(value) > 1]
-    if duplicates:
+    if duplicates := [value for value in values if values.count(value) > 1]:
         raise ConfigError(f"{text}: values must be unique, and {duplicates[0]} appears twice.")
     return Choice(values, ordered)
 
@@ -215,6 +214,5 @@ def _interval(sweep: IntervalSweep, tags: set[str], text: str) -> Interval:
 
 
 def _refuse_tags(tags: set[str], allowed: Sequence[str], text: str) -> None:
-    other = sorted(tags - set(allowed))
-    if other:
+    if other := sorted(tags - set(allowed)):
         raise ConfigError(f"{text}: unknown tag '{other[0]}'. It may be {' or '.join(allowed)}.")

@@ -103,14 +103,8 @@ def points(x: Sequence[Any], y: Sequence[Any], color: str | Sequence[str], hover
 def bars(places: Sequence[Any], lengths: Sequence[float], color: str, hover: str, *, sideways: bool = False) -> Trace:
     """Returns bars at numbers, or at names as `label` returns them; sideways they run from left to right."""
     x, y = (lengths, places) if sideways else (places, lengths)
-    return {
-        "type": "bar",
-        "orientation": "h" if sideways else "v",
-        "x": list(x),
-        "y": list(y),
-        "marker": {"color": color},
-        "hovertemplate": hover,
-    }
+    kind = {"type": "bar", "orientation": "h" if sideways else "v"}
+    return {**kind, "x": list(x), "y": list(y), "marker": {"color": color}, "hovertemplate": hover}
 
 
 def label(name: str) -> str:

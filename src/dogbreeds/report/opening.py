@@ -50,9 +50,7 @@ def _standing(run: Run, state: str, now: float) -> str:
         epoch = max([row.epoch for row in rows] + [int(row["epoch"]) for row in history], default=0)
         where = f"epoch {epoch} of {run.config.get('epochs')}" if epoch else "before the first epoch"
         return f"running, {where}, as of {clock(now)}"
-    if state == "stopped":
-        return f"did not finish; last written {moment(run.last_at)}"
-    return f"finished {moment(run.last_at)}"
+    return f"{'did not finish; last written' if state == 'stopped' else 'finished'} {moment(run.last_at)}"
 
 
 def _verdict(run: Run) -> str:
@@ -133,10 +131,10 @@ def _next(run: Run, state: str) -> tuple[str, list[str]]:
         name, factor = worst(others)["name"], _LEARNING_RATES.get(worst(others)["name"])
         remedy = f"lr={run.config['lr'] * factor:g}" if factor else _SETTINGS.get(name)
         return worst(others)["advice"], [_train(*same, remedy)] if remedy else []
-    search = _train("-m", "hpo=bayes", *same)
     if exact:
         return "Take the exact linear solution: the same features, solved without a learning rate.", [exact]
     predict = f"{command('predict')} {override('package', run.directory)} images='photos/*.jpg'"
+    search = _train("-m", "hpo=bayes", *same)
     return "Classify your own photos, or search for better settings.", [predict, search]
 
 

@@ -44,9 +44,8 @@ def find_images(pattern: str) -> list[Path]:
         files = (root / name for name in matched)
         found = sorted(one for one in files if one.is_file() and not one.name.startswith(".") and may_be_photo(one))
     if not found:
-        raise DataError(
-            f"images={pattern} matches no photo ({', '.join(EXTENSIONS)}). Give a file, a folder or a quoted glob."
-        )
+        nothing = f"images={pattern} matches no photo ({', '.join(EXTENSIONS)})."
+        raise DataError(f"{nothing} Give a file, a folder or a quoted glob.")
     return found
 
 

@@ -17,16 +17,14 @@ def card(description: Description, engine: str | None = None) -> dict[str, Any]:
     `scores` are on the test photos; `classes` are in the order of their index, each with the share of its test photos
     that were classified correctly. Unknown numbers are None.
     """
-    metrics = description.metrics
-    transform = description.transform
-    classes = zip(shown_names(description.classes), _per_class(metrics, len(description.classes)), strict=True)
+    metrics, transform = description.metrics, description.transform
+    shares = _per_class(metrics, len(description.classes))
+    classes = enumerate(zip(shown_names(description.classes), shares, strict=True))
     return {
         **{name: getattr(description, name) for name in _SAME},
         "head": {"kind": description.head.kind, "hidden": list(description.head.hidden)},
         "image": {"resize": transform.resize, "crop": transform.crop, "mirror": description.mirror},
-        "classes": [
-            {"index": index, "breed": name, "accuracy": accuracy} for index, (name, accuracy) in enumerate(classes)
-        ],
+        "classes": [{"index": index, "breed": name, "accuracy": share} for index, (name, share) in classes],
         "scores": {name: _number(metrics.get(f"test/{name}")) for name in _SCORES},
         "photos": dict(description.photos),
         "engine": engine or description.engine,

@@ -35,20 +35,17 @@ class LossNotDecreasing(Rule):
         steps = [step for step, _ in series]
         found, compared = [], False
         for step, loss in series:
-            if abs(loss) < self.share_of_first * abs(series[0][1]):
-                compared = True
-                continue
+            low = abs(loss) < self.share_of_first * abs(series[0][1])
             position = bisect.bisect_right(steps, step - self.num_steps) - 1
-            if position < 0:
+            compared = compared or low or position >= 0
+            if low or position < 0:
                 continue
-            compared = True
             before_step, before = series[position]
             change = 100 * (loss - before) / abs(before) if before else math.copysign(math.inf, loss)
             if not change <= -self.diff_percent:
                 word = "rose" if change > self.increase_threshold_percent else "did not fall"
-                found.append(
-                    (step, f"the loss {word} from {before:.4g} (step {before_step}) to {loss:.4g} (step {step})")
-                )
+                ends = f"from {before:.4g} (step {before_step}) to {loss:.4g} (step {step})"
+                found.append((step, f"the loss {word} {ends}"))
         if not compared:
             return not_applicable(f"fewer than {self.num_steps} steps")
         return self.verdict(found)

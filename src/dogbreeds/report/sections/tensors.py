@@ -30,9 +30,7 @@ _MAX_POINTS, _MIN_POINTS = 3000, 30
 
 def tensors(run: Run) -> Section:
     kinds = {kind: run.record.tensors(kind) for kind in _KINDS}
-    charts = []
-    if run.record.scalar("gradient_norm"):
-        charts.append(norms(run.record))
+    charts = [norms(run.record)] if run.record.scalar("gradient_norm") else []
     if kinds[UPDATE]:
         charts.append(ratios(kinds[UPDATE], kinds[WEIGHT]))
     for kind in (GRADIENT, WEIGHT, ACTIVATION):

@@ -34,11 +34,8 @@ _WORDS = {
 
 def timing(run: Run) -> Section:
     steps, phases = run.record.measurements.steps, run.record.measurements.phases
-    charts = []
-    if phases:
-        charts.append(phase_chart(phases, Timeline(run.record.measurements)))
-    if steps:
-        charts += [part_chart(steps), histogram(steps)]
+    charts = [phase_chart(phases, Timeline(run.record.measurements))] if phases else []
+    charts += [part_chart(steps), histogram(steps)] if steps else []
     operators = run.operators.get("operators", [])
     slow = outliers(steps)
     content = {
@@ -79,8 +76,8 @@ def outliers(steps: Sequence[StepTimes]) -> list[tuple[StepTimes, str, float]]:
     found = []
     for step in steps:
         if step.total > limit:
-            part = max(PARTS, key=lambda name: getattr(step, name) - usual[name])
-            found.append((step, _WORDS[part], getattr(step, part) - usual[part]))
+            more, part = max((getattr(step, name) - usual[name], name) for name in PARTS)
+            found.append((step, _WORDS[part], more))
     return sorted(found, key=lambda outlier: -outlier[0].total)
 
 
