@@ -50,19 +50,16 @@ def role_problems(arn: str) -> Iterator[str]:
 
     there = [role for one in PARTITIONS for role in iam_backends[ACCOUNT][one].roles.values() if role.arn == arn]
     if not any("sagemaker.amazonaws.com" in str(role.assume_role_policy_document) for role in there):
-        yield (
-            f"Could not assume role {arn}: it does not exist, or does not allow the principal sagemaker.amazonaws.com."
-        )
+        why = "it does not exist, or does not allow the principal sagemaker.amazonaws.com."
+        yield f"Could not assume role {arn}: {why}"
 
 
 def _inputs(request: Members, objects: Objects) -> Iterator[str]:
     for channel in request.get("InputDataConfig", []):
         uri = channel["DataSource"]["S3DataSource"]["S3Uri"]
         if not objects.under(uri):
-            yield (
-                f'No S3 objects found under S3 URL "{uri}" given in input data source. The bucket '
-                f"{split_uri(uri)[0]} must exist in this region and hold objects under that prefix."
-            )
+            needed = f"The bucket {split_uri(uri)[0]} must exist in this region and hold objects under that prefix."
+            yield f'No S3 objects found under S3 URL "{uri}" given in input data source. {needed}'
 
 
 def check_model(request: Members, objects: Objects, region: str) -> None:
@@ -79,11 +76,9 @@ def check_endpoint_config(request: Members, model: Members | None, objects: Obje
     The model is the description of that of its first variant, if there is one.
     """
     first, *others = request["ProductionVariants"]
-    problems = [
-        f"{place}: no such bucket." for place in _places(request) if not objects.has_bucket(split_uri(place)[0])
-    ]
-    if others:
-        problems.append("More than one production variant is not emulated: it needs AWS.")
+    places = [place for place in _places(request) if not objects.has_bucket(split_uri(place)[0])]
+    problems = [f"{place}: no such bucket." for place in places]
+    problems += ["More than one production variant is not emulated: it needs AWS."] if others else []
     if model is None:
         problems.append(f'Could not find model "{first["ModelName"]}".')
     elif "ServerlessConfig" in first:

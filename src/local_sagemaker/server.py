@@ -13,6 +13,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
@@ -202,8 +203,7 @@ class Server(ThreadedWSGIServer):
         self.shutdown()
         self._thread.join()
         for connection in list(self.connections):
-            try:
+            # A client may have been faster to hang up.
+            with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                _LOG.debug("a client was faster to hang up")
         self.server_close()

@@ -212,10 +212,10 @@ def best_overrides(place: Path) -> list[str]:
             "was followed to its end on this machine."
         )
     content = read_yaml(path)
-    overrides = content.get("overrides") if isinstance(content, dict) and "trial" in content else None
-    texts = isinstance(overrides, list) and all(isinstance(one, str) for one in overrides)
+    known = isinstance(content, dict) and "trial" in content and isinstance(content.get("overrides"), list)
+    overrides: list[str] = content["overrides"] if known else []
     # A file from elsewhere may choose settings, but not what Hydra runs.
-    if not texts or any(name_of(one).startswith(("-", "hydra")) for one in overrides):
+    if not known or any(not isinstance(one, str) or name_of(one).startswith(("-", "hydra")) for one in overrides):
         raise ConfigError(f"best_of={place}: {path} is not the {BEST} of a search.")
     overrides = [*_former(content, overrides), *overrides]
     copy = path.parent / EXCLUDED

@@ -94,9 +94,8 @@ def aws_errors(doing: str, hint: str = "") -> Iterator[None]:
     try:
         yield
     except (NoCredentialsError, PartialCredentialsError) as error:
-        raise UserError(
-            "No AWS credentials: run `aws configure` or set AWS_PROFILE. sagemaker=rehearsal needs none."
-        ) from error
+        advised = "run `aws configure` or set AWS_PROFILE. sagemaker=rehearsal needs none."
+        raise UserError(f"No AWS credentials: {advised}") from error
     except (ClientError, BotoCoreError, RetriesExceededError) as error:
         message = message_of(error).rstrip(".")
         operation = f"{error.operation_name}: " if isinstance(error, ClientError) else ""

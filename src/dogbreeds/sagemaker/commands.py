@@ -102,9 +102,8 @@ def _followed(job: JobHandle, here: TrainConfig, launched: TrainConfig | None) -
     """Follows a training job, fetches its files into the run directory of `here`, and returns what to print."""
     described, run_dir = job.wait(), Path(here.run_dir)
     if _does(described, FEATURES):
-        return "\n".join(
-            [*summary(described), "Its features are for the search that began it: type that command again."]
-        )
+        again = "Its features are for the search that began it: type that command again."
+        return "\n".join([*summary(described), again])
     job.fetch(described, run_dir)
     finished(job.name)
     _relocate(here, launched)
@@ -128,13 +127,6 @@ def _relocate(here: TrainConfig, launched: TrainConfig | None) -> None:
         launched = replace(fetched, cache=here.cache)
     # What the run left out is named in its own directory too.
     exclude = None if fetched.data.exclude is None else str(path.parent / EXCLUDED)
-    save(
-        replace(
-            fetched,
-            run_dir=here.run_dir,
-            data=replace(fetched.data, dir=launched.data.dir, exclude=exclude),
-            cache=launched.cache,
-            model=replace(fetched.model, weights=launched.model.weights),
-        ),
-        path,
-    )
+    data = replace(fetched.data, dir=launched.data.dir, exclude=exclude)
+    model = replace(fetched.model, weights=launched.model.weights)
+    save(replace(fetched, run_dir=here.run_dir, data=data, cache=launched.cache, model=model), path)

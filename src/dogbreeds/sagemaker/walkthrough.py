@@ -84,10 +84,8 @@ def run(settings: Sequence[str], directory: Path) -> bool:
 def _played(planned: Sequence[Step], table: Table, console: Console) -> bool:
     for step in planned:
         console.print(escape(f"$ python {shlex.join(step.arguments)}"), style="bold", highlight=False)
-        began = time.monotonic()
-        ended = subprocess.run(
-            [sys.executable, *step.arguments], cwd=CHECKOUT, capture_output=True, text=True, check=False
-        )
+        began, typed = time.monotonic(), [sys.executable, *step.arguments]
+        ended = subprocess.run(typed, cwd=CHECKOUT, capture_output=True, text=True, check=False)
         lines = [line[:_MAX_LINE] for line in (ended.stdout + ended.stderr).splitlines() if line.strip()]
         table.add_row(step.title, f"{time.monotonic() - began:.0f}", escape("\n".join(lines[-_LAST_LINES:])))
         problem = _problem(step, ended)

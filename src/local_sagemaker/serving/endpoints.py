@@ -66,8 +66,7 @@ class Endpoints:
             return copy.deepcopy(description), self._served[name]
 
     def captured(self, config: str) -> Members:
-        found: Members = self._configs[config].description["DataCaptureConfig"]
-        return found
+        return dict(self._configs[config].description["DataCaptureConfig"])
 
     def why_not_scaled(self, resource: str) -> str | None:
         """Says why a resource of Application Auto Scaling cannot be scaled; None where it can."""
@@ -197,10 +196,8 @@ class Endpoints:
         new = chosen["ProductionVariants"][0]
         same = (now["VariantName"], now.get("InstanceType")) == (new["VariantName"], new.get("InstanceType"))
         if not same and is_scaled(region, f"endpoint/{name}/variant/{now['VariantName']}"):
-            raise invalid(
-                f'The variant(s) "{now["VariantName"]}" must be deregistered as scalable targets with AWS Auto '
-                "Scaling before they can be removed or have their instance type updated."
-            )
+            why = "must be deregistered as scalable targets with AWS Auto Scaling before they can be removed or have"
+            raise invalid(f'The variant(s) "{now["VariantName"]}" {why} their instance type updated.')
 
 
 def _described_variants(config: Members, former: Sequence[Members] = ()) -> list[dict[str, Any]]:

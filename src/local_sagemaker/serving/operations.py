@@ -16,9 +16,8 @@ class Serving:
     """The part that endpoints are in."""
 
     def __init__(self, context: Context, container: MakeContainer | None) -> None:
-        models, configs, endpoints = (
-            NamedResources(kind, context.changed) for kind in ("Model", "EndpointConfig", "Endpoint")
-        )
+        kinds = ("Model", "EndpointConfig", "Endpoint")
+        models, configs, endpoints = (NamedResources(kind, context.changed) for kind in kinds)
         self._endpoints = Endpoints(endpoints, configs, models, context, container or InferenceContainer)
         self._invocations = Invocations(self._endpoints, context.objects)
         self.invoke = self._invocations.invoke

@@ -48,17 +48,13 @@ def unpack_code(job: Members, objects: Objects, base: Path) -> None:
     except (tarfile.TarError, OSError, EOFError) as error:
         raise JobFailure(f"ClientError: {uri} cannot be unpacked: {error}") from error
     if (target / "setup.py").exists():
-        raise JobFailure(
-            f"ClientError: {uri} has a setup.py, which would be installed: the local service installs nothing."
-        )
+        nothing = "which would be installed: the local service installs nothing."
+        raise JobFailure(f"ClientError: {uri} has a setup.py, {nothing}")
     requirements = target / _REQUIREMENTS
     if requirements.exists():
-        missing = list(unsatisfied(requirements.read_text(encoding="utf-8")))
-        if missing:
-            raise JobFailure(
-                f"AlgorithmError: InstallRequirementsError: {_REQUIREMENTS} asks for {'; '.join(missing)}. "
-                "The local service installs nothing: install it into its own environment."
-            )
+        if missing := "; ".join(unsatisfied(requirements.read_text(encoding="utf-8"))):
+            said = f"AlgorithmError: InstallRequirementsError: {_REQUIREMENTS} asks for {missing}."
+            raise JobFailure(f"{said} The local service installs nothing: install it into its own environment.")
         shutil.move(requirements, base / _REQUIREMENTS)
 
 

@@ -61,11 +61,9 @@ class Instance:
             BASE_VARIABLE: str(self.base),
             "TRAINING_JOB_NAME": job["TrainingJobName"],
             "TRAINING_JOB_ARN": job["TrainingJobArn"],
-            "AWS_REGION": region,
-            "AWS_DEFAULT_REGION": region,
+            **dict.fromkeys(("AWS_REGION", "AWS_DEFAULT_REGION"), region),
             "AWS_ENDPOINT_URL": context.url,
-            "AWS_ACCESS_KEY_ID": context.key,
-            "AWS_SECRET_ACCESS_KEY": context.key,
+            **dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), context.key),
             "NO_PROXY": "127.0.0.1",
             "AWS_EC2_METADATA_DISABLED": "true",
         }

@@ -40,25 +40,13 @@ class TrainingJobs(Jobs):
 
 def _members(request: Members, tuning_job: str | None) -> dict[str, Any]:
     found: dict[str, Any] = {name: request.get(name, False) for name in _ALWAYS}
-    found |= {
-        "TrainingJobStatus": "InProgress",
-        "SecondaryStatus": "Starting",
-        "SecondaryStatusTransitions": [],
-        "FinalMetricDataList": [],
-    }
+    found |= {"TrainingJobStatus": "InProgress", "SecondaryStatus": "Starting"}
+    found |= {"SecondaryStatusTransitions": [], "FinalMetricDataList": []}
     if tuning_job is not None:
         found["TuningJobArn"] = tuning_job
-    for rules, statuses in (
-        ("DebugRuleConfigurations", "DebugRuleEvaluationStatuses"),
-        ("ProfilerRuleConfigurations", "ProfilerRuleEvaluationStatuses"),
-    ):
-        if request.get(rules):
-            found[statuses] = [
-                {
-                    "RuleConfigurationName": rule["RuleConfigurationName"],
-                    "RuleEvaluationStatus": "InProgress",
-                    "LastModifiedTime": time.time(),
-                }
-                for rule in request[rules]
-            ]
+    begun = {"RuleEvaluationStatus": "InProgress", "LastModifiedTime": time.time()}
+    for kind in ("DebugRule", "ProfilerRule"):
+        if rules := request.get(f"{kind}Configurations"):
+            names = [{"RuleConfigurationName": rule["RuleConfigurationName"]} for rule in rules]
+            found[f"{kind}EvaluationStatuses"] = [{**name, **begun} for name in names]
     return found

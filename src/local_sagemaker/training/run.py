@@ -102,10 +102,8 @@ class TrainingRun(threading.Thread):
     def _live(self) -> None:
         self._progress.enter("Starting", "Launching requested ML instances")
         if not self._capacity:
-            raise JobFailure(
-                "CapacityError: Unable to provision requested ML compute capacity. "
-                "Please retry using a different ML instance type or after some time."
-            )
+            advice = "Please retry using a different ML instance type or after some time."
+            raise JobFailure(f"CapacityError: Unable to provision requested ML compute capacity. {advice}")
         while (end := self._attempt()) is End.INTERRUPTED:
             self._progress.enter("Interrupted", "Spot capacity was taken back")
             self._progress.enter("Restarting", "Waiting for spot capacity")

@@ -41,11 +41,8 @@ class TuningJobs(Jobs):
         request = call.body
         parallel = request[f"{_KIND}Config"]["ResourceLimits"]["MaxParallelTrainingJobs"]
         if parallel > _PARALLEL_QUOTA:
-            raise ApiError(
-                "ResourceLimitExceeded",
-                f"An account may run {_PARALLEL_QUOTA} training jobs of a tuning job at once unless its quota was "
-                f"raised; got {parallel}.",
-            )
+            most = f"An account may run {_PARALLEL_QUOTA} training jobs of a tuning job at once"
+            raise ApiError("ResourceLimitExceeded", f"{most} unless its quota was raised; got {parallel}.")
         check_training_job(request["TrainingJobDefinition"], self._context.objects, self._context.faults)
         known = self._parents(request)
         members: dict[str, Any] = {"HyperParameterTuningJobStatus": "InProgress"}

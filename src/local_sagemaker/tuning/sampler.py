@@ -91,6 +91,4 @@ def _pruner(config: Members) -> BasePruner:
     if config["Strategy"] != "Hyperband":
         return NopPruner()
     resources = config.get("StrategyConfig", {}).get("HyperbandStrategyConfig", {})
-    return HyperbandPruner(
-        min_resource=resources.get("MinResource", 1), max_resource=resources.get("MaxResource", "auto")
-    )
+    return HyperbandPruner(resources.get("MinResource", 1), resources.get("MaxResource", "auto"))

@@ -24,13 +24,11 @@ def child_summary(record: Record, tuning_job: Members) -> dict[str, Any]:
     value = objective_of(record, objective["MetricName"])
     status = description["TrainingJobStatus"]
     if status not in ENDED:
-        found["ObjectiveStatus"] = "Pending"
-    elif status == "Failed" or value is None:
-        found["ObjectiveStatus"] = "Failed"
-    else:
-        found["ObjectiveStatus"] = "Succeeded"
-        found[_FINAL] = {"Type": objective["Type"], "MetricName": objective["MetricName"], "Value": value}
-    return found
+        return found | {"ObjectiveStatus": "Pending"}
+    if status == "Failed" or value is None:
+        return found | {"ObjectiveStatus": "Failed"}
+    final = {"Type": objective["Type"], "MetricName": objective["MetricName"], "Value": value}
+    return found | {"ObjectiveStatus": "Succeeded", _FINAL: final}
 
 
 def best(summaries: Sequence[Members], sign: int) -> Members | None:

@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from botocore import xform_name
 from botocore.exceptions import ClientError
 
 from dogbreeds.errors import UserError
@@ -119,16 +120,11 @@ class Endpoints:
         return None
 
     def _named(self, kind: str, endpoint: str) -> list[str]:
-        operation = {"EndpointConfig": "list_endpoint_configs", "Model": "list_models"}[kind]
         start = endpoint[:_MAX_START]
-        pages = self.account.sagemaker.get_paginator(operation).paginate(NameContains=start)
-        found = (one for page in pages for one in page[f"{kind}s"])
-        return [
-            one[f"{kind}Name"]
-            for one in found
-            if _TAIL.fullmatch(one[f"{kind}Name"].removeprefix(start.rstrip("-")))
-            and self._is_of(one[f"{kind}Arn"], endpoint)
-        ]
+        pages = self.account.sagemaker.get_paginator(xform_name(f"List{kind}s")).paginate(NameContains=start)
+        found = {one[f"{kind}Name"]: one[f"{kind}Arn"] for page in pages for one in page[f"{kind}s"]}
+        named = [name for name in found if _TAIL.fullmatch(name.removeprefix(start.rstrip("-")))]
+        return [name for name in named if self._is_of(found[name], endpoint)]
 
     def _is_of(self, arn: str, endpoint: str) -> bool:
         with aws_errors("read tags"):

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from botocore.config import Config
@@ -24,6 +24,7 @@ _BUSY = (
     "TooManyRequestsException",
 )  # fmt: skip
 _BUSY_CONTAINER = (408, 429, 502, 503, 504)
+_KINDS = {"ContentType": BYTES, "Accept": JSON}
 
 
 @contextmanager
@@ -57,8 +58,7 @@ def asker(clients: Clients, endpoint: str, at_once: int, kms_key: str | None) ->
                 return QueuedEndpoint(runtime, s3, endpoint, output["S3OutputPath"], kms_key)
     except Busy as error:
         raise UserError(f"endpoint={endpoint} is busy ({error}): try again.") from error
-    variants = described.get("ProductionVariants") or [{}]
-    serverless = "CurrentServerlessConfig" in variants[0]
+    serverless = "CurrentServerlessConfig" in (described.get("ProductionVariants") or [{}])[0]
     return Endpoint(runtime, endpoint, MAX_BYTES_SERVERLESS if serverless else MAX_BYTES)
 
 
@@ -71,9 +71,7 @@ class Endpoint:
 
     def predict(self, photo: bytes) -> dict[str, Any]:
         with _invoking(self._endpoint):
-            response = self._runtime.invoke_endpoint(
-                EndpointName=self._endpoint, Body=photo, ContentType=BYTES, Accept=JSON
-            )
+            response = self._runtime.invoke_endpoint(EndpointName=self._endpoint, Body=photo, **_KINDS)
             body = response["Body"].read()
         return parse_response(body)
 
@@ -109,20 +107,15 @@ class QueuedEndpoint:
         with aws_errors(f"upload {place}"):
             self._s3.put_object(Bucket=bucket, Key=key, Body=photo, **self._encryption)
         with _invoking(self._endpoint):
-            response = self._runtime.invoke_endpoint_async(
-                EndpointName=self._endpoint, InputLocation=place, ContentType=BYTES, Accept=JSON
-            )
+            response = self._runtime.invoke_endpoint_async(EndpointName=self._endpoint, InputLocation=place, **_KINDS)
         begun = self._begun[digest] = (response["OutputLocation"], response.get("FailureLocation"))
         return begun
 
     def _read(self, uri: str) -> bytes | None:
         bucket, key = split_uri(uri)
-        try:
-            with aws_errors(f"read {uri}"):
-                found: bytes = self._s3.get_object(Bucket=bucket, Key=key)["Body"].read()
-        except MissingError:
-            return None
-        return found
+        with suppress(MissingError), aws_errors(f"read {uri}"):
+            return bytes(self._s3.get_object(Bucket=bucket, Key=key)["Body"].read())
+        return None
 
 
 def _described(clients: Clients, endpoint: str) -> dict[str, Any]:

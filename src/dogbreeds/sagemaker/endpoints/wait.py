@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from operator import itemgetter
 from typing import Any
 
@@ -45,10 +46,9 @@ def failure(endpoints: Endpoints, described: Mapping[str, Any], *, deployed: str
     endpoint, reason = described["EndpointName"], described.get("FailureReason", "AWS gives no reason.")
     lines = _last_lines(endpoints, endpoint, deployed)
     said = "\n  ".join(["The last lines of its log:", *lines]) if lines else "Its log is empty."
+    state = f"{endpoint} has failed and answers nothing. Delete it: {endpoints.command('delete', endpoint)}"
     if described["EndpointStatus"] == "InService":
         state = f"{endpoint} was not updated; the former model still answers."
-    else:
-        state = f"{endpoint} has failed and answers nothing. Delete it: {endpoints.command('delete', endpoint)}"
     return UserError(f"{reason}\n{said}\n{state}")
 
 
@@ -58,16 +58,13 @@ def _last_lines(endpoints: Endpoints, endpoint: str, deployed: str) -> list[str]
     The time of the last line does not tell it from the former deployment's: AWS updates that up to an hour late.
     """
     logs, group = endpoints.account.logs, _LOG_GROUP + endpoint
-    try:
-        with aws_errors(f"read the log of {endpoint}"):
-            config = endpoints.account.sagemaker.describe_endpoint_config(EndpointConfigName=deployed)
-            began = config["CreationTime"].timestamp() * 1000
-            pages = logs.get_paginator("describe_log_streams").paginate(logGroupName=group)
-            streams = [one for page in pages for one in page["logStreams"] if one["creationTime"] >= began]
-            if not streams:
-                return []
+    with suppress(MissingError), aws_errors(f"read the log of {endpoint}"):
+        config = endpoints.account.sagemaker.describe_endpoint_config(EndpointConfigName=deployed)
+        began = config["CreationTime"].timestamp() * 1000
+        pages = logs.get_paginator("describe_log_streams").paginate(logGroupName=group)
+        streams = [one for page in pages for one in page["logStreams"] if one["creationTime"] >= began]
+        if streams:
             newest = max(streams, key=itemgetter("creationTime"))["logStreamName"]
             events = logs.get_log_events(logGroupName=group, logStreamName=newest, limit=_LAST_LINES)["events"]
-    except MissingError:
-        return []
-    return [event["message"].rstrip() for event in events]
+            return [event["message"].rstrip() for event in events]
+    return []

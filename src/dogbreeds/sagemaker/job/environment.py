@@ -1,11 +1,10 @@
 """The environment that SageMaker gives a program in a job: the only place that reads it."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from dogbreeds.errors import UserError
 from dogbreeds.features.store.segments import SEGMENTS
@@ -43,7 +42,7 @@ class JobEnvironment:
     gpus: int
 
     @classmethod
-    def of(cls, environ: Mapping[str, str]) -> JobEnvironment:
+    def of(cls, environ: Mapping[str, str]) -> Self:
         """Reads the environment variables of AWS's toolkit."""
         if "SM_HPS" not in environ:
             raise UserError(f"This program runs in SageMaker jobs: start one with {command('launch')}.")
@@ -93,8 +92,7 @@ class JobEnvironment:
         """Returns the paths of this instance as overrides; they go after those that were sent."""
         here: dict[str, Path] = {"cache.dir": self.store, "run_dir": self.work}
         for name in key_names(TrainConfig):
-            channel = self.channels.get(channel_of(name))
-            if channel is not None:
+            if (channel := self.channels.get(channel_of(name))) is not None:
                 here[name] = _only_file(channel)
         return [f"{name}={hydra_value(str(path))}" for name, path in here.items()]
 

@@ -49,9 +49,8 @@ def _job_plan(launcher: Launcher, plan: Plan, directory: Path) -> JobPlan:
     if "data" in plan.space.dimensions:
         raise ConfigError("data=...: a job gets the photos of one folder. Search each folder by its own command.")
     if settings.instances > 1:
-        raise ConfigError(
-            f"sagemaker.instances={settings.instances}: a search in one job runs one trial at a time. Leave it out."
-        )
+        said = "a search in one job runs one trial at a time. Leave it out."
+        raise ConfigError(f"sagemaker.instances={settings.instances}: {said}")
     if config.debugger.managed is not None or config.debugger.smdebug:
         raise ConfigError("debugger=aws watches a single run. Leave it out here, and type it with best_of=.")
     # Refuses to vary files; varied settings travel in the command line.

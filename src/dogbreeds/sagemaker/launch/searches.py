@@ -39,9 +39,8 @@ def job_of(account: Account, plan: Plan, directory: Path) -> JobHandle | None:
         return None
     if content["trials"] != plan.settings.trials:
         learning = "." if plan.settings.one_job else f" that learns from them: hpo.warm_start=[{job.name}]."
-        raise ConfigError(
-            f"{job.name} has {content['trials']} trials, and a job cannot get more. Start another one{learning}"
-        )
+        said = f"{job.name} has {content['trials']} trials, and a job cannot get more."
+        raise ConfigError(f"{said} Start another one{learning}")
     return job
 
 

@@ -91,9 +91,8 @@ def trials_of(tuning_job: JobHandle) -> list[tuple[dict[str, str], dict[str, Any
 
     def listed() -> list[dict[str, Any]]:
         paginator = tuning_job.account.sagemaker.get_paginator("list_training_jobs_for_hyper_parameter_tuning_job")
-        pages = paginator.paginate(
-            HyperParameterTuningJobName=tuning_job.name, SortBy="CreationTime", SortOrder="Ascending"
-        )
+        order = {"SortBy": "CreationTime", "SortOrder": "Ascending"}
+        pages = paginator.paginate(HyperParameterTuningJobName=tuning_job.name, **order)
         return [summary for page in pages for summary in page["TrainingJobSummaries"]]
 
     def described(name: str) -> dict[str, Any]:
@@ -103,7 +102,6 @@ def trials_of(tuning_job: JobHandle) -> list[tuple[dict[str, str], dict[str, Any
 
 
 def _entry(number: int, tuned: Mapping[str, str], job: Mapping[str, Any], space: Space, objective: Objective) -> Entry:
-    """Returns the leaderboard entry of a trial."""
     metrics = {one["MetricName"]: float(one["Value"]) for one in job.get("FinalMetricDataList", [])}
     value = metrics.get(objective.name)
     state = _STATES.get(job["TrainingJobStatus"], leaderboard.INTERRUPTED)

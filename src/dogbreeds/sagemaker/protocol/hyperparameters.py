@@ -7,6 +7,7 @@ the values that it chose in the same way. So a text is sent literally unless it 
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 
 from dogbreeds.errors import ConfigError
 from dogbreeds.overrides import hydra_value
@@ -37,7 +38,6 @@ def encode(overrides: Mapping[str, object]) -> dict[str, str]:
 
 
 def encode_value(name: str, value: object) -> str:
-    """Returns the value of one setting as a hyperparameter."""
     if not _NAME.fullmatch(name):
         raise ConfigError(f"{name} is not a valid hyperparameter name.")
     try:
@@ -67,13 +67,12 @@ def _is_itself(text: str) -> bool:
     """Says whether the toolkit leaves a text as it is; the service takes single lines."""
     if not _PLAIN.fullmatch(text) or text != text.strip() or not text:
         return False
-    try:
-        json.loads(text)
-    except ValueError:
-        return True
-    except RecursionError:
-        # JSON that is nested this deep would crash the toolkit.
-        return False
+    # JSON that is nested so deep that it cannot be read would crash the toolkit.
+    with suppress(RecursionError):
+        try:
+            json.loads(text)
+        except ValueError:
+            return True
     return False
 
 

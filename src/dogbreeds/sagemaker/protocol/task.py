@@ -1,11 +1,9 @@
 """What a job does, as hyperparameters beside the settings of the run."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from dogbreeds.errors import ConfigError
 from dogbreeds.sagemaker.protocol.hyperparameters import PREFIX
@@ -36,7 +34,7 @@ class Task:
         return sent | {_ARGUMENTS: arguments} if self.arguments else sent
 
     @classmethod
-    def decode(cls, hyperparameters: Mapping[str, Any]) -> Task:
+    def decode(cls, hyperparameters: Mapping[str, Any]) -> Self:
         """Returns the task of a job, whose hyperparameters have the types of `SM_HPS`."""
         arguments = tuple(hyperparameters.get(_ARGUMENTS, ()))
         return cls(hyperparameters[TASK], float(hyperparameters[_SECONDS]), arguments)

@@ -82,12 +82,10 @@ def endpoint_request(deployment: Deployment, sagemaker: SagemakerConfig) -> Requ
 
 def update_request(deployment: Deployment, *, scaled: bool) -> Request:
     """Returns the request of `update_endpoint`; `scaled` keeps the number of instances, which autoscaling chose."""
-    request: Request = {"EndpointName": deployment.endpoint, "EndpointConfigName": deployment.name}
-    if scaled:
-        request["RetainAllVariantProperties"] = True
-        excluded = ("DesiredWeight", "DataCaptureConfig")
-        request["ExcludeRetainedVariantProperties"] = [{"VariantPropertyType": one} for one in excluded]
-    return request
+    named = {"EndpointName": deployment.endpoint, "EndpointConfigName": deployment.name}
+    excluded = [{"VariantPropertyType": one} for one in ("DesiredWeight", "DataCaptureConfig")]
+    kept = {"RetainAllVariantProperties": True, "ExcludeRetainedVariantProperties": excluded}
+    return {**named, **kept} if scaled else named
 
 
 def scaled_resource(endpoint: str) -> Request:
@@ -123,7 +121,6 @@ def scaling_requests(endpoint: str, variant: VariantConfig) -> dict[str, Request
 
 
 def check_variant(variant: VariantConfig) -> None:
-    """Refuses settings that contradict each other."""
     if problems := [*_of_another_kind(variant), *_scaling_problems(variant)]:
         raise ConfigError("\n".join(problems))
 

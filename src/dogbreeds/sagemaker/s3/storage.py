@@ -66,8 +66,7 @@ class Storage:
 
     def upload_photos(self, root: Path) -> str:
         """Uploads breed folders, and returns the URI of the folder that holds them."""
-        paths = find_photos(root).photos()
-        return self._upload_folder("photos", root, paths)
+        return self._upload_folder("photos", root, find_photos(root).photos())
 
     def upload_features(self, store: Path) -> str:
         """Uploads the features of a feature store, and returns the URI of the folder that holds them.
@@ -100,7 +99,6 @@ class Storage:
                 transfer.download(bucket, found, path).result()
 
     def download_folder(self, uri: str, directory: Path) -> list[Path]:
-        """Downloads all objects of a folder, and returns the files."""
         with aws_errors(f"read {uri}"):
             bucket, key = split_uri(uri.rstrip("/") + "/")
             objects = stored_under(self._client, bucket, key)
@@ -204,9 +202,8 @@ class Storage:
             digests = {folder + name: digest for name, digest in json.loads(body.read()).items() if digest in lacking}
             # Some may have been removed or replaced.
             there = stored_under(self._client, self._bucket, folder) if digests else {}
-            found |= {
-                digest: there[key] for key, digest in digests.items() if _is_whole(there.get(key), wanted[digest])
-            }
+            whole = {digest: key for key, digest in digests.items() if _is_whole(there.get(key), wanted[digest])}
+            found |= {digest: there[key] for digest, key in whole.items()}
         return found
 
     def _transfers(self, title: str, size: int) -> AbstractContextManager[Transfers]:
