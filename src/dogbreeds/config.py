@@ -81,10 +81,8 @@ def _resumed(composed: DictConfig, overrides: Sequence[str]) -> TrainConfig:
     directory = run_of(composed.resume)
     others = [other for other in overrides if name_of(other) not in ("resume", *MOVABLE)]
     if others:
-        raise ConfigError(
-            f"resume={directory} continues that run with its own config, so {' '.join(others)} cannot apply. "
-            f"Leave it out, or start a new run with it; only {', '.join(MOVABLE)} can be changed."
-        )
+        text = f"resume={directory} continues that run with its own config, so {' '.join(others)} cannot apply."
+        raise ConfigError(f"{text} Leave it out, or start a new run with it; only {', '.join(MOVABLE)} can be changed.")
     if not (directory / RUN_CONFIG).is_file():
         if (directory / SEARCH_CONFIG).is_file():
             again = f"{command('train')} -m {override('resume', directory)}"

@@ -207,10 +207,8 @@ def best_overrides(place: Path) -> list[str]:
     if not path.exists():
         path = _of_tuning_job(str(place))
     if not path.is_file():
-        raise ConfigError(
-            f"best_of={place}: there is no {BEST}. Name the directory of a search, its {BEST}, or a tuning job that "
-            "was followed to its end on this machine."
-        )
+        said = f"best_of={place}: there is no {BEST}. Name the directory of a search, its {BEST},"
+        raise ConfigError(f"{said} or a tuning job that was followed to its end on this machine.")
     content = read_yaml(path)
     known = isinstance(content, dict) and "trial" in content and isinstance(content.get("overrides"), list)
     overrides: list[str] = content["overrides"] if known else []

@@ -88,10 +88,8 @@ def resumed(directory: Path, arguments: Sequence[str], compose: Compose, loader:
     names = {name: name.partition(".")[2] for name in {**after, **before} if after.get(name) != before.get(name)}
     changed = [name for name in names.values() if name not in MOVABLE]
     if changed:
-        raise ConfigError(
-            f"resume={directory}: conf/ has changed since that search was started ({', '.join(changed)}). "
-            "Undo that, or start a new search."
-        )
+        said = f"resume={directory}: conf/ has changed since that search was started ({', '.join(changed)})."
+        raise ConfigError(f"{said} Undo that, or start a new search.")
     return plan
 
 

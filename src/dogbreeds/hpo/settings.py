@@ -69,10 +69,8 @@ def check_search(settings: SearchConfig, space: Space, configs: Sequence[TrainCo
         problems.append(f"hpo.strategy={settings.strategy} needs a budget: hpo.trials=16.")
     trainer = configs[0].trainer
     if trainer.strategy not in ("auto", "single_device") or trainer.devices != "1":
-        problems.append(
-            f"trainer.strategy={trainer.strategy} trainer.devices={trainer.devices}: a search runs its trials in one "
-            "process on one device. Use trainer=auto."
-        )
+        said = f"trainer.strategy={trainer.strategy} trainer.devices={trainer.devices}:"
+        problems.append(f"{said} a search runs its trials in one process on one device. Use trainer=auto.")
     if settings.strategy == "hyperband":
         problems += _hyperband_problems(settings, configs)
     if problems:
@@ -98,15 +96,11 @@ def _hyperband_problems(settings: SearchConfig, configs: Sequence[TrainConfig]) 
     problems = []
     epochs = max(config.epochs for config in configs)
     if settings.min_epochs is None or not 1 <= settings.min_epochs < epochs:
-        problems.append(
-            f"hpo.min_epochs={settings.min_epochs} epochs={epochs}: hpo=hyperband stops trials in between, so "
-            "hpo.min_epochs must be at least 1 and less than epochs."
-        )
+        said = f"hpo.min_epochs={settings.min_epochs} epochs={epochs}: hpo=hyperband stops trials in between,"
+        problems.append(f"{said} so hpo.min_epochs must be at least 1 and less than epochs.")
     if settings.objective in OBJECTIVES and settings.objective not in EPOCH_OBJECTIVES:
-        problems.append(
-            f"hpo.objective={settings.objective} is not measured after each epoch, which hpo=hyperband needs: "
-            f"use one of {', '.join(EPOCH_OBJECTIVES)}."
-        )
+        said = f"hpo.objective={settings.objective} is not measured after each epoch, which hpo=hyperband needs:"
+        problems.append(f"{said} use one of {', '.join(EPOCH_OBJECTIVES)}.")
     if any(config.optimizer == "exact" for config in configs):
         problems.append("optimizer=exact has no epochs that hpo=hyperband could cut short: use hpo=exact.")
     return problems

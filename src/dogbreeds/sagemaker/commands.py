@@ -34,10 +34,8 @@ _PROJECT = Path(__file__).resolve().parents[3]
 def train(settings: SagemakerConfig, config: TrainConfig) -> str:
     """Trains in a job, and returns what to print at its end."""
     if config.resume is not None:
-        raise ConfigError(
-            f"resume continues a run on this machine: {command('train')} {override('resume', config.resume)}. A job "
-            "that loses its Spot instance resumes by itself (sagemaker.spot)."
-        )
+        said = f"resume continues a run on this machine: {command('train')} {override('resume', config.resume)}."
+        raise ConfigError(f"{said} A job that loses its Spot instance resumes by itself (sagemaker.spot).")
     with connected(settings) as account:
         return _followed(Launcher.of(account, _PROJECT).train(config), config, config)
 

@@ -130,10 +130,8 @@ class Account:
 
             name = ROLE
         if name is None:
-            raise ConfigError(
-                "sagemaker.role=null: these credentials are not a role that jobs can assume. Make one with "
-                f"{self._setup}, or set sagemaker.role=<name or ARN>."
-            )
+            said = "sagemaker.role=null: these credentials are not a role that jobs can assume."
+            raise ConfigError(f"{said} Make one with {self._setup}, or set sagemaker.role=<name or ARN>.")
         try:
             with aws_errors(f"look up the role {name}", "Give its ARN instead: sagemaker.role=<ARN>."):
                 return str(self.client("iam").get_role(RoleName=name.rpartition("/")[2])["Role"]["Arn"])

@@ -140,10 +140,8 @@ def retry(
     try:
         return trying(send)
     except Busy as error:
-        raise RetriesExhausted(
-            f"No response in {patience:g} s ({error}). Send fewer at a time (at_once=1), or wait longer "
-            f"({override('patience_seconds', f'{10 * patience:g}')})."
-        ) from error
+        said = f"No response in {patience:g} s ({error}). Send fewer at a time (at_once=1), or wait longer"
+        raise RetriesExhausted(f"{said} ({override('patience_seconds', f'{10 * patience:g}')}).") from error
 
 
 class Server:

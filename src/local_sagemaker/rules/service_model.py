@@ -92,7 +92,8 @@ def _service_model(service: str) -> ServiceModel:
 def _walk(shape: Shape, value: Any, path: str) -> Iterator[Problem]:
     kind = shape.type_name
     types, word = _TYPES[kind]
-    if not isinstance(value, types) or (kind in _NUMBERS and isinstance(value, bool)):
+    fits = isinstance(value, types) and not (kind in _NUMBERS and isinstance(value, bool))
+    if not fits:
         yield Problem(path, f"must be {word}, got {_shown(value)}")
     elif kind == "structure":
         yield from _structure(shape, value, path)

@@ -29,10 +29,8 @@ class SuspectLabels(Rule):
         found, expected = audit["confident_labels"], audit["expected_labels"]
         if found <= expected + self.standard_errors * math.sqrt(expected) + self.share * photos:
             return self.verdict([])
-        message = (
-            f"the other photos clearly contradict {found:.0f} of {photos:,} training labels, "
-            f"where {expected:.0f} would be expected"
-        )
+        message = f"the other photos clearly contradict {found:.0f} of {photos:,} training labels,"
+        message += f" where {expected:.0f} would be expected"
         return self.verdict([(0, message)])
 
 

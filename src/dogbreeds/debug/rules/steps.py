@@ -64,10 +64,8 @@ class StepOutlier(Rule):
         if len(outliers) <= self.n_outliers:
             return self.verdict([])
         part = PARTS[int((parts[outliers].mean(axis=0) - parts.mean(axis=0)).argmax())]
-        message = (
-            f"{len(outliers)} of {len(steps)} steps took longer than {limit:.3g} s (mean {mean:.3g} s); step "
-            f"{steps[longest].step} took {totals[longest]:.3g} s; the part that grew most is {part}"
-        )
+        message = f"{len(outliers)} of {len(steps)} steps took longer than {limit:.3g} s (mean {mean:.3g} s);"
+        message += f" step {steps[longest].step} took {totals[longest]:.3g} s; the part that grew most is {part}"
         return self.verdict([(steps[number].step, message) for number in outliers], ADVICE["parts"][part])
 
 
@@ -92,10 +90,8 @@ class DataWaits(Rule):
         total, worst = float(parts.sum()), steps[int(waits.sum(axis=1).argmax())].step
         if data + move <= self.threshold * total:
             return self.verdict([])
-        message = (
-            f"of {total:.3g} s in {len(steps)} steps, {data / total:.0%} were spent waiting for batches and "
-            f"{move / total:.0%} moving them to the device; step {worst} waited longest"
-        )
+        message = f"of {total:.3g} s in {len(steps)} steps, {data / total:.0%} were spent waiting for batches and"
+        message += f" {move / total:.0%} moving them to the device; step {worst} waited longest"
         return self.verdict([(worst, message)], ADVICE["parts"]["data" if data >= move else "move"])
 
 

@@ -50,10 +50,8 @@ def reliability(predictions: Sequence[Prediction]) -> Chart:
     found = bins(predictions)
     farthest = max(found, key=lambda one: one.photos * abs(one.accuracy - one.probability))
     word = "too unsure" if farthest.accuracy > farthest.probability else "too sure"
-    message = (
-        f"Of the photos predicted with {percent(farthest.probability, 0)}, {percent(farthest.accuracy, 0)} are "
-        f"classified correctly: {word}. A perfectly calibrated model lies on the dashed line."
-    )
+    message = f"Of the photos predicted with {percent(farthest.probability, 0)}, {percent(farthest.accuracy, 0)} are"
+    message += f" classified correctly: {word}. A perfectly calibrated model lies on the dashed line."
     rows = []
     for one in found:
         range_ = f"{percent(one.low, 0)} to {percent(one.high, 0)}"

@@ -28,10 +28,8 @@ def _exact(metrics: Mapping[str, Any]) -> str:
     pair = against_exact(metrics, "test")
     if pair is None:
         return ""
-    found = (
-        f"On the same test photos the exact linear solution alone is right about {pair.second}, the trained head "
-        f"alone about {pair.first}"
-    )
+    found = f"On the same test photos the exact linear solution alone is right about {pair.second},"
+    found += f" the trained head alone about {pair.first}"
     if pair.difference:
         found += f": the trained head has {difference(pair)}"
     more = settling(pair)

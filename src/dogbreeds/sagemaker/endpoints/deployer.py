@@ -63,10 +63,8 @@ class Deployer:
             UserError: It cannot be deployed; nothing new is left running.
         """
         if self.settings.isolated and self.variant.image is None and read_description(package).library == "timm":
-            raise ConfigError(
-                "sagemaker.isolated=true: without a network an endpoint cannot install timm, where this backbone "
-                "comes from. Name an image that has it, variant.image=<URI>."
-            )
+            said = "sagemaker.isolated=true: without a network an endpoint cannot install timm,"
+            raise ConfigError(f"{said} where this backbone comes from. Name an image that has it, variant.image=<URI>.")
         account, former = self.endpoints.account, self.endpoints.find(endpoint)
         name = job_name(endpoint, MAX_JOB_NAME)
         deployment = Deployment(

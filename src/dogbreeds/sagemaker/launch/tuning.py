@@ -44,10 +44,8 @@ def tune(launcher: Launcher, plan: Plan, directory: Path, job: JobHandle | None 
 def _request(launcher: Launcher, plan: Plan, directory: Path) -> dict[str, Any]:
     """Returns the request of a tuning job, whose files are in S3 then."""
     if not plan.prepares_once:
-        raise ConfigError(
-            "The trials differ in backbone or features, but a tuning job gives all of them the same: search inside "
-            "one job with hpo.one_job=true."
-        )
+        said = "The trials differ in backbone or features, but a tuning job gives all of them the same:"
+        raise ConfigError(f"{said} search inside one job with hpo.one_job=true.")
     settings, config = launcher.settings, without_managed_debugger(plan.first(directory))
     corners = [without_managed_debugger(corner) for corner in plan.corners]
     trial = JobPlan(

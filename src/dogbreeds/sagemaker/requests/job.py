@@ -47,10 +47,8 @@ class Job:
 def definition(job: Job, sagemaker: SagemakerConfig) -> Request:
     """Returns the members that a training job and the definition of a tuning job's trials share."""
     if sagemaker.isolated and sagemaker.image is None:
-        raise ConfigError(
-            "sagemaker.isolated=true: without a network a job cannot install what AWS's images lack. Name an image "
-            "of your own that has it (sagemaker.image)."
-        )
+        said = "sagemaker.isolated=true: without a network a job cannot install what AWS's images lack."
+        raise ConfigError(f"{said} Name an image of your own that has it (sagemaker.image).")
     channels = dict(job.channels)
     if sagemaker.isolated:
         channels[CODE_CHANNEL] = job.code

@@ -30,9 +30,9 @@ from dogbreeds.data.layout import find_photos
 from dogbreeds.data.names import readable
 from dogbreeds.errors import DataError, UserError
 from dogbreeds.sagemaker.aws_errors import MissingError, aws_errors, code_of
+from dogbreeds.sagemaker.s3 import transfers
 from dogbreeds.sagemaker.s3.code_archive import ARCHIVE, pack_code
-from dogbreeds.sagemaker.s3.digests import FileDigest, read, read_all
-from dogbreeds.sagemaker.s3.transfers import Stored, Transfers, encryption, split_uri, stored_under, transfers
+from dogbreeds.sagemaker.s3.transfers import FileDigest, Stored, Transfers, split_uri, stored_under
 
 # Earlier folders that are searched for known photos; each listing has a few megabytes at most.
 _MAX_LISTINGS = 8
@@ -55,7 +55,7 @@ class Storage:
         self, connect: Callable[[], Any], bucket: str, prefix: str, kms_key: str | None, console: Console
     ) -> None:
         self._connect, self._bucket, self._prefix, self._console = connect, bucket, prefix, console
-        self._encryption = encryption(kms_key)
+        self._encryption = transfers.encryption(kms_key)
 
     @property
     def _client(self) -> Any:
@@ -143,20 +143,20 @@ class Storage:
         return Stored(key, head["ContentLength"], head["ETag"], head["LastModified"])
 
     def _upload_file(self, kind: str, path: Path, *, is_new: bool = False) -> str:
-        file = read(path)
+        file = transfers.digest_of(path)
         uri = self.uri(kind, file.digest, path.name)
         # Scratch is written anew, so that it does not expire before the job ends.
         if is_new or not _is_whole(self._find(uri), file):
             bucket, key = split_uri(uri)
-            transfers = self._transfers(f"Uploading {path.name}", file.size)
-            with aws_errors(f"upload {path} to {uri}"), _refuse_changed(path), transfers as transfer:
+            shown = self._transfers(f"Uploading {path.name}", file.size)
+            with aws_errors(f"upload {path} to {uri}"), _refuse_changed(path), shown as transfer:
                 transfer.upload(file, bucket, key).result()
         return uri
 
     def _upload_folder(self, kind: str, root: Path, paths: Sequence[Path]) -> str:
         if not paths:
             raise DataError(f"{root} has no files to upload.")
-        files = {readable(file.path.relative_to(root)): file for file in read_all(paths)}
+        files = {readable(file.path.relative_to(root)): file for file in transfers.digests_of(paths)}
         listing = json.dumps({name: file.digest for name, file in sorted(files.items())}, indent=0).encode()
         digest = hashlib.sha256(listing).hexdigest()
         folder, listed = self.uri(kind, digest) + "/", self._key(kind, f"{digest}.json")
@@ -207,7 +207,7 @@ class Storage:
         return found
 
     def _transfers(self, title: str, size: int) -> AbstractContextManager[Transfers]:
-        return transfers(self._client, self._encryption, self._console, title, size)
+        return transfers.running(self._client, self._encryption, self._console, title, size)
 
     def _key(self, *parts: str) -> str:
         return "/".join((self._prefix, *parts))
