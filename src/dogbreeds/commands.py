@@ -101,8 +101,7 @@ def predict(composed: DictConfig) -> None:
 @entry_point("serve", renamed=_PACKAGE)
 def serve(composed: DictConfig) -> None:
     config = command_settings(composed, schemas.ServeCommandConfig)
-    missing = [name for name in _SERVING if find_spec(name) is None]
-    if missing:
+    if missing := [name for name in _SERVING if find_spec(name) is None]:
         raise ConfigError(f"This needs {' and '.join(missing)}: pip install 'dogbreeds[serve]', or make install.")
 
     from dogbreeds.package.finding import find_package
@@ -244,8 +243,7 @@ COMMANDS: dict[str, Command] = {one.__name__: one for one in (*_ALL, make_sample
 def main() -> None:
     """Runs `dogbreeds <command>`, and lists the commands where none is named."""
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
-    chosen = COMMANDS.get(name.replace("-", "_"))
-    if chosen is not None:
+    if (chosen := COMMANDS.get(name.replace("-", "_"))) is not None:
         chosen(sys.argv[2:])
     elif name in ("--help", "-h"):
         print("Usage: dogbreeds <command> [key=value ...]\n")

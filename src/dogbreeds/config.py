@@ -71,16 +71,14 @@ def load(composed: DictConfig, overrides: Sequence[str]) -> TrainConfig:
 def _refuse_search(composed: DictConfig, overrides: Sequence[str]) -> None:
     searched = [one for one in overrides if one.startswith("hpo")]
     # The values of `best_of` name the hpo that found them, which is no wish to search again.
-    own = [one for one in searched if composed.best_of is None or one.startswith("hpo.")]
-    if own:
+    if own := [one for one in searched if composed.best_of is None or one.startswith("hpo.")]:
         again = shlex.join(own)
         raise ConfigError(f"{again} needs -m: {command('train')} -m {again}")
 
 
 def _resumed(composed: DictConfig, overrides: Sequence[str]) -> TrainConfig:
     directory = run_of(composed.resume)
-    others = [other for other in overrides if name_of(other) not in ("resume", *MOVABLE)]
-    if others:
+    if others := [other for other in overrides if name_of(other) not in ("resume", *MOVABLE)]:
         text = f"resume={directory} continues that run with its own config, so {' '.join(others)} cannot apply."
         raise ConfigError(f"{text} Leave it out, or start a new run with it; only {', '.join(MOVABLE)} can be changed.")
     if not (directory / RUN_CONFIG).is_file():
@@ -112,8 +110,7 @@ def check_launch(section: SagemakerConfig, *, serves: bool = False) -> Sagemaker
     needed = {"boto3": "sagemaker", "sagemaker": "sagemaker"}
     if section.rehearsal:
         needed |= {"moto": "rehearsal", "sagemaker_training": "rehearsal"} | ({"ray": "serve"} if serves else {})
-    missing = {extra for package, extra in needed.items() if find_spec(package) is None}
-    if missing:
+    if missing := {extra for package, extra in needed.items() if find_spec(package) is None}:
         raise ConfigError(f"This needs more packages: pip install 'dogbreeds[{','.join(sorted(missing))}]'.")
     _raise(problems(section, "sagemaker."))
     return section

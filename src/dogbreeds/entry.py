@@ -161,8 +161,7 @@ def report_errors(primary: Path, arguments: Sequence[str]) -> Iterator[None]:
 
 def _refuse_renamed(arguments: Sequence[str], renamed: Mapping[str, str]) -> None:
     for argument in arguments:
-        new = renamed.get(name_of(argument))
-        if new is not None:
+        if (new := renamed.get(name_of(argument))) is not None:
             raise ConfigError(f"{argument} has no effect here; use {new}={argument.partition('=')[2] or '<value>'}.")
 
 
@@ -276,8 +275,7 @@ def explain(error: Exception, primary: Path, arguments: Sequence[str] = ()) -> s
     whole = "\n".join(causes)
     message = "\n".join(line for line in whole.splitlines() if line.strip() and "object_type=" not in line)
     message = message.split("\nConfig search path:")[0]
-    unknown = _UNKNOWN_KEY.search(message)
-    if unknown:
+    if unknown := _UNKNOWN_KEY.search(message):
         full = re.search(r"full_key: (\S+)", message)
         key, names = full[1] if full else unknown["key"], _setting_names(primary)
         return f"Unknown setting '{key}'. {did_you_mean(key, names)}Settings are: {', '.join(names)}."

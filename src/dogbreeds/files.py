@@ -15,12 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from dogbreeds.errors import ConfigError, PlaceError, UserError
 
-# Bytes.
-_ALMOST_FULL = 1 << 16
+_ALMOST_FULL_BYTES = 1 << 16
 
 
 def check_place(path: Path, setting: str) -> None:
@@ -61,7 +58,7 @@ def writing(place: Path) -> Iterator[None]:
         raise PlaceError(place, error) from error
     except Exception as error:
         # Libraries in other languages say so in words of their own.
-        if shutil.disk_usage(place.parent).free > _ALMOST_FULL:
+        if shutil.disk_usage(place.parent).free > _ALMOST_FULL_BYTES:
             raise
         raise PlaceError(place, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))) from error
 
@@ -89,6 +86,9 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def yaml_beside(module: str, name: str) -> Any:
     """Returns the content of a file of YAML that lies beside the file of a module."""
+    # A model package, which needs no YAML, carries this file.
+    import yaml
+
     return yaml.safe_load(Path(module).with_name(name).read_text(encoding="utf-8"))
 
 

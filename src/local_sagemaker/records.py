@@ -62,7 +62,6 @@ class Records:
         return ApiError("ResourceInUse", f"Job name must be unique within an account and region: {arn}")
 
     def describe(self, call: Call) -> dict[str, Any]:
-        """Answers the Describe operation."""
         with self._changed:
             return copy.deepcopy(self[call.body[f"{self.kind}Name"]].description)
 

@@ -148,8 +148,7 @@ def _checked(service: str, name: str, request: Request) -> Members:
         body: Members = json.loads(request.get_data() or b"{}")
     except ValueError as error:
         raise ApiError("SerializationException", f"The request is not JSON: {error}") from error
-    problems = service_model.problems(name, body, service)
-    if problems:
+    if problems := service_model.problems(name, body, service):
         found = "; ".join(f"Value at '{problem.path}' {problem.message}" for problem in problems)
         raise invalid(f"{len(problems)} validation error{'s' * (len(problems) > 1)} detected: {found}")
     refuse(unsupported(body))

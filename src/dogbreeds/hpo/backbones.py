@@ -131,12 +131,10 @@ def backbone_chart(found: Sequence[Candidate]) -> Chart:
     """Draws accuracy with its interval over speed, and lists what else decides."""
     chosen = worth_taking(found)
     middle = statistics.geometric_mean(one.photos_per_second for one in found)
-    drawn = figure(
-        [_point(one, ACCENT if one is chosen else SOFT, left=one.photos_per_second > middle) for one in found],
-        "photos per second on this machine",
-        "accuracy",
-        {"xaxis": {"type": "log"}, "yaxis": {"tickformat": ".0%"}, "hovermode": "closest"},
-    )
+    colors = [ACCENT if one is chosen else SOFT for one in found]
+    data = [_point(*pair, left=pair[0].photos_per_second > middle) for pair in zip(found, colors, strict=True)]
+    layout = {"xaxis": {"type": "log"}, "yaxis": {"tickformat": ".0%"}, "hovermode": "closest"}
+    drawn = figure(data, "photos per second on this machine", "accuracy", layout)
     columns = ("backbone", "accuracy", "95% interval", "test accuracy", "photos/s", "MB", "to the best")
     table = Table(columns, [_row(one) for one in found])
     message = f"Worth taking is {_why(found, chosen)}. Its command: {chosen.train}"
@@ -160,15 +158,9 @@ def _point(one: Candidate, color: str, *, left: bool) -> Trace:
 def _row(one: Candidate) -> tuple[str, ...]:
     low, high = interval(one.accuracy, one.photos)
     test = (one.entry.metrics or {}).get("test/accuracy")
-    return (
-        one.name,
-        percent(one.accuracy),
-        f"{percent(low)} to {percent(high)}",
-        "" if test is None else percent(test),
-        short(round(one.photos_per_second)),
-        f"{one.megabytes:.0f}",
-        _against(one.against_best),
-    )
+    scores = (percent(one.accuracy), f"{percent(low)} to {percent(high)}", "" if test is None else percent(test))
+    costs = (short(round(one.photos_per_second)), f"{one.megabytes:.0f}")
+    return (one.name, *scores, *costs, _against(one.against_best))
 
 
 def _against(pair: Paired | None) -> str:

@@ -139,7 +139,6 @@ class Leaderboard:
 
     @property
     def outcome(self) -> str:
-        """The lines that the command ends with."""
         best, directory = self.best, self.directory
         assert best is not None
         debug = "These were debugging runs on one batch: their numbers mean nothing."

@@ -77,13 +77,10 @@ class OptunaEngine:
         except ValueError as error:
             said = f"{path} is damaged ({error}), so the search cannot be resumed. Start a new one."
             raise UserError(said) from error
+        direction = "maximize" if self.objective.maximize else "minimize"
+        how: dict[str, Any] = {"pruner": self._pruner(epochs), "sampler": RandomSampler(seed=seed)}
         self._study = optuna.create_study(
-            storage=storage,
-            study_name=_STUDY,
-            load_if_exists=True,
-            direction="maximize" if self.objective.maximize else "minimize",
-            pruner=self._pruner(epochs),
-            sampler=RandomSampler(seed=seed),
+            storage=storage, study_name=_STUDY, load_if_exists=True, direction=direction, **how
         )
         self._running: dict[int, Trial] = {}
 

@@ -115,15 +115,11 @@ def _curves(directory: Path, board: Leaderboard) -> Chart:
             continue
         rows = read_history(path)
         values = ", ".join(f"{name}={shown(value)}" for name, value in entry.values.items())
-        drawn_line = line(
-            [row["epoch"] for row in rows],
-            [row[_CURVE] for row in rows],
-            f"{entry.number}{'' if entry.state == FINISHED else f' ({entry.state})'}",
-            ACCENT if entry is best else SOFT,
-            width=3 if entry is best else 1,
-            markers=True,
-            hover=f"trial {entry.number}: {label(values)}<br>epoch %{{x}}: %{{y:.4f}}<extra></extra>",
-        )
+        epochs, measured = [row["epoch"] for row in rows], [row[_CURVE] for row in rows]
+        name = f"{entry.number}{'' if entry.state == FINISHED else f' ({entry.state})'}"
+        color, width = (ACCENT, 3) if entry is best else (SOFT, 1)
+        hover = f"trial {entry.number}: {label(values)}<br>epoch %{{x}}: %{{y:.4f}}<extra></extra>"
+        drawn_line = line(epochs, measured, name, color, width=width, markers=True, hover=hover)
         data.append({**drawn_line, "showlegend": entry is best})
     message = f"The {_CURVE} of {counted(len(data), 'trial')}; the best one is bold."
     epochs = [epoch for trace in data for epoch in trace["x"]]
@@ -166,26 +162,17 @@ def _coordinates(board: Leaderboard, space: Space) -> Chart:
         axes[name] = _axis(dimension, [entry.values[name] for entry in entries])
     data: list[Trace] = []
     for entry, *heights in zip(entries, *(heights for heights, _ in axes.values()), strict=True):
-        is_best = entry is board.best
         distance = 1 - heights[0] if board.objective.maximize else heights[0]
         values = {board.objective.name: entry.value, **entry.values}
         hover = "<br>".join(label(f"{name}={shown(value)}") for name, value in values.items())
-        drawn = line(
-            range(len(axes)),
-            heights,
-            str(entry.number),
-            ACCENT if is_best else SOFT,
-            width=3 if is_best else 1.5,
-            hover=f"trial {entry.number}<br>{hover}<extra></extra>",
-        )
+        hover = f"trial {entry.number}<br>{hover}<extra></extra>"
+        color, width = (ACCENT, 3) if entry is board.best else (SOFT, 1.5)
+        drawn = line(range(len(axes)), heights, str(entry.number), color, width=width, hover=hover)
         data.append({**drawn, "opacity": 1 - 0.75 * distance, "showlegend": False})
     style = {"font": {"color": "var(--soft)", "size": 11}, "showarrow": False, "xanchor": "right", "xshift": -4}
+    marked = [(place, text, y) for place, (_, marks) in enumerate(axes.values()) for text, y in marks.items()]
     layout = {
-        "annotations": [
-            {"x": place, "y": y, "text": label(text), **style}
-            for place, (_, marks) in enumerate(axes.values())
-            for text, y in marks.items()
-        ],
+        "annotations": [{"x": place, "y": y, "text": label(text), **style} for place, text, y in marked],
         "hovermode": "closest",
         "xaxis": {"tickvals": list(range(len(axes))), "ticktext": list(map(label, axes)), "gridcolor": "var(--soft)"},
         "yaxis": {"visible": False, "range": [-0.08, 1.08]},

@@ -25,12 +25,10 @@ _PACKAGES = ("optuna", "plotly", "scipy", "greenlet")
 
 def planned(arguments: Sequence[str], composed: DictConfig, loader: ConfigLoader) -> tuple[Plan, Path]:
     """Returns what a command line searches for, and its multirun directory."""
-    missing = [name for name in _PACKAGES if find_spec(name) is None]
-    if missing:
+    if missing := [name for name in _PACKAGES if find_spec(name) is None]:
         raise ConfigError(f"-m needs {' and '.join(missing)}: pip install 'dogbreeds[search]', or make install.")
 
-    loggers = [one for one in arguments if sets(one, "logger")]
-    if loggers:
+    if loggers := [one for one in arguments if sets(one, "logger")]:
         raise ConfigError(f"{' '.join(loggers)}: trials have no loggers. Train the best one with it, by best_of.")
 
     def compose(overrides: Sequence[str]) -> DictConfig:
@@ -64,8 +62,7 @@ def resumed(directory: Path, arguments: Sequence[str], compose: Compose, loader:
     path = directory / SEARCH_CONFIG
     if not path.is_file():
         raise ConfigError(f"resume={directory}: there is no {SEARCH_CONFIG} in it, so it is not a search.")
-    others = [one for one in arguments if name_of(one) not in ("resume", _TRIALS, *MOVABLE)]
-    if others:
+    if others := [one for one in arguments if name_of(one) not in ("resume", _TRIALS, *MOVABLE)]:
         raise ConfigError(
             f"resume={directory} continues that search as it was, so {' '.join(others)} cannot apply. "
             f"Leave it out, or start a new search with it; only hpo.trials can be raised, and {', '.join(MOVABLE)} "
@@ -86,8 +83,7 @@ def resumed(directory: Path, arguments: Sequence[str], compose: Compose, loader:
     before, after = (flat({section: one.get(section) for section in now}) for one in (saved, now))
     # Named without the section of search.yaml.
     names = {name: name.partition(".")[2] for name in {**after, **before} if after.get(name) != before.get(name)}
-    changed = [name for name in names.values() if name not in MOVABLE]
-    if changed:
+    if changed := [name for name in names.values() if name not in MOVABLE]:
         said = f"resume={directory}: conf/ has changed since that search was started ({', '.join(changed)})."
         raise ConfigError(f"{said} Undo that, or start a new search.")
     return plan

@@ -47,6 +47,11 @@ class Interval:
         """All numbers of an interval of whole ones."""
         return list(range(int(self.low), int(self.high) + 1))
 
+    @property
+    def ends(self) -> list[float | str]:
+        """What a search has to be possible with: both ends, or every choice."""
+        return [self.low, self.high]
+
     def text(self, value: float | str) -> str:
         """Returns a value as it is written in an override."""
         return str(int(value)) if self.integer else repr(float(value))
@@ -66,6 +71,8 @@ class Choice:
     @property
     def points(self) -> list[float | str]:
         return list(self.values)
+
+    ends = points
 
     def text(self, value: float | str) -> str:
         return str(value)

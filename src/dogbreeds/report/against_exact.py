@@ -60,8 +60,7 @@ def by_how_much(metrics: Mapping[str, Any]) -> str:
     """Returns by how much the exact solution is better, on validation and test photos."""
     found = []
     for split, name in (("val", "validation"), ("test", "test")):
-        pair = against_exact(metrics, split)
-        if pair is not None:
+        if (pair := against_exact(metrics, split)) is not None:
             low, high = pair.interval
             found.append(f"{points(-pair.difference)} points ({points(-high)} to {points(-low)}) on {name} photos")
     return ", ".join(found)

@@ -88,8 +88,7 @@ def _problems(run: Run) -> list[Problem]:
     if not metrics.get("pretrained", facts.pretrained):
         text = "It is not pretrained, so this is a demonstration: expect far better with model.weights=imagenet."
         found.append(Problem("The backbone has random weights.", text))
-    leaks = metrics.get("in_several_splits", facts.in_several_splits)
-    if leaks:
+    if leaks := metrics.get("in_several_splits", facts.in_several_splits):
         title = f"{counted(leaks, 'photo appears', 'photos appear')} in more than one split."
         found.append(Problem(title, "The scores are inflated.", "data"))
     for rule in sorted(run.fired, key=lambda rule: rule["name"] != worst(run.fired)["name"]):
@@ -100,8 +99,7 @@ def _problems(run: Run) -> list[Problem]:
     if is_below(metrics):
         text = f"By {by_how_much(metrics)}."
         found.append(Problem("The exact linear solution is better than the trained head.", text, "numbers"))
-    unreadable = metrics.get("unreadable", facts.unreadable)
-    if unreadable:
+    if unreadable := metrics.get("unreadable", facts.unreadable):
         title = f"{counted(unreadable, 'photo was', 'photos were')} left out, since they cannot be read:"
         first = ", ".join(row["path"] for row in run.unused[: min(unreadable, _MAX_NAMED)])
         found.append(Problem(title, f"{first}{', ...' * (unreadable > _MAX_NAMED)}", "data"))
@@ -126,8 +124,7 @@ def _next(run: Run, state: str) -> tuple[str, list[str]]:
         pretrained = [one for one in same if not one.startswith("model.weights=")]
         return "Train on pretrained weights.", [_train(*pretrained)]
     exact = exact_command(run.config, metrics)
-    others = [rule for rule in run.fired if not (exact and rule["name"] == _BELOW_REFERENCE)]
-    if others:
+    if others := [rule for rule in run.fired if not (exact and rule["name"] == _BELOW_REFERENCE)]:
         name, factor = worst(others)["name"], _LEARNING_RATES.get(worst(others)["name"])
         remedy = f"lr={run.config['lr'] * factor:g}" if factor else _SETTINGS.get(name)
         return worst(others)["advice"], [_train(*same, remedy)] if remedy else []

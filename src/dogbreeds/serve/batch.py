@@ -31,8 +31,7 @@ def find_images(pattern: str) -> list[Path]:
     if path.is_dir():
         below = list(files_below(path))
         found = sorted(one for one, reason in below if not reason)
-        left = [(one, reason) for one, reason in below if reason]
-        if left:
+        if left := [(one, reason) for one, reason in below if reason]:
             print("\n".join([f"Left out of images={pattern}:", *grouped(path, left)]), file=sys.stderr)
     else:
         pieces = paths_in(pattern)

@@ -19,7 +19,6 @@ from dogbreeds.serve.metrics import CONTENT_TYPE, Metrics
 from dogbreeds.serve.middleware import INVOCATIONS
 
 _PAGE = Path(__file__).parent / "page"
-# Of the model card, which has them as the package does.
 _SAME = ("backbone", "pretrained", "weights", "licence", "unfreeze", "temperature", "precision", "made")
 _SCORES = ("accuracy", "top5_accuracy", "macro_f1", "loss", "calibration_error", "calibration_error_uncalibrated")
 

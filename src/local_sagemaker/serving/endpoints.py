@@ -215,8 +215,7 @@ def _described_variants(config: Members, former: Sequence[Members] = ()) -> list
 def _capture_of(config: Members) -> dict[str, Any]:
     """Returns those members of a configuration that are members of the endpoint too."""
     found = {name: config[name] for name in ("AsyncInferenceConfig",) if name in config}
-    capture = config.get("DataCaptureConfig")
-    if capture is not None:
+    if (capture := config.get("DataCaptureConfig")) is not None:
         found["DataCaptureConfig"] = {
             "EnableCapture": capture.get("EnableCapture", True),
             "CurrentSamplingPercentage": capture["InitialSamplingPercentage"],

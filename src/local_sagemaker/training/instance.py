@@ -81,6 +81,8 @@ class Instance:
         kind = job["ResourceConfig"].get("InstanceType", "local")
         hosts = [_HOSTS.format(number) for number in range(1, self._count + 1)]
         group = {"instance_group_name": _GROUP, "instance_type": kind, "hosts": hosts}
+        channels = job.get("InputDataConfig", [])
+        filed = {"TrainingInputMode": "File", "RecordWrapperType": "None"}
         files: dict[str, Any] = {
             "hyperparameters": job.get("HyperParameters", {}),
             "resourceconfig": {
@@ -92,12 +94,7 @@ class Instance:
                 "network_interface_name": "lo",
             },
             "inputdataconfig": {
-                channel["ChannelName"]: {
-                    "TrainingInputMode": "File",
-                    "S3DistributionType": _distribution(channel),
-                    "RecordWrapperType": "None",
-                }
-                for channel in job.get("InputDataConfig", [])
+                one["ChannelName"]: {**filed, "S3DistributionType": _distribution(one)} for one in channels
             },
         }
         if "DebugHookConfig" in job:

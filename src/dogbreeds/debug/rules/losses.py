@@ -46,9 +46,7 @@ class LossNotDecreasing(Rule):
                 word = "rose" if change > self.increase_threshold_percent else "did not fall"
                 ends = f"from {before:.4g} (step {before_step}) to {loss:.4g} (step {step})"
                 found.append((step, f"the loss {word} {ends}"))
-        if not compared:
-            return not_applicable(f"fewer than {self.num_steps} steps")
-        return self.verdict(found)
+        return self.verdict(found) if compared else not_applicable(f"fewer than {self.num_steps} steps")
 
 
 @dataclass(frozen=True)

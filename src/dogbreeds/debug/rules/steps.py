@@ -34,9 +34,7 @@ class MaxInitializationTime(Rule):
             seen, minutes = True, (first.at - began) / 60
             if minutes > self.threshold:
                 found.append((first.step, f"the first step, {first.step}, came after {minutes:.1f} minutes"))
-        if not seen:
-            return not_applicable("no training step yet")
-        return self.verdict(found)
+        return self.verdict(found) if seen else not_applicable("no training step yet")
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,6 @@ def _phase_bars(
         "customdata": [duration(phase.seconds) for phase in shown],
         "textposition": "auto",
     }
-    # Room for the words beside the last bar.
     layout = _DOWNWARDS | {"xaxis": {"range": [0, 1.1 * max(ended for _, ended in spans)]}}
     return figure([drawn], "seconds of the run", "", layout)
 

@@ -52,8 +52,7 @@ def asker(clients: Clients, endpoint: str, at_once: int, kms_key: str | None) ->
         with _invoking(endpoint):
             described = _described(clients, endpoint)
             runtime = clients("sagemaker-runtime", config=once)
-            output = described.get("AsyncInferenceConfig", {}).get("OutputConfig")
-            if output is not None:
+            if (output := described.get("AsyncInferenceConfig", {}).get("OutputConfig")) is not None:
                 s3 = clients("s3", config=storage)
                 return QueuedEndpoint(runtime, s3, endpoint, output["S3OutputPath"], kms_key)
     except Busy as error:

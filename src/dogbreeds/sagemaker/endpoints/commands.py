@@ -68,8 +68,7 @@ def status_lines(endpoints: Endpoints, described: Mapping[str, Any]) -> list[str
         lines.append(f"captures {capture['CurrentSamplingPercentage']}% to {capture['DestinationS3Uri']}")
     if described.get("AsyncInferenceConfig"):
         lines.append(f"answers  in {described['AsyncInferenceConfig']['OutputConfig']['S3OutputPath']}")
-    target = endpoints.scaling_target(endpoint)
-    if target is not None:
+    if (target := endpoints.scaling_target(endpoint)) is not None:
         lines.append(f"scales   from {target['MinCapacity']} to {target['MaxCapacity']} instances")
     lines.append(f"delete   {endpoints.command('delete', endpoint)}")
     return lines
@@ -133,8 +132,7 @@ def confirm(question: str, what: list[str], command: str, ask: Ask) -> None:
 
 def _instances(described: Mapping[str, Any], asked_for: Mapping[str, Any]) -> str:
     variants = described.get("ProductionVariants") or [{}]
-    serverless = variants[0].get("CurrentServerlessConfig")
-    if serverless:
+    if serverless := variants[0].get("CurrentServerlessConfig"):
         return f"serverless, {serverless['MemorySizeInMB']} MB"
     return f"{variants[0].get('CurrentInstanceCount', 0)} x {asked_for.get('InstanceType', 'instances')}"
 

@@ -62,8 +62,7 @@ def _last_lines(endpoints: Endpoints, endpoint: str, deployed: str) -> list[str]
         config = endpoints.account.sagemaker.describe_endpoint_config(EndpointConfigName=deployed)
         began = config["CreationTime"].timestamp() * 1000
         pages = logs.get_paginator("describe_log_streams").paginate(logGroupName=group)
-        streams = [one for page in pages for one in page["logStreams"] if one["creationTime"] >= began]
-        if streams:
+        if streams := [one for page in pages for one in page["logStreams"] if one["creationTime"] >= began]:
             newest = max(streams, key=itemgetter("creationTime"))["logStreamName"]
             events = logs.get_log_events(logGroupName=group, logStreamName=newest, limit=_LAST_LINES)["events"]
             return [event["message"].rstrip() for event in events]

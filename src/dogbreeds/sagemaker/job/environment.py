@@ -108,9 +108,5 @@ def ddp_environment(hosts: Sequence[str], host: str) -> dict[str, str]:
     if len(hosts) == 1:
         return {}
     ordered = sorted(hosts)
-    return {
-        "MASTER_ADDR": ordered[0],
-        "MASTER_PORT": _PORT,
-        "NODE_RANK": str(ordered.index(host)),
-        "PL_TRAINER_NUM_NODES": str(len(ordered)),
-    }
+    nodes = {"NODE_RANK": str(ordered.index(host)), "PL_TRAINER_NUM_NODES": str(len(ordered))}
+    return {"MASTER_ADDR": ordered[0], "MASTER_PORT": _PORT, **nodes}

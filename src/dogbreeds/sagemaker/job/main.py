@@ -152,7 +152,6 @@ def main() -> None:
         task = Task.decode(environment.hyperparameters)
         Job(environment, task, environment.snapshots(task.kind), began, parent).run()
     except JobStopped as error:
-        # The job was stopped; it did not fail.
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)
     except UserError as error:

@@ -165,15 +165,10 @@ def _debugger_members(debugger: DebuggerConfig, output: str, region: str) -> Req
 
 def _rule_configurations(rules: Mapping[str, Any], image: str) -> list[Request]:
     """One configuration for each rule that is not switched off by null."""
-    return [
-        {
-            "RuleConfigurationName": name,
-            "RuleEvaluatorImage": image,
-            "RuleParameters": {"rule_to_invoke": name, **_texts(parameters)},
-        }
-        for name, parameters in rules.items()
-        if parameters is not None
-    ]
+    given = {name: parameters for name, parameters in rules.items() if parameters is not None}
+    chosen = {name: {"rule_to_invoke": name, **_texts(parameters)} for name, parameters in given.items()}
+    evaluated = {"RuleEvaluatorImage": image}
+    return [{"RuleConfigurationName": name, **evaluated, "RuleParameters": one} for name, one in chosen.items()]
 
 
 def _texts(parameters: Mapping[str, Any]) -> dict[str, str]:

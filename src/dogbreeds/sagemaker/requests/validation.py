@@ -26,8 +26,7 @@ def check_request(operation: str, request: Mapping[str, Any], service: str = "sa
         ConfigError: One line per problem, with the setting to change. Rules between members are checked once every
             member is valid by itself.
     """
-    found = problems(operation, request, service) or problems_between(operation, request)
-    if found:
+    if found := problems(operation, request, service) or problems_between(operation, request):
         raise ConfigError("\n".join(_line(operation, problem) for problem in found))
 
 

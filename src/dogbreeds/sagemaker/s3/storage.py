@@ -65,7 +65,6 @@ class Storage:
         return f"s3://{self._bucket}/{self._key(*parts)}"
 
     def upload_photos(self, root: Path) -> str:
-        """Uploads breed folders, and returns the URI of the folder that holds them."""
         return self._upload_folder("photos", root, find_photos(root).photos())
 
     def upload_features(self, store: Path) -> str:
