@@ -23,7 +23,7 @@ from dogbreeds.sagemaker.launch.job_handle import TUNING, JobHandle, summary
 from dogbreeds.sagemaker.launch.launcher import Launcher
 from dogbreeds.sagemaker.launch.one_job import search_in_one_job
 from dogbreeds.sagemaker.launch.tuning import tune
-from dogbreeds.sagemaker.protocol.task import FEATURES, SEARCH, TASK
+from dogbreeds.sagemaker.protocol.hyperparameters import FEATURES, SEARCH, TASK
 from dogbreeds.sagemaker.session import Account, connected
 from dogbreeds.schema import SagemakerConfig, TrainConfig
 

@@ -1,7 +1,4 @@
-"""Rules over classes and time: ClassImbalance, Confusion, StalledTrainingRule.
-
-Names, parameters, defaults and definitions are those of AWS's developer guide, page `debugger-built-in-rules`.
-"""
+"""Rules over classes and time: ClassImbalance, Confusion, StalledTrainingRule."""
 
 from dataclasses import dataclass
 

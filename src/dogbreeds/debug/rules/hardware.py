@@ -1,9 +1,8 @@
 """Rules over samples of the machine: is the hardware used, and what keeps it from being used?
 
-Names, parameters, defaults and definitions are those of AWS's developer guide, page
-`debugger-built-in-profiler-rules`; where that leaves something open, the docstrings say what is done here. A data
-point is a sample of the machine; `patience` is the number of them before the first evaluation, `window` that of a
-percentile or an average. CPU, I/O wait, utilization and memory are percentages.
+Where AWS's definitions leave something open, the docstrings say what is done here. A data point is a sample of the
+machine; `patience` is the number of them before the first evaluation, `window` that of a percentile or an average.
+CPU, I/O wait, utilization and memory are percentages.
 """
 
 from dataclasses import dataclass

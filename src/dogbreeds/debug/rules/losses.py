@@ -1,8 +1,4 @@
-"""Rules over losses: LossNotDecreasing, Overfit, Overtraining.
-
-Names, parameters, defaults and definitions are those of AWS's developer guide, page `debugger-built-in-rules`. All
-losses are without class weights, so that those of training and validation compare.
-"""
+"""Rules over losses, which are without class weights: LossNotDecreasing, Overfit, Overtraining."""
 
 import bisect
 import math

@@ -1,8 +1,4 @@
-"""Rules over the times of steps: MaxInitializationTime, StepOutlier, and DataWaits, which is our own.
-
-Names, parameters, defaults and definitions of the first two are those of AWS's developer guide, page
-`debugger-built-in-profiler-rules`.
-"""
+"""Rules over the times of steps: MaxInitializationTime, StepOutlier, and DataWaits, which is our own."""
 
 import math
 from collections.abc import Sequence

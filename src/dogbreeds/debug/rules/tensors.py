@@ -1,7 +1,4 @@
-"""Rules over tensors: what gradients, weights, updates and activations should not look like.
-
-Names, parameters, defaults and definitions are those of AWS's developer guide, page `debugger-built-in-rules`.
-"""
+"""Rules over tensors: what gradients, weights, updates and activations should not look like."""
 
 import math
 import sys

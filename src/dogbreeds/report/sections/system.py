@@ -11,7 +11,7 @@ from dogbreeds.report.chart import ACCENT, SERIES, SOFT, WARM, Chart, Trace, cha
 from dogbreeds.report.formats import percent, short
 from dogbreeds.report.run import Run
 from dogbreeds.report.sections import Section
-from dogbreeds.report.sections.timeline import Timeline, outermost
+from dogbreeds.report.sections.timing import Timeline, outermost
 
 _GB, _MB = 1e9, 1e6
 _MAX_SAMPLES = 500

@@ -4,14 +4,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from dogbreeds.debug.measurements import PARTS, Phase, StepTimes
+from dogbreeds.debug.measurements import PARTS, START_UP, Measurements, Phase, StepTimes
 from dogbreeds.debug.rules.steps import StepOutlier
 from dogbreeds.debug.system.percentiles import Percentiles
 from dogbreeds.report.chart import ACCENT, WARM, Chart, Table, bars, chart, columns, figure, label, points, thinned
 from dogbreeds.report.formats import counted, duration, percent
 from dogbreeds.report.run import Run
 from dogbreeds.report.sections import Section
-from dogbreeds.report.sections.timeline import Timeline
 from dogbreeds.run_directory import TRACE
 
 # As the rule StepOutlier has it by default.
@@ -30,6 +29,43 @@ _WORDS = {
     "optimizer": "optimizer",
     "logging": "metrics and logging",
 }
+
+
+class Timeline:
+    """Turns times of day into seconds of running.
+
+    A run that was resumed the next day would otherwise be two dots at the ends of an empty chart.
+    """
+
+    def __init__(self, measurements: Measurements) -> None:
+        times = [one.at for one in (*measurements.samples, *measurements.steps)]
+        times = sorted(times + [time for phase in measurements.phases for time in (phase.began, phase.ended)])
+        starts = sorted(phase.began for phase in measurements.phases if phase.name == START_UP) or times[:1]
+        self._clock: list[float] = []
+        self._running: list[float] = []
+        elapsed = 0.0
+        for start, following in zip(starts, [*starts, float("inf")][1:], strict=True):
+            end = max([time for time in times if start <= time < following], default=start)
+            self._clock += [start, end]
+            self._running += [elapsed, elapsed + end - start]
+            elapsed += end - start
+        self.starts, self.seconds = starts, elapsed
+
+    def of(self, times: Sequence[float]) -> list[float]:
+        return [float(second) for second in np.interp(times, self._clock, self._running)] if self._clock else []
+
+    def span(self, phase: Phase) -> tuple[float, float]:
+        began, ended = self.of([phase.began, phase.ended])
+        return began, ended
+
+
+def outermost(phases: Sequence[Phase]) -> list[Phase]:
+    """Returns the phases that are not part of another, in order: validations are part of the training."""
+    found: list[Phase] = []
+    for phase in sorted(phases, key=lambda phase: (phase.began, -phase.ended)):
+        if not found or phase.ended > found[-1].ended:
+            found.append(phase)
+    return found
 
 
 def timing(run: Run) -> Section:

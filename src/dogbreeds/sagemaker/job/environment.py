@@ -11,9 +11,9 @@ from dogbreeds.features.store.segments import SEGMENTS
 from dogbreeds.installation import command
 from dogbreeds.overrides import hydra_value
 from dogbreeds.run_directory import MODEL, MODEL_ARCHIVE
+from dogbreeds.sagemaker.protocol.hyperparameters import FEATURES
 from dogbreeds.sagemaker.protocol.inputs import channel_of
 from dogbreeds.sagemaker.protocol.snapshots import Snapshots
-from dogbreeds.sagemaker.protocol.task import FEATURES
 from dogbreeds.schema import TrainConfig, key_names
 
 _CHECKPOINTS = "/opt/ml/checkpoints"

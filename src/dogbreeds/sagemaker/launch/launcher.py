@@ -20,9 +20,8 @@ from dogbreeds.errors import UserError
 from dogbreeds.sagemaker.aws_errors import Detached, aws_errors, code_of, passes
 from dogbreeds.sagemaker.launch.begun import beginning, begun_by, finished, remember, remember_config
 from dogbreeds.sagemaker.launch.job_handle import TRAINING, JobHandle
-from dogbreeds.sagemaker.protocol.hyperparameters import encode
+from dogbreeds.sagemaker.protocol.hyperparameters import TRAIN, Task, encode
 from dogbreeds.sagemaker.protocol.inputs import PHOTOS, JobInputs, job_inputs
-from dogbreeds.sagemaker.protocol.task import TRAIN, Task
 from dogbreeds.sagemaker.requests.images import training_image
 from dogbreeds.sagemaker.requests.job import Job, training_request
 from dogbreeds.sagemaker.requests.validation import check_request

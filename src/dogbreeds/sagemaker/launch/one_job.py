@@ -15,8 +15,8 @@ from dogbreeds.sagemaker.launch.begun import finished
 from dogbreeds.sagemaker.launch.job_handle import JobHandle, summary
 from dogbreeds.sagemaker.launch.launcher import JobPlan, Launcher
 from dogbreeds.sagemaker.launch.searches import begun, job_of
+from dogbreeds.sagemaker.protocol.hyperparameters import SEARCH, Task
 from dogbreeds.sagemaker.protocol.inputs import JobInputs, job_inputs
-from dogbreeds.sagemaker.protocol.task import SEARCH, Task
 
 # Says where a search is launched from, not what it is.
 _NOT_SENT = ("sagemaker", "hydra", "cache", "run_dir", "paths", "hpo.one_job")

@@ -19,8 +19,8 @@ from dogbreeds.sagemaker.launch.features import trial_features
 from dogbreeds.sagemaker.launch.job_handle import MAX_TUNING_JOB_NAME, TUNING, JobHandle
 from dogbreeds.sagemaker.launch.launcher import JobPlan, Launcher, job_name, without_managed_debugger
 from dogbreeds.sagemaker.launch.searches import begun, job_of
+from dogbreeds.sagemaker.protocol.hyperparameters import TRIAL, Task
 from dogbreeds.sagemaker.protocol.inputs import FEATURES, job_inputs
-from dogbreeds.sagemaker.protocol.task import TRIAL, Task
 from dogbreeds.sagemaker.requests.tuning import tuning_request
 
 log = logging.getLogger(__name__)
