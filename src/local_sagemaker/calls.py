@@ -17,6 +17,8 @@ class Call:
 
 
 Operation = Callable[[Call], Members]
+#: Status, body and content type that a container answers.
+Answer = tuple[int, bytes, str]
 
 
 class ApiError(Exception):

@@ -4,7 +4,7 @@ import math
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -16,7 +16,6 @@ from dogbreeds.debug import record as kinds
 from dogbreeds.debug.record import EVAL, TRAIN, Record, Row, Statistics, read_rows
 from dogbreeds.debug.statistics import describe, sample
 from dogbreeds.files import Appender
-from dogbreeds.model.classifier import BreedClassifier
 from dogbreeds.run_directory import RECORD
 
 # A shorter run is recorded at every step, or the rules would have too little to look at.
@@ -74,9 +73,7 @@ class Recorder(pl.Callback):
     def _is_due(self, trainer: pl.Trainer) -> bool:
         return trainer.global_step % self._train_every == 0
 
-    def on_before_optimizer_step(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
-    ) -> None:
+    def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: Any, optimizer: Optimizer) -> None:
         self._complete()
         if self._writer is None or not self._is_due(trainer):
             return
@@ -89,7 +86,7 @@ class Recorder(pl.Callback):
                 tensors[f"{kinds.GRADIENT}/{name}"] = describe(parameter.grad)
                 norms.append(float(torch.linalg.vector_norm(parameter.grad)))
         scalars = {
-            "loss": float(cast(BreedClassifier, pl_module).train_loss),
+            "loss": float(pl_module.train_loss),
             "lr": float(optimizer.param_groups[0]["lr"]),
             "gradient_norm": math.hypot(*norms),
         }

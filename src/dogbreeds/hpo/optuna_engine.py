@@ -78,10 +78,8 @@ class OptunaEngine:
             said = f"{path} is damaged ({error}), so the search cannot be resumed. Start a new one."
             raise UserError(said) from error
         direction = "maximize" if self.objective.maximize else "minimize"
-        how: dict[str, Any] = {"pruner": self._pruner(epochs), "sampler": RandomSampler(seed=seed)}
-        self._study = optuna.create_study(
-            storage=storage, study_name=_STUDY, load_if_exists=True, direction=direction, **how
-        )
+        self._study = optuna.create_study(storage=storage, study_name=_STUDY, load_if_exists=True, direction=direction)
+        self._study.pruner = self._pruner(epochs)
         self._running: dict[int, Trial] = {}
 
     def trials(self, defaults: Values) -> Iterator[tuple[int, Values]]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from werkzeug.wrappers import Request, Response
 
-from local_sagemaker.calls import ApiError, JobFailure, Members
+from local_sagemaker.calls import Answer, ApiError, JobFailure, Members
 from local_sagemaker.rules.serving import MAX_BYTES, MAX_BYTES_SERVERLESS
 from local_sagemaker.s3.objects import ACCOUNT, NoBucketError, Objects
 from local_sagemaker.serving.endpoints import Endpoints
@@ -67,11 +67,9 @@ class Invocations:
         response.headers["x-Amzn-Invoked-Production-Variant"] = served.variant["VariantName"]
         return response
 
-    def _ask(
-        self, name: str, served: ServedVariant, body: bytes, headers: Mapping[str, str], patience: float
-    ) -> tuple[int, bytes, str]:
+    def _ask(self, name: str, served: ServedVariant, body: bytes, headers: Mapping[str, str], seconds: float) -> Answer:
         try:
-            return served.invoke(body, headers, patience)
+            return served.invoke(body, headers, seconds)
         except Unready as error:
             raise ApiError("ModelNotReadyException", f"The model of {name} is not ready yet.", 429) from error
         except (JobFailure, OSError) as error:

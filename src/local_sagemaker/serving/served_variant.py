@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
-from local_sagemaker.calls import JobFailure, Members
+from local_sagemaker.calls import Answer, JobFailure, Members
 from local_sagemaker.context import Context
 
 #: Seconds that a container has for its first answer to /ping, unless the request says: what AWS leaves it.
@@ -26,8 +26,8 @@ class Container(Protocol):
     def ready(self) -> bool:
         """Tells whether it answers; raises JobFailure once it has died."""
 
-    def invoke(self, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes, str]:
-        """Hands a request on, and returns the status, the body and the content type of the answer."""
+    def invoke(self, body: bytes, headers: Mapping[str, str]) -> Answer:
+        """Hands a request on."""
 
     def close(self) -> None: ...
 
@@ -60,7 +60,7 @@ class ServedVariant:
         """Starts the container, and waits until it answers; raises JobFailure where it does not."""
         self._begun().result()
 
-    def invoke(self, body: bytes, headers: Mapping[str, str], patience: float) -> tuple[int, bytes, str]:
+    def invoke(self, body: bytes, headers: Mapping[str, str], patience: float) -> Answer:
         """Hands a request on; waits for a container that is being started."""
         try:
             container = self._begun().result(patience)

@@ -57,11 +57,10 @@ def _request(launcher: Launcher, plan: Plan, directory: Path) -> dict[str, Any]:
         # Trials are short, and AWS does not document whether it keeps their checkpoints apart.
         checkpoints=False,
     )
-    objective = Objective(plan.settings.objective)
 
     def request(channels: Mapping[str, str], code: str) -> dict[str, Any]:
         job = launcher.job(trial, channels, code)
-        return tuning_request(job, settings, plan.settings, plan.space, objective)
+        return tuning_request(job, settings, plan.settings, plan.space)
 
     launcher.check(TUNING, request, [*trial.inputs.channels(), FEATURES])
     channels = {**launcher.upload(trial.inputs), FEATURES: trial_features(launcher, config)}

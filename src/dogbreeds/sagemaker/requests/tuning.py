@@ -10,9 +10,7 @@ from dogbreeds.sagemaker.requests.job import Job, Request, definition, present, 
 from dogbreeds.schema import SagemakerConfig, SearchConfig
 
 
-def tuning_request(
-    job: Job, sagemaker: SagemakerConfig, hpo: SearchConfig, space: Space, objective: Objective
-) -> Request:
+def tuning_request(job: Job, sagemaker: SagemakerConfig, hpo: SearchConfig, space: Space) -> Request:
     """Returns what `create_hyper_parameter_tuning_job` is called with; the region of the settings must be known.
 
     The service takes nothing of Debugger's in a tuning job. `best_of=` runs the best trial again under it. What a
@@ -22,7 +20,7 @@ def tuning_request(
     Raises:
         ConfigError: The service cannot search that; the message names the settings.
     """
-    strategy = STRATEGIES[hpo.strategy]
+    strategy, objective = STRATEGIES[hpo.strategy], Objective(hpo.objective)
     static = {name: value for name, value in job.hyperparameters.items() if name not in space.dimensions}
     tuning: Request = {
         "Strategy": strategy,
