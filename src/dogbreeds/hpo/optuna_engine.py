@@ -77,7 +77,7 @@ class OptunaEngine:
         except ValueError as error:
             said = f"{path} is damaged ({error}), so the search cannot be resumed. Start a new one."
             raise UserError(said) from error
-        direction = "maximize" if self.objective.maximize else "minimize"
+        direction = self.objective.direction
         self._study = optuna.create_study(storage=storage, study_name=_STUDY, load_if_exists=True, direction=direction)
         self._study.pruner = self._pruner(epochs)
         self._running: dict[int, Trial] = {}

@@ -144,7 +144,7 @@ def _importances(board: Leaderboard, space: Space) -> list[Chart]:
 
 def _study(board: Leaderboard, space: Space) -> optuna.Study:
     """Returns the finished trials as a study, which Optuna's measure of importance takes."""
-    study = optuna.create_study(direction="maximize" if board.objective.maximize else "minimize")
+    study = optuna.create_study(direction=board.objective.direction)
     varied = distributions(space)
     for entry in sorted(board.finished, key=lambda entry: entry.number):
         parameters = encode(space, entry.values)

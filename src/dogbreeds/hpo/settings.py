@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from omegaconf import DictConfig
 
@@ -35,6 +36,10 @@ class Objective:
     @property
     def maximize(self) -> bool:
         return OBJECTIVES[self.name]
+
+    @property
+    def direction(self) -> Literal["maximize", "minimize"]:
+        return "maximize" if self.maximize else "minimize"
 
     def rank(self, value: float) -> float:
         """Returns a sort key: the best value has the smallest."""

@@ -38,7 +38,7 @@ class Timeline:
     """
 
     def __init__(self, measurements: Measurements) -> None:
-        times = [one.at for one in (*measurements.samples, *measurements.steps)]
+        times = [sample.at for sample in measurements.samples] + [step.at for step in measurements.steps]
         times = sorted(times + [time for phase in measurements.phases for time in (phase.began, phase.ended)])
         starts = sorted(phase.began for phase in measurements.phases if phase.name == START_UP) or times[:1]
         self._clock: list[float] = []

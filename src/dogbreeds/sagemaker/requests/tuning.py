@@ -24,10 +24,7 @@ def tuning_request(job: Job, sagemaker: SagemakerConfig, hpo: SearchConfig, spac
     static = {name: value for name, value in job.hyperparameters.items() if name not in space.dimensions}
     tuning: Request = {
         "Strategy": strategy,
-        "HyperParameterTuningJobObjective": {
-            "Type": "Maximize" if objective.maximize else "Minimize",
-            "MetricName": objective.name,
-        },
+        "HyperParameterTuningJobObjective": {"Type": objective.direction.title(), "MetricName": objective.name},
         # A grid ends by itself, and is refused with another number than that of its combinations.
         "ResourceLimits": present({"MaxParallelTrainingJobs": hpo.parallel, "MaxNumberOfTrainingJobs": hpo.trials}),
         "ParameterRanges": parameter_ranges(space, strategy),
