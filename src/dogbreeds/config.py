@@ -27,15 +27,6 @@ from dogbreeds.schema import DataConfig, SagemakerConfig, TrainConfig, TrainerCo
 Settings = TypeVar("Settings")
 # What a command reads beside the settings of a run.
 _COMMAND_KEYS = ("best_of", "hpo", "hydra", "attach", "stop", "sagemaker", "out")
-# What runs were before they had these settings.
-_LATER = {
-    "logger": {},
-    "callbacks": {},
-    "trainer": {"arguments": {}},
-    "model": {"library": "torchvision", "pool": "head", "resolution": None, "crop": None},
-    "features": {"mirror": False},
-    "data": {"exclude": None},
-}
 #: What may be named anew when a run goes on, and the settings that this is: where things are, and what computes.
 MOVABLE = {
     name: (name,)
@@ -146,7 +137,7 @@ def save(config: TrainConfig, path: Path) -> None:
 def load_saved(path: Path) -> TrainConfig:
     """Reads what `save` wrote, also before runs had all of the settings that there are now."""
     composed = OmegaConf.create(literal(read_yaml(path)))
-    later = OmegaConf.create(_LATER)
+    later = OmegaConf.load(Path(__file__).with_name("former_settings.yaml"))
     merged = OmegaConf.merge(later, composed) if isinstance(composed, DictConfig) else composed
     return unchecked(cast(DictConfig, merged))
 

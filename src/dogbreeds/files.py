@@ -80,8 +80,7 @@ def json_text(value: object, line: str = "\n") -> str:
 
 def read_json(path: Path) -> dict[str, Any]:
     """Returns the object in a file of JSON; an empty one where there is no file."""
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return found
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
 
 
 def yaml_beside(module: str, name: str) -> Any:

@@ -20,11 +20,6 @@ from dogbreeds.report.formats import counted, shown
 from dogbreeds.report.page import write_page
 from dogbreeds.run_directory import HISTORY, SEARCH_PAGE
 
-_REFERENCES = {
-    "val/loss": "reference/val_loss",
-    "val/accuracy": "reference/val_accuracy",
-    "test/accuracy": "reference/test_accuracy",
-}
 _CURVE = "val/loss"
 _HEIGHT = 380
 _TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1, 1.5, 2, 3, 4, 6, 10, 20, 50, 100)
@@ -36,7 +31,7 @@ def build_search_page(
     """Writes search.html for a search with a finished trial; `backbones` are those to choose from, the best first."""
     best = board.best
     assert best is not None
-    reference = (best.metrics or {}).get(_REFERENCES.get(board.objective.name, ""))
+    reference = _reference(best, board.objective.name)
     charts = [
         *([backbone_chart(backbones)] if backbones else []),
         _history(board, reference),
@@ -63,6 +58,11 @@ def build_search_page(
             "entries": [_row(entry, space, board) for entry in board.entries],
         },
     )
+
+
+def _reference(entry: Entry, name: str) -> float | None:
+    """Returns what the exact linear solution has in place of a number of a trial, where it has one."""
+    return (entry.metrics or {}).get(f"reference/{name.replace('/', '_')}")
 
 
 def _interval(board: Leaderboard, entry: Entry) -> tuple[float, float] | None:
@@ -124,7 +124,7 @@ def _curves(directory: Path, board: Leaderboard) -> Chart:
     message = f"The {_CURVE} of {counted(len(data), 'trial')}; the best one is bold."
     epochs = [epoch for trace in data for epoch in trace["x"]]
     drawn = figure(data, "epoch", _CURVE, {"hovermode": "closest"})
-    _finish_axes(drawn, epochs, _CURVE, (best.metrics or {}).get(_REFERENCES[_CURVE]) if best else None)
+    _finish_axes(drawn, epochs, _CURVE, _reference(best, _CURVE) if best else None)
     return chart("curves", "Learning curves", message, drawn, height=_HEIGHT)
 
 

@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError, ConnectionError, HTTPClientError
 
 from dogbreeds.errors import UserError
 from dogbreeds.package.messages import BYTES, JSON
-from dogbreeds.sagemaker.aws_errors import FORBIDDEN, MissingError, aws_errors, code_of, is_missing, message_of
+from dogbreeds.sagemaker.aws_errors import CODES, FORBIDDEN, MissingError, aws_errors, code_of, is_missing, message_of
 from dogbreeds.sagemaker.s3.transfers import encryption, split_uri
 from dogbreeds.sagemaker.session import Clients, connected
 from dogbreeds.schema import SagemakerConfig
@@ -18,11 +18,6 @@ from dogbreeds.serve.client import Busy, PredictClient, PredictionFailed, error_
 from local_sagemaker.rules.serving import MAX_BYTES, MAX_BYTES_SERVERLESS
 
 _CONNECT_SECONDS, _READ_SECONDS = 5, 70
-_BUSY = (
-    "InternalDependencyException", "InternalFailure", "InternalServerException", "ModelNotReadyException",
-    "ServiceUnavailable", "ServiceUnavailableException", "Throttling", "ThrottlingException",
-    "TooManyRequestsException",
-)  # fmt: skip
 _BUSY_CONTAINER = (408, 429, 502, 503, 504)
 _KINDS = {"ContentType": BYTES, "Accept": JSON}
 
@@ -147,7 +142,7 @@ def _translated(endpoint: str, error: ClientError) -> Exception | None:
         status = int(error.response.get("OriginalStatusCode") or 0)
         reason = error_message(str(error.response.get("OriginalMessage", "")), status)
         return Busy(reason) if status in _BUSY_CONTAINER else PredictionFailed(reason)
-    if code in _BUSY:
+    if code in CODES["busy"]:
         return Busy(message)
     if is_missing(error):
         return MissingError(f"endpoint={endpoint}: no such endpoint in service ({message}).")
