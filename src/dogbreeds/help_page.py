@@ -61,9 +61,7 @@ def _top_comment(file: Path) -> str:
 
 @cache
 def _defaults(root: Path, name: str) -> list[str | dict[str, str | None]]:
-    found = yaml.safe_load((root / f"{name}.yaml").read_text(encoding="utf-8")).get("defaults", [])
-    assert isinstance(found, list)
-    return found
+    return list(yaml.safe_load((root / f"{name}.yaml").read_text(encoding="utf-8")).get("defaults", []))
 
 
 def _files(root: Path, name: str) -> Iterator[tuple[Path, str]]:

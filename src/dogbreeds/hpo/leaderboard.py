@@ -132,15 +132,13 @@ class Leaderboard:
         return ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
 
     def headline(self) -> str:
-        best = self.best
-        assert best is not None
+        best = self.winner(self.directory)
         values = " ".join(f"{name}={value}" for name, value in best.values.items())
         return f"{self.summary()}; best: trial {best.number} with {self.objective.name} {best.value:.4f}, {values}"
 
     @property
     def outcome(self) -> str:
-        best, directory = self.best, self.directory
-        assert best is not None
+        best, directory = self.winner(self.directory), self.directory
         debug = "These were debugging runs on one batch: their numbers mean nothing."
         lines = [
             "",

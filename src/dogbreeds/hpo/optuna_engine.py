@@ -111,10 +111,7 @@ class OptunaEngine:
         return [entry for entry in self.entries() if entry.state != INTERRUPTED]
 
     def wanted(self) -> int:
-        if self.exhaustive:
-            return int(self._space.size)
-        assert self._settings.trials is not None
-        return self._settings.trials
+        return int(self._space.size if self.exhaustive else self._settings.trials or 0)
 
     @property
     def exhaustive(self) -> bool:
@@ -173,6 +170,5 @@ class OptunaEngine:
     def _pruner(self, epochs: int) -> BasePruner:
         if self._settings.strategy != "hyperband":
             return NopPruner()
-        min_epochs = self._settings.min_epochs
-        assert min_epochs is not None
-        return HyperbandPruner(min_resource=min_epochs, max_resource=epochs, reduction_factor=_REDUCTION)
+        least = self._settings.min_epochs or 1
+        return HyperbandPruner(min_resource=least, max_resource=epochs, reduction_factor=_REDUCTION)

@@ -29,8 +29,7 @@ def build_search_page(
     directory: Path, board: Leaderboard, space: Space, *, debug: bool, backbones: Sequence[Candidate] = ()
 ) -> Path:
     """Writes search.html for a search with a finished trial; `backbones` are those to choose from, the best first."""
-    best = board.best
-    assert best is not None
+    best = board.winner(directory)
     reference = _reference(best, board.objective.name)
     charts = [
         *([backbone_chart(backbones)] if backbones else []),

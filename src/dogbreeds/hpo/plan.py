@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra.core.config_loader import ConfigLoader
 from omegaconf import DictConfig, OmegaConf
@@ -48,10 +48,8 @@ class Plan:
             if name_of(one) == "run_dir":
                 raise ConfigError(f"{one}: a search writes its trials below hydra.sweep.dir; set that instead.")
         self._base = compose(typed.fixed)
-        settings = OmegaConf.to_object(self._base.hpo)
-        assert isinstance(settings, SearchConfig)
-        self.settings = settings
-        self.space = parse(settings.space, self.arguments, searchable(), loader)
+        self.settings = cast(SearchConfig, OmegaConf.to_object(self._base.hpo))
+        self.space = parse(self.settings.space, self.arguments, searchable(), loader)
         if self.space.fixed != typed.fixed:
             self._base = compose(self.space.fixed)
         check_hydra(self._base.hydra)

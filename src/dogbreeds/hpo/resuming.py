@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra.core.config_loader import ConfigLoader
 from omegaconf import DictConfig, OmegaConf
@@ -99,6 +99,4 @@ def _identity(plan: Plan) -> dict[str, Any]:
     settings = asdict(plan.settings)
     del settings["trials"], settings["space"]
     identity = literal({"first_corner": first, "space": space, "hpo": settings})
-    container = OmegaConf.to_container(OmegaConf.create(identity), resolve=True)
-    assert isinstance(container, dict)
-    return {str(name): value for name, value in container.items()}
+    return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.create(identity), resolve=True))
