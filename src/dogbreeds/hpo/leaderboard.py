@@ -155,15 +155,15 @@ class Leaderboard:
         return "\n".join(lines)
 
     def save(self, path: Path) -> None:
-        values = dict.fromkeys((name for entry in self.entries for name in entry.values), "")
+        names = list(dict.fromkeys(name for entry in self.entries for name in entry.values))
         metrics = [name for name in _SHOWN_METRICS if name != self.objective.name]
-        rows = [
+        columns = ["rank", "trial", "state", self.objective.name, *names, *metrics, "against_best", "p_value", "epochs"]
+        rows = (
             {
                 "rank": rank if entry.state == FINISHED else "",
                 "trial": entry.number,
                 "state": entry.state,
                 self.objective.name: "" if entry.value is None else entry.value,
-                **values,
                 **entry.values,
                 **{name: (entry.metrics or {}).get(name, "") for name in metrics},
                 "against_best": self.against_best(entry),
@@ -173,8 +173,8 @@ class Leaderboard:
                 "message": entry.message,
             }
             for rank, entry in enumerate(self.entries, start=1)
-        ]
-        write_csv(path, list(rows[0]), rows)
+        )
+        write_csv(path, [*columns, "seconds", "message"], rows)
 
     def _p_value(self, entry: Entry) -> str:
         pair = self.pairs.get(entry.number)

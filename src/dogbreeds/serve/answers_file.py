@@ -134,8 +134,8 @@ def _parquet(path: Path) -> Iterator[_Write]:
     import pyarrow
     from pyarrow.parquet import ParquetWriter
 
-    text, answer = pyarrow.string(), [("index", pyarrow.int32()), ("probability", pyarrow.float64())]
-    answer = [("breed", text), *answer]
+    text = pyarrow.string()
+    answer = [("breed", text), ("index", pyarrow.int32()), ("probability", pyarrow.float64())]
     top = pyarrow.list_(pyarrow.struct(answer))
     schema = pyarrow.schema([("path", text), *answer, ("top", top), ("error", text)])
     group: list[Row] = []

@@ -7,7 +7,6 @@ the values that it chose in the same way. So a text is sent literally unless it 
 import json
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -74,12 +73,11 @@ def _is_itself(text: str) -> bool:
     """Says whether the toolkit leaves a text as it is; the service takes single lines."""
     if not _PLAIN.fullmatch(text) or text != text.strip() or not text:
         return False
-    # JSON that is nested so deep that it cannot be read would crash the toolkit.
-    with suppress(RecursionError):
-        try:
-            json.loads(text)
-        except ValueError:
-            return True
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError) as error:
+        # JSON that is nested too deep to be read would crash the toolkit.
+        return isinstance(error, ValueError)
     return False
 
 
