@@ -21,7 +21,7 @@ from dogbreeds.run_directory import EXCLUDED, LEADERBOARD, METRICS, RUN_CONFIG, 
 from dogbreeds.sagemaker.launch.begun import config_of, directory_of, finished
 from dogbreeds.sagemaker.launch.job_handle import TUNING, JobHandle, summary
 from dogbreeds.sagemaker.launch.launcher import Launcher
-from dogbreeds.sagemaker.launch.one_job import search_in_one_job
+from dogbreeds.sagemaker.launch.searches import search_in_one_job
 from dogbreeds.sagemaker.launch.tuning import tune
 from dogbreeds.sagemaker.protocol.hyperparameters import FEATURES, SEARCH, TASK
 from dogbreeds.sagemaker.session import Account, connected

@@ -12,9 +12,8 @@ from rich.table import Table
 from dogbreeds.command_schemas import DeployCommandConfig
 from dogbreeds.errors import ConfigError, UserError
 from dogbreeds.sagemaker.aws_errors import aws_errors
-from dogbreeds.sagemaker.endpoints.account import Ask, Endpoints
+from dogbreeds.sagemaker.endpoints.account import Ask, Endpoints, wait_until_deleted
 from dogbreeds.sagemaker.endpoints.autoscaling import plan_scaling, restore_scaling
-from dogbreeds.sagemaker.endpoints.wait import wait_until_deleted
 from dogbreeds.sagemaker.session import connected
 
 log = logging.getLogger(__name__)

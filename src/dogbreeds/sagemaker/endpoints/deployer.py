@@ -16,10 +16,9 @@ from dogbreeds.package.archive import archive_for
 from dogbreeds.package.package import read_description
 from dogbreeds.sagemaker.aws_errors import aws_errors
 from dogbreeds.sagemaker.endpoints import autoscaling
-from dogbreeds.sagemaker.endpoints.account import Endpoints
+from dogbreeds.sagemaker.endpoints.account import Endpoints, failure, wait
 from dogbreeds.sagemaker.endpoints.client import asker
 from dogbreeds.sagemaker.endpoints.smoke_test import SmokeTestPhoto, smoke_test_photo, summary_of
-from dogbreeds.sagemaker.endpoints.wait import failure, wait
 from dogbreeds.sagemaker.following import Followed
 from dogbreeds.sagemaker.launch.launcher import MAX_JOB_NAME, job_name
 from dogbreeds.sagemaker.requests import endpoint as requests
