@@ -18,6 +18,7 @@ from typing import Any
 from dogbreeds.errors import ConfigError, PlaceError, UserError
 
 _ALMOST_FULL_BYTES = 1 << 16
+_SECONDS_BETWEEN_FLUSHES = 1.0
 
 
 def check_place(path: Path, setting: str) -> None:
@@ -104,9 +105,6 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, ob
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(rows)
-
-
-_SECONDS_BETWEEN_FLUSHES = 1.0
 
 
 def drop_torn_line(path: Path) -> None:

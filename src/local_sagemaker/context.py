@@ -17,16 +17,11 @@ CLOSED = "InternalServerError: the local service ended while this job was runnin
 
 
 class Run(Protocol):
-    """A job at work, in a thread of its own."""
+    """A job at work, in a thread of its own; asked to end by a person, with `stop`, or by the service, with `close`."""
 
     def start(self) -> None: ...
-
-    def stop(self) -> None:
-        """Asks it to end, as a person does."""
-
-    def close(self) -> None:
-        """Asks it to end, since the service does."""
-
+    def stop(self) -> None: ...
+    def close(self) -> None: ...
     def join(self) -> None: ...
 
 

@@ -19,16 +19,14 @@ _TICK_SECONDS = 0.1
 
 
 class Container(Protocol):
-    """A server with a model, in processes of its own."""
+    """A server with a model, in processes of its own.
+
+    `ready` tells whether it answers, and raises JobFailure once it has died; `invoke` hands a request on.
+    """
 
     def start(self) -> None: ...
-
-    def ready(self) -> bool:
-        """Tells whether it answers; raises JobFailure once it has died."""
-
-    def invoke(self, body: bytes, headers: Mapping[str, str]) -> Answer:
-        """Hands a request on."""
-
+    def ready(self) -> bool: ...
+    def invoke(self, body: bytes, headers: Mapping[str, str]) -> Answer: ...
     def close(self) -> None: ...
 
 

@@ -18,6 +18,14 @@ POLICY = "dogbreeds"
 # The machine image with the GPU drivers that the serving image needs (ProductionVariant.InferenceAmiVersion).
 _GPU_MACHINE_IMAGE = "al2-ami-sagemaker-inference-gpu-3-1"
 _DIMENSION = {"ServiceNamespace": "sagemaker", "ScalableDimension": "sagemaker:variant:DesiredInstanceCount"}
+_NEEDED = ("instance", "instances", "min_instances", "memory_mb", "concurrency")
+_OF_INSTANCES = (*_NEEDED[:3], "max_instances", "capture_percent", "volume_gb", "download_seconds", "startup_seconds")
+# The settings that only some kinds take.
+_OF_KINDS = {
+    REALTIME: _OF_INSTANCES,
+    ASYNCHRONOUS: (*_OF_INSTANCES, "concurrency", "output"),
+    SERVERLESS: ("memory_mb", "concurrency"),
+}
 
 
 @dataclass(frozen=True)
@@ -144,16 +152,6 @@ def _scaling_problems(variant: VariantConfig) -> Iterator[str]:
         yield f"variant.min_instances={low}: must be at least {least} and at most variant.max_instances={high}."
     if not low <= start <= high:
         yield f"variant.instances={start}: must be from variant.min_instances={low} to max_instances={high}."
-
-
-_NEEDED = ("instance", "instances", "min_instances", "memory_mb", "concurrency")
-_OF_INSTANCES = (*_NEEDED[:3], "max_instances", "capture_percent", "volume_gb", "download_seconds", "startup_seconds")
-# The settings that only some kinds take.
-_OF_KINDS = {
-    REALTIME: _OF_INSTANCES,
-    ASYNCHRONOUS: (*_OF_INSTANCES, "concurrency", "output"),
-    SERVERLESS: ("memory_mb", "concurrency"),
-}
 
 
 def _variant(deployment: Deployment, variant: VariantConfig) -> Request:
