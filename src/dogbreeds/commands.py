@@ -101,8 +101,7 @@ def predict(composed: DictConfig) -> None:
 @entry_point("serve", renamed=_PACKAGE)
 def serve(composed: DictConfig) -> None:
     config = command_settings(composed, schemas.ServeCommandConfig)
-    missing = [name for name in _SERVING if find_spec(name) is None]
-    if missing:
+    if missing := [name for name in _SERVING if find_spec(name) is None]:
         raise ConfigError(f"This needs {' and '.join(missing)}: pip install 'dogbreeds[serve]', or make install.")
 
     from dogbreeds.package.finding import find_package
@@ -210,13 +209,9 @@ def make_sample(composed: DictConfig) -> None:
     console = Console(stderr=True)
     with Progress(transient=True, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("Drawing dogs", total=None)
+        drawn = {**counts, "breeds": config.breeds, "pixels": config.pixels, "seed": config.seed}
         sample.make_sample(
-            Path(config.dir),
-            breeds=config.breeds,
-            **counts,
-            pixels=config.pixels,
-            seed=config.seed,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            Path(config.dir), **drawn, progress=lambda done, total: bar.update(task, completed=done, total=total)
         )
     per_breed = ", ".join(f"{count} {split}" for split, count in counts.items())
     print(f"{config.dir} holds {config.breeds} drawn breeds with {per_breed} pictures each.")
@@ -241,29 +236,14 @@ def rehearse(composed: DictConfig) -> None:
         sys.exit(not walkthrough.run(config.settings, Path(config.dir)))
 
 
-_ALL = (
-    train,
-    launch,
-    predict,
-    serve,
-    export,
-    deploy,
-    aws,
-    report,
-    cache,
-    prepare_features,
-    audit,
-    get_data,
-    make_sample,
-)
-COMMANDS: dict[str, Command] = {one.__name__: one for one in (*_ALL, rehearse)}
+_ALL = (train, launch, predict, serve, export, deploy, aws, report, cache, prepare_features, audit, get_data)
+COMMANDS: dict[str, Command] = {one.__name__: one for one in (*_ALL, make_sample, rehearse)}
 
 
 def main() -> None:
     """Runs `dogbreeds <command>`, and lists the commands where none is named."""
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
-    chosen = COMMANDS.get(name.replace("-", "_"))
-    if chosen is not None:
+    if (chosen := COMMANDS.get(name.replace("-", "_"))) is not None:
         chosen(sys.argv[2:])
     elif name in ("--help", "-h"):
         print("Usage: dogbreeds <command> [key=value ...]\n")

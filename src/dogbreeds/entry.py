@@ -161,8 +161,7 @@ def report_errors(primary: Path, arguments: Sequence[str]) -> Iterator[None]:
 
 def _refuse_renamed(arguments: Sequence[str], renamed: Mapping[str, str]) -> None:
     for argument in arguments:
-        new = renamed.get(name_of(argument))
-        if new is not None:
+        if (new := renamed.get(name_of(argument))) is not None:
             raise ConfigError(f"{argument} has no effect here; use {new}={argument.partition('=')[2] or '<value>'}.")
 
 
@@ -194,9 +193,8 @@ def arranged(arguments: Sequence[str], name: str = "train", *, several: bool = F
     from dogbreeds.hpo.leaderboard import best_overrides
 
     if "resume" in typed:
-        raise ConfigError(
-            "best_of starts a run with the best values of a search, and resume continues one: leave one out."
-        )
+        both = "best_of starts a run with the best values of a search, and resume continues one"
+        raise ConfigError(f"{both}: leave one out.")
     best = [override for override in best_overrides(Path(str(found.place))) if name_of(override) not in typed]
     position = rest.index(typed["best_of"])
     return [*rest[:position], *best, *rest[position:], *options]
@@ -277,17 +275,14 @@ def explain(error: Exception, primary: Path, arguments: Sequence[str] = ()) -> s
     whole = "\n".join(causes)
     message = "\n".join(line for line in whole.splitlines() if line.strip() and "object_type=" not in line)
     message = message.split("\nConfig search path:")[0]
-    unknown = _UNKNOWN_KEY.search(message)
-    if unknown:
+    if unknown := _UNKNOWN_KEY.search(message):
         full = re.search(r"full_key: (\S+)", message)
         key, names = full[1] if full else unknown["key"], _setting_names(primary)
         return f"Unknown setting '{key}'. {did_you_mean(key, names)}Settings are: {', '.join(names)}."
     given = {name_of(argument): argument.partition("=")[2] for argument in arguments}
     schema = SCHEMAS.get(primary.stem)
     problem = type_problem(whole, schema, lambda name: given.get(name, "")) if schema else None
-    if problem:
-        return problem
-    return message
+    return problem or message
 
 
 def _setting_names(primary: Path) -> list[str]:

@@ -4,6 +4,14 @@ import errno
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+#: What is wrong with a disk or with a place on it; other errors of the system are mistakes of the program.
+DISK_ERRORS = (
+    *_FULL,
+    *(errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESTALE),
+    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP),
+)
+
 
 def did_you_mean(name: str, names: Iterable[str], most: int = 3) -> str:
     """Returns a sentence that names what is spelled like `name`, with a space behind it; nothing where nothing is."""
@@ -26,15 +34,6 @@ class PlaceError(UserError, OSError):
     def __init__(self, place: object, error: OSError) -> None:
         advice = " Make room there, or choose a place on another disk." if error.errno in _FULL else ""
         super().__init__(f"{place}: {(error.strerror or str(error)).lower()}.{advice}")
-
-
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-#: What is wrong with a disk or with a place on it; other errors of the system are mistakes of the program.
-DISK_ERRORS = (
-    *_FULL,
-    *(errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESTALE),
-    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP),
-)
 
 
 class ConfigError(UserError):

@@ -26,7 +26,6 @@ def summary(name: str) -> str:
 
 
 def page(name: str) -> str:
-    """Returns the help page of a command."""
     root = conf_directory()
     files = dict(_files(root, name))
     comments: dict[str, str] = {}
@@ -35,15 +34,11 @@ def page(name: str) -> str:
     known = settings(SCHEMAS[name])
     longest = max(len(one.name) for one in known)
     width = min(_MAX_WIDTH, max(_MIN_WIDTH, shutil.get_terminal_size().columns))
-    lines = [
-        textwrap.fill(
-            _description(one, comments.get(one.name, "")),
-            width,
-            initial_indent=f"  {one.name:<{longest}}  ",
-            subsequent_indent=" " * (longest + 4),
-        )
-        for one in known
-    ]
+    words = textwrap.TextWrapper(width, subsequent_indent=" " * (longest + 4))
+    lines = []
+    for one in known:
+        words.initial_indent = f"  {one.name:<{longest}}  "
+        lines.append(words.fill(_description(one, comments.get(one.name, ""))))
     about = _COMMAND.sub(lambda found: command(_NAMES.get(found[1], found[1])), _top_comment(root / f"{name}.yaml"))
     parts = [about, f"Settings (key=value; conf/{name}.yaml)", *lines, ""]
     groups = [f"  {group}: {', '.join(choices)}" for group, choices in _groups(root, name).items() if choices]
@@ -66,9 +61,7 @@ def _top_comment(file: Path) -> str:
 
 @cache
 def _defaults(root: Path, name: str) -> list[str | dict[str, str | None]]:
-    found = yaml.safe_load((root / f"{name}.yaml").read_text(encoding="utf-8")).get("defaults", [])
-    assert isinstance(found, list)
-    return found
+    return list(yaml.safe_load((root / f"{name}.yaml").read_text(encoding="utf-8")).get("defaults", []))
 
 
 def _files(root: Path, name: str) -> Iterator[tuple[Path, str]]:
@@ -111,7 +104,6 @@ def _comments(file: Path, package: str) -> dict[str, str]:
         indent = len(match["indent"])
         above = [(depth, name) for depth, name in above if depth < indent]
         above.append((indent, match["name"]))
-        comment = match["rest"].partition(" # ")[2].strip()
-        if comment:
+        if comment := match["rest"].partition(" # ")[2].strip():
             found[package + ".".join(name for _, name in above)] = comment
     return found

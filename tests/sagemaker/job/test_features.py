@@ -16,7 +16,7 @@ from dogbreeds.sagemaker.job import main as container
 from dogbreeds.sagemaker.job.callbacks import ParentWatch
 from dogbreeds.sagemaker.job.environment import JobEnvironment
 from dogbreeds.sagemaker.job.features import export_features, import_features, with_precision_of
-from dogbreeds.sagemaker.protocol.task import FEATURES, Task
+from dogbreeds.sagemaker.protocol.hyperparameters import FEATURES, Task
 from dogbreeds.schema import TrainConfig
 from dogbreeds.training import features_only
 from dogbreeds.training.features_only import prepare_features
