@@ -270,7 +270,7 @@ class Transform:
     def resized(self, image: Image.Image, box: Sequence[float]) -> torch.Tensor:
         """Returns a box (left, top, right, bottom) of an RGB photo, in its pixels, as uint8 (3, crop, crop)."""
         part = image.resize((self.crop, self.crop), Image.Resampling[self.interpolation.upper()], box)
-        return torch.from_numpy(np.ascontiguousarray(np.asarray(part).transpose(2, 0, 1)))
+        return torch.from_numpy(np.array(np.asarray(part).transpose(2, 0, 1), order="C"))
 
     def read(self, content: bytes) -> torch.Tensor:
         """Returns the bytes of a photo as uint8 of shape (3, crop, crop)."""

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 _BATCH_SIZE = 128
 # Of photos that come one by one, a few do not wait for the arithmetic of a whole batch.
-_SMALL_SIZES = (1, 8, 32)
+_SMALL_SIZES = (32, 8, 1)
 # cuDNN chooses its kernels in the first passes, which must not be recorded.
 _WARM_UP_PASSES = 3
 
@@ -67,8 +67,7 @@ class CudaEngine:
         self._network = _prepare(trunk, torch.bfloat16 if precision == "bf16" else torch.float32).to(device)
         shape = (self.batch_size, 3, transform.crop, transform.crop)
         self._images = torch.zeros(shape, dtype=torch.uint8, device=device)
-        small = [size for size in _SMALL_SIZES if one_by_one and size < self.batch_size]
-        sizes = (self.batch_size, *reversed(small))
+        sizes = (self.batch_size, *(size for size in _SMALL_SIZES if one_by_one and size < self.batch_size))
         self._graphs = _record(self._network, self._images, sizes, exact=precision == "fp32")
 
     @torch.inference_mode()
