@@ -264,10 +264,10 @@ class Transform:
         size = np.array(image.size)
         whole = self.resize * size // size.min()
         start = np.round((whole - self.crop) / 2)
-        box = np.array([start, start + self.crop]) * size / whole
-        return self.resized(image, box.ravel().tolist())
+        left, top, right, bottom = (np.array([start, start + self.crop]) * size / whole).ravel().tolist()
+        return self.resized(image, (left, top, right, bottom))
 
-    def resized(self, image: Image.Image, box: Sequence[float]) -> torch.Tensor:
+    def resized(self, image: Image.Image, box: tuple[float, float, float, float]) -> torch.Tensor:
         """Returns a box (left, top, right, bottom) of an RGB photo, in its pixels, as uint8 (3, crop, crop)."""
         part = image.resize((self.crop, self.crop), Image.Resampling[self.interpolation.upper()], box)
         return torch.from_numpy(np.array(np.asarray(part).transpose(2, 0, 1), order="C"))
