@@ -219,7 +219,7 @@ def test_the_code_of_a_package_serves_alone(served: str, package: Path, tmp_path
     refused = [name for name in REFUSED if name != served]
     done = subprocess.run(
         [sys.executable, "-c", SERVING, str(served_from), str(tmp_path / "photo.png"), str(source), *refused],
-        env=environment | {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"},
+        env=environment | {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1", "CUDA_VISIBLE_DEVICES": ""},
         cwd=tmp_path,
         capture_output=True,
         text=True,

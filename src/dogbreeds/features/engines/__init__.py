@@ -109,6 +109,7 @@ def build(
     batch_size: int | None,
     workers: int,
     cache: BlobCache | None,
+    one_by_one: bool = False,
 ) -> Engine:
     """Starts an engine.
 
@@ -118,6 +119,7 @@ def build(
         precision: `fp32` or `bf16`; a GPU without bf16 hardware computes in fp32 all the same.
         batch_size: Images per forward pass; None is the engine's own choice.
         cache: Keeps what is expensive to recompute; None recomputes it each time.
+        one_by_one: Photos come singly or in small groups, and do not wait for the arithmetic of whole batches.
 
     Raises:
         EngineError: It cannot be started on this machine.
@@ -129,11 +131,13 @@ def build(
         if name == "openvino":
             from dogbreeds.features.engines.cpu import OpenVinoEngine
 
-            return OpenVinoEngine(trunk, fingerprint, transform, resolved, batch_size, workers, cache)
+            # It computes the same features of a photo in batches of any size.
+            size = 1 if one_by_one else batch_size
+            return OpenVinoEngine(trunk, fingerprint, transform, resolved, size, workers, cache)
         if name == "cuda":
             from dogbreeds.features.engines.cuda import CudaEngine
 
-            return CudaEngine(trunk, transform, device, resolved, batch_size, workers)
+            return CudaEngine(trunk, transform, device, resolved, batch_size, workers, one_by_one=one_by_one)
     except Exception as error:
         # Drivers, compilers and conversions fail in many ways, and plain torch always works.
         reason = (str(error) or type(error).__name__).splitlines()[0]
