@@ -10,6 +10,20 @@ from dogbreeds.schema import CacheConfig, SagemakerConfig, TrainCommandConfig, V
 
 
 @dataclass
+class ClusterConfig:
+    """Where features are computed (conf/cluster)."""
+
+    address: str | None
+
+
+@dataclass
+class PrepareFeaturesCommandConfig(TrainCommandConfig):
+    """What scripts/prepare_features.py reads: what train.py reads, and what computes."""
+
+    cluster: ClusterConfig
+
+
+@dataclass
 class AuditCommandConfig(TrainCommandConfig):
     """What scripts/audit.py reads: what train.py reads, and where to write."""
 
@@ -147,7 +161,14 @@ class MakeSampleCommandConfig:
 
 
 _COMMANDS: tuple[type, ...] = (
-    *(TrainCommandConfig, AuditCommandConfig, LaunchCommandConfig, AwsCommandConfig, DeployCommandConfig),
+    *(
+        TrainCommandConfig,
+        PrepareFeaturesCommandConfig,
+        AuditCommandConfig,
+        LaunchCommandConfig,
+        AwsCommandConfig,
+        DeployCommandConfig,
+    ),
     *(PredictCommandConfig, ServeCommandConfig, ExportCommandConfig, ReportCommandConfig, CacheCommandConfig),
     *(GetDataCommandConfig, MakeSampleCommandConfig, RehearseCommandConfig),
 )
@@ -155,4 +176,3 @@ _COMMANDS: tuple[type, ...] = (
 SCHEMAS: dict[str, type] = {
     re.sub("(?<=[a-z])(?=[A-Z])", "_", one.__name__.removesuffix("CommandConfig")).lower(): one for one in _COMMANDS
 }
-SCHEMAS["prepare_features"] = TrainCommandConfig

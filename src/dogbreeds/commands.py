@@ -53,11 +53,14 @@ def launch(composed: DictConfig) -> None:
 
 @entry_point("prepare_features")
 def prepare_features(composed: DictConfig) -> None:
+    address = composed.cluster.address
+    if address is not None and find_spec("ray") is None:
+        raise ConfigError("cluster=ray needs Ray: pip install 'dogbreeds[serve]', or make install.")
     config = configs.load(composed, overrides=[])
 
     from dogbreeds.training import features_only
 
-    features_only.prepare_features(config)
+    features_only.prepare_features(config, address)
     print(f"They are in {config.cache.dir}; {command('train')} with the same settings finds them there.")
 
 

@@ -26,7 +26,7 @@ from dogbreeds.schema import DataConfig, SagemakerConfig, TrainConfig, TrainerCo
 
 Settings = TypeVar("Settings")
 # What a command reads beside the settings of a run.
-_COMMAND_KEYS = ("best_of", "hpo", "hydra", "attach", "stop", "sagemaker", "out")
+_COMMAND_KEYS = ("best_of", "hpo", "hydra", "attach", "stop", "sagemaker", "out", "cluster")
 # What runs were before they had these settings.
 _LATER = {
     "logger": {},
