@@ -161,16 +161,9 @@ class MakeSampleCommandConfig:
 
 
 _COMMANDS: tuple[type, ...] = (
-    *(
-        TrainCommandConfig,
-        PrepareFeaturesCommandConfig,
-        AuditCommandConfig,
-        LaunchCommandConfig,
-        AwsCommandConfig,
-        DeployCommandConfig,
-    ),
-    *(PredictCommandConfig, ServeCommandConfig, ExportCommandConfig, ReportCommandConfig, CacheCommandConfig),
-    *(GetDataCommandConfig, MakeSampleCommandConfig, RehearseCommandConfig),
+    *(TrainCommandConfig, PrepareFeaturesCommandConfig, AuditCommandConfig, LaunchCommandConfig, AwsCommandConfig),
+    *(DeployCommandConfig, PredictCommandConfig, ServeCommandConfig, ExportCommandConfig, ReportCommandConfig),
+    *(CacheCommandConfig, GetDataCommandConfig, MakeSampleCommandConfig, RehearseCommandConfig),
 )
 #: The schema of each command, by the name of its config: `get_data` has GetDataCommandConfig.
 SCHEMAS: dict[str, type] = {

@@ -109,16 +109,13 @@ class Cluster:
 
 
 @contextmanager
-def connect(address: str | None, config: TrainConfig) -> Iterator[Cluster | None]:
-    """Connects to the running cluster that this machine is a part of; without an address there is none.
+def connect(address: str, config: TrainConfig) -> Iterator[Cluster]:
+    """Connects to the running cluster that this machine is a part of.
 
     Raises:
         ClusterError: There is no such cluster, or its machines differ.
         DataError: One of its machines does not see the photos.
     """
-    if address is None:
-        yield None
-        return
     import ray
 
     try:
@@ -131,30 +128,21 @@ def connect(address: str | None, config: TrainConfig) -> Iterator[Cluster | None
     try:
         device, places = _places(config)
         photos, look = Path(config.data.dir).absolute(), ray.remote(num_cpus=0)(_look)
-        asked = [look.options(**place).remote(photos, config.features.precision, device) for _, place in places]
-        found = dict(_result(asked))
-        if len(set(found.values())) != 1:
+        found = _result(
+            [look.options(**place).remote(photos, config.features.precision, device) for _, place in places]
+        )
+        if len({precision for _, precision in found}) != 1:
             raise ClusterError(
-                f"cluster.address={address}: the machines compute in different precisions ({found}), which never mix. "
-                "Add features.precision=fp32, or let machines of one kind join."
+                f"cluster.address={address}: the machines compute in different precisions ({dict(found)}), which never "
+                "mix. Add features.precision=fp32, or let machines of one kind join."
             )
-        yield Cluster(device, found.popitem()[1], places)
+        yield Cluster(device, found[0][1], places)
     finally:
         ray.shutdown()
 
 
-def _look(directory: Path, precision: str, device: torch.device) -> tuple[str, str]:
-    """Returns the name of a machine, and what a requested precision is there."""
-    name = socket.gethostname()
-    if not directory.is_dir():
-        raise DataError(
-            f"data.dir={directory}: no such folder on {name}. All machines must see the photos under the same path: "
-            "use a shared folder, or mount a bucket on each (mount-s3 <bucket> <folder>)."
-        )
-    return name, resolve_precision(precision, device)
-
-
 def _places(config: TrainConfig) -> tuple[torch.device, list[tuple[int, dict[str, Any]]]]:
+    """One for each GPU of the cluster, or where there is none for every 16 cores or fewer of a machine."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -169,17 +157,25 @@ def _places(config: TrainConfig) -> tuple[torch.device, list[tuple[int, dict[str
     return torch.device("cuda" if gpus else "cpu"), places
 
 
+def _look(directory: Path, precision: str, device: torch.device) -> tuple[str, str]:
+    """Returns the name of a machine, and what a requested precision is there."""
+    name = socket.gethostname()
+    if not directory.is_dir():
+        raise DataError(
+            f"data.dir={directory}: no such folder on {name}. All machines must see the photos under the same path: "
+            "use a shared folder, or mount a bucket on each (mount-s3 <bucket> <folder>)."
+        )
+    return name, resolve_precision(precision, device)
+
+
 def _result(calls: Any) -> Any:
     """Returns what calls return; what a worker says to the person is raised as it is."""
     import ray
-    from ray.exceptions import RayActorError, RayTaskError
 
     try:
         return ray.get(calls)
-    except RayTaskError as error:
-        if isinstance(error.cause, UserError):
-            raise error.cause from None
-        raise
-    except RayActorError as error:
+    except ray.exceptions.RayTaskError as error:
+        raise (error.cause if isinstance(error.cause, UserError) else error) from None
+    except ray.exceptions.RayActorError as error:
         reason = str(error).strip().splitlines()[-1]
         raise ClusterError(f"A worker of the cluster does not start, or ended {_LOSSES + 1} times: {reason}") from error

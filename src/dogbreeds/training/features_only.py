@@ -1,5 +1,6 @@
 """What takes photos and their features, but no training: the features themselves, and the audit."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,7 +29,8 @@ def prepare_features(config: TrainConfig, cluster: str | None = None) -> dict[st
     What is missing is computed here, or by the Ray cluster at an address.
     """
     quieten()
-    with connect(cluster, config) as workers, open_store(config) as store:
+    connected = nullcontext() if cluster is None else connect(cluster, config)
+    with connected as workers, open_store(config) as store:
         data = data_module(config, store)
         if workers is not None:
             data.cluster, data.device = workers, workers.device
