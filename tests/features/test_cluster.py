@@ -9,18 +9,21 @@ import psutil
 import pytest
 import ray
 import torch
+from hydra import compose, initialize_config_dir
 
+from dogbreeds import entry
 from dogbreeds.errors import ClusterError, DataError
 from dogbreeds.features.cluster import _look, _Worker, connect
 from dogbreeds.features.extract import LocalExtractor
 from dogbreeds.features.source import FeatureSource
 from dogbreeds.features.store.store import FeatureStore
+from dogbreeds.machine import compute_threads
 from dogbreeds.model.backbones import load_backbone, trunk_of
 from dogbreeds.schema import TrainConfig
+from tests.conftest import ROOT
 from tests.features.colours import CPU, TRANSFORM, ColourEngine, colours, digest, paint, trunk
 
 COUNT = 240
-WORKER = "ray::_Worker.extract"
 
 
 @pytest.fixture
@@ -34,7 +37,8 @@ def files(tmp_path: Path) -> dict[str, Path]:
 
 def test_a_worker_gives_what_one_thread_gives(files: dict[str, Path]) -> None:
     settings = {"device": CPU, "precision": "fp32", "batch_size": 7}
-    worker = _Worker(trunk(), "torch", 2, settings)
+    with compute_threads(1):
+        worker = _Worker(trunk(), settings, "torch", 2)
     assert worker.photos() >= 2 * 7
     features, unreadable = worker.extract(files, 0)
     alone, bad = LocalExtractor(ColourEngine(), TRANSFORM)(files, 0)
@@ -58,6 +62,14 @@ def test_no_cluster(config: Callable[..., TrainConfig], monkeypatch: pytest.Monk
         connect("auto", config()),
     ):
         pass
+
+
+def test_the_settings() -> None:
+    entry.register()
+    for choice, expected in (("off", None), ("ray", "auto")):
+        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+            composed = compose("prepare_features", [f"cluster={choice}", "run_dir=somewhere"])
+        assert composed.cluster.address == expected
 
 
 @pytest.fixture
@@ -90,7 +102,7 @@ def test_a_killed_worker_costs_its_calls(
     killed = []
 
     def kill(done: int, total: int) -> None:
-        working = [one for one in psutil.Process().children(recursive=True) if one.cmdline()[:1] == [WORKER]]
+        working = [one for one in psutil.Process().children(recursive=True) if one.name().startswith("ray::_Worker")]
         if not killed and done > total / 4 and working:
             working[0].kill()
             killed.append(working[0].pid)

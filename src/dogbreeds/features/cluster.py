@@ -36,7 +36,7 @@ _LOSSES = 3
 class _Worker:
     """A process that keeps one GPU, or up to 16 cores of a machine, busy with its threads."""
 
-    def __init__(self, trunk: Trunk, engine: str, workers: int, settings: dict[str, Any]) -> None:
+    def __init__(self, trunk: Trunk, settings: dict[str, Any], engine: str, workers: int) -> None:
         # Ray would let torch have one.
         torch.set_num_threads(workers)
         self._pool = ThreadPoolExecutor(workers)
@@ -96,11 +96,10 @@ class Cluster:
         """Starts the workers, and ends them."""
         import ray
 
-        # The weights travel once to each machine.
-        weights = ray.put(trunk)
-        settings = {"device": self.device, "precision": self.precision, "batch_size": batch_size}
+        # They travel once to each machine, the weights among them.
+        given = ray.put(trunk), ray.put({"device": self.device, "precision": self.precision, "batch_size": batch_size})
         actor = ray.remote(max_concurrency=_CALLS, max_restarts=_LOSSES, max_task_retries=_LOSSES)(_Worker)
-        workers = [actor.options(**place).remote(weights, engine, threads, settings) for threads, place in self.places]
+        workers = [actor.options(**place).remote(*given, engine, threads) for threads, place in self.places]
         try:
             yield _ClusterExtractor(workers)
         finally:
