@@ -174,7 +174,7 @@ def arranged(arguments: Sequence[str], name: str = "train", *, several: bool = F
     """
     from dogbreeds.hpo.settings import searchable
 
-    register()
+    register("train", name)
     rest, options = _split(arguments)
     schema = SCHEMAS.get(name)
     types = key_types(schema) if schema else {}
