@@ -67,54 +67,39 @@ class _ClusterExtractor:
             self._idle.put(worker)
 
     def __call__(self, files: Mapping[str, Path], view: int) -> Extracted:
+        absolute = {digest: path.absolute() for digest, path in files.items()}
         worker = self._idle.get()
         try:
-            found: Extracted = _result(
-                worker.extract.remote({one: path.absolute() for one, path in files.items()}, view)
-            )
+            found: Extracted = _result(worker.extract.remote(absolute, view))
+            return found
         finally:
             self._idle.put(worker)
-        return found
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """The machines of a Ray cluster.
-
-    Attributes:
-        device: What they compute on: GPUs, on those machines that have some, or processors.
-        precision: What `features.precision` is on all of them.
-        places: For each worker its threads, and how Ray is to start it.
-    """
+    """The machines of a Ray cluster: what they compute on, in which precision, and where workers start."""
 
     device: torch.device
     precision: str
+    #: For each worker its threads, and the options by which Ray places it.
     places: list[tuple[int, dict[str, Any]]]
 
-    @contextmanager
-    def extractor(self, trunk: Trunk, engine: str, batch_size: int | None) -> Iterator[Extractor]:
-        """Starts the workers, and ends them."""
+    def extractor(self, trunk: Trunk, engine: str, batch_size: int | None) -> Extractor:
+        """Starts the workers, which end with what is returned."""
         import ray
 
         # They travel once to each machine, the weights among them.
         given = ray.put(trunk), ray.put({"device": self.device, "precision": self.precision, "batch_size": batch_size})
-        actor = ray.remote(max_concurrency=_CALLS, max_restarts=_LOSSES, max_task_retries=_LOSSES)(_Worker)
-        workers = [actor.options(**place).remote(*given, engine, threads) for threads, place in self.places]
-        try:
-            yield _ClusterExtractor(workers)
-        finally:
-            for worker in workers:
-                ray.kill(worker)
+        actor: Any = ray.remote(_Worker)
+        again = {"max_concurrency": _CALLS, "max_restarts": _LOSSES, "max_task_retries": _LOSSES}
+        starting = [actor.options(**place, **again).remote(*given, engine, threads) for threads, place in self.places]
+        return _ClusterExtractor(starting)
 
 
 @contextmanager
 def connect(address: str, config: TrainConfig) -> Iterator[Cluster]:
-    """Connects to the running cluster that this machine is a part of.
-
-    Raises:
-        ClusterError: There is no such cluster, or its machines differ.
-        DataError: One of its machines does not see the photos.
-    """
+    """Connects to the running cluster that this machine is a part of, or says why its machines cannot be used."""
     import ray
 
     try:
@@ -126,10 +111,9 @@ def connect(address: str, config: TrainConfig) -> Iterator[Cluster]:
         ) from error
     try:
         device, places = _places(config)
-        photos, look = Path(config.data.dir).absolute(), ray.remote(num_cpus=0)(_look)
-        found = _result(
-            [look.options(**place).remote(photos, config.features.precision, device) for _, place in places]
-        )
+        look: Any = ray.remote(_look)
+        asked = Path(config.data.dir).absolute(), config.features.precision, device
+        found = _result([look.options(**place).remote(*asked) for _, place in places])
         if len({precision for _, precision in found}) != 1:
             raise ClusterError(
                 f"cluster.address={address}: the machines compute in different precisions ({dict(found)}), which never "
@@ -151,7 +135,9 @@ def _places(config: TrainConfig) -> tuple[torch.device, list[tuple[int, dict[str
     for node, has in nodes:
         cores = int(has.get("CPU", 0))
         count = int(has.get("GPU", 0)) if gpus else math.ceil(cores / MAX_WORKERS)
-        place = {"num_gpus": int(gpus), "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=True)}
+        strategy = NodeAffinitySchedulingStrategy(node, soft=True)
+        # No cores, or a worker would wait for its machine to come back.
+        place = {"num_cpus": 0, "num_gpus": int(gpus), "scheduling_strategy": strategy}
         places += [(config.data.workers or max(1, cores // count), place) for _ in range(count)]
     return torch.device("cuda" if gpus else "cpu"), places
 

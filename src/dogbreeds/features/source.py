@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
@@ -166,18 +165,18 @@ class FeatureSource:
             self._progress(done, total)
 
         unreadable: dict[str, str] = {}
-        with self._extractor() as extractor:
-            for view, digests in missing.items():
-                left = {digest: files[digest] for digest in digests if digest not in unreadable}
-                result = fill(arrays[view], left, extractor, view, advance)
-                unreadable |= result.unreadable
-                self.computed += result.computed
+        extractor = self._extractor()
+        for view, digests in missing.items():
+            left = {digest: files[digest] for digest in digests if digest not in unreadable}
+            result = fill(arrays[view], left, extractor, view, advance)
+            unreadable |= result.unreadable
+            self.computed += result.computed
         self._store.files.remember_unreadable(unreadable)
         # Another pass that ran meanwhile, or a converted network, may have used the room too.
         self._store.trim(keys)
         return unreadable
 
-    def _extractor(self) -> AbstractContextManager[Extractor]:
+    def _extractor(self) -> Extractor:
         log.info("features of %s by %s in %s", self._trunk.name, self.engine, self._precision)
         if self._cluster is not None:
             return self._cluster.extractor(self._trunk, self.engine, self._batch_size)
@@ -193,7 +192,7 @@ class FeatureSource:
                 workers=self._workers,
                 cache=self._store.blobs,
             )
-        return nullcontext(LocalExtractor(self._running, self._trunk.transform))
+        return LocalExtractor(self._running, self._trunk.transform)
 
 
 def _without(views: Views, unreadable: Collection[str]) -> dict[int, list[str]]:
