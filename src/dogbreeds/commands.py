@@ -13,7 +13,7 @@ from dogbreeds import command_schemas as schemas
 from dogbreeds import config as configs
 from dogbreeds.config import check_launch, command_settings
 from dogbreeds.directories import make_way
-from dogbreeds.entry import BEGAN, Command, entry_point
+from dogbreeds.entry import BEGAN, Command, entry_point, importing
 from dogbreeds.errors import ConfigError, did_you_mean
 from dogbreeds.files import check_place
 from dogbreeds.help_page import summary
@@ -30,7 +30,8 @@ _SERVING = ("starlette", "uvicorn", "prometheus_client")
 def train(composed: DictConfig) -> None:
     config = configs.load(composed, HydraConfig.get().overrides.task)
 
-    from dogbreeds.training import run
+    with importing():
+        from dogbreeds.training import run
 
     print(run.train(config, BEGAN).summary())
 
@@ -58,7 +59,8 @@ def prepare_features(composed: DictConfig) -> None:
         raise ConfigError("cluster=ray needs Ray: pip install 'dogbreeds[serve]', or make install.")
     config = configs.load(composed, overrides=[])
 
-    from dogbreeds.training import features_only
+    with importing():
+        from dogbreeds.training import features_only
 
     features_only.prepare_features(config, address)
     print(f"They are in {config.cache.dir}; {command('train')} with the same settings finds them there.")
@@ -74,7 +76,8 @@ def audit(composed: DictConfig) -> None:
         other = override("out", out.with_stem(f"{out.stem}-2"))
         raise ConfigError(f"out={out} would overwrite what data.exclude reads: add {other}, or another place.")
 
-    from dogbreeds.training import features_only
+    with importing():
+        from dogbreeds.training import features_only
 
     print(features_only.audit_photos(config, out))
     how = "out" if before is None else f"out too, add their paths to {before}"
@@ -87,7 +90,8 @@ def audit(composed: DictConfig) -> None:
 def predict(composed: DictConfig) -> None:
     config = command_settings(composed, schemas.PredictCommandConfig)
 
-    from dogbreeds.asking import asked
+    with importing():
+        from dogbreeds.asking import asked
     from dogbreeds.serve.answers_file import check_out, write_rows
     from dogbreeds.serve.batch import find_images
 
@@ -108,7 +112,8 @@ def serve(composed: DictConfig) -> None:
     if missing:
         raise ConfigError(f"This needs {' and '.join(missing)}: pip install 'dogbreeds[serve]', or make install.")
 
-    from dogbreeds.package.finding import find_package
+    with importing():
+        from dogbreeds.package.finding import find_package
 
     package = find_package(config.package)
 
