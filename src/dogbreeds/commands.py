@@ -13,7 +13,7 @@ from dogbreeds import command_schemas as schemas
 from dogbreeds import config as configs
 from dogbreeds.config import check_launch, command_settings
 from dogbreeds.directories import make_way
-from dogbreeds.entry import BEGAN, Command, entry_point
+from dogbreeds.entry import BEGAN, Command, entry_point, importing
 from dogbreeds.errors import ConfigError, did_you_mean
 from dogbreeds.files import check_place
 from dogbreeds.help_page import summary
@@ -30,7 +30,8 @@ _SERVING = ("starlette", "uvicorn", "prometheus_client")
 def train(composed: DictConfig) -> None:
     config = configs.load(composed, HydraConfig.get().overrides.task)
 
-    from dogbreeds.training import run
+    with importing():
+        from dogbreeds.training import run
 
     print(run.train(config, BEGAN).summary())
 
@@ -53,11 +54,15 @@ def launch(composed: DictConfig) -> None:
 
 @entry_point("prepare_features")
 def prepare_features(composed: DictConfig) -> None:
+    address = composed.cluster.address
+    if address is not None and find_spec("ray") is None:
+        raise ConfigError("cluster=ray needs Ray: pip install 'dogbreeds[serve]', or make install.")
     config = configs.load(composed, overrides=[])
 
-    from dogbreeds.training import features_only
+    with importing():
+        from dogbreeds.training import features_only
 
-    features_only.prepare_features(config)
+    features_only.prepare_features(config, address)
     print(f"They are in {config.cache.dir}; {command('train')} with the same settings finds them there.")
 
 
@@ -71,7 +76,8 @@ def audit(composed: DictConfig) -> None:
         other = override("out", out.with_stem(f"{out.stem}-2"))
         raise ConfigError(f"out={out} would overwrite what data.exclude reads: add {other}, or another place.")
 
-    from dogbreeds.training import features_only
+    with importing():
+        from dogbreeds.training import features_only
 
     print(features_only.audit_photos(config, out))
     how = "out" if before is None else f"out too, add their paths to {before}"
@@ -84,7 +90,8 @@ def audit(composed: DictConfig) -> None:
 def predict(composed: DictConfig) -> None:
     config = command_settings(composed, schemas.PredictCommandConfig)
 
-    from dogbreeds.asking import asked
+    with importing():
+        from dogbreeds.asking import asked
     from dogbreeds.serve.answers_file import check_out, write_rows
     from dogbreeds.serve.batch import find_images
 
@@ -104,7 +111,8 @@ def serve(composed: DictConfig) -> None:
     if missing := [name for name in _SERVING if find_spec(name) is None]:
         raise ConfigError(f"This needs {' and '.join(missing)}: pip install 'dogbreeds[serve]', or make install.")
 
-    from dogbreeds.package.finding import find_package
+    with importing():
+        from dogbreeds.package.finding import find_package
 
     package = find_package(config.package)
 

@@ -26,7 +26,7 @@ from dogbreeds.schema import DataConfig, SagemakerConfig, TrainConfig, TrainerCo
 
 Settings = TypeVar("Settings")
 # What a command reads beside the settings of a run.
-_COMMAND_KEYS = ("best_of", "hpo", "hydra", "attach", "stop", "sagemaker", "out")
+_COMMAND_KEYS = ("best_of", "hpo", "hydra", "attach", "stop", "sagemaker", "out", "cluster")
 #: What may be named anew when a run goes on, and the settings that this is: where things are, and what computes.
 MOVABLE = {
     name: (name,)

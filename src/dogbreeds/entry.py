@@ -4,6 +4,7 @@ Nothing heavy is imported here, so that `python train.py --help` answers at once
 """
 
 import functools
+import gc
 import io
 import os
 import re
@@ -79,7 +80,7 @@ def entry_point(
         def run(arguments: Sequence[str] | None = None) -> None:
             typed = sys.argv[1:] if arguments is None else arguments
             primary = (directory or conf_directory()) / f"{name}.yaml"
-            register()
+            register("train", name)
             for stream in (sys.stdout, sys.stderr):
                 if isinstance(stream, io.TextIOWrapper):
                     # A path may have bytes that are no text: they are printed as they were typed.
@@ -94,6 +95,18 @@ def entry_point(
         return run
 
     return decorate
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Keeps Python from looking for garbage among what is being imported: a fifth of importing torch and Lightning."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        # What was imported stays, and need not be looked at later either.
+        gc.freeze()
+        gc.enable()
 
 
 def run_hydra(primary: Path, arguments: Sequence[str], task: Task) -> None:
@@ -173,7 +186,7 @@ def arranged(arguments: Sequence[str], name: str = "train", *, several: bool = F
     """
     from dogbreeds.hpo.settings import searchable
 
-    register()
+    register("train", name)
     rest, options = _split(arguments)
     schema = SCHEMAS.get(name)
     types = key_types(schema) if schema else {}
@@ -224,15 +237,16 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 @functools.cache
-def register() -> None:
-    """Makes the schemas and the resolvers of conf/ known to Hydra; calling it again does nothing."""
-    store = ConfigStore.instance()
-    for name, schema in SCHEMAS.items():
-        store.store(name=f"{name}_schema", node=_open(schema))
+def register(*names: str) -> None:
+    """Makes the resolvers of conf/ and the schemas of some commands, or of all, known to Hydra, which copies them."""
+    for name in names or SCHEMAS:
+        if name in SCHEMAS:
+            ConfigStore.instance().store(name=f"{name}_schema", node=_open(SCHEMAS[name]))
     setup_globals()
-    OmegaConf.register_new_resolver("run_directory", run_directory, use_cache=True)
-    OmegaConf.register_new_resolver("user_cache", lambda: platformdirs.user_cache_dir("dogbreeds"))
-    OmegaConf.register_new_resolver("absolute", lambda path: str(Path(path).absolute()))
+    OmegaConf.register_new_resolver("run_directory", run_directory, use_cache=True, replace=True)
+    user_cache = functools.partial(platformdirs.user_cache_dir, "dogbreeds")
+    OmegaConf.register_new_resolver("user_cache", user_cache, replace=True)
+    OmegaConf.register_new_resolver("absolute", lambda path: str(Path(path).absolute()), replace=True)
 
 
 def _open(schema: type) -> DictConfig:
@@ -249,7 +263,7 @@ def _open(schema: type) -> DictConfig:
 @contextmanager
 def initialized(name: str, arguments: Sequence[str] = ()) -> Iterator[ConfigLoader]:
     """Lets `hydra.compose` read conf/, in place of a Hydra that is running already, and yields its loader."""
-    register()
+    register("train", name)
     running = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:

@@ -58,3 +58,7 @@ class CacheError(UserError):
 
 class EngineError(UserError):
     """An engine for the trunk that cannot be started on this machine."""
+
+
+class ClusterError(UserError):
+    """A Ray cluster that cannot be reached, or whose workers do not start or do not last."""

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from dogbreeds.data.folders import BreedFolders, index
 from dogbreeds.debug.timeline import Phases
+from dogbreeds.features.cluster import Cluster
 from dogbreeds.features.store.store import FeatureStore
 from dogbreeds.model.backbones import Backbone, cut, load_backbone
 from dogbreeds.model.classifier import Batch
@@ -84,6 +85,8 @@ class BreedDataModule(pl.LightningDataModule):
     folders: BreedFolders
     backbone: Backbone
     features: RunFeatures
+    #: Computes what the store lacks, in place of this machine.
+    cluster: Cluster | None = None
 
     def __init__(
         self,
@@ -205,6 +208,7 @@ class BreedDataModule(pl.LightningDataModule):
             unfreeze=self.unfreeze,
             views=self.views,
             workers=self.workers,
+            cluster=self.cluster,
         )
 
     def network(self, head: str = "linear", hidden: Sequence[int] = (256,), dropout: float = 0.5) -> Network:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dogbreeds.data.folders import BreedFolders
 from dogbreeds.data.layout import SPLITS
+from dogbreeds.features.cluster import Cluster
 from dogbreeds.features.engines.reference import resolve_precision
 from dogbreeds.features.source import FeatureSource
 from dogbreeds.features.store.segments import StoredRows
@@ -86,9 +87,10 @@ def load_features(
     unfreeze: str | None,
     views: int,
     workers: int | None,
+    cluster: Cluster | None = None,
 ) -> tuple[BreedFolders, RunFeatures]:
     """Returns the photos that could be read, and their features; see `BreedDataModule` for the settings."""
-    precision = resolve_precision(settings.precision, device)
+    precision = cluster.precision if cluster else resolve_precision(settings.precision, device)
 
     def source(stage: str | None, engine: str) -> FeatureSource:
         return FeatureSource(
@@ -100,6 +102,7 @@ def load_features(
             batch_size=settings.batch_size,
             workers=workers,
             progress=_Log(),
+            cluster=cluster,
         )
 
     sources = [source(None, settings.engine)]

@@ -20,7 +20,7 @@ from dogbreeds.directories import locked, new_run
 from dogbreeds.features.store.store import FeatureStore
 from dogbreeds.files import json_text, write_text
 from dogbreeds.installation import command
-from dogbreeds.machine import machine, versions
+from dogbreeds.machine import compute_threads, machine, versions
 from dogbreeds.overrides import override
 from dogbreeds.package.archive import archive_for
 from dogbreeds.package.examples import choose, save_examples
@@ -32,7 +32,7 @@ from dogbreeds.run_directory import AUDIT, INDEX, METRICS, MODEL, MODEL_ARCHIVE,
 from dogbreeds.schema import TrainConfig
 from dogbreeds.training.checkpoints import SameStart, newest
 from dogbreeds.training.evaluation import describe, save_predictions, score
-from dogbreeds.training.fitting import Report, fit, fit_exactly, fit_trial
+from dogbreeds.training.fitting import Report, fit, fit_exactly, fit_trial, threads_of
 from dogbreeds.training.preparation import Prepared, prepare
 from dogbreeds.training.trainer import is_first_process, new_callbacks, new_loggers, new_trainer, quieten
 from dogbreeds.training.watching import Debugger
@@ -162,7 +162,7 @@ class Run:
 
     def score(self) -> None:
         """Calibrates and scores the predictor that the package will hold: `metrics` and predictions.csv."""
-        with self._phases.phase("test"):
+        with self._phases.phase("test"), compute_threads(threads_of(self.config)):
             predictor = Predictor(self._description, self.network, self._prepared.data.device)
             scores, probabilities = score(predictor, self._prepared.features.inputs)
             folders, exact = self._prepared.data.folders, self.reference

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # OpenVINO gives each stream its own memory; more than this many gain nothing on large processors.
-_MAX_WORKERS = 16
+MAX_WORKERS = 16
 # In photos of the faster engine: what torch takes for one, and what starting the faster one takes. On 2 cores torch
 # took 2.5 (ResNet50) to 3.7 times (SqueezeNet) as long as OpenVINO, which started in the time of 100 to 700 photos.
 _TORCH_SLOWNESS = 3
@@ -95,7 +95,7 @@ def worker_count(workers: int | None) -> int:
     if workers is not None:
         return max(1, workers)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, _MAX_WORKERS)
+    return min(cores, MAX_WORKERS)
 
 
 def build(

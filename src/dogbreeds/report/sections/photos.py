@@ -6,7 +6,8 @@ import os.path
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image
+# Without its plugin at hand, saving as WebP would import those of all formats.
+from PIL import Image, WebPImagePlugin  # noqa: F401
 
 from dogbreeds.data.images import UnreadableImageError, decode
 from dogbreeds.report.run import Prediction, Run
