@@ -14,7 +14,7 @@ from dogbreeds.config import load
 from dogbreeds.entry import initialized
 from dogbreeds.errors import ConfigError
 
-CASES = ("trunk", "store", "head", "trials", "search", "watching", "serve", "equivalence", "accuracy")
+CASES = ("trunk", "store", "head", "trials", "search", "watching", "serve", "equivalence", "accuracy", "scale")
 
 
 def run(config: DictConfig) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,6 +24,9 @@ from dogbreeds.schema import FeaturesConfig
 log = logging.getLogger(__name__)
 
 _LOG_SECONDS = 5.0
+#: Vectors of a run that have up to so many bytes are in memory, where batches are gathered fastest; more, and
+#: activations, stay in their files and are read batch by batch.
+_IN_MEMORY = 256e6
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,11 @@ class Features:
         """Returns the same with vectors on a device; activations stay in their files."""
         views = tuple(view.to(device) if isinstance(view, Tensor) else view for view in self.views)
         return Features(views, self.labels.to(device))
+
+    @property
+    def width(self) -> int:
+        """How many numbers a photo has."""
+        return self.values.shape[1] if isinstance(self.values, Tensor) else math.prod(self.values.layout.shape)
 
     @property
     def tensor(self) -> Tensor:
@@ -61,6 +71,7 @@ class RunFeatures:
         computed: Photos that went through the trunk now, views and cuts counted.
         reused: Photos whose features were in the store, counted likewise.
         weights: Names the weights of the whole backbone.
+        key: Names everything besides the photos that the vectors depend on.
     """
 
     vectors: dict[str, Features]
@@ -70,6 +81,7 @@ class RunFeatures:
     computed: int
     reused: int
     weights: str
+    key: str = ""
 
     def counts(self) -> dict[str, int | str]:
         """Returns the section `features` of metrics.json."""
@@ -115,8 +127,8 @@ def load_features(
     computed = sum(source.computed for source in sources)
     reused = sum(source.photos for source in sources) - computed
     log.info("features: %d computed, %d reused", computed, reused)
-    weights = sources[0].weights
-    return folders, RunFeatures(vectors, inputs, sources[-1].engine, precision, computed, reused, weights)
+    weights, key = sources[0].weights, str(sources[0].key(sources[0].engine, 0))
+    return folders, RunFeatures(vectors, inputs, sources[-1].engine, precision, computed, reused, weights, key)
 
 
 def load_splits(
@@ -129,15 +141,19 @@ def load_splits(
         wanted[view] = photos["train"] + wanted.get(view, [])
     found, unreadable = source.load(folders.files(), wanted)
     folders = folders.without(unreadable)
+    in_memory = sum(map(_vector_bytes, found.values())) <= _IN_MEMORY
     splits = {}
     for split in SPLITS:
         digests = [photo.digest for photo in folders.splits[split]]
         rows = [found[view].of(digests) for view in (train_views if split == "train" else [0])]
         labels = torch.tensor([photo.label for photo in folders.splits[split]], dtype=torch.long)
-        # Vectors fit into memory; activations stay in their files and are read batch by batch.
-        in_memory = len(rows[0].layout.shape) == 1
         splits[split] = Features(tuple(view.tensor() if in_memory else view for view in rows), labels)
     return folders, splits
+
+
+def _vector_bytes(rows: StoredRows) -> float:
+    shape = rows.layout.shape
+    return len(rows) * shape[0] * np.dtype(rows.layout.kind).itemsize if len(shape) == 1 else math.inf
 
 
 class _Log:
