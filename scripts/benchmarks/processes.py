@@ -18,7 +18,6 @@ from dogbreeds.errors import UserError
 from dogbreeds.files import whole_lines
 from dogbreeds.run_directory import PHASES
 
-
 _SAMPLE_SECONDS = 0.02
 #: What is in no phase of a run, such as its report, and the run as a whole.
 REST, WHOLE = "report and the rest", "whole run"

@@ -25,7 +25,7 @@ _FOLD_TOLERANCE = 1e-3
 _MIN_VARIANCE = 1e-12
 # Below this many multiplications a matrix product gains nothing from threads, and on a busy machine they wait for
 # each other: 900 x 512 took 0.4 s with one thread and 30 s with two beside two busy processes.
-_SINGLE_THREAD_BELOW = 1_000_000_000
+_SINGLE_THREAD_BELOW = 10_000_000_000
 
 
 @dataclass(frozen=True)
