@@ -38,6 +38,7 @@ def run(config: DictConfig) -> None:
         weights=config.weights,
         backbone=config.backbone,
         fine_tune_epochs=config.fine_tune_epochs,
+        sizes=config.sizes,
     )
     for case in config.cases:
         section = importlib.import_module(f"benchmarks.{case}").run(settings)

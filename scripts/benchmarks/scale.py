@@ -1,4 +1,4 @@
-"""Case `scale`: where seconds and memory of a run go whose features exist, for ten times and a hundred times the photos."""
+"""Case `scale`: where seconds and memory of a run go whose features exist, and how they grow with the photos."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ def run(settings: BenchSettings) -> Section:
         rows.append((name, *cells))
     return Section(
         title="scale",
-        text=f"Whole runs of {_EPOCHS} epochs over vectors of {_WIDTH:,} that the store has, of {_CLASSES} classes with "
-        "random centres; 80% train. Seconds of the first run, which hashes the photos and solves the reference, and of "
-        "the next one; the largest resident memory in GB that is not a mapped file (RssAnon + RssShmem) of the first. "
-        "The photos are PNG files of one pixel, so reading, hashing and decoding real ones are not measured, nor is "
-        "the pass that computes features.",
+        text=f"Whole runs of {_EPOCHS} epochs over vectors of {_WIDTH:,} that the store has, of {_CLASSES} classes "
+        "with random centres; 80% train. Seconds of the first run, which hashes the photos and solves the "
+        "reference, and of the next one; the largest resident memory in GB that is not a mapped file (RssAnon + "
+        "RssShmem) of the first. The photos are PNG files of one pixel, so reading, hashing and decoding real ones "
+        "are not measured, nor is the pass that computes features.",
         columns=("part", *(f"{photos:,}: {kind}" for photos in measured for kind in ("first s", "next s", "GB"))),
         rows=rows,
         numbers=numbers,
@@ -110,9 +110,10 @@ def fill_store(directory: Path, photos: Iterator[tuple[str, int]]) -> None:
 
 def _png(number: int) -> bytes:
     """A grey pixel, and a number that no decoder looks at."""
-    chunks = ((b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0)), (b"tEXt", b"number\0%d" % number))
-    chunks += ((b"IDAT", zlib.compress(b"\0\x80")), (b"IEND", b""))
+    header = struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0)
+    chunks = {b"IHDR": header, b"tEXt": b"number\0%d" % number, b"IDAT": zlib.compress(b"\0\x80"), b"IEND": b""}
     found = [
-        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        for name, data in chunks.items()
     ]
     return b"\x89PNG\r\n\x1a\n" + b"".join(found)

@@ -8,6 +8,7 @@ import optuna
 from optuna.trial import TrialState, create_trial
 
 from dogbreeds.debug.record import read_history
+from dogbreeds.debug.rules.results import learned_from
 from dogbreeds.hpo.backbones import Candidate, backbone_chart
 from dogbreeds.hpo.leaderboard import FINISHED, Entry, Leaderboard
 from dogbreeds.hpo.rendering import distributions, encode
@@ -71,7 +72,7 @@ def _numbers(board: Leaderboard, best: Entry, reference: float | None) -> list[N
         note += f"; {percent(ends[0])} to {percent(ends[1])} with 95% confidence"
     found = [Number(shown(best.value), objective, note)]
     if reference is not None:
-        found.append(Number(shown(reference), "Exact linear reference", objective))
+        found.append(Number(shown(reference), "Exact linear reference", objective + learned_from(best.metrics or {})))
     found += [Number(shown(value), name, "of the best trial") for name, value in best.values.items()]
     seconds = sum(entry.seconds for entry in board.entries)
     return [*found, Number(duration(seconds), "All trials together")]

@@ -3,9 +3,8 @@
 It never touches the trained head, so that the two can be compared.
 """
 
-import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
@@ -13,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dogbreeds.machine import compute_threads
-from dogbreeds.model.rows import Rows, blocks
+from dogbreeds.model.rows import Rows, blocks, computed
 
 #: L2 strengths, in units of the mean cross-entropy per photo; around the optimum on 900 to 9,025 photos.
 STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
@@ -98,12 +97,12 @@ class ExactPath:
         solution may learn from.
         """
         start = self.at(strength)
-        axes, _, rotated = self._along_axes
+        _, _, rotated = self._along_axes
         logits = torch.empty(len(rotated), self._classes)
         for fold in folds.unique():
             others, inside = (folds != fold) & trusted, folds == fold
             # Photos of no weight take time, but copying the others takes memory.
-            weight, bias = self._minimise(start.weight @ axes, start.bias, strength, others, _FOLD_TOLERANCE)
+            weight, bias = self._minimise(strength, start, others, _FOLD_TOLERANCE)
             logits[inside] = torch.nn.functional.linear(rotated[inside], weight, bias)
         return logits.softmax(dim=1)
 
@@ -117,14 +116,11 @@ class ExactPath:
         known = self._solutions.get(strength) if self._solutions is not None else None
         if known is not None:
             return known
-        axes, variances, _ = self._along_axes
-        if start is None:
-            weight, bias = torch.zeros(self._classes, len(variances)), torch.zeros(self._classes)
-        else:
-            weight, bias = start.weight @ axes, start.bias
-        weight, bias = self._minimise(weight, bias, strength)
-        solution = ExactSolution(strength, weight @ axes.T, bias, math.nan)
-        solution = replace(solution, validation_loss=self._validation_loss(solution))
+        weight, bias = self._minimise(strength, start)
+        weight = weight @ self._along_axes[0].T
+        held_out = computed(lambda block: torch.nn.functional.linear(block, weight, bias), self._validation)
+        loss = torch.nn.functional.cross_entropy(held_out, self._validation_labels)
+        solution = ExactSolution(strength, weight, bias, float(loss))
         if self._solutions is not None:
             self._solutions.put(solution)
         return solution
@@ -135,48 +131,35 @@ class ExactPath:
             return len(self._class_weights)
         return int(max(self._labels.max(), self._validation_labels.max())) + 1
 
-    def _validation_loss(self, solution: ExactSolution) -> float:
-        losses, start = 0.0, 0
-        for block in blocks(self._validation):
-            labels = self._validation_labels[start : start + len(block)]
-            losses += float(torch.nn.functional.cross_entropy(solution.logits(block), labels, reduction="sum"))
-            start += len(block)
-        return losses / start
-
     @cached_property
     def _along_axes(self) -> tuple[Tensor, Tensor, Tensor]:
         """The principal axes, the mean squares along them, and the training photos in their coordinates."""
-        photos, width = len(self._features), self._features[torch.zeros(1, dtype=torch.int64)].shape[1]
-        with compute_threads(_threads(photos * width * width)):
+        width = self._features[torch.arange(1)].shape[1]
+        with compute_threads(_threads(len(self._features) * width**2)):
             axes, variances = _principal_axes(self._features, width)
-            rotated = torch.empty(photos, axes.shape[1])
-            start = 0
-            for block in blocks(self._features):
-                torch.mm(block, axes, out=rotated[start : start + len(block)])
-                start += len(block)
-            return axes, variances, rotated
+            return axes, variances, computed(lambda block: block @ axes, self._features)
 
     def _minimise(
         self,
-        weight: Tensor,
-        bias: Tensor,
         strength: float,
+        start: ExactSolution | None,
         learned: Tensor | None = None,
         tolerance: float = _GRADIENT_TOLERANCE,
     ) -> tuple[Tensor, Tensor]:
-        """Returns the optimal weight and bias along the axes, from a start; `learned`, bool (N,), are the photos.
+        """Returns the optimal weight and bias along the axes, learned from all photos or from some, bool (N,).
 
         They are found in coordinates that are about equally curved.
         """
-        _, variances, rotated = self._along_axes
+        axes, variances, rotated = self._along_axes
         # The curvature of a class's cross-entropy is p (1 - p); it only steers speed.
         scale = (variances / self._classes + strength).rsqrt()
         penalty = strength / 2 * scale.square()
         shares = torch.ones(len(rotated)) if self._class_weights is None else self._class_weights[self._labels]
         shares = shares if learned is None else shares * learned
         shares = shares / shares.sum()
+        weight = torch.zeros(self._classes, len(variances)) if start is None else start.weight @ axes
         coordinates = (weight / scale).requires_grad_()
-        bias = bias.clone().requires_grad_()
+        bias = (torch.zeros(self._classes) if start is None else start.bias.clone()).requires_grad_()
         optimizer = torch.optim.LBFGS(
             [coordinates, bias],
             max_iter=_ITERATIONS,

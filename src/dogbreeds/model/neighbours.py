@@ -1,19 +1,20 @@
 """Which photos are close to each other by their features, in a time that grows with n log n.
 
 Of up to `_EXHAUSTIVE` photos all pairs are compared. More are divided by random-projection trees (Dasgupta and
-Freund, STOC 2008), each split at the median along the line through two random photos, as in Annoy: then each photo is
+Freund, STOC 2008), each level split at the median along the line through two random photos: then each photo is
 compared with the others of its leaf in each tree. Two photos whose cosine is 0.95 share one nearly always. What is
 compared there are random projections (Johnson and Lindenstrauss 1984), a kilobyte for each photo; the features
 themselves are read for the pairs that are near by them.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from dogbreeds.model.rows import Rows, blocks
+from dogbreeds.model.rows import Rows, computed
 
 # All pairs of so many photos take about as long as their exact solution.
 _EXHAUSTIVE = 16_000
@@ -50,15 +51,23 @@ def near_pairs(features: Rows, lowest: float, highest: float) -> Pairs:
     from backbone to backbone; at least `lowest`, and at most `highest`, because a set may consist of copies. Features
     (N, width) are normalised and centred, so that their cosines use the whole range.
     """
-    photos = len(features)
+    photos, limit = len(features), lowest - _SLACK
+    looked = _projected(features)
     nearest, neighbours, near = torch.full((photos,), -1.0), torch.arange(photos), [torch.zeros(0, dtype=torch.int64)]
-    for rows, found, cosines in _neighbours(_projected(features)):
-        if not cosines.shape[1]:
-            continue
-        low, high = torch.minimum(rows[:, None], found), torch.maximum(rows[:, None], found)
-        near.append((low * photos + high)[cosines >= lowest - _SLACK])
-        closer = cosines[:, 0] > nearest[rows]
-        nearest[rows[closer]], neighbours[rows[closer]] = cosines[closer, 0], found[closer, 0]
+    for leaf in _leaves(looked):
+        members = looked[leaf]
+        for start in range(0, len(leaf), _ROWS):
+            rows = leaf[start : start + _ROWS]
+            cosines = members[start : start + _ROWS] @ members.T
+            cosines.diagonal(start).fill_(-1.0)
+            best, places = cosines.max(dim=1)
+            closer = best > nearest[rows]
+            nearest[rows[closer]], neighbours[rows[closer]] = best[closer], leaf[places[closer]]
+            # Few photos have a near one: to look for several of each takes longer than the cosines.
+            close = best >= limit
+            values, places = cosines[close].topk(min(_NEAREST, len(leaf)), dim=1)
+            first, second = rows[close].unsqueeze(1), leaf[places]
+            near.append((torch.minimum(first, second) * photos + torch.maximum(first, second))[values >= limit])
     usual = torch.linspace(0, photos - 1, min(photos, _USUAL_SAMPLE)).long()
     median = float(_cosines(features, usual, neighbours[usual]).median())
     threshold = min(max((1 + median) / 2, lowest), highest)
@@ -70,54 +79,32 @@ def near_pairs(features: Rows, lowest: float, highest: float) -> Pairs:
 
 
 def _cosines(features: Rows, firsts: Tensor, seconds: Tensor) -> Tensor:
-    found = [torch.zeros(0)]
-    for first, second in zip(firsts.split(_ROWS), seconds.split(_ROWS), strict=True):
-        found.append(torch.nn.functional.cosine_similarity(features[first], features[second]))
-    return torch.cat(found)
+    parts = zip(firsts.split(_ROWS), seconds.split(_ROWS), strict=True)
+    return torch.cat([torch.nn.functional.cosine_similarity(features[one], features[other]) for one, other in parts])
 
 
 def _projected(features: Rows) -> Tensor:
-    """Unit vectors whose cosines are about those of the features, or just those where photos are few."""
+    """Unit vectors whose cosines are those of the features; of many photos, about those."""
     if len(features) <= _EXHAUSTIVE:
         return torch.nn.functional.normalize(features[torch.arange(len(features))], dim=1)
-    found, start = torch.empty(len(features), _PROJECTED), 0
-    directions: Tensor | None = None
-    for block in blocks(features):
-        if directions is None:
-            directions = torch.randn(block.shape[1], _PROJECTED, generator=torch.Generator().manual_seed(0))
-        # Some photos differ from the mean more than others, but all cosines count alike.
-        found[start : start + len(block)] = torch.nn.functional.normalize(block @ directions, dim=1)
-        start += len(block)
-    return found
-
-
-def _neighbours(unit: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """The nearest photos of each photo: positions (n,), positions of the neighbours (n, k), cosines, nearest first."""
-    for leaf in _leaves(unit):
-        members = unit[leaf]
-        for start in range(0, len(leaf), _ROWS):
-            cosines = members[start : start + _ROWS] @ members.T
-            cosines[torch.arange(len(cosines)), torch.arange(start, start + len(cosines))] = -1.0
-            values, places = cosines.topk(min(_NEAREST, len(leaf) - 1), dim=1)
-            yield leaf[start : start + _ROWS], leaf[places], values
+    width = features[torch.arange(1)].shape[1]
+    directions = torch.randn(width, _PROJECTED, generator=torch.Generator().manual_seed(0))
+    return computed(lambda block: torch.nn.functional.normalize(block @ directions, dim=1), features)
 
 
 def _leaves(unit: Tensor) -> Iterator[Tensor]:
-    everything = torch.arange(len(unit))
     if len(unit) <= _EXHAUSTIVE:
-        yield everything
+        yield torch.arange(len(unit))
         return
     generator = torch.Generator().manual_seed(0)
+    depth = math.ceil(math.log2(len(unit) / _LEAF))
     for _ in range(_TREES):
-        waiting = [everything]
-        while waiting:
-            members = waiting.pop()
-            if len(members) <= _LEAF:
-                yield members
-                continue
-            one, other = unit[members[torch.randperm(len(members), generator=generator)[:2]]]
-            along = torch.cat([unit[part] @ (one - other) for part in members.split(_ROWS)])
-            waiting += members[along.argsort()].tensor_split(2)
+        one, other = unit[torch.randperm(len(unit), generator=generator)[: 2 * depth]].split(depth)
+        along = unit @ (one - other).T
+        leaves = [torch.arange(len(unit))]
+        for level in range(depth):
+            leaves = [half for leaf in leaves for half in leaf[along[leaf, level].argsort()].tensor_split(2)]
+        yield from leaves
 
 
 def oddness(features: Rows, labels: Tensor, train: Tensor) -> Tensor:

@@ -20,51 +20,40 @@ class Rows(Protocol):
     def __getitem__(self, positions: Tensor, /) -> Tensor: ...
 
 
-class Derived:
-    """What a function makes of rows, of several parts one after the other, whenever they are read."""
-
-    def __init__(self, parts: Sequence[Rows], function: Callable[[Tensor], Tensor]) -> None:
-        self._parts, self._function = parts, function
-        self._ends = torch.tensor(list(accumulate(map(len, parts))))
+class _Derived:
+    def __init__(self, parts: Sequence[Rows], function: Callable[[Tensor], Tensor], chosen: Tensor) -> None:
+        self._parts, self._function, self._chosen = parts, function, chosen
+        self._starts = torch.tensor(list(accumulate(map(len, parts), initial=0))[:-1])
 
     def __len__(self) -> int:
-        return int(self._ends[-1])
+        return len(self._chosen)
 
     def __getitem__(self, positions: Tensor, /) -> Tensor:
-        part_of = torch.bucketize(positions, self._ends, right=True)
-        found: Tensor | None = None
-        for number, part in enumerate(self._parts):
-            inside = part_of == number
-            if not inside.any():
-                continue
-            start = self._ends[number] - len(part)
-            values = self._function(part[positions[inside] - start])
-            if found is None:
-                found = values.new_empty(len(positions), *values.shape[1:])
-            found[inside] = values
-        return self._function(self._parts[0][positions]) if found is None else found
+        wanted = self._chosen[positions]
+        part_of = torch.bucketize(wanted, self._starts, right=True) - 1
+        within = wanted - self._starts[part_of]
+        values = torch.cat([part[within[part_of == number]] for number, part in enumerate(self._parts)])
+        # They are sorted by part.
+        return self._function(values[part_of.argsort(stable=True).argsort()])
 
 
-class Chosen:
-    """Some of the rows."""
-
-    def __init__(self, rows: Rows, positions: Tensor) -> None:
-        self._rows, self._positions = rows, positions
-
-    def __len__(self) -> int:
-        return len(self._positions)
-
-    def __getitem__(self, positions: Tensor, /) -> Tensor:
-        return self._rows[self._positions[positions]]
-
-
-def derived(parts: Sequence[Rows], function: Callable[[Tensor], Tensor]) -> Rows:
-    """Returns what a function makes of rows, in memory where they are."""
-    tensors = [part for part in parts if isinstance(part, Tensor)]
-    return function(torch.cat(tensors)) if len(tensors) == len(parts) else Derived(parts, function)
+def derived(parts: Sequence[Rows], function: Callable[[Tensor], Tensor], chosen: Tensor | None = None) -> Rows:
+    """Returns what a function makes of parts, one after the other, at positions; in memory where they are."""
+    chosen = torch.arange(sum(map(len, parts))) if chosen is None else chosen
+    rows = _Derived(parts, function, chosen)
+    return rows[torch.arange(len(rows))] if all(isinstance(part, Tensor) for part in parts) else rows
 
 
 def blocks(rows: Rows) -> Iterator[Tensor]:
     """Yields all rows in order, a block at a time."""
     for positions in torch.arange(len(rows)).split(_BLOCK):
         yield rows[positions]
+
+
+def computed(function: Callable[[Tensor], Tensor], rows: Rows) -> Tensor:
+    """Returns what a function makes of all rows, computed block by block."""
+    first = function(rows[torch.arange(min(len(rows), _BLOCK))])
+    found = first.new_empty(len(rows), *first.shape[1:])
+    for part, block in zip(found.split(_BLOCK), blocks(rows), strict=True):
+        part.copy_(function(block))
+    return found

@@ -1,7 +1,6 @@
 """Photos worth a look: labels that others contradict, near-duplicates, outliers; found once, then remembered."""
 
 import logging
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -66,16 +65,22 @@ def find(
     normalised: Rows,
     path: ExactPath,
     judged: Tensor,
+    problem: str,
+    blobs: BlobCache,
     workers: int | None,
 ) -> Findings:
-    """Audits photos.
+    """Audits photos, or remembers what an earlier audit of the same photos found.
 
     Args:
         normalised: What the head makes of the features of train, valid and test, one after the other (N, width):
             centred, each photo at its own scale.
         path: Learned from the training photos at the positions `judged`, whose labels it judges.
-        workers: Threads that read photos; None is one per core.
+        problem: Digest of photos, features and class weights.
     """
+    name = f"audit-{_VERSION}-{problem}"
+    kept = blobs.get(name)
+    if kept is not None:
+        return Findings(**load(kept))
     photos = [photo for split in SPLITS for photo in folders.splits[split]]
     train = len(folders.splits["train"])
     labels = torch.tensor([photo.label for photo in photos])
@@ -84,7 +89,7 @@ def find(
     odd = oddness(normalised, labels, torch.arange(len(labels)) < train)
     outliers = (odd > _OUTLYING).nonzero().squeeze(1)
     outliers = outliers[odd[outliers].argsort(descending=True, stable=True)]
-    return Findings(
+    found = Findings(
         torch.tensor(len(judged)),
         judged[suspects.photos],
         suspects.suggested,
@@ -96,15 +101,6 @@ def find(
         outliers,
         odd[outliers],
     )
-
-
-def remembered(problem: str, blobs: BlobCache, look: Callable[[], Findings]) -> Findings:
-    """Returns what an earlier audit found, or looks; `problem` is a digest of photos and features."""
-    name = f"audit-{_VERSION}-{problem}"
-    kept = blobs.get(name)
-    if kept is not None:
-        return Findings(**load(kept))
-    found = look()
     blobs.put(name, save({field: values.contiguous() for field, values in vars(found).items()}))
     return found
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -45,11 +43,6 @@ class Features:
         """Returns the same with vectors on a device; activations stay in their files."""
         views = tuple(view.to(device) if isinstance(view, Tensor) else view for view in self.views)
         return Features(views, self.labels.to(device))
-
-    @property
-    def width(self) -> int:
-        """How many numbers a photo has."""
-        return self.values.shape[1] if isinstance(self.values, Tensor) else math.prod(self.values.layout.shape)
 
     @property
     def tensor(self) -> Tensor:
@@ -141,7 +134,8 @@ def load_splits(
         wanted[view] = photos["train"] + wanted.get(view, [])
     found, unreadable = source.load(folders.files(), wanted)
     folders = folders.without(unreadable)
-    in_memory = sum(map(_vector_bytes, found.values())) <= _IN_MEMORY
+    layout = found[0].layout
+    in_memory = len(layout.shape) == 1 and sum(map(len, found.values())) * layout.record.itemsize <= _IN_MEMORY
     splits = {}
     for split in SPLITS:
         digests = [photo.digest for photo in folders.splits[split]]
@@ -149,11 +143,6 @@ def load_splits(
         labels = torch.tensor([photo.label for photo in folders.splits[split]], dtype=torch.long)
         splits[split] = Features(tuple(view.tensor() if in_memory else view for view in rows), labels)
     return folders, splits
-
-
-def _vector_bytes(rows: StoredRows) -> float:
-    shape = rows.layout.shape
-    return len(rows) * shape[0] * np.dtype(rows.layout.kind).itemsize if len(shape) == 1 else math.inf
 
 
 class _Log:

@@ -19,7 +19,7 @@ from dogbreeds.model.network import Network
 from dogbreeds.model.rows import derived
 from dogbreeds.run_directory import INDEX
 from dogbreeds.schema import TrainConfig
-from dogbreeds.training.audit import Findings, find, remembered
+from dogbreeds.training.audit import find
 from dogbreeds.training.audit_file import Audit
 from dogbreeds.training.datamodule import BreedDataModule
 from dogbreeds.training.features import RunFeatures
@@ -88,13 +88,9 @@ class Prepared:
         """Returns what is suspicious about the photos, in the eyes of the features."""
         folders, vectors, blobs = self.data.folders, self.features.vectors, self.store.blobs
         problem = digest_of(self.features.key, folders, self.class_weights(config))
-
-        def look() -> Findings:
-            rows = derived([vectors[split].values for split in SPLITS], head.normalise)
-            path, chosen = self.exact_path(config, head), sample(vectors["train"])
-            return find(folders, rows, path, chosen, config.data.workers)
-
-        return Audit(folders, remembered(problem, blobs, look))
+        rows = derived([vectors[split].values for split in SPLITS], head.normalise)
+        path, judged = self.exact_path(config, head), sample(vectors["train"])
+        return Audit(folders, find(folders, rows, path, judged, problem, blobs, config.data.workers))
 
 
 def prepare(config: TrainConfig, store: FeatureStore, phases: Phases, listing: Path | None = None) -> Prepared:

@@ -15,7 +15,7 @@ from dogbreeds.features.store.blobs import BlobCache
 from dogbreeds.model.exact import ExactPath, ExactSolution
 from dogbreeds.model.head import Head
 from dogbreeds.model.paired import Paired
-from dogbreeds.model.rows import Chosen, Rows, blocks, derived
+from dogbreeds.model.rows import computed, derived
 from dogbreeds.training.features import Features, RunFeatures
 
 # Raise it with any change to how it is solved.
@@ -33,8 +33,7 @@ def exact_path(
     """Returns the exact linear solutions on the features of a run, learned from the photos of `sample`."""
     train, valid = features.vectors["train"], features.vectors["valid"]
     chosen = sample(train)
-    rows: Rows = train.values[chosen] if isinstance(train.values, Tensor) else Chosen(train.values, chosen)
-    inputs, held_out = (derived([one], head.normalise) for one in (rows, valid.values))
+    inputs, held_out = derived([train.values], head.normalise, chosen), derived([valid.values], head.normalise)
     return ExactPath(inputs, train.labels[chosen], held_out, valid.labels, class_weights, solutions)
 
 
@@ -44,8 +43,8 @@ def sample(train: Features) -> Tensor:
     All of them, or a share of each class that is drawn by a seed.
     """
     labels = train.labels
-    counts = labels.bincount()
-    most = max(_NUMBERS * _CLASSES // max(len(counts), _CLASSES) // train.width, _OF_EACH_CLASS * len(counts))
+    counts, width = labels.bincount(), train.values[torch.arange(1)].shape[1]
+    most = max(_NUMBERS * _CLASSES // max(len(counts), _CLASSES) // width, _OF_EACH_CLASS * len(counts))
     if len(labels) <= most:
         return torch.arange(len(labels))
     shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
@@ -71,7 +70,7 @@ class Reference:
     def of(cls, solution: ExactSolution, head: Head, vectors: Mapping[str, Features]) -> Reference:
         held_out = {split: vectors[split] for split in ("valid", "test")}
         answers = {
-            split: torch.cat([solution.logits(head.normalise(block)).argmax(dim=1) for block in blocks(one.values)])
+            split: computed(lambda block: solution.logits(head.normalise(block)).argmax(dim=1), one.values)
             for split, one in held_out.items()
         }
         labels = {split: one.labels for split, one in held_out.items()}

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dogbreeds.debug.rules.results import against_exact
+from dogbreeds.debug.rules.results import against_exact, learned_from
 from dogbreeds.model.paired import interval
 from dogbreeds.report.against_exact import difference, settling
 from dogbreeds.report.formats import counted, duration, percent
@@ -43,7 +43,7 @@ def _quality(metrics: Mapping[str, Any]) -> list[Number]:
     found.append(Number(percent(valid), "Validation accuracy", note))
     if "reference/test_accuracy" in metrics:
         valid = percent(metrics["reference/val_accuracy"])
-        note = f"test accuracy of the linear head solved exactly; {valid} on validation photos"
+        note = f"test accuracy of the linear head solved exactly{learned_from(metrics)}; {valid} on validation photos"
         found.append(Number(percent(metrics["reference/test_accuracy"]), "Exact linear reference", note))
     found.append(Number(f"{metrics['test/macro_f1']:.3f}", "Macro F1", "every breed counts equally"))
     before = metrics["test/calibration_error_uncalibrated"]
