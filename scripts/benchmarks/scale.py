@@ -19,7 +19,9 @@ from benchmarks.table import Section
 from dogbreeds.features.source import FeatureSource
 from dogbreeds.features.store.segments import Layout
 from dogbreeds.features.store.store import FeatureStore
+from dogbreeds.files import read_json
 from dogbreeds.model.backbones import load_backbone, trunk_of
+from dogbreeds.run_directory import METRICS
 
 _CLASSES, _EPOCHS = 100, 5
 # The width of ResNet50, whose weights name the drawn features; it computes none of them.
@@ -70,7 +72,10 @@ def _runs(photos: int) -> tuple[dict[str, Part], dict[str, Part]]:
             "features.precision=fp32",
             f"epochs={_EPOCHS}",
         ]
-        return watched(place / "first", "train.py", *chosen), watched(place / "again", "train.py", *chosen)
+        first, again = (watched(place / name, "train.py", *chosen) for name in ("first", "again"))
+        if read_json(place / "first" / METRICS)["features"]["computed"]:
+            raise RuntimeError("the run did not find the features that were drawn for it")
+        return first, again
 
 
 def make_photos(directory: Path, photos: int) -> Iterator[tuple[str, int]]:
