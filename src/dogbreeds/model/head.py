@@ -52,9 +52,9 @@ class FeatureNormalisation(nn.Module):
         """Measures the mean (width,) and the scale () of training features (N, width), block by block."""
         total, squares = torch.zeros(len(self.mean), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
         for block in blocks(features):
-            normed = self._layer_norm(block).double()
-            total += normed.sum(dim=0)
-            squares += normed.square().sum()
+            normed = self._layer_norm(block)
+            total += normed.sum(dim=0, dtype=torch.float64)
+            squares += normed.square().sum(dtype=torch.float64)
         # Layer-normalised numbers are about 1, so that 16 digits lose nothing in the difference.
         mean = total / len(features)
         variance = squares / (len(features) * len(mean)) - mean.square().mean()
