@@ -14,7 +14,9 @@ from dogbreeds.config import load
 from dogbreeds.entry import initialized
 from dogbreeds.errors import ConfigError
 
-CASES = ("trunk", "decode", "store", "head", "trials", "search", "watching", "serve", "equivalence", "accuracy")
+CASES = (
+    *("trunk", "decode", "store", "head", "trials", "search", "watching", "serve", "equivalence", "accuracy", "scale"),
+)
 
 
 def run(config: DictConfig) -> None:
@@ -38,6 +40,7 @@ def run(config: DictConfig) -> None:
         weights=config.weights,
         backbone=config.backbone,
         fine_tune_epochs=config.fine_tune_epochs,
+        sizes=config.sizes,
     )
     for case in config.cases:
         section = importlib.import_module(f"benchmarks.{case}").run(settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ class BenchSettings:
         weights: Real weights of `backbone`, or a folder with those of several; None where there are none.
         backbone: The backbone of these weights.
         fine_tune_epochs: Of the whole fine-tune beside the accuracy; 0 leaves it out.
+        sizes: Photos of the case scale.
     """
 
     train: TrainConfig
@@ -29,3 +31,4 @@ class BenchSettings:
     weights: str | None
     backbone: str
     fine_tune_epochs: int = 0
+    sizes: Sequence[int] = ()

@@ -135,9 +135,9 @@ class FeatureSource:
         return self._chosen
 
     def _arrays(self, engine: str, views: Views) -> dict[int, FeatureArray]:
-        return {view: self._store.array(self._key(engine, view), self._layout) for view in views}
+        return {view: self._store.array(self.key(engine, view), self._layout) for view in views}
 
-    def _key(self, engine: str, view: int) -> ArrayKey:
+    def key(self, engine: str, view: int) -> ArrayKey:
         return ArrayKey(
             trunk=self._trunk.name,
             weights=self._trunk.fingerprint,

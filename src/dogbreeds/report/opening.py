@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from dogbreeds.debug.rules.results import HeadBelowReference, against_exact
+from dogbreeds.debug.rules.results import HeadBelowReference, against_exact, learned_from
 from dogbreeds.installation import command
 from dogbreeds.overrides import override
 from dogbreeds.report.against_exact import by_how_much, difference, exact_command, is_below, own
@@ -64,7 +64,8 @@ def _verdict(run: Run) -> str:
     begin = f"{percent(accuracy)} of {counted(photos, 'test photo')} classified correctly{_chance(run, accuracy)}"
     if "reference/test_accuracy" not in metrics:
         return f"{begin}."
-    exact, pair = percent(metrics["reference/test_accuracy"]), against_exact(metrics, "test")
+    exact = percent(metrics["reference/test_accuracy"]) + learned_from(metrics)
+    pair = against_exact(metrics, "test")
     if pair is None:
         return f"{begin}; the exact linear reference reaches {exact}."
     if not pair.clear:

@@ -8,6 +8,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
+from dogbreeds.debug.rules.results import learned_from
 from dogbreeds.files import write_text
 from dogbreeds.model.paired import interval
 from dogbreeds.report import formats
@@ -25,7 +26,7 @@ def write_page(target: Path, template: str, content: Mapping[str, Any]) -> Path:
         undefined=StrictUndefined,
     )
     names = ("percent", "short", "shown", "duration", "counted", "clock")
-    environment.filters |= {"between": _between, **{name: getattr(formats, name) for name in names}}
+    environment.filters |= {"between": _between, "learned_from": learned_from, **{name: getattr(formats, name) for name in names}}
     text = environment.get_template(template).render(content, plotly=plotly_script())
     # A path may have bytes that are no text.
     write_text(target, text.encode(errors="backslashreplace").decode())

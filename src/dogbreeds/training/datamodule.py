@@ -220,7 +220,7 @@ class BreedDataModule(pl.LightningDataModule):
         torch.manual_seed(self.seed)
         layers = (tuple(hidden), dropout) if head == "mlp" else ((), 0.0)
         new = Head(HeadShape(head, self.backbone.width, len(self.folders.classes), *layers))
-        new.initialise(self.features.vectors["train"].tensor)
+        new.initialise(self.features.vectors["train"].values)
         trunk, tail = cut(self.backbone.stages, self.backbone.transform, self.unfreeze, mirror=self.settings.mirror)
         return Network(trunk, copy.deepcopy(tail), new)
 

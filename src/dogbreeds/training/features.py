@@ -23,6 +23,9 @@ from dogbreeds.schema import FeaturesConfig
 log = logging.getLogger(__name__)
 
 _LOG_SECONDS = 5.0
+#: Vectors of a run that have up to so many bytes are in memory, where batches are gathered fastest; more, and
+#: activations, stay in their files and are read batch by batch.
+_IN_MEMORY = 256e6
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,7 @@ class RunFeatures:
         computed: Photos that went through the trunk now, views and cuts counted.
         reused: Photos whose features were in the store, counted likewise.
         weights: Names the weights of the whole backbone.
+        key: Names everything besides the photos that the vectors depend on.
     """
 
     vectors: dict[str, Features]
@@ -71,6 +75,7 @@ class RunFeatures:
     computed: int
     reused: int
     weights: str
+    key: str = ""
 
     def counts(self) -> dict[str, int | str]:
         """Returns the section `features` of metrics.json."""
@@ -118,8 +123,8 @@ def load_features(
     computed = sum(source.computed for source in sources)
     reused = sum(source.photos for source in sources) - computed
     log.info("features: %d computed, %d reused", computed, reused)
-    weights = sources[0].weights
-    return folders, RunFeatures(vectors, inputs, sources[-1].engine, precision, computed, reused, weights)
+    weights, key = sources[0].weights, str(sources[0].key(sources[0].engine, 0))
+    return folders, RunFeatures(vectors, inputs, sources[-1].engine, precision, computed, reused, weights, key)
 
 
 def load_splits(
@@ -132,13 +137,13 @@ def load_splits(
         wanted[view] = photos["train"] + wanted.get(view, [])
     found, unreadable = source.load(folders.files(), wanted)
     folders = folders.without(unreadable)
+    layout = found[0].layout
+    in_memory = len(layout.shape) == 1 and sum(map(len, found.values())) * layout.record.itemsize <= _IN_MEMORY
     splits = {}
     for split in SPLITS:
         digests = [photo.digest for photo in folders.splits[split]]
         rows = [found[view].of(digests) for view in (train_views if split == "train" else [0])]
         labels = torch.tensor([photo.label for photo in folders.splits[split]], dtype=torch.long)
-        # Vectors fit into memory; activations stay in their files and are read batch by batch.
-        in_memory = len(rows[0].layout.shape) == 1
         splits[split] = Features(tuple(view.tensor() if in_memory else view for view in rows), labels)
     return folders, splits
 

@@ -15,6 +15,7 @@ from dogbreeds.data.excluded import keep
 from dogbreeds.debug.catalogue import Judgement, issues, verdict_of
 from dogbreeds.debug.hook_settings import check_smdebug
 from dogbreeds.debug.record import Facts, Searched
+from dogbreeds.debug.rules.results import learned_from
 from dogbreeds.debug.timeline import Phases
 from dogbreeds.directories import locked, new_run
 from dogbreeds.features.store.store import FeatureStore
@@ -66,7 +67,7 @@ class RunResult:
             "",
             f"test accuracy {metrics['test/accuracy']:.4f}   top-5 {metrics['test/top5_accuracy']:.4f}   "
             f"macro F1 {metrics['test/macro_f1']:.4f}   (exact linear reference "
-            f"{metrics['reference/test_accuracy']:.4f})",
+            f"{metrics['reference/test_accuracy']:.4f}{learned_from(metrics)})",
             *([f"exact  is better, by {by_how_much(metrics)}: {self.exact}"] if self.exact else []),
             *([f"photos left out, since they cannot be read: {lost} (see {INDEX})"] if lost else []),
             *([f"rules  {verdict_of(self.judgements)}"] if self.judgements else []),

@@ -21,6 +21,12 @@ def against_exact(metrics: Mapping[str, Any], split: str) -> Paired | None:
     return Paired(missed, only, metrics["images"]["valid" if split == "val" else split])
 
 
+def learned_from(metrics: Mapping[str, Any]) -> str:
+    """Returns what the exact solution was learned from, where that is not all training photos; begins with a comma."""
+    photos, train = metrics.get("reference/photos"), metrics["images"].get("train")
+    return "" if photos in (None, train) else f", on {photos:,} of {train:,} training photos"
+
+
 @dataclass(frozen=True)
 class HeadBelowReference(Rule):
     """The trained head classifies fewer validation photos correctly than the exact linear solution.
@@ -39,7 +45,8 @@ class HeadBelowReference(Rule):
         reached, exact = (record.metrics[name] for name in ("val/accuracy", "reference/val_accuracy"))
         message = (
             f"the trained head classifies {reached:.1%} of the validation photos correctly, the exact linear "
-            f"solution {exact:.1%}: it alone is right about {pair.second}, the trained head alone about {pair.first}"
+            f"solution {exact:.1%}{learned_from(record.metrics)}: it alone is right about {pair.second}, the trained "
+            f"head alone about {pair.first}"
         )
         advice = f"Take the exact solution: optimizer=exact weight_decay={record.metrics['reference/strength']:g}."
         return self.verdict([(record.last_step, message)], advice)
