@@ -32,6 +32,7 @@ _COMMANDS = (
 )
 _OUTSIDE = {"CHANGELOG.md": "Changes", "CONTRIBUTING.md": "Contributing"}
 _SETTINGS, _RULES = "<!-- settings -->", re.compile(r"^### (\w+)\n", re.MULTILINE)
+# Of Markdown, but for pictures.
 _LINK = re.compile(r"(?<!!)\[((?:[^\[\]]|\\[\[\]])+)\]\(([^():#]+)(#[^)]*)?\)")
 
 
@@ -60,6 +61,18 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     if page.file.src_uri == "rules.md":
         markdown = rules_text(markdown)
     return _LINK.sub(_within_docs, markdown)
+
+
+def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
+    """Takes the one script that the theme loads from elsewhere from this site.
+
+    Raises:
+        ValueError: The page would load something else over the network.
+    """
+    output = output.replace("https://unpkg.com/iframe-worker/shim", "worker.js")
+    if foreign := re.search(r"<(?:script|link|img|iframe)[^>]*?(?:src|href)=[\"']?https?:[^>]*", output):
+        raise ValueError(f"{page.file.src_uri} loads {foreign[0]}")
+    return output
 
 
 def _seen_from_docs(link: re.Match[str]) -> str:
@@ -132,7 +145,7 @@ def settings_text() -> str:
     parts += ["## Groups", "`group=choice` takes one file of `conf/<group>/`: some settings at once."]
     for group, choices in of_groups.items():
         rows = [(f"`{group}={choice}`", _choice(group, choice)) for choice in choices]
-        parts += [f"### {group}=", _table(("choice", "what it is"), rows)]
+        parts += [f"### {group}= {{#group-{group}}}", _table(("choice", "what it is"), rows)]
     return "\n\n".join(parts)
 
 
@@ -151,7 +164,10 @@ def _sections(known: dict[str, str], composed: Any) -> list[str]:
     return [
         text
         for part, rows in parts.items()
-        for text in (*([f"### {part}."] if part else []), _table(("setting", "default", "what it is"), rows))
+        for text in (
+            *([f"### {part}. {{#{part}}}"] if part else []),
+            _table(("setting", "default", "what it is"), rows),
+        )
     ]
 
 
