@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from mkdocs.structure.pages import Page
 
 _ROOT = Path(__file__).parents[1]
-# What a command has no default for.
-_NEEDED = {"serve": ["package=???"], "export": ["package=???", "format=???", "out=???"]}
 _COMMANDS = (
     *("train", "launch", "predict", "serve", "deploy", "export", "report", "audit", "prepare_features"),
     *("cache", "aws", "rehearse", "get_data", "make_sample"),
@@ -39,6 +37,7 @@ _LINK = re.compile(r"(?<!!)\[((?:[^\[\]]|\\[\[\]])+)\]\(([^():#]+)(#[^)]*)?\)")
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Lists the pages that stand outside of docs/, where GitHub looks for them."""
+    assert config.nav
     background = next(iter(config.nav[-1].values()))
     background += [{title: name.lower()} for name, title in _OUTSIDE.items() if (_ROOT / name).is_file()]
     return config
@@ -139,9 +138,9 @@ def settings_text() -> str:
         for name in _COMMANDS:
             known = described(name)
             new = [one for one in known if one not in shared and (name == "train" or one not in of_train)]
-            shared |= {one for one in new if one.startswith(("sagemaker.",))}
+            shared |= {one for one in new if one.startswith("sagemaker.")}
             of_groups |= {group: names for group, names in groups(name).items() if names and group != "paths"}
-            composed = OmegaConf.to_container(compose(name, _NEEDED.get(name, [])), resolve=False)
+            composed = OmegaConf.to_container(compose(name), resolve=False)
             parts += [f"## {script_of(name)}", _about(name), *_sections({one: known[one] for one in new}, composed)]
     parts += ["## Groups", "`group=choice` takes one file of `conf/<group>/`: some settings at once."]
     for group, choices in of_groups.items():
