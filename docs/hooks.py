@@ -159,7 +159,8 @@ def _sections(known: dict[str, str], composed: Any) -> list[str]:
     """Returns a table for each part: `data.dir` is in that of `data`."""
     parts: dict[str, list[tuple[str, ...]]] = {}
     for name, said in known.items():
-        row = (f"`{name}`", _default(composed, name), _plain(said))
+        # A phone breaks a name behind a dot.
+        row = (f"<code>{name.replace('.', '.<wbr>')}</code>", _default(composed, name), _plain(said))
         parts.setdefault(name.rpartition(".")[0].partition(".")[0], []).append(row)
     return [
         text
