@@ -129,7 +129,8 @@ def _places(config: TrainConfig) -> tuple[torch.device, list[tuple[int, dict[str
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    nodes = [(node["NodeID"], node["Resources"]) for node in ray.nodes() if node["Alive"]]
+    everything: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    nodes = [(node["NodeID"], node["Resources"]) for node in everything if node["Alive"]]
     gpus = config.trainer.accelerator != "cpu" and any("GPU" in has for _, has in nodes)
     places = []
     for node, has in nodes:

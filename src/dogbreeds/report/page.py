@@ -26,7 +26,8 @@ def write_page(target: Path, template: str, content: Mapping[str, Any]) -> Path:
         undefined=StrictUndefined,
     )
     names = ("percent", "short", "shown", "duration", "counted", "clock")
-    environment.filters |= {"between": _between, "learned_from": learned_from, **{name: getattr(formats, name) for name in names}}
+    environment.filters |= {name: getattr(formats, name) for name in names}
+    environment.filters |= {"between": _between, "learned_from": learned_from}
     text = environment.get_template(template).render(content, plotly=plotly_script())
     # A path may have bytes that are no text.
     write_text(target, text.encode(errors="backslashreplace").decode())
