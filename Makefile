@@ -14,7 +14,7 @@ TORCH_INDEX ?=
 INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo sample test test-fast test-all test-oldest test-smdebug lint format bench clean
+.PHONY: help install demo sample test test-fast test-all test-oldest test-smdebug lint format docs bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -75,6 +75,14 @@ format: install  ## let ruff rewrite the code
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+docs: $(VENV)/.docs  ## build the documentation into site/, which needs no server
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+# Seconds, and what only this needs.
+$(VENV)/.docs: $(VENV)/.installed
+	$(BIN)/pip install --quiet --no-compile $(INDEX) --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
 # On other photos, with real weights: make bench PHOTOS=<breed folders> WEIGHTS=<file or folder>
 # Only some cases: make bench CASES=head,trials. The case accuracy, which needs real ones, writes docs/accuracy.md.
 bench: install sample  ## measure speed and equivalence, and write docs/benchmarks.md
@@ -82,4 +90,4 @@ bench: install sample  ## measure speed and equivalence, and write docs/benchmar
 		$(if $(WEIGHTS),weights=$(WEIGHTS))
 
 clean:  ## remove the environments and what runs wrote; data/ and the feature store stay
-	rm -rf $(VENV) $(SMDEBUG_VENV) $(OLDEST_VENV) build dist mlflow.db outputs multirun .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(SMDEBUG_VENV) $(OLDEST_VENV) build dist site mlflow.db outputs multirun .pytest_cache .mypy_cache .ruff_cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -139,3 +140,10 @@ def test_resume_and_best_of_contradict_each_other() -> None:
     (best,) = [*ROOT.glob("conf/hpo/bayes.yaml")]
     with pytest.raises(ConfigError, match="leave one out"):
         entry.arranged([f"best_of={best}", "resume=run"])
+
+
+def test_the_collector_rests_while_a_command_imports() -> None:
+    with entry.importing():
+        assert not gc.isenabled()
+    assert gc.isenabled() and gc.get_freeze_count()
+    gc.unfreeze()

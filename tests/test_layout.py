@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from dogbreeds.version import __version__
 from tests.conftest import ROOT
 
 SOURCE = ROOT / "src" / "dogbreeds"
@@ -138,3 +140,16 @@ def test_the_rules_need_no_service() -> None:
     refused = ["moto", "werkzeug", "boto3", "botocore", "sagemaker"]
     code = f"import sys, {', '.join(modules)}; print([one for one in {refused} if one in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+
+
+def test_pre_commit_has_the_ruff_of_the_constraints_and_the_citation_the_version() -> None:
+    ruff = re.search(r"^ruff==(.*)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    assert ruff and f"rev: v{ruff[1]}\n" in (ROOT / ".pre-commit-config.yaml").read_text()
+    assert f"version: {__version__}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+def test_what_contributing_names_is_there() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text().replace("\\_", "_")
+    names = re.findall(r"\]\(([^):]+)\)", text) + re.findall(r"`((?:src|scripts|tests|conf)/[^`]*)`", text)
+    assert len(names) > 10
+    assert not [name for name in names if not (ROOT / name).exists()]

@@ -68,6 +68,8 @@ def measure(folder: str, photos: int) -> LoopTimes:
             optimizer.zero_grad()
             loss_of(model(images.to(device)), labels.to(device)).backward()
             optimizer.step()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
 
     @torch.no_grad()
     def evaluation_pass(batches: Iterator[tuple[torch.Tensor, torch.Tensor]]) -> None:

@@ -15,7 +15,9 @@ from dogbreeds.config import load
 from dogbreeds.entry import initialized
 from dogbreeds.errors import ConfigError
 
-CASES = ("trunk", "store", "head", "trials", "search", "watching", "serve", "equivalence", "accuracy")
+CASES = (
+    *("trunk", "decode", "store", "head", "trials", "search", "watching", "serve", "equivalence", "accuracy", "scale"),
+)
 
 
 def run(config: DictConfig) -> None:
@@ -41,6 +43,7 @@ def run(config: DictConfig) -> None:
         backbone=config.backbone,
         seeds=config.seeds,
         fine_tune_epochs=config.fine_tune_epochs,
+        sizes=config.sizes,
     )
     for case in config.cases:
         repeated = noise()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ class BenchSettings:
         backbone: The backbone of these weights.
         seeds: Calibrations of int8 in the equivalence.
         fine_tune_epochs: Of the whole fine-tune beside the accuracy; 0 leaves it out.
+        sizes: Photos of the case scale.
     """
 
     train: TrainConfig
@@ -31,3 +33,4 @@ class BenchSettings:
     backbone: str
     seeds: int = 1
     fine_tune_epochs: int = 0
+    sizes: Sequence[int] = ()

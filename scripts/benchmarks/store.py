@@ -27,10 +27,11 @@ def run(settings: BenchSettings) -> Section:
             {
                 "imports": lambda: processes.run("-c", "import torch, pytorch_lightning"),
                 "run": lambda: processes.run("train.py", *place, "epochs=10", f"hydra.run.dir={directory}/run"),
+                "default": lambda: processes.run("train.py", *place, f"hydra.run.dir={directory}/default"),
             },
             max(3, settings.rounds),
         )
-    factor = ratio(times["run"], times["imports"])
+    factor, by_default = (ratio(times[name], times["imports"]) for name in ("run", "default"))
     return Section(
         title="store",
         text=f"ResNet18 over {_PHOTOS:,} photos, whole processes. The second run trains ten epochs, evaluates, "
@@ -42,11 +43,13 @@ def run(settings: BenchSettings) -> Section:
             ("features, one photo new", f"{one_more:.1f}", ""),
             ("import torch, pytorch_lightning", f"{times['imports'].median:.1f}", "1"),
             ("second run of train.py", f"{times['run'].median:.1f}", f"{factor:.2f}"),
+            ("the same with default settings", f"{times['default'].median:.1f}", f"{by_default:.2f}"),
         ),
         numbers={
             "cold_seconds": cold,
             "warm_seconds": warm,
             "one_more_seconds": one_more,
             "run_over_imports": factor,
+            "default_over_imports": by_default,
         },
     )

@@ -179,8 +179,7 @@ def _arguments(overrides: Sequence[str], settings: Mapping[str, object], *, seve
             typed.append(f"{name}={hydra_value(str(value) if isinstance(value, Path) else value)}")
         except (TypeError, ValueError) as error:
             raise ConfigError(f"{name}={value!r}: {error}.") from error
-    options = [argument for argument in typed if argument.startswith("-")]
-    if options:
+    if options := [argument for argument in typed if argument.startswith("-")]:
         raise ConfigError(f"{' '.join(options)}: Python takes settings only; search() does what -m does.")
     return arranged(typed, several=several)
 

@@ -10,6 +10,20 @@ from dogbreeds.schema import CacheConfig, SagemakerConfig, TrainCommandConfig, V
 
 
 @dataclass
+class ClusterConfig:
+    """Where features are computed (conf/cluster)."""
+
+    address: str | None
+
+
+@dataclass
+class PrepareFeaturesCommandConfig(TrainCommandConfig):
+    """What scripts/prepare_features.py reads: what train.py reads, and what computes."""
+
+    cluster: ClusterConfig
+
+
+@dataclass
 class AuditCommandConfig(TrainCommandConfig):
     """What scripts/audit.py reads: what train.py reads, and where to write."""
 
@@ -147,12 +161,11 @@ class MakeSampleCommandConfig:
 
 
 _COMMANDS: tuple[type, ...] = (
-    *(TrainCommandConfig, AuditCommandConfig, LaunchCommandConfig, AwsCommandConfig, DeployCommandConfig),
-    *(PredictCommandConfig, ServeCommandConfig, ExportCommandConfig, ReportCommandConfig, CacheCommandConfig),
-    *(GetDataCommandConfig, MakeSampleCommandConfig, RehearseCommandConfig),
+    *(TrainCommandConfig, PrepareFeaturesCommandConfig, AuditCommandConfig, LaunchCommandConfig, AwsCommandConfig),
+    *(DeployCommandConfig, PredictCommandConfig, ServeCommandConfig, ExportCommandConfig, ReportCommandConfig),
+    *(CacheCommandConfig, GetDataCommandConfig, MakeSampleCommandConfig, RehearseCommandConfig),
 )
 #: The schema of each command, by the name of its config: `get_data` has GetDataCommandConfig.
 SCHEMAS: dict[str, type] = {
     re.sub("(?<=[a-z])(?=[A-Z])", "_", one.__name__.removesuffix("CommandConfig")).lower(): one for one in _COMMANDS
 }
-SCHEMAS["prepare_features"] = TrainCommandConfig

@@ -13,7 +13,7 @@ from dogbreeds import command_schemas as schemas
 from dogbreeds import config as configs
 from dogbreeds.config import check_launch, command_settings
 from dogbreeds.directories import make_way
-from dogbreeds.entry import BEGAN, Command, entry_point
+from dogbreeds.entry import BEGAN, Command, entry_point, importing
 from dogbreeds.errors import ConfigError, did_you_mean
 from dogbreeds.files import check_place
 from dogbreeds.help_page import summary
@@ -30,7 +30,8 @@ _SERVING = ("starlette", "uvicorn", "prometheus_client")
 def train(composed: DictConfig) -> None:
     config = configs.load(composed, HydraConfig.get().overrides.task)
 
-    from dogbreeds.training import run
+    with importing():
+        from dogbreeds.training import run
 
     print(run.train(config, BEGAN).summary())
 
@@ -53,11 +54,15 @@ def launch(composed: DictConfig) -> None:
 
 @entry_point("prepare_features")
 def prepare_features(composed: DictConfig) -> None:
+    address = composed.cluster.address
+    if address is not None and find_spec("ray") is None:
+        raise ConfigError("cluster=ray needs Ray: pip install 'dogbreeds[serve]', or make install.")
     config = configs.load(composed, overrides=[])
 
-    from dogbreeds.training import features_only
+    with importing():
+        from dogbreeds.training import features_only
 
-    features_only.prepare_features(config)
+    features_only.prepare_features(config, address)
     print(f"They are in {config.cache.dir}; {command('train')} with the same settings finds them there.")
 
 
@@ -71,7 +76,8 @@ def audit(composed: DictConfig) -> None:
         other = override("out", out.with_stem(f"{out.stem}-2"))
         raise ConfigError(f"out={out} would overwrite what data.exclude reads: add {other}, or another place.")
 
-    from dogbreeds.training import features_only
+    with importing():
+        from dogbreeds.training import features_only
 
     print(features_only.audit_photos(config, out))
     how = "out" if before is None else f"out too, add their paths to {before}"
@@ -84,7 +90,8 @@ def audit(composed: DictConfig) -> None:
 def predict(composed: DictConfig) -> None:
     config = command_settings(composed, schemas.PredictCommandConfig)
 
-    from dogbreeds.asking import asked
+    with importing():
+        from dogbreeds.asking import asked
     from dogbreeds.serve.answers_file import check_out, write_rows
     from dogbreeds.serve.batch import find_images
 
@@ -101,11 +108,11 @@ def predict(composed: DictConfig) -> None:
 @entry_point("serve", renamed=_PACKAGE)
 def serve(composed: DictConfig) -> None:
     config = command_settings(composed, schemas.ServeCommandConfig)
-    missing = [name for name in _SERVING if find_spec(name) is None]
-    if missing:
+    if missing := [name for name in _SERVING if find_spec(name) is None]:
         raise ConfigError(f"This needs {' and '.join(missing)}: pip install 'dogbreeds[serve]', or make install.")
 
-    from dogbreeds.package.finding import find_package
+    with importing():
+        from dogbreeds.package.finding import find_package
 
     package = find_package(config.package)
 
@@ -210,13 +217,9 @@ def make_sample(composed: DictConfig) -> None:
     console = Console(stderr=True)
     with Progress(transient=True, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("Drawing dogs", total=None)
+        drawn = {**counts, "breeds": config.breeds, "pixels": config.pixels, "seed": config.seed}
         sample.make_sample(
-            Path(config.dir),
-            breeds=config.breeds,
-            **counts,
-            pixels=config.pixels,
-            seed=config.seed,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            Path(config.dir), **drawn, progress=lambda done, total: bar.update(task, completed=done, total=total)
         )
     per_breed = ", ".join(f"{count} {split}" for split, count in counts.items())
     print(f"{config.dir} holds {config.breeds} drawn breeds with {per_breed} pictures each.")
@@ -241,29 +244,14 @@ def rehearse(composed: DictConfig) -> None:
         sys.exit(not walkthrough.run(config.settings, Path(config.dir)))
 
 
-_ALL = (
-    train,
-    launch,
-    predict,
-    serve,
-    export,
-    deploy,
-    aws,
-    report,
-    cache,
-    prepare_features,
-    audit,
-    get_data,
-    make_sample,
-)
-COMMANDS: dict[str, Command] = {one.__name__: one for one in (*_ALL, rehearse)}
+_ALL = (train, launch, predict, serve, export, deploy, aws, report, cache, prepare_features, audit, get_data)
+COMMANDS: dict[str, Command] = {one.__name__: one for one in (*_ALL, make_sample, rehearse)}
 
 
 def main() -> None:
     """Runs `dogbreeds <command>`, and lists the commands where none is named."""
     name = sys.argv[1] if len(sys.argv) > 1 else "--help"
-    chosen = COMMANDS.get(name.replace("-", "_"))
-    if chosen is not None:
+    if (chosen := COMMANDS.get(name.replace("-", "_"))) is not None:
         chosen(sys.argv[2:])
     elif name in ("--help", "-h"):
         print("Usage: dogbreeds <command> [key=value ...]\n")

@@ -26,16 +26,7 @@ from dogbreeds.schema import DataConfig, FeaturesConfig, SagemakerConfig, TrainC
 
 Settings = TypeVar("Settings")
 # What a command reads beside the settings of a run.
-_COMMAND_KEYS = ("best_of", "hpo", "hydra", "attach", "stop", "sagemaker", "out")
-# What runs were before they had these settings.
-_LATER = {
-    "logger": {},
-    "callbacks": {},
-    "trainer": {"arguments": {}},
-    "model": {"library": "torchvision", "pool": "head", "resolution": None, "crop": None},
-    "features": {"mirror": False},
-    "data": {"exclude": None},
-}
+_COMMAND_KEYS = ("best_of", "hpo", "hydra", "attach", "stop", "sagemaker", "out", "cluster")
 #: What may be named anew when a run goes on, and the settings that this is: where things are, and what computes.
 MOVABLE = {
     name: (name,)
@@ -71,20 +62,16 @@ def load(composed: DictConfig, overrides: Sequence[str]) -> TrainConfig:
 def _refuse_search(composed: DictConfig, overrides: Sequence[str]) -> None:
     searched = [one for one in overrides if one.startswith("hpo")]
     # The values of `best_of` name the hpo that found them, which is no wish to search again.
-    own = [one for one in searched if composed.best_of is None or one.startswith("hpo.")]
-    if own:
+    if own := [one for one in searched if composed.best_of is None or one.startswith("hpo.")]:
         again = shlex.join(own)
         raise ConfigError(f"{again} needs -m: {command('train')} -m {again}")
 
 
 def _resumed(composed: DictConfig, overrides: Sequence[str]) -> TrainConfig:
     directory = run_of(composed.resume)
-    others = [other for other in overrides if name_of(other) not in ("resume", *MOVABLE)]
-    if others:
-        raise ConfigError(
-            f"resume={directory} continues that run with its own config, so {' '.join(others)} cannot apply. "
-            f"Leave it out, or start a new run with it; only {', '.join(MOVABLE)} can be changed."
-        )
+    if others := [other for other in overrides if name_of(other) not in ("resume", *MOVABLE)]:
+        text = f"resume={directory} continues that run with its own config, so {' '.join(others)} cannot apply."
+        raise ConfigError(f"{text} Leave it out, or start a new run with it; only {', '.join(MOVABLE)} can be changed.")
     if not (directory / RUN_CONFIG).is_file():
         if (directory / SEARCH_CONFIG).is_file():
             again = f"{command('train')} -m {override('resume', directory)}"
@@ -92,9 +79,8 @@ def _resumed(composed: DictConfig, overrides: Sequence[str]) -> TrainConfig:
         raise ConfigError(f"resume={directory}: it has no {RUN_CONFIG}, so it is not a run directory.")
     model = OmegaConf.select(OmegaConf.create(literal(read_yaml(directory / RUN_CONFIG))), "model")
     if OmegaConf.is_dict(model) and "library" not in model:
-        raise ConfigError(
-            f"resume={directory} was begun by an older version of dogbreeds, with another recipe: start it anew."
-        )
+        said = "was begun by an older version of dogbreeds, with another recipe: start it anew."
+        raise ConfigError(f"resume={directory} {said}")
     config = load_run(directory)
     config.resume = str(directory)
     for name in dict.fromkeys(key for other in overrides for key in MOVABLE.get(name_of(other), ())):
@@ -104,7 +90,6 @@ def _resumed(composed: DictConfig, overrides: Sequence[str]) -> TrainConfig:
 
 
 def launch_settings(composed: DictConfig) -> SagemakerConfig:
-    """Returns the checked section `sagemaker` of a composed config."""
     return check_launch(_object(composed.sagemaker, SagemakerConfig, "sagemaker."))
 
 
@@ -116,8 +101,7 @@ def check_launch(section: SagemakerConfig, *, serves: bool = False) -> Sagemaker
     needed = {"boto3": "sagemaker", "sagemaker": "sagemaker"}
     if section.rehearsal:
         needed |= {"moto": "rehearsal", "sagemaker_training": "rehearsal"} | ({"ray": "serve"} if serves else {})
-    missing = {extra for package, extra in needed.items() if find_spec(package) is None}
-    if missing:
+    if missing := {extra for package, extra in needed.items() if find_spec(package) is None}:
         raise ConfigError(f"This needs more packages: pip install 'dogbreeds[{','.join(sorted(missing))}]'.")
     _raise(problems(section, "sagemaker."))
     return section
@@ -153,7 +137,7 @@ def save(config: TrainConfig, path: Path) -> None:
 def load_saved(path: Path) -> TrainConfig:
     """Reads what `save` wrote, also before runs had all of the settings that there are now."""
     composed = OmegaConf.create(literal(read_yaml(path)))
-    later = OmegaConf.create(_LATER)
+    later = OmegaConf.load(Path(__file__).with_name("former_settings.yaml"))
     merged = OmegaConf.merge(later, composed) if isinstance(composed, DictConfig) else composed
     return unchecked(cast(DictConfig, merged))
 
@@ -167,12 +151,11 @@ def load_run(directory: Path) -> TrainConfig:
     config = load_saved(directory / RUN_CONFIG)
     config.run_dir = str(directory)
     if config.data.exclude is not None:
-        search = directory.parent
+        place, named = directory, config.data.exclude
         # Trials share the copy of their search.
-        if (search / SEARCH_CONFIG).is_file() and not (directory / EXCLUDED).is_file():
-            config.data.exclude = str(kept(search, excluded_by(search) or config.data.exclude))
-        else:
-            config.data.exclude = str(kept(directory, config.data.exclude))
+        if (directory.parent / SEARCH_CONFIG).is_file() and not (directory / EXCLUDED).is_file():
+            place, named = directory.parent, excluded_by(directory.parent) or named
+        config.data.exclude = str(kept(place, named))
     return config
 
 
@@ -184,7 +167,6 @@ def excluded_by(search: Path) -> str | None:
 
 
 def trial(composed: DictConfig, directory: Path) -> TrainConfig:
-    """Returns the config of one trial of a search."""
     composed.resume, composed.run_dir = None, literal(str(directory))
     return check_settings(unchecked(composed))
 
@@ -243,17 +225,9 @@ def check_settings(config: TrainConfig) -> TrainConfig:
     from dogbreeds.debug.catalogue import rule_problems
     from dogbreeds.trainer_arguments import trainer_problems
 
-    _raise(
-        [
-            *problems(config),
-            *model_problems(config.model),
-            *_data_problems(config.data),
-            *_precision_problems(config.features),
-            *rule_problems(config.debugger.rules),
-            *trainer_problems(config),
-            *_recipe_problems(config),
-        ]
-    )
+    found = [*problems(config), *model_problems(config.model), *_data_problems(config.data)]
+    found += [*rule_problems(config.debugger.rules), *trainer_problems(config), *_recipe_problems(config)]
+    _raise([*found, *_precision_problems(config.features)])
     return config
 
 

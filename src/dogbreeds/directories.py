@@ -44,10 +44,8 @@ def refuse_search(directory: Path) -> None:
     """Refuses a directory that holds a search: files of two would be mixed."""
     if (directory / SEARCH_CONFIG).is_file():
         name = "launch" if (directory / TUNING_JOB).is_file() else "train"
-        again = f"{command(name)} -m {override('resume', directory)}"
-        raise ConfigError(
-            f"{directory} holds a search already. Resume it with {again}, or choose another hydra.sweep.dir."
-        )
+        again = f"Resume it with {command(name)} -m {override('resume', directory)}"
+        raise ConfigError(f"{directory} holds a search already. {again}, or choose another hydra.sweep.dir.")
 
 
 def make_way(directory: Path) -> None:

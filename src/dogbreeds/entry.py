@@ -4,6 +4,7 @@ Nothing heavy is imported here, so that `python train.py --help` answers at once
 """
 
 import functools
+import gc
 import io
 import os
 import re
@@ -79,7 +80,7 @@ def entry_point(
         def run(arguments: Sequence[str] | None = None) -> None:
             typed = sys.argv[1:] if arguments is None else arguments
             primary = (directory or conf_directory()) / f"{name}.yaml"
-            register()
+            register("train", name)
             for stream in (sys.stdout, sys.stderr):
                 if isinstance(stream, io.TextIOWrapper):
                     # A path may have bytes that are no text: they are printed as they were typed.
@@ -94,6 +95,18 @@ def entry_point(
         return run
 
     return decorate
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Keeps Python from looking for garbage among what is being imported: a fifth of importing torch and Lightning."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        # What was imported stays, and need not be looked at later either.
+        gc.freeze()
+        gc.enable()
 
 
 def run_hydra(primary: Path, arguments: Sequence[str], task: Task) -> None:
@@ -161,8 +174,7 @@ def report_errors(primary: Path, arguments: Sequence[str]) -> Iterator[None]:
 
 def _refuse_renamed(arguments: Sequence[str], renamed: Mapping[str, str]) -> None:
     for argument in arguments:
-        new = renamed.get(name_of(argument))
-        if new is not None:
+        if (new := renamed.get(name_of(argument))) is not None:
             raise ConfigError(f"{argument} has no effect here; use {new}={argument.partition('=')[2] or '<value>'}.")
 
 
@@ -174,7 +186,7 @@ def arranged(arguments: Sequence[str], name: str = "train", *, several: bool = F
     """
     from dogbreeds.hpo.settings import searchable
 
-    register()
+    register("train", name)
     rest, options = _split(arguments)
     schema = SCHEMAS.get(name)
     types = key_types(schema) if schema else {}
@@ -194,9 +206,8 @@ def arranged(arguments: Sequence[str], name: str = "train", *, several: bool = F
     from dogbreeds.hpo.leaderboard import best_overrides
 
     if "resume" in typed:
-        raise ConfigError(
-            "best_of starts a run with the best values of a search, and resume continues one: leave one out."
-        )
+        both = "best_of starts a run with the best values of a search, and resume continues one"
+        raise ConfigError(f"{both}: leave one out.")
     best = [override for override in best_overrides(Path(str(found.place))) if name_of(override) not in typed]
     position = rest.index(typed["best_of"])
     return [*rest[:position], *best, *rest[position:], *options]
@@ -226,15 +237,16 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 @functools.cache
-def register() -> None:
-    """Makes the schemas and the resolvers of conf/ known to Hydra; calling it again does nothing."""
-    store = ConfigStore.instance()
-    for name, schema in SCHEMAS.items():
-        store.store(name=f"{name}_schema", node=_open(schema))
+def register(*names: str) -> None:
+    """Makes the resolvers of conf/ and the schemas of some commands, or of all, known to Hydra, which copies them."""
+    for name in names or SCHEMAS:
+        if name in SCHEMAS:
+            ConfigStore.instance().store(name=f"{name}_schema", node=_open(SCHEMAS[name]))
     setup_globals()
-    OmegaConf.register_new_resolver("run_directory", run_directory, use_cache=True)
-    OmegaConf.register_new_resolver("user_cache", lambda: platformdirs.user_cache_dir("dogbreeds"))
-    OmegaConf.register_new_resolver("absolute", lambda path: str(Path(path).absolute()))
+    OmegaConf.register_new_resolver("run_directory", run_directory, use_cache=True, replace=True)
+    user_cache = functools.partial(platformdirs.user_cache_dir, "dogbreeds")
+    OmegaConf.register_new_resolver("user_cache", user_cache, replace=True)
+    OmegaConf.register_new_resolver("absolute", lambda path: str(Path(path).absolute()), replace=True)
 
 
 def _open(schema: type) -> DictConfig:
@@ -251,7 +263,7 @@ def _open(schema: type) -> DictConfig:
 @contextmanager
 def initialized(name: str, arguments: Sequence[str] = ()) -> Iterator[ConfigLoader]:
     """Lets `hydra.compose` read conf/, in place of a Hydra that is running already, and yields its loader."""
-    register()
+    register("train", name)
     running = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
@@ -277,17 +289,14 @@ def explain(error: Exception, primary: Path, arguments: Sequence[str] = ()) -> s
     whole = "\n".join(causes)
     message = "\n".join(line for line in whole.splitlines() if line.strip() and "object_type=" not in line)
     message = message.split("\nConfig search path:")[0]
-    unknown = _UNKNOWN_KEY.search(message)
-    if unknown:
+    if unknown := _UNKNOWN_KEY.search(message):
         full = re.search(r"full_key: (\S+)", message)
         key, names = full[1] if full else unknown["key"], _setting_names(primary)
         return f"Unknown setting '{key}'. {did_you_mean(key, names)}Settings are: {', '.join(names)}."
     given = {name_of(argument): argument.partition("=")[2] for argument in arguments}
     schema = SCHEMAS.get(primary.stem)
     problem = type_problem(whole, schema, lambda name: given.get(name, "")) if schema else None
-    if problem:
-        return problem
-    return message
+    return problem or message
 
 
 def _setting_names(primary: Path) -> list[str]:

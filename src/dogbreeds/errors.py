@@ -4,6 +4,14 @@ import errno
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+#: What is wrong with a disk or with a place on it; other errors of the system are mistakes of the program.
+DISK_ERRORS = (
+    *_FULL,
+    *(errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESTALE),
+    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP),
+)
+
 
 def did_you_mean(name: str, names: Iterable[str], most: int = 3) -> str:
     """Returns a sentence that names what is spelled like `name`, with a space behind it; nothing where nothing is."""
@@ -28,15 +36,6 @@ class PlaceError(UserError, OSError):
         super().__init__(f"{place}: {(error.strerror or str(error)).lower()}.{advice}")
 
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-#: What is wrong with a disk or with a place on it; other errors of the system are mistakes of the program.
-DISK_ERRORS = (
-    *_FULL,
-    *(errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESTALE),
-    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP),
-)
-
-
 class ConfigError(UserError):
     """A setting that is unknown, impossible or contradicts another one."""
 
@@ -59,3 +58,7 @@ class CacheError(UserError):
 
 class EngineError(UserError):
     """An engine for the trunk that cannot be started on this machine."""
+
+
+class ClusterError(UserError):
+    """A Ray cluster that cannot be reached, or whose workers do not start or do not last."""

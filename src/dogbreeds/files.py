@@ -17,8 +17,8 @@ from typing import Any
 
 from dogbreeds.errors import ConfigError, PlaceError, UserError
 
-# Bytes.
-_ALMOST_FULL = 1 << 16
+_ALMOST_FULL_BYTES = 1 << 16
+_SECONDS_BETWEEN_FLUSHES = 1.0
 
 
 def check_place(path: Path, setting: str) -> None:
@@ -59,7 +59,7 @@ def writing(place: Path) -> Iterator[None]:
         raise PlaceError(place, error) from error
     except Exception as error:
         # Libraries in other languages say so in words of their own.
-        if shutil.disk_usage(place.parent).free > _ALMOST_FULL:
+        if shutil.disk_usage(place.parent).free > _ALMOST_FULL_BYTES:
             raise
         raise PlaceError(place, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))) from error
 
@@ -81,8 +81,15 @@ def json_text(value: object, line: str = "\n") -> str:
 
 def read_json(path: Path) -> dict[str, Any]:
     """Returns the object in a file of JSON; an empty one where there is no file."""
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return found
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+
+
+def yaml_beside(module: str, name: str) -> Any:
+    """Returns the content of a file of YAML that lies beside the file of a module."""
+    # A model package, which needs no YAML, carries this file.
+    import yaml
+
+    return yaml.safe_load(Path(module).with_name(name).read_text(encoding="utf-8"))
 
 
 def read_csv(path: Path) -> list[dict[str, Any]]:
@@ -98,9 +105,6 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, ob
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(rows)
-
-
-_SECONDS_BETWEEN_FLUSHES = 1.0
 
 
 def drop_torn_line(path: Path) -> None:

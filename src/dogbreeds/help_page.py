@@ -22,33 +22,31 @@ _MAX_WIDTH, _MIN_WIDTH = 118, 100
 
 def summary(name: str) -> str:
     """Returns what a command does, in the first sentence of its config."""
-    return _top_comment(conf_directory() / f"{name}.yaml").partition("\n")[0]
+    return top_comment(conf_directory() / f"{name}.yaml").partition("\n")[0]
+
+
+def described(name: str) -> dict[str, str]:
+    """Returns what each setting of a command is, in words."""
+    comments: dict[str, str] = {}
+    for file, package in _files(conf_directory(), name):
+        comments = _comments(file, package) | comments
+    return {one.name: _description(one, comments.get(one.name, "")) for one in settings(SCHEMAS[name])}
 
 
 def page(name: str) -> str:
-    """Returns the help page of a command."""
-    root = conf_directory()
-    files = dict(_files(root, name))
-    comments: dict[str, str] = {}
-    for file, package in files.items():
-        comments = _comments(file, package) | comments
-    known = settings(SCHEMAS[name])
-    longest = max(len(one.name) for one in known)
+    root, known = conf_directory(), described(name)
+    longest = max(map(len, known))
     width = min(_MAX_WIDTH, max(_MIN_WIDTH, shutil.get_terminal_size().columns))
-    lines = [
-        textwrap.fill(
-            _description(one, comments.get(one.name, "")),
-            width,
-            initial_indent=f"  {one.name:<{longest}}  ",
-            subsequent_indent=" " * (longest + 4),
-        )
-        for one in known
-    ]
-    about = _COMMAND.sub(lambda found: command(_NAMES.get(found[1], found[1])), _top_comment(root / f"{name}.yaml"))
+    words = textwrap.TextWrapper(width, subsequent_indent=" " * (longest + 4))
+    lines = []
+    for setting, said in known.items():
+        words.initial_indent = f"  {setting:<{longest}}  "
+        lines.append(words.fill(said))
+    about = _COMMAND.sub(lambda found: command(_NAMES.get(found[1], found[1])), top_comment(root / f"{name}.yaml"))
     parts = [about, f"Settings (key=value; conf/{name}.yaml)", *lines, ""]
-    groups = [f"  {group}: {', '.join(choices)}" for group, choices in _groups(root, name).items() if choices]
-    if groups:
-        parts += ["Groups (group=choice; one file each in conf/<group>/)", *groups, ""]
+    choices = [f"  {group}: {', '.join(names)}" for group, names in groups(name).items() if names]
+    if choices:
+        parts += ["Groups (group=choice; one file each in conf/<group>/)", *choices, ""]
     return "\n".join([*parts, f"{command(name)} --cfg job shows all values; add settings to see what they change."])
 
 
@@ -59,16 +57,15 @@ def _description(setting: Setting, comment: str) -> str:
     return "; ".join(part for part in (comment, allowed) if part) or setting.expected
 
 
-def _top_comment(file: Path) -> str:
+def top_comment(file: Path) -> str:
+    """Returns the comment that a file of conf/ begins with."""
     lines = file.read_text(encoding="utf-8").splitlines()
     return "".join(f"{line[2:]}\n" for line in takewhile(lambda line: line.startswith("#"), lines))
 
 
 @cache
 def _defaults(root: Path, name: str) -> list[str | dict[str, str | None]]:
-    found = yaml.safe_load((root / f"{name}.yaml").read_text(encoding="utf-8")).get("defaults", [])
-    assert isinstance(found, list)
-    return found
+    return list(yaml.safe_load((root / f"{name}.yaml").read_text(encoding="utf-8")).get("defaults", []))
 
 
 def _files(root: Path, name: str) -> Iterator[tuple[Path, str]]:
@@ -87,12 +84,12 @@ def _files(root: Path, name: str) -> Iterator[tuple[Path, str]]:
             yield from _files(root, nested)
 
 
-def _groups(root: Path, name: str) -> dict[str, list[str]]:
+def groups(name: str) -> dict[str, list[str]]:
     """Returns the choices of each group that a config, or one that it builds on, lists."""
-    found: dict[str, list[str]] = {}
+    root, found = conf_directory(), dict[str, list[str]]()
     for entry in _defaults(root, name):
         if isinstance(entry, str):
-            found |= _groups(root, entry) if (root / f"{entry}.yaml").is_file() else {}
+            found |= groups(entry) if (root / f"{entry}.yaml").is_file() else {}
         else:
             (group,) = entry
             if not group.startswith("override "):
@@ -111,7 +108,6 @@ def _comments(file: Path, package: str) -> dict[str, str]:
         indent = len(match["indent"])
         above = [(depth, name) for depth, name in above if depth < indent]
         above.append((indent, match["name"]))
-        comment = match["rest"].partition(" # ")[2].strip()
-        if comment:
+        if comment := match["rest"].partition(" # ")[2].strip():
             found[package + ".".join(name for _, name in above)] = comment
     return found

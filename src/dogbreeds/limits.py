@@ -32,15 +32,11 @@ class RequestLimits:
     answer_seconds: Annotated[float, above(0)]
 
     def __post_init__(self) -> None:
-        if self.held_bytes < self.body_bytes:
-            raise ConfigError(
-                f"limits.held_bytes={self.held_bytes}: must be at least limits.body_bytes={self.body_bytes}, "
-                "or no such request fits."
-            )
-        if self.waiting < self.photos:
-            raise ConfigError(
-                f"limits.waiting={self.waiting}: must be at least limits.photos={self.photos}, or no such request fits."
-            )
+        for room, needed in (("held_bytes", "body_bytes"), ("waiting", "photos")):
+            least = f"limits.{needed}={getattr(self, needed)}"
+            if getattr(self, room) < getattr(self, needed):
+                said = f"must be at least {least}, or no such request fits."
+                raise ConfigError(f"limits.{room}={getattr(self, room)}: {said}")
 
 
 @dataclass

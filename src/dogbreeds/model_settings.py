@@ -38,12 +38,11 @@ def _network_problems(model: ModelConfig) -> list[str]:
             _check_shape(model.library, model.backbone, model.pool, model.resolution, model.unfreeze)
     except (ConfigError, WeightsError) as error:
         return [str(error)]
-    if model.weights in (*WEIGHTS, *names) or place.exists():
+    known_names = (*WEIGHTS, *names)
+    if model.weights in known_names or place.exists():
         return []
-    return [
-        f"model.weights={model.weights}: no such file, and not one of "
-        f"{', '.join((*WEIGHTS, *names))} of {model.backbone}."
-    ]
+    said = f"no such file, and not one of {', '.join(known_names)} of {model.backbone}."
+    return [f"model.weights={model.weights}: {said}"]
 
 
 @cache

@@ -4,25 +4,11 @@ import inspect
 import os
 from collections.abc import Mapping
 
+from dogbreeds.files import yaml_beside
 from dogbreeds.schema import TrainConfig
 
 # Arguments of the Trainer that other settings stand for.
-_OWN = {
-    "accelerator": "trainer.accelerator",
-    "devices": "trainer.devices",
-    "strategy": "trainer.strategy",
-    "precision": "trainer.precision",
-    "detect_anomaly": "trainer.detect_anomaly",
-    "max_epochs": "epochs",
-    "logger": "logger=csv or another of conf/logger",
-    "callbacks": "callbacks.<name>._target_",
-    "default_root_dir": "hydra.run.dir",
-    "enable_checkpointing": "resume, which every run can do",
-    "use_distributed_sampler": "trainer.strategy",
-    "check_val_every_n_epoch": "epochs, which all end with a validation",
-    "limit_val_batches": "epochs, which all end with a validation",
-    "overfit_batches": "debug=one_batch",
-}
+_OWN: Mapping[str, str] = yaml_beside(__file__, "trainer_arguments.yaml")
 # What a run, Lightning and torch read as numbers.
 _NUMBERS = ("LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "PL_GLOBAL_SEED", "SLURM_STEP_NUM_TASKS")
 
@@ -46,29 +32,24 @@ def trainer_problems(config: TrainConfig) -> list[str]:
         elif name not in names:
             problems.append(f"trainer.{name}: the Trainer has no such argument. It has {', '.join(sorted(names))}.")
     if devices_of(trainer.devices) is None:
-        problems.append(
-            f"trainer.devices={trainer.devices}: must be a number above 0, auto, or numbers of devices such as '0,1'."
-        )
+        said = "must be a number above 0, auto, or numbers of devices such as '0,1'."
+        problems.append(f"trainer.devices={trainer.devices}: {said}")
     return problems
 
 
 def environment_problems(variables: Mapping[str, str]) -> list[str]:
     """Returns which variables of launchers and schedulers, perhaps of another command, a run would fail by."""
     given = {name: variables.get(name) or "0" for name in _NUMBERS}
-    wrong = [name for name, value in given.items() if not value.isdecimal()]
-    if wrong:
+    if wrong := [name for name, value in given.items() if not value.isdecimal()]:
         return [f"{name}={given[name]} in the environment: must be a number. Type unset {name}." for name in wrong]
     number = {name: int(value) for name, value in given.items()}
     several = {
         "LOCAL_RANK": number["LOCAL_RANK"] >= max(number["WORLD_SIZE"], 1),
         "SLURM_STEP_NUM_TASKS": number["SLURM_STEP_NUM_TASKS"] > 1,
     }
-    return [
-        f"{name}={given[name]} in the environment: a run begins as one process, and starts others itself "
-        f"(trainer=ddp). Type unset {name}, or srun --ntasks=1."
-        for name, here in several.items()
-        if here
-    ]
+    said = "in the environment: a run begins as one process, and starts others itself (trainer=ddp)."
+    here = [name for name, found in several.items() if found]
+    return [f"{name}={given[name]} {said} Type unset {name}, or srun --ntasks=1." for name in here]
 
 
 def devices_of(text: str) -> int | str | list[int] | None:

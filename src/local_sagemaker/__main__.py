@@ -30,17 +30,13 @@ def main(arguments: Namespace) -> None:
 
 def _introduction(local: LocalSageMaker, idle_minutes: float) -> str:
     idle = "" if math.isinf(idle_minutes) else f", or after {idle_minutes:g} idle minutes"
-    return "\n".join(
-        (
-            f"The service answers on {local.url}. It ends with Ctrl-C{idle}. For other programs:",
-            "",
-            f"export AWS_ENDPOINT_URL={local.url}",
-            f"export AWS_ACCESS_KEY_ID={local.key} AWS_SECRET_ACCESS_KEY={local.key}",
-            f"export AWS_DEFAULT_REGION={REGION} NO_PROXY=127.0.0.1",
-            "",
-            f"Jobs can run as the role {local.role_arn}",
-        )
-    )
+    return f"""The service answers on {local.url}. It ends with Ctrl-C{idle}. For other programs:
+
+export AWS_ENDPOINT_URL={local.url}
+export AWS_ACCESS_KEY_ID={local.key} AWS_SECRET_ACCESS_KEY={local.key}
+export AWS_DEFAULT_REGION={REGION} NO_PROXY=127.0.0.1
+
+Jobs can run as the role {local.role_arn}"""
 
 
 if __name__ == "__main__":

@@ -1,43 +1,23 @@
 """What the service refuses beyond its model and `rules`: what does not exist, and what only AWS has."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from local_sagemaker.calls import invalid
+import yaml
+
+from local_sagemaker.calls import Members, invalid
 from local_sagemaker.faults import Faults
 from local_sagemaker.s3.objects import ACCOUNT, PARTITIONS, Objects, split_uri
 
 _IMAGE = re.compile(r"\d{12}\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(\.cn)?/[^:@]+([:@].+)?")
 _DEBUGGER = ("DebugHookConfig", "DebugRuleConfigurations", "ProfilerRuleConfigurations")
-# Better no answer than a wrong one.
-_NOT_EMULATED = (
-    "AcceleratorType", "AdditionalModelDataSources", "AlgorithmName", "AutoParameters", "Autotune",
-    "CapacityReservationConfig", "ContainerArguments", "ContainerEntrypoint", "Containers", "CreationTimeAfter",
-    "CreationTimeBefore", "DatasetSource", "DefinitionName", "DeploymentConfig", "ExplainerConfig",
-    "FileSystemDataSource", "HyperParameterRanges", "HyperParameterTuningResourceConfig",
-    "InferenceExecutionConfig", "InstancePools", "LastModifiedTimeAfter", "LastModifiedTimeBefore",
-    "ManagedInstanceScaling", "MetricsConfig", "ModelDataSource", "ModelPackageConfig", "ModelPackageName",
-    "MultiModelConfig", "ServerlessJobConfig", "SessionChainingConfig", "ShadowProductionVariants",
-    "TrainingJobDefinitions", "TrainingPlanArnEquals", "TuningJobCompletionCriteria", "TuningObjective",
-    "WarmPoolStatusEquals",
-)  # fmt: skip
 # By the names of members, wherever they stand in a request: the values that are emulated, or none.
-_EMULATED: Mapping[str, tuple[object, ...]] = {
-    "CompressionType": ("None", "GZIP"),
-    "InputMode": ("File",),
-    # Of a training job: more would not fit onto one machine.
-    "InstanceCount": (1, 2, 3),
-    "RecordWrapperType": ("None",),
-    "S3DataType": ("S3Prefix",),
-    "ScalingType": ("Auto", "Linear", "Logarithmic"),
-    "ScalableDimension": ("sagemaker:variant:DesiredInstanceCount",),
-    "SortBy": ("CreationTime",),
-    "TrainingInputMode": ("File",),
-} | dict.fromkeys(_NOT_EMULATED, ())
+_EMULATED: Mapping[str, Sequence[object]] = yaml.safe_load(Path(__file__).with_name("emulated.yaml").read_bytes())
 
 
-def check_training_job(request: Mapping[str, Any], objects: Objects, faults: Faults) -> None:
+def check_training_job(request: Members, objects: Objects, faults: Faults) -> None:
     """Refuses a training job, or the definition of those of a tuning job, that could not run, with all problems."""
     problems = [*role_problems(request["RoleArn"]), *_inputs(request, objects)]
     if faults.debugger_closed:
@@ -70,22 +50,19 @@ def role_problems(arn: str) -> Iterator[str]:
 
     there = [role for one in PARTITIONS for role in iam_backends[ACCOUNT][one].roles.values() if role.arn == arn]
     if not any("sagemaker.amazonaws.com" in str(role.assume_role_policy_document) for role in there):
-        yield (
-            f"Could not assume role {arn}: it does not exist, or does not allow the principal sagemaker.amazonaws.com."
-        )
+        why = "it does not exist, or does not allow the principal sagemaker.amazonaws.com."
+        yield f"Could not assume role {arn}: {why}"
 
 
-def _inputs(request: Mapping[str, Any], objects: Objects) -> Iterator[str]:
+def _inputs(request: Members, objects: Objects) -> Iterator[str]:
     for channel in request.get("InputDataConfig", []):
         uri = channel["DataSource"]["S3DataSource"]["S3Uri"]
         if not objects.under(uri):
-            yield (
-                f'No S3 objects found under S3 URL "{uri}" given in input data source. The bucket '
-                f"{split_uri(uri)[0]} must exist in this region and hold objects under that prefix."
-            )
+            needed = f"The bucket {split_uri(uri)[0]} must exist in this region and hold objects under that prefix."
+            yield f'No S3 objects found under S3 URL "{uri}" given in input data source. {needed}'
 
 
-def check_model(request: Mapping[str, Any], objects: Objects, region: str) -> None:
+def check_model(request: Members, objects: Objects, region: str) -> None:
     """Refuses a model that no endpoint could serve, with all problems."""
     container = request.get("PrimaryContainer", {})
     given = {**container, **request}
@@ -93,17 +70,15 @@ def check_model(request: Mapping[str, Any], objects: Objects, region: str) -> No
     refuse([*role_problems(request["ExecutionRoleArn"]), *_container_problems(container, objects, region)])
 
 
-def check_endpoint_config(request: Mapping[str, Any], model: Mapping[str, Any] | None, objects: Objects) -> None:
+def check_endpoint_config(request: Members, model: Members | None, objects: Objects) -> None:
     """Refuses an endpoint configuration that no endpoint could have, with all problems.
 
     The model is the description of that of its first variant, if there is one.
     """
     first, *others = request["ProductionVariants"]
-    problems = [
-        f"{place}: no such bucket." for place in _places(request) if not objects.has_bucket(split_uri(place)[0])
-    ]
-    if others:
-        problems.append("More than one production variant is not emulated: it needs AWS.")
+    places = [place for place in _places(request) if not objects.has_bucket(split_uri(place)[0])]
+    problems = [f"{place}: no such bucket." for place in places]
+    problems += ["More than one production variant is not emulated: it needs AWS."] if others else []
     if model is None:
         problems.append(f'Could not find model "{first["ModelName"]}".')
     elif "ServerlessConfig" in first:
@@ -112,7 +87,7 @@ def check_endpoint_config(request: Mapping[str, Any], model: Mapping[str, Any] |
     refuse(problems)
 
 
-def _container_problems(container: Mapping[str, Any], objects: Objects, region: str) -> Iterator[str]:
+def _container_problems(container: Members, objects: Objects, region: str) -> Iterator[str]:
     image, archive = container["Image"], container["ModelDataUrl"]
     found = _IMAGE.fullmatch(image)
     if found is None:
@@ -125,7 +100,7 @@ def _container_problems(container: Mapping[str, Any], objects: Objects, region: 
         yield f"Could not find model data at {archive}."
 
 
-def _places(request: Mapping[str, Any]) -> Iterator[str]:
+def _places(request: Members) -> Iterator[str]:
     capture = request.get("DataCaptureConfig", {})
     if capture.get("EnableCapture", True) and "DestinationS3Uri" in capture:
         yield capture["DestinationS3Uri"]

@@ -4,16 +4,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+#: Members by name: of a request, an answer or an object in one.
+Members = Mapping[str, Any]
+
 
 @dataclass(frozen=True)
 class Call:
     """A request that has passed the service model."""
 
     region: str
-    body: Mapping[str, Any]
+    body: Members
 
 
-Operation = Callable[[Call], Mapping[str, Any]]
+Operation = Callable[[Call], Members]
+#: Status, body and content type that a container answers.
+Answer = tuple[int, bytes, str]
 
 
 class ApiError(Exception):

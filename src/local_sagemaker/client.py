@@ -181,12 +181,10 @@ def _found(directory: Path) -> Client | None:
 
 
 def _started(directory: Path, idle_minutes: float) -> Client:
-    command = [sys.executable, *_COMMAND, "--quiet", "--directory", str(directory)]
-    command += ["--idle-minutes", str(idle_minutes)]
+    options = ["--quiet", "--directory", str(directory), "--idle-minutes", str(idle_minutes)]
+    command = [sys.executable, *_COMMAND, *options]
     with (directory / LOG).open("wb") as log:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-        )
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
     deadline = time.monotonic() + _STARTUP_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
         if (client := _found(directory)) is not None:

@@ -1,14 +1,15 @@
 """What all jobs share."""
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from local_sagemaker.calls import Call, Members, invalid
 from local_sagemaker.faults import Faults
 from local_sagemaker.logs import Logs
-from local_sagemaker.records import Records
+from local_sagemaker.records import Record, Records
 from local_sagemaker.s3.objects import Objects
 
 #: FailureReason of jobs that were running when the service ended.
@@ -16,11 +17,11 @@ CLOSED = "InternalServerError: the local service ended while this job was runnin
 
 
 class Run(Protocol):
-    """A job at work, in a thread of its own."""
+    """A job at work, in a thread of its own; asked to end by a person, with `stop`, or by the service, with `close`."""
 
-    def close(self) -> None:
-        """Asks it to end."""
-
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+    def close(self) -> None: ...
     def join(self) -> None: ...
 
 
@@ -43,9 +44,44 @@ class Context:
     key: str
     changed: threading.Condition
 
-    def end(self, runs: Mapping[str, Run]) -> None:
-        with self.changed:
-            running = list(runs.values())
+
+class Jobs:
+    """All jobs of the kind of some records, and those of them that run."""
+
+    def __init__(self, records: Records, context: Context) -> None:
+        self._records, self._context = records, context
+        self._runs: dict[str, Run] = {}
+
+    def begin(self, record: Record, run: Run) -> Members:
+        """Starts a job, and answers its ARN."""
+        kind = self._records.kind
+        self._runs[record.description[f"{kind}Name"]] = run
+        run.start()
+        return {f"{kind}Arn": record.description[f"{kind}Arn"]}
+
+    def stop(self, record: Record) -> None:
+        """Asks a job to end; one that has ended already stays as it is."""
+        kind = self._records.kind
+        with self._context.changed:
+            if not self._records.ended(record):
+                record.description[f"{kind}Status"] = "Stopping"
+                self._records.touch(record)
+                self._runs[record.description[f"{kind}Name"]].stop()
+
+    def asked_to_stop(self, call: Call, refusal: str) -> Members:
+        """Answers the Stop operation; `refusal` is what it says of a job that has ended, with its status put in."""
+        kind = self._records.kind
+        with self._context.changed:
+            record = self._records[call.body[f"{kind}Name"]]
+            if self._records.ended(record):
+                raise invalid(refusal.format(record.description[f"{kind}Status"]))
+            self.stop(record)
+        return {}
+
+    def close(self) -> None:
+        """Ends all jobs that run."""
+        with self._context.changed:
+            running = list(self._runs.values())
         for run in running:
             run.close()
         for run in running:

@@ -3,9 +3,8 @@
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
 
-from local_sagemaker.calls import ApiError, Call, Operation
+from local_sagemaker.calls import ApiError, Call, Members, Operation
 from local_sagemaker.faults import Faults
 
 #: Where SageMaker puts the lines of training jobs.
@@ -61,23 +60,20 @@ class Logs:
     def operations(self) -> Mapping[str, Operation]:
         return {"DescribeLogStreams": self._describe, "GetLogEvents": self._get}
 
-    def _describe(self, call: Call) -> Mapping[str, Any]:
-        group = call.body.get("logGroupName", "")
-        prefix = call.body.get("logStreamNamePrefix", "")
-        by_time = call.body.get("orderBy") == "LastEventTime"
+    def _describe(self, call: Call) -> Members:
+        body, prefix = call.body, call.body.get("logStreamNamePrefix", "")
+        by_time = body.get("orderBy") == "LastEventTime"
         if by_time and prefix:
             raise ApiError("InvalidParameterException", "Cannot order by LastEventTime with a prefix.")
-        streams = [stream for stream in self._of(group) if stream.name.startswith(prefix)]
-        streams.sort(
-            key=lambda each: (each.latest if by_time else 0, each.name), reverse=call.body.get("descending", False)
-        )
-        start = int(call.body.get("nextToken", "0"))
-        end = start + call.body.get("limit", 50)
+        streams = [stream for stream in self._of(body.get("logGroupName", "")) if stream.name.startswith(prefix)]
+        streams.sort(key=lambda one: (one.latest if by_time else 0, one.name), reverse=body.get("descending", False))
+        start = int(body.get("nextToken", "0"))
+        end = start + body.get("limit", 50)
         more = {"nextToken": str(end)} if end < len(streams) else {}
         described = [{"logStreamName": one.name, "creationTime": one.created} for one in streams[start:end]]
         return {"logStreams": described, **more}
 
-    def _get(self, call: Call) -> Mapping[str, Any]:
+    def _get(self, call: Call) -> Members:
         body = call.body
         streams = self._of(body.get("logGroupName", ""))
         stream = next((one for one in streams if one.name == body["logStreamName"]), None)

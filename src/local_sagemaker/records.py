@@ -10,7 +10,7 @@ from functools import cache
 from operator import itemgetter
 from typing import Any
 
-from local_sagemaker.calls import ApiError, Call, invalid
+from local_sagemaker.calls import ApiError, Call, Members, invalid
 from local_sagemaker.s3.objects import ACCOUNT
 
 # Summaries that AWS gives at once unless it is told.
@@ -41,7 +41,7 @@ class Records:
     _order = "Ascending"
 
     def __init__(self, kind: str, changed: threading.Condition) -> None:
-        self._kind, self._changed = kind, changed
+        self.kind, self._changed = kind, changed
         self._records: dict[str, Record] = {}
 
     def __iter__(self) -> Iterator[Record]:
@@ -58,34 +58,33 @@ class Records:
         return invalid("Requested resource not found.")
 
     def taken(self, name: str) -> ApiError:
-        arn = self[name].description[f"{self._kind}Arn"] if name in self._records else name
+        arn = self[name].description[f"{self.kind}Arn"] if name in self._records else name
         return ApiError("ResourceInUse", f"Job name must be unique within an account and region: {arn}")
 
     def describe(self, call: Call) -> dict[str, Any]:
-        """Answers the Describe operation."""
         with self._changed:
-            return copy.deepcopy(self[call.body[f"{self._kind}Name"]].description)
+            return copy.deepcopy(self[call.body[f"{self.kind}Name"]].description)
 
-    def listed(self, call: Call, answer: str, more: tuple[str, ...] = ()) -> Mapping[str, Any]:
+    def listed(self, call: Call, answer: str, more: tuple[str, ...] = ()) -> Members:
         """Answers the List operation; `more` are members of a summary that a description or its config may have."""
-        members = (f"{self._kind}Name", f"{self._kind}Arn", "CreationTime", *more)
+        members = (f"{self.kind}Name", f"{self.kind}Arn", "CreationTime", *more)
         with self._changed:
-            described = [one.description.get(f"{self._kind}Config", {}) | one.description for one in self]
+            described = [one.description.get(f"{self.kind}Config", {}) | one.description for one in self]
             summaries = [{name: one[name] for name in members if name in one} for one in described]
-            return page({"SortOrder": self._order, **call.body}, answer, summaries, self._kind)
+            return page({"SortOrder": self._order, **call.body}, answer, summaries, self.kind)
 
     def with_arn(self, arn: str) -> Record | None:
-        return next((record for record in self if record.description[f"{self._kind}Arn"] == arn), None)
+        return next((record for record in self if record.description[f"{self.kind}Arn"] == arn), None)
 
-    def create(self, call: Call, members: Mapping[str, Any], tuned: Mapping[str, str] | None = None) -> Record:
+    def create(self, call: Call, members: Members, tuned: Mapping[str, str] | None = None) -> Record:
         """Takes a new one: what was asked, some members more, its ARN and times."""
-        name, now = call.body[f"{self._kind}Name"], time.time()
+        name, now = call.body[f"{self.kind}Name"], time.time()
         # Such as `hyper-parameter-tuning-job`.
-        resource = re.sub("(?<=[a-z])(?=[A-Z])", "-", self._kind).lower()
+        resource = re.sub("(?<=[a-z])(?=[A-Z])", "-", self.kind).lower()
         arn = f"arn:{partition(call.region)}:sagemaker:{call.region}:{ACCOUNT}:{resource}/{name.lower()}"
         asked = {key: value for key, value in call.body.items() if key != "Tags"}
         times = {"CreationTime": now, "LastModifiedTime": now}
-        made = {**asked, **members, f"{self._kind}Arn": arn, **times}
+        made = {**asked, **members, f"{self.kind}Arn": arn, **times}
         record = Record(made, list(call.body.get("Tags", [])), tuned=dict(tuned or {}))
         with self._changed:
             # On AWS names are unique whatever the case of their letters.
@@ -111,7 +110,7 @@ class Records:
             self._changed.notify_all()
 
     def ended(self, record: Record) -> bool:
-        return record.description[f"{self._kind}Status"] in ENDED
+        return record.description[f"{self.kind}Status"] in ENDED
 
 
 @cache
@@ -122,7 +121,7 @@ def partition(region: str) -> str:
     return str(botocore.session.get_session().get_partition_for_region(region))
 
 
-def page(request: Mapping[str, Any], answer: str, summaries: Sequence[Mapping[str, Any]], kind: str) -> dict[str, Any]:
+def page(request: Members, answer: str, summaries: Sequence[Members], kind: str) -> dict[str, Any]:
     """Filters the summaries of a kind, such as `Endpoint`, by name and status, sorts them by time and cuts.
 
     Returns them as the member `answer`, with the token for the next page if there is one.

@@ -13,6 +13,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
@@ -21,7 +22,7 @@ from werkzeug.serving import ThreadedWSGIServer
 from werkzeug.wrappers import Request, Response
 
 from local_sagemaker.admission import refuse, unsupported
-from local_sagemaker.calls import ApiError, Call, Operation, invalid
+from local_sagemaker.calls import ApiError, Call, Members, Operation, invalid
 from local_sagemaker.client import CONTROL
 from local_sagemaker.context import Context
 from local_sagemaker.faults import Faults
@@ -34,11 +35,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _SCOPE = re.compile(r"Credential=(?P<key>[^/]+)/\d+/(?P<region>[^/]+)/(?P<service>[^/]+)/aws4_request")
-_PREFIXES = {
-    "sagemaker": "SageMaker.",
-    "logs": "Logs_20140328.",
-    "application-autoscaling": "AnyScaleFrontendService.",
-}
+_PREFIXES = {"sagemaker": "SageMaker.", "logs": "Logs_20140328.", "application-autoscaling": "AnyScaleFrontendService."}
 # Invocations are signed as the rest of SageMaker is; only the path tells them from it.
 _INVOCATION = re.compile(r"/endpoints/(?P<endpoint>[^/]+)/(?P<way>async-invocations|invocations)")
 _JSON = "application/x-amz-json-1.1"
@@ -145,14 +142,13 @@ class _LostAnswer(Exception):
     """What was asked is done, and nobody hears of it."""
 
 
-def _checked(service: str, name: str, request: Request) -> Mapping[str, Any]:
+def _checked(service: str, name: str, request: Request) -> Members:
     """Returns the members of a request, which is refused with all that is wrong with it."""
     try:
-        body: Mapping[str, Any] = json.loads(request.get_data() or b"{}")
+        body: Members = json.loads(request.get_data() or b"{}")
     except ValueError as error:
         raise ApiError("SerializationException", f"The request is not JSON: {error}") from error
-    problems = service_model.problems(name, body, service)
-    if problems:
+    if problems := service_model.problems(name, body, service):
         found = "; ".join(f"Value at '{problem.path}' {problem.message}" for problem in problems)
         raise invalid(f"{len(problems)} validation error{'s' * (len(problems) > 1)} detected: {found}")
     refuse(unsupported(body))
@@ -206,8 +202,7 @@ class Server(ThreadedWSGIServer):
         self.shutdown()
         self._thread.join()
         for connection in list(self.connections):
-            try:
+            # A client may have been faster to hang up.
+            with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                _LOG.debug("a client was faster to hang up")
         self.server_close()

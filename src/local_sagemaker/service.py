@@ -94,7 +94,7 @@ class LocalSageMaker(Client):
         logs = Logs(lambda: context.faults)
         jobs = Records("TrainingJob", changed)
         context = Context(jobs, objects, logs, self._faults, self._toolkit, machines, self.url, self.key, changed)
-        training = stack.enter_context(closing(TrainingJobs(context)))
+        training = stack.enter_context(closing(TrainingJobs(jobs, context)))
         tunings = Records("HyperParameterTuningJob", changed)
         tuning = stack.enter_context(closing(TuningJobs(tunings, context, training)))
         serving = stack.enter_context(closing(Serving(context, self._container)))

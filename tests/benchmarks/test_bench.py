@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from benchmarks import accuracy, equivalence, head, processes, search, store, trials, trunk, watching
+from benchmarks import accuracy, equivalence, head, processes, scale, search, store, trials, trunk, watching
 from benchmarks.photos import enlarge
 from benchmarks.pixel_loop import LoopTimes
 from benchmarks.plain_loop import Size
@@ -134,6 +134,15 @@ def test_cases_of_whole_processes(settings: BenchSettings, monkeypatch: pytest.M
     assert store.run(settings).numbers["run_over_imports"] == pytest.approx(1.0)
     scripts = {argument for command in commands for argument in command if argument.endswith(".py")}
     assert scripts == {"scripts/prepare_features.py", "train.py"}
+
+
+def test_a_run_finds_the_drawn_features(settings: BenchSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scale, "_CLASSES", 3)
+    monkeypatch.setattr(scale, "_EPOCHS", 1)
+    section = scale.run(replace(settings, sizes=(60,)))
+    names = [row[0] for row in section.rows]
+    assert {"index", "features", "reference", "audit", "training", processes.WHOLE} <= set(names)
+    assert section.numbers["60 whole run gigabytes"] > 0.1
 
 
 def test_process_that_fails_says_why() -> None:

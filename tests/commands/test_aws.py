@@ -1,4 +1,4 @@
-"""scripts/aws.py, rehearsed, and the commands of docs/sagemaker.md."""
+"""scripts/aws.py, rehearsed."""
 
 from __future__ import annotations
 
@@ -9,31 +9,14 @@ from pathlib import Path
 import pytest
 
 from tests.commands.test_commands import run, succeeded
-from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
-
-
-def commands() -> list[str]:
-    page = (ROOT / "docs" / "sagemaker.md").read_text(encoding="utf-8")
-    return "".join(re.findall(r"```bash\n(.*?)```", page, re.DOTALL)).splitlines()
 
 
 def hinted(said: str) -> set[str]:
     """Returns the words of the only command in a text."""
     (found,) = re.findall("python (.*)", said)
     return set(shlex.split(found))
-
-
-@pytest.mark.parametrize("command", commands())
-def test_the_commands_of_the_page_are_taken(command: str) -> None:
-    """What they do is rehearsed in tests of their own."""
-    python, *words = shlex.split(command)
-    assert python == "python"
-    # A search is composed by its sweeper, and what best_of names is looked up before anything else.
-    kept = [word for word in words if word != "-m" and not word.startswith("best_of=")]
-    answer = run(*kept, "--cfg", "job")
-    assert answer.returncode == 0, answer.stderr
 
 
 def test_an_account_is_set_up_and_torn_down(tmp_path: Path, rehearsed: str) -> None:

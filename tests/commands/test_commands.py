@@ -1,4 +1,4 @@
-"""What the README promises: its commands, its make targets, every shipped config, every wrong input."""
+"""The commands: every shipped config, every wrong input, what they leave behind."""
 
 from __future__ import annotations
 
@@ -33,7 +33,6 @@ from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 SMALL = [
     "model=squeezenet1_1",
     "model.weights=random",
@@ -46,10 +45,6 @@ SMALL = [
 def metrics_of(directory: Path) -> dict[str, Any]:
     values: dict[str, Any] = json.loads((directory / "metrics.json").read_text())
     return values
-
-
-def best_loss(directory: Path) -> float:
-    return float(OmegaConf.load(directory / "best.yaml").value)
 
 
 def choices(group: str) -> list[str]:
@@ -172,140 +167,6 @@ def test_help_names_every_key_and_choice_and_imports_nothing_heavy() -> None:
         "optuna",
         "rich",
     }
-
-
-def test_make_targets_of_the_readme_exist() -> None:
-    targets = set(re.findall(r"`?make ([a-z-]+)", README))
-    assert {"demo", "test", "install", "lint"} <= targets
-    for target in targets:
-        answer = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=False)
-        assert answer.returncode == 0, answer.stderr
-
-
-def readme_commands() -> list[str]:
-    blocks = re.findall(r"```(?:bash|console)\n(.*?)```", README, re.DOTALL)
-    lines = [line.removeprefix("$ ") for block in blocks for line in block.splitlines()]
-    rows = re.findall(r"^\|[^|]*\| `(python [^`]*)` \|$", README, re.MULTILINE)
-    return [line for line in (*lines, *rows) if line.startswith("python ")]
-
-
-@pytest.mark.ci
-def test_the_python_of_the_readme_runs(sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As it stands, but for a small network with random weights."""
-    (tmp_path / "photos").symlink_to(sample)
-    shutil.copy(next((sample / "test").rglob("*.jpg")), tmp_path / "dog.jpg")
-    small = ("model=squeezenet1_1", "model.weights=random", "trainer=cpu", "epochs=1", f"cache.dir={tmp_path}/cache")
-    # That of the service in place of AWS runs where it is tested.
-    ours = re.sub(r"### Use it without dogbreeds.*?\n## ", "## ", README, flags=re.DOTALL)
-    code = "\n".join(re.findall(r"```python\n(.*?)```", ours, re.DOTALL))
-    assert "load(run.directory).predict" in code and "pl.Trainer(max_epochs=3).fit" in code
-    code = code.replace('"model=resnet18"', ", ".join(f'"{setting}"' for setting in small))
-    code = code.replace('model="resnet18", weights="imagenet"', 'model="squeezenet1_1", weights="random"')
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
-    (tmp_path / "readme.py").write_text(code)
-    done = subprocess.run(
-        [sys.executable, "readme.py"], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    # Beside the lines of the search and of Lightning: the accuracy and a breed.
-    assert re.search(r"^[01]\.\d+ [A-Z]\w+", done.stdout, re.MULTILINE), done.stdout
-
-
-@pytest.mark.ci
-def test_the_readme_commands_run(sample: Path, tmp_path: Path) -> None:
-    """Each Python command as it stands, with overrides that make it small and offline."""
-    commands = readme_commands()
-    for promised in (
-        "train.py lr=0.01 batch_size=256",
-        "train.py -m hpo=bayes",
-        "train.py best_of=",
-        "scripts/prepare_features.py",
-        "scripts/audit.py",
-        "scripts/cache.py action=prune",
-        "scripts/report.py run=",
-        "scripts/report.py runs=",
-        "scripts/serve.py package=",
-        "scripts/export.py package=",
-        "scripts/deploy.py package=",
-        "launch_sagemaker.py -m hpo=bayes",
-    ):
-        assert any(command.startswith(f"python {promised}") for command in commands)
-    trained = tmp_path / "run"
-    first = run("train.py", f"data.dir={sample}", f"hydra.run.dir={trained}", *SMALL)
-    assert first.returncode == 0, first.stderr
-    photo = next((sample / "test").rglob("*.jpg"))
-    wrong = tmp_path / "wrong.csv"
-    wrong.write_text(f"path\n{next((sample / 'train').rglob('*.jpg')).relative_to(sample).as_posix()}\n")
-    searched, other = tmp_path / "search", trained
-    succeeded("train.py", "-m", "lr=0.1,0.01", f"data.dir={sample}", f"hydra.sweep.dir={searched}", *SMALL)
-    asked = set()
-    for number, command in enumerate(commands):
-        words = shlex.split(command.split("#")[0])[1:]
-        script = words[0]
-        # What differs in the photos and the network alone is the same here.
-        chosen = [
-            word for word in words if not word.startswith(("data=", "data.dir=", "model=resnet", "model=squeeze"))
-        ]
-        if script == "train.py" and tuple(chosen) in asked:
-            continue
-        asked.add(tuple(chosen))
-        if script == "scripts/get_data.py":
-            # Nothing is downloaded here; the command line itself must be one that the script takes.
-            answer = run(*words, "--cfg", "job")
-        elif script == "scripts/make_sample.py":
-            answer = run(*words, f"dir={tmp_path / 'drawn'}", "train=1", "valid=1", "test=1", "pixels=64")
-        elif script == "scripts/predict.py" and any(word.startswith("package=") for word in words):
-            filled = [re.sub(r"^package=.*", f"package={trained / 'model'}", word) for word in words]
-            filled = [re.sub(r"^out=", f"out={tmp_path}/", word) for word in filled]
-            answer = run(*[re.sub(r"^images=.*", f"images={photo}", word) for word in filled])
-            assert any(word.startswith("out=") for word in words) or json.loads(answer.stdout)["path"] == str(photo)
-        elif script == "scripts/export.py":
-            filled = [re.sub(r"^package=.*", f"package={trained / 'model'}", word) for word in words]
-            answer = run(*[re.sub(r"^out=", f"out={tmp_path}/", word) for word in filled])
-            assert (tmp_path / "dogs.onnx").is_file()
-        elif script == "scripts/report.py":
-            runs = f"run={trained}" if words[1].startswith("run=") else f"runs={trained},{other}"
-            answer = run(script, runs, f"out={tmp_path / 'comparison.html'}")
-        elif script == "scripts/cache.py":
-            answer = run(*words)
-        elif script == "scripts/audit.py":
-            answer = run(script, f"data.dir={sample}", *SMALL, f"out={tmp_path / 'audit.csv'}")
-            assert (tmp_path / "audit.csv").is_file()
-        elif script in (
-            "launch_sagemaker.py",
-            "scripts/rehearse.py",
-            "scripts/aws.py",
-            "scripts/deploy.py",
-            "scripts/serve.py",
-            "scripts/predict.py",
-        ):
-            # What they do is rehearsed in tests of its own.
-            kept = [word for word in words if word != "-m" and not word.startswith("best_of=")]
-            answer = run(*kept, "--cfg", "job")
-        elif script == "scripts/bench.py":
-            # Measuring takes minutes.
-            answer = run(*words, "--cfg", "job")
-        elif any(word.startswith("resume=") for word in words):
-            answer = run("train.py", *(["-m", f"resume={searched}"] if "-m" in words else [f"resume={trained}"]))
-        elif any(word.startswith("best_of=") for word in words):
-            answer = run("train.py", f"best_of={searched}", f"hydra.run.dir={tmp_path / 'best'}")
-            assert metrics_of(tmp_path / "best")["val/loss"] == best_loss(searched)
-        elif "--help" in words:
-            answer = run(*words)
-        else:
-            shrink = [setting for setting in SMALL if not setting.startswith("model.weights")]
-            chosen = [word for word in words if not word.startswith(("data=", "data.dir=", "model.weights="))]
-            chosen = [word.replace("trials=32", "trials=4") for word in chosen]
-            chosen = [re.sub(r"^data.exclude=.*", f"data.exclude={wrong}", word) for word in chosen]
-            small = [
-                *shrink,
-                f"data.dir={sample}",
-                "model.weights=random",
-                f"hydra.run.dir={(other := tmp_path / f'run-{number}')}",
-                f"hydra.sweep.dir={tmp_path / str(number)}",
-            ]
-            answer = run(*chosen, *small)
-        assert answer.returncode == 0, (command, answer.stderr)
 
 
 def test_prediction_goes_on_after_an_unreadable_file(sample: Path, tmp_path: Path) -> None:

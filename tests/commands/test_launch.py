@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -135,9 +136,17 @@ def test_a_tuning_job_survives_whatever_ends_its_command(sample: Path, rehearsed
     for sent in 3 * (signal.SIGKILL, signal.SIGINT):
         typed = Typed(*command)
         time.sleep(moments.uniform(0.5, 5))
-        os.kill(typed.pid, sent)
-        printed |= hints(typed.wait().stderr)
-    said = succeeded(*command)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(typed.pid, sent)
+        done = typed.wait()
+        printed |= hints(done.stderr)
+        if done.returncode == 0:
+            # A fast machine.
+            break
+    else:
+        done = run(*command)
+    said = done.stdout
+    assert done.returncode == 0, done.stderr
     assert "2 finished; best: trial" in said
     printed |= hints(said)
     for name in ("leaderboard.csv", "best.yaml", "search.html", "0/history.csv", "1/metrics.json"):

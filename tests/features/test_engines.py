@@ -9,10 +9,12 @@ import os
 import subprocess
 import sys
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -402,12 +404,12 @@ def test_the_network_lives_as_long_as_its_graph(resnet: Subject, monkeypatch: py
 
     recorded: list[weakref.ref[Tensor]] = []
 
-    def record(network: nn.Module, images: Tensor, *, exact: bool) -> tuple[None, None]:
-        recorded.extend(weakref.ref(tensor) for tensor in (*network.parameters(), *network.buffers()))
-        return None, None
+    def record(network: nn.Module, images: Tensor, sizes: Sequence[int], *, exact: bool) -> dict[int, None]:
+        recorded.extend(weakref.ref(tensor) for tensor in (*network.parameters(), *network.buffers(), images))
+        return dict.fromkeys(sizes)
 
     monkeypatch.setattr(cuda, "_record", record)
-    engine = cuda.CudaEngine(resnet.layers, resnet.transform, CPU, "fp32", BATCH, 1)
+    engine = cuda.CudaEngine(resnet.layers, resnet.transform, CPU, "fp32", BATCH, 1, one_by_one=False)
     gc.collect()
     # With the mean and the deviation of the normalisation.
     assert len(recorded) > 2
@@ -415,6 +417,63 @@ def test_the_network_lives_as_long_as_its_graph(resnet: Subject, monkeypatch: py
     del engine
     gc.collect()
     assert all(tensor() is None for tensor in recorded)
+
+
+@pytest.mark.parametrize(
+    ("one_by_one", "batch_size", "expected"), [(True, None, (128, 32, 8, 1)), (True, 8, (8, 1)), (False, None, (128,))]
+)
+def test_only_photos_that_come_one_by_one_need_small_graphs(
+    small: Subject,
+    one_by_one: bool,
+    batch_size: int | None,
+    expected: tuple[int, ...],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Small batches might give other bits, and stored features have one size. The largest graph makes the memory."""
+    from dogbreeds.features.engines import cuda
+
+    recorded: list[tuple[int, ...]] = []
+
+    def record(network: nn.Module, images: Tensor, sizes: Sequence[int], *, exact: bool) -> dict[int, None]:
+        assert len(images) == max(sizes)
+        recorded.append(tuple(sizes))
+        return dict.fromkeys(sizes)
+
+    monkeypatch.setattr(cuda, "_record", record)
+    cuda.CudaEngine(small.layers, small.transform, CPU, "fp32", batch_size, 1, one_by_one=one_by_one)
+    assert recorded == [expected]
+
+
+def test_the_smallest_graph_that_fits_is_replayed(small: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a processor, with a network in place of each graph."""
+    from dogbreeds.features.engines import cuda
+
+    replayed: list[int] = []
+
+    def graph(network: nn.Module, images: Tensor) -> tuple[SimpleNamespace, Tensor]:
+        features = network(images)
+
+        def replay() -> None:
+            replayed.append(len(images))
+            features.copy_(network(images))
+
+        return SimpleNamespace(replay=replay), features
+
+    def record(network: nn.Module, images: Tensor, sizes: Sequence[int], *, exact: bool) -> dict[int, object]:
+        return {size: graph(network, images[:size]) for size in sizes}
+
+    stream = SimpleNamespace(wait_stream=lambda other: None, synchronize=lambda: None)
+    monkeypatch.setattr(cuda, "_record", record)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "stream", nullcontext)
+    monkeypatch.setattr(Tensor, "pin_memory", lambda self: self)
+    engine = cuda.CudaEngine(small.layers, small.transform, CPU, "fp32", None, 1, one_by_one=True)
+    batch = images(138, 32)
+    expected = small.engine("torch")(batch)
+    for count in (1, 138, 8, 9):
+        torch.testing.assert_close(engine(batch[:count]), expected[:count], atol=1e-5, rtol=1e-4)
+    assert replayed == [1, 128, 32, 8, 32]
 
 
 def test_features_of_the_cuda_engine_whose_weights_were_freed_are_not_used() -> None:
@@ -429,7 +488,7 @@ def test_a_gpu_without_bf16_serves_a_package_in_fp32(
     """The package says bf16, as the GPU that it was trained on has it."""
     from dogbreeds.features.engines import cuda
 
-    monkeypatch.setattr(cuda, "CudaEngine", lambda *arguments: arguments)
+    monkeypatch.setattr(cuda, "CudaEngine", lambda *arguments, one_by_one: arguments)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: including_emulation)
     with caplog.at_level(logging.INFO):
         arguments = cast(tuple[object, ...], resnet.engine("cuda", precision="bf16"))
@@ -584,6 +643,23 @@ def test_features_on_cuda_stay_the_same_while_others_use_its_memory(squeezenet: 
     torch.cuda.synchronize()
     assert torch.equal(engine(batch), expected)
     assert len(filled) == 250
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_graphs_of_several_sizes_share_memory_and_mix_nothing(
+    squeezenet: Subject, precision: str, gpu: torch.device
+) -> None:
+    engine = squeezenet.engine("cuda", precision=precision, batch_size=None, workers=4, one_by_one=True)
+    batch = images(130)
+    reference = squeezenet.engine("torch", device=gpu)(batch)
+    counts = (130, 1, 33, 8, 2, 32, 9, 128)
+    alone = {count: engine(batch[:count]) for count in counts}
+    for count, found in alone.items():
+        assert cosine(found, reference[:count]) > (0.9999 if precision == "fp32" else 0.999)
+    with ThreadPoolExecutor(4) as pool:
+        mixed = list(pool.map(lambda count: engine(batch[:count]), counts[::-1] * 8))
+    assert all(torch.equal(found, alone[count]) for found, count in zip(mixed, counts[::-1] * 8, strict=True))
 
 
 @pytest.mark.gpu

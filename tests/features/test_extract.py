@@ -18,7 +18,7 @@ from torch import Tensor
 
 from dogbreeds.data.views import read_view
 from dogbreeds.errors import CacheError, DataError
-from dogbreeds.features.extract import Pass, fill
+from dogbreeds.features.extract import LocalExtractor, Pass, fill
 from dogbreeds.features.store.array import FeatureArray
 from dogbreeds.features.store.segments import ArrayKey, Layout
 from dogbreeds.features.store.store import FeatureStore
@@ -61,7 +61,7 @@ def run(
     view: int = 0,
     progress: Callable[[int], None] = lambda count: None,
 ) -> Pass:
-    return fill(array, files, engine or ColourEngine(), TRANSFORM, view, progress)
+    return fill(array, files, LocalExtractor(engine or ColourEngine(), TRANSFORM), view, progress)
 
 
 def served(array: FeatureArray, photos: Sequence[str]) -> Tensor:

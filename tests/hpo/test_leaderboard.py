@@ -11,16 +11,7 @@ import pytest
 from dogbreeds import entry
 from dogbreeds.errors import ConfigError
 from dogbreeds.hpo.answers import Answers
-from dogbreeds.hpo.leaderboard import (
-    FAILED,
-    FINISHED,
-    NAN,
-    PRUNED,
-    Entry,
-    Leaderboard,
-    best_overrides,
-    save_best,
-)
+from dogbreeds.hpo.leaderboard import FAILED, FINISHED, NAN, PRUNED, Entry, Leaderboard, best_overrides, save_best
 from dogbreeds.hpo.local import trial_line
 from dogbreeds.hpo.settings import Objective
 from dogbreeds.overrides import override

@@ -94,8 +94,8 @@ def run(code: str, exported: dict[str, str], directory: Path) -> str:
     return done.stdout
 
 
-def test_plain_boto3_trains_tunes_and_deploys_as_the_readme_does(exported: dict[str, str], tmp_path: Path) -> None:
-    section = (ROOT / "README.md").read_text().partition("### Use it without dogbreeds")[2]
+def test_plain_boto3_trains_tunes_and_deploys_as_its_page_does(exported: dict[str, str], tmp_path: Path) -> None:
+    section = (ROOT / "docs" / "rehearsals.md").read_text().partition("## Use it without dogbreeds")[2]
     code = re.findall(r"```python\n(.*?)```", section, re.DOTALL)[0]
     rate = re.fullmatch(r'\{"lr": ?([0-9.e-]+)\}\n', run(code, exported, tmp_path))
     assert rate is not None and 0.001 <= float(rate[1]) <= 0.1

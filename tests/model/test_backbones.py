@@ -19,14 +19,7 @@ from torchvision import models
 
 from dogbreeds.data.images import Transform
 from dogbreeds.errors import ConfigError, WeightsError
-from dogbreeds.model.backbones import (
-    architecture,
-    architecture_of,
-    cut,
-    fingerprint,
-    load_backbone,
-    trunk_of,
-)
+from dogbreeds.model.backbones import architecture, architecture_of, cut, fingerprint, load_backbone, trunk_of
 from dogbreeds.model.names import BACKBONES
 
 pytestmark = pytest.mark.slow

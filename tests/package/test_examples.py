@@ -13,7 +13,7 @@ from dogbreeds.data.splits import Photo
 from dogbreeds.errors import PackageError
 from dogbreeds.package.examples import DIRECTORY, LISTING, Example, choose, load_examples, save_examples
 from dogbreeds.package.package import read_description
-from dogbreeds.serve.card import card
+from dogbreeds.serve.site import card
 from dogbreeds.training.run import train
 from tests.conftest import Compose
 

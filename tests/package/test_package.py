@@ -38,7 +38,7 @@ from dogbreeds.package.package import (
     write_description,
 )
 from dogbreeds.package.predictor import Predictor
-from dogbreeds.serve.card import card
+from dogbreeds.serve.site import card
 
 CPU = torch.device("cpu")
 CLASSES = ["001.German_shepherd", "002.Épagneul_breton", "003.Pug"]
@@ -259,7 +259,7 @@ def test_the_code_of_a_package_serves_alone(served: str, package: Path, tmp_path
     refused = [name for name in REFUSED if name != served]
     done = subprocess.run(
         [sys.executable, "-c", SERVING, str(served_from), str(tmp_path / "photo.png"), str(source), *refused],
-        env=environment | {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"},
+        env=environment | {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1", "CUDA_VISIBLE_DEVICES": ""},
         cwd=tmp_path,
         capture_output=True,
         text=True,

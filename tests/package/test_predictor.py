@@ -157,7 +157,8 @@ def test_predict_goes_from_bytes_to_breeds(predictor: Predictor) -> None:
         assert answer[0].index == int(logits.argmax())
         expected = (logits.double() / 2).softmax(dim=0)
         by_class = sorted(answer, key=lambda one: one.index)
-        assert [one.probability for one in by_class] == pytest.approx(expected.tolist(), abs=1e-4)
+        # Activations for the tail are rounded to half precision, and batches of other sizes round ties differently.
+        assert [one.probability for one in by_class] == pytest.approx(expected.tolist(), abs=1e-3)
 
 
 def test_photos_of_any_size_become_the_crop(predictor: Predictor) -> None:

@@ -23,8 +23,7 @@ from dogbreeds.report.sections.learning import best_epoch, per_epoch
 from dogbreeds.report.sections.numbers import numbers
 from dogbreeds.report.sections.photos import least_sure, most_wrong
 from dogbreeds.report.sections.rules import steps, worst
-from dogbreeds.report.sections.timeline import Timeline, outermost
-from dogbreeds.report.sections.timing import durations, outliers, phase_chart
+from dogbreeds.report.sections.timing import Timeline, durations, outermost, outliers, phase_chart
 from tests.report.synthetic import Drawn, rule
 
 

@@ -27,14 +27,7 @@ from local_sagemaker.admission import role_problems
 from tests.conftest import ROOT
 from tests.local_sagemaker.conftest import FAST_TRAIN
 from tests.local_sagemaker.jobs import BUCKET as JOBS
-from tests.local_sagemaker.jobs import (
-    answer_problems,
-    training_job,
-    tuning_job,
-    upload_code,
-    wait_for,
-    wait_for_tuning,
-)
+from tests.local_sagemaker.jobs import answer_problems, training_job, tuning_job, upload_code, wait_for, wait_for_tuning
 
 BUCKET = "dogbreeds-us-east-1-123456789012"
 ROLE = "dogbreeds-sagemaker-us-east-1"

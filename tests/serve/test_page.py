@@ -20,7 +20,7 @@ from dogbreeds.data.splits import Photo
 from dogbreeds.package.examples import DIRECTORY, load_examples, save_examples
 from dogbreeds.package.messages import JSON, HttpError, format_response, parse_request
 from dogbreeds.package.predictor import Predictor
-from dogbreeds.serve.card import card
+from dogbreeds.serve.site import card
 from dogbreeds.training.run import train
 from tests.conftest import Compose
 from tests.serve.served import served

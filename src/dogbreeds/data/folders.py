@@ -85,16 +85,17 @@ class BreedFolders:
     def save(self, path: Path) -> None:
         """Writes a row for every file: its split and class where it is used, and the reason where it is not."""
         used = [
-            {"path": photo.name, "state": "used", "split": split, "class": self.classes[photo.label]}
+            (photo.name, "used", split, self.classes[photo.label], None)
             for split, photos in self.splits.items()
             for photo in photos
         ]
         others = [
-            {"path": self._name(file), "state": state, "reason": reason}
+            (self._name(file), state, None, None, reason)
             for state, left in (("unreadable", self.unreadable), ("left out", self.left_out))
             for file, reason in left
         ]
-        write_csv(path, _COLUMNS, sorted((*used, *others), key=lambda row: str(row["path"])))
+        rows = sorted((*used, *others), key=lambda row: row[0])
+        write_csv(path, _COLUMNS, (dict(zip(_COLUMNS, row, strict=True)) for row in rows))
 
     def _name(self, path: Path) -> str:
         return readable(path.relative_to(self.root))

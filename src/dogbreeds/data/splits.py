@@ -11,7 +11,7 @@ from dogbreeds.data.layout import SPLITS
 _SHARES = {"train": 0.8, "valid": 0.1, "test": 0.1}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Photo:
     """An image file: its class as an index, the SHA-256 of its bytes, its path below the data directory as text."""
 

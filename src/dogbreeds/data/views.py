@@ -8,20 +8,17 @@ import math
 import random
 from collections.abc import Sequence
 
-import numpy as np
-import torch
-from PIL import Image
 from torch import Tensor
 
-from dogbreeds.data.images import Transform, UnreadableImageError, decode
+from dogbreeds.data.images import OVERSAMPLING, Transform, UnreadableImageError, decode
 
 # Inception-style crops (Szegedy et al. 2015): the area and the aspect ratio that torchvision's recipes draw from,
 # with a larger minimum area, because a frozen trunk cannot learn to recognise a dog by its ear.
 _AREA = (0.35, 1.0)
 _ASPECT_RATIO = (3 / 4, 4 / 3)
 _MAX_ATTEMPTS = 10
-# The smallest crop is half the shorter side: decoded at four times the result, it has twice the result's pixels.
-_OVERSAMPLING = 4
+# Of the shorter side, that of the smallest crop.
+_SMALLEST = 0.5
 # Raised with every change of the crops, so that stored features of the old ones are not used.
 _RECIPE = 1
 
@@ -38,19 +35,13 @@ def read_view(
     result: list[Tensor | UnreadableImageError] = []
     for content, digest in zip(contents, digests, strict=True):
         try:
-            image = decode(content, enough=_OVERSAMPLING * transform.crop)
-            result.append(_augment(image, random.Random(f"{digest} {view}"), transform))
+            image = decode(content, enough=math.ceil(OVERSAMPLING / _SMALLEST * transform.crop))
+            draw = random.Random(f"{digest} {view}")
+            crop = transform.resized(image, _box(image.width, image.height, draw))
+            result.append(crop.flip(2) if draw.random() < 0.5 else crop)
         except UnreadableImageError as error:
             result.append(error)
     return result
-
-
-def _augment(image: Image.Image, draw: random.Random, transform: Transform) -> Tensor:
-    size, filter_ = (transform.crop, transform.crop), Image.Resampling[transform.interpolation.upper()]
-    crop = image.resize(size, filter_, box=_box(image.width, image.height, draw))
-    if draw.random() < 0.5:
-        crop = crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    return torch.from_numpy(np.array(crop)).permute(2, 0, 1).contiguous()
 
 
 def _box(width: int, height: int, draw: random.Random) -> tuple[float, float, float, float]:

@@ -1,7 +1,7 @@
 """All rules by their names, those of SageMaker Debugger where it has the rule, and what they say of a record."""
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -37,15 +37,11 @@ class Judgement:
     verdict: Verdict
 
     def to_json(self) -> dict[str, Any]:
-        found = self.verdict
         return {
             "name": self.name,
             "description": (type(self.rule).__doc__ or "").splitlines()[0],
-            "status": found.status,
-            "count": len(found.steps),
-            "message": found.message,
-            "advice": found.advice,
-            "steps": list(found.steps),
+            "count": len(self.verdict.steps),
+            **vars(self.verdict),
             "parameters": dict(vars(self.rule)),
         }
 
@@ -58,14 +54,12 @@ def rules_of(configured: Mapping[str, Any]) -> dict[str, Rule]:
     return {name: _rule(name, parameters) for name, parameters in configured.items() if parameters is not None}
 
 
-def rule_problems(configured: Mapping[str, Any]) -> list[str]:
-    problems = []
+def rule_problems(configured: Mapping[str, Any]) -> Iterator[str]:
     for name, parameters in configured.items():
         try:
             _rule(name, {} if parameters is None else parameters)
         except ConfigError as error:
-            problems.append(str(error))
-    return problems
+            yield str(error)
 
 
 def _rule(name: str, parameters: Any) -> Rule:

@@ -40,11 +40,9 @@ class SmdebugHook(pl.Callback):
         check_smdebug()
         from smdebug.pytorch import modes
 
-        module = cast(BreedClassifier, pl_module)
+        module, every = cast(BreedClassifier, pl_module), (self._train_every, self._eval_every)
         relus = any(isinstance(part, nn.ReLU) for part in module.head.modules())
-        self._hook = new_hook(
-            self._out_dir, self._train_every, self._eval_every, relus=relus, resumed=bool(self._steps)
-        )
+        self._hook = new_hook(self._out_dir, *every, relus=relus, resumed=bool(self._steps))
         self._hook._make_numpy_array = _as_array
         self._hook.mode_steps.update({modes[mode]: step for mode, step in self._steps.items()})
         self._hook.step = self._hook.mode_steps[modes.GLOBAL]
@@ -59,9 +57,8 @@ class SmdebugHook(pl.Callback):
         hook, trained = self._hook, _Trained(module)
         # The tail, empty or not, is called once in each forward pass. Under DDP Lightning calls the whole module
         # once more around each.
-        self._handles.append(
-            module.tail.register_forward_pre_hook(lambda _, given: hook.forward_pre_hook(trained, given))
-        )
+        begun = module.tail.register_forward_pre_hook(lambda _, given: hook.forward_pre_hook(trained, given))
+        self._handles.append(begun)
         for path, part in trained.named_modules():
             if path:
                 self._listen(part, _activation_name(path, part))
@@ -72,9 +69,8 @@ class SmdebugHook(pl.Callback):
 
     def _listen(self, part: nn.Module, name: str) -> None:
         named, hook = SimpleNamespace(_module_name=name), self._hook
-        self._handles.append(
-            part.register_forward_hook(lambda _, given, returned: hook.forward_hook(named, given, returned))
-        )
+        ended = part.register_forward_hook(lambda _, given, returned: hook.forward_hook(named, given, returned))
+        self._handles.append(ended)
 
     def on_train_start(self, *args: Any, **kwargs: Any) -> None:
         self._set_mode("TRAIN")

@@ -83,10 +83,8 @@ def _supplied(config: Path, resumed: bool) -> Any:
         if resumed:
             _unmark(directory)
         elif any((directory / mark).exists() for mark in _MARKS):
-            raise ConfigError(
-                f"{config}: its LocalPath {directory} holds the tensors of another run. "
-                "Remove them, or name another directory there."
-            )
+            said = f"{config}: its LocalPath {directory} holds the tensors of another run."
+            raise ConfigError(f"{said} Remove them, or name another directory there.")
         return Hook.create_from_json_file(str(config))
     except (OSError, ValueError) as error:
         raise ConfigError(f"{config} cannot be used to configure the smdebug hook: {error}") from error

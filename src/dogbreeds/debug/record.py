@@ -3,8 +3,6 @@
 One line of JSON for each recorded step. A line that a crash cut off is ignored when the file is read.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -131,7 +129,7 @@ class Facts:
         write_text(path, json.dumps(vars(self), default=vars, indent=1) + "\n")
 
     @classmethod
-    def read(cls, run_dir: Path) -> Facts:
+    def read(cls, run_dir: Path) -> Self:
         """Reads what `save` wrote; of a run that ended before that nothing is known."""
         values = read_json(run_dir / FACTS)
         searched = {name: Searched(**found) for name, found in values.pop("searched", {}).items()}
@@ -193,17 +191,12 @@ def read_rows(run_dir: Path) -> list[Row]:
 def read_record(run_dir: Path) -> Record:
     """Returns all that a run directory holds for rules and report, finished or not."""
     metrics = read_json(run_dir / METRICS)
-    return Record(
-        read_rows(run_dir),
-        Facts.read(run_dir),
-        metrics,
-        read_confusion(run_dir, metrics),
-        Measurements(
-            [Sample.parsed(line) for line in whole_lines(run_dir / SYSTEM)],
-            [StepTimes.parsed(line) for line in whole_lines(run_dir / STEPS)],
-            [Phase.parsed(line) for line in whole_lines(run_dir / PHASES)],
-        ),
+    measured = Measurements(
+        [Sample.parsed(line) for line in whole_lines(run_dir / SYSTEM)],
+        [StepTimes.parsed(line) for line in whole_lines(run_dir / STEPS)],
+        [Phase.parsed(line) for line in whole_lines(run_dir / PHASES)],
     )
+    return Record(read_rows(run_dir), Facts.read(run_dir), metrics, read_confusion(run_dir, metrics), measured)
 
 
 def read_confusion(run_dir: Path, metrics: Mapping[str, Any]) -> dict[str, Matrix]:

@@ -4,7 +4,7 @@ import math
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -12,22 +12,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from dogbreeds.debug.record import (
-    ACTIVATION,
-    ACTIVITY,
-    EVAL,
-    GRADIENT,
-    TRAIN,
-    UPDATE,
-    WEIGHT,
-    Record,
-    Row,
-    Statistics,
-    read_rows,
-)
+from dogbreeds.debug import record as kinds
+from dogbreeds.debug.record import EVAL, TRAIN, Record, Row, Statistics, read_rows
 from dogbreeds.debug.statistics import describe, sample
 from dogbreeds.files import Appender
-from dogbreeds.model.classifier import BreedClassifier
 from dogbreeds.run_directory import RECORD
 
 # A shorter run is recorded at every step, or the rules would have too little to look at.
@@ -67,7 +55,6 @@ class Recorder(pl.Callback):
         activations = [item for item in pl_module.named_modules() if isinstance(item[1], _ACTIVATIONS)]
         for name, module in activations:
             self._handles.append(module.register_forward_hook(self._listener(trainer, name)))
-        # Weight, gradient and update; activation and activity.
         of_a_step = 3 * len(self._trained) + 2 * len(activations)
         steps = min(trainer.estimated_stepping_batches, 1e12)
         fewest = math.ceil(steps * of_a_step / _MAX_STATISTICS)
@@ -76,32 +63,30 @@ class Recorder(pl.Callback):
     def _listener(self, trainer: pl.Trainer, name: str) -> Any:
         def heard(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             if trainer.training and self._is_due(trainer):
-                self._activations[f"{ACTIVATION}/{name}"] = describe(output)
+                self._activations[f"{kinds.ACTIVATION}/{name}"] = describe(output)
                 if isinstance(module, nn.ReLU):
                     others = [axis for axis in range(output.ndim) if axis != 1]
-                    self._activations[f"{ACTIVITY}/{name}"] = describe((output > 0).float().mean(dim=others))
+                    self._activations[f"{kinds.ACTIVITY}/{name}"] = describe((output > 0).float().mean(dim=others))
 
         return heard
 
     def _is_due(self, trainer: pl.Trainer) -> bool:
         return trainer.global_step % self._train_every == 0
 
-    def on_before_optimizer_step(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
-    ) -> None:
+    def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: Any, optimizer: Optimizer) -> None:
         self._complete()
         if self._writer is None or not self._is_due(trainer):
             return
         tensors = dict(self._activations)
         norms = []
         for name, parameter in self._trained.items():
-            tensors[f"{WEIGHT}/{name}"] = describe(parameter)
+            tensors[f"{kinds.WEIGHT}/{name}"] = describe(parameter)
             self._before[name] = sample(parameter.detach()).clone()
             if parameter.grad is not None:
-                tensors[f"{GRADIENT}/{name}"] = describe(parameter.grad)
+                tensors[f"{kinds.GRADIENT}/{name}"] = describe(parameter.grad)
                 norms.append(float(torch.linalg.vector_norm(parameter.grad)))
         scalars = {
-            "loss": float(cast(BreedClassifier, pl_module).train_loss),
+            "loss": float(pl_module.train_loss),
             "lr": float(optimizer.param_groups[0]["lr"]),
             "gradient_norm": math.hypot(*norms),
         }
@@ -112,7 +97,7 @@ class Recorder(pl.Callback):
         if self._pending is None:
             return
         updates = {
-            f"{UPDATE}/{name}": describe(sample(parameter.detach()) - self._before[name])
+            f"{kinds.UPDATE}/{name}": describe(sample(parameter.detach()) - self._before[name])
             for name, parameter in self._trained.items()
         }
         pending, self._pending = self._pending, None

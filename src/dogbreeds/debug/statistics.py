@@ -29,8 +29,7 @@ def describe(tensor: Tensor) -> Statistics:
         finite = values[values.isfinite()] if nan + infinite < len(values) else values.new_full((1,), math.nan)
         ordered = np.sort(sample(finite).float().cpu().numpy())
         minimum, maximum = float(finite.min()), float(finite.max())
-    last = len(ordered) - 1
-    p5, p50, p95 = (float(ordered[round(share * last)]) for share in _QUANTILES)
+    p5, p50, p95 = (float(ordered[round(share * (len(ordered) - 1))]) for share in _QUANTILES)
     wide = ordered.astype(np.float64)
     mean = float(wide.mean())
     return Statistics(

@@ -34,8 +34,7 @@ class Phases:
 
     def __init__(self, run_dir: Path | None = None) -> None:
         """Starts with the phases of a run that is resumed."""
-        lines = whole_lines(run_dir / PHASES) if run_dir is not None else ()
-        self.ended = [Phase.parsed(line) for line in lines]
+        self.ended = [Phase.parsed(line) for line in (whole_lines(run_dir / PHASES) if run_dir else ())]
         self._before = len(self.ended)
         self._file = None if run_dir is None else Appender(run_dir / PHASES, every=1)
 
@@ -134,11 +133,11 @@ class StepTimeline(pl.Callback):
         self._every = max(self._gpu_every if self._gpu else 1, -(-steps // _MAX_STEPS))
         self._step = trainer.global_step
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_epoch_start(self, *args: Any) -> None:
         """Leaves out the time between two epochs."""
         self.profiler.restart()
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_epoch_end(self, *args: Any) -> None:
         self._begin_step()
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

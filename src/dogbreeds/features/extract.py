@@ -8,7 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,6 +21,8 @@ from dogbreeds.features.engines import Engine
 from dogbreeds.features.store.array import FeatureArray
 
 Progress = Callable[[int], None]
+#: The features (N, *shape) of the readable photos, in order, and why the others, by digest, are not images.
+Extracted = tuple[np.ndarray, dict[str, str]]
 
 # How often a process checks what another one has finished.
 _POLL_SECONDS = 0.1
@@ -30,6 +34,35 @@ class Pass:
 
     computed: int = 0
     unreadable: dict[str, str] = field(default_factory=dict)
+
+
+class Extractor(Protocol):
+    """Photos in, features out; it is fastest with `workers` threads that give it `batch_size` photos per call."""
+
+    batch_size: int
+    workers: int
+
+    def __call__(self, files: Mapping[str, Path], view: int) -> Extracted:
+        """Takes digests, each with a file that holds its bytes."""
+
+
+class LocalExtractor:
+    """Reads photos and runs an engine in this process."""
+
+    def __init__(self, engine: Engine, transform: Transform) -> None:
+        self.batch_size, self.workers = engine.batch_size, engine.workers
+        self._engine, self._transform = engine, transform
+
+    def __call__(self, files: Mapping[str, Path], view: int) -> Extracted:
+        contents = [read_photo(path, digest) for digest, path in files.items()]
+        read = read_view(contents, list(files), view, self._transform) if view else read_all(contents, self._transform)
+        unreadable = {
+            digest: str(image)
+            for digest, image in zip(files, read, strict=True)
+            if isinstance(image, UnreadableImageError)
+        }
+        images = [image for image in read if isinstance(image, Tensor)]
+        return self._engine(torch.stack(images)).numpy() if images else np.empty(0), unreadable
 
 
 class _Work:
@@ -65,15 +98,14 @@ class _Work:
 def fill(
     array: FeatureArray,
     files: Mapping[str, Path],
-    engine: Engine,
-    transform: Transform,
+    extractor: Extractor,
     view: int,
     progress: Progress,
 ) -> Pass:
     """Computes the features that an array lacks.
 
-    Each worker reads a batch, runs it and publishes it, so reading overlaps with computing, and whatever ends the
-    pass, all published batches stay. Several processes may fill the same array; each photo is computed by one.
+    Each worker has a batch read and computed and publishes it, so these overlap, and whatever ends the pass, all
+    published batches stay. Several processes may fill the same array; each photo is computed by one.
 
     Args:
         files: The digests of the photos, each with a file that holds its bytes.
@@ -85,13 +117,13 @@ def fill(
         CacheError: The store's disk is full.
     """
     done = Pass()
-    work = _Work(array.missing(list(files)), array, engine.batch_size)
+    work = _Work(array.missing(list(files)), array, extractor.batch_size)
     finished = threading.Lock()
 
     def worker() -> None:
         while batch := work.take():
             try:
-                features, unreadable = _compute(batch, files, engine, transform, view)
+                features, unreadable = extractor({digest: files[digest] for digest in batch}, view)
                 readable = [digest for digest in batch if digest not in unreadable]
                 if readable:
                     _publish(array, readable, features)
@@ -104,11 +136,11 @@ def fill(
                 progress(len(batch))
 
     try:
-        if engine.workers == 1:
+        if extractor.workers == 1:
             # No thread, so that a breakpoint stops at a prompt.
             worker()
         else:
-            _in_threads(worker, engine.workers, work)
+            _in_threads(worker, extractor.workers, work)
     except OSError as error:
         raise CacheError(f"Features cannot be stored: {error}. Those computed before are kept.") from error
     finally:
@@ -127,20 +159,6 @@ def _in_threads(worker: Callable[[], None], count: int, work: _Work) -> None:
         future.result()
 
 
-def _compute(
-    batch: Sequence[str], files: Mapping[str, Path], engine: Engine, transform: Transform, view: int
-) -> tuple[Tensor, dict[str, str]]:
-    contents = [read_photo(files[digest], digest) for digest in batch]
-    read = read_view(contents, batch, view, transform) if view else read_all(contents, transform)
-    unreadable = {
-        digest: str(image) for digest, image in zip(batch, read, strict=True) if isinstance(image, UnreadableImageError)
-    }
-    images = [image for image in read if isinstance(image, Tensor)]
-    if not images:
-        return torch.empty(0), unreadable
-    return engine(torch.stack(images)), unreadable
-
-
 def read_photo(path: Path, digest: str) -> bytes:
     """Returns the bytes of a photo; raises a DataError where they are gone, or are others than before."""
     try:
@@ -152,10 +170,10 @@ def read_photo(path: Path, digest: str) -> bytes:
     return content
 
 
-def _publish(array: FeatureArray, digests: Sequence[str], features: Tensor) -> None:
-    if not torch.isfinite(features).all():
+def _publish(array: FeatureArray, digests: Sequence[str], features: np.ndarray) -> None:
+    if not np.isfinite(features).all():
         raise DataError(
             f"The trunk {array.key.trunk} gives values that {array.layout.kind} cannot hold "
             f"({array.key.engine}). Try features.precision=fp32, or another stage for model.unfreeze."
         )
-    array.publish(digests, features.numpy())
+    array.publish(digests, features)

@@ -9,8 +9,9 @@ import torch
 from dogbreeds.data.images import DECODING
 from dogbreeds.data.views import view_name
 from dogbreeds.errors import CacheError, EngineError
+from dogbreeds.features.cluster import Cluster
 from dogbreeds.features.engines import ENGINES, Engine, available, build, candidates, choose, key_of, worker_count
-from dogbreeds.features.extract import fill
+from dogbreeds.features.extract import Extractor, LocalExtractor, fill
 from dogbreeds.features.int8 import Calibration, quantise
 from dogbreeds.features.store.array import FeatureArray
 from dogbreeds.features.store.segments import ArrayKey, Layout, StoredRows
@@ -47,17 +48,18 @@ class FeatureSource:
         workers: int | None,
         progress: Progress,
         calibration: Calibration | None = None,
+        cluster: Cluster | None = None,
     ) -> None:
         """Checks the setting `features.engine`; `precision` is a resolved one, for the others see `build`.
 
-        `calibration` is what int8 needs, and nothing else has.
+        What is missing is computed here, or by the workers of a cluster. `calibration` is what int8 alone needs.
         """
         self._store, self._trunk, self._device, self._requested = store, trunk, device, engine
         # Their features may have been computed on another machine.
         self._elsewhere = [name for name in ENGINES if engine in ("auto", name) and name not in available(device)]
         self._candidates = () if engine in self._elsewhere else candidates(engine, device)
         self._precision, self._batch_size, self._workers = precision, batch_size, worker_count(workers)
-        self._progress, self._calibration = progress, calibration
+        self._progress, self._calibration, self._cluster = progress, calibration, cluster
         self._chosen: str | None = None
         self._running: Engine | None = None
         self._requests: set[tuple[int, str]] = set()
@@ -141,9 +143,9 @@ class FeatureSource:
         return self._chosen
 
     def _arrays(self, engine: str, views: Views) -> dict[int, FeatureArray]:
-        return {view: self._store.array(self._key(engine, view), self._layout) for view in views}
+        return {view: self._store.array(self.key(engine, view), self._layout) for view in views}
 
-    def _key(self, engine: str, view: int) -> ArrayKey:
+    def key(self, engine: str, view: int) -> ArrayKey:
         return ArrayKey(
             trunk=self._trunk.name,
             weights=self._trunk.fingerprint,
@@ -163,7 +165,6 @@ class FeatureSource:
             return {}
         keys = {array.key for array in arrays.values()}
         self._store.make_room(total * self._layout.record.itemsize, keys)
-        engine = self._engine()
         done = 0
 
         def advance(count: int) -> None:
@@ -172,9 +173,10 @@ class FeatureSource:
             self._progress(done, total)
 
         unreadable: dict[str, str] = {}
+        extractor = self._extractor()
         for view, digests in missing.items():
             left = {digest: files[digest] for digest in digests if digest not in unreadable}
-            result = fill(arrays[view], left, engine, self._trunk.transform, view, advance)
+            result = fill(arrays[view], left, extractor, view, advance)
             unreadable |= result.unreadable
             self.computed += result.computed
         self._store.files.remember_unreadable(unreadable)
@@ -182,9 +184,11 @@ class FeatureSource:
         self._store.trim(keys)
         return unreadable
 
-    def _engine(self) -> Engine:
+    def _extractor(self) -> Extractor:
+        log.info("features of %s by %s in %s", self._trunk.name, self.engine, self._precision)
+        if self._cluster is not None:
+            return self._cluster.extractor(self._trunk, self.engine, self._batch_size, self.int8())
         if self._running is None:
-            log.info("features of %s by %s in %s", self._trunk.name, self.engine, self._precision)
             self._running = build(
                 self.engine,
                 self._trunk.layers,
@@ -197,7 +201,7 @@ class FeatureSource:
                 cache=self._store.blobs,
                 int8=self.int8(),
             )
-        return self._running
+        return LocalExtractor(self._running, self._trunk.transform)
 
 
 def _without(views: Views, unreadable: Collection[str]) -> dict[int, list[str]]:

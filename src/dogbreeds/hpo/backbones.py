@@ -16,7 +16,7 @@ from dogbreeds.model.paired import Paired, interval
 from dogbreeds.package.predictor import Predictor
 from dogbreeds.report.chart import ACCENT, SOFT, Chart, Table, Trace, chart, figure, label
 from dogbreeds.report.chart import points as markers
-from dogbreeds.report.formats import percent, points, short
+from dogbreeds.report.formats import ends, percent, points, short
 from dogbreeds.schema import TrainConfig
 from dogbreeds.training.evaluation import describe
 from dogbreeds.training.preparation import Preparations, Prepared
@@ -89,14 +89,12 @@ def _candidate(
     prepared = preparations.of(config)
     predictor = _predictor(config, prepared)
     photos = prepared.data.folders.splits["test" if metric.startswith("test/") else "valid"]
-    rate = photos_per_second(
-        predictor.engine, predictor.description.transform, [photo.path for photo in photos[:_TIMED_PHOTOS]]
-    )
+    timed = [photo.path for photo in photos[:_TIMED_PHOTOS]]
+    rate = photos_per_second(predictor.engine, predictor.description.transform, timed)
     megabytes = _BYTES * sum(parameter.numel() for parameter in predictor.network.trunk.parameters()) / 1e6
     # Without the search that found the values, which needs -m.
     own = [one for one in plan.overrides(entry.values) if not one.startswith("hpo=")]
-    if config.optimizer == "exact":
-        own = [*own, "optimizer=exact"]
+    own += ["optimizer=exact"] if config.optimizer == "exact" else []
     train = " ".join((command("train"), shlex.join(own)))
     return Candidate(name, entry, (entry.metrics or {})[metric], len(photos), rate, megabytes, against_best, train)
 
@@ -117,10 +115,8 @@ def worth_taking(found: Sequence[Candidate]) -> Candidate:
 
 def advice(found: Sequence[Candidate]) -> list[str]:
     """Returns the lines of the terminal about the backbone to take; none where there was one only."""
-    if not found:
-        return []
-    chosen = worth_taking(found)
-    return [f"take   {_why(found, chosen)}", f"train  {chosen.train}"]
+    chosen = worth_taking(found) if found else None
+    return [f"take   {_why(found, chosen)}", f"train  {chosen.train}"] if chosen else []
 
 
 def _why(found: Sequence[Candidate], chosen: Candidate) -> str:
@@ -135,12 +131,10 @@ def backbone_chart(found: Sequence[Candidate]) -> Chart:
     """Draws accuracy with its interval over speed, and lists what else decides."""
     chosen = worth_taking(found)
     middle = statistics.geometric_mean(one.photos_per_second for one in found)
-    drawn = figure(
-        [_point(one, ACCENT if one is chosen else SOFT, left=one.photos_per_second > middle) for one in found],
-        "photos per second on this machine",
-        "accuracy",
-        {"xaxis": {"type": "log"}, "yaxis": {"tickformat": ".0%"}, "hovermode": "closest"},
-    )
+    colors = [ACCENT if one is chosen else SOFT for one in found]
+    data = [_point(*pair, left=pair[0].photos_per_second > middle) for pair in zip(found, colors, strict=True)]
+    layout = {"xaxis": {"type": "log"}, "yaxis": {"tickformat": ".0%"}, "hovermode": "closest"}
+    drawn = figure(data, "photos per second on this machine", "accuracy", layout)
     columns = ("backbone", "accuracy", "95% interval", "test accuracy", "photos/s", "MB", "to the best")
     table = Table(columns, [_row(one) for one in found])
     message = f"Worth taking is {_why(found, chosen)}. Its command: {chosen.train}"
@@ -149,13 +143,13 @@ def backbone_chart(found: Sequence[Candidate]) -> Chart:
 
 def _point(one: Candidate, color: str, *, left: bool) -> Trace:
     low, high = interval(one.accuracy, one.photos)
-    ends = {"array": [high - one.accuracy], "arrayminus": [one.accuracy - low]}
+    bars = {"array": [high - one.accuracy], "arrayminus": [one.accuracy - low]}
     hover = f"{label(one.name)}: %{{y:.1%}}, %{{x:.0f}} photos/s<extra></extra>"
     return markers([one.photos_per_second], [one.accuracy], color, hover, size=11) | {
         "mode": "markers+text",
         "text": [label(one.name)],
         "textposition": f"middle {'left' if left else 'right'}",
-        "error_y": {"type": "data", "symmetric": False, "color": color, **ends},
+        "error_y": {"type": "data", "symmetric": False, "color": color, **bars},
         "name": label(one.name),
         "showlegend": False,
     }
@@ -164,20 +158,13 @@ def _point(one: Candidate, color: str, *, left: bool) -> Trace:
 def _row(one: Candidate) -> tuple[str, ...]:
     low, high = interval(one.accuracy, one.photos)
     test = (one.entry.metrics or {}).get("test/accuracy")
-    return (
-        one.name,
-        percent(one.accuracy),
-        f"{percent(low)} to {percent(high)}",
-        "" if test is None else percent(test),
-        short(round(one.photos_per_second)),
-        f"{one.megabytes:.0f}",
-        _against(one.against_best),
-    )
+    scores = (percent(one.accuracy), f"{percent(low)} to {percent(high)}", "" if test is None else percent(test))
+    costs = (short(round(one.photos_per_second)), f"{one.megabytes:.0f}")
+    return (one.name, *scores, *costs, _against(one.against_best))
 
 
 def _against(pair: Paired | None) -> str:
     if pair is None:
         return ""
-    low, high = pair.interval
     word = "clearly worse" if pair.clear and pair.difference < 0 else "no clear difference"
-    return f"{word}: {points(pair.difference)} points ({points(low)} to {points(high)})"
+    return f"{word}: {points(pair.difference)} points ({ends(pair.interval)})"

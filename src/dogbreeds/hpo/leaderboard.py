@@ -1,11 +1,9 @@
 """The result of a search: its trials, leaderboard.csv and best.yaml."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import platformdirs
 
@@ -74,7 +72,7 @@ class Leaderboard:
         *,
         debug: bool = False,
         answers: Answers | None = None,
-    ) -> Leaderboard:
+    ) -> Self:
         """Sorts entries; of two equal ones the earlier is better. With `answers` they are compared photo by photo."""
 
         def place(entry: Entry) -> tuple[int, float, int]:
@@ -134,16 +132,14 @@ class Leaderboard:
         return ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
 
     def headline(self) -> str:
-        best = self.best
-        assert best is not None
+        best = self.winner(self.directory)
         values = " ".join(f"{name}={value}" for name, value in best.values.items())
         return f"{self.summary()}; best: trial {best.number} with {self.objective.name} {best.value:.4f}, {values}"
 
     @property
     def outcome(self) -> str:
-        """The lines that the command ends with."""
-        best, directory = self.best, self.directory
-        assert best is not None
+        best, directory = self.winner(self.directory), self.directory
+        debug = "These were debugging runs on one batch: their numbers mean nothing."
         lines = [
             "",
             self.headline(),
@@ -154,17 +150,14 @@ class Leaderboard:
             f"again  {command('train')} {override('best_of', directory)}",
             f"model  {directory / str(best.number) / MODEL}",
             f"report {directory / str(best.number) / REPORT}",
+            *([debug] if self.debug else []),
         ]
-        if self.debug:
-            lines.append("These were debugging runs on one batch: their numbers mean nothing.")
         return "\n".join(lines)
 
     def save(self, path: Path) -> None:
         names = list(dict.fromkeys(name for entry in self.entries for name in entry.values))
         metrics = [name for name in _SHOWN_METRICS if name != self.objective.name]
-        compared = ["against_best", "p_value"]
-        columns = ["rank", "trial", "state", self.objective.name, *names, *metrics, *compared, "epochs", "seconds"]
-        columns.append("message")
+        columns = ["rank", "trial", "state", self.objective.name, *names, *metrics, "against_best", "p_value", "epochs"]
         rows = (
             {
                 "rank": rank if entry.state == FINISHED else "",
@@ -181,7 +174,7 @@ class Leaderboard:
             }
             for rank, entry in enumerate(self.entries, start=1)
         )
-        write_csv(path, columns, rows)
+        write_csv(path, [*columns, "seconds", "message"], rows)
 
     def _p_value(self, entry: Entry) -> str:
         pair = self.pairs.get(entry.number)
@@ -211,16 +204,13 @@ def best_overrides(place: Path) -> list[str]:
     if not path.exists():
         path = _of_tuning_job(str(place))
     if not path.is_file():
-        raise ConfigError(
-            f"best_of={place}: there is no {BEST}. Name the directory of a search, its {BEST}, or a tuning job that "
-            "was followed to its end on this machine."
-        )
+        said = f"best_of={place}: there is no {BEST}. Name the directory of a search, its {BEST},"
+        raise ConfigError(f"{said} or a tuning job that was followed to its end on this machine.")
     content = read_yaml(path)
-    overrides = content.get("overrides") if isinstance(content, dict) and "trial" in content else None
+    known = isinstance(content, dict) and "trial" in content and isinstance(content.get("overrides"), list)
+    overrides: list[str] = content["overrides"] if known else []
     # A file from elsewhere may choose settings, but not what Hydra runs.
-    if not isinstance(overrides, list) or not all(
-        isinstance(one, str) and not name_of(one).startswith(("-", "hydra")) for one in overrides
-    ):
+    if not known or any(not isinstance(one, str) or name_of(one).startswith(("-", "hydra")) for one in overrides):
         raise ConfigError(f"best_of={place}: {path} is not the {BEST} of a search.")
     overrides = [*_former(content, overrides), *overrides]
     copy = path.parent / EXCLUDED

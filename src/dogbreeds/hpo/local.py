@@ -90,13 +90,8 @@ class RunningSearch:
 
     def board(self) -> Leaderboard:
         """Returns the results so far, and writes leaderboard.csv and best.yaml."""
-        board = Leaderboard.of(
-            self._engine.objective,
-            self._engine.entries(),
-            self._directory,
-            debug=self._plan.debug,
-            answers=self._answers,
-        )
+        engine, debug = self._engine, self._plan.debug
+        board = Leaderboard.of(engine.objective, engine.entries(), self._directory, debug=debug, answers=self._answers)
         board.save(self._directory / LEADERBOARD)
         if board.best is not None:
             overrides = self._plan.overrides(board.best.values)

@@ -75,17 +75,11 @@ class OptunaEngine:
         try:
             storage = JournalStorage(_Journal(path))
         except ValueError as error:
-            raise UserError(
-                f"{path} is damaged ({error}), so the search cannot be resumed. Start a new one."
-            ) from error
-        self._study = optuna.create_study(
-            storage=storage,
-            study_name=_STUDY,
-            load_if_exists=True,
-            direction="maximize" if self.objective.maximize else "minimize",
-            pruner=self._pruner(epochs),
-            sampler=RandomSampler(seed=seed),
-        )
+            said = f"{path} is damaged ({error}), so the search cannot be resumed. Start a new one."
+            raise UserError(said) from error
+        direction = self.objective.direction
+        self._study = optuna.create_study(storage=storage, study_name=_STUDY, load_if_exists=True, direction=direction)
+        self._study.pruner = self._pruner(epochs)
         self._running: dict[int, Trial] = {}
 
     def trials(self, defaults: Values) -> Iterator[tuple[int, Values]]:
@@ -117,10 +111,7 @@ class OptunaEngine:
         return [entry for entry in self.entries() if entry.state != INTERRUPTED]
 
     def wanted(self) -> int:
-        if self.exhaustive:
-            return int(self._space.size)
-        assert self._settings.trials is not None
-        return self._settings.trials
+        return int(self._space.size if self.exhaustive else self._settings.trials or 0)
 
     @property
     def exhaustive(self) -> bool:
@@ -179,6 +170,5 @@ class OptunaEngine:
     def _pruner(self, epochs: int) -> BasePruner:
         if self._settings.strategy != "hyperband":
             return NopPruner()
-        min_epochs = self._settings.min_epochs
-        assert min_epochs is not None
-        return HyperbandPruner(min_resource=min_epochs, max_resource=epochs, reduction_factor=_REDUCTION)
+        least = self._settings.min_epochs or 1
+        return HyperbandPruner(min_resource=least, max_resource=epochs, reduction_factor=_REDUCTION)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import optuna
-from optuna.trial import TrialState, create_trial
+from optuna.trial import create_trial
 
 from dogbreeds.debug.record import read_history
 from dogbreeds.hpo.backbones import Candidate, backbone_chart
@@ -16,16 +16,10 @@ from dogbreeds.installation import command
 from dogbreeds.model.paired import interval
 from dogbreeds.overrides import override, value_of
 from dogbreeds.report.chart import ACCENT, SOFT, WARM, Chart, Figure, Trace, bars, chart, figure, label, line
-from dogbreeds.report.formats import counted, duration, percent, shown
+from dogbreeds.report.formats import counted, shown
 from dogbreeds.report.page import write_page
-from dogbreeds.report.sections.numbers import Number
 from dogbreeds.run_directory import HISTORY, SEARCH_PAGE
 
-_REFERENCES = {
-    "val/loss": "reference/val_loss",
-    "val/accuracy": "reference/val_accuracy",
-    "test/accuracy": "reference/test_accuracy",
-}
 _CURVE = "val/loss"
 _HEIGHT = 380
 _TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1, 1.5, 2, 3, 4, 6, 10, 20, 50, 100)
@@ -35,9 +29,8 @@ def build_search_page(
     directory: Path, board: Leaderboard, space: Space, *, debug: bool, backbones: Sequence[Candidate] = ()
 ) -> Path:
     """Writes search.html for a search with a finished trial; `backbones` are those to choose from, the best first."""
-    best = board.best
-    assert best is not None
-    reference = (best.metrics or {}).get(_REFERENCES.get(board.objective.name, ""))
+    best = board.winner(directory)
+    reference = _reference(best, board.objective.name)
     charts = [
         *([backbone_chart(backbones)] if backbones else []),
         _history(board, reference),
@@ -57,24 +50,19 @@ def build_search_page(
             "maximize": board.objective.maximize,
             "dimensions": list(space.dimensions),
             "best": best,
-            "numbers": _numbers(board, best, reference),
+            "interval": _interval(board, best),
+            "reference": reference,
+            "metrics": best.metrics,
+            "seconds": sum(entry.seconds for entry in board.entries),
             "charts": charts,
             "entries": [_row(entry, space, board) for entry in board.entries],
         },
     )
 
 
-def _numbers(board: Leaderboard, best: Entry, reference: float | None) -> list[Number]:
-    objective = board.objective.name
-    note = f"of the best trial, number {best.number}"
-    if ends := _interval(board, best):
-        note += f"; {percent(ends[0])} to {percent(ends[1])} with 95% confidence"
-    found = [Number(shown(best.value), objective, note)]
-    if reference is not None:
-        found.append(Number(shown(reference), "Exact linear reference", objective))
-    found += [Number(shown(value), name, "of the best trial") for name, value in best.values.items()]
-    seconds = sum(entry.seconds for entry in board.entries)
-    return [*found, Number(duration(seconds), "All trials together")]
+def _reference(entry: Entry, name: str) -> float | None:
+    """Returns what the exact linear solution has in place of a number of a trial, where it has one."""
+    return (entry.metrics or {}).get(f"reference/{name.replace('/', '_')}")
 
 
 def _interval(board: Leaderboard, entry: Entry) -> tuple[float, float] | None:
@@ -86,7 +74,7 @@ def _interval(board: Leaderboard, entry: Entry) -> tuple[float, float] | None:
 
 
 def _row(entry: Entry, space: Space, board: Leaderboard) -> dict[str, object]:
-    remark = "" if entry.state == FINISHED else f"{entry.state}: {entry.message}" if entry.message else entry.state
+    remark = "" if entry.state == FINISHED else ": ".join(filter(None, (entry.state, entry.message)))
     pair, against = board.pairs.get(entry.number), board.against_best(entry)
     return {
         "number": entry.number,
@@ -127,20 +115,16 @@ def _curves(directory: Path, board: Leaderboard) -> Chart:
             continue
         rows = read_history(path)
         values = ", ".join(f"{name}={shown(value)}" for name, value in entry.values.items())
-        drawn_line = line(
-            [row["epoch"] for row in rows],
-            [row[_CURVE] for row in rows],
-            f"{entry.number}{'' if entry.state == FINISHED else f' ({entry.state})'}",
-            ACCENT if entry is best else SOFT,
-            width=3 if entry is best else 1,
-            markers=True,
-            hover=f"trial {entry.number}: {label(values)}<br>epoch %{{x}}: %{{y:.4f}}<extra></extra>",
-        )
+        epochs, measured = [row["epoch"] for row in rows], [row[_CURVE] for row in rows]
+        name = f"{entry.number}{'' if entry.state == FINISHED else f' ({entry.state})'}"
+        color, width = (ACCENT, 3) if entry is best else (SOFT, 1)
+        hover = f"trial {entry.number}: {label(values)}<br>epoch %{{x}}: %{{y:.4f}}<extra></extra>"
+        drawn_line = line(epochs, measured, name, color, width=width, markers=True, hover=hover)
         data.append({**drawn_line, "showlegend": entry is best})
     message = f"The {_CURVE} of {counted(len(data), 'trial')}; the best one is bold."
     epochs = [epoch for trace in data for epoch in trace["x"]]
     drawn = figure(data, "epoch", _CURVE, {"hovermode": "closest"})
-    _finish_axes(drawn, epochs, _CURVE, (best.metrics or {}).get(_REFERENCES[_CURVE]) if best else None)
+    _finish_axes(drawn, epochs, _CURVE, _reference(best, _CURVE) if best else None)
     return chart("curves", "Learning curves", message, drawn, height=_HEIGHT)
 
 
@@ -160,13 +144,11 @@ def _importances(board: Leaderboard, space: Space) -> list[Chart]:
 
 def _study(board: Leaderboard, space: Space) -> optuna.Study:
     """Returns the finished trials as a study, which Optuna's measure of importance takes."""
-    study = optuna.create_study(direction="maximize" if board.objective.maximize else "minimize")
+    study = optuna.create_study(direction=board.objective.direction)
     varied = distributions(space)
     for entry in sorted(board.finished, key=lambda entry: entry.number):
         parameters = encode(space, entry.values)
-        study.add_trial(
-            create_trial(state=TrialState.COMPLETE, value=entry.value, params=parameters, distributions=varied)
-        )
+        study.add_trial(create_trial(value=entry.value, params=parameters, distributions=varied))
     return study
 
 
@@ -180,26 +162,17 @@ def _coordinates(board: Leaderboard, space: Space) -> Chart:
         axes[name] = _axis(dimension, [entry.values[name] for entry in entries])
     data: list[Trace] = []
     for entry, *heights in zip(entries, *(heights for heights, _ in axes.values()), strict=True):
-        is_best = entry is board.best
         distance = 1 - heights[0] if board.objective.maximize else heights[0]
         values = {board.objective.name: entry.value, **entry.values}
         hover = "<br>".join(label(f"{name}={shown(value)}") for name, value in values.items())
-        drawn = line(
-            range(len(axes)),
-            heights,
-            str(entry.number),
-            ACCENT if is_best else SOFT,
-            width=3 if is_best else 1.5,
-            hover=f"trial {entry.number}<br>{hover}<extra></extra>",
-        )
+        hover = f"trial {entry.number}<br>{hover}<extra></extra>"
+        color, width = (ACCENT, 3) if entry is board.best else (SOFT, 1.5)
+        drawn = line(range(len(axes)), heights, str(entry.number), color, width=width, hover=hover)
         data.append({**drawn, "opacity": 1 - 0.75 * distance, "showlegend": False})
     style = {"font": {"color": "var(--soft)", "size": 11}, "showarrow": False, "xanchor": "right", "xshift": -4}
+    marked = [(place, text, y) for place, (_, marks) in enumerate(axes.values()) for text, y in marks.items()]
     layout = {
-        "annotations": [
-            {"x": place, "y": y, "text": label(text), **style}
-            for place, (_, marks) in enumerate(axes.values())
-            for text, y in marks.items()
-        ],
+        "annotations": [{"x": place, "y": y, "text": label(text), **style} for place, text, y in marked],
         "hovermode": "closest",
         "xaxis": {"tickvals": list(range(len(axes))), "ticktext": list(map(label, axes)), "gridcolor": "var(--soft)"},
         "yaxis": {"visible": False, "range": [-0.08, 1.08]},

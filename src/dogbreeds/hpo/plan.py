@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra.core.config_loader import ConfigLoader
 from omegaconf import DictConfig, OmegaConf
@@ -15,7 +15,7 @@ from dogbreeds.data.excluded import keep
 from dogbreeds.data.layout import find_photos
 from dogbreeds.errors import ConfigError
 from dogbreeds.hpo.settings import GROUPS, check_hydra, check_search, searchable
-from dogbreeds.hpo.space import Choice, Interval, Space, Values, parse
+from dogbreeds.hpo.space import Interval, Space, Values, parse
 from dogbreeds.overrides import hydra_value, literal, name_of, sets, value_of
 from dogbreeds.schema import SearchConfig, TrainConfig, key_types
 from dogbreeds.training.preparation import preparation_key
@@ -48,10 +48,8 @@ class Plan:
             if name_of(one) == "run_dir":
                 raise ConfigError(f"{one}: a search writes its trials below hydra.sweep.dir; set that instead.")
         self._base = compose(typed.fixed)
-        settings = OmegaConf.to_object(self._base.hpo)
-        assert isinstance(settings, SearchConfig)
-        self.settings = settings
-        self.space = parse(settings.space, self.arguments, searchable(), loader)
+        self.settings = cast(SearchConfig, OmegaConf.to_object(self._base.hpo))
+        self.space = parse(self.settings.space, self.arguments, searchable(), loader)
         if self.space.fixed != typed.fixed:
             self._base = compose(self.space.fixed)
         check_hydra(self._base.hydra)
@@ -141,18 +139,10 @@ class Plan:
 
     def _corner_points(self) -> list[Values]:
         """Returns a possible point, and for each other option a possible point that has it."""
-        options: dict[str, list[float | str]] = {
-            name: list(one.values) if isinstance(one, Choice) else [one.low, one.high]
-            for name, one in self.space.dimensions.items()
-        }
+        options = {name: one.ends for name, one in self.space.dimensions.items()}
         first = self._possible(options)
-        others = (
-            self._possible({**options, name: [option]})
-            for name, found in options.items()
-            for option in found
-            if option != first[name]
-        )
-        return [first, *others]
+        others = [(name, option) for name, found in options.items() for option in found if option != first[name]]
+        return [first, *(self._possible({**options, name: [option]}) for name, option in others)]
 
     def _possible(self, options: dict[str, list[float | str]]) -> Values:
         refused: ConfigError | None = None
@@ -169,13 +159,8 @@ class Plan:
 
     def _least_often_first(self, points: Sequence[Values]) -> Space:
         needs = [preparation_key(config) for config in self.corners]
-        changing = {
-            name
-            for point, need in zip(points, needs, strict=True)
-            if need != needs[0]
-            for name in point
-            if point[name] != self._first[name]
-        }
+        others = [point for point, need in zip(points, needs, strict=True) if need != needs[0]]
+        changing = {name for point in others for name in point if point[name] != self._first[name]}
         dimensions = sorted(self.space.dimensions.items(), key=lambda dimension: dimension[0] not in changing)
         return Space(dict(dimensions), self.space.fixed)
 

@@ -63,11 +63,8 @@ def parameter_ranges(space: Space, strategy: str) -> dict[str, list[dict[str, An
 
     SageMaker's strategy Grid takes choices only, so an interval of whole numbers becomes one.
     """
-    ranges: dict[str, list[dict[str, Any]]] = {
-        "ContinuousParameterRanges": [],
-        "CategoricalParameterRanges": [],
-        "IntegerParameterRanges": [],
-    }
+    kinds = ("Continuous", "Categorical", "Integer")
+    ranges: dict[str, list[dict[str, Any]]] = {f"{kind}ParameterRanges": [] for kind in kinds}
     for name, searched in space.dimensions.items():
         dimension = _listed(searched) if strategy == "Grid" else searched
         if isinstance(dimension, Choice):
@@ -81,10 +78,9 @@ def parameter_ranges(space: Space, strategy: str) -> dict[str, list[dict[str, An
 def _listed(dimension: Dimension) -> Dimension:
     if isinstance(dimension, Choice) or not dimension.integer:
         return dimension
-    numbers = range(int(dimension.low), int(dimension.high) + 1)
-    return Choice(tuple(str(number) for number in numbers), ordered=True)
+    return Choice(tuple(map(dimension.text, dimension.points)), ordered=True)
 
 
 def _ends(interval: Interval) -> dict[str, str]:
-    low, high = (str(int(end)) if interval.integer else repr(float(end)) for end in (interval.low, interval.high))
+    low, high = map(interval.text, (interval.low, interval.high))
     return {"MinValue": low, "MaxValue": high, "ScalingType": _SCALING[interval.scale]}

@@ -1,11 +1,11 @@
 """search.yaml: describes a search, so that it can be resumed and is not mixed up with another one."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra.core.config_loader import ConfigLoader
 from omegaconf import DictConfig, OmegaConf
@@ -16,6 +16,7 @@ from dogbreeds.directories import refuse_search
 from dogbreeds.errors import ConfigError
 from dogbreeds.hpo.plan import Compose, Plan
 from dogbreeds.overrides import literal, name_of, sets
+from dogbreeds.report.comparison import flat
 from dogbreeds.run_directory import BEST, SEARCH_CONFIG, TUNING_JOB
 
 _TRIALS = "hpo.trials"
@@ -24,12 +25,10 @@ _PACKAGES = ("optuna", "plotly", "scipy", "greenlet")
 
 def planned(arguments: Sequence[str], composed: DictConfig, loader: ConfigLoader) -> tuple[Plan, Path]:
     """Returns what a command line searches for, and its multirun directory."""
-    missing = [name for name in _PACKAGES if find_spec(name) is None]
-    if missing:
+    if missing := [name for name in _PACKAGES if find_spec(name) is None]:
         raise ConfigError(f"-m needs {' and '.join(missing)}: pip install 'dogbreeds[search]', or make install.")
 
-    loggers = [one for one in arguments if sets(one, "logger")]
-    if loggers:
+    if loggers := [one for one in arguments if sets(one, "logger")]:
         raise ConfigError(f"{' '.join(loggers)}: trials have no loggers. Train the best one with it, by best_of.")
 
     def compose(overrides: Sequence[str]) -> DictConfig:
@@ -47,9 +46,8 @@ def planned(arguments: Sequence[str], composed: DictConfig, loader: ConfigLoader
             return plan, directory
     refuse_search(directory)
     if directory.is_dir() and any(re.fullmatch(r"\d+", path.name) for path in directory.iterdir()):
-        raise ConfigError(
-            f"{directory} holds numbered runs that a search would overwrite: choose another hydra.sweep.dir."
-        )
+        said = "holds numbered runs that a search would overwrite: choose another hydra.sweep.dir."
+        raise ConfigError(f"{directory} {said}")
     return plan, directory
 
 
@@ -64,8 +62,7 @@ def resumed(directory: Path, arguments: Sequence[str], compose: Compose, loader:
     path = directory / SEARCH_CONFIG
     if not path.is_file():
         raise ConfigError(f"resume={directory}: there is no {SEARCH_CONFIG} in it, so it is not a search.")
-    others = [one for one in arguments if name_of(one) not in ("resume", _TRIALS, *MOVABLE)]
-    if others:
+    if others := [one for one in arguments if name_of(one) not in ("resume", _TRIALS, *MOVABLE)]:
         raise ConfigError(
             f"resume={directory} continues that search as it was, so {' '.join(others)} cannot apply. "
             f"Leave it out, or start a new search with it; only hpo.trials can be raised, and {', '.join(MOVABLE)} "
@@ -83,15 +80,12 @@ def resumed(directory: Path, arguments: Sequence[str], compose: Compose, loader:
     if longer and (plan.settings.trials or 0) < (saved["trials"] or 0):
         raise ConfigError(f"{longer[-1]}: the search has {saved['trials']} trials; hpo.trials can only be raised.")
     now = _identity(plan)
-    before, after = (dict(_leaves({section: one.get(section) for section in now})) for one in (saved, now))
+    before, after = (flat({section: one.get(section) for section in now}) for one in (saved, now))
     # Named without the section of search.yaml.
     names = {name: name.partition(".")[2] for name in {**after, **before} if after.get(name) != before.get(name)}
-    changed = [name for name in names.values() if name not in MOVABLE]
-    if changed:
-        raise ConfigError(
-            f"resume={directory}: conf/ has changed since that search was started ({', '.join(changed)}). "
-            "Undo that, or start a new search."
-        )
+    if changed := [name for name in names.values() if name not in MOVABLE]:
+        said = f"resume={directory}: conf/ has changed since that search was started ({', '.join(changed)})."
+        raise ConfigError(f"{said} Undo that, or start a new search.")
     return plan
 
 
@@ -105,14 +99,4 @@ def _identity(plan: Plan) -> dict[str, Any]:
     settings = asdict(plan.settings)
     del settings["trials"], settings["space"]
     identity = literal({"first_corner": first, "space": space, "hpo": settings})
-    container = OmegaConf.to_container(OmegaConf.create(identity), resolve=True)
-    assert isinstance(container, dict)
-    return {str(name): value for name, value in container.items()}
-
-
-def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in values.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
+    return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.create(identity), resolve=True))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from omegaconf import DictConfig
 
@@ -36,13 +37,16 @@ class Objective:
     def maximize(self) -> bool:
         return OBJECTIVES[self.name]
 
+    @property
+    def direction(self) -> Literal["maximize", "minimize"]:
+        return "maximize" if self.maximize else "minimize"
+
     def rank(self, value: float) -> float:
         """Returns a sort key: the best value has the smallest."""
         return -value if self.maximize else value
 
 
 def searchable() -> list[str]:
-    """All settings and config groups that a search can vary."""
     return [*GROUPS, *(name for name in key_names(TrainConfig) if not name.startswith(NOT_SEARCHABLE))]
 
 
@@ -50,12 +54,10 @@ def check_hydra(hydra: DictConfig) -> None:
     """Refuses settings of Hydra's own multirun that a search would ignore."""
     launcher = hydra.runtime.choices["hydra/launcher"]
     ignored = [one for one in hydra.overrides.hydra if sets(one, "hydra.launcher", "hydra.sweep.subdir")]
-    if launcher != "basic":
-        ignored.append(f"hydra/launcher={launcher}")
+    ignored += [f"hydra/launcher={launcher}"] if launcher != "basic" else []
     if ignored:
-        raise ConfigError(
-            f"{' '.join(ignored)}: a search runs its trials in one process, in numbered directories. Leave it out."
-        )
+        said = "a search runs its trials in one process, in numbered directories. Leave it out."
+        raise ConfigError(f"{' '.join(ignored)}: {said}")
 
 
 def check_search(settings: SearchConfig, space: Space, configs: Sequence[TrainConfig]) -> None:
@@ -72,10 +74,8 @@ def check_search(settings: SearchConfig, space: Space, configs: Sequence[TrainCo
         problems.append(f"hpo.strategy={settings.strategy} needs a budget: hpo.trials=16.")
     trainer = configs[0].trainer
     if trainer.strategy not in ("auto", "single_device") or trainer.devices != "1":
-        problems.append(
-            f"trainer.strategy={trainer.strategy} trainer.devices={trainer.devices}: a search runs its trials in one "
-            "process on one device. Use trainer=auto."
-        )
+        said = f"trainer.strategy={trainer.strategy} trainer.devices={trainer.devices}:"
+        problems.append(f"{said} a search runs its trials in one process on one device. Use trainer=auto.")
     if settings.strategy == "hyperband":
         problems += _hyperband_problems(settings, configs)
     if problems:
@@ -92,9 +92,8 @@ def _grid_problems(settings: SearchConfig, space: Space) -> list[str]:
     if not problems and space.size > _MAX_GRID:
         problems.append(f"A grid of {space.size:,.0f} combinations is too large: list fewer values, or use hpo=random.")
     if settings.trials is not None:
-        problems.append(
-            f"hpo.trials={settings.trials}: a grid runs all its combinations. Leave it out, or use hpo=random."
-        )
+        said = "a grid runs all its combinations. Leave it out, or use hpo=random."
+        problems.append(f"hpo.trials={settings.trials}: {said}")
     return problems
 
 
@@ -102,15 +101,11 @@ def _hyperband_problems(settings: SearchConfig, configs: Sequence[TrainConfig]) 
     problems = []
     epochs = max(config.epochs for config in configs)
     if settings.min_epochs is None or not 1 <= settings.min_epochs < epochs:
-        problems.append(
-            f"hpo.min_epochs={settings.min_epochs} epochs={epochs}: hpo=hyperband stops trials in between, so "
-            "hpo.min_epochs must be at least 1 and less than epochs."
-        )
+        said = f"hpo.min_epochs={settings.min_epochs} epochs={epochs}: hpo=hyperband stops trials in between,"
+        problems.append(f"{said} so hpo.min_epochs must be at least 1 and less than epochs.")
     if settings.objective in OBJECTIVES and settings.objective not in EPOCH_OBJECTIVES:
-        problems.append(
-            f"hpo.objective={settings.objective} is not measured after each epoch, which hpo=hyperband needs: "
-            f"use one of {', '.join(EPOCH_OBJECTIVES)}."
-        )
+        said = f"hpo.objective={settings.objective} is not measured after each epoch, which hpo=hyperband needs:"
+        problems.append(f"{said} use one of {', '.join(EPOCH_OBJECTIVES)}.")
     if any(config.optimizer == "exact" for config in configs):
         problems.append("optimizer=exact has no epochs that hpo=hyperband could cut short: use hpo=exact.")
     return problems

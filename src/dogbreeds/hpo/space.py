@@ -11,15 +11,7 @@ from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import (
-    ChoiceSweep,
-    Glob,
-    IntervalSweep,
-    Override,
-    RangeSweep,
-    Sweep,
-    Transformer,
-)
+from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, Override, RangeSweep, Sweep, Transformer
 from hydra.errors import HydraException
 
 from dogbreeds.errors import ConfigError, did_you_mean
@@ -46,6 +38,24 @@ class Interval:
     scale: str
     integer: bool
 
+    @property
+    def size(self) -> float:
+        return self.high - self.low + 1 if self.integer else math.inf
+
+    @property
+    def points(self) -> list[float | str]:
+        """All numbers of an interval of whole ones."""
+        return list(range(int(self.low), int(self.high) + 1))
+
+    @property
+    def ends(self) -> list[float | str]:
+        """What a search has to be possible with: both ends, or every choice."""
+        return [self.low, self.high]
+
+    def text(self, value: float | str) -> str:
+        """Returns a value as it is written in an override."""
+        return str(int(value)) if self.integer else repr(float(value))
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -53,6 +63,19 @@ class Choice:
 
     values: tuple[str, ...]
     ordered: bool
+
+    @property
+    def size(self) -> float:
+        return len(self.values)
+
+    @property
+    def points(self) -> list[float | str]:
+        return list(self.values)
+
+    ends = points
+
+    def text(self, value: float | str) -> str:
+        return str(value)
 
 
 Dimension = Interval | Choice
@@ -69,18 +92,17 @@ class Space:
 
     def overrides(self, values: Values) -> list[str]:
         """Returns one value for each dimension as overrides, without the fixed ones."""
-        return [f"{name}={_text(values[name], dimension)}" for name, dimension in self.dimensions.items()]
+        return [f"{name}={dimension.text(values[name])}" for name, dimension in self.dimensions.items()]
 
     @property
     def size(self) -> float:
         """The number of points; infinite if the space has an interval of real numbers."""
-        return math.prod(_count(dimension) for dimension in self.dimensions.values())
+        return math.prod(dimension.size for dimension in self.dimensions.values())
 
     def combinations(self) -> Iterator[Values]:
         """Yields all points of a space of finite size."""
-        points = {name: _points(dimension) for name, dimension in self.dimensions.items()}
-        for combination in itertools.product(*points.values()):
-            yield dict(zip(points, combination, strict=True))
+        for combination in itertools.product(*(dimension.points for dimension in self.dimensions.values())):
+            yield dict(zip(self.dimensions, combination, strict=True))
 
     def within(self, values: Mapping[str, Any]) -> Values:
         """Returns the settings that lie in the space, as its values."""
@@ -95,10 +117,7 @@ class Space:
 
 
 def parse(
-    configured: Mapping[str, Any],
-    overrides: Sequence[str],
-    known: Collection[str],
-    loader: ConfigLoader | None = None,
+    configured: Mapping[str, Any], overrides: Sequence[str], known: Collection[str], loader: ConfigLoader | None = None
 ) -> Space:
     """Parses the sweeps of conf/hpo and of the command line; the command line wins.
 
@@ -178,8 +197,7 @@ def _choice(override: Override, text: str, *, ordered: bool) -> Choice:
     values = tuple(str(Transformer.str(value)) for value in override.sweep_iterator())
     if not values:
         raise ConfigError(f"{text}: there is nothing in it.")
-    duplicates = [value for value in dict.fromkeys(values) if values.count(value) > 1]
-    if duplicates:
+    if duplicates := [value for value in values if values.count(value) > 1]:
         raise ConfigError(f"{text}: values must be unique, and {duplicates[0]} appears twice.")
     return Choice(values, ordered)
 
@@ -203,25 +221,5 @@ def _interval(sweep: IntervalSweep, tags: set[str], text: str) -> Interval:
 
 
 def _refuse_tags(tags: set[str], allowed: Sequence[str], text: str) -> None:
-    other = sorted(tags - set(allowed))
-    if other:
+    if other := sorted(tags - set(allowed)):
         raise ConfigError(f"{text}: unknown tag '{other[0]}'. It may be {' or '.join(allowed)}.")
-
-
-def _count(dimension: Dimension) -> float:
-    if isinstance(dimension, Choice):
-        return len(dimension.values)
-    return dimension.high - dimension.low + 1 if dimension.integer else math.inf
-
-
-def _points(dimension: Dimension) -> list[float | str]:
-    if isinstance(dimension, Choice):
-        return list(dimension.values)
-    assert dimension.integer
-    return list(range(int(dimension.low), int(dimension.high) + 1))
-
-
-def _text(value: float | str, dimension: Dimension) -> str:
-    if isinstance(dimension, Choice):
-        return str(value)
-    return str(int(value)) if dimension.integer else repr(float(value))

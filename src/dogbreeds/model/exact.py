@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from dogbreeds.machine import compute_threads
+from dogbreeds.model.rows import Rows, blocks, computed
 
 #: L2 strengths, in units of the mean cross-entropy per photo; around the optimum on 900 to 9,025 photos.
 STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
@@ -20,12 +21,10 @@ _ITERATIONS = 500
 _GRADIENT_TOLERANCE = 1e-5
 # Of the solutions on parts of the photos: a third of the steps, and the same photos are the least probable ones.
 _FOLD_TOLERANCE = 1e-3
-# The curvature of a class's cross-entropy, p (1 - p), at the middle of what photos have; it only steers speed.
-_TYPICAL_CURVATURE = 0.1
 _MIN_VARIANCE = 1e-12
-# Below this many numbers a matrix product gains nothing from threads, and on a busy machine they wait for each
-# other: 900 x 512 took 0.4 s with one thread and 30 s with two beside two busy processes.
-_SINGLE_THREAD_BELOW = 4_000_000
+# Below this many multiplications a matrix product gains nothing from threads, and on a busy machine they wait for
+# each other: 900 x 512 took 0.4 s with one thread and 30 s with two beside two busy processes.
+_SINGLE_THREAD_BELOW = 10_000_000_000
 
 
 @dataclass(frozen=True)
@@ -59,9 +58,9 @@ class ExactPath:
 
     def __init__(
         self,
-        features: Tensor,
+        features: Rows,
         labels: Tensor,
-        validation: Tensor,
+        validation: Rows,
         validation_labels: Tensor,
         class_weights: Tensor | None,
         solutions: SolutionCache | None = None,
@@ -98,15 +97,13 @@ class ExactPath:
         solution may learn from.
         """
         start = self.at(strength)
-        axes, variances, rotated, _ = self._along_axes
-        scale = (_TYPICAL_CURVATURE * variances + strength).rsqrt()
+        _, _, rotated = self._along_axes
         logits = torch.empty(len(rotated), self._classes)
-        with compute_threads(1), torch.enable_grad():
-            for fold in folds.unique():
-                others, inside = (folds != fold) & trusted, folds == fold
-                given = rotated[others], self._labels[others], start.weight @ axes, start.bias
-                weight, bias = _minimise(*given, strength, scale, self._class_weights, _FOLD_TOLERANCE)
-                logits[inside] = torch.nn.functional.linear(rotated[inside], weight, bias)
+        for fold in folds.unique():
+            others, inside = (folds != fold) & trusted, folds == fold
+            # Photos of no weight take time, but copying the others takes memory.
+            weight, bias = self._minimise(strength, start, others, _FOLD_TOLERANCE)
+            logits[inside] = torch.nn.functional.linear(rotated[inside], weight, bias)
         return logits.softmax(dim=1)
 
     def _along(self, strengths: Iterable[float]) -> Iterable[ExactSolution]:
@@ -119,18 +116,11 @@ class ExactPath:
         known = self._solutions.get(strength) if self._solutions is not None else None
         if known is not None:
             return known
-        axes, variances, rotated, held_out = self._along_axes
-        # The steps read memory more than they compute: a second thread gains nothing, and loses much on a busy
-        # machine.
-        with compute_threads(1), torch.enable_grad():
-            if start is None:
-                weight, bias = torch.zeros(self._classes, len(variances)), torch.zeros(self._classes)
-            else:
-                weight, bias = start.weight @ axes, start.bias
-            scale = (_TYPICAL_CURVATURE * variances + strength).rsqrt()
-            weight, bias = _minimise(rotated, self._labels, weight, bias, strength, scale, self._class_weights)
-            loss = torch.nn.functional.cross_entropy(held_out @ weight.T + bias, self._validation_labels)
-            solution = ExactSolution(strength, weight @ axes.T, bias, float(loss))
+        weight, bias = self._minimise(strength, start)
+        weight = weight @ self._along_axes[0].T
+        held_out = computed(lambda block: torch.nn.functional.linear(block, weight, bias), self._validation)
+        loss = torch.nn.functional.cross_entropy(held_out, self._validation_labels)
+        solution = ExactSolution(strength, weight, bias, float(loss))
         if self._solutions is not None:
             self._solutions.put(solution)
         return solution
@@ -142,57 +132,72 @@ class ExactPath:
         return int(max(self._labels.max(), self._validation_labels.max())) + 1
 
     @cached_property
-    def _along_axes(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The principal axes, the mean squares along them, and both splits in their coordinates."""
-        with compute_threads(1 if self._features.numel() < _SINGLE_THREAD_BELOW else torch.get_num_threads()):
-            axes, variances = _principal_axes(self._features)
-            return axes, variances, self._features @ axes, self._validation @ axes
+    def _along_axes(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The principal axes, the mean squares along them, and the training photos in their coordinates."""
+        width = self._features[torch.arange(1)].shape[1]
+        with compute_threads(_threads(len(self._features) * width**2)):
+            axes, variances = _principal_axes(self._features, width)
+            return axes, variances, computed(lambda block: block @ axes, self._features)
+
+    def _minimise(
+        self,
+        strength: float,
+        start: ExactSolution | None,
+        learned: Tensor | None = None,
+        tolerance: float = _GRADIENT_TOLERANCE,
+    ) -> tuple[Tensor, Tensor]:
+        """Returns the optimal weight and bias along the axes, learned from all photos or from some, bool (N,).
+
+        They are found in coordinates that are about equally curved.
+        """
+        axes, variances, rotated = self._along_axes
+        # The curvature of a class's cross-entropy is p (1 - p); it only steers speed.
+        scale = (variances / self._classes + strength).rsqrt()
+        penalty = strength / 2 * scale.square()
+        shares = torch.ones(len(rotated)) if self._class_weights is None else self._class_weights[self._labels]
+        shares = shares if learned is None else shares * learned
+        shares = shares / shares.sum()
+        weight = torch.zeros(self._classes, len(variances)) if start is None else start.weight @ axes
+        coordinates = (weight / scale).requires_grad_()
+        bias = (torch.zeros(self._classes) if start is None else start.bias.clone()).requires_grad_()
+        optimizer = torch.optim.LBFGS(
+            [coordinates, bias],
+            max_iter=_ITERATIONS,
+            tolerance_grad=tolerance,
+            tolerance_change=0,
+            history_size=20,
+            line_search_fn="strong_wolfe",
+        )
+
+        def closure() -> float:
+            optimizer.zero_grad()
+            scores = torch.nn.functional.linear(rotated, coordinates * scale, bias)
+            losses = torch.nn.functional.cross_entropy(scores, self._labels, reduction="none")
+            loss = shares @ losses + (penalty * coordinates.square()).sum()
+            loss.backward()
+            return loss.item()
+
+        with compute_threads(_threads(rotated.numel() * self._classes)), torch.enable_grad():
+            optimizer.step(closure)
+        return (coordinates * scale).detach(), bias.detach()
 
 
-def _principal_axes(inputs: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns the axes (width, rank) along which inputs (N, width) are not zero, and their mean squares (rank,)."""
-    photos, width = inputs.shape
+def _threads(products: int) -> int:
+    return 1 if products < _SINGLE_THREAD_BELOW else torch.get_num_threads()
+
+
+def _principal_axes(rows: Rows, width: int) -> tuple[Tensor, Tensor]:
+    """Returns the axes (width, rank) along which rows (N, width) are not zero, and their mean squares (rank,)."""
+    photos = len(rows)
     if width <= photos:
-        variances, axes = torch.linalg.eigh(inputs.T @ inputs / photos)
+        products = torch.zeros(width, width)
+        for block in blocks(rows):
+            products.addmm_(block.T, block)
+        variances, axes = torch.linalg.eigh(products / photos)
         return axes, variances.clamp_min(0)
     # Fewer photos than features: their products are smaller, but axes made of them need all digits to be orthogonal.
-    inputs = inputs.double()
+    inputs = rows[torch.arange(photos)].double()
     variances, vectors = torch.linalg.eigh(inputs @ inputs.T / photos)
     kept = variances > _MIN_VARIANCE * variances[-1].clamp_min(_MIN_VARIANCE)
     variances, vectors = variances[kept], vectors[:, kept]
     return (inputs.T @ vectors / (photos * variances).sqrt()).float(), variances.float()
-
-
-def _minimise(
-    inputs: Tensor,
-    labels: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    strength: float,
-    scale: Tensor,
-    class_weights: Tensor | None,
-    tolerance: float = _GRADIENT_TOLERANCE,
-) -> tuple[Tensor, Tensor]:
-    """Returns the optimal weight and bias, found in coordinates that `scale` makes about equally curved."""
-    scaled, penalty = inputs * scale, strength / 2 * scale.square()
-    coordinates = (weight / scale).requires_grad_()
-    bias = bias.clone().requires_grad_()
-    optimizer = torch.optim.LBFGS(
-        [coordinates, bias],
-        max_iter=_ITERATIONS,
-        tolerance_grad=tolerance,
-        tolerance_change=0,
-        history_size=20,
-        line_search_fn="strong_wolfe",
-    )
-
-    def closure() -> float:
-        optimizer.zero_grad()
-        scores = torch.nn.functional.linear(scaled, coordinates, bias)
-        loss = torch.nn.functional.cross_entropy(scores, labels, weight=class_weights)
-        loss = loss + (penalty * coordinates.square()).sum()
-        loss.backward()
-        return loss.item()
-
-    optimizer.step(closure)
-    return (coordinates * scale).detach(), bias.detach()

@@ -53,12 +53,11 @@ class TorchvisionNetwork:
             return self.create_random(side)
 
     def create_random(self, side: int) -> nn.Module:
-        with torch.device("meta"):
-            outline = models.get_model(self.name, weights=None)
         # Transformers have a position for each patch; the others take images of any size.
-        sized = {"image_size": side} if isinstance(outline, models.VisionTransformer) else {}
-        if sized and side % outline.patch_size:
-            raise ConfigError(f"model.resolution={side}: {self.name} takes multiples of {outline.patch_size}.")
+        sized = {"image_size": side} if self.name.startswith("vit_") else {}
+        patch = int(self.name.rpartition("_")[2]) if sized else 1
+        if side % patch:
+            raise ConfigError(f"model.resolution={side}: {self.name} takes multiples of {patch}.")
         model: nn.Module = models.get_model(self.name, weights=None, **sized)
         return model
 

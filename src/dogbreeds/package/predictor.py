@@ -69,7 +69,7 @@ class Predictor:
             device: Where it runs; None takes the GPU where there is one.
             cache: Keeps what is expensive to recompute when the engine starts.
             one_by_one: Photos arrive singly and none waits for another; False for many at once, which is faster and
-                gives the same predictions.
+                gives the same predictions (on GPUs but for their last bits).
         """
         description, network = load_package(package)
         chosen = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -101,10 +101,10 @@ class Predictor:
                 self.description.transform,
                 device=self.device,
                 precision=precision,
-                # One photo must not wait for seven that are not there, and OpenVINO computes the same features of it.
-                batch_size=1 if name == "openvino" and self._one_by_one else None,
+                batch_size=None,
                 workers=worker_count(None),
                 cache=self._cache,
+                one_by_one=self._one_by_one,
                 int8=self.network.int8 if precision == "int8" else None,
             )
         except EngineError as error:

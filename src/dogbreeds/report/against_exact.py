@@ -22,19 +22,16 @@ def is_below(metrics: Mapping[str, Any]) -> bool:
 def own(config: Mapping[str, Any]) -> list[str]:
     """Returns the overrides for the same photos and the same backbone; older runs lack the later settings."""
     model, data = config["model"], config["data"]
-    found = [override("data.dir", data["dir"]), *_network(model)]
-    if data.get("exclude") is not None:
-        found.append(override("data.exclude", data["exclude"]))
-    if data.get("split_seed"):
-        found.append(override("data.split_seed", str(data["split_seed"])))
-    if data.get("on_bad_image") == "stop":
-        found.append("data.on_bad_image=stop")
-    if config.get("features", {}).get("mirror"):
-        found.append("features.mirror=true")
-    if model["weights"] == "random":
-        found.append(override("seed", str(config["seed"])))
-    weights = model["weights"]
-    return found if weights == "imagenet" else [*found, override("model.weights", weights)]
+    chosen = {
+        "data.exclude": data.get("exclude"),
+        "data.split_seed": data.get("split_seed") or None,
+        "data.on_bad_image": "stop" if data.get("on_bad_image") == "stop" else None,
+        "features.mirror": "true" if config.get("features", {}).get("mirror") else None,
+        "seed": config["seed"] if model["weights"] == "random" else None,
+        "model.weights": None if model["weights"] == "imagenet" else model["weights"],
+    }
+    others = [override(name, str(value)) for name, value in chosen.items() if value is not None]
+    return [override("data.dir", data["dir"]), *_network(model), *others]
 
 
 def _network(model: Mapping[str, Any]) -> list[str]:
@@ -44,9 +41,8 @@ def _network(model: Mapping[str, Any]) -> list[str]:
     else:
         found = [override("model", model["library"]), override("model.backbone", model["backbone"])]
     seen = {name: model.get(name) for name in ("pool", "resolution", "crop")}
-    return [
-        *found,
-        *(override(f"model.{name}", str(value)) for name, value in seen.items() if value not in (None, "head")),
+    return found + [
+        override(f"model.{name}", str(value)) for name, value in seen.items() if value not in (None, "head")
     ]
 
 
@@ -64,8 +60,7 @@ def by_how_much(metrics: Mapping[str, Any]) -> str:
     """Returns by how much the exact solution is better, on validation and test photos."""
     found = []
     for split, name in (("val", "validation"), ("test", "test")):
-        pair = against_exact(metrics, split)
-        if pair is not None:
+        if (pair := against_exact(metrics, split)) is not None:
             low, high = pair.interval
             found.append(f"{points(-pair.difference)} points ({points(-high)} to {points(-low)}) on {name} photos")
     return ", ".join(found)

@@ -44,14 +44,11 @@ def build_report(run_dir: Path, *, live: bool = False) -> Path:
         timing(run),
         Section("settings", "Configuration", {"config": run.config_text, "facts": run.record.facts}),
     ]
-    return write_page(
-        run_dir / REPORT,
-        "run.html",
-        {
-            "opening": opening(run, live=live, now=time.time()),
-            "run": run,
-            "refresh": _REFRESH_SECONDS if live else 0,
-            "sections": [section for section in sections if not section.missing],
-            "missing": [section for section in sections if section.missing],
-        },
-    )
+    content = {
+        "opening": opening(run, live=live, now=time.time()),
+        "run": run,
+        "refresh": _REFRESH_SECONDS if live else 0,
+        "sections": [section for section in sections if not section.missing],
+        "missing": [section for section in sections if section.missing],
+    }
+    return write_page(run_dir / REPORT, "run.html", content)

@@ -103,14 +103,8 @@ def points(x: Sequence[Any], y: Sequence[Any], color: str | Sequence[str], hover
 def bars(places: Sequence[Any], lengths: Sequence[float], color: str, hover: str, *, sideways: bool = False) -> Trace:
     """Returns bars at numbers, or at names as `label` returns them; sideways they run from left to right."""
     x, y = (lengths, places) if sideways else (places, lengths)
-    return {
-        "type": "bar",
-        "orientation": "h" if sideways else "v",
-        "x": list(x),
-        "y": list(y),
-        "marker": {"color": color},
-        "hovertemplate": hover,
-    }
+    kind = {"type": "bar", "orientation": "h" if sideways else "v"}
+    return {**kind, "x": list(x), "y": list(y), "marker": {"color": color}, "hovertemplate": hover}
 
 
 def label(name: str) -> str:
@@ -146,6 +140,4 @@ def _plain(value: Any) -> Any:
         return float(f"{value:.{_DIGITS}g}") if math.isfinite(value) else None
     if isinstance(value, Mapping):
         return {name: _plain(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

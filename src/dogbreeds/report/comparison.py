@@ -13,7 +13,7 @@ from dogbreeds.errors import UserError
 from dogbreeds.model.paired import Paired, interval, unpaired_interval
 from dogbreeds.report.against_exact import settling
 from dogbreeds.report.chart import SERIES, Chart, chart, figure, line
-from dogbreeds.report.formats import counted, duration, percent, points, short
+from dogbreeds.report.formats import counted, duration, ends, percent, points, short
 from dogbreeds.report.page import write_page
 from dogbreeds.report.run import Run, read_run
 from dogbreeds.report.sections.rules import STATUSES
@@ -86,11 +86,9 @@ def verdict(runs: Sequence[Run], names: Sequence[str]) -> str:
     if first.metrics["test/accuracy"] == second.metrics["test/accuracy"]:
         return f"{best} and {following} are equally good: {reached}."
     found = compared(first, second)
-    low, high = found.interval
-    more = f"{points(found.difference)} points ({points(low)} to {points(high)}) more than {following}"
-    if low > 0:
-        return f"{best} is best: {reached}, {more}."
-    return f"{best} is not clearly better than {following}: {reached}, {more}."
+    more = f"{points(found.difference)} points ({ends(found.interval)}) more than {following}"
+    clear = "best" if found.interval[0] > 0 else f"not clearly better than {following}"
+    return f"{best} is {clear}: {reached}, {more}."
 
 
 @dataclass(frozen=True)
@@ -122,16 +120,10 @@ def differences(runs: Sequence[Run]) -> list[Line]:
         return []
     best = max(finished, key=lambda run: float(run.metrics["test/accuracy"]))
     found = [compared(run, best) if run.metrics and run is not best else None for run in runs]
-    cells = [f"{points(one.difference)} ({_ends(one.interval)})" if one else _ABSENT for one in found]
-    how = [one.how if one else _ABSENT for one in found]
-    return [
-        Line("Test accuracy, points above the best run", tuple(cells)),
-        Line("Test photos that only this run, and only the best one, gets right", tuple(how)),
-    ]
-
-
-def _ends(interval: tuple[float, float]) -> str:
-    return " to ".join(map(points, interval))
+    cells = tuple(f"{points(one.difference)} ({ends(one.interval)})" if one else _ABSENT for one in found)
+    how = tuple(one.how if one else _ABSENT for one in found)
+    told = "Test photos that only this run, and only the best one, gets right"
+    return [Line("Test accuracy, points above the best run", cells), Line(told, how)]
 
 
 def were_tested_differently(runs: Sequence[Run]) -> bool:
@@ -153,7 +145,7 @@ def _with_intervals(row: Line, name: str, runs: Sequence[Run]) -> Line:
     """Adds the 95% interval of each accuracy, and marks all runs that are not clearly below the best one."""
     split = "valid" if name.startswith("val/") else "test"
     cells = [
-        f"{cell} ({_ends(interval(run.metrics[name], run.images[split]))})" if name in run.metrics else cell
+        f"{cell} ({ends(interval(run.metrics[name], run.images[split]))})" if name in run.metrics else cell
         for cell, run in zip(row.cells, runs, strict=True)
     ]
     marked = row.best
@@ -181,14 +173,10 @@ def breeds(runs: Sequence[Run]) -> list[Line]:
 
 
 def resources(runs: Sequence[Run]) -> list[Line]:
-    rows = [
-        _line(title, [run.metrics.get("seconds", {}).get(name) for run in runs], duration, more=False)
-        for name, title in _SECONDS
-    ]
-    used = [
-        {f"{row.name}, p95 in {row.unit}": row.p95 for row in usage_percentiles(run.record.measurements.samples)}
-        for run in runs
-    ]
+    seconds = [run.metrics.get("seconds", {}) for run in runs]
+    rows = [_line(title, [one.get(name) for one in seconds], duration, more=False) for name, title in _SECONDS]
+    sampled = [usage_percentiles(run.record.measurements.samples) for run in runs]
+    used = [{f"{row.name}, p95 in {row.unit}": row.p95 for row in of_run} for of_run in sampled]
     names = dict.fromkeys(name for of_run in used for name in of_run)
     return _known([*rows, *(_line(name, [of_run.get(name) for of_run in used], short, more=None) for name in names)])
 

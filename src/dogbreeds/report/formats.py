@@ -17,6 +17,11 @@ def points(share: float) -> str:
     return f"{round(100 * share, 1) + 0.0:.1f}"
 
 
+def ends(interval: tuple[float, float]) -> str:
+    """Returns the ends of an interval in percentage points: `-1.2 to 2.6`."""
+    return " to ".join(map(points, interval))
+
+
 def short(value: float) -> str:
     """Returns a number with about four digits, and commas in large ones."""
     if not math.isfinite(value):

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from dogbreeds.debug.rules.results import HeadBelowReference, against_exact
+from dogbreeds.debug.rules.results import HeadBelowReference, against_exact, learned_from
 from dogbreeds.installation import command
 from dogbreeds.overrides import override
 from dogbreeds.report.against_exact import by_how_much, difference, exact_command, is_below, own
@@ -50,9 +50,7 @@ def _standing(run: Run, state: str, now: float) -> str:
         epoch = max([row.epoch for row in rows] + [int(row["epoch"]) for row in history], default=0)
         where = f"epoch {epoch} of {run.config.get('epochs')}" if epoch else "before the first epoch"
         return f"running, {where}, as of {clock(now)}"
-    if state == "stopped":
-        return f"did not finish; last written {moment(run.last_at)}"
-    return f"finished {moment(run.last_at)}"
+    return f"{'did not finish; last written' if state == 'stopped' else 'finished'} {moment(run.last_at)}"
 
 
 def _verdict(run: Run) -> str:
@@ -66,7 +64,8 @@ def _verdict(run: Run) -> str:
     begin = f"{percent(accuracy)} of {counted(photos, 'test photo')} classified correctly{_chance(run, accuracy)}"
     if "reference/test_accuracy" not in metrics:
         return f"{begin}."
-    exact, pair = percent(metrics["reference/test_accuracy"]), against_exact(metrics, "test")
+    exact = percent(metrics["reference/test_accuracy"]) + learned_from(metrics)
+    pair = against_exact(metrics, "test")
     if pair is None:
         return f"{begin}; the exact linear reference reaches {exact}."
     if not pair.clear:
@@ -90,8 +89,7 @@ def _problems(run: Run) -> list[Problem]:
     if not metrics.get("pretrained", facts.pretrained):
         text = "It is not pretrained, so this is a demonstration: expect far better with model.weights=imagenet."
         found.append(Problem("The backbone has random weights.", text))
-    leaks = metrics.get("in_several_splits", facts.in_several_splits)
-    if leaks:
+    if leaks := metrics.get("in_several_splits", facts.in_several_splits):
         title = f"{counted(leaks, 'photo appears', 'photos appear')} in more than one split."
         found.append(Problem(title, "The scores are inflated.", "data"))
     for rule in sorted(run.fired, key=lambda rule: rule["name"] != worst(run.fired)["name"]):
@@ -102,8 +100,7 @@ def _problems(run: Run) -> list[Problem]:
     if is_below(metrics):
         text = f"By {by_how_much(metrics)}."
         found.append(Problem("The exact linear solution is better than the trained head.", text, "numbers"))
-    unreadable = metrics.get("unreadable", facts.unreadable)
-    if unreadable:
+    if unreadable := metrics.get("unreadable", facts.unreadable):
         title = f"{counted(unreadable, 'photo was', 'photos were')} left out, since they cannot be read:"
         first = ", ".join(row["path"] for row in run.unused[: min(unreadable, _MAX_NAMED)])
         found.append(Problem(title, f"{first}{', ...' * (unreadable > _MAX_NAMED)}", "data"))
@@ -128,15 +125,14 @@ def _next(run: Run, state: str) -> tuple[str, list[str]]:
         pretrained = [one for one in same if not one.startswith("model.weights=")]
         return "Train on pretrained weights.", [_train(*pretrained)]
     exact = exact_command(run.config, metrics)
-    others = [rule for rule in run.fired if not (exact and rule["name"] == _BELOW_REFERENCE)]
-    if others:
+    if others := [rule for rule in run.fired if not (exact and rule["name"] == _BELOW_REFERENCE)]:
         name, factor = worst(others)["name"], _LEARNING_RATES.get(worst(others)["name"])
         remedy = f"lr={run.config['lr'] * factor:g}" if factor else _SETTINGS.get(name)
         return worst(others)["advice"], [_train(*same, remedy)] if remedy else []
-    search = _train("-m", "hpo=bayes", *same)
     if exact:
         return "Take the exact linear solution: the same features, solved without a learning rate.", [exact]
     predict = f"{command('predict')} {override('package', run.directory)} images='photos/*.jpg'"
+    search = _train("-m", "hpo=bayes", *same)
     return "Classify your own photos, or search for better settings.", [predict, search]
 
 

@@ -8,7 +8,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
+from dogbreeds.debug.rules.results import learned_from
 from dogbreeds.files import write_text
+from dogbreeds.model.paired import interval
 from dogbreeds.report import formats
 
 _PLOTLY = "plotly/package_data/plotly.min.js"
@@ -23,12 +25,18 @@ def write_page(target: Path, template: str, content: Mapping[str, Any]) -> Path:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    shown = (formats.percent, formats.short, formats.duration, formats.counted, formats.clock)
-    environment.filters |= {function.__name__: function for function in shown}
+    names = ("percent", "short", "shown", "duration", "counted", "clock")
+    environment.filters |= {name: getattr(formats, name) for name in names}
+    environment.filters |= {"between": _between, "learned_from": learned_from}
     text = environment.get_template(template).render(content, plotly=plotly_script())
     # A path may have bytes that are no text.
     write_text(target, text.encode(errors="backslashreplace").decode())
     return target
+
+
+def _between(share: float, photos: int) -> str:
+    """Returns the 95% interval of a share of photos, in words."""
+    return " to ".join(map(formats.percent, interval(share, photos)))
 
 
 def plotly_script() -> Markup:

@@ -116,9 +116,8 @@ def read_run(directory: Path) -> Run:
     """Reads a run directory, in which every file but config.yaml may be missing."""
     path = directory / RUN_CONFIG
     if not path.is_file():
-        raise UserError(
-            f"{directory} has no {RUN_CONFIG}. Give a run directory of train.py, such as outputs/<date>/<time>."
-        )
+        advice = "Give a run directory of train.py, such as outputs/<date>/<time>."
+        raise UserError(f"{directory} has no {RUN_CONFIG}. {advice}")
     record = read_record(directory)
     unused = [row for row in read_csv(directory / INDEX) if row["state"] != "used"]
     return Run(

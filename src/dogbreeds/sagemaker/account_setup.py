@@ -141,12 +141,12 @@ class AccountSetup:
             planned[str(account.known_file)] = account.known_file.unlink
         if planned:
             self._confirm("This permanently deletes", list(planned))
+        else:
+            yield "removed  nothing: setup has made nothing here"
         for what, remove in planned.items():
             with aws_errors(f"remove {what}"):
                 remove()
             yield f"removed  {what}"
-        if not planned:
-            yield "removed  nothing: setup has made nothing here"
         if kept:
             changed = ("action=teardown", f"sagemaker.bucket={self.bucket}", "delete_results=true")
             yield f"kept     bucket {self.bucket}, for its results, {_amount(results)}."

@@ -2,35 +2,27 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-import yaml
 from botocore import exceptions
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
 from s3transfer.exceptions import RetriesExceededError
 
 from dogbreeds.errors import UserError
+from dogbreeds.files import yaml_beside
 
 # By words of an error or the code of a job's failure reason; the first that fits counts.
-_ADVICE: Mapping[str, str] = yaml.safe_load(Path(__file__).with_name("advice.yaml").read_text(encoding="utf-8"))
-_MISSING = ("404", "NoSuchKey", "NotFound", "NoSuchEntity", "ResourceNotFound", "ResourceNotFoundException")
-# Error codes of what ends by itself, or when there are new credentials; so do errors of the service, 500 and above.
-_PASSING = (
-    *("ThrottlingException", "Throttling", "TooManyRequestsException", "RequestLimitExceeded", "SlowDown"),
-    *("ExpiredTokenException", "ExpiredToken", "RequestExpired"),
-    *("UnrecognizedClientException", "InvalidClientTokenId"),
-    # S3's answer to HEAD has no body that would say that credentials have expired.
-    "400",
-)
+_ADVICE: Mapping[str, str] = yaml_beside(__file__, "advice.yaml")
+#: Error codes of AWS by what they mean.
+CODES: Mapping[str, list[str]] = yaml_beside(__file__, "codes.yaml")
+#: Error codes of requests that the credentials do not allow.
+FORBIDDEN = CODES["forbidden"]
 # Of the connection, and of credentials that may be there later. The others are faults of a request.
 _PASSING_ERRORS = (
     *(exceptions.ConnectionError, exceptions.HTTPClientError, exceptions.IncompleteReadError, RetriesExceededError),
     *(NoCredentialsError, PartialCredentialsError, exceptions.CredentialRetrievalError),
     *(exceptions.TokenRetrievalError, exceptions.SSOError, exceptions.MetadataRetrievalError),
 )
-#: Error codes of requests that the credentials do not allow.
-FORBIDDEN = ("403", "AccessDenied", "AccessDeniedException", "AccessDeniedByServiceQuota")
 
 
 class MissingError(UserError):
@@ -57,8 +49,7 @@ def message_of(error: Exception) -> str:
 
 def _answer(error: BaseException | None) -> Mapping[str, Any]:
     # Errors of the connection have a response too, which is None.
-    answer: Mapping[str, Any] = (getattr(error, "response", None) or {}).get("Error", {})
-    return answer
+    return dict((getattr(error, "response", None) or {}).get("Error", {}))
 
 
 def is_missing(error: Exception) -> bool:
@@ -66,7 +57,7 @@ def is_missing(error: Exception) -> bool:
     # SageMaker has no code of its own for this, only words.
     unknown = ("Could not find", "not found", "No scalable target")
     said = code_of(error) in ("ValidationException", "ValidationError", "ObjectNotFoundException")
-    return code_of(error) in _MISSING or (said and any(words in message_of(error) for words in unknown))
+    return code_of(error) in CODES["missing"] or (said and any(words in message_of(error) for words in unknown))
 
 
 def passes(error: BaseException | None) -> bool:
@@ -74,7 +65,7 @@ def passes(error: BaseException | None) -> bool:
     if not isinstance(error, ClientError):
         return isinstance(error, _PASSING_ERRORS)
     status: int = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    return code_of(error) in _PASSING or status >= 500
+    return code_of(error) in CODES["passing"] or status >= 500
 
 
 def advice(said: str) -> str:
@@ -95,9 +86,8 @@ def aws_errors(doing: str, hint: str = "") -> Iterator[None]:
     try:
         yield
     except (NoCredentialsError, PartialCredentialsError) as error:
-        raise UserError(
-            "No AWS credentials: run `aws configure` or set AWS_PROFILE. sagemaker=rehearsal needs none."
-        ) from error
+        advised = "run `aws configure` or set AWS_PROFILE. sagemaker=rehearsal needs none."
+        raise UserError(f"No AWS credentials: {advised}") from error
     except (ClientError, BotoCoreError, RetriesExceededError) as error:
         message = message_of(error).rstrip(".")
         operation = f"{error.operation_name}: " if isinstance(error, ClientError) else ""

@@ -21,9 +21,9 @@ from dogbreeds.run_directory import EXCLUDED, LEADERBOARD, METRICS, RUN_CONFIG, 
 from dogbreeds.sagemaker.launch.begun import config_of, directory_of, finished
 from dogbreeds.sagemaker.launch.job_handle import TUNING, JobHandle, summary
 from dogbreeds.sagemaker.launch.launcher import Launcher
-from dogbreeds.sagemaker.launch.one_job import search_in_one_job
+from dogbreeds.sagemaker.launch.searches import search_in_one_job
 from dogbreeds.sagemaker.launch.tuning import tune
-from dogbreeds.sagemaker.protocol.task import FEATURES, SEARCH, TASK
+from dogbreeds.sagemaker.protocol.hyperparameters import FEATURES, SEARCH, TASK
 from dogbreeds.sagemaker.session import Account, connected
 from dogbreeds.schema import SagemakerConfig, TrainConfig
 
@@ -34,10 +34,8 @@ _PROJECT = Path(__file__).resolve().parents[3]
 def train(settings: SagemakerConfig, config: TrainConfig) -> str:
     """Trains in a job, and returns what to print at its end."""
     if config.resume is not None:
-        raise ConfigError(
-            f"resume continues a run on this machine: {command('train')} {override('resume', config.resume)}. A job "
-            "that loses its Spot instance resumes by itself (sagemaker.spot)."
-        )
+        said = f"resume continues a run on this machine: {command('train')} {override('resume', config.resume)}."
+        raise ConfigError(f"{said} A job that loses its Spot instance resumes by itself (sagemaker.spot).")
     with connected(settings) as account:
         return _followed(Launcher.of(account, _PROJECT).train(config), config, config)
 
@@ -102,9 +100,8 @@ def _followed(job: JobHandle, here: TrainConfig, launched: TrainConfig | None) -
     """Follows a training job, fetches its files into the run directory of `here`, and returns what to print."""
     described, run_dir = job.wait(), Path(here.run_dir)
     if _does(described, FEATURES):
-        return "\n".join(
-            [*summary(described), "Its features are for the search that began it: type that command again."]
-        )
+        again = "Its features are for the search that began it: type that command again."
+        return "\n".join([*summary(described), again])
     job.fetch(described, run_dir)
     finished(job.name)
     _relocate(here, launched)
@@ -128,13 +125,6 @@ def _relocate(here: TrainConfig, launched: TrainConfig | None) -> None:
         launched = replace(fetched, cache=here.cache)
     # What the run left out is named in its own directory too.
     exclude = None if fetched.data.exclude is None else str(path.parent / EXCLUDED)
-    save(
-        replace(
-            fetched,
-            run_dir=here.run_dir,
-            data=replace(fetched.data, dir=launched.data.dir, exclude=exclude),
-            cache=launched.cache,
-            model=replace(fetched.model, weights=launched.model.weights),
-        ),
-        path,
-    )
+    data = replace(fetched.data, dir=launched.data.dir, exclude=exclude)
+    model = replace(fetched.model, weights=launched.model.weights)
+    save(replace(fetched, run_dir=here.run_dir, data=data, cache=launched.cache, model=model), path)

@@ -130,10 +130,8 @@ class Account:
 
             name = ROLE
         if name is None:
-            raise ConfigError(
-                "sagemaker.role=null: these credentials are not a role that jobs can assume. Make one with "
-                f"{self._setup}, or set sagemaker.role=<name or ARN>."
-            )
+            said = "sagemaker.role=null: these credentials are not a role that jobs can assume."
+            raise ConfigError(f"{said} Make one with {self._setup}, or set sagemaker.role=<name or ARN>.")
         try:
             with aws_errors(f"look up the role {name}", "Give its ARN instead: sagemaker.role=<ARN>."):
                 return str(self.client("iam").get_role(RoleName=name.rpartition("/")[2])["Role"]["Arn"])
@@ -178,16 +176,14 @@ class Account:
             return dict(self.client("sts").get_caller_identity())
 
     def create_bucket(self, bucket: str) -> None:
-        """Creates a private bucket."""
         place = {"CreateBucketConfiguration": {"LocationConstraint": self.region}}
         with aws_errors(f"create the bucket {bucket}", "Use an existing one: sagemaker.bucket=<bucket>."):
             self.s3.create_bucket(Bucket=bucket, **({} if self.region == _FIRST_REGION else place))
         self.block_public_access(bucket)
 
     def block_public_access(self, bucket: str) -> None:
-        closed = dict.fromkeys(
-            ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), True
-        )
+        ways = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
+        closed = dict.fromkeys(ways, True)
         with aws_errors(f"block public access to {bucket}"):
             self.s3.put_public_access_block(Bucket=bucket, PublicAccessBlockConfiguration=closed)
 

@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
+from dogbreeds.files import yaml_beside
 from dogbreeds.installation import CHECKOUT, arguments_of
 from dogbreeds.overrides import override
-from dogbreeds.sagemaker.endpoints.commands import NOTHING
 from local_sagemaker import stop
 
 _LAST_LINES = 3
@@ -31,34 +31,16 @@ class Step:
 
 
 def steps(settings: Sequence[str], directory: Path) -> list[Step]:
-    """Returns the commands.
-
-    From an empty account: a bucket and a role, a tuning job, the best trial under AWS's debugger, that model as an
-    endpoint, asked about the example photos of its package. Then all of it is removed.
-    """
+    """Returns the commands of walkthrough.yaml; the settings are those of the search."""
     # A separate rehearsal, so that no others are touched.
-    place = ["sagemaker=rehearsal", _at("sagemaker.rehearsal_dir", directory / "rehearsal")]
-    launch = [*arguments_of("launch"), *settings, *place]
-    tuned, best = directory / "tuned", directory / "best"
-    aws, deploy, endpoint = [*arguments_of("aws"), *place], [*arguments_of("deploy"), *place], "endpoint=dogs"
-    return [
-        Step("make a bucket and a role", [*aws, "action=setup", "yes=true"], "role     "),
-        Step("upload and tune", [*launch, "-m", "hpo=bayes", _at("hydra.sweep.dir", tuned)]),
-        Step(
-            "train the best trial, with AWS's debugger",
-            [*arguments_of("launch"), *place, _at("best_of", tuned), "debugger=aws", _at("hydra.run.dir", best)],
-        ),
-        Step("deploy the best model", [*deploy, endpoint, _at("package", best)], "answer "),
-        Step(
-            "ask it",
-            [*arguments_of("predict"), *place, endpoint, _at("images", best / "model" / "examples")],
-            '"probability"',
-        ),
-        Step("see what costs", [*aws, "action=status"], "InService"),
-        Step("delete the endpoint", [*deploy, endpoint, "action=delete", "yes=true"], "removed  endpoint dogs"),
-        Step("remove the rest", [*aws, "action=teardown", "delete_results=true", "yes=true"], "removed  bucket"),
-        Step("see that nothing costs", [*aws, "action=status"], NOTHING),
-    ]
+    rehearsal = ["sagemaker=rehearsal", _at("sagemaker.rehearsal_dir", directory / "rehearsal")]
+    found = []
+    for one in yaml_beside(__file__, "walkthrough.yaml"):
+        places = [_at(name, directory / place) for name, place in one.get("places", {}).items()]
+        own = settings if "-m" in one["typed"] else ()
+        arguments = [*arguments_of(one["command"]), *own, *rehearsal, *one["typed"], *places]
+        found.append(Step(one["title"], arguments, one.get("expected", "")))
+    return found
 
 
 def _at(name: str, place: Path) -> str:
@@ -84,14 +66,11 @@ def run(settings: Sequence[str], directory: Path) -> bool:
 def _played(planned: Sequence[Step], table: Table, console: Console) -> bool:
     for step in planned:
         console.print(escape(f"$ python {shlex.join(step.arguments)}"), style="bold", highlight=False)
-        began = time.monotonic()
-        ended = subprocess.run(
-            [sys.executable, *step.arguments], cwd=CHECKOUT, capture_output=True, text=True, check=False
-        )
+        began, typed = time.monotonic(), [sys.executable, *step.arguments]
+        ended = subprocess.run(typed, cwd=CHECKOUT, capture_output=True, text=True, check=False)
         lines = [line[:_MAX_LINE] for line in (ended.stdout + ended.stderr).splitlines() if line.strip()]
         table.add_row(step.title, f"{time.monotonic() - began:.0f}", escape("\n".join(lines[-_LAST_LINES:])))
-        problem = _problem(step, ended)
-        if problem is not None:
+        if (problem := _problem(step, ended)) is not None:
             table.add_row("", "", f"[red]{escape(problem)}; the rest was not run[/red]")
             console.print(table)
             # Everything: the reason may be anywhere.

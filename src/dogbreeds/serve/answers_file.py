@@ -134,15 +134,10 @@ def _parquet(path: Path) -> Iterator[_Write]:
     import pyarrow
     from pyarrow.parquet import ParquetWriter
 
-    answer = [("breed", pyarrow.string()), ("index", pyarrow.int32()), ("probability", pyarrow.float64())]
-    schema = pyarrow.schema(
-        [
-            ("path", pyarrow.string()),
-            *answer,
-            ("top", pyarrow.list_(pyarrow.struct(answer))),
-            ("error", pyarrow.string()),
-        ]
-    )
+    text = pyarrow.string()
+    answer = [("breed", text), ("index", pyarrow.int32()), ("probability", pyarrow.float64())]
+    top = pyarrow.list_(pyarrow.struct(answer))
+    schema = pyarrow.schema([("path", text), *answer, ("top", top), ("error", text)])
     group: list[Row] = []
     with ParquetWriter(path, schema, compression="zstd") as writer:
 

@@ -39,9 +39,7 @@ class Application:
     ) -> None:
         """Puts the routes together; without `wait_for_engine`, requests are refused until the engine runs."""
         observer = observer or Observer()
-        self.batcher = Batcher(
-            predictor, max_waiting=limits.waiting, timeout=limits.answer_seconds, on_batch=observer.batch
-        )
+        self.batcher = Batcher(predictor, limits.waiting, limits.answer_seconds, on_batch=observer.batch)
         self.requests = OpenRequests(limits)
         self._wait_for_engine = wait_for_engine
         self._invocations = _Invocations(self.batcher, self.requests, limits, observer)

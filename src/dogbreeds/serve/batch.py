@@ -31,8 +31,7 @@ def find_images(pattern: str) -> list[Path]:
     if path.is_dir():
         below = list(files_below(path))
         found = sorted(one for one, reason in below if not reason)
-        left = [(one, reason) for one, reason in below if reason]
-        if left:
+        if left := [(one, reason) for one, reason in below if reason]:
             print("\n".join([f"Left out of images={pattern}:", *grouped(path, left)]), file=sys.stderr)
     else:
         pieces = paths_in(pattern)
@@ -44,9 +43,8 @@ def find_images(pattern: str) -> list[Path]:
         files = (root / name for name in matched)
         found = sorted(one for one in files if one.is_file() and not one.name.startswith(".") and may_be_photo(one))
     if not found:
-        raise DataError(
-            f"images={pattern} matches no photo ({', '.join(EXTENSIONS)}). Give a file, a folder or a quoted glob."
-        )
+        nothing = f"images={pattern} matches no photo ({', '.join(EXTENSIONS)})."
+        raise DataError(f"{nothing} Give a file, a folder or a quoted glob.")
     return found
 
 

@@ -55,9 +55,7 @@ class _Pending:
 class Batcher:
     """Starts the engine of a predictor, and computes the photos of requests with it."""
 
-    def __init__(
-        self, predictor: Predictor, *, max_waiting: int, timeout: float, on_batch: Callable[[int], object]
-    ) -> None:
+    def __init__(self, predictor: Predictor, max_waiting: int, timeout: float, on_batch: Callable[[int], None]) -> None:
         """Starts nothing yet.
 
         Args:
@@ -187,12 +185,9 @@ class Batcher:
             while not self._queue and not self._closed:
                 self._changed.wait()
             # Where photos need not be together, idle workers get their share.
-            share = (
-                math.ceil(len(self._queue) / (self._workers - len(self._began)))
-                if self._one_by_one
-                else len(self._queue)
-            )
-            batch = [self._queue.popleft() for _ in range(min(self._batch_size, share))]
+            sharing = self._workers - len(self._began) if self._one_by_one else 1
+            size = min(self._batch_size, math.ceil(len(self._queue) / sharing))
+            batch = [self._queue.popleft() for _ in range(size)]
             if batch:
                 self._began[number] = time.monotonic()
             return batch
@@ -224,6 +219,4 @@ class Batcher:
         """Drops queued photos that nobody waits for any more."""
         with self._changed:
             if pending.missing:
-                kept = [entry for entry in self._queue if entry[0] is not pending]
-                self._queue.clear()
-                self._queue.extend(kept)
+                self._queue = deque(entry for entry in self._queue if entry[0] is not pending)

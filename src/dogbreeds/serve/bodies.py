@@ -30,9 +30,8 @@ class OpenRequests:
         """Counts a request while it is open, and releases its body at the end; 429 where this client has too many."""
         limit = self._limits.per_client
         if limit is not None and self._per_client[client] >= limit:
-            raise HttpError(
-                429, "too_many_requests", f"{client} has {limit} open requests already: wait for a response."
-            )
+            said = f"{client} has {limit} open requests already: wait for a response."
+            raise HttpError(429, "too_many_requests", said)
         body = Body(self, self._limits)
         self._per_client[client] += 1
         try:
@@ -74,10 +73,9 @@ class Body:
                     parts.append(part)
                     more = message.get("more_body", False)
         except TimeoutError as error:
-            seconds = self._limits.receive_seconds
-            raise HttpError(
-                408, "too_slow", f"The body is incomplete after {seconds:g} seconds: got {self.size} bytes."
-            ) from error
+            seconds = f"{self._limits.receive_seconds:g} seconds"
+            said = f"The body is incomplete after {seconds}: got {self.size} bytes."
+            raise HttpError(408, "too_slow", said) from error
         return b"".join(parts)
 
     def _hold(self, size: int) -> None:
@@ -89,6 +87,5 @@ class Body:
         self._requests.held += size
 
     def _refuse_size(self) -> None:
-        raise HttpError(
-            413, "too_large", f"The body must be at most {self._limits.body_bytes} bytes (limits.body_bytes)."
-        )
+        most = f"{self._limits.body_bytes} bytes (limits.body_bytes)"
+        raise HttpError(413, "too_large", f"The body must be at most {most}.")

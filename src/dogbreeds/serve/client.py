@@ -32,6 +32,8 @@ _BUSY = (408, 429, 502, 503, 504)
 _PER_PHOTO_STATUS = (400, 413, 415, 422, 500)
 # Photos in a row without a response, or as many as are sent at once if that is more: the server is gone.
 _MAX_FAILURES = 4
+#: Waits for so many seconds.
+Sleep = Callable[[float], None]
 
 
 class Busy(Exception):
@@ -66,11 +68,7 @@ class PredictClient(Protocol):
 
 
 def rows(
-    client: PredictClient,
-    paths: Sequence[Path],
-    at_once: int,
-    patience: float,
-    sleep: Callable[[float], None] | None = None,
+    client: PredictClient, paths: Sequence[Path], at_once: int, patience: float, sleep: Sleep | None = None
 ) -> Iterator[tuple[Row, bool]]:
     """Yields a row for each photo, in order, and whether it has a prediction.
 
@@ -112,16 +110,12 @@ def rows(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _row(
-    client: PredictClient, path: Path, patience: float, sleep: Callable[[float], None], ended: threading.Event
-) -> tuple[Row, bool]:
+def _row(client: PredictClient, path: Path, patience: float, sleep: Sleep, ended: threading.Event) -> tuple[Row, bool]:
     try:
-        photo = path.read_bytes()
-        if client.max_bytes is not None and len(photo) > client.max_bytes:
-            raise PredictionFailed(
-                f"The photo has {len(photo):,} bytes; at most {client.max_bytes:,} can be sent. Make it smaller, or "
-                "use the package on this machine (package=<package>)."
-            )
+        photo, most = path.read_bytes(), client.max_bytes
+        if most is not None and len(photo) > most:
+            said = f"The photo has {len(photo):,} bytes; at most {most:,} can be sent. Make it smaller, or"
+            raise PredictionFailed(f"{said} use the package on this machine (package=<package>).")
         response = retry(lambda: client.predict(photo), patience, sleep, ended)
         return prediction_row(path, from_json(response)), True
     except (OSError, PredictionFailed) as error:
@@ -131,10 +125,7 @@ def _row(
 
 
 def retry(
-    send: Callable[[], Any],
-    patience: float,
-    sleep: Callable[[float], None] = time.sleep,
-    ended: threading.Event | None = None,
+    send: Callable[[], Any], patience: float, sleep: Sleep = time.sleep, ended: threading.Event | None = None
 ) -> Any:
     """Calls `send` until it is not `Busy`, with random pauses that grow, for `patience` seconds or until `ended`."""
     pauses = tenacity.wait_random_exponential(multiplier=_FIRST_PAUSE_SECONDS, max=_MAX_PAUSE_SECONDS)
@@ -149,10 +140,8 @@ def retry(
     try:
         return trying(send)
     except Busy as error:
-        raise RetriesExhausted(
-            f"No response in {patience:g} s ({error}). Send fewer at a time (at_once=1), or wait longer "
-            f"({override('patience_seconds', f'{10 * patience:g}')})."
-        ) from error
+        said = f"No response in {patience:g} s ({error}). Send fewer at a time (at_once=1), or wait longer"
+        raise RetriesExhausted(f"{said} ({override('patience_seconds', f'{10 * patience:g}')}).") from error
 
 
 class Server:
@@ -172,18 +161,14 @@ class Server:
             self._session.get(f"{self._url}/ping", timeout=_TIMEOUT_SECONDS, allow_redirects=False)
         except requests.RequestException as error:
             self._session.close()
-            raise UserError(
-                f"url={url}: no server responds there ({_why(error)}). Start one with: {command('serve')} package=<run>"
-            ) from error
+            said = f"url={url}: no server responds there ({_why(error)})."
+            raise UserError(f"{said} Start one with: {command('serve')} package=<run>") from error
 
     def predict(self, photo: bytes) -> dict[str, Any]:
+        asked, headers = f"{self._url}/invocations", {"Content-Type": BYTES, "Accept": JSON}
         try:
             response = self._session.post(
-                f"{self._url}/invocations",
-                data=photo,
-                headers={"Content-Type": BYTES, "Accept": JSON},
-                timeout=_TIMEOUT_SECONDS,
-                allow_redirects=False,
+                asked, photo, headers=headers, timeout=_TIMEOUT_SECONDS, allow_redirects=False
             )
         except requests.RequestException as error:
             raise Busy(_why(error)) from error

@@ -23,15 +23,10 @@ class Metrics(Observer):
         self._routes = routes
         self._requests = Counter("dogbreeds_requests", "Requests answered.", ("route", "status"), registry=registry)
         self._photos = Counter("dogbreeds_photos", "Photos answered.", registry=registry)
-        self._seconds = Histogram(
-            "dogbreeds_request_seconds",
-            "Seconds from the headers of an invocation to its answer.",
-            buckets=_SECONDS,
-            registry=registry,
-        )
-        self._batches = Histogram(
-            "dogbreeds_batch_photos", "Photos computed at once.", buckets=_PHOTOS, registry=registry
-        )
+        taken = ("dogbreeds_request_seconds", "Seconds from the headers of an invocation to its answer.")
+        self._seconds = Histogram(*taken, buckets=_SECONDS, registry=registry)
+        together = ("dogbreeds_batch_photos", "Photos computed at once.")
+        self._batches = Histogram(*together, buckets=_PHOTOS, registry=registry)
         labels = {"backbone": description.backbone, "classes": str(len(description.classes))}
         labels |= {f"{name}_version": version for name, version in description.versions.items()}
         Gauge("dogbreeds_model", "The served model.", tuple(labels), registry=registry).labels(**labels).set(1)

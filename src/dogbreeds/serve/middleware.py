@@ -10,13 +10,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 LINGER_SECONDS = 2.0
 #: Paths that take photos. The containers of SageMaker post to the root.
 INVOCATIONS = ("/invocations", "/")
+_POLICY = (
+    b"default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; form-action 'self'; "
+    b"frame-ancestors 'none'"
+)
 _SECURITY = (
-    (
-        b"content-security-policy",
-        b"default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; form-action 'self'; "
-        b"frame-ancestors 'none'",
-    ),
-    (b"x-content-type-options", b"nosniff"),
+    *((b"content-security-policy", _POLICY), (b"x-content-type-options", b"nosniff")),
     (b"referrer-policy", b"no-referrer"),
 )
 _CLOSE = (b"connection", b"close")

@@ -179,8 +179,9 @@ def _listening(host: str, port: int) -> socket.socket:
     except UnicodeError as error:
         raise ConfigError(f"host={host} is not a valid host name ({error}).") from error
     except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise ConfigError(f"port={port} is in use: choose another one, or port=0 for a free one.") from error
-        if error.errno == errno.EACCES:
-            raise ConfigError(f"port={port}: ports below 1024 need root; choose one above 1023.") from error
-        raise ConfigError(f"Cannot listen on host={host} port={port}: {error.strerror or error}.") from error
+        reasons = {
+            errno.EADDRINUSE: f"port={port} is in use: choose another one, or port=0 for a free one.",
+            errno.EACCES: f"port={port}: ports below 1024 need root; choose one above 1023.",
+        }
+        other = f"Cannot listen on host={host} port={port}: {error.strerror or error}."
+        raise ConfigError(reasons.get(error.errno or 0, other)) from error

@@ -1,21 +1,26 @@
 """What a server on this machine offers beside predictions: the page, the model card, example photos, metrics."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from dogbreeds.data.names import shown_names
 from dogbreeds.limits import Limits
 from dogbreeds.package.examples import DIRECTORY, load_examples
+from dogbreeds.package.package import Description
 from dogbreeds.package.predictor import Predictor
 from dogbreeds.serve.app import Application
-from dogbreeds.serve.card import card
 from dogbreeds.serve.metrics import CONTENT_TYPE, Metrics
 from dogbreeds.serve.middleware import INVOCATIONS
 
 _PAGE = Path(__file__).parent / "page"
+_SAME = ("backbone", "pretrained", "weights", "licence", "unfreeze", "temperature", "made")
+_SCORES = ("accuracy", "top5_accuracy", "macro_f1", "loss", "calibration_error", "calibration_error_uncalibrated")
 
 
 def application(predictor: Predictor, package: Path, limits: Limits) -> Application:
@@ -59,3 +64,35 @@ def _examples(package: Path) -> list[Route]:
 def _page() -> list[Route]:
     files = {path.relative_to(_PAGE).as_posix(): path for path in _PAGE.rglob("*") if path.is_file()}
     return [Route("/", _file(files["index.html"])), *(Route(f"/{name}", _file(path)) for name, path in files.items())]
+
+
+def card(description: Description, engine: str | None = None) -> dict[str, Any]:
+    """Returns the model card as JSON values; `engine` runs the trunk here, None is the one of the training.
+
+    `scores` are on the test photos; `classes` are in the order of their index, each with the share of its test photos
+    that were classified correctly. Unknown numbers are None.
+    """
+    metrics, transform = description.metrics, description.transform
+    shares = _per_class(metrics, len(description.classes))
+    classes = enumerate(zip(shown_names(description.classes), shares, strict=True))
+    return {
+        **{name: getattr(description, name) for name in _SAME},
+        "head": {"kind": description.head.kind, "hidden": list(description.head.hidden)},
+        "image": {"resize": transform.resize, "crop": transform.crop, "mirror": description.mirror},
+        "classes": [{"index": index, "breed": name, "accuracy": share} for index, (name, share) in classes],
+        "scores": {name: _number(metrics.get(f"test/{name}")) for name in _SCORES},
+        "photos": dict(description.photos),
+        "engine": engine or description.engine,
+        "precision": description.precision_by(engine or description.engine),
+        "versions": dict(description.versions),
+    }
+
+
+def _per_class(metrics: Mapping[str, Any], classes: int) -> list[float | None]:
+    known = metrics.get("test/per_class_accuracy", ())
+    return [_number(value) for value in known] if len(known) == classes else [None] * classes
+
+
+def _number(value: object) -> float | None:
+    """Returns a finite number; classes without test photos have NaN, which JSON has not."""
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None

@@ -1,7 +1,6 @@
 """Photos worth a look: labels that others contradict, near-duplicates, outliers; found once, then remembered."""
 
 import logging
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -18,13 +17,13 @@ from dogbreeds.features.engines import worker_count
 from dogbreeds.features.store.blobs import BlobCache
 from dogbreeds.model.exact import ExactPath
 from dogbreeds.model.neighbours import near_pairs, oddness
+from dogbreeds.model.rows import Rows
 from dogbreeds.model.suspects import suspect_labels
-from dogbreeds.training.reference import digest_of
 
 log = logging.getLogger(__name__)
 
 # Raise it with any change to what is found.
-_VERSION = 2
+_VERSION = 3
 # Cosines from which pairs are worth a look at their pixels; within them, the backbone's own distribution decides. Of
 # 180 re-encoded, cropped and mirrored photos the lowest cosine was 0.81 with four backbones.
 _LOWEST, _HIGHEST = 0.75, 0.85
@@ -39,6 +38,7 @@ class Findings:
     """What an audit found; photos are positions in train, valid and test, one after the other.
 
     Attributes:
+        judged: int64 (), training photos whose labels were judged.
         suspects: int64 (n,), training photos, the least probable label first; `suggested` is the most probable class,
             `probabilities` of the label against it.
         confidence: float32 (2,): see `Suspects.confident` and `Suspects.expected`.
@@ -47,6 +47,7 @@ class Findings:
         outliers: int64 (k,), the oddest first; `oddnesses` in robust standard deviations.
     """
 
+    judged: Tensor
     suspects: Tensor
     suggested: Tensor
     probabilities: Tensor
@@ -61,37 +62,36 @@ class Findings:
 @torch.no_grad()
 def find(
     folders: BreedFolders,
-    features: Tensor,
-    normalise: Callable[[Tensor], Tensor],
+    normalised: Rows,
     path: ExactPath,
-    class_weights: Tensor | None,
+    judged: Tensor,
+    problem: str,
     blobs: BlobCache,
     workers: int | None,
 ) -> Findings:
     """Audits photos, or remembers what an earlier audit of the same photos found.
 
     Args:
-        features: Of the photos of train, valid and test, one after the other (N, width).
-        normalise: What the head makes of them: centred, each photo at its own scale.
-        class_weights: Of the path.
+        normalised: What the head makes of the features of train, valid and test, one after the other (N, width):
+            centred, each photo at its own scale.
+        path: Learned from the training photos at the positions `judged`, whose labels it judges.
+        problem: Digest of photos, features and class weights.
     """
-    photos = [photo for split in SPLITS for photo in folders.splits[split]]
-    train = len(folders.splits["train"])
-    labels = torch.tensor([photo.label for photo in photos])
-    names = "".join(photo.digest for photo in photos)
-    counts = torch.tensor(list(folders.counts().values()))
-    name = f"audit-{digest_of(f'{_VERSION} {names}', (features, labels, counts, class_weights))}"
+    name = f"audit-{_VERSION}-{problem}"
     kept = blobs.get(name)
     if kept is not None:
         return Findings(**load(kept))
-    normalised = normalise(features)
+    photos = [photo for split in SPLITS for photo in folders.splits[split]]
+    train = len(folders.splits["train"])
+    labels = torch.tensor([photo.label for photo in photos])
     copies, likenesses, skipped = _copies(photos, normalised, worker_count(workers))
-    suspects = suspect_labels(path, labels[:train], _pictures(photos, copies)[:train])
+    suspects = suspect_labels(path, labels[judged], _pictures(photos, copies)[judged])
     odd = oddness(normalised, labels, torch.arange(len(labels)) < train)
     outliers = (odd > _OUTLYING).nonzero().squeeze(1)
     outliers = outliers[odd[outliers].argsort(descending=True, stable=True)]
     found = Findings(
-        suspects.photos,
+        torch.tensor(len(judged)),
+        judged[suspects.photos],
         suspects.suggested,
         suspects.probabilities,
         torch.tensor([suspects.confident, suspects.expected]),
@@ -105,7 +105,7 @@ def find(
     return found
 
 
-def _copies(photos: list[Photo], normalised: Tensor, workers: int) -> tuple[Tensor, Tensor, int]:
+def _copies(photos: list[Photo], normalised: Rows, workers: int) -> tuple[Tensor, Tensor, int]:
     """Pairs of photos that show the same picture, how like they are, and how many pairs were too many to compare."""
     near = near_pairs(normalised, _LOWEST, _HIGHEST)
     looks = _LOOKS + len(photos) // 4

@@ -46,6 +46,8 @@ class Audit:
             f"({self.facts['copies_across_splits']} across splits), "
             f"{counted(len(found.outliers), 'outlier')} of a class"
         )
+        if found.judged < (train := len(self._folders.splits["train"])):
+            text += f"; of the labels those of {int(found.judged):,} of {train:,} photos were judged"
         if found.skipped:
             text += f"; of the pairs with similar features the last {int(found.skipped)} were not compared"
         return text

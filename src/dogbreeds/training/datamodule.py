@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from dogbreeds.data.folders import BreedFolders, index
 from dogbreeds.debug.timeline import Phases
+from dogbreeds.features.cluster import Cluster
 from dogbreeds.features.engines import engine_for
 from dogbreeds.features.int8 import Calibration
 from dogbreeds.features.store.store import FeatureStore
@@ -87,6 +88,8 @@ class BreedDataModule(pl.LightningDataModule):
     backbone: Backbone
     features: RunFeatures
     calibration: Calibration | None = None
+    #: Computes what the store lacks, in place of this machine.
+    cluster: Cluster | None = None
 
     def __init__(
         self,
@@ -212,6 +215,7 @@ class BreedDataModule(pl.LightningDataModule):
             views=self.views,
             workers=self.workers,
             calibration=self.calibration,
+            cluster=self.cluster,
         )
 
     def network(self, head: str = "linear", hidden: Sequence[int] = (256,), dropout: float = 0.5) -> Network:
@@ -223,7 +227,7 @@ class BreedDataModule(pl.LightningDataModule):
         torch.manual_seed(self.seed)
         layers = (tuple(hidden), dropout) if head == "mlp" else ((), 0.0)
         new = Head(HeadShape(head, self.backbone.width, len(self.folders.classes), *layers))
-        new.initialise(self.features.vectors["train"].tensor)
+        new.initialise(self.features.vectors["train"].values)
         trunk, tail = cut(self.backbone.stages, self.backbone.transform, self.unfreeze, mirror=self.settings.mirror)
         return Network(trunk, copy.deepcopy(tail), new)
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dogbreeds.data.folders import BreedFolders
 from dogbreeds.data.layout import SPLITS
+from dogbreeds.features.cluster import Cluster
 from dogbreeds.features.engines.reference import resolve_precision
 from dogbreeds.features.int8 import Calibration
 from dogbreeds.features.source import FeatureSource
@@ -24,6 +25,9 @@ from dogbreeds.schema import FeaturesConfig
 log = logging.getLogger(__name__)
 
 _LOG_SECONDS = 5.0
+#: Vectors of a run that have up to so many bytes are in memory, where batches are gathered fastest; more, and
+#: activations, stay in their files and are read batch by batch.
+_IN_MEMORY = 256e6
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,7 @@ class RunFeatures:
         reused: Photos whose features were in the store, counted likewise.
         weights: Names the weights of the whole backbone.
         int8: Returns the quantised trunk that computes the inputs, or None for another precision.
+        key: Names everything besides the photos that the vectors depend on.
     """
 
     vectors: dict[str, Features]
@@ -74,6 +79,7 @@ class RunFeatures:
     reused: int
     weights: str
     int8: Callable[[], Graph | None] | None = None
+    key: str = ""
 
     def counts(self) -> dict[str, int | str]:
         """Returns the section `features` of metrics.json."""
@@ -90,10 +96,11 @@ def load_features(
     unfreeze: str | None,
     views: int,
     workers: int | None,
-    calibration: Calibration | None,
+    calibration: Calibration | None = None,
+    cluster: Cluster | None = None,
 ) -> tuple[BreedFolders, RunFeatures]:
     """Returns the photos that could be read, and their features; see `BreedDataModule` for the settings."""
-    precision = resolve_precision(settings.precision, device)
+    precision = cluster.precision if cluster else resolve_precision(settings.precision, device)
 
     def source(stage: str | None, engine: str) -> FeatureSource:
         return FeatureSource(
@@ -106,6 +113,7 @@ def load_features(
             workers=workers,
             progress=_Log(),
             calibration=calibration,
+            cluster=cluster,
         )
 
     sources = [source(None, settings.engine)]
@@ -121,8 +129,8 @@ def load_features(
     computed = sum(source.computed for source in sources)
     reused = sum(source.photos for source in sources) - computed
     log.info("features: %d computed, %d reused", computed, reused)
-    used = sources[-1]
-    found = RunFeatures(vectors, inputs, used.engine, precision, computed, reused, sources[0].weights, used.int8)
+    used, weights, key = sources[-1], sources[0].weights, str(sources[0].key(sources[0].engine, 0))
+    found = RunFeatures(vectors, inputs, used.engine, precision, computed, reused, weights, used.int8, key)
     return folders, found
 
 
@@ -136,13 +144,13 @@ def load_splits(
         wanted[view] = photos["train"] + wanted.get(view, [])
     found, unreadable = source.load(folders.files(), wanted)
     folders = folders.without(unreadable)
+    layout = found[0].layout
+    in_memory = len(layout.shape) == 1 and sum(map(len, found.values())) * layout.record.itemsize <= _IN_MEMORY
     splits = {}
     for split in SPLITS:
         digests = [photo.digest for photo in folders.splits[split]]
         rows = [found[view].of(digests) for view in (train_views if split == "train" else [0])]
         labels = torch.tensor([photo.label for photo in folders.splits[split]], dtype=torch.long)
-        # Vectors fit into memory; activations stay in their files and are read batch by batch.
-        in_memory = len(rows[0].layout.shape) == 1
         splits[split] = Features(tuple(view.tensor() if in_memory else view for view in rows), labels)
     return folders, splits
 

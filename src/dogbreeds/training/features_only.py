@@ -1,9 +1,11 @@
 """What takes photos and their features, but no training: the features themselves, and the audit."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 from dogbreeds.debug.timeline import Phases
+from dogbreeds.features.cluster import connect
 from dogbreeds.features.engines import candidates, choose
 from dogbreeds.schema import TrainConfig
 from dogbreeds.training.preparation import data_module, prepare
@@ -21,11 +23,19 @@ def audit_photos(config: TrainConfig, out: Path) -> str:
     return audit.summary()
 
 
-def prepare_features(config: TrainConfig) -> dict[str, int | str]:
-    """Fills the feature store with what `train` would need, and trains nothing."""
+def prepare_features(config: TrainConfig, cluster: str | None = None) -> dict[str, int | str]:
+    """Fills the feature store with what `train` would need, and trains nothing.
+
+    What is missing is computed here, or by the Ray cluster at an address.
+    """
     quieten()
-    with open_store(config) as store:
-        return prepare(config, store, Phases()).features.counts()
+    connected = nullcontext() if cluster is None else connect(cluster, config)
+    with connected as workers, open_store(config) as store:
+        data = data_module(config, store)
+        if workers is not None:
+            data.cluster, data.device = workers, workers.device
+        data.prepare(store, Phases())
+        return data.features.counts()
 
 
 def prepare_share(config: TrainConfig, number: int, count: int) -> None:

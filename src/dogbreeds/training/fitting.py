@@ -23,6 +23,7 @@ from dogbreeds.model.classifier import BreedClassifier
 from dogbreeds.model.exact import ExactPath
 from dogbreeds.model.metrics import evaluate
 from dogbreeds.model.network import Network
+from dogbreeds.model.rows import computed
 from dogbreeds.overrides import literal, override
 from dogbreeds.run_directory import CHECKPOINTS, HISTORY
 from dogbreeds.schema import TrainConfig
@@ -158,7 +159,7 @@ def fit_exactly(config: TrainConfig, path: ExactPath, network: Network, inputs: 
     row = {"epoch": 1, "step": 0, "lr": 0.0}
     for split, name in (("train", "train"), ("valid", "val")):
         with torch.inference_mode():
-            logits = network.head(inputs[split].tensor)
+            logits = computed(network.head, inputs[split].values)
         scores = evaluate(logits, inputs[split].labels, temperature=1.0, prefix=f"{name}/")
         row |= {column: scores[column] for column in COLUMNS if column in scores}
     history.add(row | {"seconds": round(time.perf_counter() - began, 4)})

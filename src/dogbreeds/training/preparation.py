@@ -16,13 +16,14 @@ from dogbreeds.features.store.store import FeatureStore
 from dogbreeds.model.exact import ExactPath
 from dogbreeds.model.head import Head
 from dogbreeds.model.network import Network
+from dogbreeds.model.rows import derived
 from dogbreeds.run_directory import INDEX
 from dogbreeds.schema import TrainConfig
 from dogbreeds.training.audit import find
 from dogbreeds.training.audit_file import Audit
 from dogbreeds.training.datamodule import BreedDataModule
 from dogbreeds.training.features import RunFeatures
-from dogbreeds.training.reference import Reference, exact_path
+from dogbreeds.training.reference import Reference, StoredSolutions, digest_of, exact_path, sample
 from dogbreeds.training.trainer import device_of
 
 log = logging.getLogger(__name__)
@@ -84,16 +85,17 @@ class Prepared:
         kind = config.model.class_weights
         if kind not in self._paths:
             weights = self.class_weights(config)
-            self._paths[kind] = exact_path(head, self.features.vectors, weights, self.store.blobs)
+            problem = digest_of(self.features.key, self.data.folders, weights)
+            self._paths[kind] = exact_path(head, self.features, weights, StoredSolutions(self.store.blobs, problem))
         return self._paths[kind]
 
     def audit(self, config: TrainConfig, head: Head) -> Audit:
         """Returns what is suspicious about the photos, in the eyes of the features."""
-        folders, vectors = self.data.folders, self.features.vectors
-        features = torch.cat([vectors[split].tensor for split in SPLITS])
-        path, weights = self.exact_path(config, head), self.class_weights(config)
-        found = find(folders, features, head.normalise, path, weights, self.store.blobs, config.data.workers)
-        return Audit(folders, found)
+        folders, vectors, blobs = self.data.folders, self.features.vectors, self.store.blobs
+        problem = digest_of(self.features.key, folders, self.class_weights(config))
+        rows = derived([vectors[split].values for split in SPLITS], head.normalise)
+        path, judged = self.exact_path(config, head), sample(vectors["train"])
+        return Audit(folders, find(folders, rows, path, judged, problem, blobs, config.data.workers))
 
 
 def prepare(config: TrainConfig, store: FeatureStore, phases: Phases, listing: Path | None = None) -> Prepared:

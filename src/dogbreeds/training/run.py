@@ -15,12 +15,13 @@ from dogbreeds.data.excluded import keep
 from dogbreeds.debug.catalogue import Judgement, issues, verdict_of
 from dogbreeds.debug.hook_settings import check_smdebug
 from dogbreeds.debug.record import Facts, Searched
+from dogbreeds.debug.rules.results import learned_from
 from dogbreeds.debug.timeline import Phases
 from dogbreeds.directories import locked, new_run
 from dogbreeds.features.store.store import FeatureStore
 from dogbreeds.files import json_text, write_text
 from dogbreeds.installation import command
-from dogbreeds.machine import machine, versions
+from dogbreeds.machine import compute_threads, machine, versions
 from dogbreeds.overrides import override
 from dogbreeds.package.archive import archive_for
 from dogbreeds.package.examples import choose, save_examples
@@ -32,7 +33,7 @@ from dogbreeds.run_directory import AUDIT, INDEX, METRICS, MODEL, MODEL_ARCHIVE,
 from dogbreeds.schema import TrainConfig
 from dogbreeds.training.checkpoints import SameStart, newest
 from dogbreeds.training.evaluation import compare_fallback, describe, save_predictions, score
-from dogbreeds.training.fitting import Report, fit, fit_exactly, fit_trial
+from dogbreeds.training.fitting import Report, fit, fit_exactly, fit_trial, threads_of
 from dogbreeds.training.preparation import Prepared, prepare
 from dogbreeds.training.trainer import is_first_process, new_callbacks, new_loggers, new_trainer, quieten
 from dogbreeds.training.watching import Debugger
@@ -66,7 +67,7 @@ class RunResult:
             "",
             f"test accuracy {metrics['test/accuracy']:.4f}   top-5 {metrics['test/top5_accuracy']:.4f}   "
             f"macro F1 {metrics['test/macro_f1']:.4f}   (exact linear reference "
-            f"{metrics['reference/test_accuracy']:.4f})",
+            f"{metrics['reference/test_accuracy']:.4f}{learned_from(metrics)})",
             *([f"exact  is better, by {by_how_much(metrics)}: {self.exact}"] if self.exact else []),
             *([f"photos left out, since they cannot be read: {lost} (see {INDEX})"] if lost else []),
             *([f"rules  {verdict_of(self.judgements)}"] if self.judgements else []),
@@ -162,7 +163,7 @@ class Run:
 
     def score(self) -> None:
         """Calibrates and scores the predictor that the package will hold: `metrics` and predictions.csv."""
-        with self._phases.phase("test"):
+        with self._phases.phase("test"), compute_threads(threads_of(self.config)):
             predictor = Predictor(self._description, self.network, self._prepared.data.device)
             scores, probabilities = score(predictor, self._prepared.features.inputs)
             folders, exact = self._prepared.data.folders, self.reference

@@ -4,21 +4,16 @@ Source, where no other is named: https://aws.amazon.com/ec2/instance-types/ (acc
 """
 
 import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import yaml
 
 # Local NVMe disks are encrypted by the hardware, and the service refuses a key for them:
 # https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_ResourceConfig.html
 _LOCAL_DISKS = re.compile(r"ml\.(g\d|p[4-9]|trn\d|[a-z]+\d[a-z]*d)")
 _GPU = re.compile(r"ml\.(g[4-9]|p\d)")
-# What AWS's own table lacks; all other instances of these families have one GPU.
-_SEVERAL_GPUS = {
-    re.compile(r"ml\.g6e?\.(12|24)xlarge"): 4,
-    re.compile(r"ml\.g6e?\.48xlarge"): 8,
-    re.compile(r"ml\.g7e?\.12xlarge"): 2,
-    re.compile(r"ml\.g7e?\.24xlarge"): 4,
-    re.compile(r"ml\.g7e?\.48xlarge"): 8,
-    re.compile(r"ml\.p(5e|5en|6-b200|6-b300)\.48xlarge"): 8,
-    re.compile(r"ml\.p6e-gb200\.36xlarge"): 4,
-}
+_SEVERAL_GPUS: Mapping[str, int] = yaml.safe_load(Path(__file__).with_name("gpus.yaml").read_bytes())
 _ARM = re.compile(r"ml\.[a-z]+\d+g[a-z]*\.|ml\.p6e-gb")
 #: Processors of AWS, which have images of their own.
 OWN_CHIPS = re.compile(r"ml\.(trn|inf|dl)\d")
@@ -40,7 +35,7 @@ def gpus(instance: str) -> int:
     # The region that has all types.
     if known := retrieve("us-east-1").get(instance):
         return int(known["Count"])
-    return next((count for pattern, count in _SEVERAL_GPUS.items() if pattern.fullmatch(instance)), 1)
+    return next((count for pattern, count in _SEVERAL_GPUS.items() if re.fullmatch(pattern, instance)), 1)
 
 
 def why_not_served(instance: str) -> str | None:

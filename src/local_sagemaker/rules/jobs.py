@@ -118,11 +118,9 @@ def _debugger(request: Request) -> Iterator[Problem]:
 def _strategy(request: Request) -> Iterator[Problem]:
     tuning = request[_TUNING]
     hyperband = tuning.get("StrategyConfig", {}).get("HyperbandStrategyConfig", {})
-    if tuning["Strategy"] != "Hyperband":
-        if hyperband:
-            yield Problem(f"{_TUNING}.StrategyConfig", f"is only for Hyperband, not for {tuning['Strategy']}")
-        return
-    if tuning.get("TrainingJobEarlyStoppingType", "Off") != "Off":
+    if tuning["Strategy"] != "Hyperband" and hyperband:
+        yield Problem(f"{_TUNING}.StrategyConfig", f"is only for Hyperband, not for {tuning['Strategy']}")
+    if tuning["Strategy"] == "Hyperband" and tuning.get("TrainingJobEarlyStoppingType", "Off") != "Off":
         said = "must be Off with Hyperband, which stops trials by its own rule"
         yield Problem(f"{_TUNING}.TrainingJobEarlyStoppingType", said)
 
@@ -131,23 +129,22 @@ def _budget(request: Request) -> Iterator[Problem]:
     tuning = request[_TUNING]
     strategy, limits, path = tuning["Strategy"], tuning["ResourceLimits"], f"{_TUNING}.ResourceLimits"
     trials, parallel = limits.get("MaxNumberOfTrainingJobs"), limits["MaxParallelTrainingJobs"]
+    of_trials, of_parallel = f"{path}.MaxNumberOfTrainingJobs", f"{path}.MaxParallelTrainingJobs"
     if parallel > _MAX_PARALLEL:
-        yield Problem(f"{path}.MaxParallelTrainingJobs", f"must be at most {_MAX_PARALLEL}, got {parallel}")
+        yield Problem(of_parallel, f"must be at most {_MAX_PARALLEL}, got {parallel}")
     if strategy == "Grid":
         points = combinations(tuning)
-        if trials is not None and trials != points:
-            said = f"must be the number of combinations of the grid ({points}), got {trials}"
-            yield Problem(f"{path}.MaxNumberOfTrainingJobs", said)
+        if trials not in (None, points):
+            yield Problem(of_trials, f"must be the number of combinations of the grid ({points}), got {trials}")
         trials = points
     if trials is None:
-        yield Problem(f"{path}.MaxNumberOfTrainingJobs", f"is missing, but {strategy} needs it")
+        yield Problem(of_trials, f"is missing, but {strategy} needs it")
         return
     if parallel > trials:
-        said = f"must be at most the number of trials ({trials}), got {parallel}"
-        yield Problem(f"{path}.MaxParallelTrainingJobs", said)
+        yield Problem(of_parallel, f"must be at most the number of trials ({trials}), got {parallel}")
     most = _MAX_RANDOM_TRIALS if strategy == "Random" else _MAX_OTHER_TRIALS
     if trials > most:
-        yield Problem(f"{path}.MaxNumberOfTrainingJobs", f"must be at most {most} for {strategy}, got {trials}")
+        yield Problem(of_trials, f"must be at most {most} for {strategy}, got {trials}")
 
 
 def _ranges(request: Request) -> Iterator[Problem]:

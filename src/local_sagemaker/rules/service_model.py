@@ -12,7 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import yaml
 
 if TYPE_CHECKING:
     from botocore.model import ServiceModel, Shape
@@ -32,24 +35,8 @@ _TYPES: dict[str, tuple[tuple[type, ...], str]] = {
     "blob": ((bytes, bytearray, str), "bytes"),
 }
 _NUMBERS = ("integer", "long", "float", "double")
-# Patterns are written for Java; these parts are unknown to Python's re. \w also matches digits and letters of all
-# scripts, so it is never narrower than what it replaces.
-_TRANSLATIONS = {
-    r"\p{Alnum}": "a-zA-Z0-9",
-    r"\p{L}": r"\w",
-    r"\p{M}": r"\u0300-\u036F",
-    r"\p{N}": r"\d",
-    r"\p{P}": r"!-/:-@\[-`{-~\u00A1-\u00BF\u2010-\u2027\u2030-\u205E",
-    # Inside a set of characters, or alone.
-    r"[\p{Print}]": r"[\x20-\x7E]",
-    r"\p{Print}": r"[\x20-\x7E]",
-    r"\p{ASCII}": r"[\x00-\x7F]",
-    r"\z": r"\Z",
-    r"\p{S}": r"$+<=>^`|~\u00A2-\u00A9\u20A0-\u20BF\u2100-\u2BFF",
-    r"\p{Z}": r"\s",
-    # Surrogate pairs, which Python strings do not have, mean everything beyond the first plane.
-    r"\uD800\uDC00-\uDBFF\uDFFF": "\\U00010000-\\U0010FFFF",
-}
+# What parts of the patterns, which are written for Java, are in Python.
+_TRANSLATIONS: Mapping[str, str] = yaml.safe_load(Path(__file__).with_name("patterns.yaml").read_bytes())
 # A misprint of `{1,128}` in the files: nothing can follow the end of a text.
 _MISPRINT = re.compile(r"\*\)\$\{(\d+),(\d+)\}$")
 

@@ -59,9 +59,8 @@ def _refusal(request: Request, faults: Faults) -> Response | None:
     if request.headers.get("x-amz-expected-bucket-owner", owner) != owner:
         return refuse_s3("AccessDenied", "Access Denied", 403)
     promised = request.headers.get("x-amz-checksum-sha256")
-    if promised is None or request.method != "PUT":
-        return None
-    sent = base64.b64encode(hashlib.sha256(request.get_data()).digest()).decode()
-    if sent == promised:
-        return None
-    return refuse_s3("BadDigest", "The SHA256 you specified did not match the calculated checksum.", 400)
+    if promised is not None and request.method == "PUT":
+        sent = base64.b64encode(hashlib.sha256(request.get_data()).digest()).decode()
+        if sent != promised:
+            return refuse_s3("BadDigest", "The SHA256 you specified did not match the calculated checksum.", 400)
+    return None

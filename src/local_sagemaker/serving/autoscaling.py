@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from local_sagemaker.calls import ApiError, Call, Operation, invalid
+from local_sagemaker.calls import ApiError, Call, Members, Operation, invalid
 from local_sagemaker.s3.objects import ACCOUNT
 
 _DIMENSION = "sagemaker:variant:DesiredInstanceCount"
@@ -12,7 +12,7 @@ _DIMENSION = "sagemaker:variant:DesiredInstanceCount"
 def checks(why_not: Callable[[str], str | None]) -> Mapping[str, Operation]:
     """Returns what looks at requests before moto does; `why_not` says why a resource cannot be scaled."""
 
-    def register(call: Call) -> Mapping[str, Any]:
+    def register(call: Call) -> Members:
         if (why := why_not(call.body["ResourceId"])) is not None:
             raise invalid(why)
         return {}
@@ -25,7 +25,7 @@ def is_scaled(region: str, resource: str) -> bool:
     return bool(_moto(region).describe_scalable_targets("sagemaker", [resource], _DIMENSION))
 
 
-def _put_policy(call: Call) -> Mapping[str, Any]:
+def _put_policy(call: Call) -> Members:
     resource = call.body["ResourceId"]
     if not is_scaled(call.region, resource):
         why = f"No scalable target found for service namespace: sagemaker, resource ID: {resource}"
@@ -33,7 +33,7 @@ def _put_policy(call: Call) -> Mapping[str, Any]:
     return {}
 
 
-def _forget(call: Call) -> Mapping[str, Any]:
+def _forget(call: Call) -> Members:
     """Removes what goes with a target, and moto would keep: its schedule, its policies, and their alarms' actions."""
     from moto.cloudwatch.models import cloudwatch_backends
 

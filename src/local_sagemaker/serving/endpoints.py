@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from local_sagemaker.calls import Call, JobFailure, Operation, invalid
+from local_sagemaker.calls import Call, JobFailure, Members, Operation, invalid
 from local_sagemaker.context import Context
 from local_sagemaker.records import Record
 from local_sagemaker.serving.autoscaling import is_scaled
@@ -65,9 +65,8 @@ class Endpoints:
                 return None
             return copy.deepcopy(description), self._served[name]
 
-    def captured(self, config: str) -> Mapping[str, Any]:
-        found: Mapping[str, Any] = self._configs[config].description["DataCaptureConfig"]
-        return found
+    def captured(self, config: str) -> Members:
+        return dict(self._configs[config].description["DataCaptureConfig"])
 
     def why_not_scaled(self, resource: str) -> str | None:
         """Says why a resource of Application Auto Scaling cannot be scaled; None where it can."""
@@ -90,7 +89,7 @@ class Endpoints:
         for thread in threads:
             thread.join()
 
-    def _create(self, call: Call) -> Mapping[str, Any]:
+    def _create(self, call: Call) -> Members:
         name, config = call.body["EndpointName"], call.body["EndpointConfigName"]
         with self._context.changed:
             chosen = self._configs[config].description
@@ -100,7 +99,7 @@ class Endpoints:
             self._bring_up(record, served, config)
         return {"EndpointArn": record.description["EndpointArn"]}
 
-    def _update(self, call: Call) -> Mapping[str, Any]:
+    def _update(self, call: Call) -> Members:
         name, config = call.body["EndpointName"], call.body["EndpointConfigName"]
         with self._context.changed:
             record = self._changeable(name)
@@ -116,7 +115,7 @@ class Endpoints:
             self._bring_up(record, served, config, retained=call.body.get("RetainAllVariantProperties", False))
         return {"EndpointArn": record.description["EndpointArn"]}
 
-    def _delete(self, call: Call) -> Mapping[str, Any]:
+    def _delete(self, call: Call) -> Members:
         name = call.body["EndpointName"]
         with self._context.changed:
             record = self._endpoints[name]
@@ -191,19 +190,17 @@ class Endpoints:
             raise invalid(f'Cannot update in-progress endpoint "{name}".')
         return record
 
-    def _refuse_scaled(self, record: Record, chosen: Mapping[str, Any], region: str) -> None:
+    def _refuse_scaled(self, record: Record, chosen: Members, region: str) -> None:
         name = record.description["EndpointName"]
         now = self._configs[record.description["EndpointConfigName"]].description["ProductionVariants"][0]
         new = chosen["ProductionVariants"][0]
         same = (now["VariantName"], now.get("InstanceType")) == (new["VariantName"], new.get("InstanceType"))
         if not same and is_scaled(region, f"endpoint/{name}/variant/{now['VariantName']}"):
-            raise invalid(
-                f'The variant(s) "{now["VariantName"]}" must be deregistered as scalable targets with AWS Auto '
-                "Scaling before they can be removed or have their instance type updated."
-            )
+            why = "must be deregistered as scalable targets with AWS Auto Scaling before they can be removed or have"
+            raise invalid(f'The variant(s) "{now["VariantName"]}" {why} their instance type updated.')
 
 
-def _described_variants(config: Mapping[str, Any], former: Sequence[Mapping[str, Any]] = ()) -> list[dict[str, Any]]:
+def _described_variants(config: Members, former: Sequence[Members] = ()) -> list[dict[str, Any]]:
     variant = config["ProductionVariants"][0]
     found: dict[str, Any] = {"VariantName": variant["VariantName"]}
     if "ServerlessConfig" in variant:
@@ -215,11 +212,10 @@ def _described_variants(config: Mapping[str, Any], former: Sequence[Mapping[str,
     return [found]
 
 
-def _capture_of(config: Mapping[str, Any]) -> dict[str, Any]:
+def _capture_of(config: Members) -> dict[str, Any]:
     """Returns those members of a configuration that are members of the endpoint too."""
     found = {name: config[name] for name in ("AsyncInferenceConfig",) if name in config}
-    capture = config.get("DataCaptureConfig")
-    if capture is not None:
+    if (capture := config.get("DataCaptureConfig")) is not None:
         found["DataCaptureConfig"] = {
             "EnableCapture": capture.get("EnableCapture", True),
             "CurrentSamplingPercentage": capture["InitialSamplingPercentage"],

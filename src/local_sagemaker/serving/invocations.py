@@ -11,7 +11,7 @@ from typing import Any
 
 from werkzeug.wrappers import Request, Response
 
-from local_sagemaker.calls import ApiError, JobFailure
+from local_sagemaker.calls import Answer, ApiError, JobFailure, Members
 from local_sagemaker.rules.serving import MAX_BYTES, MAX_BYTES_SERVERLESS
 from local_sagemaker.s3.objects import ACCOUNT, NoBucketError, Objects
 from local_sagemaker.serving.endpoints import Endpoints
@@ -48,7 +48,7 @@ class Invocations:
         for thread in self._threads:
             thread.join()
 
-    def _now(self, description: Mapping[str, Any], served: ServedVariant, request: Request) -> Response:
+    def _now(self, description: Members, served: ServedVariant, request: Request) -> Response:
         name, body = description["EndpointName"], request.get_data()
         most = MAX_BYTES_SERVERLESS if "ServerlessConfig" in served.variant else MAX_BYTES
         if len(body) > most:
@@ -67,17 +67,15 @@ class Invocations:
         response.headers["x-Amzn-Invoked-Production-Variant"] = served.variant["VariantName"]
         return response
 
-    def _ask(
-        self, name: str, served: ServedVariant, body: bytes, headers: Mapping[str, str], patience: float
-    ) -> tuple[int, bytes, str]:
+    def _ask(self, name: str, served: ServedVariant, body: bytes, headers: Mapping[str, str], seconds: float) -> Answer:
         try:
-            return served.invoke(body, headers, patience)
+            return served.invoke(body, headers, seconds)
         except Unready as error:
             raise ApiError("ModelNotReadyException", f"The model of {name} is not ready yet.", 429) from error
         except (JobFailure, OSError) as error:
             raise ApiError("ServiceUnavailable", f"{name} does not answer: {error}", 503) from error
 
-    def _later(self, description: Mapping[str, Any], served: ServedVariant, request: Request) -> Response:
+    def _later(self, description: Members, served: ServedVariant, request: Request) -> Response:
         given = request.headers.get(f"{_MARK}InputLocation")
         if given is None:
             raise ApiError("ValidationError", "Requests without an InputLocation are not emulated: they need AWS.")
@@ -115,9 +113,7 @@ class Invocations:
         except NoBucketError as error:
             raise RuntimeError(f"{uri} cannot be written: {error}") from error
 
-    def _capture(
-        self, description: Mapping[str, Any], served: ServedVariant, asked: _Message, answered: _Message
-    ) -> None:
+    def _capture(self, description: Members, served: ServedVariant, asked: _Message, answered: _Message) -> None:
         config = description.get("DataCaptureConfig", {})
         if config.get("EnableCapture") and random.random() * 100 < config["CurrentSamplingPercentage"]:
             chosen = self._endpoints.captured(description["EndpointConfigName"])
@@ -136,7 +132,7 @@ def _model_error(status: int, answer: bytes) -> ApiError:
     return ApiError("ModelError", message, 424, {"OriginalStatusCode": status, "OriginalMessage": said})
 
 
-def _captured(config: Mapping[str, Any], place: str, asked: _Message, answered: _Message) -> tuple[str, bytes]:
+def _captured(config: Members, place: str, asked: _Message, answered: _Message) -> tuple[str, bytes]:
     """Returns where a request and its answer are written to, and the line.
 
     The service gathers several in a file; here each has one of its own. `config` is the DataCaptureConfig, and
@@ -157,7 +153,7 @@ def _captured(config: Mapping[str, Any], place: str, asked: _Message, answered: 
     return f"{folder}/{name}", json.dumps(line).encode() + b"\n"
 
 
-def _side(mode: str, body: bytes, content_type: str, headers: Mapping[str, Any]) -> dict[str, str]:
+def _side(mode: str, body: bytes, content_type: str, headers: Members) -> dict[str, str]:
     kind = content_type.partition(";")[0].strip()
     found = {"observedContentType": content_type, "mode": mode}
     for name, encoding in (("CsvContentTypes", "CSV"), ("JsonContentTypes", "JSON")):

@@ -1,10 +1,9 @@
 """The operations on models and endpoint configurations."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from local_sagemaker.admission import check_endpoint_config, check_model
-from local_sagemaker.calls import ApiError, Call, Operation, invalid
+from local_sagemaker.calls import ApiError, Call, Members, Operation, invalid
 from local_sagemaker.records import Records
 from local_sagemaker.s3.objects import Objects
 
@@ -17,10 +16,10 @@ class NamedResources(Records):
     _order = "Descending"
 
     def unknown(self, name: str) -> ApiError:
-        return invalid(f'Could not find {_DISPLAYED[self._kind]} "{name}".')
+        return invalid(f'Could not find {_DISPLAYED[self.kind]} "{name}".')
 
     def taken(self, name: str) -> ApiError:
-        return invalid(f'Cannot create already existing {_DISPLAYED[self._kind]} "{name}".')
+        return invalid(f'Cannot create already existing {_DISPLAYED[self.kind]} "{name}".')
 
 
 class Models:
@@ -44,18 +43,18 @@ class Models:
             "DeleteEndpointConfig": self._delete_config,
         }
 
-    def _create_model(self, call: Call) -> Mapping[str, Any]:
+    def _create_model(self, call: Call) -> Members:
         check_model(call.body, self._objects, call.region)
         isolated = {"EnableNetworkIsolation": call.body.get("EnableNetworkIsolation", False)}
         return {"ModelArn": self._models.create(call, isolated).description["ModelArn"]}
 
-    def _create_config(self, call: Call) -> Mapping[str, Any]:
+    def _create_config(self, call: Call) -> Members:
         wanted = call.body["ProductionVariants"][0]["ModelName"]
         model = self._models[wanted].description if wanted in self._models else None
         check_endpoint_config(call.body, model, self._objects)
         return {"EndpointConfigArn": self._configs.create(call, {}).description["EndpointConfigArn"]}
 
-    def _delete_model(self, call: Call) -> Mapping[str, Any]:
+    def _delete_model(self, call: Call) -> Members:
         name = call.body["ModelName"]
         self._models[name]
         for config in self._configs:
@@ -65,7 +64,7 @@ class Models:
         self._models.remove(name)
         return {}
 
-    def _delete_config(self, call: Call) -> Mapping[str, Any]:
+    def _delete_config(self, call: Call) -> Members:
         name = call.body["EndpointConfigName"]
         self._configs[name]
         if self._in_use(name):

@@ -1,9 +1,8 @@
 """Serving: models, endpoint configurations, endpoints, invocations and autoscaling."""
 
 from collections.abc import Mapping
-from typing import Any
 
-from local_sagemaker.calls import Call, Operation, invalid
+from local_sagemaker.calls import Call, Members, Operation, invalid
 from local_sagemaker.context import Context
 from local_sagemaker.serving import autoscaling
 from local_sagemaker.serving.endpoints import Endpoints
@@ -17,9 +16,8 @@ class Serving:
     """The part that endpoints are in."""
 
     def __init__(self, context: Context, container: MakeContainer | None) -> None:
-        models, configs, endpoints = (
-            NamedResources(kind, context.changed) for kind in ("Model", "EndpointConfig", "Endpoint")
-        )
+        kinds = ("Model", "EndpointConfig", "Endpoint")
+        models, configs, endpoints = (NamedResources(kind, context.changed) for kind in kinds)
         self._endpoints = Endpoints(endpoints, configs, models, context, container or InferenceContainer)
         self._invocations = Invocations(self._endpoints, context.objects)
         self.invoke = self._invocations.invoke
@@ -30,13 +28,10 @@ class Serving:
 
     @property
     def operations(self) -> Mapping[str, Operation]:
-        tags = {"ListTags": self._list_tags, "AddTags": self._add_tags}
+        tags = {"ListTags": lambda call: {"Tags": self._tags(call)}, "AddTags": self._add_tags}
         return {**self._models.operations, **self._endpoints.operations, **tags}
 
-    def _list_tags(self, call: Call) -> Mapping[str, Any]:
-        return {"Tags": self._tags(call)}
-
-    def _add_tags(self, call: Call) -> Mapping[str, Any]:
+    def _add_tags(self, call: Call) -> Members:
         tags, added = self._tags(call), {tag["Key"]: tag for tag in call.body["Tags"]}
         tags[:] = [*(tag for tag in tags if tag["Key"] not in added), *added.values()]
         return {"Tags": tags}

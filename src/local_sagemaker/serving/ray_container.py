@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from local_sagemaker.calls import JobFailure, LocalSageMakerError
+from local_sagemaker.calls import Answer, JobFailure, LocalSageMakerError, Members
 from local_sagemaker.serving.ray_process import kill_session
 from local_sagemaker.training.instance import bare_environment
 
@@ -51,7 +51,8 @@ class InferenceContainer:
         # Paths of sockets have 107 bytes at most, so this is not below the directory.
         self._scratch = Path(tempfile.mkdtemp(prefix="ray-"))
         self._running = self._scratch / "running"
-        self._port = _free_port()
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self._port = int(free.getsockname()[1])
         self._last: deque[str] = deque(maxlen=_REMEMBERED_LINES)
         # Guards the process and whether it may still be started.
         self._lock = threading.Lock()
@@ -74,7 +75,7 @@ class InferenceContainer:
         except OSError:
             return False
 
-    def invoke(self, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes, str]:
+    def invoke(self, body: bytes, headers: Mapping[str, str]) -> Answer:
         """Asks the application at /, as the adapter in AWS's container does; answers 503 or 504 where it cannot."""
         passed = {"content-type": _JSON, "accept": _JSON}
         for name, value in headers.items():
@@ -160,9 +161,7 @@ class InferenceContainer:
             )
         return self._process
 
-    def _ask(
-        self, method: str, path: str, body: bytes, headers: Mapping[str, str], seconds: float
-    ) -> tuple[int, bytes, str]:
+    def _ask(self, method: str, path: str, body: bytes, headers: Mapping[str, str], seconds: float) -> Answer:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=seconds)
         try:
             connection.request(method, path, body, dict(headers))
@@ -189,15 +188,10 @@ def _gpus(config: Path) -> int:
         raise LocalSageMakerError(f"{config.name} is no configuration of Ray Serve ({error!r}).") from error
 
 
-def _replicas(deployment: Mapping[str, Any]) -> int:
+def _replicas(deployment: Members) -> int:
     scaled = deployment.get("autoscaling_config", {})
     return int(scaled.get("min_replicas", 1) if scaled else deployment.get("num_replicas", 1))
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
-def _error(status: int, message: str) -> tuple[int, bytes, str]:
+def _error(status: int, message: str) -> Answer:
     return status, json.dumps({"error": message}).encode(), _JSON

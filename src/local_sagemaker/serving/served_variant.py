@@ -6,11 +6,11 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from local_sagemaker.calls import JobFailure
+from local_sagemaker.calls import Answer, JobFailure, Members
 from local_sagemaker.context import Context
 
 #: Seconds that a container has for its first answer to /ping, unless the request says: what AWS leaves it.
@@ -19,16 +19,14 @@ _TICK_SECONDS = 0.1
 
 
 class Container(Protocol):
-    """A server with a model, in processes of its own."""
+    """A server with a model, in processes of its own.
+
+    `ready` tells whether it answers, and raises JobFailure once it has died; `invoke` hands a request on.
+    """
 
     def start(self) -> None: ...
-
-    def ready(self) -> bool:
-        """Tells whether it answers; raises JobFailure once it has died."""
-
-    def invoke(self, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes, str]:
-        """Hands a request on, and returns the status, the body and the content type of the answer."""
-
+    def ready(self) -> bool: ...
+    def invoke(self, body: bytes, headers: Mapping[str, str]) -> Answer: ...
     def close(self) -> None: ...
 
 
@@ -43,20 +41,14 @@ class Unready(Exception):
 class ServedVariant:
     """The only variant of an endpoint configuration; its container starts when it is first needed."""
 
-    def __init__(
-        self,
-        endpoint: str,
-        variant: Mapping[str, Any],
-        model: Mapping[str, Any],
-        context: Context,
-        make: MakeContainer,
-    ) -> None:
+    def __init__(self, endpoint: str, variant: Members, model: Members, context: Context, make: MakeContainer) -> None:
         self.variant, self._model = variant, model
         self._context, self._make = context, make
         instance = f"i-{uuid.uuid4().hex[:17]}"
         self._directory = context.machines / f"{endpoint}-{instance}"
         self.stream = context.logs.open_endpoint(endpoint, f"{variant['VariantName']}/{instance}")
         self._starting: Future[Container] | None = None
+        self._starter = ThreadPoolExecutor(1, thread_name_prefix="container")
         self._lock = threading.Lock()
         self._closing = threading.Event()
         #: As many as may ask it at once.
@@ -66,7 +58,7 @@ class ServedVariant:
         """Starts the container, and waits until it answers; raises JobFailure where it does not."""
         self._begun().result()
 
-    def invoke(self, body: bytes, headers: Mapping[str, str], patience: float) -> tuple[int, bytes, str]:
+    def invoke(self, body: bytes, headers: Mapping[str, str], patience: float) -> Answer:
         """Hands a request on; waits for a container that is being started."""
         try:
             container = self._begun().result(patience)
@@ -80,20 +72,13 @@ class ServedVariant:
             starting = self._starting
         if starting is not None and starting.exception() is None:
             starting.result().close()
+        self._starter.shutdown()
         shutil.rmtree(self._directory, ignore_errors=True)
 
     def _begun(self) -> Future[Container]:
         with self._lock:
-            if self._starting is None:
-                self._starting = Future()
-                threading.Thread(target=self._start, args=(self._starting,), name="container").start()
+            self._starting = self._starting or self._starter.submit(self._started)
             return self._starting
-
-    def _start(self, starting: Future[Container]) -> None:
-        try:
-            starting.set_result(self._started())
-        except Exception as error:
-            starting.set_exception(error)
 
     def _started(self) -> Container:
         container = self._model["PrimaryContainer"]

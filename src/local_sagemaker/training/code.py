@@ -5,13 +5,12 @@ import io
 import json
 import shutil
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from packaging.requirements import InvalidRequirement, Requirement
 
-from local_sagemaker.calls import JobFailure
+from local_sagemaker.calls import JobFailure, Members
 from local_sagemaker.s3.objects import Objects
 
 #: Hyperparameter that says where the code lies.
@@ -20,7 +19,7 @@ _REQUIREMENTS = "requirements.txt"
 _ROOT = "/opt/ml/"
 
 
-def unpack_code(job: Mapping[str, Any], objects: Objects, base: Path) -> None:
+def unpack_code(job: Members, objects: Objects, base: Path) -> None:
     """Unpacks a job's code; raises JobFailure where it cannot, or the code needs what this machine does not have.
 
     The toolkit would fetch it itself and install its requirements into the environment of this process. It finds the
@@ -49,17 +48,13 @@ def unpack_code(job: Mapping[str, Any], objects: Objects, base: Path) -> None:
     except (tarfile.TarError, OSError, EOFError) as error:
         raise JobFailure(f"ClientError: {uri} cannot be unpacked: {error}") from error
     if (target / "setup.py").exists():
-        raise JobFailure(
-            f"ClientError: {uri} has a setup.py, which would be installed: the local service installs nothing."
-        )
+        nothing = "which would be installed: the local service installs nothing."
+        raise JobFailure(f"ClientError: {uri} has a setup.py, {nothing}")
     requirements = target / _REQUIREMENTS
     if requirements.exists():
-        missing = list(unsatisfied(requirements.read_text(encoding="utf-8")))
-        if missing:
-            raise JobFailure(
-                f"AlgorithmError: InstallRequirementsError: {_REQUIREMENTS} asks for {'; '.join(missing)}. "
-                "The local service installs nothing: install it into its own environment."
-            )
+        if missing := "; ".join(unsatisfied(requirements.read_text(encoding="utf-8"))):
+            said = f"AlgorithmError: InstallRequirementsError: {_REQUIREMENTS} asks for {missing}."
+            raise JobFailure(f"{said} The local service installs nothing: install it into its own environment.")
         shutil.move(requirements, base / _REQUIREMENTS)
 
 

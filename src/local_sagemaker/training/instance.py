@@ -4,10 +4,10 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from local_sagemaker.calls import Members
 from local_sagemaker.context import Context
 from local_sagemaker.s3.objects import Objects, split_uri
 from local_sagemaker.training.code import unpack_code
@@ -35,7 +35,7 @@ class Instance:
         self.output = self.base / "output"
         self.tensors = self.output / "tensors"
 
-    def prepare(self, job: Mapping[str, Any], objects: Objects) -> None:
+    def prepare(self, job: Members, objects: Objects) -> None:
         """Fetches everything that a job needs; raises JobFailure where its code cannot run here."""
         self.remove()
         # Where this directory is missing the toolkit begins to send what the script puts there to S3 itself.
@@ -54,18 +54,16 @@ class Instance:
         unpack_code(job, objects, self.base)
         self._write_config(job)
 
-    def environment(self, job: Mapping[str, Any], region: str, context: Context) -> dict[str, str]:
+    def environment(self, job: Members, region: str, context: Context) -> dict[str, str]:
         variables = {
             **bare_environment(self._scratch),
             "OMP_NUM_THREADS": "2",
             BASE_VARIABLE: str(self.base),
             "TRAINING_JOB_NAME": job["TrainingJobName"],
             "TRAINING_JOB_ARN": job["TrainingJobArn"],
-            "AWS_REGION": region,
-            "AWS_DEFAULT_REGION": region,
+            **dict.fromkeys(("AWS_REGION", "AWS_DEFAULT_REGION"), region),
             "AWS_ENDPOINT_URL": context.url,
-            "AWS_ACCESS_KEY_ID": context.key,
-            "AWS_SECRET_ACCESS_KEY": context.key,
+            **dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), context.key),
             "NO_PROXY": "127.0.0.1",
             "AWS_EC2_METADATA_DISABLED": "true",
         }
@@ -79,10 +77,12 @@ class Instance:
         if self.directory.exists():
             shutil.rmtree(self.directory)
 
-    def _write_config(self, job: Mapping[str, Any]) -> None:
+    def _write_config(self, job: Members) -> None:
         kind = job["ResourceConfig"].get("InstanceType", "local")
         hosts = [_HOSTS.format(number) for number in range(1, self._count + 1)]
         group = {"instance_group_name": _GROUP, "instance_type": kind, "hosts": hosts}
+        channels = job.get("InputDataConfig", [])
+        filed = {"TrainingInputMode": "File", "RecordWrapperType": "None"}
         files: dict[str, Any] = {
             "hyperparameters": job.get("HyperParameters", {}),
             "resourceconfig": {
@@ -94,12 +94,7 @@ class Instance:
                 "network_interface_name": "lo",
             },
             "inputdataconfig": {
-                channel["ChannelName"]: {
-                    "TrainingInputMode": "File",
-                    "S3DistributionType": _distribution(channel),
-                    "RecordWrapperType": "None",
-                }
-                for channel in job.get("InputDataConfig", [])
+                one["ChannelName"]: {**filed, "S3DistributionType": _distribution(one)} for one in channels
             },
         }
         if "DebugHookConfig" in job:
@@ -109,7 +104,7 @@ class Instance:
             (self._config / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
 
 
-def _distribution(channel: Mapping[str, Any]) -> str:
+def _distribution(channel: Members) -> str:
     return str(channel["DataSource"]["S3DataSource"].get("S3DataDistributionType", "FullyReplicated"))
 
 

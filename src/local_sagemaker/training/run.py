@@ -4,10 +4,9 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from local_sagemaker.calls import JobFailure
+from local_sagemaker.calls import JobFailure, Members
 from local_sagemaker.context import CLOSED, Context
 from local_sagemaker.records import Record
 from local_sagemaker.rules.jobs import DEFAULT_RUNTIME_SECONDS
@@ -29,7 +28,7 @@ class Host:
     All hosts of a job copy their checkpoints to the same place in S3, as on AWS: their names must differ.
     """
 
-    def __init__(self, instance: Instance, job: Mapping[str, Any], region: str, context: Context) -> None:
+    def __init__(self, instance: Instance, job: Members, region: str, context: Context) -> None:
         self.instance = instance
         self._stream = context.logs.open(job["TrainingJobName"], instance.number)
         self._mirrored = None
@@ -103,10 +102,8 @@ class TrainingRun(threading.Thread):
     def _live(self) -> None:
         self._progress.enter("Starting", "Launching requested ML instances")
         if not self._capacity:
-            raise JobFailure(
-                "CapacityError: Unable to provision requested ML compute capacity. "
-                "Please retry using a different ML instance type or after some time."
-            )
+            advice = "Please retry using a different ML instance type or after some time."
+            raise JobFailure(f"CapacityError: Unable to provision requested ML compute capacity. {advice}")
         while (end := self._attempt()) is End.INTERRUPTED:
             self._progress.enter("Interrupted", "Spot capacity was taken back")
             self._progress.enter("Restarting", "Waiting for spot capacity")

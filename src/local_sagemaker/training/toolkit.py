@@ -69,7 +69,6 @@ class Toolkit:
         kill_group(self._process.pid)
 
     def close(self) -> None:
-        """Kills what is left."""
         self.kill()
         self._process.wait()
         self._selector.close()
@@ -85,7 +84,6 @@ def kill_group(leader: int) -> None:
     try:
         os.killpg(leader, signal.SIGKILL)
     except ProcessLookupError:
-        # All of them have ended.
         return
     for stray in strays:
         with suppress(psutil.NoSuchProcess):

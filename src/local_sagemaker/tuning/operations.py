@@ -1,33 +1,29 @@
 """The operations on tuning jobs."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from local_sagemaker.admission import check_training_job
-from local_sagemaker.calls import ApiError, Call, Operation, invalid
-from local_sagemaker.context import Context
+from local_sagemaker.calls import ApiError, Call, Members, Operation, invalid
+from local_sagemaker.context import Context, Jobs
 from local_sagemaker.records import Record, Records, page
 from local_sagemaker.training.operations import TrainingJobs
 from local_sagemaker.tuning.summaries import child_summary, update_counters
-
-if TYPE_CHECKING:
-    from local_sagemaker.tuning.run import TuningRun
 
 _KIND = "HyperParameterTuningJob"
 _COUNTERS = ("TrainingJobStatusCounters", "ObjectiveStatusCounters")
 _LISTED = (f"{_KIND}Status", "Strategy", "HyperParameterTuningEndTime", "LastModifiedTime", *_COUNTERS)
 # The quota of a new account; `rules.jobs` has the highest that AWS grants.
 _PARALLEL_QUOTA = 10
+_ENDED = "The tuning job is in status {} and cannot be stopped."
 
 
-class TuningJobs:
-    """All tuning jobs, and those of them that run."""
+class TuningJobs(Jobs):
+    """All tuning jobs, and those of them that run; their training jobs are not theirs to end."""
 
     def __init__(self, records: Records, context: Context, jobs: TrainingJobs) -> None:
-        self._records, self._context, self._jobs = records, context, jobs
-        self._runs: dict[str, TuningRun] = {}
+        super().__init__(records, context)
+        self._jobs = jobs
 
     @property
     def operations(self) -> Mapping[str, Operation]:
@@ -36,36 +32,26 @@ class TuningJobs:
             "DescribeHyperParameterTuningJob": self._records.describe,
             "ListHyperParameterTuningJobs": lambda call: self._records.listed(call, f"{_KIND}Summaries", _LISTED),
             "ListTrainingJobsForHyperParameterTuningJob": self._children,
-            "StopHyperParameterTuningJob": self._stop,
+            "StopHyperParameterTuningJob": lambda call: self.asked_to_stop(call, _ENDED),
         }
 
-    def close(self) -> None:
-        """Ends all jobs that run; their training jobs are not theirs to end."""
-        self._context.end(self._runs)
-
-    def _create(self, call: Call) -> Mapping[str, Any]:
+    def _create(self, call: Call) -> Members:
         from local_sagemaker.tuning.run import TuningRun
 
         request = call.body
         parallel = request[f"{_KIND}Config"]["ResourceLimits"]["MaxParallelTrainingJobs"]
         if parallel > _PARALLEL_QUOTA:
-            raise ApiError(
-                "ResourceLimitExceeded",
-                f"An account may run {_PARALLEL_QUOTA} training jobs of a tuning job at once unless its quota was "
-                f"raised; got {parallel}.",
-            )
+            most = f"An account may run {_PARALLEL_QUOTA} training jobs of a tuning job at once"
+            raise ApiError("ResourceLimitExceeded", f"{most} unless its quota was raised; got {parallel}.")
         check_training_job(request["TrainingJobDefinition"], self._context.objects, self._context.faults)
         known = self._parents(request)
-        name = request["HyperParameterTuningJobName"]
         members: dict[str, Any] = {"HyperParameterTuningJobStatus": "InProgress"}
         update_counters(members, [])
         with self._context.changed:
             record = self._records.create(call, members)
-            self._runs[name] = TuningRun(record, self._records, self._context, self._jobs, known)
-            self._runs[name].start()
-        return {"HyperParameterTuningJobArn": record.description["HyperParameterTuningJobArn"]}
+            return self.begin(record, TuningRun(record, self._records, self._context, self._jobs, known))
 
-    def _parents(self, request: Mapping[str, Any]) -> list[Record]:
+    def _parents(self, request: Members) -> list[Record]:
         found = []
         for parent in request.get("WarmStartConfig", {}).get("ParentHyperParameterTuningJobs", []):
             record = self._records[parent["HyperParameterTuningJobName"]]
@@ -82,19 +68,8 @@ class TuningJobs:
         arn = record.description["HyperParameterTuningJobArn"]
         return [child for child in self._context.records if child.description.get("TuningJobArn") == arn]
 
-    def _children(self, call: Call) -> Mapping[str, Any]:
+    def _children(self, call: Call) -> Members:
         with self._context.changed:
             record = self._records[call.body["HyperParameterTuningJobName"]]
             children = [child_summary(child, record.description) for child in self._of(record)]
             return page(call.body, "TrainingJobSummaries", children, "TrainingJob")
-
-    def _stop(self, call: Call) -> Mapping[str, Any]:
-        with self._context.changed:
-            record = self._records[call.body["HyperParameterTuningJobName"]]
-            if self._records.ended(record):
-                status = record.description["HyperParameterTuningJobStatus"]
-                raise ApiError("ValidationException", f"The tuning job is in status {status} and cannot be stopped.")
-            record.description["HyperParameterTuningJobStatus"] = "Stopping"
-            self._records.touch(record)
-            self._runs[record.description["HyperParameterTuningJobName"]].stop()
-        return {}

@@ -12,7 +12,7 @@ from typing import Any
 
 from optuna.trial import Trial
 
-from local_sagemaker.calls import ApiError, Call
+from local_sagemaker.calls import ApiError, Call, Members
 from local_sagemaker.context import CLOSED, Context
 from local_sagemaker.records import Record, Records
 from local_sagemaker.rules.jobs import OBJECTIVE_PARAMETER, combinations
@@ -45,7 +45,7 @@ class TuningRun(threading.Thread):
         super().__init__(name=record.description["HyperParameterTuningJobName"])
         self._record, self._job, self._records = record, record.description, records
         self._context, self._jobs = context, jobs
-        self._config: Mapping[str, Any] = self._job["HyperParameterTuningJobConfig"]
+        self._config: Members = self._job["HyperParameterTuningJobConfig"]
         self._objective = self._config["HyperParameterTuningJobObjective"]["MetricName"]
         self._sign = 1 if self._config["HyperParameterTuningJobObjective"]["Type"] == "Minimize" else -1
         self._limits = self._config["ResourceLimits"]
@@ -174,7 +174,7 @@ class TuningRun(threading.Thread):
             self._records.touch(self._record)
 
 
-def training_request(name: str, tuning_job: Mapping[str, Any], values: Mapping[str, str]) -> dict[str, Any]:
+def training_request(name: str, tuning_job: Members, values: Mapping[str, str]) -> dict[str, Any]:
     """Returns the request of a training job of a tuning job: its request, or what Describe answers."""
     definition = tuning_job["TrainingJobDefinition"]
     config = tuning_job["HyperParameterTuningJobConfig"]

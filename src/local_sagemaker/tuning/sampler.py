@@ -2,7 +2,6 @@
 
 import itertools
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -10,6 +9,7 @@ from optuna.pruners import BasePruner, HyperbandPruner, NopPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import Trial
 
+from local_sagemaker.calls import Members
 from local_sagemaker.rules.jobs import ranges_of
 
 # Points that are drawn before there is anything to learn from.
@@ -23,7 +23,7 @@ class Sampler:
     The seed determines all points, if results come in the same order.
     """
 
-    def __init__(self, config: Mapping[str, Any], seed: int) -> None:
+    def __init__(self, config: Members, seed: int) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._ranges = {each["Name"]: (kind, each) for kind, each in ranges_of(config)}
         self._distributions = {name: _distribution(kind, each) for name, (kind, each) in self._ranges.items()}
@@ -71,7 +71,7 @@ class Sampler:
             self._study.tell(trial, objective)
 
 
-def _distribution(kind: str, each: Mapping[str, Any]) -> BaseDistribution:
+def _distribution(kind: str, each: Members) -> BaseDistribution:
     scaling = each.get("ScalingType", "Auto")
     if kind == "Categorical":
         return CategoricalDistribution(each["Values"])
@@ -87,10 +87,8 @@ def _sampler(strategy: str, seed: int) -> BaseSampler:
     return TPESampler(seed=seed, n_startup_trials=_POINTS_BEFORE_THE_MODEL, constant_liar=True)
 
 
-def _pruner(config: Mapping[str, Any]) -> BasePruner:
+def _pruner(config: Members) -> BasePruner:
     if config["Strategy"] != "Hyperband":
         return NopPruner()
     resources = config.get("StrategyConfig", {}).get("HyperbandStrategyConfig", {})
-    return HyperbandPruner(
-        min_resource=resources.get("MinResource", 1), max_resource=resources.get("MaxResource", "auto")
-    )
+    return HyperbandPruner(resources.get("MinResource", 1), resources.get("MaxResource", "auto"))

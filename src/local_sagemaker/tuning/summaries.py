@@ -1,8 +1,9 @@
 """Summaries of the training jobs of a tuning job."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from local_sagemaker.calls import Members
 from local_sagemaker.records import ENDED, Record
 
 _TIMES = ("CreationTime", "TrainingStartTime", "TrainingEndTime")
@@ -15,7 +16,7 @@ def objective_of(record: Record, metric: str) -> float | None:
     return series[-1][1] if series else None
 
 
-def child_summary(record: Record, tuning_job: Mapping[str, Any]) -> dict[str, Any]:
+def child_summary(record: Record, tuning_job: Members) -> dict[str, Any]:
     description = record.description
     objective = tuning_job["HyperParameterTuningJobConfig"]["HyperParameterTuningJobObjective"]
     found = {name: description[name] for name in _COPIED if name in description}
@@ -23,21 +24,19 @@ def child_summary(record: Record, tuning_job: Mapping[str, Any]) -> dict[str, An
     value = objective_of(record, objective["MetricName"])
     status = description["TrainingJobStatus"]
     if status not in ENDED:
-        found["ObjectiveStatus"] = "Pending"
-    elif status == "Failed" or value is None:
-        found["ObjectiveStatus"] = "Failed"
-    else:
-        found["ObjectiveStatus"] = "Succeeded"
-        found[_FINAL] = {"Type": objective["Type"], "MetricName": objective["MetricName"], "Value": value}
-    return found
+        return found | {"ObjectiveStatus": "Pending"}
+    if status == "Failed" or value is None:
+        return found | {"ObjectiveStatus": "Failed"}
+    final = {"Type": objective["Type"], "MetricName": objective["MetricName"], "Value": value}
+    return found | {"ObjectiveStatus": "Succeeded", _FINAL: final}
 
 
-def best(summaries: Sequence[Mapping[str, Any]], sign: int) -> Mapping[str, Any] | None:
+def best(summaries: Sequence[Members], sign: int) -> Members | None:
     known = [summary for summary in summaries if _FINAL in summary]
     return min(known, key=lambda summary: sign * summary[_FINAL]["Value"], default=None)
 
 
-def update_counters(tuning_job: dict[str, Any], summaries: Sequence[Mapping[str, Any]]) -> None:
+def update_counters(tuning_job: dict[str, Any], summaries: Sequence[Members]) -> None:
     statuses = [summary["TrainingJobStatus"] for summary in summaries]
     outcomes = [summary["ObjectiveStatus"] for summary in summaries]
     tuning_job["TrainingJobStatusCounters"] = {

@@ -265,3 +265,16 @@ def test_another_pillow_may_read_them(store: FeatureStore, monkeypatch: pytest.M
         store.files.remember_unreadable({photos[1]: "still truncated"})
         assert store.files.unreadable(photos) == {photos[1]: "still truncated"}
     assert store.files.unreadable(photos) == {photos[0]: "truncated"}
+
+
+def test_many_files_are_examined_in_turns(
+    store: FeatureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: Read, later: None
+) -> None:
+    monkeypatch.setattr(files, "_AT_ONCE", 2)
+    paths = [tmp_path / f"{number}.bmp" for number in range(5)]
+    for number, path in enumerate(paths):
+        path.write_bytes(photo(number) if number != 3 else b"no photo")
+    found, reasons = store.files.examine(paths, 0)
+    assert found == {path: sha256(path.read_bytes()) for path in paths} and set(reasons) == {paths[3]}
+    assert store.files.examine(paths, 0) == (found, reasons)
+    assert read == paths

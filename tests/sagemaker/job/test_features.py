@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pytorch_lightning.utilities import rank_zero_only
 
 from dogbreeds.features.store.segments import SEGMENTS, SUFFIX, ArrayKey, Layout, Segment, SegmentWriter, read_header
 from dogbreeds.features.store.store import FeatureStore
@@ -16,7 +17,7 @@ from dogbreeds.sagemaker.job import main as container
 from dogbreeds.sagemaker.job.callbacks import ParentWatch
 from dogbreeds.sagemaker.job.environment import JobEnvironment
 from dogbreeds.sagemaker.job.features import export_features, import_features, with_precision_of
-from dogbreeds.sagemaker.protocol.task import FEATURES, Task
+from dogbreeds.sagemaker.protocol.hyperparameters import FEATURES, Task
 from dogbreeds.schema import TrainConfig
 from dogbreeds.training import features_only
 from dogbreeds.training.features_only import prepare_features
@@ -134,6 +135,8 @@ def run_host(config: TrainConfig, around: JobEnvironment, monkeypatch: pytest.Mo
     for name in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "PL_TRAINER_NUM_NODES"):
         # So that what the job sets is taken back.
         monkeypatch.setenv(name, "")
+    # A trainer of this host sets it for the process.
+    monkeypatch.setattr(rank_zero_only, "rank", 0, raising=False)
     monkeypatch.setattr(container.Job, "_config", lambda job: given)
     container.Job(around, Task(FEATURES, 3600.0), around.snapshots(FEATURES), 0.0, ParentWatch()).run()
     return around

@@ -19,9 +19,8 @@ from dogbreeds.debug.record import read_history
 from dogbreeds.errors import ConfigError, UserError
 from dogbreeds.sagemaker.job import main as container
 from dogbreeds.sagemaker.job.environment import JobEnvironment, ddp_environment
-from dogbreeds.sagemaker.protocol.hyperparameters import encode
+from dogbreeds.sagemaker.protocol.hyperparameters import FEATURES, SEARCH, TRAIN, TRIAL, Task, encode
 from dogbreeds.sagemaker.protocol.inputs import job_inputs
-from dogbreeds.sagemaker.protocol.task import FEATURES, SEARCH, TRAIN, TRIAL, Task
 from dogbreeds.schema import TrainConfig
 from dogbreeds.training.run import train
 from tests.conftest import Compose

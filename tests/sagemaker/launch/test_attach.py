@@ -18,7 +18,7 @@ from dogbreeds.sagemaker import commands
 from dogbreeds.sagemaker.launch import begun
 from dogbreeds.sagemaker.launch.job_handle import TRAINING
 from dogbreeds.sagemaker.launch.launcher import Launcher
-from dogbreeds.sagemaker.protocol.task import FEATURES, SEARCH, TASK
+from dogbreeds.sagemaker.protocol.hyperparameters import FEATURES, SEARCH, TASK
 from dogbreeds.sagemaker.session import Account
 from dogbreeds.schema import TrainConfig
 from tests.conftest import Compose

@@ -9,7 +9,7 @@ import pytest
 from dogbreeds.errors import ConfigError
 from dogbreeds.hpo.plan import Plan
 from dogbreeds.sagemaker.launch.launcher import Launcher
-from dogbreeds.sagemaker.launch.one_job import _is_sent, search_in_one_job
+from dogbreeds.sagemaker.launch.searches import _is_sent, search_in_one_job
 from dogbreeds.sagemaker.protocol.inputs import JobInputs
 from dogbreeds.sagemaker.session import Account
 from tests.hpo.conftest import composed

@@ -13,9 +13,8 @@ from dogbreeds.config import load
 from dogbreeds.debug.catalogue import rules_of
 from dogbreeds.errors import ConfigError
 from dogbreeds.sagemaker.launch.launcher import JobPlan, Launcher
-from dogbreeds.sagemaker.protocol.hyperparameters import decode, encode, is_sent
+from dogbreeds.sagemaker.protocol.hyperparameters import Task, decode, encode, is_sent
 from dogbreeds.sagemaker.protocol.inputs import JobInputs, job_inputs
-from dogbreeds.sagemaker.protocol.task import Task
 from dogbreeds.sagemaker.session import Account
 from dogbreeds.schema import TrainConfig, key_names
 from tests.conftest import ROOT, Compose

@@ -9,7 +9,7 @@ import pytest
 
 from dogbreeds.command_schemas import LaunchCommandConfig
 from dogbreeds.errors import ConfigError
-from dogbreeds.hpo.settings import Objective, searchable
+from dogbreeds.hpo.settings import searchable
 from dogbreeds.hpo.space import parse
 from dogbreeds.sagemaker.protocol.metrics import metric_definitions
 from dogbreeds.sagemaker.requests.images import rules_image, training_image
@@ -33,8 +33,7 @@ def training(config: LaunchCommandConfig, make_job: MakeJob) -> dict[str, Any]:
 def tuning(config: LaunchCommandConfig, make_job: MakeJob, *overrides: str) -> dict[str, Any]:
     job = replace(make_job(config.sagemaker, config.sagemaker.trial_instance), name="dogbreeds-211403-ab12")
     space = parse(config.hpo.space, overrides, searchable())
-    objective = Objective(config.hpo.objective)
-    request = tuning_request(job, config.sagemaker, config.hpo, space, objective)
+    request = tuning_request(job, config.sagemaker, config.hpo, space)
     assert problems("CreateHyperParameterTuningJob", request) == []
     return request
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from dogbreeds.command_schemas import DeployCommandConfig, LaunchCommandConfig
 from dogbreeds.errors import ConfigError
-from dogbreeds.hpo.settings import Objective, searchable
+from dogbreeds.hpo.settings import searchable
 from dogbreeds.hpo.space import parse
 from dogbreeds.sagemaker.requests.job import training_request
 from dogbreeds.sagemaker.requests.tuning import tuning_request
@@ -48,8 +48,8 @@ def tuning(launch: Launch, make_job: MakeJob) -> Callable[..., Request]:
         config = launch(*overrides)
         image = replace(config.sagemaker, image="image")
         job = replace(make_job(image, config.sagemaker.trial_instance), name="search")
-        objective, space = Objective(config.hpo.objective), parse(config.hpo.space, [], searchable())
-        return tuning_request(job, image, config.hpo, space, objective)
+        space = parse(config.hpo.space, [], searchable())
+        return tuning_request(job, image, config.hpo, space)
 
     return made
 

@@ -1,7 +1,4 @@
-"""Rules over classes and time: ClassImbalance, Confusion, StalledTrainingRule.
-
-Names, parameters, defaults and definitions are those of AWS's developer guide, page `debugger-built-in-rules`.
-"""
+"""Rules over classes and time: ClassImbalance, Confusion, StalledTrainingRule."""
 
 from dataclasses import dataclass
 
@@ -9,11 +6,11 @@ import numpy as np
 
 from dogbreeds.debug.measurements import START_UP
 from dogbreeds.debug.record import Record
-from dogbreeds.debug.rules.verdict import Verdict, not_applicable, verdict
+from dogbreeds.debug.rules.verdict import Rule, Verdict, not_applicable
 
 
 @dataclass(frozen=True)
-class ClassImbalance:
+class ClassImbalance(Rule):
     """Some classes have far fewer photos than others, or are misclassified far more often.
 
     Attributes:
@@ -38,12 +35,11 @@ class ClassImbalance:
             wrong = 1 - row[position] / row.sum() if row.any() else 0.0
             if wrong > self.threshold_misprediction:
                 messages.append(f"{wrong:.0%} of the validation photos of {name} are misclassified")
-        advice = "Try model.class_weights=balanced, or more photos of the rare classes."
-        return verdict([(record.last_step, message) for message in messages], advice)
+        return self.verdict([(record.last_step, message) for message in messages])
 
 
 @dataclass(frozen=True)
-class Confusion:
+class Confusion(Rule):
     """A class is classified correctly too rarely, or mistaken for another too often.
 
     That is less than `min_diag` of its photos, or more than `max_off_diag` of them for one other class.
@@ -64,12 +60,11 @@ class Confusion:
         for row, column in np.argwhere(beyond > 0).tolist():
             how = "correctly" if row == column else f"as {names[column]}"
             messages.append((-beyond[row, column], f"{shares[row, column]:.0%} of {names[row]} are classified {how}"))
-        advice = "Look at the photos of these classes in the report: are their labels right?"
-        return verdict([(record.last_step, text) for _, text in sorted(messages)], advice)
+        return self.verdict([(record.last_step, text) for _, text in sorted(messages)])
 
 
 @dataclass(frozen=True)
-class StalledTrainingRule:
+class StalledTrainingRule(Rule):
     """Nothing was recorded for a long time, although the run had not ended.
 
     More than `threshold` seconds pass between two recorded steps.
@@ -90,4 +85,4 @@ class StalledTrainingRule:
             for (before, earlier), (step, later) in zip(times, ends, strict=False)
             if later - earlier > self.threshold and not any(earlier < start < later for start in starts)
         ]
-        return verdict(found, "Is the machine out of memory, or waiting for a disk or the network?")
+        return self.verdict(found)

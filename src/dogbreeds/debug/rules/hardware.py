@@ -1,9 +1,8 @@
 """Rules over samples of the machine: is the hardware used, and what keeps it from being used?
 
-Names, parameters, defaults and definitions are those of AWS's developer guide, page
-`debugger-built-in-profiler-rules`; where that leaves something open, the docstrings say what is done here. A data
-point is a sample of the machine; `patience` is the number of them before the first evaluation, `window` that of a
-percentile or an average. CPU, I/O wait, utilization and memory are percentages.
+Where AWS's definitions leave something open, the docstrings say what is done here. A data point is a sample of the
+machine; `patience` is the number of them before the first evaluation, `window` that of a percentile or an average.
+CPU, I/O wait, utilization and memory are percentages.
 """
 
 from dataclasses import dataclass
@@ -14,11 +13,11 @@ from numpy.typing import NDArray
 
 from dogbreeds.debug.record import Record
 from dogbreeds.debug.rules.usage import Array, Usage, windows
-from dogbreeds.debug.rules.verdict import NO_ISSUES, Verdict, not_applicable, verdict
+from dogbreeds.debug.rules.verdict import NO_ISSUES, Rule, Verdict, not_applicable
 from dogbreeds.debug.system.percentiles import usage_percentiles
 
 
-class _OverUsage:
+class _OverUsage(Rule):
     """A rule that judges once there are as many data points, of as many GPUs, as it needs."""
 
     patience: int
@@ -57,16 +56,27 @@ class LowGPUUtilization(_OverUsage):
                     found.append((step, f"at step {step} {said}: it works little"))
                 elif p5 < self.threshold_p5:
                     found.append((step, f"at step {step} {said}: it works on and off"))
-        return verdict(
-            found,
-            "A head on stored features hardly needs a GPU (trainer=cpu). For the pass over the photos try a larger "
-            "features.batch_size and more data.workers; for training a larger batch_size. CUDA_VISIBLE_DEVICES hides "
-            "GPUs that the run does not use.",
-        )
+        return self.verdict(found)
+
+
+class _Bottleneck(_OverUsage):
+    """A rule that fires where GPUs wait in more than `threshold` percent of the data points."""
+
+    threshold: float
+
+    def _waiting(self, usage: Usage) -> tuple[NDArray[np.bool_], str]:
+        """Returns in which data points they do, and what for."""
+        raise NotImplementedError
+
+    def _judge(self, usage: Usage) -> Verdict:
+        waiting, what = self._waiting(usage)
+        share = 100 * float(waiting.mean())
+        found = (usage.step(-1), f"for {share:.0f}% of the time up to step {usage.step(-1)} {what}")
+        return self.verdict([found] if share > self.threshold else [])
 
 
 @dataclass(frozen=True)
-class CPUBottleneck(_OverUsage):
+class CPUBottleneck(_Bottleneck):
     """The GPUs wait for the processor much of the time.
 
     More than `threshold` percent of all data points so far have a CPU above `cpu_threshold` and all GPUs below
@@ -78,19 +88,13 @@ class CPUBottleneck(_OverUsage):
     cpu_threshold: float = 90.0
     patience: int = 100
 
-    def _judge(self, usage: Usage) -> Verdict:
-        return _waiting(
-            usage,
-            (usage.cpu > self.cpu_threshold) & (usage.busiest_gpu < self.gpu_threshold),
-            self.threshold,
-            f"the processor was above {self.cpu_threshold:g}% and every GPU below {self.gpu_threshold:g}%",
-            "features.engine=cuda decodes photos on the GPU. Try at most as many data.workers as cores, and no other "
-            "programs on this machine. Features are kept: a second run does not read the photos.",
-        )
+    def _waiting(self, usage: Usage) -> tuple[NDArray[np.bool_], str]:
+        what = f"the processor was above {self.cpu_threshold:g}% and every GPU below {self.gpu_threshold:g}%"
+        return (usage.cpu > self.cpu_threshold) & (usage.busiest_gpu < self.gpu_threshold), what
 
 
 @dataclass(frozen=True)
-class IOBottleneck(_OverUsage):
+class IOBottleneck(_Bottleneck):
     """The GPUs wait for the disks much of the time.
 
     More than `threshold` percent of all data points so far have an I/O wait above `io_threshold` and all GPUs below
@@ -102,22 +106,10 @@ class IOBottleneck(_OverUsage):
     io_threshold: float = 50.0
     patience: int = 1000
 
-    def _judge(self, usage: Usage) -> Verdict:
-        return _waiting(
-            usage,
-            (usage.io_wait > self.io_threshold) & (usage.busiest_gpu < self.gpu_threshold),
-            self.threshold,
-            f"more than {self.io_threshold:g}% of the processor waited for disks and every GPU was below "
-            f"{self.gpu_threshold:g}%",
-            "Try data.dir and cache.dir on a local disk; with model.unfreeze a later stage, whose activations are "
-            "smaller.",
-        )
-
-
-def _waiting(usage: Usage, waiting: NDArray[np.bool_], threshold: float, what: str, advice: str) -> Verdict:
-    share = 100 * float(waiting.mean())
-    found = (usage.step(-1), f"for {share:.0f}% of the time up to step {usage.step(-1)} {what}")
-    return verdict([found] if share > threshold else [], advice)
+    def _waiting(self, usage: Usage) -> tuple[NDArray[np.bool_], str]:
+        slow = f"more than {self.io_threshold:g}% of the processor waited for disks"
+        what = f"{slow} and every GPU was below {self.gpu_threshold:g}%"
+        return (usage.io_wait > self.io_threshold) & (usage.busiest_gpu < self.gpu_threshold), what
 
 
 @dataclass(frozen=True)
@@ -146,11 +138,7 @@ class GPUMemoryIncrease(_OverUsage):
             step = usage.step(int(ends[row]) - 1)
             grew = f"grew from {earlier[row, number]:.0f}% to {now[row, number]:.0f}%"
             found.append((step, f"up to step {step} the memory in use of GPU {number} {grew}"))
-        return verdict(
-            found,
-            "This is normal when training begins. If it continues, try a smaller batch_size or features.batch_size, "
-            "and look for tensors that are kept from step to step.",
-        )
+        return self.verdict(found)
 
 
 @dataclass(frozen=True)
@@ -178,11 +166,7 @@ class BatchSize(_OverUsage):
                 step = usage.step(points.stop - 1)
                 used = f"CPU {cpu:.0f}%, GPU {gpu:.0f}%, GPU memory {memory:.0f}%"
                 found.append((step, f"at step {step} the 95th percentiles are low: {used}"))
-        return verdict(
-            found,
-            "Try a larger features.batch_size for the pass over the photos, and for training a larger batch_size "
-            "with a larger lr. For a head on stored features a smaller machine is enough.",
-        )
+        return self.verdict(found)
 
 
 @dataclass(frozen=True)
@@ -206,14 +190,11 @@ class LoadBalancing(_OverUsage):
             if distance > self.threshold:
                 work = f"GPU {one} works at {mean[one]:.0f}% and GPU {other} at {mean[other]:.0f}%"
                 found.append((step, f"up to step {step} {work} on average, a distance of {distance:.2f}"))
-        return verdict(
-            found,
-            "trainer=ddp trains on all GPUs of this machine; CUDA_VISIBLE_DEVICES hides those that you do not want.",
-        )
+        return self.verdict(found)
 
 
 @dataclass(frozen=True)
-class OverallSystemUsage:
+class OverallSystemUsage(Rule):
     """How much of the machine is used: this rule reports it and never fires."""
 
     def judge(self, record: Record) -> Verdict:

@@ -1,8 +1,4 @@
-"""Rules over losses: LossNotDecreasing, Overfit, Overtraining.
-
-Names, parameters, defaults and definitions are those of AWS's developer guide, page `debugger-built-in-rules`. All
-losses are without class weights, so that those of training and validation compare.
-"""
+"""Rules over losses, which are without class weights: LossNotDecreasing, Overfit, Overtraining."""
 
 import bisect
 import math
@@ -10,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dogbreeds.debug.record import EVAL, Record
-from dogbreeds.debug.rules.verdict import Verdict, not_applicable, verdict
+from dogbreeds.debug.rules.verdict import Rule, Verdict, not_applicable
 
 
 @dataclass(frozen=True)
-class LossNotDecreasing:
+class LossNotDecreasing(Rule):
     """The training loss falls by less than `diff_percent` over `num_steps`, or rises.
 
     Attributes:
@@ -35,27 +31,22 @@ class LossNotDecreasing:
         steps = [step for step, _ in series]
         found, compared = [], False
         for step, loss in series:
-            if abs(loss) < self.share_of_first * abs(series[0][1]):
-                compared = True
-                continue
+            low = abs(loss) < self.share_of_first * abs(series[0][1])
             position = bisect.bisect_right(steps, step - self.num_steps) - 1
-            if position < 0:
+            compared = compared or low or position >= 0
+            if low or position < 0:
                 continue
-            compared = True
             before_step, before = series[position]
             change = 100 * (loss - before) / abs(before) if before else math.copysign(math.inf, loss)
             if not change <= -self.diff_percent:
                 word = "rose" if change > self.increase_threshold_percent else "did not fall"
-                found.append(
-                    (step, f"the loss {word} from {before:.4g} (step {before_step}) to {loss:.4g} (step {step})")
-                )
-        if not compared:
-            return not_applicable(f"fewer than {self.num_steps} steps")
-        return verdict(found, "Try a smaller learning rate; where the loss is low already, fewer epochs.")
+                ends = f"from {before:.4g} (step {before_step}) to {loss:.4g} (step {step})"
+                found.append((step, f"the loss {word} {ends}"))
+        return self.verdict(found) if compared else not_applicable(f"fewer than {self.num_steps} steps")
 
 
 @dataclass(frozen=True)
-class Overfit:
+class Overfit(Rule):
     """The validation loss is above the training loss by more than `ratio_threshold` of it, again and again.
 
     Steps before `start_step` are not judged, and `patience` occurrences in a row are allowed.
@@ -77,11 +68,11 @@ class Overfit:
             if in_a_row > self.patience:
                 losses = f"the validation loss {valid:.4g} is {ratio:.0%} above the training loss {train:.4g}"
                 found.append((step, f"at step {step} {losses}"))
-        return verdict(found, "Try fewer epochs, weight_decay, or augmented photos (data.views=4).")
+        return self.verdict(found)
 
 
 @dataclass(frozen=True)
-class Overtraining:
+class Overtraining(Rule):
     """No loss has improved for many steps: training could have ended.
 
     `patience_train` recorded steps and `patience_validation` validations in a row are allowed without a loss that is
@@ -98,7 +89,7 @@ class Overtraining:
             return not_applicable("no loss")
         found = self._stale(train, self.patience_train, "training")
         found += self._stale(valid, self.patience_validation, "validation")
-        return verdict(sorted(found), "Try fewer epochs, or a smaller patience.")
+        return self.verdict(sorted(found))
 
     def _stale(self, series: Sequence[tuple[int, float]], patience: int, name: str) -> list[tuple[int, str]]:
         best, best_step, without, found = math.inf, 0, 0, []

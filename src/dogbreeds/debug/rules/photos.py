@@ -4,13 +4,13 @@ import math
 from dataclasses import dataclass
 
 from dogbreeds.debug.record import Record
-from dogbreeds.debug.rules.verdict import Verdict, not_applicable, verdict
+from dogbreeds.debug.rules.verdict import Rule, Verdict, not_applicable
 
 _NOT_AUDITED = "the photos were not audited"
 
 
 @dataclass(frozen=True)
-class SuspectLabels:
+class SuspectLabels(Rule):
     """More training labels are improbable than a calibrated model of right labels would find so.
 
     Improbable is a label to which the exact linear head, trained without the photo, gives less than 0.5%. If all
@@ -28,17 +28,14 @@ class SuspectLabels:
             return not_applicable(_NOT_AUDITED)
         found, expected = audit["confident_labels"], audit["expected_labels"]
         if found <= expected + self.standard_errors * math.sqrt(expected) + self.share * photos:
-            return verdict([], "")
-        message = (
-            f"the other photos clearly contradict {found:.0f} of {photos:,} training labels, "
-            f"where {expected:.0f} would be expected"
-        )
-        advice = "Look at the first lines of audit.csv, and leave out what is wrong with data.exclude."
-        return verdict([(0, message)], advice)
+            return self.verdict([])
+        message = f"the other photos clearly contradict {found:.0f} of {photos:,} training labels,"
+        message += f" where {expected:.0f} would be expected"
+        return self.verdict([(0, message)])
 
 
 @dataclass(frozen=True)
-class NearDuplicates:
+class NearDuplicates(Rule):
     """Photos of one split show the same picture as photos of another: re-encoded, cropped a little or mirrored.
 
     The scores are inflated. `share` of the validation and test photos are allowed; byte-identical copies are the
@@ -53,7 +50,6 @@ class NearDuplicates:
             return not_applicable(_NOT_AUDITED)
         copies, held_out = int(audit["copies_across_splits"]), images.get("valid", 0) + images.get("test", 0)
         if copies <= self.share * held_out:
-            return verdict([], "")
+            return self.verdict([])
         subject = "1 photo is" if copies == 1 else f"{copies} photos are"
-        message = f"{subject} nearly the same as another one in a later split"
-        return verdict([(0, message)], "Leave out the duplicates that audit.csv names with data.exclude.")
+        return self.verdict([(0, f"{subject} nearly the same as another one in a later split")])

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dogbreeds.debug.record import Record
-from dogbreeds.debug.rules.verdict import Verdict, not_applicable, verdict
+from dogbreeds.debug.rules.verdict import Rule, Verdict, not_applicable
 from dogbreeds.model.paired import Paired
 
 
@@ -21,8 +21,14 @@ def against_exact(metrics: Mapping[str, Any], split: str) -> Paired | None:
     return Paired(missed, only, metrics["images"]["valid" if split == "val" else split])
 
 
+def learned_from(metrics: Mapping[str, Any]) -> str:
+    """Returns what the exact solution was learned from, where that is not all training photos; begins with a comma."""
+    photos, train = metrics.get("reference/photos"), metrics["images"].get("train")
+    return "" if photos in (None, train) else f", on {photos:,} of {train:,} training photos"
+
+
 @dataclass(frozen=True)
-class HeadBelowReference:
+class HeadBelowReference(Rule):
     """The trained head classifies fewer validation photos correctly than the exact linear solution.
 
     By the exact test of McNemar on the photos that only one of them gets right, at this `level`.
@@ -35,18 +41,19 @@ class HeadBelowReference:
         if pair is None:
             return not_applicable("no scores yet")
         if pair.difference >= 0 or pair.p_value >= self.level:
-            return verdict([], "")
+            return self.verdict([])
         reached, exact = (record.metrics[name] for name in ("val/accuracy", "reference/val_accuracy"))
         message = (
             f"the trained head classifies {reached:.1%} of the validation photos correctly, the exact linear "
-            f"solution {exact:.1%}: it alone is right about {pair.second}, the trained head alone about {pair.first}"
+            f"solution {exact:.1%}{learned_from(record.metrics)}: it alone is right about {pair.second}, the trained "
+            f"head alone about {pair.first}"
         )
         advice = f"Take the exact solution: optimizer=exact weight_decay={record.metrics['reference/strength']:g}."
-        return verdict([(record.last_step, message)], advice)
+        return self.verdict([(record.last_step, message)], advice)
 
 
 @dataclass(frozen=True)
-class SplitLeakage:
+class SplitLeakage(Rule):
     """The same photos appear in more than one split, so that the scores are inflated.
 
     `photos` of them are allowed.
@@ -60,11 +67,11 @@ class SplitLeakage:
         copies = record.facts.in_several_splits
         subject = "1 photo appears" if copies == 1 else f"{copies} photos appear"
         found = [(0, f"{subject} in more than one split")] if copies > self.photos else []
-        return verdict(found, "Remove the copies that the log names, then train again.")
+        return self.verdict(found)
 
 
 @dataclass(frozen=True)
-class ClassNeverPredicted:
+class ClassNeverPredicted(Rule):
     """A breed is never predicted, although there are photos of it.
 
     Breeds with fewer than `photos` validation photos are not judged.
@@ -81,11 +88,11 @@ class ClassNeverPredicted:
             for name, shown, times in zip(record.facts.class_counts, photos, answers, strict=False)
             if shown >= self.photos and not times
         ]
-        return verdict(found, "Try model.class_weights=balanced, more photos of that breed, or a smaller lr.")
+        return self.verdict(found)
 
 
 @dataclass(frozen=True)
-class SearchedRangeEdge:
+class SearchedRangeEdge(Rule):
     """A search found its best value at the edge of a range: better ones may lie beyond.
 
     At each end, `share` of the range counts as its edge.
@@ -106,4 +113,4 @@ class SearchedRangeEdge:
                 end = "lower" if position < self.share else "upper"
                 range_ = f"{searched.low:g} to {searched.high:g}"
                 found.append((record.last_step, f"{name}={searched.value:.4g} is at the {end} end of {range_}"))
-        return verdict(found, "Search a wider range.")
+        return self.verdict(found)

@@ -1,8 +1,4 @@
-"""Rules over the times of steps: MaxInitializationTime, StepOutlier, and DataWaits, which is our own.
-
-Names, parameters, defaults and definitions of the first two are those of AWS's developer guide, page
-`debugger-built-in-profiler-rules`.
-"""
+"""Rules over the times of steps: MaxInitializationTime, StepOutlier, and DataWaits, which is our own."""
 
 import math
 from collections.abc import Sequence
@@ -15,24 +11,11 @@ from numpy.typing import NDArray
 
 from dogbreeds.debug.measurements import PARTS, START_UP, StepTimes
 from dogbreeds.debug.record import TRAIN, Record
-from dogbreeds.debug.rules.verdict import Verdict, not_applicable, verdict
-
-_COMPUTE = "Is another program using this machine? First steps are slow while libraries load or compile."
-# What to try when a part of a step is slow.
-_ADVICE = {
-    "data": "Try cache.dir on a local disk, and a larger batch_size. With model.unfreeze, activations are read in "
-    "every epoch: those of a later stage are smaller.",
-    "move": "Try a larger batch_size, or trainer=cpu: a head on stored features hardly needs a GPU.",
-    "forward": _COMPUTE,
-    "backward": _COMPUTE,
-    "record": "Try a larger debugger.train_every.",
-    "optimizer": _COMPUTE,
-    "logging": "Try a run directory (hydra.run.dir) on a local disk.",
-}
+from dogbreeds.debug.rules.verdict import ADVICE, Rule, Verdict, not_applicable
 
 
 @dataclass(frozen=True)
-class MaxInitializationTime:
+class MaxInitializationTime(Rule):
     """The first training step ends more than `threshold` minutes after the start of a run, or its resumption."""
 
     threshold: float = 20.0
@@ -47,17 +30,11 @@ class MaxInitializationTime:
             seen, minutes = True, (first.at - began) / 60
             if minutes > self.threshold:
                 found.append((first.step, f"the first step, {first.step}, came after {minutes:.1f} minutes"))
-        if not seen:
-            return not_applicable("no training step yet")
-        return verdict(
-            found,
-            "scripts/prepare_features.py computes the features ahead of training, and cache.dir keeps them for all "
-            "runs. features.engine=auto chooses the fastest engine.",
-        )
+        return self.verdict(found) if seen else not_applicable("no training step yet")
 
 
 @dataclass(frozen=True)
-class StepOutlier:
+class StepOutlier(Rule):
     """More than `n_outliers` steps take longer than the mean plus `stddev` standard deviations.
 
     By Cantelli's inequality no more than one value of 1 + stddev^2 can be that far above the mean, so runs with too
@@ -79,17 +56,15 @@ class StepOutlier:
         limit = mean + self.stddev * float(totals.std())
         outliers = np.flatnonzero(totals > limit)
         if len(outliers) <= self.n_outliers:
-            return verdict([], "")
+            return self.verdict([])
         part = PARTS[int((parts[outliers].mean(axis=0) - parts.mean(axis=0)).argmax())]
-        message = (
-            f"{len(outliers)} of {len(steps)} steps took longer than {limit:.3g} s (mean {mean:.3g} s); step "
-            f"{steps[longest].step} took {totals[longest]:.3g} s; the part that grew most is {part}"
-        )
-        return verdict([(steps[number].step, message) for number in outliers], _ADVICE[part])
+        message = f"{len(outliers)} of {len(steps)} steps took longer than {limit:.3g} s (mean {mean:.3g} s);"
+        message += f" step {steps[longest].step} took {totals[longest]:.3g} s; the part that grew most is {part}"
+        return self.verdict([(steps[number].step, message) for number in outliers], ADVICE["parts"][part])
 
 
 @dataclass(frozen=True)
-class DataWaits:
+class DataWaits(Rule):
     """Training spends much of its time waiting for batches.
 
     Waiting for them and moving them takes more than a share, `threshold`, of the time of all steps, of which at least
@@ -108,12 +83,10 @@ class DataWaits:
         data, move = (float(seconds) for seconds in waits.sum(axis=0))
         total, worst = float(parts.sum()), steps[int(waits.sum(axis=1).argmax())].step
         if data + move <= self.threshold * total:
-            return verdict([], "")
-        message = (
-            f"of {total:.3g} s in {len(steps)} steps, {data / total:.0%} were spent waiting for batches and "
-            f"{move / total:.0%} moving them to the device; step {worst} waited longest"
-        )
-        return verdict([(worst, message)], _ADVICE["data" if data >= move else "move"])
+            return self.verdict([])
+        message = f"of {total:.3g} s in {len(steps)} steps, {data / total:.0%} were spent waiting for batches and"
+        message += f" {move / total:.0%} moving them to the device; step {worst} waited longest"
+        return self.verdict([(worst, message)], ADVICE["parts"]["data" if data >= move else "move"])
 
 
 def _parts(steps: Sequence[StepTimes]) -> NDArray[np.float64]:

@@ -1,24 +1,21 @@
-"""Rules over tensors: what gradients, weights, updates and activations should not look like.
-
-Names, parameters, defaults and definitions are those of AWS's developer guide, page `debugger-built-in-rules`.
-"""
+"""Rules over tensors: what gradients, weights, updates and activations should not look like."""
 
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
 from dogbreeds.debug.record import ACTIVATION, ACTIVITY, GRADIENT, UPDATE, WEIGHT, Record, Statistics
-from dogbreeds.debug.rules.verdict import Verdict, not_applicable, verdict
+from dogbreeds.debug.rules.verdict import Rule, Verdict, not_applicable
 
 Finding = tuple[int, str]
 
 
 @dataclass(frozen=True)
-class PoorWeightInitialization:
+class PoorWeightInitialization(Rule):
     """The first steps show weights that differ wildly between layers, gradients without spread, or a flat loss.
 
     Attributes:
@@ -42,7 +39,7 @@ class PoorWeightInitialization:
             return not_applicable("no tensors recorded")
         early = Record(first, record.facts)
         found = [*self._weights(early), *self._gradients(early), *self._loss(early)]
-        return verdict(sorted(found), "Use the default initialisation of the head.")
+        return self.verdict(sorted(found))
 
     def _weights(self, record: Record) -> Iterator[Finding]:
         variances: dict[int, dict[str, float]] = {}
@@ -75,7 +72,7 @@ class PoorWeightInitialization:
 
 
 @dataclass(frozen=True)
-class VanishingGradient:
+class VanishingGradient(Rule):
     """A gradient's mean absolute value is close to zero.
 
     It is below `threshold` more than `patience` times in a row; the documented rule allows none, 0.
@@ -95,11 +92,11 @@ class VanishingGradient:
                 in_a_row = 0 if gradient.mean_absolute >= self.threshold else in_a_row + 1
                 if in_a_row > self.patience:
                     found.append((step, f"the mean size of gradient {name} is {gradient.mean_absolute:.3g}"))
-        return verdict(sorted(found), "Try a larger learning rate or another initialisation.")
+        return self.verdict(sorted(found))
 
 
 @dataclass(frozen=True)
-class ExplodingTensor:
+class ExplodingTensor(Rule):
     """A tensor has NaN or infinite values.
 
     With `only_nan` infinities are allowed.
@@ -109,16 +106,15 @@ class ExplodingTensor:
 
     def judge(self, record: Record) -> Verdict:
 
-        def exploded(step: int, name: str, found: Statistics) -> str | None:
+        def exploded(step: int, name: str, found: Statistics) -> str:
             bad = found.nan + (0 if self.only_nan else found.infinite)
-            return f"{name} has {bad} NaN or infinite values" if bad else None
+            return f"{name} has {bad} NaN or infinite values" if bad else ""
 
-        kinds = (WEIGHT, GRADIENT, UPDATE, ACTIVATION)
-        return _each(record, kinds, exploded, "Try a learning rate a hundred times smaller.")
+        return _each(self, record, (WEIGHT, GRADIENT, UPDATE, ACTIVATION), exploded)
 
 
 @dataclass(frozen=True)
-class DeadRelu:
+class DeadRelu(Rule):
     """Most units of a ReLU layer are hardly ever active.
 
     The share of dead units is interpolated between the recorded percentiles of how often the units are active in one
@@ -135,17 +131,34 @@ class DeadRelu:
     def judge(self, record: Record) -> Verdict:
         min_activity = self.threshold_inactivity / 100
 
-        def dead(step: int, name: str, active: Statistics) -> str | None:
+        def dead(step: int, name: str, active: Statistics) -> str:
             places = [active.minimum, active.p5, active.p50, active.p95, active.maximum]
             share = 100 * float(np.interp(min_activity, places, [0, 0.05, 0.5, 0.95, 1], left=0, right=1))
             layer = name.removeprefix(f"{ACTIVITY} ")
-            return f"{share:.0f}% of the units of {layer} are dead" if share > self.threshold_layer else None
+            return f"{share:.0f}% of the units of {layer} are dead" if share > self.threshold_layer else ""
 
-        return _each(record, (ACTIVITY,), dead, "Try a smaller learning rate, or fewer hidden units (model.hidden).")
+        return _each(self, record, (ACTIVITY,), dead)
+
+
+class _OverUpdates(Rule):
+    """A rule over a weight's series of steps, updates and mean absolute values before them."""
+
+    def judge(self, record: Record) -> Verdict:
+        sizes = {name: dict(series) for name, series in record.tensors(WEIGHT).items()}
+        updates = record.tensors(UPDATE)
+        found: list[Finding] = []
+        for name, series in updates.items():
+            known = sizes.get(name, {})
+            before = [known[step].mean_absolute if step in known else 0.0 for step, _ in series]
+            found += self._look(name, [(*one, size) for one, size in zip(series, before, strict=True)])
+        return self.verdict(sorted(found)) if updates else not_applicable("no updates recorded")
+
+    def _look(self, name: str, series: Sequence[tuple[int, Statistics, float]]) -> Iterator[Finding]:
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
-class UnchangedTensor:
+class UnchangedTensor(_OverUpdates):
     """A weight no longer changes, or never did: numpy.allclose over several recorded steps.
 
     With `rtol` and `atol` it is the same in `num_steps` of them in a row.
@@ -155,23 +168,17 @@ class UnchangedTensor:
     rtol: float = 1e-5
     atol: float = 1e-8
 
-    def judge(self, record: Record) -> Verdict:
-        updates = _updates(record)
-        if not updates:
-            return not_applicable("no updates recorded")
-        found = []
-        for name, series in updates.items():
-            still = 0
-            for step, update, size in series:
-                largest = max(abs(update.minimum), abs(update.maximum))
-                still = still + 1 if largest <= self.atol + self.rtol * size else 0
-                if still >= self.num_steps:
-                    found.append((step, f"{name} has not changed for {still} recorded steps"))
-        return verdict(sorted(found), "Is it frozen by mistake? Is the learning rate zero?")
+    def _look(self, name: str, series: Sequence[tuple[int, Statistics, float]]) -> Iterator[Finding]:
+        still = 0
+        for step, update, size in series:
+            largest = max(abs(update.minimum), abs(update.maximum))
+            still = still + 1 if largest <= self.atol + self.rtol * size else 0
+            if still >= self.num_steps:
+                yield step, f"{name} has not changed for {still} recorded steps"
 
 
 @dataclass(frozen=True)
-class WeightUpdateRatio:
+class WeightUpdateRatio(_OverUpdates):
     """Updates are far too large, or far too small, for the weights they change.
 
     Attributes:
@@ -183,22 +190,16 @@ class WeightUpdateRatio:
     small_threshold: float = 1e-8
     epsilon: float = 1e-9
 
-    def judge(self, record: Record) -> Verdict:
-        updates = _updates(record)
-        if not updates:
-            return not_applicable("no updates recorded")
-        found = []
-        for name, series in updates.items():
-            for step, update, size in series:
-                ratio = update.mean_absolute / (size + self.epsilon)
-                # A layer that starts at zero has nothing to compare with.
-                if size and not self.small_threshold <= ratio <= self.large_threshold:
-                    found.append((step, f"the updates of {name} are {ratio:.3g} times its values"))
-        return verdict(sorted(found), "Try a smaller learning rate if the ratio is large, or a larger one.")
+    def _look(self, name: str, series: Sequence[tuple[int, Statistics, float]]) -> Iterator[Finding]:
+        for step, update, size in series:
+            ratio = update.mean_absolute / (size + self.epsilon)
+            # A layer that starts at zero has nothing to compare with.
+            if size and not self.small_threshold <= ratio <= self.large_threshold:
+                yield step, f"the updates of {name} are {ratio:.3g} times its values"
 
 
 @dataclass(frozen=True)
-class AllZero:
+class AllZero(Rule):
     """A tensor consists of zeros.
 
     A new head gives all classes the same probability. In a batch with equally many photos of each class, the gradient
@@ -212,29 +213,17 @@ class AllZero:
     def judge(self, record: Record) -> Verdict:
         """Counts the zeros of gradients and activations; weights may start at zero."""
 
-        def zero(step: int, name: str, found: Statistics) -> str | None:
+        def zero(step: int, name: str, found: Statistics) -> str:
             not_judged = step == 0 and name.startswith(GRADIENT) and name.endswith("bias")
             fires = 100 * found.zeros >= self.threshold and not not_judged
-            return f"{found.zeros:.0%} of {name} is zero" if fires else None
+            return f"{found.zeros:.0%} of {name} is zero" if fires else ""
 
-        return _each(record, (GRADIENT, ACTIVATION), zero, "Try a smaller learning rate or another initialisation.")
-
-
-def _updates(record: Record) -> dict[str, list[tuple[int, Statistics, float]]]:
-    """Returns for each weight the steps, its updates and its mean absolute values before them."""
-    sizes = {
-        (name, step): weight.mean_absolute for name, series in record.tensors(WEIGHT).items() for step, weight in series
-    }
-    return {
-        name: [(step, update, sizes.get((name, step), 0.0)) for step, update in series]
-        for name, series in record.tensors(UPDATE).items()
-    }
+        return _each(self, record, (GRADIENT, ACTIVATION), zero)
 
 
-def _each(
-    record: Record, kinds: tuple[str, ...], look: Callable[[int, str, Statistics], str | None], advice: str
-) -> Verdict:
+def _each(rule: Rule, record: Record, kinds: Sequence[str], look: Callable[[int, str, Statistics], str]) -> Verdict:
+    """Returns the verdict on what is said of each tensor of some kinds at each step; empty where it is fine."""
     tensors = {f"{kind} {name}": series for kind in kinds for name, series in record.tensors(kind).items()}
     judged = [(step, look(step, name, statistics)) for name, series in tensors.items() for step, statistics in series]
     found = sorted((step, message) for step, message in judged if message)
-    return verdict(found, advice) if judged else not_applicable(f"no {' or '.join(kinds)} recorded")
+    return rule.verdict(found) if judged else not_applicable(f"no {' or '.join(kinds)} recorded")

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from dogbreeds.debug.record import Record
+from dogbreeds.files import yaml_beside
 
 NO_ISSUES, ISSUES, NOT_APPLICABLE, ERROR = "NoIssuesFound", "IssuesFound", "NotApplicable", "Error"
+#: What to try where a rule fires, by its name, and where a part of a step is slow.
+ADVICE = yaml_beside(__file__, "advice.yaml")
 
 
 @dataclass(frozen=True)
@@ -19,15 +21,17 @@ class Verdict:
     advice: str = ""
 
 
-class Rule(Protocol):
-    """A rule with its parameters."""
+class Rule:
+    """A rule with its parameters; advice.yaml says what to try where it fires."""
 
-    def judge(self, record: Record) -> Verdict: ...
+    def judge(self, record: Record) -> Verdict:
+        raise NotImplementedError
 
-
-def verdict(found: Sequence[tuple[int, str]], advice: str) -> Verdict:
-    """Returns the verdict on the steps and messages of each time that the rule fired, with the first message."""
-    return Verdict(ISSUES, tuple(step for step, _ in found), found[0][1], advice) if found else Verdict(NO_ISSUES)
+    def verdict(self, found: Sequence[tuple[int, str]], advice: str = "") -> Verdict:
+        """Returns the verdict on the steps and messages of each time that the rule fired, with the first message."""
+        if not found:
+            return Verdict(NO_ISSUES)
+        return Verdict(ISSUES, tuple(step for step, _ in found), found[0][1], advice or ADVICE[type(self).__name__])
 
 
 def not_applicable(why: str) -> Verdict:

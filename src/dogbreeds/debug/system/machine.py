@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 
 import psutil
 
@@ -122,9 +123,7 @@ class ProcessTree:
 def _parents(pids: Iterable[int]) -> dict[psutil.Process, int]:
     parents = {}
     for pid in pids:
-        try:
+        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
             process = psutil.Process(pid)
             parents[process] = process.ppid()
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue
     return parents

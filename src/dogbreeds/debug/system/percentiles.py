@@ -53,7 +53,6 @@ def usage_percentiles(samples: Sequence[Sample]) -> list[Percentiles]:
     for number in range(max(len(sample.gpus) for sample in samples)):
         gpus = [sample.gpus[number] for sample in samples if len(sample.gpus) > number]
         for name, unit, reported in _GPU:
-            values = [value for value in map(reported, gpus) if value is not None]
-            if values:
+            if values := [value for value in map(reported, gpus) if value is not None]:
                 rows.append(Percentiles.of(f"GPU {number} {name}", unit, values))
     return rows

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # OpenVINO gives each stream its own memory; more than this many gain nothing on large processors.
-_MAX_WORKERS = 16
+MAX_WORKERS = 16
 # In photos of the faster engine: what torch takes for one, and what starting the faster one takes. On 2 cores torch
 # took 2.5 (ResNet50) to 3.7 times (SqueezeNet) as long as OpenVINO, which started in the time of 100 to 700 photos.
 _TORCH_SLOWNESS = 3
@@ -108,7 +108,7 @@ def worker_count(workers: int | None) -> int:
     if workers is not None:
         return max(1, workers)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, _MAX_WORKERS)
+    return min(cores, MAX_WORKERS)
 
 
 def build(
@@ -123,6 +123,7 @@ def build(
     workers: int,
     cache: BlobCache | None,
     int8: Graph | None = None,
+    one_by_one: bool = False,
 ) -> Engine:
     """Starts an engine.
 
@@ -133,6 +134,7 @@ def build(
         batch_size: Images per forward pass; None is the engine's own choice.
         cache: Keeps what is expensive to recompute; None recomputes it each time.
         int8: The quantised trunk, for the precision `int8`.
+        one_by_one: Photos come singly or in small groups, and do not wait for the arithmetic of whole batches.
 
     Raises:
         EngineError: It cannot be started on this machine.
@@ -144,11 +146,13 @@ def build(
         if name == "openvino":
             from dogbreeds.features.engines.cpu import OpenVinoEngine
 
-            return OpenVinoEngine(trunk, fingerprint, transform, resolved, batch_size, workers, cache, int8)
+            # It computes the same features of a photo in batches of any size.
+            size = 1 if one_by_one else batch_size
+            return OpenVinoEngine(trunk, fingerprint, transform, resolved, size, workers, cache, int8)
         if name == "cuda":
             from dogbreeds.features.engines.cuda import CudaEngine
 
-            return CudaEngine(trunk, transform, device, resolved, batch_size, workers)
+            return CudaEngine(trunk, transform, device, resolved, batch_size, workers, one_by_one=one_by_one)
     except Exception as error:
         # Drivers, compilers and conversions fail in many ways, and plain torch always works.
         reason = (str(error) or type(error).__name__).splitlines()[0]

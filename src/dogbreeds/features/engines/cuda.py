@@ -1,11 +1,13 @@
-"""The trunk on an NVIDIA GPU, as a recorded graph.
+"""The trunk on an NVIDIA GPU, as recorded graphs.
 
-Photos are decoded by Pillow, as everywhere: nvJPEG's pixels differ from Pillow's by more than bf16 changes.
+Photos are decoded by Pillow, as everywhere: nvJPEG, as TorchCodec and torchvision call it, does not interpolate
+colours, and its pixels differ from Pillow's by more than bf16 changes.
 """
 
 import copy
 import logging
 import threading
+from collections.abc import Collection
 
 import torch
 from torch import Tensor, fx, nn
@@ -17,6 +19,8 @@ from dogbreeds.features.engines.reference import as_stored
 log = logging.getLogger(__name__)
 
 _BATCH_SIZE = 128
+# Of photos that come one by one, a few do not wait for the arithmetic of a whole batch.
+_SMALL_SIZES = (32, 8, 1)
 # cuDNN chooses its kernels in the first passes, which must not be recorded.
 _WARM_UP_PASSES = 3
 
@@ -33,7 +37,10 @@ class _Cast(nn.Module):
 
 
 class CudaEngine:
-    """Runs a frozen trunk as a CUDA graph over batches of one size; the last batch is padded.
+    """Runs a frozen trunk as a CUDA graph over batches of one size, or of the smallest that fits; they are padded.
+
+    Graphs of different sizes may run different kernels, so that there the last bits of an image's features depend on
+    how many came with it. A pass for the store has one size, and its features depend on nothing else.
 
     Workers copy on streams of their own while the forward pass of another one runs.
     """
@@ -48,8 +55,10 @@ class CudaEngine:
         precision: str,
         batch_size: int | None,
         workers: int,
+        *,
+        one_by_one: bool,
     ) -> None:
-        """Folds BatchNorm in a copy of the trunk and records its forward pass on the device; see `build`."""
+        """Folds BatchNorm in a copy of the trunk and records its forward passes on the device; see `build`."""
         self.precision, self.batch_size, self.workers = precision, batch_size or _BATCH_SIZE, workers
         self.device = device
         self._turn = threading.Lock()
@@ -58,7 +67,8 @@ class CudaEngine:
         self._network = _prepare(trunk, torch.bfloat16 if precision == "bf16" else torch.float32).to(device)
         shape = (self.batch_size, 3, transform.crop, transform.crop)
         self._images = torch.zeros(shape, dtype=torch.uint8, device=device)
-        self._graph, self._features = _record(self._network, self._images, exact=precision == "fp32")
+        sizes = (self.batch_size, *(size for size in _SMALL_SIZES if one_by_one and size < self.batch_size))
+        self._graphs = _record(self._network, self._images, sizes, exact=precision == "fp32")
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
@@ -72,10 +82,11 @@ class CudaEngine:
                 if part.device.type == "cpu":
                     # Moved before this worker's turn, so that no other one waits for the transfer.
                     part = part.pin_memory().to(self.device, non_blocking=True)
+                graph, found = self._graphs[min(size for size in self._graphs if size >= len(part))]
                 with self._turn:
                     self._images[: len(part)].copy_(part)
-                    self._graph.replay()
-                    features = as_stored(self._features[: len(part)]).clone()
+                    graph.replay()
+                    features = as_stored(found[: len(part)]).clone()
                     # The next worker writes into the same buffers.
                     stream.synchronize()
                 parts.append(features.cpu())
@@ -118,19 +129,27 @@ def _fold_batch_norm(module: nn.Module) -> None:
 
 
 @torch.inference_mode()
-def _record(network: nn.Module, images: Tensor, *, exact: bool) -> tuple[torch.cuda.CUDAGraph, Tensor]:
-    """Returns a graph and the memory of its result; `exact` forbids rounding float32 products to TF32.
+def _record(
+    network: nn.Module, images: Tensor, sizes: Collection[int], *, exact: bool
+) -> dict[int, tuple[torch.cuda.CUDAGraph, Tensor]]:
+    """Returns graphs over the first of some images, by how many, each with the memory of its result.
 
-    The graph refers to the weights of the network and to `images` by address alone: the caller keeps both.
+    They share the memory of what is computed in between, so that only one may run at a time; with the largest first,
+    the others need no more. `exact` forbids rounding float32 products to TF32. A graph refers to the weights of the
+    network and to `images` by address alone: the caller keeps both.
     """
     stream = torch.cuda.Stream(images.device)
     stream.wait_stream(torch.cuda.current_stream(images.device))
     kernels = torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=not exact)
+    graphs: dict[int, tuple[torch.cuda.CUDAGraph, Tensor]] = {}
+    pool = None
     with torch.cuda.stream(stream), kernels:
-        for _ in range(_WARM_UP_PASSES):
-            network(images)
-        stream.synchronize()
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
-            features: Tensor = network(images)
-    return graph, features
+        for size in sizes:
+            for _ in range(_WARM_UP_PASSES):
+                network(images[:size])
+            stream.synchronize()
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
+                features: Tensor = network(images[:size])
+            graphs[size], pool = (graph, features), graph.pool()
+    return graphs

@@ -13,6 +13,8 @@ from dogbreeds.features.store.index import Index
 
 # A file that changed this shortly before it was read may change again without its times showing it.
 _SETTLED_NANOSECONDS = 2_000_000_000
+# Files that are looked at before what was found is written down.
+_AT_ONCE = 10_000
 
 
 class _Content(NamedTuple):
@@ -35,6 +37,15 @@ class FileDigests:
         A file that is new or has changed is read once and its structure checked, by `workers` threads: None is one
         per core, 0 is none.
         """
+        digests: dict[Path, str] = {}
+        reasons: dict[Path, str] = {}
+        for start in range(0, len(paths), _AT_ONCE):
+            found, unreadable = self._examine(paths[start : start + _AT_ONCE], workers)
+            digests |= found
+            reasons |= unreadable
+        return digests, reasons
+
+    def _examine(self, paths: Sequence[Path], workers: int | None) -> tuple[dict[Path, str], dict[Path, str]]:
         names = {path: os.fsencode(path.absolute()) for path in paths}
         statement = "SELECT path, state, photo FROM files WHERE path IN ({keys})"
         known = {row[0]: row[1:] for row in self._index.query_many(statement, list(names.values()))}

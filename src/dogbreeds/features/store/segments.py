@@ -129,19 +129,21 @@ class Segment:
             raise ValueError(f"{path} is cut off, or holds other features than it should")
         length = layout.record.itemsize
         self.count = (len(mapped) - _HEADER_BYTES) // length
-        self._raw = np.frombuffer(mapped, np.uint8, self.count * length, _HEADER_BYTES).reshape(self.count, length)
+        self._raw = memoryview(mapped)[_HEADER_BYTES:]
         self.records = np.frombuffer(mapped, layout.record, self.count, _HEADER_BYTES)
 
     def proves(self, position: int, digest: bytes) -> bool:
         """Returns whether the record at a position is undamaged and that of this photo."""
         if position >= self.count:
             return False
-        row = self._raw[position]
-        checksum = int(self.records["checksum"][position])
-        return checksum == zlib.crc32(row[_CHECKSUM_BYTES:].data) and self.digest(position) == digest
+        # Without NumPy, whose views of a record take as long as its checksum.
+        record = self._raw[position * self.records.itemsize : (position + 1) * self.records.itemsize]
+        checksum = int.from_bytes(record[:_CHECKSUM_BYTES], "little")
+        return checksum == zlib.crc32(record[_CHECKSUM_BYTES:]) and self.digest(position) == digest
 
     def digest(self, position: int) -> bytes:
-        return self._raw[position, _CHECKSUM_BYTES : _CHECKSUM_BYTES + _DIGEST_BYTES].tobytes()
+        start = position * self.records.itemsize + _CHECKSUM_BYTES
+        return self._raw[start : start + _DIGEST_BYTES].tobytes()
 
     def proven(self) -> Iterator[tuple[int, bytes]]:
         """Yields position and digest of every undamaged record."""

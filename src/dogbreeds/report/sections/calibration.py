@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dogbreeds.report.chart import ACCENT, SOFT, Chart, Figure, Table, bars, chart, line
+from dogbreeds.report.chart import ACCENT, SOFT, Chart, Figure, Table, bars, chart, figure, line
 from dogbreeds.report.formats import percent
 from dogbreeds.report.run import Prediction, Run
 from dogbreeds.report.sections import Section
@@ -50,10 +50,8 @@ def reliability(predictions: Sequence[Prediction]) -> Chart:
     found = bins(predictions)
     farthest = max(found, key=lambda one: one.photos * abs(one.accuracy - one.probability))
     word = "too unsure" if farthest.accuracy > farthest.probability else "too sure"
-    message = (
-        f"Of the photos predicted with {percent(farthest.probability, 0)}, {percent(farthest.accuracy, 0)} are "
-        f"classified correctly: {word}. A perfectly calibrated model lies on the dashed line."
-    )
+    message = f"Of the photos predicted with {percent(farthest.probability, 0)}, {percent(farthest.accuracy, 0)} are"
+    message += f" classified correctly: {word}. A perfectly calibrated model lies on the dashed line."
     rows = []
     for one in found:
         range_ = f"{percent(one.low, 0)} to {percent(one.high, 0)}"
@@ -67,21 +65,17 @@ def _diagram(found: Sequence[Bin]) -> Figure:
     hover = "predicted with %{x:.1%}: %{y:.1%} correct<extra></extra>"
     probabilities, accuracies = [one.probability for one in found], [one.accuracy for one in found]
     reached = line(probabilities, accuracies, "predictions", ACCENT, markers=True, hover=hover)
-    photos = sum(one.photos for one in found)
-    shares = bars(
-        [(one.low + one.high) / 2 for one in found],
-        [one.photos / photos for one in found],
-        SOFT,
-        "%{y:.1%} of the photos<extra></extra>",
-    )
+    photos, middles = sum(one.photos for one in found), [(one.low + one.high) / 2 for one in found]
+    counts = [one.photos / photos for one in found]
+    shares = bars(middles, counts, SOFT, "%{y:.1%} of the photos<extra></extra>")
     shares |= {"width": [one.high - one.low for one in found], "yaxis": "y2", "name": "share of photos"}
     shares["marker"] = {"color": SOFT, "line": {"color": "var(--surface)", "width": 1}}
-    x_title, y_title = {"text": "probability of the prediction"}, {"text": "classified correctly"}
+    below = {"title": {"text": "photos"}, "tickformat": ".0%", "domain": [0, 0.22], "nticks": 3, "rangemode": "tozero"}
     layout = {
-        "xaxis": {"title": x_title, "tickformat": ".0%", "range": [0, 1.02], "anchor": "y2"},
-        "yaxis": {"title": y_title, "tickformat": ".0%", "range": [0, 1.04], "domain": [0.32, 1]},
-        "yaxis2": {"title": {"text": "photos"}, "tickformat": ".0%", "domain": [0, 0.22], "nticks": 3}
-        | {"rangemode": "tozero"},
+        "xaxis": {"tickformat": ".0%", "range": [0, 1.02], "anchor": "y2"},
+        "yaxis": {"tickformat": ".0%", "range": [0, 1.04], "domain": [0.32, 1]},
+        "yaxis2": below,
         "hovermode": "closest",
     }
-    return {"data": [{**ideal, "hoverinfo": "skip"}, reached, shares], "layout": layout}
+    data = [{**ideal, "hoverinfo": "skip"}, reached, shares]
+    return figure(data, "probability of the prediction", "classified correctly", layout)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from dogbreeds.debug.record import Matrix
-from dogbreeds.report.chart import Chart, Figure, Table, label
+from dogbreeds.report.chart import Chart, Figure, Table, figure, label
 from dogbreeds.report.formats import counted, percent
 from dogbreeds.report.run import Run
 from dogbreeds.report.sections import Section
@@ -100,14 +100,10 @@ def matrix_figure(matrix: Matrix, names: Sequence[str], order: Sequence[int]) ->
     if len(order) <= _MAX_NUMBERED:
         heat["texttemplate"] = "%{text}"
     names_axis = {"showgrid": False, "type": "category"}
-    layout = {
-        "xaxis": names_axis | {"title": {"text": "predicted breed"}, "tickangle": -45},
-        "yaxis": names_axis | {"title": {"text": "breed"}, "autorange": "reversed"},
-        "hovermode": "closest",
-        # The script keeps such a chart from becoming taller than wide on a phone.
-        "meta": {"square": True},
-    }
-    return {"data": [heat], "layout": layout}
+    axes = {"xaxis": names_axis | {"tickangle": -45}, "yaxis": names_axis | {"autorange": "reversed"}}
+    # The script keeps such a chart from becoming taller than wide on a phone.
+    layout = {**axes, "hovermode": "closest", "meta": {"square": True}}
+    return figure([heat], "predicted breed", "breed", layout)
 
 
 def by_similarity(matrix: Matrix) -> list[int]:

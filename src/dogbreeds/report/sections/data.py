@@ -43,18 +43,12 @@ def class_chart(counts: Mapping[str, Sequence[int]], names: Sequence[str]) -> Ch
     sideways = len(names) <= _MAX_SIDEWAYS
     shown = [label(names[position]) for position in order]
     across, along = ("y", "x") if sideways else ("x", "y")
-    drawn = [
-        bars(
-            shown,
-            [counts[split][position] for position in order],
-            color,
-            f"<b>%{{{across}}}</b>: %{{{along}}} in {split}<extra></extra>",
-            sideways=sideways,
-        )
-        | {"name": split}
-        for split, color in (("train", ACCENT), ("valid", SOFT), ("test", WARM))
-        if split in counts
-    ]
+    drawn = []
+    for split, color in {"train": ACCENT, "valid": SOFT, "test": WARM}.items():
+        if split in counts:
+            lengths = [counts[split][position] for position in order]
+            hover = f"<b>%{{{across}}}</b>: %{{{along}}} in {split}<extra></extra>"
+            drawn.append(bars(shown, lengths, color, hover, sideways=sideways) | {"name": split})
     top, last = order[0], order[-1]
     message = f"{names[top]} has the most photos, {totals[top]:,}, and {names[last]} the fewest, {totals[last]:,}."
     if totals[top] == totals[last]:
@@ -70,7 +64,5 @@ def class_chart(counts: Mapping[str, Sequence[int]], names: Sequence[str]) -> Ch
     titles = ("photos", "") if sideways else ("", "photos")
     rows = [(names[one], *(f"{of_split[one]:,}" for of_split in counts.values())) for one in order]
     height = 140 + 24 * len(names) if sideways else 420
-    table = Table(("class", *counts), rows)
-    return chart(
-        "photos-classes", "Photos of each class", message, figure(drawn, *titles, layout), height=height, table=table
-    )
+    table, whole = Table(("class", *counts), rows), figure(drawn, *titles, layout)
+    return chart("photos-classes", "Photos of each class", message, whole, height=height, table=table)

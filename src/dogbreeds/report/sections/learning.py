@@ -9,7 +9,6 @@ from dogbreeds.report.formats import percent, short
 from dogbreeds.report.run import Run
 from dogbreeds.report.sections import Section
 
-# Epochs that each have a tick.
 _MAX_TICKS = 12
 
 

@@ -4,40 +4,18 @@ import base64
 import io
 import os.path
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
+# Without its plugin at hand, saving as WebP would import those of all formats.
+from PIL import Image, WebPImagePlugin  # noqa: F401
 
 from dogbreeds.data.images import UnreadableImageError, decode
-from dogbreeds.report.formats import percent
 from dogbreeds.report.run import Prediction, Run
 from dogbreeds.report.sections import Section
 
 _MAX_PHOTOS = 12
 _SIDE = 168
 _QUALITY = 72
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A prediction with the display names of its breeds, and the photo as a data URI; empty where it is not there."""
-
-    prediction: Prediction
-    breed: str
-    answer: str
-    second: str
-    image: str
-
-    @property
-    def file(self) -> str:
-        return Path(self.prediction.path).name
-
-    @property
-    def description(self) -> str:
-        """What a screen reader says instead of the photo."""
-        said = f"classified as {self.answer} with {percent(self.prediction.probability, 0)}"
-        return f"Photo of {self.breed}, {'correctly ' if self.prediction.correct else ''}{said}"
 
 
 def photos(run: Run, *, live: bool) -> Section:
@@ -47,10 +25,11 @@ def photos(run: Run, *, live: bool) -> Section:
     if live or not tested:
         return Section("photos", title, missing="the test photos are classified at the end of a run")
     root = Path(run.config["data"]["dir"])
-    wrong, unsure = ([_shown(run, one, root) for one in group] for group in (most_wrong(tested), least_sure(tested)))
-    there = [bool(one.image) for one in wrong + unsure]
-    content = {"wrong": wrong, "unsure": unsure, "lost": there.count(False), "any": any(there), "root": root}
-    return Section("photos", title, content)
+    wrong, unsure = most_wrong(tested), least_sure(tested)
+    images = {one.path: thumbnail_below(root, one.path) for one in wrong + unsure}
+    lost = sum(not images[one.path] for one in wrong + unsure)
+    content = {"wrong": wrong, "unsure": unsure, "images": images, "lost": lost, "any": any(images.values())}
+    return Section("photos", title, {**content, "root": root})
 
 
 def most_wrong(predictions: Sequence[Prediction]) -> list[Prediction]:
@@ -61,11 +40,6 @@ def most_wrong(predictions: Sequence[Prediction]) -> list[Prediction]:
 def least_sure(predictions: Sequence[Prediction]) -> list[Prediction]:
     """Returns predictions, those first whose two most probable breeds are closest."""
     return sorted(predictions, key=lambda one: one.probability - one.second_probability)[:_MAX_PHOTOS]
-
-
-def _shown(run: Run, one: Prediction, root: Path) -> Shown:
-    image = thumbnail_below(root, one.path)
-    return Shown(one, run.name(one.breed), run.name(one.answer), run.name(one.second), image)
 
 
 def thumbnail_below(root: Path, relative: str) -> str:

@@ -23,18 +23,10 @@ def rules(run: Run) -> Section:
     if not run.rules:
         return Section("rules", "Rules", missing="no rule has judged the run")
     order = list(STATUSES)
-    found = [
-        {
-            **rule,
-            "word": STATUSES[rule["status"]],
-            "where": steps(rule["steps"]),
-            "message": run.shown(rule["message"]),
-            "description": rule["description"].replace("`", ""),
-        }
-        for rule in sorted(run.rules, key=lambda rule: (order.index(rule["status"]), _severity(rule)))
-    ]
-    totals = Counter(rule["word"] for rule in found)
-    return Section("rules", "Rules", {"rules": found, "totals": totals, "issues": ISSUES, "error": ERROR})
+    found = sorted(run.rules, key=lambda rule: (order.index(rule["status"]), _severity(rule)))
+    totals = Counter(STATUSES[rule["status"]] for rule in found)
+    content = {"rules": found, "words": STATUSES, "steps": steps, "totals": totals, "issues": ISSUES, "error": ERROR}
+    return Section("rules", "Rules", content)
 
 
 def worst(found: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:

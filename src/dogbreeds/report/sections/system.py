@@ -11,7 +11,7 @@ from dogbreeds.report.chart import ACCENT, SERIES, SOFT, WARM, Chart, Trace, cha
 from dogbreeds.report.formats import percent, short
 from dogbreeds.report.run import Run
 from dogbreeds.report.sections import Section
-from dogbreeds.report.sections.timeline import Timeline, outermost
+from dogbreeds.report.sections.timing import Timeline, outermost
 
 _GB, _MB = 1e9, 1e6
 _MAX_SAMPLES = 500
@@ -56,12 +56,12 @@ def over_time(samples: Sequence[Sample], phases: Sequence[Phase], timeline: Time
     worked = f"The run kept {percent(float(own) / 100, 0)} of {cores} cores busy on average."
     held = f"The run used up to {most:.2f} GB."
     moved = f"The disks were busiest with {short(busiest)} MB/s, read and written."
-    found = [
+    return [
         _panel("cpu", "Processor", worked, cpu, "of all cores", layout | _PERCENTS),
         _panel("memory", "Memory", held, memory, "GB", layout | _FROM_ZERO),
         _panel("traffic", "Disks and network", moved, traffic, "MB/s", layout | _FROM_ZERO),
+        *_gpu_charts(kept, times, layout),
     ]
-    return [*found, *_gpu_charts(kept, times, layout)]
 
 
 def _gpu_charts(samples: Sequence[Sample], times: Sequence[float], layout: dict[str, Any]) -> list[Chart]:

@@ -3,21 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from dogbreeds.debug.record import ACTIVATION, GRADIENT, UPDATE, WEIGHT, Record, Statistics
-from dogbreeds.report.chart import (
-    ACCENT,
-    BAND,
-    SERIES,
-    SOFT,
-    Chart,
-    Figure,
-    Table,
-    chart,
-    columns,
-    figure,
-    line,
-    log_axis,
-    thinned,
-)
+from dogbreeds.report import chart as drawing
+from dogbreeds.report.chart import ACCENT, SERIES, SOFT, Chart, Table, chart, columns, figure, line
 from dogbreeds.report.formats import percent, short
 from dogbreeds.report.run import Run
 from dogbreeds.report.sections import Section
@@ -30,9 +17,7 @@ _MAX_POINTS, _MIN_POINTS = 3000, 30
 
 def tensors(run: Run) -> Section:
     kinds = {kind: run.record.tensors(kind) for kind in _KINDS}
-    charts = []
-    if run.record.scalar("gradient_norm"):
-        charts.append(norms(run.record))
+    charts = [norms(run.record)] if run.record.scalar("gradient_norm") else []
     if kinds[UPDATE]:
         charts.append(ratios(kinds[UPDATE], kinds[WEIGHT]))
     for kind in (GRADIENT, WEIGHT, ACTIVATION):
@@ -70,18 +55,18 @@ def percentiles(kind: str, layers: Layers) -> Chart:
     found = layers[widest][-1][1]
     ends = f"{short(found.p5)} and {short(found.p95)}"
     message = f"At the end {widest} has the widest range: 90% of its values lie between {ends}."
-    views = {name: _percentile_lines(thinned(list(series), most)) for name, series in layers.items()}
+    views = {name: _percentile_lines(drawing.thinned(list(series), most)) for name, series in layers.items()}
     return Chart(f"{kind}-percentiles", f"Percentiles of {_KINDS[kind]}", message, views, height=280)
 
 
-def _percentile_lines(series: Sequence[tuple[int, Statistics]]) -> Figure:
+def _percentile_lines(series: Sequence[tuple[int, Statistics]]) -> drawing.Figure:
     steps = [step for step, _ in series]
     low = line(steps, [found.p5 for _, found in series], "5th percentile", ACCENT, width=0.5)
     high = line(steps, [found.p95 for _, found in series], "5th to 95th percentile", ACCENT, width=0.5)
     data = [
         line(steps, [found.maximum for _, found in series], "largest", SOFT, dash="dot", width=1),
         {**low, "showlegend": False},
-        {**high, "fill": "tonexty", "fillcolor": BAND},
+        {**high, "fill": "tonexty", "fillcolor": drawing.BAND},
         line(steps, [found.p50 for _, found in series], "median", ACCENT),
         line(steps, [found.minimum for _, found in series], "smallest", SOFT, dash="dot", width=1),
     ]
@@ -100,11 +85,11 @@ def ratios(updates: Layers, weights: Layers) -> Chart:
     return chart("update-ratios", "Updates, as a share of the weights", message, _by_layer(pairs, "update / weight"))
 
 
-def _by_layer(pairs: Mapping[str, Sequence[tuple[int, float]]], what: str) -> Figure:
+def _by_layer(pairs: Mapping[str, Sequence[tuple[int, float]]], what: str) -> drawing.Figure:
     """Draws a line for each layer on a logarithmic axis, without zeros."""
     data = []
     for place, (name, series) in enumerate(pairs.items()):
         positive = [(step, value) for step, value in series if value > 0]
         data.append(line(*columns(positive), name, SERIES[place % len(SERIES)], width=1.5))
-    axis = log_axis(value for series in pairs.values() for _, value in series)
+    axis = drawing.log_axis(value for series in pairs.values() for _, value in series)
     return figure(data, "step", what, {"yaxis": axis})

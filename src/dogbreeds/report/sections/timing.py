@@ -4,14 +4,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from dogbreeds.debug.measurements import PARTS, Phase, StepTimes
+from dogbreeds.debug.measurements import PARTS, START_UP, Measurements, Phase, StepTimes
 from dogbreeds.debug.rules.steps import StepOutlier
 from dogbreeds.debug.system.percentiles import Percentiles
 from dogbreeds.report.chart import ACCENT, WARM, Chart, Table, bars, chart, columns, figure, label, points, thinned
 from dogbreeds.report.formats import counted, duration, percent
 from dogbreeds.report.run import Run
 from dogbreeds.report.sections import Section
-from dogbreeds.report.sections.timeline import Timeline
 from dogbreeds.run_directory import TRACE
 
 # As the rule StepOutlier has it by default.
@@ -32,13 +31,47 @@ _WORDS = {
 }
 
 
+class Timeline:
+    """Turns times of day into seconds of running.
+
+    A run that was resumed the next day would otherwise be two dots at the ends of an empty chart.
+    """
+
+    def __init__(self, measurements: Measurements) -> None:
+        times = [sample.at for sample in measurements.samples] + [step.at for step in measurements.steps]
+        times = sorted(times + [time for phase in measurements.phases for time in (phase.began, phase.ended)])
+        starts = sorted(phase.began for phase in measurements.phases if phase.name == START_UP) or times[:1]
+        self._clock: list[float] = []
+        self._running: list[float] = []
+        elapsed = 0.0
+        for start, following in zip(starts, [*starts, float("inf")][1:], strict=True):
+            end = max([time for time in times if start <= time < following], default=start)
+            self._clock += [start, end]
+            self._running += [elapsed, elapsed + end - start]
+            elapsed += end - start
+        self.starts, self.seconds = starts, elapsed
+
+    def of(self, times: Sequence[float]) -> list[float]:
+        return [float(second) for second in np.interp(times, self._clock, self._running)] if self._clock else []
+
+    def span(self, phase: Phase) -> tuple[float, float]:
+        began, ended = self.of([phase.began, phase.ended])
+        return began, ended
+
+
+def outermost(phases: Sequence[Phase]) -> list[Phase]:
+    """Returns the phases that are not part of another, in order: validations are part of the training."""
+    found: list[Phase] = []
+    for phase in sorted(phases, key=lambda phase: (phase.began, -phase.ended)):
+        if not found or phase.ended > found[-1].ended:
+            found.append(phase)
+    return found
+
+
 def timing(run: Run) -> Section:
     steps, phases = run.record.measurements.steps, run.record.measurements.phases
-    charts = []
-    if phases:
-        charts.append(phase_chart(phases, Timeline(run.record.measurements)))
-    if steps:
-        charts += [part_chart(steps), histogram(steps)]
+    charts = [phase_chart(phases, Timeline(run.record.measurements))] if phases else []
+    charts += [part_chart(steps), histogram(steps)] if steps else []
     operators = run.operators.get("operators", [])
     slow = outliers(steps)
     content = {
@@ -79,8 +112,8 @@ def outliers(steps: Sequence[StepTimes]) -> list[tuple[StepTimes, str, float]]:
     found = []
     for step in steps:
         if step.total > limit:
-            part = max(PARTS, key=lambda name: getattr(step, name) - usual[name])
-            found.append((step, _WORDS[part], getattr(step, part) - usual[part]))
+            more, part = max((getattr(step, name) - usual[name], name) for name in PARTS)
+            found.append((step, _WORDS[part], more))
     return sorted(found, key=lambda outlier: -outlier[0].total)
 
 
@@ -115,7 +148,6 @@ def _phase_bars(
         "customdata": [duration(phase.seconds) for phase in shown],
         "textposition": "auto",
     }
-    # Room for the words beside the last bar.
     layout = _DOWNWARDS | {"xaxis": {"range": [0, 1.1 * max(ended for _, ended in spans)]}}
     return figure([drawn], "seconds of the run", "", layout)
 

@@ -4,14 +4,12 @@ What a deployment has yet to set up is written down before anything is stopped, 
 endpoint does it where this one is ended.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import platformdirs
 
@@ -43,7 +41,7 @@ class Scaling:
     schedule: list[Request]
     alarms: list[Request]
 
-    def updated(self, ours: Mapping[str, Request]) -> Scaling | None:
+    def updated(self, ours: Mapping[str, Request]) -> Self | None:
         """Returns it with this project's own requests, by operation, in place of the former; None if none is left."""
         others = {arn: one for arn, one in self.policies.items() if one["PolicyName"] != POLICY}
         if ours:
@@ -122,12 +120,10 @@ def scaling_of(endpoints: Endpoints, endpoint: str) -> Scaling | None:
             for arn in (one["PolicyARN"] for one in policies if one["PolicyType"] == "StepScaling")
             for alarm in listed(account.client("cloudwatch"), "describe_alarms", "MetricAlarms", ActionPrefix=arn)
         }
-    return Scaling(
-        _request(account.scaling, "RegisterScalableTarget", target),
-        {one["PolicyARN"]: _request(account.scaling, "PutScalingPolicy", one) for one in policies},
-        [_request(account.scaling, "PutScheduledAction", one) for one in schedule],
-        [_request(account.client("cloudwatch"), "PutMetricAlarm", one) for one in alarms.values()],
-    )
+    put = {one["PolicyARN"]: _request(account.scaling, "PutScalingPolicy", one) for one in policies}
+    actions = [_request(account.scaling, "PutScheduledAction", one) for one in schedule]
+    watched = [_request(account.client("cloudwatch"), "PutMetricAlarm", one) for one in alarms.values()]
+    return Scaling(_request(account.scaling, "RegisterScalableTarget", target), put, actions, watched)
 
 
 def _request(client: Any, operation: str, described: Mapping[str, Any]) -> Request:

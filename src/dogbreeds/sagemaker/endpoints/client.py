@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from botocore.config import Config
@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError, ConnectionError, HTTPClientError
 
 from dogbreeds.errors import UserError
 from dogbreeds.package.messages import BYTES, JSON
-from dogbreeds.sagemaker.aws_errors import FORBIDDEN, MissingError, aws_errors, code_of, is_missing, message_of
+from dogbreeds.sagemaker.aws_errors import CODES, FORBIDDEN, MissingError, aws_errors, code_of, is_missing, message_of
 from dogbreeds.sagemaker.s3.transfers import encryption, split_uri
 from dogbreeds.sagemaker.session import Clients, connected
 from dogbreeds.schema import SagemakerConfig
@@ -18,12 +18,8 @@ from dogbreeds.serve.client import Busy, PredictClient, PredictionFailed, error_
 from local_sagemaker.rules.serving import MAX_BYTES, MAX_BYTES_SERVERLESS
 
 _CONNECT_SECONDS, _READ_SECONDS = 5, 70
-_BUSY = (
-    "InternalDependencyException", "InternalFailure", "InternalServerException", "ModelNotReadyException",
-    "ServiceUnavailable", "ServiceUnavailableException", "Throttling", "ThrottlingException",
-    "TooManyRequestsException",
-)  # fmt: skip
 _BUSY_CONTAINER = (408, 429, 502, 503, 504)
+_KINDS = {"ContentType": BYTES, "Accept": JSON}
 
 
 @contextmanager
@@ -51,14 +47,12 @@ def asker(clients: Clients, endpoint: str, at_once: int, kms_key: str | None) ->
         with _invoking(endpoint):
             described = _described(clients, endpoint)
             runtime = clients("sagemaker-runtime", config=once)
-            output = described.get("AsyncInferenceConfig", {}).get("OutputConfig")
-            if output is not None:
+            if (output := described.get("AsyncInferenceConfig", {}).get("OutputConfig")) is not None:
                 s3 = clients("s3", config=storage)
                 return QueuedEndpoint(runtime, s3, endpoint, output["S3OutputPath"], kms_key)
     except Busy as error:
         raise UserError(f"endpoint={endpoint} is busy ({error}): try again.") from error
-    variants = described.get("ProductionVariants") or [{}]
-    serverless = "CurrentServerlessConfig" in variants[0]
+    serverless = "CurrentServerlessConfig" in (described.get("ProductionVariants") or [{}])[0]
     return Endpoint(runtime, endpoint, MAX_BYTES_SERVERLESS if serverless else MAX_BYTES)
 
 
@@ -71,9 +65,7 @@ class Endpoint:
 
     def predict(self, photo: bytes) -> dict[str, Any]:
         with _invoking(self._endpoint):
-            response = self._runtime.invoke_endpoint(
-                EndpointName=self._endpoint, Body=photo, ContentType=BYTES, Accept=JSON
-            )
+            response = self._runtime.invoke_endpoint(EndpointName=self._endpoint, Body=photo, **_KINDS)
             body = response["Body"].read()
         return parse_response(body)
 
@@ -109,20 +101,15 @@ class QueuedEndpoint:
         with aws_errors(f"upload {place}"):
             self._s3.put_object(Bucket=bucket, Key=key, Body=photo, **self._encryption)
         with _invoking(self._endpoint):
-            response = self._runtime.invoke_endpoint_async(
-                EndpointName=self._endpoint, InputLocation=place, ContentType=BYTES, Accept=JSON
-            )
+            response = self._runtime.invoke_endpoint_async(EndpointName=self._endpoint, InputLocation=place, **_KINDS)
         begun = self._begun[digest] = (response["OutputLocation"], response.get("FailureLocation"))
         return begun
 
     def _read(self, uri: str) -> bytes | None:
         bucket, key = split_uri(uri)
-        try:
-            with aws_errors(f"read {uri}"):
-                found: bytes = self._s3.get_object(Bucket=bucket, Key=key)["Body"].read()
-        except MissingError:
-            return None
-        return found
+        with suppress(MissingError), aws_errors(f"read {uri}"):
+            return bytes(self._s3.get_object(Bucket=bucket, Key=key)["Body"].read())
+        return None
 
 
 def _described(clients: Clients, endpoint: str) -> dict[str, Any]:
@@ -155,7 +142,7 @@ def _translated(endpoint: str, error: ClientError) -> Exception | None:
         status = int(error.response.get("OriginalStatusCode") or 0)
         reason = error_message(str(error.response.get("OriginalMessage", "")), status)
         return Busy(reason) if status in _BUSY_CONTAINER else PredictionFailed(reason)
-    if code in _BUSY:
+    if code in CODES["busy"]:
         return Busy(message)
     if is_missing(error):
         return MissingError(f"endpoint={endpoint}: no such endpoint in service ({message}).")

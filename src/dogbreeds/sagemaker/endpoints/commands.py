@@ -12,9 +12,8 @@ from rich.table import Table
 from dogbreeds.command_schemas import DeployCommandConfig
 from dogbreeds.errors import ConfigError, UserError
 from dogbreeds.sagemaker.aws_errors import aws_errors
-from dogbreeds.sagemaker.endpoints.account import Ask, Endpoints
+from dogbreeds.sagemaker.endpoints.account import Ask, Endpoints, wait_until_deleted
 from dogbreeds.sagemaker.endpoints.autoscaling import plan_scaling, restore_scaling
-from dogbreeds.sagemaker.endpoints.wait import wait_until_deleted
 from dogbreeds.sagemaker.session import connected
 
 log = logging.getLogger(__name__)
@@ -68,8 +67,7 @@ def status_lines(endpoints: Endpoints, described: Mapping[str, Any]) -> list[str
         lines.append(f"captures {capture['CurrentSamplingPercentage']}% to {capture['DestinationS3Uri']}")
     if described.get("AsyncInferenceConfig"):
         lines.append(f"answers  in {described['AsyncInferenceConfig']['OutputConfig']['S3OutputPath']}")
-    target = endpoints.scaling_target(endpoint)
-    if target is not None:
+    if (target := endpoints.scaling_target(endpoint)) is not None:
         lines.append(f"scales   from {target['MinCapacity']} to {target['MaxCapacity']} instances")
     lines.append(f"delete   {endpoints.command('delete', endpoint)}")
     return lines
@@ -87,10 +85,8 @@ def delete(endpoints: Endpoints, endpoint: str, *, yes: bool, ask: Ask) -> str:
     if described is None and not configs and not models:
         endpoints.describe(endpoint)
     if described is not None and described["EndpointStatus"] in _NOT_DELETABLE:
-        raise UserError(
-            f"{endpoint} is {described['EndpointStatus']}: AWS can delete it when that is done. See its status: "
-            f"{endpoints.command('status', endpoint)}"
-        )
+        said = f"{endpoint} is {described['EndpointStatus']}: AWS can delete it when that is done."
+        raise UserError(f"{said} See its status: {endpoints.command('status', endpoint)}")
     what = [f"endpoint configuration {name}" for name in configs] + [f"model {name}" for name in models]
     if described is not None:
         what.insert(0, f"endpoint {endpoint} ({_instances(described, endpoints.variant(described))})")
@@ -109,19 +105,13 @@ def delete(endpoints: Endpoints, endpoint: str, *, yes: bool, ask: Ask) -> str:
 
 def running(endpoints: Endpoints) -> str:
     """Returns a table of all endpoints of this project, or a line that says that there are none."""
-    table = Table(
-        "endpoint", "status", "on", "serves", "age", title="Running endpoints (they cost until they are deleted)"
-    )
+    title = "Running endpoints (they cost until they are deleted)"
+    table = Table("endpoint", "status", "on", "serves", "age", title=title)
     for summary in endpoints.ours():
         described = endpoints.describe(summary["EndpointName"])
-        variant = endpoints.variant(described)
-        table.add_row(
-            described["EndpointName"],
-            described["EndpointStatus"],
-            _instances(described, variant),
-            endpoints.package(variant) or "",
-            _age(described["CreationTime"]),
-        )
+        name, status, variant = described["EndpointName"], described["EndpointStatus"], endpoints.variant(described)
+        serves, age = endpoints.package(variant) or "", _age(described["CreationTime"])
+        table.add_row(name, status, _instances(described, variant), serves, age)
     if not table.row_count:
         return NOTHING
     console = Console()
@@ -141,15 +131,12 @@ def confirm(question: str, what: list[str], command: str, ask: Ask) -> None:
 
 def _instances(described: Mapping[str, Any], asked_for: Mapping[str, Any]) -> str:
     variants = described.get("ProductionVariants") or [{}]
-    serverless = variants[0].get("CurrentServerlessConfig")
-    if serverless:
+    if serverless := variants[0].get("CurrentServerlessConfig"):
         return f"serverless, {serverless['MemorySizeInMB']} MB"
     return f"{variants[0].get('CurrentInstanceCount', 0)} x {asked_for.get('InstanceType', 'instances')}"
 
 
 def _age(since: datetime) -> str:
     minutes = int((datetime.now(UTC) - since).total_seconds() // 60)
-    if minutes < 60:
-        return f"{minutes} min"
     hours = minutes // 60
-    return f"{hours} h" if hours < 48 else f"{hours // 24} days"
+    return f"{minutes} min" if not hours else f"{hours} h" if hours < 48 else f"{hours // 24} days"

@@ -1,14 +1,12 @@
 """Deploys a model package: checks it, uploads it, creates or updates the endpoint, waits, and tries it once."""
 
-from __future__ import annotations
-
 import logging
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from rich.console import Console
 
@@ -18,10 +16,9 @@ from dogbreeds.package.archive import archive_for
 from dogbreeds.package.package import read_description
 from dogbreeds.sagemaker.aws_errors import aws_errors
 from dogbreeds.sagemaker.endpoints import autoscaling
-from dogbreeds.sagemaker.endpoints.account import Endpoints
+from dogbreeds.sagemaker.endpoints.account import Endpoints, failure, wait
 from dogbreeds.sagemaker.endpoints.client import asker
 from dogbreeds.sagemaker.endpoints.smoke_test import SmokeTestPhoto, smoke_test_photo, summary_of
-from dogbreeds.sagemaker.endpoints.wait import failure, wait
 from dogbreeds.sagemaker.following import Followed
 from dogbreeds.sagemaker.launch.launcher import MAX_JOB_NAME, job_name
 from dogbreeds.sagemaker.requests import endpoint as requests
@@ -52,8 +49,7 @@ class Deployer:
     storage: Storage
 
     @classmethod
-    def of(cls, account: Account, variant: VariantConfig) -> Deployer:
-        """Returns a deployer for an account."""
+    def of(cls, account: Account, variant: VariantConfig) -> Self:
         requests.check_variant(variant)
         settings = replace(account.settings, region=account.region)
         storage = Storage(lambda: account.s3, account.bucket, settings.prefix, settings.kms_key, Console())
@@ -66,10 +62,8 @@ class Deployer:
             UserError: It cannot be deployed; nothing new is left running.
         """
         if self.settings.isolated and self.variant.image is None and read_description(package).library == "timm":
-            raise ConfigError(
-                "sagemaker.isolated=true: without a network an endpoint cannot install timm, where this backbone "
-                "comes from. Name an image that has it, variant.image=<URI>."
-            )
+            said = "sagemaker.isolated=true: without a network an endpoint cannot install timm,"
+            raise ConfigError(f"{said} where this backbone comes from. Name an image that has it, variant.image=<URI>.")
         account, former = self.endpoints.account, self.endpoints.find(endpoint)
         name = job_name(endpoint, MAX_JOB_NAME)
         deployment = Deployment(
@@ -112,22 +106,16 @@ class Deployer:
     def _refuse_former(self, former: Mapping[str, Any]) -> None:
         self.endpoints.refuse_foreign(former)
         endpoint, status = former["EndpointName"], former["EndpointStatus"]
+        delete, kind = self.endpoints.command("delete", endpoint), _kind_of(former)
         if status in ("Failed", "OutOfService", "UpdateRollbackFailed"):
-            raise UserError(
-                f"{endpoint} is {status} and cannot be updated ({former.get('FailureReason', 'no reason given')}). "
-                f"Delete it first: {self.endpoints.command('delete', endpoint)}"
-            )
+            reason = former.get("FailureReason", "no reason given")
+            raise UserError(f"{endpoint} is {status} and cannot be updated ({reason}). Delete it first: {delete}")
         if status != "InService":
-            raise UserError(
-                f"{endpoint} is {status}: deploy again when that is done. See its status: "
-                f"{self.endpoints.command('status', endpoint)}"
-            )
-        kind = _kind_of(former)
+            again = f"See its status: {self.endpoints.command('status', endpoint)}"
+            raise UserError(f"{endpoint} is {status}: deploy again when that is done. {again}")
         if kind != self.variant.kind:
-            raise UserError(
-                f"{endpoint} is {kind} and cannot become variant={self.variant.kind}. Use another name, or delete it "
-                f"first: {self.endpoints.command('delete', endpoint)}"
-            )
+            said = f"{endpoint} is {kind} and cannot become variant={self.variant.kind}."
+            raise UserError(f"{said} Use another name, or delete it first: {delete}")
 
     def _announce(self, deployment: Deployment, package: Path, *, update: bool) -> None:
         variant = self.variant
@@ -135,9 +123,8 @@ class Deployer:
             most = f"at most {variant.concurrency} requests at a time"
             size = f"serverless, {variant.memory_mb} MB, {most}; costs by the request"
         else:
-            scaled = f", scaled from {variant.min_instances} to {variant.max_instances}"
-            scaled = "" if variant.max_instances is None else scaled
-            size = f"{variant.instances} x {variant.instance}{scaled}; costs until it is deleted"
+            ends = f", scaled from {variant.min_instances} to {variant.max_instances}" if variant.max_instances else ""
+            size = f"{variant.instances} x {variant.instance}{ends}; costs until it is deleted"
         for line in (
             f"endpoint {deployment.endpoint}, {self.endpoints.account.where}, {'updated' if update else 'new'}",
             f"serves   {package}: {deployment.package}",
@@ -148,29 +135,25 @@ class Deployer:
             log.info(line)
 
     def _upload(self, package: Path) -> str:
-        instance = self.variant.instance or ""
         with tempfile.TemporaryDirectory(prefix="dogbreeds-archive-") as scratch:
-            archive = Path(scratch) / _ARCHIVE
+            archive, found = Path(scratch) / _ARCHIVE, gpus(self.variant.instance or "")
             # Without a network the container cannot install anything.
-            archive_for(package, archive, gpus=gpus(instance), requirements=not self.settings.isolated)
+            archive_for(package, archive, gpus=found, requirements=not self.settings.isolated)
             return self.storage.upload(archive)
 
     def _create(self, deployment: Deployment, former: Mapping[str, Any] | None, undo: ExitStack) -> None:
         """Starts the deployment; autoscaling that AWS does not let it keep is stopped."""
         account, name = self.endpoints.account, deployment.endpoint
         client, ours = account.sagemaker, requests.scaling_requests(name, self.variant)
-        new = (
-            autoscaling.Scaling(ours["RegisterScalableTarget"], {POLICY: ours["PutScalingPolicy"]}, [], [])
-            if ours
-            else None
-        )
+        new = None
+        if ours:
+            new = autoscaling.Scaling(ours["RegisterScalableTarget"], {POLICY: ours["PutScalingPolicy"]}, [], [])
         with aws_errors(f"create {deployment.endpoint}"):
             client.create_model(**requests.model_request(deployment, self.settings))
             client.create_endpoint_config(**requests.config_request(deployment, self.variant, self.settings))
             if former is None:
-                undo.callback(
-                    autoscaling.plan_scaling(account, name, deployment.name, None, new).unlink, missing_ok=True
-                )
+                planned = autoscaling.plan_scaling(account, name, deployment.name, None, new)
+                undo.callback(planned.unlink, missing_ok=True)
                 client.create_endpoint(**requests.endpoint_request(deployment, self.settings))
                 return
         scaling = autoscaling.scaling_of(self.endpoints, name)
@@ -235,7 +218,7 @@ class Deployer:
         except (PredictionFailed, UserError) as error:
             raise UserError("\n".join([f"{endpoint} is in service but does not answer: {error}", *lines])) from error
         answered = [f"answer   {answer['breed']} ({answer['probability']:.1%}) for {photo.source}"]
-        if photo.expected is not None and answer["breed"] != photo.expected:
+        if photo.expected not in (None, answer["breed"]):
             answered.append(f"differs  the package says {photo.expected} on this machine")
         return "\n".join(["", *answered, *lines])
 

@@ -1,20 +1,19 @@
 """The environment that SageMaker gives a program in a job: the only place that reads it."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from dogbreeds.errors import UserError
 from dogbreeds.features.store.segments import SEGMENTS
 from dogbreeds.installation import command
 from dogbreeds.overrides import hydra_value
 from dogbreeds.run_directory import MODEL, MODEL_ARCHIVE
+from dogbreeds.sagemaker.protocol.hyperparameters import FEATURES
 from dogbreeds.sagemaker.protocol.inputs import channel_of
 from dogbreeds.sagemaker.protocol.snapshots import Snapshots
-from dogbreeds.sagemaker.protocol.task import FEATURES
 from dogbreeds.schema import TrainConfig, key_names
 
 _CHECKPOINTS = "/opt/ml/checkpoints"
@@ -43,7 +42,7 @@ class JobEnvironment:
     gpus: int
 
     @classmethod
-    def of(cls, environ: Mapping[str, str]) -> JobEnvironment:
+    def of(cls, environ: Mapping[str, str]) -> Self:
         """Reads the environment variables of AWS's toolkit."""
         if "SM_HPS" not in environ:
             raise UserError(f"This program runs in SageMaker jobs: start one with {command('launch')}.")
@@ -93,8 +92,7 @@ class JobEnvironment:
         """Returns the paths of this instance as overrides; they go after those that were sent."""
         here: dict[str, Path] = {"cache.dir": self.store, "run_dir": self.work}
         for name in key_names(TrainConfig):
-            channel = self.channels.get(channel_of(name))
-            if channel is not None:
+            if (channel := self.channels.get(channel_of(name))) is not None:
                 here[name] = _only_file(channel)
         return [f"{name}={hydra_value(str(path))}" for name, path in here.items()]
 
@@ -110,9 +108,5 @@ def ddp_environment(hosts: Sequence[str], host: str) -> dict[str, str]:
     if len(hosts) == 1:
         return {}
     ordered = sorted(hosts)
-    return {
-        "MASTER_ADDR": ordered[0],
-        "MASTER_PORT": _PORT,
-        "NODE_RANK": str(ordered.index(host)),
-        "PL_TRAINER_NUM_NODES": str(len(ordered)),
-    }
+    nodes = {"NODE_RANK": str(ordered.index(host)), "PL_TRAINER_NUM_NODES": str(len(ordered))}
+    return {"MASTER_ADDR": ordered[0], "MASTER_PORT": _PORT, **nodes}

@@ -23,11 +23,10 @@ from dogbreeds.run_directory import RUN_CONFIG
 from dogbreeds.sagemaker.job.callbacks import JobStopped, MetricLines, ParentWatch, SnapshotCallback
 from dogbreeds.sagemaker.job.environment import OF_THE_MODEL, JobEnvironment, ddp_environment
 from dogbreeds.sagemaker.job.features import export_features, import_features, with_precision_of
-from dogbreeds.sagemaker.protocol.hyperparameters import decode
+from dogbreeds.sagemaker.protocol.hyperparameters import FEATURES, SEARCH, TRAIN, TRIAL, Task, decode
 from dogbreeds.sagemaker.protocol.inputs import FEATURES as FEATURES_CHANNEL
 from dogbreeds.sagemaker.protocol.metrics import metric_line
 from dogbreeds.sagemaker.protocol.snapshots import Snapshots, saving
-from dogbreeds.sagemaker.protocol.task import FEATURES, SEARCH, TRAIN, TRIAL, Task
 from dogbreeds.schema import TrainConfig
 from dogbreeds.training.features_only import prepare_features, prepare_share
 from dogbreeds.training.preparation import Preparations
@@ -152,7 +151,6 @@ def main() -> None:
         task = Task.decode(environment.hyperparameters)
         Job(environment, task, environment.snapshots(task.kind), began, parent).run()
     except JobStopped as error:
-        # The job was stopped; it did not fail.
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)
     except UserError as error:

@@ -11,8 +11,8 @@ from typing import Any
 from dogbreeds.errors import ConfigError, UserError
 from dogbreeds.sagemaker.launch.job_handle import JobHandle, summary
 from dogbreeds.sagemaker.launch.launcher import JobPlan, Launcher
+from dogbreeds.sagemaker.protocol.hyperparameters import FEATURES, Task
 from dogbreeds.sagemaker.protocol.inputs import JobInputs, job_inputs
-from dogbreeds.sagemaker.protocol.task import FEATURES, Task
 from dogbreeds.schema import TrainConfig
 from dogbreeds.training.features_only import prepare_features
 from dogbreeds.training.preparation import preparation_key

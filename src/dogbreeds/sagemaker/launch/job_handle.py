@@ -1,7 +1,5 @@
 """One handle for all jobs: training, the features of a search, a whole search, a tuning job."""
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Mapping
@@ -10,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from botocore import xform_name
 from rich.console import Console
@@ -47,7 +45,7 @@ class JobHandle:
     kind: str = TRAINING
 
     @classmethod
-    def find(cls, account: Account, name: str) -> JobHandle:
+    def find(cls, account: Account, name: str) -> Self:
         """Returns the job of a name; raises a MissingError where there is none."""
         kinds = (TRAINING, TUNING) if len(name) <= MAX_TUNING_JOB_NAME else (TRAINING,)
         for kind in kinds:
@@ -70,7 +68,6 @@ class JobHandle:
         return False
 
     def describe(self) -> dict[str, Any]:
-        """Returns AWS's description of the job."""
         with aws_errors(f"get the status of {self.name}"):
             return self._call("Describe")
 
@@ -151,18 +148,16 @@ class LogReader:
             quiet = 0 if self.print_new() else quiet + 1
 
     def _streams(self) -> list[str]:
+        group = {"logGroupName": _LOG_GROUP, "logStreamNamePrefix": f"{self._job.name}/"}
         with aws_errors(f"read the log of {self._job.name}"):
-            found = self._job.account.logs.describe_log_streams(
-                logGroupName=_LOG_GROUP, logStreamNamePrefix=f"{self._job.name}/"
-            )
-        return [stream["logStreamName"] for stream in found["logStreams"]]
+            found = self._job.account.logs.describe_log_streams(**group)["logStreams"]
+        return [stream["logStreamName"] for stream in found]
 
     def _events(self, stream: str) -> list[dict[str, Any]]:
+        asked = {"logGroupName": _LOG_GROUP, "logStreamName": stream, "startFromHead": True}
         token = {"nextToken": self._tokens[stream]} if stream in self._tokens else {}
         with aws_errors(f"read the log of {self._job.name}"):
-            page = self._job.account.logs.get_log_events(
-                logGroupName=_LOG_GROUP, logStreamName=stream, startFromHead=True, **token
-            )
+            page = self._job.account.logs.get_log_events(**asked, **token)
         self._tokens[stream] = page["nextForwardToken"]
         return list(page["events"])
 
@@ -198,8 +193,7 @@ def summary(described: Mapping[str, Any], kind: str = TRAINING) -> list[str]:
     reason = described.get("FailureReason", "")
     message = (described.get("SecondaryStatusTransitions") or [{}])[-1].get("StatusMessage", "")
     lines = [f"status {status}{f', {phase}' if phase else ''}{f': {message}' if message else ''}"]
-    if reason:
-        lines.append(f"reason {reason}")
+    lines += [f"reason {reason}"] if reason else []
     # Behind the code of a reason stands what the program said, which is not AWS's.
     found = advice(reason.partition(":")[0]) or advice(phase)
     if found and status != "Completed":

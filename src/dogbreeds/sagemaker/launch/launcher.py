@@ -1,7 +1,5 @@
 """Sends a training run to SageMaker."""
 
-from __future__ import annotations
-
 import hashlib
 import importlib.util
 import json
@@ -12,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from botocore import xform_name
 from rich.console import Console
@@ -22,9 +20,8 @@ from dogbreeds.errors import ConfigError, UserError
 from dogbreeds.sagemaker.aws_errors import Detached, aws_errors, code_of, passes
 from dogbreeds.sagemaker.launch.begun import beginning, begun_by, finished, remember, remember_config
 from dogbreeds.sagemaker.launch.job_handle import TRAINING, JobHandle
-from dogbreeds.sagemaker.protocol.hyperparameters import encode
+from dogbreeds.sagemaker.protocol.hyperparameters import TRAIN, Task, encode
 from dogbreeds.sagemaker.protocol.inputs import PHOTOS, JobInputs, job_inputs
-from dogbreeds.sagemaker.protocol.task import TRAIN, Task
 from dogbreeds.sagemaker.requests.images import training_image
 from dogbreeds.sagemaker.requests.job import Job, training_request
 from dogbreeds.sagemaker.requests.validation import check_request
@@ -41,6 +38,8 @@ MAX_JOB_NAME = 63
 _PLACEHOLDER_DIGEST = "0" * 64
 #: Gets the name of a job before AWS does.
 Note = Callable[[str], None]
+#: Makes a request of URIs by channel, and that of the code.
+RequestOf = Callable[[Mapping[str, str], str], dict[str, Any]]
 
 
 class RefusedError(UserError):
@@ -72,17 +71,15 @@ class Launcher:
     _uploaded: dict[Path, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, account: Account, project: Path) -> Launcher:
+    def of(cls, account: Account, project: Path) -> Self:
         return cls(account, replace(account.settings, region=account.region), project)
 
     @cached_property
     def storage(self) -> Storage:
-        """The jobs' place in S3."""
         account, settings = self.account, self.settings
         return Storage(lambda: account.s3, account.bucket, settings.prefix, settings.kms_key, Console())
 
     def train(self, config: TrainConfig) -> JobHandle:
-        """Begins a training job."""
         config, settings = self._without_smdebug(config), self.settings
         extras = [name for name in ("mlflow", "wandb") if config.logger.get(name) is not None]
         plan = JobPlan(
@@ -145,14 +142,11 @@ class Launcher:
             log.info("%s was begun by the same command: this follows it. Stop it with: %s", job.name, job.hint("stop"))
         return job
 
-    def check(
-        self, kind: str, request: Callable[[Mapping[str, str], str], dict[str, Any]], channels: Sequence[str]
-    ) -> None:
+    def check(self, kind: str, request: RequestOf, channels: Sequence[str]) -> None:
         """Checks the request of a job before anything is uploaded."""
         planned = {channel: self.storage.uri(PHOTOS, _PLACEHOLDER_DIGEST) for channel in channels}
-        check_request(
-            f"Create{kind}", request(planned, self.storage.uri("code", _PLACEHOLDER_DIGEST, "sourcedir.tar.gz"))
-        )
+        code = self.storage.uri("code", _PLACEHOLDER_DIGEST, "sourcedir.tar.gz")
+        check_request(f"Create{kind}", request(planned, code))
 
     def job(self, plan: JobPlan, channels: Mapping[str, str], code: str) -> Job:
         """Returns a job whose files are in S3, from which requests are made."""

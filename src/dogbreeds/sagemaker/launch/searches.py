@@ -1,20 +1,32 @@
-"""What searches in one job and tuning jobs share: a multirun directory that knows its job."""
+"""Searches as jobs: a multirun directory that knows its job, and a whole search inside one training job.
+
+The latter, hpo.one_job=true, is for trials that are shorter than an instance's start.
+"""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from dogbreeds.errors import ConfigError
+from dogbreeds.config import read_yaml
+from dogbreeds.errors import ConfigError, UserError
 from dogbreeds.files import write_text
+from dogbreeds.hpo.leaderboard import FINISHED, Entry, remember, save_best
 from dogbreeds.hpo.plan import Plan
 from dogbreeds.hpo.resuming import save_plan
+from dogbreeds.hpo.settings import Objective
 from dogbreeds.installation import command
-from dogbreeds.overrides import override
-from dogbreeds.run_directory import SEARCH_CONFIG, TUNING_JOB
+from dogbreeds.overrides import name_of, override, sets
+from dogbreeds.run_directory import BEST, MODEL, MODEL_ARCHIVE, SEARCH_CONFIG, TUNING_JOB
 from dogbreeds.sagemaker.launch.begun import finished
-from dogbreeds.sagemaker.launch.job_handle import TRAINING, TUNING, JobHandle
-from dogbreeds.sagemaker.launch.launcher import Note, RefusedError
+from dogbreeds.sagemaker.launch.job_handle import TRAINING, TUNING, JobHandle, summary
+from dogbreeds.sagemaker.launch.launcher import JobPlan, Launcher, Note, RefusedError
+from dogbreeds.sagemaker.protocol.hyperparameters import SEARCH, Task
+from dogbreeds.sagemaker.protocol.inputs import JobInputs, job_inputs
 from dogbreeds.sagemaker.session import Account
+
+# Says where a search is launched from, not what it is.
+_NOT_SENT = ("sagemaker", "hydra", "cache", "run_dir", "paths", "hpo.one_job")
 
 
 def job_of(account: Account, plan: Plan, directory: Path) -> JobHandle | None:
@@ -39,9 +51,8 @@ def job_of(account: Account, plan: Plan, directory: Path) -> JobHandle | None:
         return None
     if content["trials"] != plan.settings.trials:
         learning = "." if plan.settings.one_job else f" that learns from them: hpo.warm_start=[{job.name}]."
-        raise ConfigError(
-            f"{job.name} has {content['trials']} trials, and a job cannot get more. Start another one{learning}"
-        )
+        said = f"{job.name} has {content['trials']} trials, and a job cannot get more."
+        raise ConfigError(f"{said} Start another one{learning}")
     return job
 
 
@@ -59,3 +70,67 @@ def begun(plan: Plan, directory: Path, begin: Callable[[Note], JobHandle]) -> Jo
         for name in (TUNING_JOB, SEARCH_CONFIG):
             (directory / name).unlink(missing_ok=True)
         raise
+
+
+def search_in_one_job(launcher: Launcher, plan: Plan, directory: Path, job: JobHandle | None = None) -> str:
+    """Runs a search inside one training job, or follows `job` or the one that a multirun directory belongs to.
+
+    Fetches its files, and describes the best trial.
+    """
+    job = job or job_of(launcher.account, plan, directory)
+    if job is None:
+        plan.keep_excluded(directory)
+        asked = _job_plan(launcher, plan, directory)
+        job = begun(plan, directory, lambda note: launcher.begin_job(asked, directory, note))
+    described = job.wait()
+    job.fetch(described, directory)
+    # The job's own does not know this machine.
+    save_plan(plan, directory)
+    if not (directory / BEST).is_file():
+        finished(job.name)
+        raise UserError("\n".join(summary(described)))
+    headline = _results(job, plan, directory)
+    finished(job.name)
+    return headline
+
+
+def _job_plan(launcher: Launcher, plan: Plan, directory: Path) -> JobPlan:
+    settings, config = launcher.settings, plan.first(directory)
+    if "data" in plan.space.dimensions:
+        raise ConfigError("data=...: a job gets the photos of one folder. Search each folder by its own command.")
+    if settings.instances > 1:
+        said = "a search in one job runs one trial at a time. Leave it out."
+        raise ConfigError(f"sagemaker.instances={settings.instances}: {said}")
+    if config.debugger.managed is not None or config.debugger.smdebug:
+        raise ConfigError("debugger=aws watches a single run. Leave it out here, and type it with best_of=.")
+    # Refuses to vary files; varied settings travel in the command line.
+    inputs = job_inputs(config, plan.corners, list(plan.space.dimensions))
+    arguments = tuple(one for one in plan.arguments if _is_sent(one, inputs))
+    return JobPlan(
+        name=launcher.new_name(),
+        inputs=inputs,
+        task=Task(SEARCH, settings.checkpoint_seconds, arguments),
+        debugger=config.debugger,
+        instance=settings.instance,
+        extras=["search"],
+    )
+
+
+def _results(job: JobHandle, plan: Plan, directory: Path) -> str:
+    """Makes of the files of the job those that a search on this machine leaves."""
+    best = read_yaml(directory / BEST)
+    for made in (MODEL, MODEL_ARCHIVE):
+        if (directory / made).exists():
+            place = directory / str(best["trial"]) / made
+            # Of an earlier fetch.
+            shutil.rmtree(place, ignore_errors=True)
+            shutil.move(directory / made, place)
+    entry = Entry(best["trial"], FINISHED, best["values"], best["value"])
+    save_best(directory / BEST, entry, Objective(best["objective"]), plan.overrides(best["values"]))
+    remember(job.name, directory / BEST)
+    values = " ".join(f"{setting}={value}" for setting, value in best["values"].items())
+    return f"best: trial {best['trial']} with {best['objective']} {best['value']:.4f}, {values}"
+
+
+def _is_sent(argument: str, inputs: JobInputs) -> bool:
+    return name_of(argument) not in (*inputs.files, "data") and not sets(argument, *_NOT_SENT)

@@ -19,8 +19,8 @@ from dogbreeds.sagemaker.launch.features import trial_features
 from dogbreeds.sagemaker.launch.job_handle import MAX_TUNING_JOB_NAME, TUNING, JobHandle
 from dogbreeds.sagemaker.launch.launcher import JobPlan, Launcher, job_name, without_managed_debugger
 from dogbreeds.sagemaker.launch.searches import begun, job_of
+from dogbreeds.sagemaker.protocol.hyperparameters import TRIAL, Task
 from dogbreeds.sagemaker.protocol.inputs import FEATURES, job_inputs
-from dogbreeds.sagemaker.protocol.task import TRIAL, Task
 from dogbreeds.sagemaker.requests.tuning import tuning_request
 
 log = logging.getLogger(__name__)
@@ -44,10 +44,8 @@ def tune(launcher: Launcher, plan: Plan, directory: Path, job: JobHandle | None 
 def _request(launcher: Launcher, plan: Plan, directory: Path) -> dict[str, Any]:
     """Returns the request of a tuning job, whose files are in S3 then."""
     if not plan.prepares_once:
-        raise ConfigError(
-            "The trials differ in backbone or features, but a tuning job gives all of them the same: search inside "
-            "one job with hpo.one_job=true."
-        )
+        said = "The trials differ in backbone or features, but a tuning job gives all of them the same:"
+        raise ConfigError(f"{said} search inside one job with hpo.one_job=true.")
     settings, config = launcher.settings, without_managed_debugger(plan.first(directory))
     corners = [without_managed_debugger(corner) for corner in plan.corners]
     trial = JobPlan(
@@ -59,11 +57,10 @@ def _request(launcher: Launcher, plan: Plan, directory: Path) -> dict[str, Any]:
         # Trials are short, and AWS does not document whether it keeps their checkpoints apart.
         checkpoints=False,
     )
-    objective = Objective(plan.settings.objective)
 
     def request(channels: Mapping[str, str], code: str) -> dict[str, Any]:
         job = launcher.job(trial, channels, code)
-        return tuning_request(job, settings, plan.settings, plan.space, objective)
+        return tuning_request(job, settings, plan.settings, plan.space)
 
     launcher.check(TUNING, request, [*trial.inputs.channels(), FEATURES])
     channels = {**launcher.upload(trial.inputs), FEATURES: trial_features(launcher, config)}
@@ -91,9 +88,8 @@ def trials_of(tuning_job: JobHandle) -> list[tuple[dict[str, str], dict[str, Any
 
     def listed() -> list[dict[str, Any]]:
         paginator = tuning_job.account.sagemaker.get_paginator("list_training_jobs_for_hyper_parameter_tuning_job")
-        pages = paginator.paginate(
-            HyperParameterTuningJobName=tuning_job.name, SortBy="CreationTime", SortOrder="Ascending"
-        )
+        order = {"SortBy": "CreationTime", "SortOrder": "Ascending"}
+        pages = paginator.paginate(HyperParameterTuningJobName=tuning_job.name, **order)
         return [summary for page in pages for summary in page["TrainingJobSummaries"]]
 
     def described(name: str) -> dict[str, Any]:
@@ -103,7 +99,6 @@ def trials_of(tuning_job: JobHandle) -> list[tuple[dict[str, str], dict[str, Any
 
 
 def _entry(number: int, tuned: Mapping[str, str], job: Mapping[str, Any], space: Space, objective: Objective) -> Entry:
-    """Returns the leaderboard entry of a trial."""
     metrics = {one["MetricName"]: float(one["Value"]) for one in job.get("FinalMetricDataList", [])}
     value = metrics.get(objective.name)
     state = _STATES.get(job["TrainingJobStatus"], leaderboard.INTERRUPTED)

@@ -1,4 +1,4 @@
-"""Settings as hyperparameters, which are strings, and back with their types.
+"""Settings, and what a job does, as hyperparameters, which are strings, and back with their types.
 
 AWS's training toolkit parses each string as JSON where it can, and otherwise takes it literally; a tuning job writes
 the values that it chose in the same way. So a text is sent literally unless it would be parsed as something else.
@@ -7,6 +7,8 @@ the values that it chose in the same way. So a text is sent literally unless it 
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
 
 from dogbreeds.errors import ConfigError
 from dogbreeds.overrides import hydra_value
@@ -20,6 +22,11 @@ _LOCAL = ("data.dir", "cache.dir", "debugger.managed")
 _LOCAL_SECTIONS = ("hydra", "paths", "hpo", "sagemaker", "attach", "stop", "best_of", "resume", "run_dir")
 _NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 _PLAIN = re.compile(r"[ -~]*")
+#: A training run, one trial of a tuning job, the features alone, a whole search in one job.
+TRAIN, TRIAL, FEATURES, SEARCH = ("train", "trial", "features", "search")
+# Characters of a hyperparameter's value (CreateTrainingJob).
+_MAX_VALUE = 2500
+TASK, _SECONDS, _ARGUMENTS = (f"{PREFIX}{name}" for name in ("task", "checkpoint_seconds", "arguments"))
 
 
 def is_sent(name: str) -> bool:
@@ -37,7 +44,6 @@ def encode(overrides: Mapping[str, object]) -> dict[str, str]:
 
 
 def encode_value(name: str, value: object) -> str:
-    """Returns the value of one setting as a hyperparameter."""
     if not _NAME.fullmatch(name):
         raise ConfigError(f"{name} is not a valid hyperparameter name.")
     try:
@@ -69,11 +75,9 @@ def _is_itself(text: str) -> bool:
         return False
     try:
         json.loads(text)
-    except ValueError:
-        return True
-    except RecursionError:
-        # JSON that is nested this deep would crash the toolkit.
-        return False
+    except (ValueError, RecursionError) as error:
+        # JSON that is nested too deep to be read would crash the toolkit.
+        return isinstance(error, ValueError)
     return False
 
 
@@ -82,3 +86,28 @@ def _texts(value: object) -> str:
     if isinstance(value, dict):
         return "".join(map(_texts, [*value, *value.values()]))
     return "".join(map(_texts, value)) if isinstance(value, list | tuple) else value if isinstance(value, str) else ""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a job does, one of the kinds above, and the shortest time between two checkpoints that are kept.
+
+    `arguments` are the overrides of the command line of a search, with its sweeps.
+    """
+
+    kind: str
+    checkpoint_seconds: float
+    arguments: tuple[str, ...] = ()
+
+    def encode(self) -> dict[str, str]:
+        arguments = json.dumps(self.arguments)
+        if len(arguments) > _MAX_VALUE:
+            raise ConfigError(f"The command line of a search in one job must have at most {_MAX_VALUE:,} characters.")
+        sent = {TASK: self.kind, _SECONDS: repr(float(self.checkpoint_seconds))}
+        return sent | {_ARGUMENTS: arguments} if self.arguments else sent
+
+    @classmethod
+    def decode(cls, hyperparameters: Mapping[str, Any]) -> Self:
+        """Returns the task of a job, whose hyperparameters have the types of `SM_HPS`."""
+        arguments = tuple(hyperparameters.get(_ARGUMENTS, ()))
+        return cls(hyperparameters[TASK], float(hyperparameters[_SECONDS]), arguments)

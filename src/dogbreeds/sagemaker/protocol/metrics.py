@@ -24,5 +24,4 @@ def metric_line(row: Mapping[str, object]) -> str:
 
 
 def metric_definitions() -> list[dict[str, str]]:
-    """Returns the `MetricDefinitions` of a request."""
     return [{"Name": name, "Regex": regex} for name, regex in METRICS.items()]

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from dogbreeds.errors import ConfigError
-from dogbreeds.sagemaker.requests.job import Request, tag_list, vpc
+from dogbreeds.sagemaker.requests.job import Request, present, tag_list, vpc
 from dogbreeds.schema import SagemakerConfig, VariantConfig
 from local_sagemaker.rules.instances import gpus, has_local_disks
 
@@ -18,6 +18,14 @@ POLICY = "dogbreeds"
 # The machine image with the GPU drivers that the serving image needs (ProductionVariant.InferenceAmiVersion).
 _GPU_MACHINE_IMAGE = "al2-ami-sagemaker-inference-gpu-3-1"
 _DIMENSION = {"ServiceNamespace": "sagemaker", "ScalableDimension": "sagemaker:variant:DesiredInstanceCount"}
+_NEEDED = ("instance", "instances", "min_instances", "memory_mb", "concurrency")
+_OF_INSTANCES = (*_NEEDED[:3], "max_instances", "capture_percent", "volume_gb", "download_seconds", "startup_seconds")
+# The settings that only some kinds take.
+_OF_KINDS = {
+    REALTIME: _OF_INSTANCES,
+    ASYNCHRONOUS: (*_OF_INSTANCES, "concurrency", "output"),
+    SERVERLESS: ("memory_mb", "concurrency"),
+}
 
 
 @dataclass(frozen=True)
@@ -37,12 +45,10 @@ class Deployment:
 
 
 def model_request(deployment: Deployment, sagemaker: SagemakerConfig) -> Request:
-    container: Request = {"Image": deployment.image, "ModelDataUrl": deployment.archive}
-    if sagemaker.environment:
-        container["Environment"] = dict(sagemaker.environment)
+    container = {"Image": deployment.image, "ModelDataUrl": deployment.archive}
     return {
         "ModelName": deployment.name,
-        "PrimaryContainer": container,
+        "PrimaryContainer": present({**container, "Environment": dict(sagemaker.environment)}),
         "ExecutionRoleArn": deployment.role,
         "EnableNetworkIsolation": sagemaker.isolated,
         "Tags": [*_tags(deployment, sagemaker), *tag_list({PACKAGE_TAG: deployment.package})],
@@ -51,7 +57,7 @@ def model_request(deployment: Deployment, sagemaker: SagemakerConfig) -> Request
 
 
 def config_request(deployment: Deployment, variant: VariantConfig, sagemaker: SagemakerConfig) -> Request:
-    key = {} if sagemaker.kms_key is None else {"KmsKeyId": sagemaker.kms_key}
+    key = {"KmsKeyId": sagemaker.kms_key}
     request: Request = {
         "EndpointConfigName": deployment.name,
         "ProductionVariants": [_variant(deployment, variant)],
@@ -74,7 +80,7 @@ def config_request(deployment: Deployment, variant: VariantConfig, sagemaker: Sa
             "CaptureContentTypeHeader": {"CsvContentTypes": ["text/csv"], "JsonContentTypes": ["application/json"]},
             **key,
         }
-    return request
+    return present(request)
 
 
 def endpoint_request(deployment: Deployment, sagemaker: SagemakerConfig) -> Request:
@@ -84,12 +90,10 @@ def endpoint_request(deployment: Deployment, sagemaker: SagemakerConfig) -> Requ
 
 def update_request(deployment: Deployment, *, scaled: bool) -> Request:
     """Returns the request of `update_endpoint`; `scaled` keeps the number of instances, which autoscaling chose."""
-    request: Request = {"EndpointName": deployment.endpoint, "EndpointConfigName": deployment.name}
-    if scaled:
-        request["RetainAllVariantProperties"] = True
-        excluded = ("DesiredWeight", "DataCaptureConfig")
-        request["ExcludeRetainedVariantProperties"] = [{"VariantPropertyType": one} for one in excluded]
-    return request
+    named = {"EndpointName": deployment.endpoint, "EndpointConfigName": deployment.name}
+    excluded = [{"VariantPropertyType": one} for one in ("DesiredWeight", "DataCaptureConfig")]
+    kept = {"RetainAllVariantProperties": True, "ExcludeRetainedVariantProperties": excluded}
+    return {**named, **kept} if scaled else named
 
 
 def scaled_resource(endpoint: str) -> Request:
@@ -125,7 +129,6 @@ def scaling_requests(endpoint: str, variant: VariantConfig) -> dict[str, Request
 
 
 def check_variant(variant: VariantConfig) -> None:
-    """Refuses settings that contradict each other."""
     if problems := [*_of_another_kind(variant), *_scaling_problems(variant)]:
         raise ConfigError("\n".join(problems))
 
@@ -151,31 +154,21 @@ def _scaling_problems(variant: VariantConfig) -> Iterator[str]:
         yield f"variant.instances={start}: must be from variant.min_instances={low} to max_instances={high}."
 
 
-_NEEDED = ("instance", "instances", "min_instances", "memory_mb", "concurrency")
-_OF_INSTANCES = (*_NEEDED[:3], "max_instances", "capture_percent", "volume_gb", "download_seconds", "startup_seconds")
-# The settings that only some kinds take.
-_OF_KINDS = {
-    REALTIME: _OF_INSTANCES,
-    ASYNCHRONOUS: (*_OF_INSTANCES, "concurrency", "output"),
-    SERVERLESS: ("memory_mb", "concurrency"),
-}
-
-
 def _variant(deployment: Deployment, variant: VariantConfig) -> Request:
-    found: Request = {"VariantName": VARIANT, "ModelName": deployment.name, "InitialVariantWeight": 1.0}
-    if variant.kind == SERVERLESS:
-        sizes = {"MemorySizeInMB": variant.memory_mb, "MaxConcurrency": variant.concurrency}
-        return {**found, "ServerlessConfig": sizes}
-    assert variant.instance is not None
-    found |= {"InstanceType": variant.instance, "InitialInstanceCount": variant.instances}
-    if gpus(variant.instance):
-        found["InferenceAmiVersion"] = _GPU_MACHINE_IMAGE
-    chosen = {
+    sizes = {"MemorySizeInMB": variant.memory_mb, "MaxConcurrency": variant.concurrency}
+    found = {
+        "VariantName": VARIANT,
+        "ModelName": deployment.name,
+        "InitialVariantWeight": 1.0,
+        "ServerlessConfig": sizes if variant.kind == SERVERLESS else None,
+        "InstanceType": variant.instance,
+        "InitialInstanceCount": variant.instances,
+        "InferenceAmiVersion": _GPU_MACHINE_IMAGE if variant.instance and gpus(variant.instance) else None,
         "VolumeSizeInGB": variant.volume_gb,
         "ModelDataDownloadTimeoutInSeconds": variant.download_seconds,
         "ContainerStartupHealthCheckTimeoutInSeconds": variant.startup_seconds,
     }
-    return found | {name: value for name, value in chosen.items() if value is not None}
+    return present(found)
 
 
 def _tags(deployment: Deployment, sagemaker: SagemakerConfig) -> list[dict[str, str]]:

@@ -37,9 +37,8 @@ def training_image(sagemaker: SagemakerConfig, instance: str) -> str:
     if OWN_CHIPS.match(instance):
         raise ConfigError(f"An instance {instance} has no GPU that PyTorch knows: take ml.g5.xlarge or ml.m5.xlarge.")
     asked = f"sagemaker.framework={framework} sagemaker.framework_version={version} on {instance}"
-    return _retrieve(
-        asked, framework, str(sagemaker.region), version=version, instance_type=instance, image_scope="training"
-    )
+    chosen = {"version": version, "instance_type": instance, "image_scope": "training"}
+    return _retrieve(asked, framework, str(sagemaker.region), **chosen)
 
 
 def serving_image(variant: VariantConfig, region: str) -> str:
@@ -75,7 +74,5 @@ def _retrieve(asked: str, framework: str, region: str, **chosen: str) -> str:
     try:
         return str(image_uris.retrieve(framework, region, **chosen))
     except ValueError as error:
-        raise ConfigError(
-            f"{asked}, sagemaker.region={region}: AWS has no such image, as far as the installed sagemaker knows "
-            f"({error})"
-        ) from error
+        said = f"AWS has no such image, as far as the installed sagemaker knows ({error})"
+        raise ConfigError(f"{asked}, sagemaker.region={region}: {said}") from error

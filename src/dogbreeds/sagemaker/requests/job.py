@@ -47,14 +47,14 @@ class Job:
 def definition(job: Job, sagemaker: SagemakerConfig) -> Request:
     """Returns the members that a training job and the definition of a tuning job's trials share."""
     if sagemaker.isolated and sagemaker.image is None:
-        raise ConfigError(
-            "sagemaker.isolated=true: without a network a job cannot install what AWS's images lack. Name an image "
-            "of your own that has it (sagemaker.image)."
-        )
+        said = "sagemaker.isolated=true: without a network a job cannot install what AWS's images lack."
+        raise ConfigError(f"{said} Name an image of your own that has it (sagemaker.image).")
     channels = dict(job.channels)
     if sagemaker.isolated:
         channels[CODE_CHANNEL] = job.code
-    request: Request = {
+    # It counts from the start of the job: the wait for machines and the run together.
+    wait = _seconds(sagemaker.hours + sagemaker.wait_hours) if sagemaker.spot else None
+    request = {
         "AlgorithmSpecification": {
             "TrainingImage": job.image,
             "TrainingInputMode": "File",
@@ -62,25 +62,28 @@ def definition(job: Job, sagemaker: SagemakerConfig) -> Request:
         },
         "RoleArn": job.role,
         "InputDataConfig": [_channel(name, uri) for name, uri in sorted(channels.items())],
-        "OutputDataConfig": {"S3OutputPath": job.output, **_keyed("KmsKeyId", sagemaker.kms_key)},
+        "OutputDataConfig": {"S3OutputPath": job.output, "KmsKeyId": sagemaker.kms_key},
         "ResourceConfig": {
             "InstanceType": job.instance,
             "InstanceCount": job.instances,
             "VolumeSizeInGB": sagemaker.volume_gb,
-            **_keyed("VolumeKmsKeyId", None if has_local_disks(job.instance) else sagemaker.kms_key),
+            "VolumeKmsKeyId": None if has_local_disks(job.instance) else sagemaker.kms_key,
         },
-        "StoppingCondition": _limits(sagemaker),
+        "StoppingCondition": {"MaxRuntimeInSeconds": _seconds(sagemaker.hours), "MaxWaitTimeInSeconds": wait},
         "EnableNetworkIsolation": sagemaker.isolated,
         "EnableInterContainerTrafficEncryption": sagemaker.encrypt_traffic,
         "EnableManagedSpotTraining": sagemaker.spot,
+        "CheckpointConfig": {"S3Uri": job.checkpoints},
+        "RetryStrategy": {"MaximumRetryAttempts": sagemaker.retries or None},
+        "Environment": dict(sagemaker.environment),
     }
-    if job.checkpoints is not None:
-        request["CheckpointConfig"] = {"S3Uri": job.checkpoints}
-    if sagemaker.retries:
-        request["RetryStrategy"] = {"MaximumRetryAttempts": sagemaker.retries}
-    if sagemaker.environment:
-        request["Environment"] = dict(sagemaker.environment)
-    return request | vpc(sagemaker)
+    return present(request) | vpc(sagemaker)
+
+
+def present(members: Mapping[str, Any]) -> Request:
+    """Returns the members of a request that have a value: not None, and not empty."""
+    inner = {name: present(value) if isinstance(value, Mapping) else value for name, value in members.items()}
+    return {name: value for name, value in inner.items() if value not in (None, {}, [])}
 
 
 def script_mode(job: Job, sagemaker: SagemakerConfig) -> dict[str, str]:
@@ -101,11 +104,6 @@ def vpc(sagemaker: SagemakerConfig) -> Request:
     return {"VpcConfig": {"SecurityGroupIds": [*sagemaker.security_groups], "Subnets": [*sagemaker.subnets]}}
 
 
-def tags(sagemaker: SagemakerConfig) -> Request:
-    """Returns the member `Tags`, where there are any."""
-    return {"Tags": tag_list(sagemaker.tags)} if sagemaker.tags else {}
-
-
 def tag_list(values: Mapping[str, str]) -> list[dict[str, str]]:
     return [{"Key": name, "Value": value} for name, value in values.items()]
 
@@ -115,20 +113,8 @@ def _channel(name: str, uri: str) -> Request:
     return {"ChannelName": name, "DataSource": {"S3DataSource": source}, "InputMode": "File"}
 
 
-def _limits(sagemaker: SagemakerConfig) -> Request:
-    limits = {"MaxRuntimeInSeconds": _seconds(sagemaker.hours)}
-    if sagemaker.spot:
-        # It counts from the start of the job: the wait for machines and the run together.
-        limits["MaxWaitTimeInSeconds"] = _seconds(sagemaker.hours + sagemaker.wait_hours)
-    return limits
-
-
 def _seconds(hours: float) -> int:
     return math.ceil(hours * 3600)
-
-
-def _keyed(name: str, key: str | None) -> dict[str, str]:
-    return {} if key is None else {name: key}
 
 
 def training_request(job: Job, sagemaker: SagemakerConfig, debugger: DebuggerConfig) -> Request:
@@ -142,7 +128,7 @@ def training_request(job: Job, sagemaker: SagemakerConfig, debugger: DebuggerCon
         "HyperParameters": {**job.hyperparameters, **script_mode(job, sagemaker)},
         **definition(job, sagemaker),
         **_debugger_members(debugger, job.output, str(sagemaker.region)),
-        **tags(sagemaker),
+        **present({"Tags": tag_list(sagemaker.tags)}),
     }
 
 
@@ -159,16 +145,14 @@ def _debugger_members(debugger: DebuggerConfig, output: str, region: str) -> Req
     managed = debugger.managed
     if managed is None:
         return {"ProfilerConfig": {"DisableProfiler": True}}
-    image = rules_image(region)
+    image, chosen = rules_image(region), managed.collections.items()
+    collections = [
+        {"CollectionName": name, "CollectionParameters": _texts(parameters)}
+        for name, parameters in chosen
+        if parameters is not None
+    ]
     return {
-        "DebugHookConfig": {
-            "S3OutputPath": output,
-            "CollectionConfigurations": [
-                {"CollectionName": name, "CollectionParameters": _texts(parameters)}
-                for name, parameters in managed.collections.items()
-                if parameters is not None
-            ],
-        },
+        "DebugHookConfig": {"S3OutputPath": output, "CollectionConfigurations": collections},
         "DebugRuleConfigurations": _rule_configurations(managed.rules, image),
         "ProfilerConfig": {
             "S3OutputPath": output,
@@ -181,15 +165,10 @@ def _debugger_members(debugger: DebuggerConfig, output: str, region: str) -> Req
 
 def _rule_configurations(rules: Mapping[str, Any], image: str) -> list[Request]:
     """One configuration for each rule that is not switched off by null."""
-    return [
-        {
-            "RuleConfigurationName": name,
-            "RuleEvaluatorImage": image,
-            "RuleParameters": {"rule_to_invoke": name, **_texts(parameters)},
-        }
-        for name, parameters in rules.items()
-        if parameters is not None
-    ]
+    given = {name: parameters for name, parameters in rules.items() if parameters is not None}
+    chosen = {name: {"rule_to_invoke": name, **_texts(parameters)} for name, parameters in given.items()}
+    evaluated = {"RuleEvaluatorImage": image}
+    return [{"RuleConfigurationName": name, **evaluated, "RuleParameters": one} for name, one in chosen.items()]
 
 
 def _texts(parameters: Mapping[str, Any]) -> dict[str, str]:

@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from dogbreeds.hpo.rendering import STRATEGIES, parameter_ranges
 from dogbreeds.hpo.settings import Objective
 from dogbreeds.hpo.space import Interval, Space
-from dogbreeds.sagemaker.requests.job import Job, Request, definition, script_mode, tags
+from dogbreeds.sagemaker.requests.job import Job, Request, definition, present, script_mode, tag_list
 from dogbreeds.schema import SagemakerConfig, SearchConfig
 
 
-def tuning_request(
-    job: Job, sagemaker: SagemakerConfig, hpo: SearchConfig, space: Space, objective: Objective
-) -> Request:
+def tuning_request(job: Job, sagemaker: SagemakerConfig, hpo: SearchConfig, space: Space) -> Request:
     """Returns what `create_hyper_parameter_tuning_job` is called with; the region of the settings must be known.
 
     The service takes nothing of Debugger's in a tuning job. `best_of=` runs the best trial again under it. What a
@@ -22,21 +20,16 @@ def tuning_request(
     Raises:
         ConfigError: The service cannot search that; the message names the settings.
     """
-    strategy = STRATEGIES[hpo.strategy]
+    strategy, objective = STRATEGIES[hpo.strategy], Objective(hpo.objective)
     static = {name: value for name, value in job.hyperparameters.items() if name not in space.dimensions}
     tuning: Request = {
         "Strategy": strategy,
-        "HyperParameterTuningJobObjective": {
-            "Type": "Maximize" if objective.maximize else "Minimize",
-            "MetricName": objective.name,
-        },
-        "ResourceLimits": {"MaxParallelTrainingJobs": hpo.parallel},
+        "HyperParameterTuningJobObjective": {"Type": objective.direction.title(), "MetricName": objective.name},
+        # A grid ends by itself, and is refused with another number than that of its combinations.
+        "ResourceLimits": present({"MaxParallelTrainingJobs": hpo.parallel, "MaxNumberOfTrainingJobs": hpo.trials}),
         "ParameterRanges": parameter_ranges(space, strategy),
         "TrainingJobEarlyStoppingType": "Auto" if hpo.early_stopping else "Off",
     }
-    # A grid ends by itself, and is refused with another number than that of its combinations.
-    if hpo.trials is not None:
-        tuning["ResourceLimits"]["MaxNumberOfTrainingJobs"] = hpo.trials
     if "seed" in static:
         tuning["RandomSeed"] = json.loads(static["seed"])
     if strategy == "Hyperband":
@@ -49,7 +42,7 @@ def tuning_request(
             "StaticHyperParameters": {**static, **script_mode(job, sagemaker)},
             **definition(job, sagemaker),
         },
-        **tags(sagemaker),
+        **present({"Tags": tag_list(sagemaker.tags)}),
     }
     if hpo.warm_start:
         request["WarmStartConfig"] = {

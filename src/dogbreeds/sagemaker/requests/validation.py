@@ -2,18 +2,16 @@
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-import yaml
-
 from dogbreeds.errors import ConfigError, did_you_mean
+from dogbreeds.files import yaml_beside
 from local_sagemaker.rules.jobs import problems_between
 from local_sagemaker.rules.service_model import Problem, problems
 
 _DEFINITION = "TrainingJobDefinition."
 #: The setting that a member of a request comes from; the longest matching path counts.
-SETTINGS: Mapping[str, str] = yaml.safe_load(Path(__file__).with_name("settings.yaml").read_text(encoding="utf-8"))
+SETTINGS: Mapping[str, str] = yaml_beside(__file__, "settings.yaml")
 # Members of a trial that come from another setting than those of a training job.
 _OF_TRIALS = {"ResourceConfig.InstanceType": "sagemaker.trial_instance"}
 _HYPERPARAMETER = re.compile(r"(?:Static)?HyperParameters\[(.+)\]")
@@ -28,8 +26,7 @@ def check_request(operation: str, request: Mapping[str, Any], service: str = "sa
         ConfigError: One line per problem, with the setting to change. Rules between members are checked once every
             member is valid by itself.
     """
-    found = problems(operation, request, service) or problems_between(operation, request)
-    if found:
+    if found := problems(operation, request, service) or problems_between(operation, request):
         raise ConfigError("\n".join(_line(operation, problem) for problem in found))
 
 

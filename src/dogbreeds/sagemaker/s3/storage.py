@@ -30,9 +30,9 @@ from dogbreeds.data.layout import find_photos
 from dogbreeds.data.names import readable
 from dogbreeds.errors import DataError, UserError
 from dogbreeds.sagemaker.aws_errors import MissingError, aws_errors, code_of
+from dogbreeds.sagemaker.s3 import transfers
 from dogbreeds.sagemaker.s3.code_archive import ARCHIVE, pack_code
-from dogbreeds.sagemaker.s3.digests import FileDigest, read, read_all
-from dogbreeds.sagemaker.s3.transfers import Stored, Transfers, encryption, split_uri, stored_under, transfers
+from dogbreeds.sagemaker.s3.transfers import FileDigest, Stored, Transfers, split_uri, stored_under
 
 # Earlier folders that are searched for known photos; each listing has a few megabytes at most.
 _MAX_LISTINGS = 8
@@ -55,7 +55,7 @@ class Storage:
         self, connect: Callable[[], Any], bucket: str, prefix: str, kms_key: str | None, console: Console
     ) -> None:
         self._connect, self._bucket, self._prefix, self._console = connect, bucket, prefix, console
-        self._encryption = encryption(kms_key)
+        self._encryption = transfers.encryption(kms_key)
 
     @property
     def _client(self) -> Any:
@@ -65,9 +65,7 @@ class Storage:
         return f"s3://{self._bucket}/{self._key(*parts)}"
 
     def upload_photos(self, root: Path) -> str:
-        """Uploads breed folders, and returns the URI of the folder that holds them."""
-        paths = find_photos(root).photos()
-        return self._upload_folder("photos", root, paths)
+        return self._upload_folder("photos", root, find_photos(root).photos())
 
     def upload_features(self, store: Path) -> str:
         """Uploads the features of a feature store, and returns the URI of the folder that holds them.
@@ -100,7 +98,6 @@ class Storage:
                 transfer.download(bucket, found, path).result()
 
     def download_folder(self, uri: str, directory: Path) -> list[Path]:
-        """Downloads all objects of a folder, and returns the files."""
         with aws_errors(f"read {uri}"):
             bucket, key = split_uri(uri.rstrip("/") + "/")
             objects = stored_under(self._client, bucket, key)
@@ -145,20 +142,20 @@ class Storage:
         return Stored(key, head["ContentLength"], head["ETag"], head["LastModified"])
 
     def _upload_file(self, kind: str, path: Path, *, is_new: bool = False) -> str:
-        file = read(path)
+        file = transfers.digest_of(path)
         uri = self.uri(kind, file.digest, path.name)
         # Scratch is written anew, so that it does not expire before the job ends.
         if is_new or not _is_whole(self._find(uri), file):
             bucket, key = split_uri(uri)
-            transfers = self._transfers(f"Uploading {path.name}", file.size)
-            with aws_errors(f"upload {path} to {uri}"), _refuse_changed(path), transfers as transfer:
+            shown = self._transfers(f"Uploading {path.name}", file.size)
+            with aws_errors(f"upload {path} to {uri}"), _refuse_changed(path), shown as transfer:
                 transfer.upload(file, bucket, key).result()
         return uri
 
     def _upload_folder(self, kind: str, root: Path, paths: Sequence[Path]) -> str:
         if not paths:
             raise DataError(f"{root} has no files to upload.")
-        files = {readable(file.path.relative_to(root)): file for file in read_all(paths)}
+        files = {readable(file.path.relative_to(root)): file for file in transfers.digests_of(paths)}
         listing = json.dumps({name: file.digest for name, file in sorted(files.items())}, indent=0).encode()
         digest = hashlib.sha256(listing).hexdigest()
         folder, listed = self.uri(kind, digest) + "/", self._key(kind, f"{digest}.json")
@@ -204,13 +201,12 @@ class Storage:
             digests = {folder + name: digest for name, digest in json.loads(body.read()).items() if digest in lacking}
             # Some may have been removed or replaced.
             there = stored_under(self._client, self._bucket, folder) if digests else {}
-            found |= {
-                digest: there[key] for key, digest in digests.items() if _is_whole(there.get(key), wanted[digest])
-            }
+            whole = {digest: key for key, digest in digests.items() if _is_whole(there.get(key), wanted[digest])}
+            found |= {digest: there[key] for digest, key in whole.items()}
         return found
 
     def _transfers(self, title: str, size: int) -> AbstractContextManager[Transfers]:
-        return transfers(self._client, self._encryption, self._console, title, size)
+        return transfers.running(self._client, self._encryption, self._console, title, size)
 
     def _key(self, *parts: str) -> str:
         return "/".join((self._prefix, *parts))

@@ -1,9 +1,10 @@
-"""Transfers many files to and from S3 in parallel, with a progress bar."""
-
-from __future__ import annotations
+"""Transfers many files to and from S3 in parallel, with a progress bar; their digests name them there."""
 
 import base64
-from collections.abc import Iterator, Mapping
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,12 +18,36 @@ from s3transfer.futures import TransferFuture
 from s3transfer.manager import TransferConfig, TransferManager
 from s3transfer.subscribers import BaseSubscriber
 
-from dogbreeds.errors import UserError
-from dogbreeds.sagemaker.s3.digests import FileDigest
+from dogbreeds.errors import DataError, UserError
 
 # S3 checks the SHA-256 of a whole object only where it comes in one request, which has at most 5 GiB:
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/upload-objects.html
 _LARGEST_REQUEST = 5 * 1024**3
+
+
+@dataclass(frozen=True)
+class FileDigest:
+    """A file when it was read: the SHA-256 of its bytes, in hexadecimal digits, and their number."""
+
+    path: Path
+    digest: str
+    size: int
+
+
+def digest_of(path: Path) -> FileDigest:
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            size = file.tell()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
+    return FileDigest(path, digest, size)
+
+
+def digests_of(paths: Sequence[Path]) -> Iterator[FileDigest]:
+    """Digests files in parallel, and yields them in order."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield from pool.map(digest_of, paths)
 
 
 def encryption(kms_key: str | None) -> dict[str, str]:
@@ -55,35 +80,6 @@ def stored_under(client: Any, bucket: str, prefix: str, delimiter: str = "") -> 
     return {one["Key"]: Stored(one["Key"], one["Size"], one["ETag"], one["LastModified"]) for one in listed}
 
 
-class Transfers:
-    """Starts transfers; they run in parallel, as many as the client has connections. Made by `transfers`."""
-
-    def __init__(self, manager: TransferManager, bar: _Bar, encryption: Mapping[str, str]) -> None:
-        self._manager, self._bar, self._encryption = manager, bar, dict(encryption)
-
-    def upload(self, file: FileDigest, bucket: str, key: str) -> TransferFuture:
-        """Starts to upload a file; `result()` of the future waits for its end.
-
-        S3 refuses a file that has changed since its digest was computed, with the error code BadDigest.
-        """
-        checksum = base64.b64encode(bytes.fromhex(file.digest)).decode()
-        checked = {"ChecksumSHA256": checksum} if file.size < _LARGEST_REQUEST else {}
-        return self._manager.upload(str(file.path), bucket, key, {**self._encryption, **checked}, [self._bar])
-
-    def copy(self, source: Stored, bucket: str, key: str) -> TransferFuture:
-        """Starts to copy an object inside a bucket."""
-        place = {"Bucket": bucket, "Key": source.key}
-        return self._manager.copy(place, bucket, key, self._encryption, [_Known(source), self._bar])
-
-    def download(self, bucket: str, source: Stored, path: Path) -> TransferFuture:
-        """Starts to download an object; the file appears when it is complete."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return self._manager.download(bucket, source.key, str(path), None, [_Known(source), self._bar])
-
-    def skip(self, size: int) -> None:
-        self._bar.on_progress(size)
-
-
 class _Bar(BaseSubscriber):  # type: ignore[misc]
     """Moves a progress bar."""
 
@@ -105,10 +101,36 @@ class _Known(BaseSubscriber):  # type: ignore[misc]
         future.meta.provide_object_etag(self._stored.etag)
 
 
+class Transfers:
+    """Starts transfers; they run in parallel, as many as the client has connections. Made by `running`."""
+
+    def __init__(self, manager: TransferManager, bar: _Bar, encryption: Mapping[str, str]) -> None:
+        self._manager, self._bar, self._encryption = manager, bar, dict(encryption)
+
+    def upload(self, file: FileDigest, bucket: str, key: str) -> TransferFuture:
+        """Starts to upload a file; `result()` of the future waits for its end.
+
+        S3 refuses a file that has changed since its digest was computed, with the error code BadDigest.
+        """
+        checksum = base64.b64encode(bytes.fromhex(file.digest)).decode()
+        checked = {"ChecksumSHA256": checksum} if file.size < _LARGEST_REQUEST else {}
+        return self._manager.upload(str(file.path), bucket, key, {**self._encryption, **checked}, [self._bar])
+
+    def copy(self, source: Stored, bucket: str, key: str) -> TransferFuture:
+        place = {"Bucket": bucket, "Key": source.key}
+        return self._manager.copy(place, bucket, key, self._encryption, [_Known(source), self._bar])
+
+    def download(self, bucket: str, source: Stored, path: Path) -> TransferFuture:
+        """Starts to download an object; the file appears when it is complete."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return self._manager.download(bucket, source.key, str(path), None, [_Known(source), self._bar])
+
+    def skip(self, size: int) -> None:
+        self._bar.on_progress(size)
+
+
 @contextmanager
-def transfers(
-    client: Any, encryption: Mapping[str, str], console: Console, title: str, size: int
-) -> Iterator[Transfers]:
+def running(client: Any, encryption: Mapping[str, str], console: Console, title: str, size: int) -> Iterator[Transfers]:
     """Yields a starter of transfers; all have ended when the block ends.
 
     A console that is no terminal shows one line in place of a progress bar. `size` is in bytes.
