@@ -52,7 +52,7 @@ def build_search_page(
             "best": best,
             "interval": _interval(board, best),
             "reference": reference,
-            "metrics": best.metrics,
+            "metrics": best.metrics or {},
             "seconds": sum(entry.seconds for entry in board.entries),
             "charts": charts,
             "entries": [_row(entry, space, board) for entry in board.entries],
