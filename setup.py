@@ -2,7 +2,4 @@
 
 from setuptools import find_namespace_packages, setup
 
-setup(
-    packages=[*find_namespace_packages("src"), "dogbreeds.conf"],
-    package_dir={"": "src", "dogbreeds.conf": "conf"},
-)
+setup(packages=[*find_namespace_packages("src"), "dogbreeds.conf"], package_dir={"": "src", "dogbreeds.conf": "conf"})

@@ -112,12 +112,7 @@ def test_what_cannot_be_read_is_refused_by_its_argument(argument: str, said: str
 
 
 def test_tables_take_further_keys_and_names_stay_literal(tmp_path: Path) -> None:
-    typed = [
-        "sagemaker.tags.team=1234",
-        "debugger.rules.Overfit.patience=5",
-        f"data.dir={tmp_path}/a${{b",
-        "run_dir=x",
-    ]
+    typed = ["sagemaker.tags.team=1234", "debugger.rules.Overfit.patience=5", f"data.dir={tmp_path}/a${{b", "run_dir=x"]
     with entry.initialized("launch"):
         composed = compose("launch", entry.arranged(typed, "launch"))
     assert composed.sagemaker.tags == {"team": "1234"}

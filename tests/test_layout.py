@@ -17,18 +17,7 @@ from tests.conftest import ROOT
 
 SOURCE = ROOT / "src" / "dogbreeds"
 #: From the top floor down.
-FOLDERS = (
-    "sagemaker",
-    "hpo",
-    "serve",
-    "training",
-    "package",
-    "report",
-    "debug",
-    "features",
-    "model",
-    "data",
-)
+FOLDERS = ("sagemaker", "hpo", "serve", "training", "package", "report", "debug", "features", "model", "data")
 
 
 def files() -> dict[str, Path]:

@@ -48,12 +48,7 @@ def measure(folder: str, photos: int) -> LoopTimes:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device)
     normalise = transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    augmented = [
-        transforms.RandomResizedCrop(224),
-        transforms.RandomHorizontalFlip(),
-        transforms.ToTensor(),
-        normalise,
-    ]
+    augmented = [transforms.RandomResizedCrop(224), transforms.RandomHorizontalFlip(), transforms.ToTensor(), normalise]
     plain = [transforms.Resize(256), transforms.CenterCrop(224), transforms.ToTensor(), normalise]
     train = DataLoader(
         datasets.ImageFolder(f"{folder}/train", transforms.Compose(augmented)), _BATCH_SIZE, shuffle=True

@@ -44,11 +44,7 @@ def write(sections: Sequence[Section], path: Path, noise: float) -> None:
     """
     numbers_path = path.with_suffix(".json")
     kept = json.loads(numbers_path.read_text()) if numbers_path.is_file() else {}
-    described = {
-        **machine(),
-        **{name: versions()[name] for name in _SHOWN_VERSIONS},
-        "noise": f"{noise:.2f}",
-    }
+    described = {**machine(), **{name: versions()[name] for name in _SHOWN_VERSIONS}, "noise": f"{noise:.2f}"}
     for section in sections:
         kept[section.title] = {
             "numbers": {name: round(value, 4) for name, value in section.numbers.items()},

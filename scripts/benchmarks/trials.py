@@ -76,12 +76,7 @@ def run(settings: BenchSettings) -> Section:
         columns=("", "seconds (median)", "spread", "ratio"),
         rows=(
             ("a run", f"{times['run'].median:.1f}", times["run"].spread, "1"),
-            (
-                "a search of 4 trials, hpo=bayes",
-                f"{times['four'].median:.1f}",
-                times["four"].spread,
-                f"{over_run:.2f}",
-            ),
+            ("a search of 4 trials, hpo=bayes", f"{times['four'].median:.1f}", times["four"].spread, f"{over_run:.2f}"),
             (f"{_MANY} trials, beyond a run", f"{beyond.median:.1f}", beyond.spread, ""),
             ("plain torch loop", f"{loops.median:.3f}", loops.spread, "1"),
             ("a trial", f"{trials.median:.3f}", trials.spread, f"{over_loop:.2f}"),

@@ -33,13 +33,7 @@ from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
 
-SMALL = [
-    "model=squeezenet1_1",
-    "model.weights=random",
-    "trainer=cpu",
-    "epochs=2",
-    "batch_size=12",
-]
+SMALL = ["model=squeezenet1_1", "model.weights=random", "trainer=cpu", "epochs=2", "batch_size=12"]
 
 
 def metrics_of(directory: Path) -> dict[str, Any]:
@@ -95,11 +89,7 @@ def test_settings_of_serving_that_cannot_be(command: str, said: str) -> None:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize(
-    "path",
-    sorted((ROOT / "conf").glob("*.yaml")),
-    ids=lambda path: path.stem,
-)
+@pytest.mark.parametrize("path", sorted((ROOT / "conf").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_command_has_a_config_that_composes(path: Path) -> None:
     with initialize_config_dir(str(path.parent), version_base="1.3"):
         trains = issubclass(SCHEMAS[path.stem], TrainCommandConfig)
@@ -119,12 +109,7 @@ def test_the_recipes_have_the_values_of_the_systems_they_reproduce() -> None:
         vgg = compose("train", ["experiment=vgg16_stanford"])
         resnet18 = compose("train", ["experiment=resnet18_stanford"])
         resnet50 = compose("train", ["experiment=resnet50_udacity"])
-    assert (vgg.model.backbone, vgg.lr, vgg.batch_size, vgg.epochs) == (
-        "vgg16",
-        0.0053945745752048664,
-        256,
-        7,
-    )
+    assert (vgg.model.backbone, vgg.lr, vgg.batch_size, vgg.epochs) == ("vgg16", 0.0053945745752048664, 256, 7)
     assert (resnet18.model.backbone, resnet18.lr) == ("resnet18", vgg.lr)
     assert resnet50.model.backbone == "resnet50"
     assert {vgg.model.head, resnet18.model.head, resnet50.model.head} == {"mlp"}
@@ -335,11 +320,7 @@ def test_wrong_inputs_of_the_scripts(arguments: list[str], said: list[str]) -> N
 
 def test_the_audit_says_how_to_train_without_what_it_found(sample: Path, tmp_path: Path) -> None:
     photos = Path(shutil.copytree(sample, tmp_path / "my (dog's) photos"))
-    typed = [
-        f"data.dir='{str(photos).replace(chr(39), chr(92) + chr(39))}'",
-        *SMALL,
-        f"cache.dir={tmp_path / 'cache'}",
-    ]
+    typed = [f"data.dir='{str(photos).replace(chr(39), chr(92) + chr(39))}'", *SMALL, f"cache.dir={tmp_path / 'cache'}"]
     first, second = tmp_path / "audit.csv", tmp_path / "audit-2.csv"
     said = succeeded("scripts/audit.py", *typed, f"out={first}").splitlines()[-1]
     # The drawn photos have no copies to find.

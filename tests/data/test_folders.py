@@ -151,11 +151,7 @@ def test_missing_test_is_taken_from_valid(tmp_path: Path) -> None:
 def test_train_alone_is_split_like_folders_without_splits(tmp_path: Path, count: int) -> None:
     folders = read(populate(tmp_path, {"train/a": count, "train/b": count}))
     held_out = max(1, count // 10)
-    assert per_class(folders) == {
-        "train": [count - 2 * held_out] * 2,
-        "valid": [held_out] * 2,
-        "test": [held_out] * 2,
-    }
+    assert per_class(folders) == {"train": [count - 2 * held_out] * 2, "valid": [held_out] * 2, "test": [held_out] * 2}
 
 
 def test_folders_without_splits(tmp_path: Path) -> None:
@@ -289,17 +285,7 @@ def test_what_is_left_out_and_why(tmp_path: Path) -> None:
     assert "    1 in eval/, beside train, valid, test: eval/akita/p.png" in folders.describe()
 
 
-_NAMES = (
-    "1.jpg",
-    "2.JFIF",
-    "photo",
-    ".hidden.png",
-    "Thumbs.db",
-    "notes.txt",
-    "cut.png",
-    "\udcfc.jpg",
-    "a=b,[c]'.jpg",
-)
+_NAMES = ("1.jpg", "2.JFIF", "photo", ".hidden.png", "Thumbs.db", "notes.txt", "cut.png", "\udcfc.jpg", "a=b,[c]'.jpg")
 _PLACES = ("", "train", "train/a", "train/b", "train/a/more", "train/b/@eaDir", "Val/a", "Val/b", "eval/a", "a", "b")
 
 

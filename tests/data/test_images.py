@@ -248,11 +248,7 @@ def test_grayscale_tiffs_with_more_than_eight_bits() -> None:
 
 def test_texts_of_a_png_may_be_large() -> None:
     for place in (b"IDAT", b"IEND"):
-        for kind, start in (
-            (b"zTXt", b"Comment\0\0"),
-            (b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0"),
-            (b"iCCP", b"a\0\0"),
-        ):
+        for kind, start in ((b"zTXt", b"Comment\0\0"), (b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0"), (b"iCCP", b"a\0\0")):
             content, chunk = encode(noise(48, 48)), kind + start + zlib.compress(bytes(3_000_000))
             before = content.rindex(place) - 4
             packed = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))

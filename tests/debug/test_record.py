@@ -45,10 +45,7 @@ def test_large_tensors_are_sampled_for_their_percentiles() -> None:
 
 
 def row(step: int, mode: str = TRAIN, loss: float = 0.5) -> Row:
-    tensors = {
-        "gradient/head.weight": describe(torch.arange(4.0)),
-        "weight/head.weight": describe(torch.ones(3)),
-    }
+    tensors = {"gradient/head.weight": describe(torch.arange(4.0)), "weight/head.weight": describe(torch.ones(3))}
     return Row(mode, step, 1, step / 10, {"loss": loss}, tensors if mode == TRAIN else {})
 
 

@@ -305,10 +305,7 @@ def other_weights(small: Subject) -> Subject:
     ids=["weights", "crop", "mean", "std"],
 )
 def test_another_trunk_is_converted(
-    small: Subject,
-    cache: BlobCache,
-    change: Callable[[Subject], Subject],
-    monkeypatch: pytest.MonkeyPatch,
+    small: Subject, cache: BlobCache, change: Callable[[Subject], Subject], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small.engine("openvino", cache=cache)
     forbid_conversion(monkeypatch)
@@ -423,11 +420,7 @@ def test_the_network_lives_as_long_as_its_graph(resnet: Subject, monkeypatch: py
     ("one_by_one", "batch_size", "expected"), [(True, None, (128, 32, 8, 1)), (True, 8, (8, 1)), (False, None, (128,))]
 )
 def test_only_photos_that_come_one_by_one_need_small_graphs(
-    small: Subject,
-    one_by_one: bool,
-    batch_size: int | None,
-    expected: tuple[int, ...],
-    monkeypatch: pytest.MonkeyPatch,
+    small: Subject, one_by_one: bool, batch_size: int | None, expected: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Small batches might give other bits, and stored features have one size. The largest graph makes the memory."""
     from dogbreeds.features.engines import cuda

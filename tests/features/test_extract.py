@@ -345,11 +345,7 @@ def test_a_photo_that_changed_after_it_was_indexed(
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_full_disk(
-    array: FeatureArray,
-    other: FeatureArray,
-    files: dict[str, Path],
-    monkeypatch: pytest.MonkeyPatch,
-    workers: int,
+    array: FeatureArray, other: FeatureArray, files: dict[str, Path], monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
     publish, counter = FeatureArray.publish, itertools.count()
 

@@ -88,12 +88,7 @@ def source(
 ) -> FeatureSource:
     defaults: dict[str, Any] = {"device": CPU, "batch_size": None, "workers": 2}
     return FeatureSource(
-        store,
-        of or trunk(),
-        engine=engine,
-        precision=precision,
-        progress=progress,
-        **(defaults | settings),
+        store, of or trunk(), engine=engine, precision=precision, progress=progress, **(defaults | settings)
     )
 
 

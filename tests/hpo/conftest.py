@@ -30,13 +30,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def small(sample: Path, cache: Path) -> list[str]:
     """Overrides that make trials of milliseconds."""
-    return [
-        f"data.dir={sample}",
-        f"cache.dir={cache}",
-        "model.weights=random",
-        "trainer=cpu",
-        "epochs=3",
-    ]
+    return [f"data.dir={sample}", f"cache.dir={cache}", "model.weights=random", "trainer=cpu", "epochs=3"]
 
 
 @pytest.fixture

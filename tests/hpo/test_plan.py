@@ -78,10 +78,7 @@ def test_the_most_epochs_are_those_of_the_space(plan: MakePlan) -> None:
         (["hpo=grid", "hpo.trials=3"], "a grid runs all its combinations"),
         (["lr=0.1,0.2", "hydra.sweep.subdir=x"], "hydra.sweep.subdir=x: a search runs its trials in one process"),
         (["lr=interval(0.1, 0.2)"], "lr: a grid cannot enumerate an interval. List values, such as lr=0.1,0.2"),
-        (
-            ["hpo=hyperband", "hpo.min_epochs=0"],
-            "hpo.min_epochs=0 epochs=3: hpo=hyperband stops",
-        ),
+        (["hpo=hyperband", "hpo.min_epochs=0"], "hpo.min_epochs=0 epochs=3: hpo=hyperband stops"),
         (["hpo=hyperband", "hpo.objective=test/accuracy"], "not measured after each epoch"),
         (["hpo=hyperband", "optimizer=exact", "weight_decay=0.1"], "no epochs that hpo=hyperband could cut short"),
         (["hpo=hyperband"], "hpo.min_epochs=3 epochs=3"),

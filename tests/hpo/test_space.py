@@ -151,12 +151,7 @@ def test_settings_that_lie_in_the_space() -> None:
         KNOWN,
     )
     inside = {"lr": 0.1, "batch_size": 256, "optimizer": "sgd", "model.hidden": [512, 128], "epochs": 3}
-    assert space.within(inside) == {
-        "lr": 0.1,
-        "batch_size": "256",
-        "optimizer": "sgd",
-        "model.hidden": "[512,128]",
-    }
+    assert space.within(inside) == {"lr": 0.1, "batch_size": "256", "optimizer": "sgd", "model.hidden": "[512,128]"}
     assert space.within({"lr": 0.3, "batch_size": 64, "optimizer": None}) == {}
 
 

@@ -44,11 +44,7 @@ def training_job(name: str, code: str, **members: Any) -> dict[str, Any]:
             "TrainingInputMode": "File",
             "MetricDefinitions": [{"Name": "val/loss", "Regex": "val/loss=([0-9.e+-]+|nan)"}],
         },
-        "HyperParameters": {
-            "sagemaker_program": "train.py",
-            "sagemaker_submit_directory": code,
-            **hyperparameters,
-        },
+        "HyperParameters": {"sagemaker_program": "train.py", "sagemaker_submit_directory": code, **hyperparameters},
         "OutputDataConfig": {"S3OutputPath": f"s3://{BUCKET}/jobs"},
         "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 30},
         "StoppingCondition": {"MaxRuntimeInSeconds": 3600},

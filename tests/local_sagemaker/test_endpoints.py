@@ -264,10 +264,7 @@ ASYNC = {"OutputConfig": {"S3OutputPath": "s3://nowhere/out"}}
             config("dogs", "model", SERVERLESS | {"VolumeSizeInGB": 30}),
             "VolumeSizeInGB is only for endpoints on instances",
         ),
-        (
-            config("dogs", "model", SERVERLESS, AsyncInferenceConfig=ASYNC),
-            "AsyncInferenceConfig is only for endpoints",
-        ),
+        (config("dogs", "model", SERVERLESS, AsyncInferenceConfig=ASYNC), "AsyncInferenceConfig is only for endpoints"),
         (config("dogs", "model", AsyncInferenceConfig=ASYNC), "s3://nowhere/out: no such bucket"),
         (config("bad_name", "model"), "must match"),
     ],

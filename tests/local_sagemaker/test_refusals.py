@@ -92,10 +92,7 @@ def test_training_jobs_that_cannot_run_are_refused(unchecked: Any, members: dict
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (
-            {"Strategy": "Hyperband", "TrainingJobEarlyStoppingType": "Auto"},
-            "must be Off with Hyperband",
-        ),
+        ({"Strategy": "Hyperband", "TrainingJobEarlyStoppingType": "Auto"}, "must be Off with Hyperband"),
         (
             {"ResourceLimits": {"MaxNumberOfTrainingJobs": 1, "MaxParallelTrainingJobs": 2}},
             r"MaxParallelTrainingJobs must be at most the number of trials \(1\), got 2",

@@ -176,12 +176,7 @@ def test_a_warm_start_goes_on_from_ended_parents(begin: Begin) -> None:
 
 def config_of(strategy: str, ranges: dict[str, Any], **members: Any) -> dict[str, Any]:
     objective = {"Type": "Minimize", "MetricName": "val/loss"}
-    return {
-        "Strategy": strategy,
-        "HyperParameterTuningJobObjective": objective,
-        "ParameterRanges": ranges,
-        **members,
-    }
+    return {"Strategy": strategy, "HyperParameterTuningJobObjective": objective, "ParameterRanges": ranges, **members}
 
 
 def drawn(kind: str, count: int, **members: str) -> list[float]:

@@ -496,13 +496,7 @@ def test_a_pickled_whole_model_is_refused_without_the_advice_to_trust_it(small: 
 
 @pytest.mark.parametrize(
     "content",
-    [
-        {"epoch": 3, "state_dict": {"a": torch.zeros(1)}},
-        {1: torch.zeros(1)},
-        [torch.zeros(1)],
-        torch.zeros(1),
-        3,
-    ],
+    [{"epoch": 3, "state_dict": {"a": torch.zeros(1)}}, {1: torch.zeros(1)}, [torch.zeros(1)], torch.zeros(1), 3],
     ids=["checkpoint", "numbers for names", "list", "tensor", "number"],
 )
 def test_other_content_than_a_state_dict(content: object, tmp_path: Path) -> None:

@@ -31,12 +31,7 @@ def data(noise: float = 1.5, seed: int = 0) -> Data:
 
 
 def objective(
-    features: Tensor,
-    labels: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    strength: float,
-    class_weights: Tensor | None,
+    features: Tensor, labels: Tensor, weight: Tensor, bias: Tensor, strength: float, class_weights: Tensor | None
 ) -> Tensor:
     logits = features.double() @ weight.T + bias
     log_probability = logits.log_softmax(dim=1)[torch.arange(len(labels)), labels]

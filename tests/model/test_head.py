@@ -107,11 +107,7 @@ def test_only_the_layers_are_trained() -> None:
 def test_the_shape_of_an_mlp() -> None:
     head = Head(HeadShape("mlp", WIDTH, CLASSES, hidden=(16, 8), dropout=0.5))
     linear = [layer for layer in head.layers if isinstance(layer, nn.Linear)]
-    assert [(layer.in_features, layer.out_features) for layer in linear] == [
-        (WIDTH, 16),
-        (16, 8),
-        (8, CLASSES),
-    ]
+    assert [(layer.in_features, layer.out_features) for layer in linear] == [(WIDTH, 16), (16, 8), (8, CLASSES)]
     assert [layer.p for layer in head.layers if isinstance(layer, nn.Dropout)] == [0.5, 0.5]
     head.initialise(features())
     assert head(features(7)).shape == (7, CLASSES)

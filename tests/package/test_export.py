@@ -192,11 +192,7 @@ def test_what_cannot_be_exported(package: Path, tmp_path: Path, monkeypatch: pyt
 @pytest.mark.ci
 @pytest.mark.parametrize(
     ("form", "backbone", "unfreeze"),
-    [
-        ("onnx", "vit_b_16", "layer11"),
-        ("onnx", "efficientnet_b0", None),
-        ("openvino", "convnext_tiny", "stage4"),
-    ],
+    [("onnx", "vit_b_16", "layer11"), ("onnx", "efficientnet_b0", None), ("openvino", "convnext_tiny", "stage4")],
 )
 def test_other_backbones(
     form: str, backbone: str, unfreeze: str | None, photos: Sequence[Path], tmp_path: Path

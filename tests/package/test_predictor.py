@@ -94,12 +94,7 @@ def test_ranking_is_sorted_and_calibrated(predictor: Predictor) -> None:
     ranked = of_classes(predictor, FOUR, temperature=2.0).rank(torch.tensor([[1.0, 4.0, -2.0, 2.0]]))[0]
     total = sum(math.exp(value / 2) for value in (1.0, 4.0, -2.0, 2.0))
     assert [one.index for one in ranked] == [1, 3, 0, 2]
-    assert [one.breed for one in ranked] == [
-        "Pug",
-        "West Highland white terrier",
-        "German shepherd",
-        "Shih-Tzu",
-    ]
+    assert [one.breed for one in ranked] == ["Pug", "West Highland white terrier", "German shepherd", "Shih-Tzu"]
     expected = [math.exp(value / 2) / total for value in (4.0, 2.0, 1.0, -2.0)]
     assert [one.probability for one in ranked] == pytest.approx(expected)
     assert sum(one.probability for one in ranked) == pytest.approx(1)
@@ -321,12 +316,7 @@ def test_naming_no_photo(pattern: str, folder: Path) -> None:
 def test_rows_keep_the_order_and_report_what_cannot_be_read(
     predictor: Predictor, package: Path, tmp_path: Path
 ) -> None:
-    unreadable = {
-        "1.png": b"no photo",
-        "3.png": b"",
-        "4.png": photo(4)[:200],
-        "6.png": b"no photo",
-    }
+    unreadable = {"1.png": b"no photo", "3.png": b"", "4.png": photo(4)[:200], "6.png": b"no photo"}
     # A batch in which nothing can be read, between others.
     unreadable |= {f"{number}.png": b"no photo" for number in range(10, 75)}
     contents = {f"{number}.png": photo(min(number, 9)) for number in range(80)} | unreadable

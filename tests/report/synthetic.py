@@ -163,10 +163,7 @@ class Drawn:
         entries = [
             rule("AllZero", "NoIssuesFound"),
             rule(
-                "Confusion",
-                "IssuesFound",
-                f"64% of {self.folders[0]} are classified correctly",
-                "Look at the photos.",
+                "Confusion", "IssuesFound", f"64% of {self.folders[0]} are classified correctly", "Look at the photos."
             ),
             rule("ExplodingTensor", "Error", "KeyError: 'loss'"),
             rule("Overfit", "IssuesFound", "at step 12 the validation loss is above", "Try fewer epochs."),

@@ -266,14 +266,7 @@ def test_a_browser_draws_all_charts_without_an_error(dark: bool, width: int, dra
     target = build_report(drawn.everything())
     assert BROWSER is not None
     command = [
-        *(
-            BROWSER,
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--no-first-run",
-            "--disable-background-networking",
-        ),
+        *(BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"),
         *("--disable-component-update", "--disable-sync", "--host-resolver-rules=MAP * ~NOTFOUND"),
         *("--enable-logging=stderr", f"--window-size={width},20000", "--virtual-time-budget=20000", "--dump-dom"),
         *(f"--user-data-dir={tmp_path / 'profile'}", f"--blink-settings=preferredColorScheme={0 if dark else 1}"),

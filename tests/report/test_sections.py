@@ -115,10 +115,7 @@ def test_the_hardest_breed_and_the_most_frequent_confusion_come_first() -> None:
 
 def test_answers_fall_into_bins_of_their_probability() -> None:
     found = bins([answer(0.2, right=False), answer(0.95, right=True), answer(1.0, right=False)], number=10)
-    assert [(one.photos, round(one.probability, 3), one.accuracy) for one in found] == [
-        (1, 0.2, 0.0),
-        (2, 0.975, 0.5),
-    ]
+    assert [(one.photos, round(one.probability, 3), one.accuracy) for one in found] == [(1, 0.2, 0.0), (2, 0.975, 0.5)]
     assert (found[0].low, found[0].high) == (0.1, 0.2)
 
 

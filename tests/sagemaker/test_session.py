@@ -157,11 +157,7 @@ def test_without_credentials_one_message_says_so(
             "[default]\nsso_start_url=https://x\nsso_region=us-east-1\nsso_account_id=1\nsso_role_name=x\n",
             r"Error loading SSO Token.*Log in: aws sso login\.",
         ),
-        (
-            {"AWS_ACCESS_KEY_ID": ""},
-            "[default]\ncredential_process=/nope/x\n",
-            "No such file or directory: '/nope/x'",
-        ),
+        ({"AWS_ACCESS_KEY_ID": ""}, "[default]\ncredential_process=/nope/x\n", "No such file or directory: '/nope/x'"),
     ],
 )
 def test_what_aws_is_configured_with_is_refused_in_a_line(
@@ -215,11 +211,7 @@ def answers(code: str, message: str) -> ClientError:
 @pytest.mark.parametrize(
     ("error", "kind", "said"),
     [
-        (
-            answers("Throttling", "Rate exceeded"),
-            UserError,
-            r"^Cannot do it \(CreateTrainingJob: Throttling: Rate",
-        ),
+        (answers("Throttling", "Rate exceeded"), UserError, r"^Cannot do it \(CreateTrainingJob: Throttling: Rate"),
         (answers("404", "Not Found"), MissingError, "Cannot do it"),
         (answers("ValidationException", 'Could not find model "dogs".'), MissingError, "Could not find"),
         (answers("ValidationException", "1 validation error detected"), UserError, "1 validation error"),

@@ -140,10 +140,7 @@ def test_the_configuration_of_a_job_decides(tmp_path: Path, monkeypatch: pytest.
     assert losses(trial, modes.TRAIN) == every(seen.losses["TRAIN"], 4)
     assert losses(trial, modes.EVAL) == every(seen.losses["EVAL"], 3)
     assert steps(trial, "BreedClassifier_head.layers.0.bias", modes.TRAIN) == list(range(0, 2 * STEPS, 6))
-    assert set(trial.tensor_names(regex=".*relu_input")) == {
-        "head.layers.2.relu_input_0",
-        "tail.layer4.1.relu_input_0",
-    }
+    assert set(trial.tensor_names(regex=".*relu_input")) == {"head.layers.2.relu_input_0", "tail.layer4.1.relu_input_0"}
     assert not trial.tensor_names(regex="gradient|weight")
     assert not (tmp_path / "out").exists()
 

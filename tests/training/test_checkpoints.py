@@ -30,10 +30,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path: Path, caplo
         known = {start().state_key: start().state_dict()}
         WholeCheckpoints().save_checkpoint({"epoch": epoch, "callbacks": known}, last)
     assert newest(tmp_path, start()) == last
-    for other, said in (
-        (start(digest="c"), "data.dir: what is there"),
-        (start(weights="c"), "model.weights=<place>"),
-    ):
+    for other, said in ((start(digest="c"), "data.dir: what is there"), (start(weights="c"), "model.weights=<place>")):
         with pytest.raises(ConfigError, match=said):
             newest(tmp_path, other)
     for cut in (0, 10, len(last.read_bytes()) // 2, len(last.read_bytes()) - 5):

@@ -240,10 +240,7 @@ def test_a_new_photo_and_a_changed_one_are_computed_alone(config: Compose, folde
 
 @pytest.mark.parametrize(
     ("overrides", "computed"),
-    [
-        ((), EVERY),
-        (("data.views=1", "model.unfreeze=fire9"), 2 * EVERY),
-    ],
+    [((), EVERY), (("data.views=1", "model.unfreeze=fire9"), 2 * EVERY)],
     ids=["vectors", "views of a tail"],
 )
 def test_prepared_features_leave_nothing_to_compute(

@@ -24,10 +24,7 @@ pytestmark = pytest.mark.slow
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        (
-            "trainer.gradient_clip=1",
-            "trainer.gradient_clip: the Trainer has no such argument. It has accumulate_grad",
-        ),
+        ("trainer.gradient_clip=1", "trainer.gradient_clip: the Trainer has no such argument. It has accumulate_grad"),
         ("trainer.max_epochs=3", "trainer.max_epochs: use epochs instead"),
         ("trainer.logger=false", "trainer.logger: use logger=csv"),
         ("trainer.strategy=dddp", "trainer.strategy=dddp: must be one of auto, ddp, "),

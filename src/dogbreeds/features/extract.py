@@ -95,13 +95,7 @@ class _Work:
         return None
 
 
-def fill(
-    array: FeatureArray,
-    files: Mapping[str, Path],
-    extractor: Extractor,
-    view: int,
-    progress: Progress,
-) -> Pass:
+def fill(array: FeatureArray, files: Mapping[str, Path], extractor: Extractor, view: int, progress: Progress) -> Pass:
     """Computes the features that an array lacks.
 
     Each worker has a batch read and computed and publishes it, so these overlap, and whatever ends the pass, all

@@ -42,13 +42,7 @@ class EpochBatches(DistributedSampler[Tensor]):
     """
 
     def __init__(
-        self,
-        length: int,
-        batch_size: int,
-        *,
-        seed: int = 0,
-        shuffle: bool = False,
-        device: torch.device | str = "cpu",
+        self, length: int, batch_size: int, *, seed: int = 0, shuffle: bool = False, device: torch.device | str = "cpu"
     ) -> None:
         distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
         ranks = torch.distributed.get_world_size() if distributed else 1
@@ -174,11 +168,7 @@ class BreedDataModule(pl.LightningDataModule):
 
     def index(self, store: FeatureStore) -> None:
         self.folders = index(
-            self.directory,
-            store.files.examine,
-            exclude=self.exclude,
-            split_seed=self.split_seed,
-            workers=self.workers,
+            self.directory, store.files.examine, exclude=self.exclude, split_seed=self.split_seed, workers=self.workers
         )
         if self.one_batch:
             self.folders = self.folders.sample(self.batch_size)

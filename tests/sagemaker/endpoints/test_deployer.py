@@ -181,10 +181,7 @@ def test_a_model_that_does_not_come_up(
 
 @pytest.mark.ci
 def test_an_update_that_does_not_come_up(
-    deploy: Deploy,
-    settings: Callable[..., DeployCommandConfig],
-    package: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    deploy: Deploy, settings: Callable[..., DeployCommandConfig], package: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deploy("variant.max_instances=3", "variant.target=120")
     before, scaled = names(settings), account(settings, scaling)

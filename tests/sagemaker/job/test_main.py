@@ -277,10 +277,7 @@ def test_this_is_no_job() -> None:
     ],
 )
 def test_what_is_wrong_is_said_where_the_service_looks(
-    base: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    changes: Mapping[str, object],
-    said: str,
+    base: Path, monkeypatch: pytest.MonkeyPatch, changes: Mapping[str, object], said: str
 ) -> None:
     told = json.loads(environment(base)["SM_HPS"]) | changes
     for name, value in environment(base, SM_HPS=json.dumps(told)).items():

@@ -60,10 +60,7 @@ def test_the_end_of_a_job_says_why_what_rules_found_and_what_was_billed() -> Non
 @pytest.mark.parametrize(
     ("happened", "said"),
     [
-        (
-            KeyboardInterrupt(),
-            r"(The job keeps running|Stopped, together with the rehearsal)\. .*: python x",
-        ),
+        (KeyboardInterrupt(), r"(The job keeps running|Stopped, together with the rehearsal)\. .*: python x"),
         (EndpointConnectionError(endpoint_url="https://x"), r"^Cannot reach AWS .*keeps running.*: python x$"),
     ],
     ids=["left", "lost"],
@@ -78,10 +75,7 @@ def test_whoever_leaves_a_job_learns_how_to_come_back(
 
 
 def test_the_reason_of_a_program_is_not_taken_for_one_of_aws() -> None:
-    reason = {
-        "TrainingJobStatus": "Failed",
-        "FailureReason": "ClientError: Debugger(SageMaker Debugger, AccessDenied)",
-    }
+    reason = {"TrainingJobStatus": "Failed", "FailureReason": "ClientError: Debugger(SageMaker Debugger, AccessDenied)"}
     assert not any(line.startswith("try") for line in summary(reason))
     assert "AWS has no free instances" in summary({**reason, "FailureReason": "CapacityError: none"})[-1]
     assert advice("something else") == ""

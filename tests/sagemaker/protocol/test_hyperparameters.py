@@ -108,13 +108,7 @@ def test_plain_values_stay_readable() -> None:
 
 
 def test_what_a_tuning_job_chose_becomes_overrides() -> None:
-    chosen = {
-        "lr": "0.00123",
-        "optimizer": '"adamw"',
-        "model": "resnet18",
-        "epochs": "7",
-        "model.hidden": "[256, 64]",
-    }
+    chosen = {"lr": "0.00123", "optimizer": '"adamw"', "model": "resnet18", "epochs": "7", "model.hidden": "[256, 64]"}
     assert wire.decode(parse(chosen)) == [
         "epochs=7",
         "lr=0.00123",

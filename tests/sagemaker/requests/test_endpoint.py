@@ -93,11 +93,7 @@ def test_an_endpoint_as_a_whole(settings: Compose) -> None:
             ],
             "Tags": TAGS,
         },
-        "CreateEndpoint": {
-            "EndpointName": "dogs",
-            "EndpointConfigName": "dogs-20261122-140359-ab12",
-            "Tags": TAGS,
-        },
+        "CreateEndpoint": {"EndpointName": "dogs", "EndpointConfigName": "dogs-20261122-140359-ab12", "Tags": TAGS},
     }
 
 

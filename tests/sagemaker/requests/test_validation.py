@@ -72,17 +72,11 @@ def test_requests_of_the_settings_as_they_are(training: Callable[..., Request], 
     ("overrides", "beginning"),
     [
         (["sagemaker.hours=0"], "sagemaker.hours: StoppingCondition.MaxRuntimeInSeconds must be at least 1, got 0."),
-        (
-            ["sagemaker.hours=700"],
-            "sagemaker.hours: StoppingCondition.MaxRuntimeInSeconds must be at most 28 days",
-        ),
+        (["sagemaker.hours=700"], "sagemaker.hours: StoppingCondition.MaxRuntimeInSeconds must be at most 28 days"),
         (["sagemaker.spot=true", "sagemaker.wait_hours=-1"], "sagemaker.wait_hours: "),
         (["sagemaker.volume_gb=-1"], "sagemaker.volume_gb: ResourceConfig.VolumeSizeInGB must be at least 0, got -1"),
         (["sagemaker.instances=-1"], "sagemaker.instances: "),
-        (
-            ["sagemaker.retries=31"],
-            "sagemaker.retries: RetryStrategy.MaximumRetryAttempts must be at most 30, got 31",
-        ),
+        (["sagemaker.retries=31"], "sagemaker.retries: RetryStrategy.MaximumRetryAttempts must be at most 30, got 31"),
         (["sagemaker.kms_key='a key'"], "sagemaker.kms_key: OutputDataConfig.KmsKeyId must match"),
         (
             ["sagemaker.subnets=[subnet-1]"],
@@ -186,11 +180,7 @@ def test_what_the_service_model_leaves_open_is_checked_too(training: Callable[..
     del request["StoppingCondition"], request["ResourceConfig"]["InstanceType"]
     request["ResourceConfig"]["VolumeSizeInGB"] = 0
     lines = said(TRAINING, request)
-    for words in (
-        "StoppingCondition is missing",
-        "InstanceType is missing",
-        "must be at least 1, got 0",
-    ):
+    for words in ("StoppingCondition is missing", "InstanceType is missing", "must be at least 1, got 0"):
         assert any(words in line for line in lines), (words, lines)
 
 

@@ -218,13 +218,7 @@ def test_names_that_are_not_utf_8_go_up_as_text(client: Any, storage: Storage, p
 
 def test_features(client: Any, storage: Storage, tmp_path: Path) -> None:
     store = tmp_path / "store"
-    for name in (
-        "segments/a.features",
-        "artefacts/network.xml",
-        "artefacts/half.partial",
-        "owners/1",
-        "index.sqlite",
-    ):
+    for name in ("segments/a.features", "artefacts/network.xml", "artefacts/half.partial", "owners/1", "index.sqlite"):
         (store / name).parent.mkdir(parents=True, exist_ok=True)
         (store / name).write_bytes(name.encode())
     uri = storage.upload_features(store)

@@ -48,13 +48,7 @@ class TorchEngine:
     name = "torch"
 
     def __init__(
-        self,
-        trunk: nn.Module,
-        *,
-        device: torch.device,
-        precision: str,
-        batch_size: int | None = None,
-        workers: int = 1,
+        self, trunk: nn.Module, *, device: torch.device, precision: str, batch_size: int | None = None, workers: int = 1
     ) -> None:
         """Puts a copy of the trunk on the device; for arguments see `build`."""
         # A copy: the caller's layers may be trained further, and must not depend on whether features were computed.
