@@ -182,12 +182,14 @@ def test_workers_run_at_the_same_time(array: FeatureArray, files: dict[str, Path
 def test_an_error_in_one_worker_stops_the_others_and_gives_up_the_claims(
     array: FeatureArray, other: FeatureArray, files: dict[str, Path], workers: int, kind: type[BaseException]
 ) -> None:
-    unlucky = colours(COUNT)[workers - 1]
+    unlucky, broken = colours(COUNT)[workers - 1], threading.Event()
 
     def before(batch: list[Colour]) -> None:
         if unlucky in batch:
+            broken.set()
             raise kind("the engine broke")
-        time.sleep(0.05)
+        broken.wait(10)
+        time.sleep(0.1)
 
     engine = ColourEngine(batch_size=1, workers=workers, before=before)
     with pytest.raises(kind, match="the engine broke"):

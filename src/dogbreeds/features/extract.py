@@ -143,8 +143,16 @@ def fill(array: FeatureArray, files: Mapping[str, Path], extractor: Extractor, v
 
 
 def _in_threads(worker: Callable[[], None], count: int, work: _Work) -> None:
+    def work_on() -> None:
+        try:
+            worker()
+        except BaseException:
+            # At once: the thread that waits for all may not get its turn before they take more.
+            work.stopped.set()
+            raise
+
     with ThreadPoolExecutor(count) as pool:
-        futures = [pool.submit(worker) for _ in range(count)]
+        futures = [pool.submit(work_on) for _ in range(count)]
         try:
             wait(futures, return_when=FIRST_EXCEPTION)
         finally:
