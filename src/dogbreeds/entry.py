@@ -100,13 +100,15 @@ def entry_point(
 @contextmanager
 def importing() -> Iterator[None]:
     """Keeps Python from looking for garbage among what is being imported: a fifth of importing torch and Lightning."""
+    collected = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         # What was imported stays, and need not be looked at later either.
         gc.freeze()
-        gc.enable()
+        if collected:
+            gc.enable()
 
 
 def run_hydra(primary: Path, arguments: Sequence[str], task: Task) -> None:

@@ -1,7 +1,8 @@
-"""The pass on a Ray cluster: the store is that of one process, though a worker is killed."""
+"""The pass on a Ray cluster: the store is that of one process, though workers are killed."""
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -64,6 +65,13 @@ def test_no_cluster(config: Callable[..., TrainConfig], monkeypatch: pytest.Monk
         pass
 
 
+def test_nobody_answers_at_an_address(config: Callable[..., TrainConfig]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        address = f"127.0.0.1:{closed.getsockname()[1]}"
+    with pytest.raises(ClusterError, match=f"{address}: no Ray cluster answers"), connect(address, config()):
+        pass
+
+
 def test_the_settings() -> None:
     entry.register()
     for choice, expected in (("off", None), ("ray", "auto")):
@@ -95,7 +103,7 @@ def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 @pytest.mark.ci
-def test_a_killed_worker_costs_its_calls(
+def test_workers_that_are_killed_cost_their_calls(
     address: str, files: dict[str, Path], store: FeatureStore, config: Callable[..., TrainConfig], tmp_path: Path
 ) -> None:
     backbone = load_backbone("squeezenet1_1", "random", 0, resolution=64)
@@ -104,8 +112,10 @@ def test_a_killed_worker_costs_its_calls(
     def kill(done: int, total: int) -> None:
         working = [one for one in psutil.Process().children(recursive=True) if one.name().startswith("ray::_Worker")]
         if not killed and done > total / 4 and working:
-            working[0].kill()
-            killed.append(working[0].pid)
+            # All of them, so that only workers that were started anew can finish.
+            for one in working:
+                one.kill()
+                killed.append(one.pid)
 
     def source(store: FeatureStore, cluster: object = None) -> FeatureSource:
         settings = {"device": CPU, "engine": "openvino", "precision": "fp32", "batch_size": 2, "workers": 1}

@@ -17,7 +17,9 @@ from dogbreeds.training.datamodule import BreedDataModule
 def start(digest: str = "a", weights: str = "b") -> SameStart:
     splits = {"train": (Photo(Path("one.jpg"), 0, digest, "one.jpg"),)}
     data: Any = SimpleNamespace(
-        folders=SimpleNamespace(classes=("dog",), splits=splits), features=SimpleNamespace(weights=weights)
+        folders=SimpleNamespace(classes=("dog",), splits=splits),
+        features=SimpleNamespace(weights=weights),
+        calibration=None,
     )
     return SameStart(cast(BreedDataModule, data))
 

@@ -39,6 +39,7 @@ class BreedFolders:
         drawn: Some split has no folder of its own and was drawn from the others.
         sampled: Only some photos were kept, so that a split may lack classes.
         excluded: Photos that were left out because `data.exclude` names them.
+        calibrating: The photos of train, also those that are left out: what int8 is calibrated on stays the same.
     """
 
     root: Path
@@ -50,6 +51,7 @@ class BreedFolders:
     drawn: bool
     sampled: bool = False
     excluded: int = 0
+    calibrating: tuple[Photo, ...] = ()
 
     def files(self) -> dict[str, Path]:
         """Returns the digest of every photo, with one file that holds its bytes."""
@@ -167,7 +169,9 @@ def index(
     }
     splits = {split: tuple(ones) for split, ones in complete(photos, classes, split_seed).items()}
     drawn = len(found.splits) < len(SPLITS)
-    folders = BreedFolders(root, tuple(classes), splits, (), found.left_out, leaks(splits), drawn)
+    folders = BreedFolders(
+        root, tuple(classes), splits, (), found.left_out, leaks(splits), drawn, calibrating=splits["train"]
+    )
     if exclude is not None:
         folders = _excluding(folders, excluded, exclude)
     return folders.without({digests[path]: reason for path, reason in reasons.items()})

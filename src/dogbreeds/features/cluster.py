@@ -32,6 +32,7 @@ _CALLS = 2
 _ROUNDS = 4
 # A photo that ends so many workers ends the pass.
 _LOSSES = 3
+_ANSWER_SECONDS = 10.0
 
 
 class _Worker:
@@ -61,7 +62,9 @@ class _Worker:
 class _ClusterExtractor:
     """Gives each call to a worker that has fewer than two, from threads that wait for one call each."""
 
-    def __init__(self, workers: list[Any]) -> None:
+    def __init__(self, workers: list[Any], given: object) -> None:
+        # Ray starts a lost worker with what the first one was given, as long as somebody refers to it.
+        self._given = given
         self.batch_size, self.workers = max(_result([one.photos.remote() for one in workers])), _CALLS * len(workers)
         self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for worker in workers * _CALLS:
@@ -96,7 +99,7 @@ class Cluster:
         actor: Any = ray.remote(_Worker)
         again = {"max_concurrency": _CALLS, "max_restarts": _LOSSES, "max_task_retries": _LOSSES}
         starting = [actor.options(**place, **again).remote(*given, engine, threads) for threads, place in self.places]
-        return _ClusterExtractor(starting)
+        return _ClusterExtractor(starting, given)
 
 
 @contextmanager
@@ -105,6 +108,9 @@ def connect(address: str, config: TrainConfig) -> Iterator[Cluster]:
     import ray
 
     try:
+        if (host := address.rpartition(":"))[2].isdigit():
+            # Ray itself would try for minutes.
+            socket.create_connection((host[0].rpartition("/")[2], int(host[2])), _ANSWER_SECONDS).close()
         ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
     except (OSError, RuntimeError, ValueError) as error:
         raise ClusterError(
@@ -113,6 +119,8 @@ def connect(address: str, config: TrainConfig) -> Iterator[Cluster]:
         ) from error
     try:
         device, places = _places(config)
+        if not places:
+            raise ClusterError(f"cluster.address={address}: none of its machines has cores for Ray (--num-cpus).")
         look: Any = ray.remote(_look)
         asked = Path(config.data.dir).absolute(), config.features.precision, device
         found = _result([look.options(**place).remote(*asked) for _, place in places])

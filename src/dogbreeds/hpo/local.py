@@ -139,7 +139,7 @@ class RunningSearch:
             directory.mkdir(parents=True, exist_ok=True)
             (directory / ERROR).write_text(traceback.format_exc(), encoding="utf-8")
             state, message = FAILED, f"{type(error).__name__}: {error} (see {directory / ERROR})"
-        numbers = {name: value for name, value in metrics.items() if "/" in name and isinstance(value, float)}
+        numbers = {name: value for name, value in metrics.items() if "/" in name and isinstance(value, float | int)}
         value = numbers.get(self._engine.objective.name)
         if state == FINISHED and (value is None or not math.isfinite(value)):
             state, message = NAN, f"{self._engine.objective.name} is {value}"

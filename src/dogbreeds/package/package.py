@@ -83,7 +83,11 @@ class Description:
         return str(self.int8.get("instead", "bf16")) if replaced else self.precision
 
     def to_json(self) -> dict[str, Any]:
-        return {"format": FORMAT, **asdict(self)}
+        values = asdict(self)
+        if not self.int8:
+            # Versions that do not know int8 read such a package too.
+            del values["int8"]
+        return {"format": FORMAT if self.int8 else FORMAT - 1, **values}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Description:
@@ -165,13 +169,13 @@ def load_package(directory: Path) -> tuple[Description, Network]:
         reason = str(error).splitlines()[0]
         raise PackageError(f"package={directory}: {WEIGHTS} is missing or damaged ({reason}).") from error
     if description.int8:
-        network = replace(network, int8=_load_int8(directory, description.int8["digest"]))
+        network = replace(network, int8=_load_int8(directory, description.int8.get("digest")))
     for module in (network.trunk, network.tail, network.head):
         module.eval().requires_grad_(False)
     return description, network
 
 
-def _load_int8(directory: Path, digest: str) -> Graph:
+def _load_int8(directory: Path, digest: str | None) -> Graph:
     names = " and ".join(INT8)
     try:
         graph = Graph(*((directory / name).read_bytes() for name in INT8))

@@ -73,6 +73,8 @@ class SameStart(Callback):
         photos = [[(photo.label, photo.digest) for photo in split] for split in folders.splits.values()]
         digest = hashlib.sha256(json.dumps([folders.classes, photos]).encode()).hexdigest()
         self._known = {"data.dir": digest, "model.weights": data.features.weights}
+        if data.calibration is not None:
+            self._known["features.precision"] = data.calibration.digest
 
     def state_dict(self) -> dict[str, Any]:
         return dict(self._known)
@@ -88,7 +90,8 @@ class SameStart(Callback):
         """Raises where a run was begun with something else; those of older versions do not know."""
         for name, known in self._known.items():
             if before.get(name, known) != known:
+                place = f"Name the place that has that, {name}=<place>"
+                advice = "Install the nncf of then" if name == "features.precision" else place
                 raise ConfigError(
-                    f"{name}: what is there now is not what this was begun with. Name the place that has that, "
-                    f"{name}=<place>, or start anew."
+                    f"{name}: what is there now is not what this was begun with. {advice}, or start anew."
                 )

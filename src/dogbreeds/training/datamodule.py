@@ -173,7 +173,7 @@ class BreedDataModule(pl.LightningDataModule):
         if self.one_batch:
             self.folders = self.folders.sample(self.batch_size)
         if self.settings.precision == "int8":
-            self.calibration = Calibration.of(self.folders.splits["train"])
+            self.calibration = Calibration.of(self.folders.calibrating)
 
     def load_backbone(self) -> None:
         self.backbone = load_backbone(

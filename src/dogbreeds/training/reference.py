@@ -81,6 +81,7 @@ class Reference:
             "reference/val_loss": solution.validation_loss,
             "reference/strength": solution.strength,
             "reference/photos": len(sample(vectors["train"])),
+            "reference/training_photos": len(vectors["train"].labels),
         }
         return cls(answers, labels, metrics)
 

@@ -23,8 +23,8 @@ def against_exact(metrics: Mapping[str, Any], split: str) -> Paired | None:
 
 def learned_from(metrics: Mapping[str, Any]) -> str:
     """Returns what the exact solution was learned from, where that is not all training photos; begins with a comma."""
-    photos, train = metrics.get("reference/photos"), metrics.get("images", {}).get("train")
-    return "" if None in (photos, train) or photos == train else f", on {photos:,} of {train:,} training photos"
+    photos, train = metrics.get("reference/photos"), metrics.get("reference/training_photos")
+    return "" if photos == train else f", on {photos:,} of {train:,} training photos"
 
 
 @dataclass(frozen=True)

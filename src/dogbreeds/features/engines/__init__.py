@@ -85,7 +85,8 @@ def engine_for(requested: str, precision: str, device: torch.device) -> str:
     if requested not in ("auto", "openvino") or "openvino" not in available(device):
         raise ConfigError(
             f"features.precision=int8 needs OpenVINO on a processor, and this is features.engine={requested} on "
-            f"{device.type}. Use features.precision=bf16, or trainer.accelerator=cpu features.engine=auto."
+            f"{device.type}. Use features.precision=bf16, or trainer.accelerator=cpu features.engine=auto; where "
+            "OpenVINO is missing, pip install openvino."
         )
     return "openvino"
 

@@ -152,8 +152,8 @@ class Launcher:
         """Returns a job whose files are in S3, from which requests are made."""
         if "int8" in plan.inputs.extras and gpus(plan.instance):
             raise ConfigError(
-                f"features.precision=int8 does not run on the GPU of {plan.instance}: name an instance without one, "
-                "or use features.precision=bf16."
+                f"features.precision=int8 does not run on the GPU of {plan.instance}: name an instance without one "
+                "(sagemaker.instance=ml.c5.xlarge), or use features.precision=bf16."
             )
         return Job(
             name=plan.name,
