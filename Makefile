@@ -19,13 +19,15 @@ INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-# Python compiles what it imports; compiling everything at once takes minutes.
+# pip compiles with one core; without compiled modules every first import takes seconds, or where Python may not write
+# them (PYTHONDONTWRITEBYTECODE) every import.
 install: $(VENV)/.installed  ## make .venv with everything but the smdebug extra
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "dogbreeds needs Python 3.11, 3.12 or 3.13: none is on the path."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --no-compile $(INDEX) --constraint constraints.txt --editable '.[$(EXTRAS)]'
+	-$(BIN)/python -m compileall -q -j 0 $(VENV)/lib > $(VENV)/compiled.log 2>&1
 	touch $@
 
 sample: data/sample/sample.json  ## draw the sample data

@@ -154,10 +154,12 @@ def stop(directory: Path) -> bool:
         with suppress(psutil.NoSuchProcess):
             process = psutil.Process(pid)
             process.terminate()
-            try:
-                process.wait(_STOP_SECONDS)
-            except psutil.TimeoutExpired:
-                process.kill()
+            deadline = time.monotonic() + _STOP_SECONDS
+            # Where the process that started it is still there, it stays as a zombie.
+            while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                if time.monotonic() > deadline:
+                    process.kill()
+                time.sleep(0.05)
     _BACKGROUND[:] = [one for one in _BACKGROUND if one.poll() is None]
     return bool(found)
 

@@ -33,6 +33,7 @@ def test_an_account_is_set_up_and_torn_down(tmp_path: Path, rehearsed: str) -> N
     assert "Not all is there" in succeeded(*there)
 
 
+@pytest.mark.ci
 def test_hints_repeat_what_was_typed(rehearsed: str) -> None:
     """With a prefix, a bucket or days of its own a setup is another one."""
     there, own = (

@@ -154,6 +154,7 @@ def test_help_names_every_key_and_choice_and_imports_nothing_heavy() -> None:
     }
 
 
+@pytest.mark.ci
 def test_prediction_goes_on_after_an_unreadable_file(sample: Path, tmp_path: Path) -> None:
     trained, kept = tmp_path / "run", tmp_path / "kept"
     here = (f"data.dir={sample}", f"cache.dir={tmp_path / 'cache'}", f"hydra.run.dir={trained}")
@@ -178,6 +179,7 @@ def test_prediction_goes_on_after_an_unreadable_file(sample: Path, tmp_path: Pat
     assert run("scripts/predict.py", f"package={folder}", f"images={folder}").returncode == 2
 
 
+@pytest.mark.ci
 def test_features_are_prepared_used_listed_and_pruned(
     sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -318,6 +320,7 @@ def test_wrong_inputs_of_the_scripts(arguments: list[str], said: list[str]) -> N
     assert not (ROOT / "nowhere").exists()
 
 
+@pytest.mark.ci
 def test_the_audit_says_how_to_train_without_what_it_found(sample: Path, tmp_path: Path) -> None:
     photos = Path(shutil.copytree(sample, tmp_path / "my (dog's) photos"))
     typed = [f"data.dir='{str(photos).replace(chr(39), chr(92) + chr(39))}'", *SMALL, f"cache.dir={tmp_path / 'cache'}"]
