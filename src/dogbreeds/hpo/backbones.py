@@ -75,7 +75,10 @@ def candidates(board: Leaderboard, plan: Plan, preparations: Preparations) -> li
     ranked = sorted(finished, key=lambda one: -(one[1].metrics or {})[metric])
     answers, first = Answers(board.directory, board.objective), ranked[0][1]
     pairs = [None if entry is first else answers.against(entry.number, first.number) for _, entry in ranked]
-    return [_candidate(*one, pair, plan, preparations) for one, pair in zip(ranked, pairs, strict=True)]
+    return [
+        _candidate(*one, pair, plan, preparations, board.directory / str(one[1].number))
+        for one, pair in zip(ranked, pairs, strict=True)
+    ]
 
 
 def _accuracy(plan: Plan) -> str:
@@ -83,9 +86,9 @@ def _accuracy(plan: Plan) -> str:
 
 
 def _candidate(
-    name: str, entry: Entry, against_best: Paired | None, plan: Plan, preparations: Preparations
+    name: str, entry: Entry, against_best: Paired | None, plan: Plan, preparations: Preparations, directory: Path
 ) -> Candidate:
-    config, metric = plan.config(entry.values, Path()), _accuracy(plan)
+    config, metric = plan.config(entry.values, directory), _accuracy(plan)
     prepared = preparations.of(config)
     predictor = _predictor(config, prepared)
     photos = prepared.data.folders.splits["test" if metric.startswith("test/") else "valid"]
