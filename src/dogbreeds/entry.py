@@ -44,7 +44,7 @@ Task = Callable[[DictConfig], None]
 #: Runs with the arguments given, or with those of the process.
 Command = Callable[..., None]
 
-_UNKNOWN_KEY = re.compile(r"[Kk]ey '(?P<key>[^']+)' (?:is )?not in")
+_UNKNOWN_KEY = re.compile(r"(?:[Kk]ey|override) '(?P<key>[^']+)'(?: (?:is )?not in|\. No match in)")
 _FULL_ERROR = "HYDRA_FULL_ERROR"
 _MULTIRUN = ("--multirun", "-m")
 # Answered here: Hydra composes a config first, and lists all groups, which takes most of a second.

@@ -108,9 +108,10 @@ def connect(address: str, config: TrainConfig) -> Iterator[Cluster]:
     import ray
 
     try:
-        if (host := address.rpartition(":"))[2].isdigit():
+        host, _, port = address.rpartition("/")[2].rpartition(":")
+        if port.isdigit():
             # Ray itself would try for minutes.
-            socket.create_connection((host[0].rpartition("/")[2], int(host[2])), _ANSWER_SECONDS).close()
+            socket.create_connection((host, int(port)), _ANSWER_SECONDS).close()
         ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
     except (OSError, RuntimeError, ValueError) as error:
         raise ClusterError(

@@ -123,10 +123,10 @@ def oddness(features: Rows, labels: Tensor, train: Tensor) -> Tensor:
         if len(others) <= 2 * _CLASS_NEAREST:
             continue
         sample = others[torch.linspace(0, len(others) - 1, min(len(others), _CLASS_SAMPLE)).long()]
-        others = torch.nn.functional.normalize(features[sample], dim=1).T
+        known = torch.nn.functional.normalize(features[sample], dim=1)
         distances = torch.empty(len(members))
         for part, distance in zip(members.split(_ROWS), distances.split(_ROWS), strict=True):
-            cosines = torch.nn.functional.normalize(features[part], dim=1) @ others
+            cosines = torch.nn.functional.normalize(features[part], dim=1) @ known.T
             cosines[part.unsqueeze(1) == sample] = -1.0
             distance.copy_(1 - cosines.topk(_CLASS_NEAREST, dim=1).values.mean(dim=1))
         typical = distances[train[members]]
