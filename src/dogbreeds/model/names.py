@@ -2,6 +2,8 @@
 
 #: The file that describes a model package.
 DESCRIPTION = "model.json"
+#: The model card of a package; older ones have none.
+README = "README.md"
 #: The values of `model.weights` for any network; each has names of its own, and there are files and folders.
 WEIGHTS = ("imagenet", "random")
 #: Where backbones come from, and how their features are pooled.
