@@ -6,6 +6,7 @@ import csv
 import itertools
 import json
 import os
+import re
 import shutil
 import statistics
 import tarfile
@@ -15,10 +16,12 @@ from typing import Any
 import platformdirs
 import pytest
 import torch
+from hydra import compose
 from omegaconf import OmegaConf
 from PIL import Image
 from torchvision import models
 
+from dogbreeds import entry
 from dogbreeds.config import load
 from dogbreeds.data.layout import find_photos
 from dogbreeds.errors import CacheError, DataError, UserError
@@ -96,8 +99,29 @@ def test_a_run_directory_holds_what_the_readme_promises(config: Compose, tmp_pat
     with (run / "history.csv").open() as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3"]
     with tarfile.open(run / "model.tar.gz") as archive:
-        assert {"model.json", "model.safetensors", "code/dogbreeds/package/predictor.py"} <= set(archive.getnames())
+        assert {"README.md", "model.json", "model.safetensors", "code/dogbreeds/package/predictor.py"} <= set(
+            archive.getnames()
+        )
     assert f"{metrics['test/accuracy']:.4f}" in result.summary()
+
+
+def test_what_the_model_card_says_to_type_works(
+    config: Compose, sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    package = train(config()).directory / "model"
+    card = (package / "README.md").read_text()
+    assert "sample: 36 training photos, 18 validation photos, 18 test photos" in card
+    assert str(tmp_path) not in card and str(sample.parent) not in card
+    monkeypatch.chdir(package.parent)
+    shutil.copy(photos_of(sample, "test")[0], "photo.jpg")
+    capsys.readouterr()
+    exec(re.findall(r"```python\n(.*?)```", card, re.DOTALL)[0])
+    assert capsys.readouterr().out.split()[-1].startswith("0.")
+    for line in re.findall(r"```bash\n(.*?)```", card, re.DOTALL)[0].splitlines():
+        typed, name, *words = line.split()
+        assert typed == "dogbreeds"
+        with entry.initialized(name, words):
+            compose(name, words)
 
 
 @pytest.mark.ci
