@@ -8,7 +8,7 @@ from typing import Any
 from torchvision.models import get_weight
 
 from dogbreeds.data.folders import BreedFolders
-from dogbreeds.data.names import class_name, shown_names
+from dogbreeds.data.names import readable, shown_names
 from dogbreeds.debug.record import Matrix
 from dogbreeds.files import write_text
 from dogbreeds.model.names import README
@@ -31,18 +31,16 @@ def write_card(package: Path, folders: BreedFolders, metrics: Mapping[str, Any],
         confusion: Counts of the test photos (classes, classes): row by class, column by answer.
     """
     names = shown_names(folders.classes)
-    found = mistakes(confusion, names)
-    worst = [row for row in breeds(metrics["test/per_class_accuracy"], confusion, names) if row[2] < row[3]]
     environment = templates("dogbreeds.package")
     environment.filters["plain"] = _plain
     environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False}
     content = {
         "model": read_description(package),
-        "data": class_name(folders.root.resolve().name),
+        "data": readable(folders.root.resolve().name),
         "metrics": metrics,
         "names": names,
-        "worst": worst[:_LISTED],
-        "mistakes": found[:_LISTED],
+        "worst": breeds(metrics["test/per_class_accuracy"], confusion, names)[:_LISTED],
+        "mistakes": mistakes(confusion, names)[:_LISTED],
         "imagenet": _in_imagenet(folders),
     }
     write_text(package / README, environment.get_template(README).render(content) + "\n")
@@ -59,4 +57,4 @@ def _in_imagenet(folders: BreedFolders) -> dict[str, int]:
 
 def _plain(text: str) -> str:
     """Returns a name on one line in which nothing means anything to Markdown."""
-    return _MARKS.sub(r"\\\1", " ".join(text.split()))
+    return _MARKS.sub(r"\\\1", " ".join(readable(text).split()))
