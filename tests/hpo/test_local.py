@@ -80,6 +80,7 @@ def test_a_search_leaves_leaderboard_best_values_and_page(plan: MakePlan, tmp_pa
     assert description.metrics["val/loss"] == board.best.value
     assert description.temperature == metrics_of(best)["temperature"] != 1
     assert len(load_examples(best / "model")) == 6
+    assert f"| Accuracy | {description.metrics['test/accuracy']:.1%} |" in (best / "model" / "README.md").read_text()
     assert f"{board.best.value:.4f}" in board.outcome
     assert (tmp_path / "search.html").stat().st_size > 1_000_000
 

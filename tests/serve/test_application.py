@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
 from starlette.types import Message
 
 from dogbreeds.package.messages import HttpError
+from dogbreeds.package.predictor import Predictor
 from dogbreeds.serve import app as app_module
 from dogbreeds.serve.app import Application
+from dogbreeds.serve.site import application as site
 from tests.package.test_predictor import FOUR, described
 from tests.serve.served import limits
 from tests.serve.test_batching import Gated, taken, until
@@ -194,3 +198,21 @@ def test_start_up_can_wait_for_the_engine(caplog: pytest.LogCaptureFixture) -> N
     assert asyncio.run(scenario(Described())) == ready
     assert asyncio.run(scenario(Broken())) == ["loading", "lifespan.startup.failed"]
     assert "no memory on the device" in caplog.text
+
+
+def test_the_model_card_is_shown_without_front_matter_and_without_html(
+    tiny_predictor: Predictor, tiny_package: Path, tmp_path: Path
+) -> None:
+    package = Path(shutil.copytree(tiny_package, tmp_path / "model"))
+    written = "---\nlicense: mit\n---\n# Dogs\n\n| <b>Pug</b> | $x |\n| --- | --- |\n| [a](javascript:b) | 1 |\n"
+    (package / "README.md").write_text(written + "\n---\n\n<script>alert(1)</script>\n", encoding="utf-8")
+    served, asked = site(tiny_predictor, package, limits()), {**SCOPE, "method": "GET", "headers": []}
+    page, card = Client(b""), Client(b"")
+    asyncio.run(served({**asked, "path": "/model-card"}, page.receive, page.send))
+    asyncio.run(served({**asked, "path": "/card"}, card.receive, card.send))
+    headers, shown = dict(page.sent[0]["headers"]), page.sent[1]["body"].decode()
+    assert (page.sent[0]["status"], headers[b"content-type"]) == (200, b"text/html; charset=utf-8")
+    assert b"default-src 'self'" in headers[b"content-security-policy"]
+    assert "<h1>Dogs</h1>" in shown and "<th>&lt;b&gt;Pug&lt;/b&gt;</th>\n<th>$x</th>" in shown
+    assert "license: mit" not in shown and "<script" not in shown and 'href="javascript' not in shown
+    assert json.loads(card.sent[1]["body"])["readme"] is True

@@ -269,3 +269,8 @@ def test_the_page_of_serve_py(browser: Any, server: Server) -> None:
         page.click("#thumbs li:nth-child(2) button")
         page.locator("#gallery b").nth(1).wait_for()
         assert running.metrics()["dogbreeds_photos_total"] == 2
+        page.click("#readme")
+        page.wait_for_selector("h1:has-text('3 classes of sample')")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        page.click("text=Back to the page")
+        page.wait_for_selector("#standing.ready")

@@ -104,6 +104,9 @@ def test_bodies_in_chunks_and_with_permission(server: Served, tiny_predictor: Pr
 def test_what_surrounds_the_answers(server: Served) -> None:
     assert server.get("/ping").json == {"status": "ready"}
     assert server.get("/card").json["backbone"] == "squeezenet1_1"
+    # Packages of older versions have no model card.
+    assert server.get("/card").json["readme"] is False
+    assert server.get("/model-card").status == 404
     assert server.get("/examples").json == [{"name": "pug.png", "breed": "Pug"}]
     example = server.get("/examples/pug.png")
     assert (example.headers["content-type"], example.body) == ("image/png", photo(3))

@@ -6,6 +6,7 @@ import csv
 import itertools
 import json
 import os
+import re
 import shutil
 import statistics
 import tarfile
@@ -15,10 +16,12 @@ from typing import Any
 import platformdirs
 import pytest
 import torch
+from hydra import compose
 from omegaconf import OmegaConf
 from PIL import Image
 from torchvision import models
 
+from dogbreeds import entry
 from dogbreeds.config import load
 from dogbreeds.data.layout import find_photos
 from dogbreeds.errors import CacheError, DataError, UserError
@@ -77,7 +80,9 @@ def accuracy_of_answers(result: RunResult, sample: Path, tmp_path: Path) -> floa
 # --- one run
 
 
-def test_a_run_directory_holds_what_the_readme_promises(config: Compose, tmp_path: Path) -> None:
+def test_a_run_directory_holds_what_the_readme_promises(
+    config: Compose, sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     result = train(config())
     run = tmp_path / "run"
     expected = {
@@ -96,8 +101,27 @@ def test_a_run_directory_holds_what_the_readme_promises(config: Compose, tmp_pat
     with (run / "history.csv").open() as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3"]
     with tarfile.open(run / "model.tar.gz") as archive:
-        assert {"model.json", "model.safetensors", "code/dogbreeds/package/predictor.py"} <= set(archive.getnames())
+        assert {"README.md", "model.json", "model.safetensors", "code/dogbreeds/package/predictor.py"} <= set(
+            archive.getnames()
+        )
     assert f"{metrics['test/accuracy']:.4f}" in result.summary()
+    check_what_the_model_card_says_to_type((run / "model" / "README.md").read_text(), sample, run, monkeypatch)
+
+
+def check_what_the_model_card_says_to_type(card: str, sample: Path, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "sample: 36 training photos, 18 validation photos, 18 test photos" in card
+    assert str(run.parent) not in card and str(sample.parent) not in card
+    monkeypatch.chdir(run)
+    shutil.copy(photos_of(sample, "test")[0], "photo.jpg")
+    said: list[tuple[str, float]] = []
+    exec(re.findall(r"```python\n(.*?)```", card, re.DOTALL)[0], {"print": lambda *words: said.append(words)})
+    ((breed, probability),) = said
+    assert breed in card and probability > 0.3
+    for line in re.findall(r"```bash\n(.*?)```", card, re.DOTALL)[0].splitlines():
+        typed, name, *words = line.split()
+        assert typed == "dogbreeds"
+        with entry.initialized(name, words):
+            compose(name, words)
 
 
 @pytest.mark.ci

@@ -1,7 +1,7 @@
 """Names of backbones and of the stages that each can be cut at, without heavy imports."""
 
-#: The file that describes a model package.
-DESCRIPTION = "model.json"
+#: The files that describe a model package, to programs and to people; older packages lack the second.
+DESCRIPTION, README = "model.json", "README.md"
 #: The values of `model.weights` for any network; each has names of its own, and there are files and folders.
 WEIGHTS = ("imagenet", "random")
 #: Where backbones come from, and how their features are pooled.

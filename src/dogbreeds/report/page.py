@@ -18,8 +18,16 @@ _PLOTLY = "plotly/package_data/plotly.min.js"
 
 def write_page(target: Path, template: str, content: Mapping[str, Any]) -> Path:
     """Fills a template of `templates/` and writes the page, whole or not at all, to the target, which it returns."""
+    text = templates("dogbreeds.report").get_template(template).render(content, plotly=plotly_script())
+    # A path may have bytes that are no text.
+    write_text(target, text.encode(errors="backslashreplace").decode())
+    return target
+
+
+def templates(package: str) -> Environment:
+    """Returns the folder `templates` of a package of ours, with filters that write numbers as people read them."""
     environment = Environment(
-        loader=PackageLoader("dogbreeds.report"),
+        loader=PackageLoader(package),
         autoescape=select_autoescape(),
         trim_blocks=True,
         lstrip_blocks=True,
@@ -28,10 +36,7 @@ def write_page(target: Path, template: str, content: Mapping[str, Any]) -> Path:
     names = ("percent", "short", "shown", "duration", "counted", "clock")
     environment.filters |= {name: getattr(formats, name) for name in names}
     environment.filters |= {"between": _between, "learned_from": learned_from}
-    text = environment.get_template(template).render(content, plotly=plotly_script())
-    # A path may have bytes that are no text.
-    write_text(target, text.encode(errors="backslashreplace").decode())
-    return target
+    return environment
 
 
 def _between(share: float, photos: int) -> str:

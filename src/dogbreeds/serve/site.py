@@ -1,16 +1,20 @@
 """What a server on this machine offers beside predictions: the page, the model card, example photos, metrics."""
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from string import Template
 from typing import Any
 
+from markdown_it import MarkdownIt
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from dogbreeds.data.names import shown_names
 from dogbreeds.limits import Limits
+from dogbreeds.model.names import README
 from dogbreeds.package.examples import DIRECTORY, load_examples
 from dogbreeds.package.package import Description
 from dogbreeds.package.predictor import Predictor
@@ -19,6 +23,8 @@ from dogbreeds.serve.metrics import CONTENT_TYPE, Metrics
 from dogbreeds.serve.middleware import INVOCATIONS
 
 _PAGE = Path(__file__).parent / "page"
+_MODEL_CARD = Path(__file__).with_name("model_card.html")
+_FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
 _SAME = ("backbone", "pretrained", "weights", "licence", "unfreeze", "temperature", "made")
 _SCORES = ("accuracy", "top5_accuracy", "macro_f1", "loss", "calibration_error", "calibration_error_uncalibrated")
 
@@ -32,9 +38,10 @@ def application(predictor: Predictor, package: Path, limits: Limits) -> Applicat
     async def read_card(_: Request) -> Response:
         # Before the engine has started, its name would have to wait.
         engine = predictor.engine.name if app.batcher.unavailable is None else None
-        return JSONResponse(card(predictor.description, engine))
+        return JSONResponse(card(predictor.description, engine) | {"readme": bool(readme)})
 
-    routes = [Route("/metrics", read_metrics), Route("/card", read_card), *_examples(package), *_page()]
+    readme = _readme(package)
+    routes = [Route("/metrics", read_metrics), Route("/card", read_card), *readme, *_examples(package), *_page()]
     metrics = Metrics(predictor.description, frozenset({"/ping", *INVOCATIONS, *(route.path for route in routes)}))
     app = Application(predictor, limits, routes=routes, observer=metrics)
     metrics.gauge("waiting_photos", "Photos in the queue.", lambda: app.batcher.waiting)
@@ -48,6 +55,22 @@ def _file(path: Path) -> Callable[[Request], object]:
         return FileResponse(path, headers={"cache-control": "no-cache"})
 
     return endpoint
+
+
+def _readme(package: Path) -> list[Route]:
+    """Returns the page of the model card; none for a package without it."""
+    path = package / README
+    if not path.is_file():
+        return []
+    text = _FRONT_MATTER.sub("", path.read_text(encoding="utf-8", errors="replace"))
+    # Without HTML: a package may come from somebody else.
+    content = MarkdownIt("js-default", {"html": False}).render(text)
+    page = Template(_MODEL_CARD.read_text(encoding="utf-8")).substitute(content=content)
+
+    async def read(_: Request) -> Response:
+        return HTMLResponse(page, headers={"cache-control": "no-cache"})
+
+    return [Route("/model-card", read)]
 
 
 def _examples(package: Path) -> list[Route]:

@@ -14,7 +14,7 @@ from dogbreeds.config import save
 from dogbreeds.data.excluded import keep
 from dogbreeds.debug.catalogue import Judgement, issues, verdict_of
 from dogbreeds.debug.hook_settings import check_smdebug
-from dogbreeds.debug.record import Facts, Searched
+from dogbreeds.debug.record import Facts, Searched, read_confusion
 from dogbreeds.debug.rules.results import learned_from
 from dogbreeds.debug.timeline import Phases
 from dogbreeds.directories import locked, new_run
@@ -24,6 +24,7 @@ from dogbreeds.installation import command
 from dogbreeds.machine import compute_threads, machine, versions
 from dogbreeds.overrides import override
 from dogbreeds.package.archive import archive_for
+from dogbreeds.package.card import write_card
 from dogbreeds.package.examples import choose, save_examples
 from dogbreeds.package.package import load_package, save_package
 from dogbreeds.package.predictor import Predictor
@@ -188,7 +189,7 @@ class Run:
         }
 
     def package(self, *, archive: bool = True) -> None:
-        """Writes the model package, and with `archive` model.tar.gz."""
+        """Writes the model package with its model card, and with `archive` model.tar.gz."""
         self._prepared.data.folders.save(self.directory / INDEX)
         package, folders, count = self.directory / MODEL, self._prepared.data.folders, self.config.model.examples
         with self._phases.phase("package"):
@@ -200,6 +201,7 @@ class Run:
                 save_examples(package, choose(folders, count), folders.classes)
             if self._description.int8:
                 compare_fallback(package, self._prepared.store.blobs)
+            write_card(package, folders, self.metrics, read_confusion(self.directory, self.metrics)["test"])
             if archive:
                 archive_for(package, self.directory / MODEL_ARCHIVE, gpus=0, requirements=True)
 

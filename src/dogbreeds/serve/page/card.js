@@ -26,6 +26,7 @@ export function showCard(card) {
     }).filter(([, text]) => text).map(([name, text]) => fact(name, text)),
   );
   showBreeds(card.classes);
+  byId("readme").hidden = !card.readme;
   byId("card").hidden = byId("breeds").hidden = false;
 }
 
