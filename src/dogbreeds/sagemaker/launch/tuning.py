@@ -21,7 +21,7 @@ from dogbreeds.sagemaker.launch.launcher import JobPlan, Launcher, job_name, wit
 from dogbreeds.sagemaker.launch.searches import begun, job_of
 from dogbreeds.sagemaker.protocol.hyperparameters import TRIAL, Task
 from dogbreeds.sagemaker.protocol.inputs import FEATURES, job_inputs
-from dogbreeds.sagemaker.requests.tuning import tuning_request
+from dogbreeds.sagemaker.requests.job import tuning_request
 
 log = logging.getLogger(__name__)
 
