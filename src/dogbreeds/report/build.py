@@ -11,8 +11,7 @@ from dogbreeds.report.sections.audit import audit
 from dogbreeds.report.sections.calibration import calibration
 from dogbreeds.report.sections.confusion import confusion
 from dogbreeds.report.sections.data import data
-from dogbreeds.report.sections.learning import learning
-from dogbreeds.report.sections.numbers import numbers
+from dogbreeds.report.sections.learning import learning, numbers
 from dogbreeds.report.sections.photos import photos
 from dogbreeds.report.sections.rules import rules
 from dogbreeds.report.sections.system import system

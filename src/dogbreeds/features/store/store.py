@@ -18,8 +18,7 @@ from dogbreeds.errors import CacheError
 from dogbreeds.features.store.array import FeatureArray
 from dogbreeds.features.store.blobs import BlobCache
 from dogbreeds.features.store.files import FileDigests
-from dogbreeds.features.store.index import DamagedIndexError, Index, NewerIndexError, damage_mark
-from dogbreeds.features.store.owners import Owners
+from dogbreeds.features.store.index import DamagedIndexError, Index, NewerIndexError, Owners, damage_mark
 from dogbreeds.features.store.segments import SEGMENTS, SUFFIX, ArrayKey, Layout, Segment, read_header, size_of
 
 log = logging.getLogger(__name__)
