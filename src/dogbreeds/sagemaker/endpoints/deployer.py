@@ -11,6 +11,7 @@ from typing import Any, Self
 from rich.console import Console
 
 from dogbreeds.errors import ConfigError, UserError
+from dogbreeds.files import lines_beside
 from dogbreeds.overrides import override
 from dogbreeds.package.archive import archive_for
 from dogbreeds.package.package import read_description
@@ -118,20 +119,8 @@ class Deployer:
             raise UserError(f"{said} Use another name, or delete it first: {delete}")
 
     def _announce(self, deployment: Deployment, package: Path, *, update: bool) -> None:
-        variant = self.variant
-        if variant.kind == requests.SERVERLESS:
-            most = f"at most {variant.concurrency} requests at a time"
-            size = f"serverless, {variant.memory_mb} MB, {most}; costs by the request"
-        else:
-            ends = f", scaled from {variant.min_instances} to {variant.max_instances}" if variant.max_instances else ""
-            size = f"{variant.instances} x {variant.instance}{ends}; costs until it is deleted"
-        for line in (
-            f"endpoint {deployment.endpoint}, {self.endpoints.account.where}, {'updated' if update else 'new'}",
-            f"serves   {package}: {deployment.package}",
-            f"on       {size}",
-            f"image    {deployment.image}",
-            f"to       {deployment.folder}",
-        ):
+        where, given = self.endpoints.account.where, {"deployment": deployment, "variant": self.variant}
+        for line in lines_beside(__file__, "announced.txt", **given, package=package, where=where, update=update):
             log.info(line)
 
     def _upload(self, package: Path) -> str:

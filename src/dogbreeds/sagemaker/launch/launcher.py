@@ -17,6 +17,7 @@ from rich.console import Console
 
 from dogbreeds.data.layout import find_photos
 from dogbreeds.errors import ConfigError, UserError
+from dogbreeds.files import lines_beside
 from dogbreeds.sagemaker.aws_errors import Detached, aws_errors, code_of, passes
 from dogbreeds.sagemaker.launch.begun import beginning, begun_by, finished, remember, remember_config
 from dogbreeds.sagemaker.launch.job_handle import TRAINING, JobHandle
@@ -202,18 +203,10 @@ class Launcher:
         return replace(config, debugger=replace(config.debugger, smdebug=False))
 
     def _announce(self, plan: JobPlan) -> None:
-        settings, channels = self.settings, plan.inputs.channels()
-        photos = len(find_photos(channels[PHOTOS]).photos())
-        files = "".join(f"; {path}" for channel, path in channels.items() if channel != PHOTOS)
-        spot = " (Spot)" if settings.spot else ""
-        for line in (
-            f"job     {plan.name}, {self.account.where}",
-            f"does    {plan.task.kind}",
-            f"on      {plan.instances} x {plan.instance}{spot}, for at most {settings.hours:g} hours",
-            f"image   {training_image(settings, plan.instance)}",
-            f"uploads {photos:,} photos from {channels[PHOTOS]} (those already in S3 are skipped){files}",
-            f"to      {self.storage.uri()}",
-        ):
+        channels, image = plan.inputs.channels(), training_image(self.settings, plan.instance)
+        count = len(find_photos(channels[PHOTOS]).photos())
+        found = {"plan": plan, "image": image, "channels": channels, "photos": PHOTOS, "count": count}
+        for line in lines_beside(__file__, "announced.txt", launcher=self, **found):
             log.info(line)
 
 
