@@ -32,6 +32,7 @@ from dogbreeds.command_schemas import SCHEMAS
 from dogbreeds.config import type_problem
 from dogbreeds.directories import run_directory
 from dogbreeds.errors import DISK_ERRORS, ConfigError, PlaceError, UserError, did_you_mean
+from dogbreeds.files import yaml_beside
 from dogbreeds.help_page import page
 from dogbreeds.installation import conf_directory
 from dogbreeds.overrides import name_of, value_of
@@ -49,16 +50,11 @@ _FULL_ERROR = "HYDRA_FULL_ERROR"
 _MULTIRUN = ("--multirun", "-m")
 # Answered here: Hydra composes a config first, and lists all groups, which takes most of a second.
 _HELP = ("--help", "-h")
-# Hydra's own options, by what follows them.
-_OPTIONS = (*_MULTIRUN, *_HELP, "--hydra-help", "--version", "--resolve", "--run", "-r", "--shell-completion")
-_OPTIONS_WITH_VALUE = (
-    *("--cfg", "-c", "--package", "-p", "--config-dir", "-cd"),
-    *("--config-path", "-cp", "--config-name", "-cn", "--experimental-rerun"),
-)
+_OPTIONS: Mapping[str, list[str]] = yaml_beside(__file__, "hydra_options.yaml")
 # Hydra's own settings that are paths, and what it or safetensors cannot have in them.
 _PLACES = {"hydra.run.dir": str, "hydra.sweep.dir": str}
 _UNWRITABLE = re.compile(r"\\\$\{|[\ud800-\udfff]")
-_INFO, _INFO_KINDS = ("--info", "-i"), ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
+_INFO = ("--info", "-i")
 
 
 def entry_point(
@@ -225,10 +221,10 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         name = argument.partition("=")[0]
         if not argument.startswith("-"):
             rest.append(argument)
-        elif name in _OPTIONS_WITH_VALUE or (name in _INFO and waiting[:1] and waiting[0] in _INFO_KINDS):
+        elif name in _OPTIONS["value"] or (name in _INFO and waiting[:1] and waiting[0] in _OPTIONS["kind"]):
             options += [argument, *(waiting[:1] if name == argument else ())]
             del waiting[: name == argument]
-        elif name in (*_OPTIONS, *_INFO):
+        elif name in (*_OPTIONS["nothing"], *_INFO):
             if argument not in options:
                 options.append(argument)
         else:

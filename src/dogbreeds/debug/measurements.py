@@ -38,6 +38,10 @@ class Gpu:
     power: float | None = None
     temperature: float | None = None
 
+    @property
+    def memory_percent(self) -> float:
+        return 100 * self.memory_used / self.memory_total
+
 
 @dataclass(frozen=True)
 class Sample(JsonLine):

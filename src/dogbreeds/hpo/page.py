@@ -38,26 +38,17 @@ def build_search_page(
         *_importances(board, space),
         _coordinates(board, space),
     ]
-    return write_page(
-        directory / SEARCH_PAGE,
-        "search.html",
-        {
-            "again": f"{command('train')} {override('best_of', directory)}",
-            "debug": debug,
-            "summary": board.summary(),
-            "standing": board.standing,
-            "objective": board.objective.name,
-            "maximize": board.objective.maximize,
-            "dimensions": list(space.dimensions),
-            "best": best,
-            "interval": _interval(board, best),
-            "reference": reference,
-            "metrics": best.metrics or {},
-            "seconds": sum(entry.seconds for entry in board.entries),
-            "charts": charts,
-            "entries": [_row(entry, space, board) for entry in board.entries],
-        },
-    )
+    content = {
+        "again": f"{command('train')} {override('best_of', directory)}",
+        "debug": debug,
+        "board": board,
+        "space": space,
+        "best": best,
+        "interval": _interval(board, best),
+        "reference": reference,
+        "charts": charts,
+    }
+    return write_page(directory / SEARCH_PAGE, "search.html", content)
 
 
 def _reference(entry: Entry, name: str) -> float | None:
@@ -71,20 +62,6 @@ def _interval(board: Leaderboard, entry: Entry) -> tuple[float, float] | None:
     if pair is None or entry.value is None or not board.objective.name.endswith("accuracy"):
         return None
     return interval(entry.value, pair.photos)
-
-
-def _row(entry: Entry, space: Space, board: Leaderboard) -> dict[str, object]:
-    remark = "" if entry.state == FINISHED else ": ".join(filter(None, (entry.state, entry.message)))
-    pair, against = board.pairs.get(entry.number), board.against_best(entry)
-    return {
-        "number": entry.number,
-        "against": f"{against}, p = {pair.p_value:.2g}" if pair and entry is not board.best else against,
-        "value": shown(entry.value),
-        "tried": [shown(entry.values.get(name)) for name in space.dimensions],
-        "epochs": entry.epochs,
-        "seconds": f"{entry.seconds:.1f}",
-        "remark": remark,
-    }
 
 
 def _history(board: Leaderboard, reference: float | None) -> Chart:

@@ -1,31 +1,16 @@
 """Percentiles of what was measured, as the report's tables show them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Self
 
 import numpy as np
 
-from dogbreeds.debug.measurements import Gpu, Sample
+from dogbreeds.debug.measurements import Sample
+from dogbreeds.files import yaml_beside
 
-_MEGA, _GIGA = 1e6, 1e9
-_MACHINE: tuple[tuple[str, str, Callable[[Sample], float]], ...] = (
-    ("CPU", "%", lambda sample: sample.cpu),
-    ("I/O wait", "%", lambda sample: sample.io_wait),
-    ("memory", "%", lambda sample: sample.memory),
-    ("disk read", "MB/s", lambda sample: sample.read / _MEGA),
-    ("disk written", "MB/s", lambda sample: sample.written / _MEGA),
-    ("network received", "MB/s", lambda sample: sample.received / _MEGA),
-    ("network sent", "MB/s", lambda sample: sample.sent / _MEGA),
-    ("own CPU", "% of a core", lambda sample: sample.own_cpu),
-    ("own memory", "GB", lambda sample: sample.own_memory / _GIGA),
-)
-_GPU: tuple[tuple[str, str, Callable[[Gpu], float | None]], ...] = (
-    ("utilization", "%", lambda gpu: gpu.utilization),
-    ("memory", "%", lambda gpu: 100 * gpu.memory_used / gpu.memory_total),
-    ("power", "W", lambda gpu: gpu.power),
-    ("temperature", "°C", lambda gpu: gpu.temperature),
-)
+_ROWS = yaml_beside(__file__, "usage.yaml")
 
 
 @dataclass(frozen=True)
@@ -49,10 +34,13 @@ def usage_percentiles(samples: Sequence[Sample]) -> list[Percentiles]:
     """Returns the rows of the table of system usage of SageMaker's profiler report; none of what was not reported."""
     if not samples:
         return []
-    rows = [Percentiles.of(name, unit, [value(sample) for sample in samples]) for name, unit, value in _MACHINE]
+    rows = [
+        Percentiles.of(name, unit, [getattr(sample, field) / divisor for sample in samples])
+        for name, unit, field, divisor in _ROWS["machine"]
+    ]
     for number in range(max(len(sample.gpus) for sample in samples)):
         gpus = [sample.gpus[number] for sample in samples if len(sample.gpus) > number]
-        for name, unit, reported in _GPU:
-            if values := [value for value in map(reported, gpus) if value is not None]:
+        for name, unit, field in _ROWS["gpu"]:
+            if values := [value for value in map(attrgetter(field), gpus) if value is not None]:
                 rows.append(Percentiles.of(f"GPU {number} {name}", unit, values))
     return rows
