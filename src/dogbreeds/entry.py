@@ -85,7 +85,10 @@ def entry_point(
                 if name in SCHEMAS and any(argument in _HELP for argument in typed):
                     print(page(name))
                     return
-                _refuse_renamed(typed, renamed or {})
+                for one in typed:
+                    if new := (renamed or {}).get(name_of(one)):
+                        value = one.partition("=")[2] or "<value>"
+                        raise ConfigError(f"{one} has no effect here; use {new}={value}.")
                 run_hydra(primary, arranged(typed, name), task)
 
         return run
@@ -168,12 +171,6 @@ def report_errors(primary: Path, arguments: Sequence[str]) -> Iterator[None]:
         _leave(str(PlaceError(error.filename or "A disk", error)), PlaceError.exit_code)
     except KeyboardInterrupt:
         _leave("Stopped. Everything finished so far is kept.", 130)
-
-
-def _refuse_renamed(arguments: Sequence[str], renamed: Mapping[str, str]) -> None:
-    for argument in arguments:
-        if (new := renamed.get(name_of(argument))) is not None:
-            raise ConfigError(f"{argument} has no effect here; use {new}={argument.partition('=')[2] or '<value>'}.")
 
 
 def arranged(arguments: Sequence[str], name: str = "train", *, several: bool = False) -> list[str]:

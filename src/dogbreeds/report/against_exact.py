@@ -82,10 +82,6 @@ def settling(pair: Paired) -> str:
         return ""
     if needed > _MANY:
         return "no number of photos that can be had would settle it"
-    return f"about {counted(_rounded(needed - pair.photos), 'more test photo')} would settle it"
-
-
-def _rounded(number: int) -> int:
-    """Keeps two digits: the number rests on the few photos that tell the models apart."""
-    digits = max(0, len(str(number)) - 2)
-    return int(round(number, -digits))
+    # Two digits: the number rests on the few photos that tell the models apart.
+    digits = max(0, len(str(needed - pair.photos)) - 2)
+    return f"about {counted(round(needed - pair.photos, -digits), 'more test photo')} would settle it"

@@ -96,9 +96,11 @@ class Index:
                 _create(self._connection)
                 fill(self)
                 execute(f"PRAGMA user_version = {_VERSION}")
-        elif _schema(self._connection) != _expected_schema():
-            raise DamagedIndexError("its tables are not the expected ones")
         else:
+            with contextlib.closing(sqlite3.connect(":memory:")) as fresh:
+                _create(fresh)
+                if _schema(self._connection) != _schema(fresh):
+                    raise DamagedIndexError("its tables are not the expected ones")
             # A place that cannot be written shows itself here, and not after a long pass.
             execute(f"PRAGMA user_version = {_VERSION}")
 
@@ -168,12 +170,6 @@ def _create(connection: sqlite3.Connection) -> None:
 def _schema(connection: sqlite3.Connection) -> list[tuple[str, str]]:
     statement = "SELECT name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite%' ORDER BY name"
     return connection.execute(statement).fetchall()
-
-
-def _expected_schema() -> list[tuple[str, str]]:
-    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
-        _create(connection)
-        return _schema(connection)
 
 
 class Owners:

@@ -148,7 +148,10 @@ def trial_features(launcher: Launcher, config: TrainConfig) -> str:
         log.info("features are already in S3")
         return found
     if settings.features_instance is None:
-        found = _computed_here(launcher, config)
+        # In a separate store, so that only these are uploaded.
+        with tempfile.TemporaryDirectory(prefix="dogbreeds-features-") as store:
+            prepare_features(replace(config, cache=replace(config.cache, dir=store)))
+            found = launcher.storage.upload_features(Path(store))
         storage.write_json(place, {"features": found})
         return found
     plan = JobPlan(
@@ -185,10 +188,3 @@ def _output(described: Mapping[str, Any]) -> str:
     if described["TrainingJobStatus"] != "Completed":
         raise UserError("\n".join(["The features could not be computed.", *summary(described)]))
     return f"{described['OutputDataConfig']['S3OutputPath']}/{described['TrainingJobName']}/output/output.tar.gz"
-
-
-def _computed_here(launcher: Launcher, config: TrainConfig) -> str:
-    """Computes features in a separate store, so that only these are uploaded."""
-    with tempfile.TemporaryDirectory(prefix="dogbreeds-features-") as store:
-        prepare_features(replace(config, cache=replace(config.cache, dir=store)))
-        return launcher.storage.upload_features(Path(store))
