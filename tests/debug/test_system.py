@@ -18,11 +18,10 @@ from typing import Any
 import psutil
 import pytest
 
-from dogbreeds.debug.measurements import Gpu, Sample
+from dogbreeds.debug.measurements import Gpu, Sample, usage_percentiles
 from dogbreeds.debug.system import machine
 from dogbreeds.debug.system.gpus import Gpus, visible
 from dogbreeds.debug.system.machine import Machine, ProcessTree, SystemSampler
-from dogbreeds.debug.system.percentiles import usage_percentiles
 from dogbreeds.run_directory import SYSTEM
 
 UUIDS = ["GPU-11aa", "GPU-12bb", "GPU-33cc"]

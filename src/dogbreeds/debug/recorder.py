@@ -20,6 +20,7 @@ from dogbreeds.debug import record as kinds
 from dogbreeds.debug.record import EVAL, TRAIN, Record, Row, Statistics, read_rows
 from dogbreeds.files import Appender
 from dogbreeds.run_directory import RECORD
+from dogbreeds.schema import DebuggerConfig
 
 # A shorter run is recorded at every step, or the rules would have too little to look at.
 _SHORT_RUN = 100
@@ -37,9 +38,9 @@ class Recorder(pl.Callback):
     becomes more in a very long run, and 1 in one of fewer than 100 steps.
     """
 
-    def __init__(self, run_dir: Path, record: Record, *, train_every: int, eval_every: int, flush_every: int) -> None:
-        self._run_dir, self.record = run_dir, record
-        self._train_every, self._eval_every, self._flush_every = train_every, eval_every, flush_every
+    def __init__(self, run_dir: Path, record: Record, settings: DebuggerConfig) -> None:
+        self._run_dir, self.record, self._settings = run_dir, record, settings
+        self._train_every = settings.train_every
         self._writer: Appender | None = None
         self._handles: list[RemovableHandle] = []
         self._trained: dict[str, nn.Parameter] = {}
@@ -54,7 +55,7 @@ class Recorder(pl.Callback):
         step = trainer.global_step
         earlier = (row for row in read_rows(self._run_dir) if row.step <= step)
         self.record.rows = [row for row in earlier if row.step < step or row.mode == EVAL]
-        self._writer = Appender(self._run_dir / RECORD, self._flush_every)
+        self._writer = Appender(self._run_dir / RECORD, self._settings.flush_every)
         named = pl_module.named_parameters()
         self._trained = {name: parameter for name, parameter in named if parameter.requires_grad}
         activations = [item for item in pl_module.named_modules() if isinstance(item[1], _ACTIVATIONS)]
@@ -114,7 +115,7 @@ class Recorder(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
     ) -> None:
         self._complete()
-        if self._writer is not None and batch_idx % self._eval_every == 0:
+        if self._writer is not None and batch_idx % self._settings.eval_every == 0:
             self._write(self._row(EVAL, trainer, {"loss": float(outputs)}, {}))
 
     def on_fit_end(self, *args: Any, **kwargs: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dogbreeds.debug.system.percentiles import usage_percentiles
+from dogbreeds.debug.measurements import usage_percentiles
 from dogbreeds.errors import UserError
 from dogbreeds.files import yaml_beside
 from dogbreeds.model.paired import Paired, interval, unpaired_interval

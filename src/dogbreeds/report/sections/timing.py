@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from dogbreeds.debug.measurements import PARTS, START_UP, Measurements, Phase, StepTimes
+from dogbreeds.debug.measurements import PARTS, START_UP, Measurements, Percentiles, Phase, StepTimes
 from dogbreeds.debug.rules.steps import StepOutlier
-from dogbreeds.debug.system.percentiles import Percentiles
 from dogbreeds.files import yaml_beside
 from dogbreeds.report.chart import ACCENT, WARM, Chart, Table, bars, chart, columns, figure, label, points, thinned
 from dogbreeds.report.formats import counted, duration, percent

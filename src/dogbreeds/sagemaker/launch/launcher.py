@@ -83,15 +83,10 @@ class Launcher:
     def train(self, config: TrainConfig) -> JobHandle:
         config, settings = self._without_smdebug(config), self.settings
         extras = [name for name in ("mlflow", "wandb") if config.logger.get(name) is not None]
-        plan = JobPlan(
-            name=self.new_name(),
-            inputs=job_inputs(config),
-            task=Task(TRAIN, settings.checkpoint_seconds),
-            debugger=config.debugger,
-            instance=settings.instance,
-            instances=settings.instances,
-            extras=[*extras, "smdebug"] if config.debugger.smdebug else extras,
-        )
+        extras += ["smdebug"] if config.debugger.smdebug else []
+        inputs, task = job_inputs(config), Task(TRAIN, settings.checkpoint_seconds)
+        on = settings.instance, settings.instances
+        plan = JobPlan(self.new_name(), inputs, task, config.debugger, *on, extras)
         return self.begin_job(plan, Path(config.run_dir), partial(remember_config, config=config))
 
     def new_name(self) -> str:

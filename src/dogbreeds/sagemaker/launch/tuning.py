@@ -57,15 +57,10 @@ def _request(launcher: Launcher, plan: Plan, directory: Path) -> dict[str, Any]:
         raise ConfigError(f"{said} search inside one job with hpo.one_job=true.")
     settings, config = launcher.settings, without_managed_debugger(plan.first(directory))
     corners = [without_managed_debugger(corner) for corner in plan.corners]
-    trial = JobPlan(
-        name=job_name(settings.prefix, MAX_TUNING_JOB_NAME),
-        inputs=job_inputs(config, corners, list(plan.space.dimensions)),
-        task=Task(TRIAL, settings.checkpoint_seconds),
-        debugger=config.debugger,
-        instance=settings.trial_instance,
-        # Trials are short, and AWS does not document whether it keeps their checkpoints apart.
-        checkpoints=False,
-    )
+    name, task = job_name(settings.prefix, MAX_TUNING_JOB_NAME), Task(TRIAL, settings.checkpoint_seconds)
+    inputs = job_inputs(config, corners, list(plan.space.dimensions))
+    # Trials are short, and AWS does not document whether it keeps their checkpoints apart.
+    trial = JobPlan(name, inputs, task, config.debugger, settings.trial_instance, checkpoints=False)
 
     def request(channels: Mapping[str, str], code: str) -> dict[str, Any]:
         job = launcher.job(trial, channels, code)
@@ -154,14 +149,8 @@ def trial_features(launcher: Launcher, config: TrainConfig) -> str:
             found = launcher.storage.upload_features(Path(store))
         storage.write_json(place, {"features": found})
         return found
-    plan = JobPlan(
-        name=launcher.new_name(),
-        inputs=inputs,
-        task=Task(FEATURES, settings.checkpoint_seconds),
-        debugger=config.debugger,
-        instance=settings.features_instance,
-        instances=settings.features_instances,
-    )
+    task, on = Task(FEATURES, settings.checkpoint_seconds), (settings.features_instance, settings.features_instances)
+    plan = JobPlan(launcher.new_name(), inputs, task, config.debugger, *on)
     return _output(launcher.run(plan, lambda name: storage.write_json(place, {"job": name})))
 
 
