@@ -174,8 +174,6 @@ def read_photo(path: Path, digest: str) -> bytes:
 
 def _publish(array: FeatureArray, digests: Sequence[str], features: np.ndarray) -> None:
     if not np.isfinite(features).all():
-        raise DataError(
-            f"The trunk {array.key.trunk} gives values that {array.layout.kind} cannot hold "
-            f"({array.key.engine}). Try features.precision=fp32, or another stage for model.unfreeze."
-        )
+        said = f"The trunk {array.key.trunk} gives values that {array.layout.kind} cannot hold ({array.key.engine})."
+        raise DataError(f"{said} Try features.precision=fp32, or another stage for model.unfreeze.")
     array.publish(digests, features)

@@ -83,7 +83,6 @@ def _quantised(graph: Graph, images: Sequence[Tensor]) -> Graph:
             quantised = nncf.quantize(network, dataset, subset_size=len(images), fast_bias_correction=False)
     except Exception as error:
         # Networks have operations that it does not know, in many ways.
-        raise EngineError(
-            f"features.precision=int8: this trunk cannot be quantised ({error}). Use features.precision=bf16."
-        ) from error
+        said = f"features.precision=int8: this trunk cannot be quantised ({error})."
+        raise EngineError(f"{said} Use features.precision=bf16.") from error
     return serialized(quantised)

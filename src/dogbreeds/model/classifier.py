@@ -156,7 +156,5 @@ class BreedClassifier(pl.LightningModule):
         """Refuses a checkpoint with a tail where this module has none."""
         trained = any(name.startswith("tail.") for name in checkpoint["state_dict"])
         if trained and not list(self.tail.parameters()):
-            raise ConfigError(
-                "This checkpoint has a trained tail: "
-                "BreedClassifier.load_from_checkpoint(path, network=data.network()) with the same model.unfreeze."
-            )
+            said = "This checkpoint has a trained tail: BreedClassifier.load_from_checkpoint(path,"
+            raise ConfigError(f"{said} network=data.network()) with the same model.unfreeze.")

@@ -135,10 +135,8 @@ def _read(path: Path) -> State:
     if not isinstance(state, Mapping) or not all(
         isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
     ):
-        raise WeightsError(
-            f"model.weights={path} holds a {type(state).__name__} that is not a state dict. "
-            "Save the weights alone: torch.save(model.state_dict(), path)."
-        )
+        said = f"model.weights={path} holds a {type(state).__name__} that is not a state dict."
+        raise WeightsError(f"{said} Save the weights alone: torch.save(model.state_dict(), path).")
     return state
 
 

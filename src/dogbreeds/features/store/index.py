@@ -152,9 +152,8 @@ class Index:
                 with contextlib.suppress(OSError):
                     self._mark.touch()
                 raise DamagedIndexError(str(error)) from error
-            raise UnavailableIndexError(
-                f"the index of the feature store (cache.dir) cannot be used: {error}"
-            ) from error
+            said = "the index of the feature store (cache.dir) cannot be used:"
+            raise UnavailableIndexError(f"{said} {error}") from error
 
 
 def damage_mark(path: Path) -> Path:

@@ -147,10 +147,8 @@ class Launcher:
     def job(self, plan: JobPlan, channels: Mapping[str, str], code: str) -> Job:
         """Returns a job whose files are in S3, from which requests are made."""
         if "int8" in plan.inputs.extras and gpus(plan.instance):
-            raise ConfigError(
-                f"features.precision=int8 does not run on the GPU of {plan.instance}: name an instance without one "
-                "(sagemaker.instance=ml.c5.xlarge), or use features.precision=bf16."
-            )
+            said = f"features.precision=int8 does not run on the GPU of {plan.instance}: name an instance"
+            raise ConfigError(f"{said} without one (sagemaker.instance=ml.c5.xlarge), or use features.precision=bf16.")
         return Job(
             name=plan.name,
             hyperparameters={**encode(plan.inputs.overrides), **plan.task.encode()},
