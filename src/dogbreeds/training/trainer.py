@@ -19,9 +19,12 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.profilers import Profiler
 
 from dogbreeds.errors import ConfigError
+from dogbreeds.files import yaml_beside
 from dogbreeds.schema import TrainConfig
 from dogbreeds.trainer_arguments import devices_of
 from dogbreeds.training.checkpoints import WholeCheckpoints
+
+_IGNORED: list[str] = yaml_beside(__file__, "ignored.yaml")
 
 
 def quieten() -> None:
@@ -29,11 +32,8 @@ def quieten() -> None:
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     if not is_first_process():
         logging.getLogger().setLevel(logging.WARNING)
-    # Batches are indexed, not decoded, so Lightning's advice to add workers does not apply.
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message=".*number of training batches.*is smaller than the logging interval.*")
-    warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
-    warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
+    for message in _IGNORED:
+        warnings.filterwarnings("ignore", message=message)
     # Raised by torch itself about a caller inside Lightning.
     warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
 
