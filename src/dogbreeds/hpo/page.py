@@ -15,14 +15,13 @@ from dogbreeds.hpo.space import Choice, Dimension, Interval, Space
 from dogbreeds.installation import command
 from dogbreeds.model.paired import interval
 from dogbreeds.overrides import override, value_of
-from dogbreeds.report.chart import ACCENT, SOFT, WARM, Chart, Figure, Trace, bars, chart, figure, label, line
+from dogbreeds.report.chart import ACCENT, FIGURES, SOFT, WARM, Chart, Figure, Trace, bars, chart, figure, label, line
 from dogbreeds.report.formats import counted, shown
 from dogbreeds.report.page import write_page
 from dogbreeds.run_directory import HISTORY, SEARCH_PAGE
 
 _CURVE = "val/loss"
 _HEIGHT = 380
-_TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1, 1.5, 2, 3, 4, 6, 10, 20, 50, 100)
 
 
 def build_search_page(
@@ -146,10 +145,9 @@ def _coordinates(board: Leaderboard, space: Space) -> Chart:
         color, width = (ACCENT, 3) if entry is board.best else (SOFT, 1.5)
         drawn = line(range(len(axes)), heights, str(entry.number), color, width=width, hover=hover)
         data.append({**drawn, "opacity": 1 - 0.75 * distance, "showlegend": False})
-    style = {"font": {"color": "var(--soft)", "size": 11}, "showarrow": False, "xanchor": "right", "xshift": -4}
-    marked = [(place, text, y) for place, (_, marks) in enumerate(axes.values()) for text, y in marks.items()]
+    marked = [(at, text, y) for at, (_, marks) in enumerate(axes.values()) for text, y in marks.items()]
     layout = {
-        "annotations": [{"x": place, "y": y, "text": label(text), **style} for place, text, y in marked],
+        "annotations": [FIGURES["mark"] | {"x": at, "y": y, "text": label(text)} for at, text, y in marked],
         "hovermode": "closest",
         "xaxis": {"tickvals": list(range(len(axes))), "ticktext": list(map(label, axes)), "gridcolor": "var(--soft)"},
         "yaxis": {"visible": False, "range": [-0.08, 1.08]},
@@ -177,9 +175,7 @@ def _axis(dimension: Dimension, values: Sequence[float | str]) -> tuple[list[flo
 
 def _finish_axes(drawn: Figure, places: Sequence[float], measured: str, reference: float | None) -> None:
     if measured.endswith("/loss"):
-        # On a linear axis one much too large learning rate would flatten all other trials into one line.
-        ticks = {"type": "log", "tickvals": _TICKS, "ticktext": [f"{tick:g}" for tick in _TICKS]}
-        drawn["layout"]["yaxis"] = drawn["layout"].get("yaxis", {}) | ticks
+        drawn["layout"]["yaxis"] = drawn["layout"].get("yaxis", {}) | FIGURES["losses"]
     if reference is not None and places:
         ends = [min(places) - 0.5, max(places) + 0.5]
         drawn["data"].append(line(ends, [reference, reference], "exact linear", WARM, dash="dash", width=1.5))
