@@ -47,6 +47,7 @@ Command = Callable[..., None]
 
 _UNKNOWN_KEY = re.compile(r"(?:[Kk]ey|override) '(?P<key>[^']+)'(?: (?:is )?not in|\. No match in)")
 _FULL_ERROR = "HYDRA_FULL_ERROR"
+_SECTIONS = ("defaults", "hydra")
 _MULTIRUN = ("--multirun", "-m")
 # Answered here: Hydra composes a config first, and lists all groups, which takes most of a second.
 _HELP = ("--help", "-h")
@@ -286,20 +287,14 @@ def explain(error: Exception, primary: Path, arguments: Sequence[str] = ()) -> s
     message = message.split("\nConfig search path:")[0]
     if unknown := _UNKNOWN_KEY.search(message):
         full = re.search(r"full_key: (\S+)", message)
-        key, names = full[1] if full else unknown["key"], _setting_names(primary)
+        key, own = full[1] if full else unknown["key"], SCHEMAS.get(primary.stem)
+        # A primary config without a schema names its settings itself.
+        names = key_names(own) if own else [str(one) for one in OmegaConf.load(primary) if one not in _SECTIONS]
         return f"Unknown setting '{key}'. {did_you_mean(key, names)}Settings are: {', '.join(names)}."
     given = {name_of(argument): argument.partition("=")[2] for argument in arguments}
     schema = SCHEMAS.get(primary.stem)
     problem = type_problem(whole, schema, lambda name: given.get(name, "")) if schema else None
     return problem or message
-
-
-def _setting_names(primary: Path) -> list[str]:
-    """The settings of a primary config, from its schema or, where it has none, from the file itself."""
-    if primary.stem in SCHEMAS:
-        return key_names(SCHEMAS[primary.stem])
-    names = [str(name) for name in OmegaConf.load(primary)]
-    return [name for name in names if name not in ("defaults", "hydra")]
 
 
 def _leave(message: str, code: int) -> None:

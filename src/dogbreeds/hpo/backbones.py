@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dogbreeds.features.speed import photos_per_second
+from dogbreeds.features.extract import photos_per_second
 from dogbreeds.hpo.answers import Answers
 from dogbreeds.hpo.leaderboard import FINISHED, Entry, Leaderboard
 from dogbreeds.hpo.plan import Plan

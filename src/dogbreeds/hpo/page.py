@@ -107,7 +107,12 @@ def _curves(directory: Path, board: Leaderboard) -> Chart:
 def _importances(board: Leaderboard, space: Space) -> list[Chart]:
     if len({entry.value for entry in board.finished}) < 2:
         return []
-    shares = optuna.importance.get_param_importances(_study(board, space))
+    # Optuna's measure of importance takes the finished trials as a study.
+    study, varied = optuna.create_study(direction=board.objective.direction), distributions(space)
+    for entry in sorted(board.finished, key=lambda entry: entry.number):
+        parameters = encode(space, entry.values)
+        study.add_trial(create_trial(value=entry.value, params=parameters, distributions=varied))
+    shares = optuna.importance.get_param_importances(study)
     # Plotly draws the first bar at the bottom.
     names = sorted(shares, key=shares.__getitem__)
     explained = [shares[name] for name in names]
@@ -116,16 +121,6 @@ def _importances(board: Leaderboard, space: Space) -> list[Chart]:
     drawn = figure([shown_bars], "share of the differences", "", {"yaxis": {"showgrid": False}})
     message = f"{names[-1]} mattered most: it explains {shares[names[-1]]:.0%} of the differences between the trials."
     return [chart("importances", "Which settings mattered", message, drawn, height=120 + 44 * len(names))]
-
-
-def _study(board: Leaderboard, space: Space) -> optuna.Study:
-    """Returns the finished trials as a study, which Optuna's measure of importance takes."""
-    study = optuna.create_study(direction=board.objective.direction)
-    varied = distributions(space)
-    for entry in sorted(board.finished, key=lambda entry: entry.number):
-        parameters = encode(space, entry.values)
-        study.add_trial(create_trial(value=entry.value, params=parameters, distributions=varied))
-    return study
 
 
 def _coordinates(board: Leaderboard, space: Space) -> Chart:

@@ -27,10 +27,8 @@ class BreedClassifier(pl.LightningModule):
     """Trains `head(tail(features))` on what the frozen trunk made of the photos.
 
     Logs loss and accuracy for `train`, and loss, accuracy, top5_accuracy and macro_f1 for `val` and `test`. The
-    losses are unweighted cross-entropy, so that they can be compared.
-
-    Attributes:
-        train_loss: Unweighted loss of the last training batch, for callbacks that look at each step.
+    losses are unweighted cross-entropy, so that they can be compared. `train_loss` is that of the last training batch,
+    for callbacks that look at each step.
     """
 
     train_loss: Tensor

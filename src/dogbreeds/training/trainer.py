@@ -64,8 +64,10 @@ def new_trainer(
     chosen = config.trainer
     if chosen.precision == "16-mixed" and (chosen.accelerator == "cpu" or not torch.accelerator.is_available()):
         raise ConfigError("trainer.precision=16-mixed needs a GPU: use trainer.precision=auto, or bf16-mixed.")
+    bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+    mixed = config.model.unfreeze is not None and bf16 and chosen.accelerator != "cpu"
     given: dict[str, Any] = {
-        "precision": _precision(config) if chosen.precision == "auto" else chosen.precision,
+        "precision": ("bf16-mixed" if mixed else "32-true") if chosen.precision == "auto" else chosen.precision,
         "log_every_n_steps": 10,
         "num_sanity_val_steps": 0,
         "profiler": profiler,
@@ -95,12 +97,6 @@ def new_trainer(
             f"trainer.accelerator={chosen.accelerator} trainer.devices={chosen.devices} "
             f"trainer.strategy={chosen.strategy}{typed}: {reason} trainer=auto takes the device that is here."
         ) from error
-
-
-def _precision(config: TrainConfig) -> str:
-    trains_tail = config.model.unfreeze is not None
-    bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
-    return "bf16-mixed" if trains_tail and bf16 and config.trainer.accelerator != "cpu" else "32-true"
 
 
 def new_loggers(config: TrainConfig) -> list[Logger]:

@@ -3,7 +3,6 @@
 import logging
 import threading
 import time
-from collections.abc import Iterable
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Self
@@ -121,7 +120,11 @@ class ProcessTree:
         """
         began = time.thread_time()
         pids = set(psutil.pids())
-        parents = _parents(pids - self._known)
+        parents = {}
+        for pid in pids - self._known:
+            with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                process = psutil.Process(pid)
+                parents[process] = process.ppid()
         self._known = pids
         tree = {process.pid for process in self._seconds}
         while found := [process for process, parent in parents.items() if parent in tree]:
@@ -130,15 +133,6 @@ class ProcessTree:
                 self._seconds[process] = None
                 del parents[process]
         self._search_due = time.monotonic() + (time.thread_time() - began) / _SEARCH_SHARE
-
-
-def _parents(pids: Iterable[int]) -> dict[psutil.Process, int]:
-    parents = {}
-    for pid in pids:
-        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-            process = psutil.Process(pid)
-            parents[process] = process.ppid()
-    return parents
 
 
 class SystemSampler:

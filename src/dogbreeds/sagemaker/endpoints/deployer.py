@@ -81,7 +81,9 @@ class Deployer:
         if former is not None:
             self._refuse_former(former)
             autoscaling.settle_scaling(account, former)
-        self._announce(deployment, package, update=former is not None)
+        given = {"deployment": deployment, "variant": self.variant, "package": package, "where": account.where}
+        for line in lines_beside(__file__, "announced.txt", **given, update=former is not None):
+            log.info(line)
         photo = smoke_test_photo(package)
         deployment = replace(deployment, archive=self._upload(package))
         with self._undone_unless_started(deployment) as undo:
@@ -117,11 +119,6 @@ class Deployer:
         if kind != self.variant.kind:
             said = f"{endpoint} is {kind} and cannot become variant={self.variant.kind}."
             raise UserError(f"{said} Use another name, or delete it first: {delete}")
-
-    def _announce(self, deployment: Deployment, package: Path, *, update: bool) -> None:
-        where, given = self.endpoints.account.where, {"deployment": deployment, "variant": self.variant}
-        for line in lines_beside(__file__, "announced.txt", **given, package=package, where=where, update=update):
-            log.info(line)
 
     def _upload(self, package: Path) -> str:
         with tempfile.TemporaryDirectory(prefix="dogbreeds-archive-") as scratch:
