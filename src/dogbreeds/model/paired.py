@@ -86,8 +86,5 @@ def unpaired_interval(first: tuple[float, int], second: tuple[float, int]) -> tu
     """
     (one, _), (other, _) = first, second
     (low, high), (other_low, other_high) = interval(*first), interval(*second)
-    difference = one - other
-    return (
-        difference - math.hypot(one - low, other_high - other),
-        difference + math.hypot(high - one, other - other_low),
-    )
+    below, above = math.hypot(one - low, other_high - other), math.hypot(high - one, other - other_low)
+    return one - other - below, one - other + above

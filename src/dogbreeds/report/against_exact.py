@@ -40,10 +40,8 @@ def _network(model: Mapping[str, Any]) -> list[str]:
         found = [override("model", model["backbone"])]
     else:
         found = [override("model", model["library"]), override("model.backbone", model["backbone"])]
-    seen = {name: model.get(name) for name in ("pool", "resolution", "crop")}
-    return found + [
-        override(f"model.{name}", str(value)) for name, value in seen.items() if value not in (None, "head")
-    ]
+    seen = {f"model.{name}": model.get(name) for name in ("pool", "resolution", "crop")}
+    return found + [override(name, str(value)) for name, value in seen.items() if value not in (None, "head")]
 
 
 def exact_command(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:

@@ -40,11 +40,8 @@ class Instance:
     def __init__(self, directory: Path, number: int, count: int) -> None:
         self.directory, self.number, self._count = directory, number, count
         self.base = directory / "ml"
-        self._config = self.base / "input" / "config"
-        self._scratch = directory / "home"
-        self.checkpoints = self.base / "checkpoints"
-        self.model = self.base / "model"
-        self.output = self.base / "output"
+        self._config, self._scratch = self.base / "input" / "config", directory / "home"
+        self.checkpoints, self.model, self.output = (self.base / one for one in ("checkpoints", "model", "output"))
         self.tensors = self.output / "tensors"
 
     def prepare(self, job: Members, objects: Objects) -> None:

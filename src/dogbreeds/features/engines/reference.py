@@ -50,10 +50,8 @@ class TorchEngine:
         """Puts a copy of the trunk on the device; for arguments see `build`."""
         # A copy: the caller's layers may be trained further, and must not depend on whether features were computed.
         self.trunk = copy.deepcopy(trunk).to(device).to(memory_format=torch.channels_last).eval()
-        self.device = device
-        self.precision = precision
+        self.device, self.precision, self.workers = device, precision, workers
         self.batch_size = batch_size or _BATCH_SIZE
-        self.workers = workers
         self._turn = threading.Lock()
 
     @torch.inference_mode()
