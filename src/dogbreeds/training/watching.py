@@ -26,14 +26,14 @@ from dogbreeds.debug.recorder import Recorder
 from dogbreeds.debug.rules.classes import StalledTrainingRule
 from dogbreeds.debug.rules.verdict import ISSUES, Rule
 from dogbreeds.debug.system.machine import SystemSampler
-from dogbreeds.debug.timeline import Phases, StepTimeline, Tracer
+from dogbreeds.debug.timeline import Phases, StepTimeline
+from dogbreeds.debug.trace import Tracer
 from dogbreeds.errors import ConfigError
 from dogbreeds.report.build import build_report
 from dogbreeds.run_directory import RUN_CONFIG, SYSTEM, TENSORS
 from dogbreeds.schema import TrainConfig
 
 log = logging.getLogger(__name__)
-
 # Shares of a run's time. A run that an issue is to stop is judged more often.
 _WARN_SHARE, _STOP_SHARE, _REPORT_SHARE = 0.005, 0.05, 0.005
 _SECONDS_BETWEEN_REPORTS = 60.0

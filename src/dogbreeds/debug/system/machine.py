@@ -14,11 +14,11 @@ from dogbreeds.debug.system.gpus import Gpus
 from dogbreeds.errors import PlaceError
 from dogbreeds.files import Appender
 
-log = logging.getLogger(__name__)
-
 # New child processes are found by listing all processes of the machine, which may be thousands on a server: as often
 # as this share of one core allows.
 _SEARCH_SHARE = 0.003
+log = logging.getLogger(__name__)
+
 # The operating system counts processor time in ticks of 10 ms: over fewer than ten of them percentages mean nothing.
 _MIN_SECONDS = 0.1
 # A sample may hang in a driver: the end of a run waits no longer than this for it.
