@@ -12,7 +12,7 @@ from dogbreeds.hpo.page import build_search_page
 from dogbreeds.hpo.settings import Objective
 from dogbreeds.hpo.space import Values, parse
 from dogbreeds.report.page import plotly_script
-from dogbreeds.training.checkpoints import COLUMNS, History
+from dogbreeds.training.history import COLUMNS, History
 
 pytestmark = pytest.mark.slow
 

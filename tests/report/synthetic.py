@@ -15,7 +15,7 @@ from dogbreeds.debug.measurements import Gpu, Phase, Sample, StepTimes
 from dogbreeds.debug.record import EVAL, TRAIN, Facts, Row, Statistics
 from dogbreeds.files import json_text
 from dogbreeds.run_directory import PHASES, RECORD, STEPS, SYSTEM
-from dogbreeds.training.checkpoints import COLUMNS, History
+from dogbreeds.training.history import COLUMNS, History
 
 BEGAN = 1_800_000_000.0
 CONFIG = {

@@ -114,9 +114,10 @@ def connect(address: str, config: TrainConfig) -> Iterator[Cluster]:
             socket.create_connection((host, int(port)), _ANSWER_SECONDS).close()
         ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
     except (OSError, RuntimeError, ValueError) as error:
-        said = f"cluster.address={address}: no Ray cluster answers there ({error}). Start one with ray start --head, "
-        said += "and let each further machine join: ray start --address=<the first one>:6379"
-        raise ClusterError(said) from error
+        raise ClusterError(
+            f"cluster.address={address}: no Ray cluster answers there ({error}). Start one with ray start --head, and "
+            "let each further machine join: ray start --address=<the first one>:6379"
+        ) from error
     try:
         device, places = _places(config)
         if not places:

@@ -63,9 +63,11 @@ def resumed(directory: Path, arguments: Sequence[str], compose: Compose, loader:
     if not path.is_file():
         raise ConfigError(f"resume={directory}: there is no {SEARCH_CONFIG} in it, so it is not a search.")
     if others := [one for one in arguments if name_of(one) not in ("resume", _TRIALS, *MOVABLE)]:
-        said = f"resume={directory} continues that search as it was, so {' '.join(others)} cannot apply. Leave it out, "
-        said += f"or start a new search with it; only hpo.trials can be raised, and {', '.join(MOVABLE)} changed."
-        raise ConfigError(said)
+        raise ConfigError(
+            f"resume={directory} continues that search as it was, so {' '.join(others)} cannot apply. "
+            f"Leave it out, or start a new search with it; only hpo.trials can be raised, and {', '.join(MOVABLE)} "
+            "changed."
+        )
     saved = read_yaml(path)
     if not isinstance(saved, dict) or not {"overrides", "trials"} <= set(saved):
         raise ConfigError(f"{path} is damaged, or something else: it has no overrides.")

@@ -111,10 +111,11 @@ def _download(architecture: Architecture, weights: str) -> State:
     except Exception as error:
         # Networks, caches and hubs fail in many ways.
         hint = target and f" (or put it at {target})"
-        said = f"model.weights={weights}: {address} cannot be downloaded ({_first_line(error)}).\nDownload that file "
-        said += f"elsewhere and pass it as model.weights=<file>{hint}, or try model.weights=random, which is not "
-        said += "pretrained."
-        raise WeightsError(said) from error
+        raise WeightsError(
+            f"model.weights={weights}: {address} cannot be downloaded ({_first_line(error)}).\n"
+            f"Download that file elsewhere and pass it as model.weights=<file>{hint}, "
+            "or try model.weights=random, which is not pretrained."
+        ) from error
 
 
 def _read(path: Path) -> State:

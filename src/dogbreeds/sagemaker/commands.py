@@ -56,9 +56,10 @@ def attach(settings: SagemakerConfig, name: str, here: TrainConfig) -> str:
         if directory is not None and (directory / TUNING_JOB).is_file():
             return _search_again(account, directory, job)
         if job.kind == TUNING or _does(job.describe(), SEARCH):
-            said = f"attach={name}: this search was begun elsewhere. Follow it there, where its multirun directory is: "
-            said += f"{account.command('launch', '-m', 'resume=<directory>')}. Or stop it: {job.hint('stop')}"
-            raise ConfigError(said)
+            raise ConfigError(
+                f"attach={name}: this search was begun elsewhere. Follow it there, where its multirun directory is: "
+                f"{account.command('launch', '-m', 'resume=<directory>')}. Or stop it: {job.hint('stop')}"
+            )
         launched, typed = config_of(name), HydraConfig.get().overrides.hydra if HydraConfig.initialized() else []
         if launched is not None and not any(sets(one, "hydra.run.dir") for one in typed):
             make_way(Path(launched.run_dir))

@@ -161,10 +161,11 @@ class Account:
             except ClientError as error:
                 if code_of(error) not in FORBIDDEN:
                     raise
-                said = f"sagemaker.bucket={bucket}: it does not belong to account {self.owner}, or these credentials "
-                said += "lack s3:ListBucket. Use another one, sagemaker.bucket=<bucket>, or name the account that it "
-                said += "belongs to, if you trust it: sagemaker.bucket_owner=<account>."
-                raise ConfigError(said) from error
+                raise ConfigError(
+                    f"sagemaker.bucket={bucket}: it does not belong to account {self.owner}, or "
+                    "these credentials lack s3:ListBucket. Use another one, sagemaker.bucket=<bucket>, or name the "
+                    "account that it belongs to, if you trust it: sagemaker.bucket_owner=<account>."
+                ) from error
             return True
         return False
 

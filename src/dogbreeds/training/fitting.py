@@ -27,9 +27,10 @@ from dogbreeds.model.rows import computed
 from dogbreeds.overrides import literal, override
 from dogbreeds.run_directory import CHECKPOINTS, HISTORY
 from dogbreeds.schema import TrainConfig
-from dogbreeds.training.checkpoints import COLUMNS, LAST, History, SameStart
+from dogbreeds.training.checkpoints import LAST, SameStart
 from dogbreeds.training.datamodule import BreedDataModule
 from dogbreeds.training.features import Features
+from dogbreeds.training.history import COLUMNS, History
 from dogbreeds.training.trainer import new_callbacks, new_loggers, new_trainer
 
 log = logging.getLogger(__name__)

@@ -93,9 +93,10 @@ def new_trainer(
     except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         typed = "".join(f" trainer.{name}={value}" for name, value in chosen.arguments.items())
-        said = f"trainer.accelerator={chosen.accelerator} trainer.devices={chosen.devices} "
-        said += f"trainer.strategy={chosen.strategy}{typed}: {reason} trainer=auto takes the device that is here."
-        raise ConfigError(said) from error
+        raise ConfigError(
+            f"trainer.accelerator={chosen.accelerator} trainer.devices={chosen.devices} "
+            f"trainer.strategy={chosen.strategy}{typed}: {reason} trainer=auto takes the device that is here."
+        ) from error
 
 
 def new_loggers(config: TrainConfig) -> list[Logger]:

@@ -21,10 +21,17 @@ _NOT_DELETED = ("Creating", "Updating", "Deleting")
 
 
 class Endpoints:
-    """All endpoints; `kinds` are the models, the endpoint configurations, and they themselves."""
+    """All endpoints."""
 
-    def __init__(self, kinds: Sequence[NamedResources], context: Context, make: MakeContainer) -> None:
-        self._models, self._configs, self._endpoints = kinds
+    def __init__(
+        self,
+        endpoints: NamedResources,
+        configs: NamedResources,
+        models: NamedResources,
+        context: Context,
+        make: MakeContainer,
+    ) -> None:
+        self._endpoints, self._configs, self._models = endpoints, configs, models
         self._context, self._make = context, make
         self._served: dict[str, ServedVariant] = {}
         self._coming: dict[str, ServedVariant] = {}

@@ -16,12 +16,13 @@ class Serving:
     """The part that endpoints are in."""
 
     def __init__(self, context: Context, container: MakeContainer | None) -> None:
-        kinds = [NamedResources(kind, context.changed) for kind in ("Model", "EndpointConfig", "Endpoint")]
-        self._endpoints = Endpoints(kinds, context, container or InferenceContainer)
+        kinds = ("Model", "EndpointConfig", "Endpoint")
+        models, configs, endpoints = (NamedResources(kind, context.changed) for kind in kinds)
+        self._endpoints = Endpoints(endpoints, configs, models, context, container or InferenceContainer)
         self._invocations = Invocations(self._endpoints, context.objects)
         self.invoke = self._invocations.invoke
-        self._models = Models(kinds[0], kinds[1], context.objects, self._endpoints.uses)
-        self._tagged = kinds
+        self._models = Models(models, configs, context.objects, self._endpoints.uses)
+        self._tagged = (models, configs, endpoints)
         #: What Application Auto Scaling can be asked.
         self.scaling = autoscaling.checks(self._endpoints.why_not_scaled)
 

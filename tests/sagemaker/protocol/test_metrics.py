@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dogbreeds.hpo.settings import OBJECTIVES
-from dogbreeds.sagemaker.protocol.hyperparameters import METRICS, metric_definitions, metric_line
-from dogbreeds.training.checkpoints import COLUMNS
+from dogbreeds.sagemaker.protocol.metrics import METRICS, metric_definitions, metric_line
+from dogbreeds.training.history import COLUMNS
 
 numbers = st.floats(allow_nan=False, allow_infinity=False) | st.integers(0, 10**6)
 

@@ -11,7 +11,7 @@ from dogbreeds.command_schemas import LaunchCommandConfig
 from dogbreeds.errors import ConfigError
 from dogbreeds.hpo.settings import searchable
 from dogbreeds.hpo.space import parse
-from dogbreeds.sagemaker.protocol.hyperparameters import metric_definitions
+from dogbreeds.sagemaker.protocol.metrics import metric_definitions
 from dogbreeds.sagemaker.requests.images import rules_image, training_image
 from dogbreeds.sagemaker.requests.job import training_request, tuning_request
 from local_sagemaker.rules.service_model import problems

@@ -118,8 +118,11 @@ class DeadRelu(Rule):
     """Most units of a ReLU layer are hardly ever active.
 
     The share of dead units is interpolated between the recorded percentiles of how often the units are active in one
-    step; it is exact at a `threshold_layer` of 50, the largest allowed percentage of dead units. A unit that is active
-    for less than `threshold_inactivity` percent of the photos counts as dead.
+    step; it is exact at a `threshold_layer` of 50.
+
+    Attributes:
+        threshold_inactivity: Percent of the photos below which an active unit counts as dead.
+        threshold_layer: The largest allowed percentage of dead units.
     """
 
     threshold_inactivity: float = 1.0
@@ -178,8 +181,9 @@ class UnchangedTensor(_OverUpdates):
 class WeightUpdateRatio(_OverUpdates):
     """Updates are far too large, or far too small, for the weights they change.
 
-    The ratio of the mean absolute values, `epsilon` added to that of the weights, is allowed to be between
-    `small_threshold` and `large_threshold`.
+    Attributes:
+        large_threshold: The largest allowed ratio of the mean absolute values; `small_threshold` the smallest.
+        epsilon: Added to the mean absolute value of the weights.
     """
 
     large_threshold: float = 10.0

@@ -82,10 +82,11 @@ def engine_for(requested: str, precision: str, device: torch.device) -> str:
     if precision != "int8":
         return requested
     if requested not in ("auto", "openvino") or "openvino" not in available(device):
-        said = f"features.precision=int8 needs OpenVINO on a processor, and this is features.engine={requested} on "
-        said += f"{device.type}. Use features.precision=bf16, or trainer.accelerator=cpu features.engine=auto; where "
-        said += "OpenVINO is missing, pip install openvino."
-        raise ConfigError(said)
+        raise ConfigError(
+            f"features.precision=int8 needs OpenVINO on a processor, and this is features.engine={requested} on "
+            f"{device.type}. Use features.precision=bf16, or trainer.accelerator=cpu features.engine=auto; where "
+            "OpenVINO is missing, pip install openvino."
+        )
     return "openvino"
 
 

@@ -20,8 +20,6 @@ from torch import Tensor
 
 #: The directory of the segments in a store, and the suffix of their names.
 SEGMENTS, SUFFIX = "segments", ".features"
-#: Of each photo: the index of its segment and the position in it (N, 2).
-Places = Sequence[tuple[int, int]] | np.ndarray
 _MAGIC = b"dogbreeds features 1\n"
 _HEADER_BYTES = 4096
 _MAPPED_FROM = 1 << 20
@@ -184,7 +182,14 @@ def read_header(path: Path) -> tuple[ArrayKey, Layout] | None:
 class StoredRows:
     """Features of a sequence of photos, read from their segments on access."""
 
-    def __init__(self, layout: Layout, segments: Sequence[Segment], places: Places, digests: Sequence[str]) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        segments: Sequence[Segment],
+        places: Sequence[tuple[int, int]] | np.ndarray,
+        digests: Sequence[str],
+    ) -> None:
+        """Takes for each photo its place (N, 2): the index of its segment and the position in it."""
         self.layout, self.digests, self._segments = layout, list(digests), segments
         self._places = np.array(places, dtype=np.int64).reshape(-1, 2)
 

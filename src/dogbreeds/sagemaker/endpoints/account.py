@@ -69,9 +69,10 @@ class Endpoints:
     def refuse_foreign(self, described: Mapping[str, Any]) -> None:
         endpoint = described["EndpointName"]
         if not self._is_of(described["EndpointArn"], endpoint):
-            said = f"{endpoint} is not an endpoint of this project: it has no tag {ENDPOINT_TAG}, or you may not read "
-            said += f"it (sagemaker:ListTags). It is left alone; use another name. List yours: {self.command('list')}"
-            raise UserError(said)
+            raise UserError(
+                f"{endpoint} is not an endpoint of this project: it has no tag {ENDPOINT_TAG}, or you may not read "
+                f"it (sagemaker:ListTags). It is left alone; use another name. List yours: {self.command('list')}"
+            )
 
     def parts(self, endpoint: str) -> tuple[list[str], list[str]]:
         """Returns the names of all endpoint configurations and of all models of an endpoint."""

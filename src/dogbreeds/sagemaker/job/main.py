@@ -21,25 +21,11 @@ from dogbreeds.errors import UserError
 from dogbreeds.hpo.trial import run_trial
 from dogbreeds.overrides import hydra_value
 from dogbreeds.run_directory import RUN_CONFIG
-from dogbreeds.sagemaker.job.environment import (
-    OF_THE_MODEL,
-    JobEnvironment,
-    ddp_environment,
-    export_features,
-    import_features,
-    with_precision_of,
-)
-from dogbreeds.sagemaker.protocol.hyperparameters import (
-    FEATURES,
-    METRICS,
-    SEARCH,
-    TRAIN,
-    TRIAL,
-    Task,
-    decode,
-    metric_line,
-)
+from dogbreeds.sagemaker.job.environment import OF_THE_MODEL, JobEnvironment, ddp_environment
+from dogbreeds.sagemaker.job.features import export_features, import_features, with_precision_of
+from dogbreeds.sagemaker.protocol.hyperparameters import FEATURES, SEARCH, TRAIN, TRIAL, Task, decode
 from dogbreeds.sagemaker.protocol.inputs import FEATURES as FEATURES_CHANNEL
+from dogbreeds.sagemaker.protocol.metrics import METRICS, metric_line
 from dogbreeds.sagemaker.protocol.snapshots import Snapshots, saving
 from dogbreeds.schema import TrainConfig
 from dogbreeds.training.features_only import prepare_features, prepare_share

@@ -2,19 +2,15 @@
 
 AWS's training toolkit parses each string as JSON where it can, and otherwise takes it literally; a tuning job writes
 the values that it chose in the same way. So a text is sent literally unless it would be parsed as something else.
-
-And the metrics of a job: the lines that it prints, and the regular expressions by which the service reads them.
 """
 
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
 from dogbreeds.errors import ConfigError
-from dogbreeds.hpo.settings import OBJECTIVES
 from dogbreeds.overrides import hydra_value
 
 #: Begins the names of hyperparameters that say what a job does; they are not settings of a run.
@@ -31,14 +27,6 @@ TRAIN, TRIAL, FEATURES, SEARCH = ("train", "trial", "features", "search")
 # Characters of a hyperparameter's value (CreateTrainingJob).
 _MAX_VALUE = 2500
 TASK, _SECONDS, _ARGUMENTS = (f"{PREFIX}{name}" for name in ("task", "checkpoint_seconds", "arguments"))
-# A finite float as Python prints it.
-_NUMBER = r"[-+]?[0-9]*\.?[0-9]+(?:e[-+]?[0-9]+)?"
-_CURVES = ("epoch", "lr", "train/loss", "train/accuracy", "val/calibration_error", "seconds")
-
-#: The regular expression of each metric; its group is the number.
-METRICS: Mapping[str, str] = {
-    name: rf"\[dogbreeds\](?: .*)? {re.escape(name)}=({_NUMBER})(?: |$)" for name in (*_CURVES, *OBJECTIVES)
-}
 
 
 def is_sent(name: str) -> bool:
@@ -123,14 +111,3 @@ class Task:
         """Returns the task of a job, whose hyperparameters have the types of `SM_HPS`."""
         arguments = tuple(hyperparameters.get(_ARGUMENTS, ()))
         return cls(hyperparameters[TASK], float(hyperparameters[_SECONDS]), arguments)
-
-
-def metric_line(row: Mapping[str, object]) -> str:
-    """Returns a line from which the service reads the metrics of an epoch or a run: known, finite numbers."""
-    numbers = {name: value for name, value in row.items() if name in METRICS and isinstance(value, int | float)}
-    pairs = (f"{name}={value!r}" for name, value in numbers.items() if math.isfinite(value))
-    return " ".join(["[dogbreeds]", *pairs])
-
-
-def metric_definitions() -> list[dict[str, str]]:
-    return [{"Name": name, "Regex": regex} for name, regex in METRICS.items()]

@@ -15,7 +15,7 @@ from dogbreeds.hpo.rendering import STRATEGIES, parameter_ranges
 from dogbreeds.hpo.settings import Objective
 from dogbreeds.hpo.space import Interval, Space
 from dogbreeds.overrides import literal
-from dogbreeds.sagemaker.protocol.hyperparameters import metric_definitions
+from dogbreeds.sagemaker.protocol.metrics import metric_definitions
 from dogbreeds.sagemaker.requests.images import rules_image
 from dogbreeds.schema import DebuggerConfig, SagemakerConfig, SearchConfig
 from local_sagemaker.rules.instances import has_local_disks
