@@ -9,8 +9,9 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
-from local_sagemaker.calls import Faults, LocalSageMakerError
+from local_sagemaker.calls import LocalSageMakerError
 from local_sagemaker.client import REGION, running, stop
+from local_sagemaker.faults import Faults
 from local_sagemaker.service import LocalSageMaker
 
 

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 import psutil
 from filelock import FileLock
 
-from local_sagemaker.calls import Faults, LocalSageMakerError
+from local_sagemaker.calls import LocalSageMakerError
+from local_sagemaker.faults import Faults
 
 if TYPE_CHECKING:
     from boto3 import Session

@@ -4,7 +4,8 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
-from local_sagemaker.calls import ApiError, Call, Faults, Members, Operation
+from local_sagemaker.calls import ApiError, Call, Members, Operation
+from local_sagemaker.faults import Faults
 
 #: Where SageMaker puts the lines of training jobs.
 GROUP = "/aws/sagemaker/TrainingJobs"

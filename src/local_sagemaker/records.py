@@ -1,4 +1,4 @@
-"""The records of jobs and endpoints, and what all jobs share."""
+"""The records of jobs and endpoints."""
 
 import copy
 import re
@@ -8,19 +8,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from operator import itemgetter
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from local_sagemaker.calls import ApiError, Call, Faults, Members, invalid
-from local_sagemaker.logs import Logs
-from local_sagemaker.s3.objects import ACCOUNT, Objects
+from local_sagemaker.calls import ApiError, Call, Members, invalid
+from local_sagemaker.s3.objects import ACCOUNT
 
 # Summaries that AWS gives at once unless it is told.
 _PAGE = 10
 #: Statuses of jobs that have ended.
 ENDED = ("Completed", "Failed", "Stopped")
-#: FailureReason of jobs that were running when the service ended.
-CLOSED = "InternalServerError: the local service ended while this job was running."
 
 
 @dataclass
@@ -137,75 +133,3 @@ def page(request: Members, answer: str, summaries: Sequence[Members], kind: str)
     start = int(request.get("NextToken", "0"))
     end = start + request.get("MaxResults", _PAGE)
     return {answer: copy.deepcopy(chosen[start:end]), **({"NextToken": str(end)} if end < len(chosen) else {})}
-
-
-class Run(Protocol):
-    """A job at work, in a thread of its own; asked to end by a person, with `stop`, or by the service, with `close`."""
-
-    def start(self) -> None: ...
-    def stop(self) -> None: ...
-    def close(self) -> None: ...
-    def join(self) -> None: ...
-
-
-@dataclass
-class Context:
-    """What all jobs share.
-
-    `records` are the training jobs, `toolkit` is the command in their containers, `machines` has their disks, and
-    their requests to `url` carry `key`. A job keeps the `faults` that it began with. `changed` guards all records,
-    and is notified of each change.
-    """
-
-    records: Records
-    objects: Objects
-    logs: Logs
-    faults: Faults
-    toolkit: Sequence[str]
-    machines: Path
-    url: str
-    key: str
-    changed: threading.Condition
-
-
-class Jobs:
-    """All jobs of the kind of some records, and those of them that run."""
-
-    def __init__(self, records: Records, context: Context) -> None:
-        self._records, self._context = records, context
-        self._runs: dict[str, Run] = {}
-
-    def begin(self, record: Record, run: Run) -> Members:
-        """Starts a job, and answers its ARN."""
-        kind = self._records.kind
-        self._runs[record.description[f"{kind}Name"]] = run
-        run.start()
-        return {f"{kind}Arn": record.description[f"{kind}Arn"]}
-
-    def stop(self, record: Record) -> None:
-        """Asks a job to end; one that has ended already stays as it is."""
-        kind = self._records.kind
-        with self._context.changed:
-            if not self._records.ended(record):
-                record.description[f"{kind}Status"] = "Stopping"
-                self._records.touch(record)
-                self._runs[record.description[f"{kind}Name"]].stop()
-
-    def asked_to_stop(self, call: Call, refusal: str) -> Members:
-        """Answers the Stop operation; `refusal` is what it says of a job that has ended, with its status put in."""
-        kind = self._records.kind
-        with self._context.changed:
-            record = self._records[call.body[f"{kind}Name"]]
-            if self._records.ended(record):
-                raise invalid(refusal.format(record.description[f"{kind}Status"]))
-            self.stop(record)
-        return {}
-
-    def close(self) -> None:
-        """Ends all jobs that run."""
-        with self._context.changed:
-            running = list(self._runs.values())
-        for run in running:
-            run.close()
-        for run in running:
-            run.join()

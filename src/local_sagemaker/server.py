@@ -22,9 +22,10 @@ from werkzeug.serving import ThreadedWSGIServer
 from werkzeug.wrappers import Request, Response
 
 from local_sagemaker.admission import refuse, unsupported
-from local_sagemaker.calls import ApiError, Call, Faults, Members, Operation, invalid
+from local_sagemaker.calls import ApiError, Call, Members, Operation, invalid
 from local_sagemaker.client import CONTROL
-from local_sagemaker.records import Context
+from local_sagemaker.context import Context
+from local_sagemaker.faults import Faults
 from local_sagemaker.rules import service_model
 from local_sagemaker.rules.jobs import problems_between
 from local_sagemaker.s3.moto import BACKENDS, Moto, refuse_s3

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Self
 import psutil
 from filelock import FileLock, Timeout
 
-from local_sagemaker.calls import Faults, LocalSageMakerError
+from local_sagemaker.calls import LocalSageMakerError
 from local_sagemaker.client import ADDRESS, CLIENTS, LOCK, ROLE, Client
+from local_sagemaker.faults import Faults
 from local_sagemaker.training.toolkit import TRAIN, kill_left_over
 
 if TYPE_CHECKING:
@@ -64,8 +65,9 @@ class LocalSageMaker(Client):
         return not running and not any(psutil.pid_exists(process) for process in commands)
 
     def _open(self, stack: ExitStack) -> None:
+        from local_sagemaker.context import Context
         from local_sagemaker.logs import Logs
-        from local_sagemaker.records import Context, Records
+        from local_sagemaker.records import Records
         from local_sagemaker.s3.moto import Moto
         from local_sagemaker.s3.objects import Objects
         from local_sagemaker.server import Dispatcher, Server

@@ -149,7 +149,7 @@ def test_a_loader_that_is_slow(judged: Run, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_the_first_issue_ends_the_run(judged: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # The judge looks after every step, however busy the machine is.
-    monkeypatch.setattr("dogbreeds.training.watching._STOP_SHARE", 1e9)
+    monkeypatch.setattr("dogbreeds.debug.watch._STOP_SHARE", 1e9)
     found = judged("lr=10000", "epochs=50", "patience=50", "debugger.on_issue=stop")
     run = tmp_path / "run"
     metrics = json.loads((run / METRICS).read_text())

@@ -16,11 +16,12 @@ import pytest
 from dogbreeds.debug.measurements import PARTS
 from dogbreeds.debug.record import EVAL, TRAIN, Record, Row, read_record
 from dogbreeds.debug.rules.classes import StalledTrainingRule
+from dogbreeds.debug.watch import Pace, StallWatch
 from dogbreeds.errors import ConfigError, UserError
 from dogbreeds.run_directory import METRICS, OPERATORS, REPORT, RULES, TRACE
 from dogbreeds.training.fitting import NeverFiniteError
 from dogbreeds.training.run import train
-from dogbreeds.training.watching import Pace, StallWatch, report_again
+from dogbreeds.training.watching import report_again
 from tests.conftest import Compose
 
 pytestmark = pytest.mark.slow
@@ -199,7 +200,7 @@ def test_what_was_recorded_can_be_judged_again(config: Compose, tmp_path: Path) 
 
 def test_what_is_done_again_and_again_takes_a_share_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr("dogbreeds.training.watching.time.monotonic", lambda: now)
+    monkeypatch.setattr("dogbreeds.debug.watch.time.monotonic", lambda: now)
     pace = Pace(share=0.1, seconds=5.0)
     assert pace.due
     with pace.doing():

@@ -7,6 +7,7 @@ from typing import Any
 from dogbreeds.config import load_run
 from dogbreeds.debug.catalogue import watching_rules
 from dogbreeds.debug.record import Record, Searched
+from dogbreeds.debug.watch import Judge
 from dogbreeds.hpo.space import Interval, Space, Values
 from dogbreeds.machine import compute_threads
 from dogbreeds.package.package import load_state, save_state
@@ -15,7 +16,6 @@ from dogbreeds.schema import TrainConfig
 from dogbreeds.training.fitting import Report, threads_of
 from dogbreeds.training.preparation import Preparations, Prepared
 from dogbreeds.training.run import Run
-from dogbreeds.training.watching import Judge
 
 _TRAINED = ("tail", "head")
 

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from local_sagemaker.calls import Call, JobFailure, Members, Operation, invalid
-from local_sagemaker.records import Context, Record
+from local_sagemaker.context import Context
+from local_sagemaker.records import Record
 from local_sagemaker.serving.autoscaling import is_scaled
 from local_sagemaker.serving.models import NamedResources
 from local_sagemaker.serving.served_variant import MakeContainer, ServedVariant

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from local_sagemaker.calls import Call, Members, Operation, invalid
-from local_sagemaker.records import Context
+from local_sagemaker.context import Context
 from local_sagemaker.serving import autoscaling
 from local_sagemaker.serving.endpoints import Endpoints
 from local_sagemaker.serving.invocations import Invocations

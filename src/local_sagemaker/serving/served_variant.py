@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from local_sagemaker.calls import Answer, JobFailure, Members
-from local_sagemaker.records import Context
+from local_sagemaker.context import Context
 
 #: Seconds that a container has for its first answer to /ping, unless the request says: what AWS leaves it.
 STARTUP_SECONDS = 600

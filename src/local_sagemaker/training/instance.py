@@ -17,7 +17,7 @@ from typing import Any
 from packaging.requirements import InvalidRequirement, Requirement
 
 from local_sagemaker.calls import JobFailure, Members
-from local_sagemaker.records import Context
+from local_sagemaker.context import Context
 from local_sagemaker.s3.objects import Objects, split_uri
 from local_sagemaker.training.toolkit import BASE_VARIABLE
 

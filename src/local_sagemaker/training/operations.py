@@ -6,7 +6,7 @@ from typing import Any
 
 from local_sagemaker.admission import check_training_job
 from local_sagemaker.calls import Call, Members, Operation
-from local_sagemaker.records import Jobs
+from local_sagemaker.context import Jobs
 from local_sagemaker.training.run import TrainingRun
 
 # Members of an answer that a request can leave open.

@@ -7,7 +7,8 @@ import time
 from collections.abc import Sequence
 
 from local_sagemaker.calls import JobFailure, Members
-from local_sagemaker.records import CLOSED, Context, Record
+from local_sagemaker.context import CLOSED, Context
+from local_sagemaker.records import Record
 from local_sagemaker.rules.jobs import DEFAULT_RUNTIME_SECONDS
 from local_sagemaker.s3.objects import MirroredDirectory, NoBucketError, upload_archive
 from local_sagemaker.training.instance import Instance

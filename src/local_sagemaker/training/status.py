@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import Any
 
-from local_sagemaker.records import Context, Record
+from local_sagemaker.context import Context
+from local_sagemaker.records import Record
 
 #: Characters of a FailureReason.
 MAX_REASON = 1024

@@ -5,7 +5,8 @@ from typing import Any
 
 from local_sagemaker.admission import check_training_job
 from local_sagemaker.calls import ApiError, Call, Members, Operation, invalid
-from local_sagemaker.records import Context, Jobs, Record, Records, page
+from local_sagemaker.context import Context, Jobs
+from local_sagemaker.records import Record, Records, page
 from local_sagemaker.training.operations import TrainingJobs
 from local_sagemaker.tuning.summaries import child_summary, update_counters
 

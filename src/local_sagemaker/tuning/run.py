@@ -14,7 +14,8 @@ from typing import Any
 from optuna.trial import Trial
 
 from local_sagemaker.calls import ApiError, Call, Members
-from local_sagemaker.records import CLOSED, Context, Record, Records
+from local_sagemaker.context import CLOSED, Context
+from local_sagemaker.records import Record, Records
 from local_sagemaker.rules.jobs import OBJECTIVE_PARAMETER, combinations
 from local_sagemaker.training.operations import TrainingJobs
 from local_sagemaker.tuning.sampler import Sampler
