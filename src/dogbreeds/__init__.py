@@ -3,8 +3,6 @@
 `train`, `search` and `load` are imported at first use: a model package carries this file without them.
 """
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING
 
 from dogbreeds.version import __version__

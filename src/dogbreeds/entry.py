@@ -32,6 +32,7 @@ from dogbreeds.command_schemas import SCHEMAS
 from dogbreeds.config import type_problem
 from dogbreeds.directories import run_directory
 from dogbreeds.errors import DISK_ERRORS, ConfigError, PlaceError, UserError, did_you_mean
+from dogbreeds.files import yaml_beside
 from dogbreeds.help_page import page
 from dogbreeds.installation import conf_directory
 from dogbreeds.overrides import name_of, value_of
@@ -46,19 +47,15 @@ Command = Callable[..., None]
 
 _UNKNOWN_KEY = re.compile(r"(?:[Kk]ey|override) '(?P<key>[^']+)'(?: (?:is )?not in|\. No match in)")
 _FULL_ERROR = "HYDRA_FULL_ERROR"
+_SECTIONS = ("defaults", "hydra")
 _MULTIRUN = ("--multirun", "-m")
 # Answered here: Hydra composes a config first, and lists all groups, which takes most of a second.
 _HELP = ("--help", "-h")
-# Hydra's own options, by what follows them.
-_OPTIONS = (*_MULTIRUN, *_HELP, "--hydra-help", "--version", "--resolve", "--run", "-r", "--shell-completion")
-_OPTIONS_WITH_VALUE = (
-    *("--cfg", "-c", "--package", "-p", "--config-dir", "-cd"),
-    *("--config-path", "-cp", "--config-name", "-cn", "--experimental-rerun"),
-)
+_OPTIONS: Mapping[str, list[str]] = yaml_beside(__file__, "hydra_options.yaml")
 # Hydra's own settings that are paths, and what it or safetensors cannot have in them.
 _PLACES = {"hydra.run.dir": str, "hydra.sweep.dir": str}
 _UNWRITABLE = re.compile(r"\\\$\{|[\ud800-\udfff]")
-_INFO, _INFO_KINDS = ("--info", "-i"), ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
+_INFO = ("--info", "-i")
 
 
 def entry_point(
@@ -89,7 +86,10 @@ def entry_point(
                 if name in SCHEMAS and any(argument in _HELP for argument in typed):
                     print(page(name))
                     return
-                _refuse_renamed(typed, renamed or {})
+                for one in typed:
+                    if new := (renamed or {}).get(name_of(one)):
+                        value = one.partition("=")[2] or "<value>"
+                        raise ConfigError(f"{one} has no effect here; use {new}={value}.")
                 run_hydra(primary, arranged(typed, name), task)
 
         return run
@@ -174,12 +174,6 @@ def report_errors(primary: Path, arguments: Sequence[str]) -> Iterator[None]:
         _leave("Stopped. Everything finished so far is kept.", 130)
 
 
-def _refuse_renamed(arguments: Sequence[str], renamed: Mapping[str, str]) -> None:
-    for argument in arguments:
-        if (new := renamed.get(name_of(argument))) is not None:
-            raise ConfigError(f"{argument} has no effect here; use {new}={argument.partition('=')[2] or '<value>'}.")
-
-
 def arranged(arguments: Sequence[str], name: str = "train", *, several: bool = False) -> list[str]:
     """Returns a command line as Hydra takes it: settings, then options, with what `best_of` stands for in its place.
 
@@ -225,10 +219,10 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         name = argument.partition("=")[0]
         if not argument.startswith("-"):
             rest.append(argument)
-        elif name in _OPTIONS_WITH_VALUE or (name in _INFO and waiting[:1] and waiting[0] in _INFO_KINDS):
+        elif name in _OPTIONS["value"] or (name in _INFO and waiting[:1] and waiting[0] in _OPTIONS["kind"]):
             options += [argument, *(waiting[:1] if name == argument else ())]
             del waiting[: name == argument]
-        elif name in (*_OPTIONS, *_INFO):
+        elif name in (*_OPTIONS["nothing"], *_INFO):
             if argument not in options:
                 options.append(argument)
         else:
@@ -293,20 +287,14 @@ def explain(error: Exception, primary: Path, arguments: Sequence[str] = ()) -> s
     message = message.split("\nConfig search path:")[0]
     if unknown := _UNKNOWN_KEY.search(message):
         full = re.search(r"full_key: (\S+)", message)
-        key, names = full[1] if full else unknown["key"], _setting_names(primary)
+        key, own = full[1] if full else unknown["key"], SCHEMAS.get(primary.stem)
+        # A primary config without a schema names its settings itself.
+        names = key_names(own) if own else [str(one) for one in OmegaConf.load(primary) if one not in _SECTIONS]
         return f"Unknown setting '{key}'. {did_you_mean(key, names)}Settings are: {', '.join(names)}."
     given = {name_of(argument): argument.partition("=")[2] for argument in arguments}
     schema = SCHEMAS.get(primary.stem)
     problem = type_problem(whole, schema, lambda name: given.get(name, "")) if schema else None
     return problem or message
-
-
-def _setting_names(primary: Path) -> list[str]:
-    """The settings of a primary config, from its schema or, where it has none, from the file itself."""
-    if primary.stem in SCHEMAS:
-        return key_names(SCHEMAS[primary.stem])
-    names = [str(name) for name in OmegaConf.load(primary)]
-    return [name for name in names if name not in ("defaults", "hydra")]
 
 
 def _leave(message: str, code: int) -> None:

@@ -92,6 +92,16 @@ def yaml_beside(module: str, name: str) -> Any:
     return yaml.safe_load(Path(module).with_name(name).read_text(encoding="utf-8"))
 
 
+def lines_beside(module: str, name: str, **values: object) -> list[str]:
+    """Returns the lines of a template of Jinja that lies beside the file of a module, filled with values."""
+    # A model package, which needs no Jinja, carries this file.
+    from jinja2 import Environment, StrictUndefined
+
+    template = Path(module).with_name(name).read_text(encoding="utf-8")
+    strict = Environment(trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
+    return strict.from_string(template).render(values).rstrip("\n").split("\n")
+
+
 def read_csv(path: Path) -> list[dict[str, Any]]:
     """Returns the rows of what `write_csv` wrote; none where there is no file."""
     if not path.is_file():

@@ -30,13 +30,8 @@ def main(arguments: Namespace) -> None:
 
 def _introduction(local: LocalSageMaker, idle_minutes: float) -> str:
     idle = "" if math.isinf(idle_minutes) else f", or after {idle_minutes:g} idle minutes"
-    return f"""The service answers on {local.url}. It ends with Ctrl-C{idle}. For other programs:
-
-export AWS_ENDPOINT_URL={local.url}
-export AWS_ACCESS_KEY_ID={local.key} AWS_SECRET_ACCESS_KEY={local.key}
-export AWS_DEFAULT_REGION={REGION} NO_PROXY=127.0.0.1
-
-Jobs can run as the role {local.role_arn}"""
+    text = Path(__file__).with_name("introduction.txt").read_text(encoding="utf-8").rstrip()
+    return text.format(local=local, idle=idle, region=REGION)
 
 
 if __name__ == "__main__":

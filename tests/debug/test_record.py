@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from dogbreeds.debug.record import EVAL, TRAIN, Facts, Row, Searched, read_record
-from dogbreeds.debug.statistics import describe
+from dogbreeds.debug.recorder import describe
 from dogbreeds.files import Appender
 from dogbreeds.run_directory import RECORD
 

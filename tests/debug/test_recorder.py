@@ -28,7 +28,8 @@ def trained(config: Compose, directory: Path, *, epochs: int, kind: str = "linea
     head = Head(HeadShape(kind, SIZE.width, SIZE.classes, hidden=(6,) if kind == "mlp" else ()))
     head.initialise(splits["train"].tensor)
     model = BreedClassifier(Network(nn.Sequential(), nn.Sequential(), head), lr=0.001)
-    recorder = Recorder(directory, Record(), train_every=every, eval_every=1, flush_every=5)
+    debugger = replace(settings.debugger, train_every=every, eval_every=1, flush_every=5)
+    recorder = Recorder(directory, Record(), debugger)
     trainer = pl.Trainer(
         accelerator="cpu",
         max_epochs=epochs,

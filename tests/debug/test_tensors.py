@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dogbreeds.debug.record import TRAIN, Facts, Record, Row
+from dogbreeds.debug.recorder import describe
 from dogbreeds.debug.rules.tensors import (
     AllZero,
     DeadRelu,
@@ -21,7 +22,6 @@ from dogbreeds.debug.rules.tensors import (
     WeightUpdateRatio,
 )
 from dogbreeds.debug.rules.verdict import ISSUES, NO_ISSUES, NOT_APPLICABLE, Rule
-from dogbreeds.debug.statistics import describe
 
 SPREAD = torch.linspace(-1, 1, 101)
 

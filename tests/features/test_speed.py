@@ -8,7 +8,7 @@ import pytest
 from torch import Tensor
 
 from dogbreeds.data.images import Transform
-from dogbreeds.features import speed
+from dogbreeds.features import extract
 
 TRANSFORM = Transform(32, 32, "bilinear", (0.5,) * 3, (0.5,) * 3)
 
@@ -31,6 +31,6 @@ def test_whole_passes_over_all_photos_are_counted(sample: Path, monkeypatch: pyt
     monkeypatch.setattr("time.perf_counter", lambda: next(times))
     engine = Counting()
     photos = sorted(sample.rglob("*.jpg"))[:6]
-    assert speed.photos_per_second(engine, TRANSFORM, photos) == 2 * 6 / 1.5
+    assert extract.photos_per_second(engine, TRANSFORM, photos) == 2 * 6 / 1.5
     # A first batch for each thread warms it up.
     assert engine.photos == 2 * 4 + 2 * 6

@@ -60,8 +60,10 @@ class SmdebugHook(pl.Callback):
         begun = module.tail.register_forward_pre_hook(lambda _, given: hook.forward_pre_hook(trained, given))
         self._handles.append(begun)
         for path, part in trained.named_modules():
+            # A ReLU is called so, where its path does not say it.
+            named = isinstance(part, nn.ReLU) and "relu" not in path.rpartition(".")[2]
             if path:
-                self._listen(part, _activation_name(path, part))
+                self._listen(part, f"{path}.relu" if named else path)
         self._listen(module.loss, LOSS)
         for path, parameter in trained.named_parameters():
             if parameter.requires_grad:
@@ -120,11 +122,6 @@ class _Trained(nn.Module):
 
     def _get_name(self) -> str:
         return self._module_name
-
-
-def _activation_name(path: str, part: nn.Module) -> str:
-    """What a module's inputs and outputs are called: its path, and `relu` where it is one and does not say so."""
-    return f"{path}.relu" if isinstance(part, nn.ReLU) and "relu" not in path.rpartition(".")[2] else path
 
 
 def _as_array(value: Any) -> Any:

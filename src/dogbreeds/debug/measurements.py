@@ -1,16 +1,23 @@
-"""What is measured while a run lasts: samples of the machine, times of training steps, and phases.
+"""What is measured while a run lasts: samples of the machine, times of training steps, phases; their percentiles.
 
 Times of day are seconds since 1970, so that what threads, processes and resumed runs wrote fits together.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from operator import attrgetter
 from typing import Any, Self
+
+import numpy as np
+
+from dogbreeds.files import yaml_beside
 
 #: The first phase of a run, and of each time that it was resumed.
 START_UP = "start-up"
 #: The parts of a step, in their order.
 PARTS = ("data", "move", "forward", "backward", "record", "optimizer", "logging")
+_ROWS = yaml_beside(__file__, "usage.yaml")
 
 
 class JsonLine:
@@ -37,6 +44,10 @@ class Gpu:
     memory_total: int
     power: float | None = None
     temperature: float | None = None
+
+    @property
+    def memory_percent(self) -> float:
+        return 100 * self.memory_used / self.memory_total
 
 
 @dataclass(frozen=True)
@@ -127,3 +138,36 @@ class Measurements:
     samples: list[Sample] = field(default_factory=list)
     steps: list[StepTimes] = field(default_factory=list)
     phases: list[Phase] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Percentiles:
+    """A row of a table of percentiles: what it is of, its unit (MB and GB are 10^6 and 10^9 bytes), the numbers."""
+
+    name: str
+    unit: str
+    maximum: float
+    p99: float
+    p95: float
+    p50: float
+    minimum: float
+
+    @classmethod
+    def of(cls, name: str, unit: str, values: Sequence[float]) -> Self:
+        return cls(name, unit, *(float(one) for one in np.percentile(values, (100, 99, 95, 50, 0))))
+
+
+def usage_percentiles(samples: Sequence[Sample]) -> list[Percentiles]:
+    """Returns the rows of the table of system usage of SageMaker's profiler report; none of what was not reported."""
+    if not samples:
+        return []
+    rows = [
+        Percentiles.of(name, unit, [getattr(sample, of_sample) / divisor for sample in samples])
+        for name, unit, of_sample, divisor in _ROWS["machine"]
+    ]
+    for number in range(max(len(sample.gpus) for sample in samples)):
+        gpus = [sample.gpus[number] for sample in samples if len(sample.gpus) > number]
+        for name, unit, of_gpu in _ROWS["gpu"]:
+            if values := [value for value in map(attrgetter(of_gpu), gpus) if value is not None]:
+                rows.append(Percentiles.of(f"GPU {number} {name}", unit, values))
+    return rows

@@ -1,4 +1,7 @@
-"""The recorder: a Lightning callback that writes statistics of training to a file, on a schedule."""
+"""The recorder: a Lightning callback that writes statistics of training to a file, on a schedule.
+
+They are cheap enough for training not to notice.
+"""
 
 import math
 import time
@@ -6,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
@@ -14,15 +18,17 @@ from torch.utils.hooks import RemovableHandle
 
 from dogbreeds.debug import record as kinds
 from dogbreeds.debug.record import EVAL, TRAIN, Record, Row, Statistics, read_rows
-from dogbreeds.debug.statistics import describe, sample
 from dogbreeds.files import Appender
 from dogbreeds.run_directory import RECORD
+from dogbreeds.schema import DebuggerConfig
 
 # A shorter run is recorded at every step, or the rules would have too little to look at.
 _SHORT_RUN = 100
 # What a run of any length may keep in memory: about 150 MB.
 _MAX_STATISTICS = 300_000
 _ACTIVATIONS = (nn.ReLU, nn.GELU, nn.SiLU, nn.Hardswish, nn.Sigmoid, nn.Tanh)
+_QUANTILES = (0.05, 0.5, 0.95)
+_RUNS, _RUN = 64, 32
 
 
 class Recorder(pl.Callback):
@@ -32,9 +38,9 @@ class Recorder(pl.Callback):
     becomes more in a very long run, and 1 in one of fewer than 100 steps.
     """
 
-    def __init__(self, run_dir: Path, record: Record, *, train_every: int, eval_every: int, flush_every: int) -> None:
-        self._run_dir, self.record = run_dir, record
-        self._train_every, self._eval_every, self._flush_every = train_every, eval_every, flush_every
+    def __init__(self, run_dir: Path, record: Record, settings: DebuggerConfig) -> None:
+        self._run_dir, self.record, self._settings = run_dir, record, settings
+        self._train_every = settings.train_every
         self._writer: Appender | None = None
         self._handles: list[RemovableHandle] = []
         self._trained: dict[str, nn.Parameter] = {}
@@ -49,7 +55,7 @@ class Recorder(pl.Callback):
         step = trainer.global_step
         earlier = (row for row in read_rows(self._run_dir) if row.step <= step)
         self.record.rows = [row for row in earlier if row.step < step or row.mode == EVAL]
-        self._writer = Appender(self._run_dir / RECORD, self._flush_every)
+        self._writer = Appender(self._run_dir / RECORD, self._settings.flush_every)
         named = pl_module.named_parameters()
         self._trained = {name: parameter for name, parameter in named if parameter.requires_grad}
         activations = [item for item in pl_module.named_modules() if isinstance(item[1], _ACTIVATIONS)]
@@ -109,7 +115,7 @@ class Recorder(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
     ) -> None:
         self._complete()
-        if self._writer is not None and batch_idx % self._eval_every == 0:
+        if self._writer is not None and batch_idx % self._settings.eval_every == 0:
             self._write(self._row(EVAL, trainer, {"loss": float(outputs)}, {}))
 
     def on_fit_end(self, *args: Any, **kwargs: Any) -> None:
@@ -130,3 +136,49 @@ class Recorder(pl.Callback):
         if self._writer is not None:
             self.record.rows.append(row)
             self._writer.add(row.line())
+
+
+@torch.no_grad()
+def describe(tensor: Tensor) -> Statistics:
+    """Measures a tensor of any shape; of a large one only the extremes and what is not finite are exact."""
+    values = tensor.detach().flatten()
+    # One transfer from the device; numpy is faster than torch for so few values.
+    ordered = np.sort(sample(values).float().cpu().numpy())
+    if len(ordered) < len(values):
+        minimum, maximum = torch.stack(torch.aminmax(values)).tolist()
+    else:
+        # NaN sorts to the end.
+        minimum, maximum = float(ordered[0]), float(ordered[-1])
+    nan = infinite = 0
+    if not (math.isfinite(minimum) and math.isfinite(maximum)):
+        nan, infinite = int(values.isnan().sum()), int(values.isinf().sum())
+        finite = values[values.isfinite()] if nan + infinite < len(values) else values.new_full((1,), math.nan)
+        ordered = np.sort(sample(finite).float().cpu().numpy())
+        minimum, maximum = float(finite.min()), float(finite.max())
+    p5, p50, p95 = (float(ordered[round(share * (len(ordered) - 1))]) for share in _QUANTILES)
+    wide = ordered.astype(np.float64)
+    mean = float(wide.mean())
+    return Statistics(
+        mean=mean,
+        variance=float(np.square(wide - mean).mean()),
+        minimum=minimum,
+        p5=p5,
+        p50=p50,
+        p95=p95,
+        maximum=maximum,
+        mean_absolute=float(np.abs(wide).mean()),
+        zeros=1 - np.count_nonzero(ordered) / len(ordered),
+        nan=nan,
+        infinite=infinite,
+    )
+
+
+def sample(tensor: Tensor) -> Tensor:
+    """Returns 2,048 values of a tensor, or all of a smaller one.
+
+    They are runs of neighbours, evenly spaced: single values would each cost a line of the processor's caches.
+    """
+    values = tensor.flatten()
+    if len(values) <= _RUNS * _RUN:
+        return values
+    return values[: len(values) // _RUNS * _RUNS].view(_RUNS, -1)[:, :_RUN].flatten()

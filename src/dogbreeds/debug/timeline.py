@@ -1,7 +1,7 @@
 """Where the time of a run goes: its phases, and the parts of each training step."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,22 +11,13 @@ import torch
 from pytorch_lightning.profilers import Profiler
 
 from dogbreeds.debug.measurements import PARTS, Phase, StepTimes
-from dogbreeds.files import Appender, whole_lines
+from dogbreeds.files import Appender, whole_lines, yaml_beside
 from dogbreeds.run_directory import PHASES, STEPS
 
 # As many say as much about a run as a million, and neither memory nor page has room for more.
 _MAX_STEPS = 20_000
 _FLUSH_EVERY = 200
-# What Lightning does for a step, by the ends of its names for it; all else is `logging`.
-_ACTIONS = {
-    ".train_dataloader_next": "data",
-    ".batch_to_device": "move",
-    ".training_step": "forward",
-    ".backward": "backward",
-    ".on_before_optimizer_step": "record",
-    ".optimizer_step": "optimizer",
-    ".lr_scheduler_step": "optimizer",
-}
+_ACTIONS: Mapping[str, str] = yaml_beside(__file__, "actions.yaml")
 
 
 class Phases:

@@ -126,10 +126,8 @@ def connect(address: str, config: TrainConfig) -> Iterator[Cluster]:
         asked = Path(config.data.dir).absolute(), config.features.precision, device
         found = _result([look.options(**place).remote(*asked) for _, place in places])
         if len({precision for _, precision in found}) != 1:
-            raise ClusterError(
-                f"cluster.address={address}: the machines compute in different precisions ({dict(found)}), which never "
-                "mix. Add features.precision=fp32, or let machines of one kind join."
-            )
+            said = f"cluster.address={address}: the machines compute in different precisions ({dict(found)}), which"
+            raise ClusterError(f"{said} never mix. Add features.precision=fp32, or let machines of one kind join.")
         yield Cluster(device, found[0][1], places)
     finally:
         ray.shutdown()
@@ -158,10 +156,8 @@ def _look(directory: Path, precision: str, device: torch.device) -> tuple[str, s
     """Returns the name of a machine, and what a requested precision is there."""
     name = socket.gethostname()
     if not directory.is_dir():
-        raise DataError(
-            f"data.dir={directory}: no such folder on {name}. All machines must see the photos under the same path: "
-            "use a shared folder, or mount a bucket on each (mount-s3 <bucket> <folder>)."
-        )
+        said = f"data.dir={directory}: no such folder on {name}. All machines must see the photos under the same path:"
+        raise DataError(f"{said} use a shared folder, or mount a bucket on each (mount-s3 <bucket> <folder>).")
     return name, resolve_precision(precision, device)
 
 

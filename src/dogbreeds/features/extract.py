@@ -1,4 +1,7 @@
-"""The one pass of the trunk over the photos: features that the store lacks are computed and published."""
+"""The one pass of the trunk over the photos: features that the store lacks are computed and published.
+
+And how fast it is on this machine.
+"""
 
 import hashlib
 import threading
@@ -26,6 +29,8 @@ Extracted = tuple[np.ndarray, dict[str, str]]
 
 # How often a process checks what another one has finished.
 _POLL_SECONDS = 0.1
+# Shorter measurements follow the scheduler rather than the trunk.
+_MIN_SECONDS = 1.0
 
 
 @dataclass
@@ -174,8 +179,27 @@ def read_photo(path: Path, digest: str) -> bytes:
 
 def _publish(array: FeatureArray, digests: Sequence[str], features: np.ndarray) -> None:
     if not np.isfinite(features).all():
-        raise DataError(
-            f"The trunk {array.key.trunk} gives values that {array.layout.kind} cannot hold "
-            f"({array.key.engine}). Try features.precision=fp32, or another stage for model.unfreeze."
-        )
+        said = f"The trunk {array.key.trunk} gives values that {array.layout.kind} cannot hold ({array.key.engine})."
+        raise DataError(f"{said} Try features.precision=fp32, or another stage for model.unfreeze.")
     array.publish(digests, features)
+
+
+def photos_per_second(engine: Engine, transform: Transform, photos: Sequence[Path]) -> float:
+    """Returns the rate at which photos become features, decoding included, once the engine is warm.
+
+    The photos, which must be readable, are passed over again until a second is over.
+    """
+    contents = [path.read_bytes() for path in photos]
+    batches = [contents[start : start + engine.batch_size] for start in range(0, len(contents), engine.batch_size)]
+
+    def compute(batch: Sequence[bytes]) -> Tensor:
+        return engine(torch.stack([image for image in read_all(batch, transform) if isinstance(image, Tensor)]))
+
+    with ThreadPoolExecutor(engine.workers) as pool:
+        # The first passes of all threads allocate memory and choose kernels.
+        list(pool.map(compute, batches[:1] * engine.workers))
+        began, done = time.perf_counter(), 0
+        while (passed := time.perf_counter() - began) < _MIN_SECONDS:
+            list(pool.map(compute, batches))
+            done += len(contents)
+        return done / passed

@@ -1,7 +1,5 @@
 """The trunk in int8 for OpenVINO: quantised after training, on a fixed choice of photos."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import io
@@ -11,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
+from typing import Self
 
 from torch import Tensor
 
@@ -35,7 +34,7 @@ class Calibration:
     files: Mapping[str, Path]
 
     @classmethod
-    def of(cls, photos: Sequence[Photo]) -> Calibration:
+    def of(cls, photos: Sequence[Photo]) -> Self:
         """Chooses from the training photos, from every class in turn and by their bytes alone, as all machines do."""
         ordered = sorted(photos, key=lambda photo: (photo.digest, photo.label))
         distinct = list({photo.digest: photo for photo in ordered}.values())
@@ -83,7 +82,6 @@ def _quantised(graph: Graph, images: Sequence[Tensor]) -> Graph:
             quantised = nncf.quantize(network, dataset, subset_size=len(images), fast_bias_correction=False)
     except Exception as error:
         # Networks have operations that it does not know, in many ways.
-        raise EngineError(
-            f"features.precision=int8: this trunk cannot be quantised ({error}). Use features.precision=bf16."
-        ) from error
+        said = f"features.precision=int8: this trunk cannot be quantised ({error})."
+        raise EngineError(f"{said} Use features.precision=bf16.") from error
     return serialized(quantised)

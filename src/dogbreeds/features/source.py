@@ -101,10 +101,8 @@ class FeatureSource:
                 self._requests |= {(view, digest) for view, digests in wanted.items() for digest in digests}
                 self.photos = len(self._requests)
                 return whole, unreadable
-        raise CacheError(
-            f"cache.dir={self._store.directory} does not keep what is written there: use another disk, or raise "
-            "cache.max_gb if other runs push these features out."
-        )
+        said = f"cache.dir={self._store.directory} does not keep what is written there:"
+        raise CacheError(f"{said} use another disk, or raise cache.max_gb if other runs push these features out.")
 
     def _complete(self, files: Mapping[str, Path], views: Views, unreadable: Collection[str]) -> dict[str, str]:
         """Computes what is missing, by another engine where the chosen one fails; returns what is unreadable."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dogbreeds.features.speed import photos_per_second
+from dogbreeds.features.extract import photos_per_second
 from dogbreeds.hpo.answers import Answers
 from dogbreeds.hpo.leaderboard import FINISHED, Entry, Leaderboard
 from dogbreeds.hpo.plan import Plan
@@ -17,9 +17,8 @@ from dogbreeds.package.predictor import Predictor
 from dogbreeds.report.chart import ACCENT, SOFT, Chart, Table, Trace, chart, figure, label
 from dogbreeds.report.chart import points as markers
 from dogbreeds.report.formats import ends, percent, points, short
-from dogbreeds.schema import TrainConfig
 from dogbreeds.training.evaluation import describe
-from dogbreeds.training.preparation import Preparations, Prepared
+from dogbreeds.training.preparation import Preparations
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +89,9 @@ def _candidate(
 ) -> Candidate:
     config, metric = plan.config(entry.values, directory), _accuracy(plan)
     prepared = preparations.of(config)
-    predictor = _predictor(config, prepared)
+    network = prepared.servable(prepared.network(config))
+    description = describe(prepared.decided(config), prepared, network)
+    predictor = Predictor(description, network, prepared.data.device, prepared.store.blobs, one_by_one=False)
     photos = prepared.data.folders.splits["test" if metric.startswith("test/") else "valid"]
     timed = [photo.path for photo in photos[:_TIMED_PHOTOS]]
     rate = photos_per_second(predictor.engine, predictor.description.transform, timed)
@@ -100,12 +101,6 @@ def _candidate(
     own += ["optimizer=exact"] if config.optimizer == "exact" else []
     train = " ".join((command("train"), shlex.join(own)))
     return Candidate(name, entry, (entry.metrics or {})[metric], len(photos), rate, megabytes, against_best, train)
-
-
-def _predictor(config: TrainConfig, prepared: Prepared) -> Predictor:
-    network = prepared.servable(prepared.network(config))
-    description = describe(prepared.decided(config), prepared, network)
-    return Predictor(description, network, prepared.data.device, prepared.store.blobs, one_by_one=False)
 
 
 def worth_taking(found: Sequence[Candidate]) -> Candidate:

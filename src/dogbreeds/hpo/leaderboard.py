@@ -9,7 +9,7 @@ import platformdirs
 
 from dogbreeds.config import read_yaml, write_yaml
 from dogbreeds.errors import ConfigError, UserError
-from dogbreeds.files import write_csv, write_text
+from dogbreeds.files import lines_beside, write_csv, write_text
 from dogbreeds.hpo.answers import Answers
 from dogbreeds.hpo.settings import Objective
 from dogbreeds.hpo.space import Values
@@ -138,21 +138,11 @@ class Leaderboard:
 
     @property
     def outcome(self) -> str:
-        best, directory = self.winner(self.directory), self.directory
-        debug = "These were debugging runs on one batch: their numbers mean nothing."
-        lines = [
-            "",
-            self.headline(),
-            *([self.standing] if self.standing else []),
-            *self.advice,
-            f"trials {directory / LEADERBOARD}",
-            f"charts {directory / SEARCH_PAGE}",
-            f"again  {command('train')} {override('best_of', directory)}",
-            f"model  {directory / str(best.number) / MODEL}",
-            f"report {directory / str(best.number) / REPORT}",
-            *([debug] if self.debug else []),
-        ]
-        return "\n".join(lines)
+        best, again = self.winner(self.directory), f"{command('train')} {override('best_of', self.directory)}"
+        names = {"leaderboard": LEADERBOARD, "page": SEARCH_PAGE, "model": MODEL, "report": REPORT}
+        directory = self.directory
+        given = {"board": self, "again": again, "directory": directory, "best": directory / str(best.number)}
+        return "\n".join(lines_beside(__file__, "outcome.txt", **given, **names))
 
     def save(self, path: Path) -> None:
         names = list(dict.fromkeys(name for entry in self.entries for name in entry.values))

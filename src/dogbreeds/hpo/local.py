@@ -166,9 +166,7 @@ class Progress:
     def __init__(self, engine: OptunaEngine, number: int) -> None:
         self._engine, self._number = engine, number
         self._best: float | None = None
-        self.max_epochs = 0
-        self.epochs = 0
-        self.pruned = False
+        self.max_epochs, self.epochs, self.pruned = 0, 0, False
 
     def __call__(self, row: dict[str, float]) -> bool:
         """Takes a row of the history; True ends the trial."""

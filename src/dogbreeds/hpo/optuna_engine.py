@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.pruners import BasePruner, HyperbandPruner, NopPruner
+from optuna.pruners import HyperbandPruner, NopPruner
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import BaseJournalBackend
@@ -79,7 +79,10 @@ class OptunaEngine:
             raise UserError(said) from error
         direction = self.objective.direction
         self._study = optuna.create_study(storage=storage, study_name=_STUDY, load_if_exists=True, direction=direction)
-        self._study.pruner = self._pruner(epochs)
+        self._study.pruner = NopPruner()
+        if settings.strategy == "hyperband":
+            least = settings.min_epochs or 1
+            self._study.pruner = HyperbandPruner(least, epochs, reduction_factor=_REDUCTION)
         self._running: dict[int, Trial] = {}
 
     def trials(self, defaults: Values) -> Iterator[tuple[int, Values]]:
@@ -166,9 +169,3 @@ class OptunaEngine:
         if self._settings.strategy == "hyperband":
             return TPESampler(seed=seed)
         return RandomSampler(seed=seed)
-
-    def _pruner(self, epochs: int) -> BasePruner:
-        if self._settings.strategy != "hyperband":
-            return NopPruner()
-        least = self._settings.min_epochs or 1
-        return HyperbandPruner(min_resource=least, max_resource=epochs, reduction_factor=_REDUCTION)

@@ -15,14 +15,13 @@ from dogbreeds.hpo.space import Choice, Dimension, Interval, Space
 from dogbreeds.installation import command
 from dogbreeds.model.paired import interval
 from dogbreeds.overrides import override, value_of
-from dogbreeds.report.chart import ACCENT, SOFT, WARM, Chart, Figure, Trace, bars, chart, figure, label, line
+from dogbreeds.report.chart import ACCENT, FIGURES, SOFT, WARM, Chart, Figure, Trace, bars, chart, figure, label, line
 from dogbreeds.report.formats import counted, shown
 from dogbreeds.report.page import write_page
 from dogbreeds.run_directory import HISTORY, SEARCH_PAGE
 
 _CURVE = "val/loss"
 _HEIGHT = 380
-_TICKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1, 1.5, 2, 3, 4, 6, 10, 20, 50, 100)
 
 
 def build_search_page(
@@ -38,26 +37,17 @@ def build_search_page(
         *_importances(board, space),
         _coordinates(board, space),
     ]
-    return write_page(
-        directory / SEARCH_PAGE,
-        "search.html",
-        {
-            "again": f"{command('train')} {override('best_of', directory)}",
-            "debug": debug,
-            "summary": board.summary(),
-            "standing": board.standing,
-            "objective": board.objective.name,
-            "maximize": board.objective.maximize,
-            "dimensions": list(space.dimensions),
-            "best": best,
-            "interval": _interval(board, best),
-            "reference": reference,
-            "metrics": best.metrics or {},
-            "seconds": sum(entry.seconds for entry in board.entries),
-            "charts": charts,
-            "entries": [_row(entry, space, board) for entry in board.entries],
-        },
-    )
+    content = {
+        "again": f"{command('train')} {override('best_of', directory)}",
+        "debug": debug,
+        "board": board,
+        "space": space,
+        "best": best,
+        "interval": _interval(board, best),
+        "reference": reference,
+        "charts": charts,
+    }
+    return write_page(directory / SEARCH_PAGE, "search.html", content)
 
 
 def _reference(entry: Entry, name: str) -> float | None:
@@ -71,20 +61,6 @@ def _interval(board: Leaderboard, entry: Entry) -> tuple[float, float] | None:
     if pair is None or entry.value is None or not board.objective.name.endswith("accuracy"):
         return None
     return interval(entry.value, pair.photos)
-
-
-def _row(entry: Entry, space: Space, board: Leaderboard) -> dict[str, object]:
-    remark = "" if entry.state == FINISHED else ": ".join(filter(None, (entry.state, entry.message)))
-    pair, against = board.pairs.get(entry.number), board.against_best(entry)
-    return {
-        "number": entry.number,
-        "against": f"{against}, p = {pair.p_value:.2g}" if pair and entry is not board.best else against,
-        "value": shown(entry.value),
-        "tried": [shown(entry.values.get(name)) for name in space.dimensions],
-        "epochs": entry.epochs,
-        "seconds": f"{entry.seconds:.1f}",
-        "remark": remark,
-    }
 
 
 def _history(board: Leaderboard, reference: float | None) -> Chart:
@@ -131,7 +107,12 @@ def _curves(directory: Path, board: Leaderboard) -> Chart:
 def _importances(board: Leaderboard, space: Space) -> list[Chart]:
     if len({entry.value for entry in board.finished}) < 2:
         return []
-    shares = optuna.importance.get_param_importances(_study(board, space))
+    # Optuna's measure of importance takes the finished trials as a study.
+    study, varied = optuna.create_study(direction=board.objective.direction), distributions(space)
+    for entry in sorted(board.finished, key=lambda entry: entry.number):
+        parameters = encode(space, entry.values)
+        study.add_trial(create_trial(value=entry.value, params=parameters, distributions=varied))
+    shares = optuna.importance.get_param_importances(study)
     # Plotly draws the first bar at the bottom.
     names = sorted(shares, key=shares.__getitem__)
     explained = [shares[name] for name in names]
@@ -140,16 +121,6 @@ def _importances(board: Leaderboard, space: Space) -> list[Chart]:
     drawn = figure([shown_bars], "share of the differences", "", {"yaxis": {"showgrid": False}})
     message = f"{names[-1]} mattered most: it explains {shares[names[-1]]:.0%} of the differences between the trials."
     return [chart("importances", "Which settings mattered", message, drawn, height=120 + 44 * len(names))]
-
-
-def _study(board: Leaderboard, space: Space) -> optuna.Study:
-    """Returns the finished trials as a study, which Optuna's measure of importance takes."""
-    study = optuna.create_study(direction=board.objective.direction)
-    varied = distributions(space)
-    for entry in sorted(board.finished, key=lambda entry: entry.number):
-        parameters = encode(space, entry.values)
-        study.add_trial(create_trial(value=entry.value, params=parameters, distributions=varied))
-    return study
 
 
 def _coordinates(board: Leaderboard, space: Space) -> Chart:
@@ -169,10 +140,9 @@ def _coordinates(board: Leaderboard, space: Space) -> Chart:
         color, width = (ACCENT, 3) if entry is board.best else (SOFT, 1.5)
         drawn = line(range(len(axes)), heights, str(entry.number), color, width=width, hover=hover)
         data.append({**drawn, "opacity": 1 - 0.75 * distance, "showlegend": False})
-    style = {"font": {"color": "var(--soft)", "size": 11}, "showarrow": False, "xanchor": "right", "xshift": -4}
-    marked = [(place, text, y) for place, (_, marks) in enumerate(axes.values()) for text, y in marks.items()]
+    marked = [(at, text, y) for at, (_, marks) in enumerate(axes.values()) for text, y in marks.items()]
     layout = {
-        "annotations": [{"x": place, "y": y, "text": label(text), **style} for place, text, y in marked],
+        "annotations": [FIGURES["mark"] | {"x": at, "y": y, "text": label(text)} for at, text, y in marked],
         "hovermode": "closest",
         "xaxis": {"tickvals": list(range(len(axes))), "ticktext": list(map(label, axes)), "gridcolor": "var(--soft)"},
         "yaxis": {"visible": False, "range": [-0.08, 1.08]},
@@ -200,9 +170,7 @@ def _axis(dimension: Dimension, values: Sequence[float | str]) -> tuple[list[flo
 
 def _finish_axes(drawn: Figure, places: Sequence[float], measured: str, reference: float | None) -> None:
     if measured.endswith("/loss"):
-        # On a linear axis one much too large learning rate would flatten all other trials into one line.
-        ticks = {"type": "log", "tickvals": _TICKS, "ticktext": [f"{tick:g}" for tick in _TICKS]}
-        drawn["layout"]["yaxis"] = drawn["layout"].get("yaxis", {}) | ticks
+        drawn["layout"]["yaxis"] = drawn["layout"].get("yaxis", {}) | FIGURES["losses"]
     if reference is not None and places:
         ends = [min(places) - 0.5, max(places) + 0.5]
         drawn["data"].append(line(ends, [reference, reference], "exact linear", WARM, dash="dash", width=1.5))

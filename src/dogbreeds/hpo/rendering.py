@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from dogbreeds.hpo.space import Choice, Dimension, Interval, Space, Values
+from dogbreeds.hpo.space import Choice, Dimension, Space, Values
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -71,7 +71,9 @@ def parameter_ranges(space: Space, strategy: str) -> dict[str, list[dict[str, An
             ranges["CategoricalParameterRanges"].append({"Name": name, "Values": list(dimension.values)})
         else:
             kind = "Integer" if dimension.integer else "Continuous"
-            ranges[f"{kind}ParameterRanges"].append({"Name": name, **_ends(dimension)})
+            low, high = map(dimension.text, (dimension.low, dimension.high))
+            ends = {"MinValue": low, "MaxValue": high, "ScalingType": _SCALING[dimension.scale]}
+            ranges[f"{kind}ParameterRanges"].append({"Name": name, **ends})
     return ranges
 
 
@@ -79,8 +81,3 @@ def _listed(dimension: Dimension) -> Dimension:
     if isinstance(dimension, Choice) or not dimension.integer:
         return dimension
     return Choice(tuple(map(dimension.text, dimension.points)), ordered=True)
-
-
-def _ends(interval: Interval) -> dict[str, str]:
-    low, high = map(interval.text, (interval.low, interval.high))
-    return {"MinValue": low, "MaxValue": high, "ScalingType": _SCALING[interval.scale]}

@@ -8,19 +8,15 @@ from omegaconf import DictConfig
 
 from dogbreeds import constraints
 from dogbreeds.errors import ConfigError, did_you_mean
+from dogbreeds.files import yaml_beside
 from dogbreeds.hpo.space import NOT_SEARCHABLE, Interval, Space
 from dogbreeds.overrides import sets
 from dogbreeds.schema import SearchConfig, TrainConfig, key_names
 
 #: Config groups that can be searched.
 GROUPS = ("data", "model", "experiment")
-#: The numbers of metrics.json that a search can be for, and whether more is better. The calibration error of the
-#: validation photos is not among them: the temperature is fitted to these very photos.
-OBJECTIVES = {
-    "val/accuracy": True, "val/top5_accuracy": True, "val/macro_f1": True, "val/loss": False,
-    "test/accuracy": True, "test/top5_accuracy": True, "test/macro_f1": True, "test/loss": False,
-    "test/calibration_error": False,
-}  # fmt: skip
+#: The numbers of metrics.json that a search can be for, and whether more is better.
+OBJECTIVES: dict[str, bool] = yaml_beside(__file__, "objectives.yaml")
 #: Those that are known after each epoch.
 EPOCH_OBJECTIVES = ("val/loss", "val/accuracy", "val/top5_accuracy", "val/macro_f1")
 # Nobody waits for a larger one; it is more likely a typing mistake.

@@ -27,10 +27,8 @@ class BreedClassifier(pl.LightningModule):
     """Trains `head(tail(features))` on what the frozen trunk made of the photos.
 
     Logs loss and accuracy for `train`, and loss, accuracy, top5_accuracy and macro_f1 for `val` and `test`. The
-    losses are unweighted cross-entropy, so that they can be compared.
-
-    Attributes:
-        train_loss: Unweighted loss of the last training batch, for callbacks that look at each step.
+    losses are unweighted cross-entropy, so that they can be compared. `train_loss` is that of the last training batch,
+    for callbacks that look at each step.
     """
 
     train_loss: Tensor
@@ -156,7 +154,5 @@ class BreedClassifier(pl.LightningModule):
         """Refuses a checkpoint with a tail where this module has none."""
         trained = any(name.startswith("tail.") for name in checkpoint["state_dict"])
         if trained and not list(self.tail.parameters()):
-            raise ConfigError(
-                "This checkpoint has a trained tail: "
-                "BreedClassifier.load_from_checkpoint(path, network=data.network()) with the same model.unfreeze."
-            )
+            said = "This checkpoint has a trained tail: BreedClassifier.load_from_checkpoint(path,"
+            raise ConfigError(f"{said} network=data.network()) with the same model.unfreeze.")

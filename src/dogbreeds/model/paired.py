@@ -1,11 +1,10 @@
 """Which of two models is better, on the same photos: only those that one of them gets wrong tell them apart."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Self
 
 _LEVEL = 0.05
 _POWER = 0.8
@@ -22,7 +21,7 @@ class Paired:
     photos: int
 
     @classmethod
-    def of(cls, first: Sequence[bool], second: Sequence[bool]) -> Paired:
+    def of(cls, first: Sequence[bool], second: Sequence[bool]) -> Self:
         """Compares what each model got right, photo by photo."""
         pairs = list(zip(first, second, strict=True))
         return cls(pairs.count((True, False)), pairs.count((False, True)), len(pairs))
@@ -87,8 +86,5 @@ def unpaired_interval(first: tuple[float, int], second: tuple[float, int]) -> tu
     """
     (one, _), (other, _) = first, second
     (low, high), (other_low, other_high) = interval(*first), interval(*second)
-    difference = one - other
-    return (
-        difference - math.hypot(one - low, other_high - other),
-        difference + math.hypot(high - one, other - other_low),
-    )
+    below, above = math.hypot(one - low, other_high - other), math.hypot(high - one, other - other_low)
+    return one - other - below, one - other + above

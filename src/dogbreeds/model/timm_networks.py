@@ -34,10 +34,8 @@ class TimmNetwork:
         self.name = name
         self._plain, _, self._tag = name.partition(".")
         if self._tag and self._tag not in self.named_weights():
-            raise ConfigError(
-                f"model.backbone={name}: timm has no such weights of {self._plain}. Use one of "
-                f"{', '.join(self.named_weights())}, or none."
-            )
+            said = f"model.backbone={name}: timm has no such weights of {self._plain}."
+            raise ConfigError(f"{said} Use one of {', '.join(self.named_weights())}, or none.")
 
     def named_weights(self) -> list[str]:
         return [found.partition(".")[2] for found in timm.list_pretrained(f"{self._plain}.*")]
@@ -47,9 +45,8 @@ class TimmNetwork:
         found = resolve_data_config(pretrained_cfg=config.to_dict())
         _, height, width = found["input_size"]
         if height != width:
-            raise ConfigError(
-                f"model.backbone={self.name} takes images of {width} x {height} pixels: use a square one."
-            )
+            said = f"model.backbone={self.name} takes images of {width} x {height} pixels:"
+            raise ConfigError(f"{said} use a square one.")
         # Photos keep their proportions, whatever timm's `crop_mode`.
         transform = Transform(
             resize=int(height / found["crop_pct"]),

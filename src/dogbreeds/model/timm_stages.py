@@ -94,7 +94,8 @@ class _Parts:
             shapes.forward_head(result, pre_logits=True)
         chained = features.chain(result)
         weighted = {name for name, child in children.items() if child.state_dict()}
-        single = [name for name, child in children.items() if _is_single(child)]
+        # Nothing inside a single layer has weights.
+        single = [name for name, one in children.items() if not any("." in own for own, _ in one.named_parameters())]
         leading = list(takewhile(single.__contains__, chained))
         trailing = list(takewhile(single.__contains__, reversed(chained[len(leading) :])))[::-1]
         stages = chained[len(leading) : len(chained) - len(trailing)]
@@ -108,11 +109,6 @@ class _Parts:
         weightless = set(children) - weighted
         stem = (features.used | weightless) - {*stages, *trailing}
         return cls(children, stem, stages, trailing, head.used | weightless)
-
-
-def _is_single(child: nn.Module) -> bool:
-    """Whether a child is a single layer: nothing inside it has weights."""
-    return not any(True for one in child.children() for _ in one.parameters())
 
 
 class _Watch:

@@ -23,10 +23,8 @@ class TorchvisionNetwork:
 
     def __init__(self, name: str) -> None:
         if name not in BACKBONES:
-            raise ConfigError(
-                f"model.backbone={name}: unknown. Use one of {', '.join(BACKBONES)}, or for a network of timm "
-                "model=timm model.backbone=<name>, or model=<name> where conf/model has it."
-            )
+            said = f"model.backbone={name}: unknown. Use one of {', '.join(BACKBONES)}, or for a network of"
+            raise ConfigError(f"{said} timm model=timm model.backbone=<name>, or model=<name> where conf/model has it.")
         self.name = name
 
     def named_weights(self) -> list[str]:

@@ -20,6 +20,7 @@ from dogbreeds.model.torchvision_networks import TorchvisionNetwork
 log = logging.getLogger(__name__)
 
 _MAX_SHOWN_DIFFERENCES = 3
+_ALONE = "Save the weights alone: torch.save(model.state_dict(), path)."
 # A counter that evaluation does not use; weights saved before PyTorch 0.4.1 lack it.
 _COUNTER = "num_batches_tracked"
 # Raised on reading a cut-off file, or one that never held weights; the second ones by torch's unpickler.
@@ -119,26 +120,17 @@ def _download(architecture: Architecture, weights: str) -> State:
 
 def _read(path: Path) -> State:
     try:
-        state = (
-            load_file(path)
-            if path.suffix == ".safetensors"
-            else torch.load(path, map_location="cpu", weights_only=True)
-        )
+        unpickled = path.suffix != ".safetensors"
+        state = torch.load(path, map_location="cpu", weights_only=True) if unpickled else load_file(path)
     except (*_CUT_OFF, *_NO_WEIGHTS) as error:
         raise WeightsError(f"model.weights={path} is damaged or cut off: {_first_line(error)}") from error
     except pickle.UnpicklingError as error:
         # Torch's own message tells how to load the file in spite of the danger.
-        raise WeightsError(
-            f"model.weights={path} is not a state dict that can be loaded safely.\n"
-            "Save the weights alone: torch.save(model.state_dict(), path)."
-        ) from error
-    if not isinstance(state, Mapping) or not all(
-        isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
-    ):
-        raise WeightsError(
-            f"model.weights={path} holds a {type(state).__name__} that is not a state dict. "
-            "Save the weights alone: torch.save(model.state_dict(), path)."
-        )
+        raise WeightsError(f"model.weights={path} is not a state dict that can be loaded safely.\n{_ALONE}") from error
+    texts = isinstance(state, Mapping) and all(isinstance(name, str) for name in state)
+    if not texts or not all(isinstance(value, Tensor) for value in state.values()):
+        said = f"model.weights={path} holds a {type(state).__name__} that is not a state dict."
+        raise WeightsError(f"{said} {_ALONE}")
     return state
 
 

@@ -40,10 +40,8 @@ def _network(model: Mapping[str, Any]) -> list[str]:
         found = [override("model", model["backbone"])]
     else:
         found = [override("model", model["library"]), override("model.backbone", model["backbone"])]
-    seen = {name: model.get(name) for name in ("pool", "resolution", "crop")}
-    return found + [
-        override(f"model.{name}", str(value)) for name, value in seen.items() if value not in (None, "head")
-    ]
+    seen = {f"model.{name}": model.get(name) for name in ("pool", "resolution", "crop")}
+    return found + [override(name, str(value)) for name, value in seen.items() if value not in (None, "head")]
 
 
 def exact_command(config: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
@@ -82,10 +80,6 @@ def settling(pair: Paired) -> str:
         return ""
     if needed > _MANY:
         return "no number of photos that can be had would settle it"
-    return f"about {counted(_rounded(needed - pair.photos), 'more test photo')} would settle it"
-
-
-def _rounded(number: int) -> int:
-    """Keeps two digits: the number rests on the few photos that tell the models apart."""
-    digits = max(0, len(str(number)) - 2)
-    return int(round(number, -digits))
+    # Two digits: the number rests on the few photos that tell the models apart.
+    digits = max(0, len(str(needed - pair.photos)) - 2)
+    return f"about {counted(round(needed - pair.photos, -digits), 'more test photo')} would settle it"

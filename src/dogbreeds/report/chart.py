@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 
 from markupsafe import Markup
 
+from dogbreeds.files import yaml_beside
+
 Figure = dict[str, Any]
 Trace = dict[str, Any]
 Item = TypeVar("Item")
@@ -20,6 +22,8 @@ Item = TypeVar("Item")
 ACCENT, SOFT, WARM, BAND = "var(--accent)", "var(--series-soft)", "var(--warm)", "var(--band)"
 #: Colours of things without an order, such as the parts of a step.
 SERIES = tuple(f"var(--series-{number})" for number in range(1, 8))
+#: Parts of layouts and traces that do not depend on what is drawn.
+FIGURES: Mapping[str, Figure] = yaml_beside(__file__, "figures.yaml")
 _DIGITS = 5
 _MAX_POINTS = 600
 _MAX_MARKERS = 60

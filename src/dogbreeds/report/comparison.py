@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from dogbreeds.debug.system.percentiles import usage_percentiles
+from dogbreeds.debug.measurements import usage_percentiles
 from dogbreeds.errors import UserError
+from dogbreeds.files import yaml_beside
 from dogbreeds.model.paired import Paired, interval, unpaired_interval
 from dogbreeds.report.against_exact import settling
 from dogbreeds.report.chart import SERIES, Chart, chart, figure, line
@@ -19,17 +20,7 @@ from dogbreeds.report.run import Run, read_run
 from dogbreeds.report.sections.rules import STATUSES
 
 _ABSENT = "-"
-#: Numbers of metrics.json with their titles, and whether more is better; None if no run can improve it.
-_METRICS = (
-    ("test/accuracy", "Test accuracy", True),
-    ("test/top5_accuracy", "Test top-5 accuracy", True),
-    ("test/macro_f1", "Test macro F1", True),
-    ("test/loss", "Test loss", False),
-    ("test/calibration_error", "Test calibration error", False),
-    ("val/accuracy", "Validation accuracy", True),
-    ("val/loss", "Validation loss", False),
-    ("reference/test_accuracy", "Exact linear reference, test accuracy", None),
-)
+_METRICS: list[tuple[str, str, bool | None]] = yaml_beside(__file__, "metrics.yaml")
 _SECONDS = (("features", "Features"), ("training", "Training"), ("total", "Whole run"))
 # Where a run is written is not a property of it.
 _NOT_COMPARED = ("run_dir", "resume")

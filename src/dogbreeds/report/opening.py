@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from dogbreeds.debug.rules.results import HeadBelowReference, against_exact, learned_from
+from dogbreeds.files import lines_beside
 from dogbreeds.installation import command
 from dogbreeds.overrides import override
 from dogbreeds.report.against_exact import by_how_much, difference, exact_command, is_below, own
@@ -54,31 +55,8 @@ def _standing(run: Run, state: str, now: float) -> str:
 
 
 def _verdict(run: Run) -> str:
-    metrics = run.metrics
-    if not metrics:
-        if not run.history:
-            return "No epoch has ended yet."
-        accuracy = max(row["val/accuracy"] for row in run.history)
-        return f"So far {percent(accuracy)} of the validation photos classified correctly{_chance(run, accuracy)}."
-    accuracy, photos = metrics["test/accuracy"], metrics["images"]["test"]
-    begin = f"{percent(accuracy)} of {counted(photos, 'test photo')} classified correctly{_chance(run, accuracy)}"
-    if "reference/test_accuracy" not in metrics:
-        return f"{begin}."
-    exact = percent(metrics["reference/test_accuracy"]) + learned_from(metrics)
-    pair = against_exact(metrics, "test")
-    if pair is None:
-        return f"{begin}; the exact linear reference reaches {exact}."
-    if not pair.clear:
-        return f"{begin}, not clearly different from the exact linear reference ({exact})."
-    word = "below" if pair.difference < 0 else "above"
-    return f"{begin}, clearly {word} the exact linear reference ({exact}): {difference(pair)}."
-
-
-def _chance(run: Run, accuracy: float) -> str:
-    if not run.classes:
-        return ""
-    times = accuracy * len(run.classes)
-    return f" ({times:.0f}x chance)" if times >= 1.5 else " (hardly above chance)"
+    words = {"percent": percent, "counted": counted, "difference": difference, "learned_from": learned_from}
+    return lines_beside(__file__, "verdict.txt", run=run, pair=against_exact(run.metrics, "test"), **words)[-1]
 
 
 def _problems(run: Run) -> list[Problem]:

@@ -119,6 +119,7 @@ def read_run(directory: Path) -> Run:
         advice = "Give a run directory of train.py, such as outputs/<date>/<time>."
         raise UserError(f"{directory} has no {RUN_CONFIG}. {advice}")
     record = read_record(directory)
+    suspicions = [Suspicion(**row | {"score": float(row["score"])}) for row in read_csv(directory / AUDIT)]
     unused = [row for row in read_csv(directory / INDEX) if row["state"] != "used"]
     return Run(
         directory=directory,
@@ -129,17 +130,11 @@ def read_run(directory: Path) -> Run:
         record=record,
         rules=read_json(directory / RULES).get("rules", []),
         predictions=read_predictions(directory / PREDICTIONS),
-        suspicions=_suspicions(directory / AUDIT),
+        suspicions=suspicions if (directory / AUDIT).is_file() else None,
         # Those first that cannot be read.
         unused=sorted(unused, key=lambda row: str(row["state"]), reverse=True),
         operators=read_json(directory / OPERATORS),
     )
-
-
-def _suspicions(path: Path) -> list[Suspicion] | None:
-    if not path.is_file():
-        return None
-    return [Suspicion(**row | {"score": float(row["score"])}) for row in read_csv(path)]
 
 
 def read_predictions(path: Path) -> list[Prediction]:

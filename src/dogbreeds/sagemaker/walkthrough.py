@@ -70,7 +70,8 @@ def _played(planned: Sequence[Step], table: Table, console: Console) -> bool:
         ended = subprocess.run(typed, cwd=CHECKOUT, capture_output=True, text=True, check=False)
         lines = [line[:_MAX_LINE] for line in (ended.stdout + ended.stderr).splitlines() if line.strip()]
         table.add_row(step.title, f"{time.monotonic() - began:.0f}", escape("\n".join(lines[-_LAST_LINES:])))
-        if (problem := _problem(step, ended)) is not None:
+        problem = "" if step.expected in ended.stdout else f"did not print: {step.expected}"
+        if problem := f"exited with {ended.returncode}" if ended.returncode else problem:
             table.add_row("", "", f"[red]{escape(problem)}; the rest was not run[/red]")
             console.print(table)
             # Everything: the reason may be anywhere.
@@ -78,9 +79,3 @@ def _played(planned: Sequence[Step], table: Table, console: Console) -> bool:
             return False
     console.print(table)
     return True
-
-
-def _problem(step: Step, ended: subprocess.CompletedProcess[str]) -> str | None:
-    if ended.returncode:
-        return f"exited with {ended.returncode}"
-    return None if step.expected in ended.stdout else f"did not print: {step.expected}"

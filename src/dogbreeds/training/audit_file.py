@@ -5,7 +5,7 @@ from pathlib import Path
 
 from dogbreeds.data.folders import BreedFolders
 from dogbreeds.data.layout import SPLITS
-from dogbreeds.files import write_csv
+from dogbreeds.files import lines_beside, write_csv
 from dogbreeds.report.formats import counted
 from dogbreeds.training.audit import Findings
 
@@ -38,19 +38,8 @@ class Audit:
 
     def summary(self) -> str:
         """Returns a line that says how much was found."""
-        found = self._findings
-        text = (
-            f"{counted(len(found.suspects), 'training label')} that the other photos contradict "
-            f"({self.facts['confident_labels']:.0f} of them clearly), "
-            f"{counted(len(self._duplicates), 'near-duplicate')} "
-            f"({self.facts['copies_across_splits']} across splits), "
-            f"{counted(len(found.outliers), 'outlier')} of a class"
-        )
-        if found.judged < (train := len(self._folders.splits["train"])):
-            text += f"; of the labels those of {int(found.judged):,} of {train:,} photos were judged"
-        if found.skipped:
-            text += f"; of the pairs with similar features the last {int(found.skipped)} were not compared"
-        return text
+        train, made = len(self._folders.splits["train"]), {"facts": self.facts, "duplicates": self._duplicates}
+        return lines_beside(__file__, "audit.txt", found=self._findings, train=train, counted=counted, **made)[0]
 
     def _redundant(self) -> dict[int, tuple[int, float]]:
         """The photos without which none is there twice, each with the likest one and how like they are.

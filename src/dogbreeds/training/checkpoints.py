@@ -92,6 +92,5 @@ class SameStart(Callback):
             if before.get(name, known) != known:
                 place = f"Name the place that has that, {name}=<place>"
                 advice = "Install the nncf of then" if name == "features.precision" else place
-                raise ConfigError(
-                    f"{name}: what is there now is not what this was begun with. {advice}, or start anew."
-                )
+                said = f"{name}: what is there now is not what this was begun with."
+                raise ConfigError(f"{said} {advice}, or start anew.")

@@ -48,12 +48,9 @@ class History(pl.Callback):
         }
         self.add(row)
         if self.announce and trainer.progress_bar_callback is None:
-            log.info(
-                "epoch %3d/%d  train loss %.4f accuracy %.3f  valid loss %.4f accuracy %.3f",
-                row["epoch"],
-                trainer.max_epochs,
-                *(row[name] for name in ("train/loss", "train/accuracy", "val/loss", "val/accuracy")),
-            )
+            numbers = [row[name] for name in ("train/loss", "train/accuracy", "val/loss", "val/accuracy")]
+            words = "epoch %3d/%d  train loss %.4f accuracy %.3f  valid loss %.4f accuracy %.3f"
+            log.info(words, row["epoch"], trainer.max_epochs, *numbers)
 
     def add(self, row: dict[str, float]) -> None:
         self.rows.append(row)

@@ -19,9 +19,12 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.profilers import Profiler
 
 from dogbreeds.errors import ConfigError
+from dogbreeds.files import yaml_beside
 from dogbreeds.schema import TrainConfig
 from dogbreeds.trainer_arguments import devices_of
 from dogbreeds.training.checkpoints import WholeCheckpoints
+
+_IGNORED: list[str] = yaml_beside(__file__, "ignored.yaml")
 
 
 def quieten() -> None:
@@ -29,11 +32,8 @@ def quieten() -> None:
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     if not is_first_process():
         logging.getLogger().setLevel(logging.WARNING)
-    # Batches are indexed, not decoded, so Lightning's advice to add workers does not apply.
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message=".*number of training batches.*is smaller than the logging interval.*")
-    warnings.filterwarnings("ignore", message=".*Checkpoint directory .* exists and is not empty.*")
-    warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
+    for message in _IGNORED:
+        warnings.filterwarnings("ignore", message=message)
     # Raised by torch itself about a caller inside Lightning.
     warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
 
@@ -64,8 +64,10 @@ def new_trainer(
     chosen = config.trainer
     if chosen.precision == "16-mixed" and (chosen.accelerator == "cpu" or not torch.accelerator.is_available()):
         raise ConfigError("trainer.precision=16-mixed needs a GPU: use trainer.precision=auto, or bf16-mixed.")
+    bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+    mixed = config.model.unfreeze is not None and bf16 and chosen.accelerator != "cpu"
     given: dict[str, Any] = {
-        "precision": _precision(config) if chosen.precision == "auto" else chosen.precision,
+        "precision": ("bf16-mixed" if mixed else "32-true") if chosen.precision == "auto" else chosen.precision,
         "log_every_n_steps": 10,
         "num_sanity_val_steps": 0,
         "profiler": profiler,
@@ -95,12 +97,6 @@ def new_trainer(
             f"trainer.accelerator={chosen.accelerator} trainer.devices={chosen.devices} "
             f"trainer.strategy={chosen.strategy}{typed}: {reason} trainer=auto takes the device that is here."
         ) from error
-
-
-def _precision(config: TrainConfig) -> str:
-    trains_tail = config.model.unfreeze is not None
-    bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
-    return "bf16-mixed" if trains_tail and bf16 and config.trainer.accelerator != "cpu" else "32-true"
 
 
 def new_loggers(config: TrainConfig) -> list[Logger]:

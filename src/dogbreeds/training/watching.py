@@ -17,7 +17,7 @@ from dogbreeds.debug.measurements import START_UP, Measurements, Phase
 from dogbreeds.debug.record import Facts, Record, read_confusion, read_record
 from dogbreeds.debug.recorder import Recorder
 from dogbreeds.debug.rules.classes import StalledTrainingRule
-from dogbreeds.debug.system.sampler import SystemSampler
+from dogbreeds.debug.system.machine import SystemSampler
 from dogbreeds.debug.timeline import Phases, StepTimeline
 from dogbreeds.debug.trace import Tracer
 from dogbreeds.debug.watch import Judge, StallWatch, Watch
@@ -71,15 +71,7 @@ class Debugger:
             self._record.measurements = replace(self._record.measurements, steps=timeline.steps)
             found.append(timeline)
         if debugger.record:
-            found.append(
-                Recorder(
-                    self._run_dir,
-                    self._record,
-                    train_every=debugger.train_every,
-                    eval_every=debugger.eval_every,
-                    flush_every=debugger.flush_every,
-                )
-            )
+            found.append(Recorder(self._run_dir, self._record, debugger))
         if debugger.smdebug:
             found.append(SmdebugHook(self._run_dir / TENSORS, debugger.train_every, debugger.eval_every))
         if profiler.trace_steps:

@@ -61,7 +61,9 @@ class Invocations:
         finally:
             served.turns.release()
         if status >= 400:
-            raise _model_error(status, answer)
+            said, side = answer.decode("utf-8", "replace"), "client" if status < 500 else "server"
+            message = f"Received {side} error ({status}) from primary with message {said!r}."
+            raise ApiError("ModelError", message, 424, {"OriginalStatusCode": status, "OriginalMessage": said})
         self._capture(description, served, (body, headers.get("Content-Type", "")), (answer, kind))
         response = Response(answer, content_type=kind)
         response.headers["x-Amzn-Invoked-Production-Variant"] = served.variant["VariantName"]
@@ -124,12 +126,6 @@ class Invocations:
 def _is_handed_on(header: str) -> bool:
     name = header.lower()
     return name in ("content-type", "accept") or name.startswith("x-amzn-sagemaker-custom")
-
-
-def _model_error(status: int, answer: bytes) -> ApiError:
-    said = answer.decode("utf-8", "replace")
-    message = f"Received {'client' if status < 500 else 'server'} error ({status}) from primary with message {said!r}."
-    return ApiError("ModelError", message, 424, {"OriginalStatusCode": status, "OriginalMessage": said})
 
 
 def _captured(config: Members, place: str, asked: _Message, answered: _Message) -> tuple[str, bytes]:

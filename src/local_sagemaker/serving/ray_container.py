@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from local_sagemaker.calls import Answer, JobFailure, LocalSageMakerError, Members
+from local_sagemaker.calls import Answer, JobFailure, LocalSageMakerError
 from local_sagemaker.serving.ray_process import kill_session
 from local_sagemaker.training.instance import bare_environment
 
@@ -183,14 +183,14 @@ def _gpus(config: Path) -> int:
     try:
         found: Any = yaml.safe_load(config.read_text(encoding="utf-8"))
         deployments = [one for application in found["applications"] for one in application.get("deployments", [])]
-        return sum(_replicas(one) * int(one.get("ray_actor_options", {}).get("num_gpus", 0)) for one in deployments)
+        gpus = 0
+        for one in deployments:
+            scaled = one.get("autoscaling_config", {})
+            replicas = scaled.get("min_replicas", 1) if scaled else one.get("num_replicas", 1)
+            gpus += int(replicas) * int(one.get("ray_actor_options", {}).get("num_gpus", 0))
+        return gpus
     except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise LocalSageMakerError(f"{config.name} is no configuration of Ray Serve ({error!r}).") from error
-
-
-def _replicas(deployment: Members) -> int:
-    scaled = deployment.get("autoscaling_config", {})
-    return int(scaled.get("min_replicas", 1) if scaled else deployment.get("num_replicas", 1))
 
 
 def _error(status: int, message: str) -> Answer:

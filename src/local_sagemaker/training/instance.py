@@ -1,16 +1,24 @@
-"""An instance of a training job: a directory with the layout of /opt/ml."""
+"""An instance of a training job: a directory with the layout of /opt/ml, and its code.
 
+The requirements of the code are checked, not installed.
+"""
+
+import importlib.metadata
+import io
 import json
 import os
 import shutil
 import sys
+import tarfile
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from local_sagemaker.calls import Members
+from packaging.requirements import InvalidRequirement, Requirement
+
+from local_sagemaker.calls import JobFailure, Members
 from local_sagemaker.context import Context
 from local_sagemaker.s3.objects import Objects, split_uri
-from local_sagemaker.training.code import unpack_code
 from local_sagemaker.training.toolkit import BASE_VARIABLE
 
 #: Tells the script where checkpoints go, in place of CheckpointConfig.LocalPath, which would lie outside the job.
@@ -20,6 +28,10 @@ _HOSTS = "127.0.0.{}"
 _GROUP = "homogeneousCluster"
 # Variables of this process that describe the machine.
 _KEPT = ("PATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "SYSTEMROOT")
+#: Hyperparameter that says where the code lies.
+SUBMIT_DIRECTORY = "sagemaker_submit_directory"
+_REQUIREMENTS = "requirements.txt"
+_ROOT = "/opt/ml/"
 
 
 class Instance:
@@ -28,11 +40,8 @@ class Instance:
     def __init__(self, directory: Path, number: int, count: int) -> None:
         self.directory, self.number, self._count = directory, number, count
         self.base = directory / "ml"
-        self._config = self.base / "input" / "config"
-        self._scratch = directory / "home"
-        self.checkpoints = self.base / "checkpoints"
-        self.model = self.base / "model"
-        self.output = self.base / "output"
+        self._config, self._scratch = self.base / "input" / "config", directory / "home"
+        self.checkpoints, self.model, self.output = (self.base / one for one in ("checkpoints", "model", "output"))
         self.tensors = self.output / "tensors"
 
     def prepare(self, job: Members, objects: Objects) -> None:
@@ -140,3 +149,65 @@ def download(objects: Objects, uri: str, target: Path, share: slice = slice(None
         path = target / relative
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content.value)
+
+
+def unpack_code(job: Members, objects: Objects, base: Path) -> None:
+    """Unpacks a job's code; raises JobFailure where it cannot, or the code needs what this machine does not have.
+
+    The toolkit would fetch it itself and install its requirements into the environment of this process. It finds the
+    code unpacked, and no requirements. `base` is what is /opt/ml on AWS; its channels are there already.
+    """
+    target = base / "code"
+    target.mkdir(parents=True, exist_ok=True)
+    uri = job.get("HyperParameters", {}).get(SUBMIT_DIRECTORY)
+    if uri is None:
+        return
+    # Some clients put JSON's quotes around it.
+    if uri.startswith('"'):
+        uri = json.loads(uri)
+    if uri.startswith(_ROOT):
+        brought = base / uri.removeprefix(_ROOT)
+        archive = brought.read_bytes() if brought.is_file() else None
+    elif job["EnableNetworkIsolation"]:
+        raise JobFailure(f"ClientError: without a network a job cannot fetch {uri}: bring it by a channel.")
+    else:
+        archive = objects.find(uri)
+    if archive is None:
+        raise JobFailure(f"ClientError: {SUBMIT_DIRECTORY} is {uri}, and there is no such object.")
+    try:
+        with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+            tar.extractall(target, filter="data")
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise JobFailure(f"ClientError: {uri} cannot be unpacked: {error}") from error
+    if (target / "setup.py").exists():
+        nothing = "which would be installed: the local service installs nothing."
+        raise JobFailure(f"ClientError: {uri} has a setup.py, {nothing}")
+    requirements = target / _REQUIREMENTS
+    if requirements.exists():
+        if missing := "; ".join(unsatisfied(requirements.read_text(encoding="utf-8"))):
+            said = f"AlgorithmError: InstallRequirementsError: {_REQUIREMENTS} asks for {missing}."
+            raise JobFailure(f"{said} The local service installs nothing: install it into its own environment.")
+        shutil.move(requirements, base / _REQUIREMENTS)
+
+
+def unsatisfied(requirements: str) -> Iterator[str]:
+    """Yields what this environment lacks of a requirements file, one phrase for each line that it does not meet."""
+    for line in requirements.splitlines():
+        text = line.split(" #")[0].strip()
+        # Options for pip say where packages come from.
+        if not text or text.startswith(("#", "-")):
+            continue
+        try:
+            requirement = Requirement(text)
+        except InvalidRequirement as error:
+            yield f"{text}, which cannot be read ({str(error).splitlines()[0]})"
+            continue
+        if requirement.marker is not None and not requirement.marker.evaluate():
+            continue
+        try:
+            version = importlib.metadata.version(requirement.name)
+        except importlib.metadata.PackageNotFoundError:
+            yield f"{text}, which is not installed here"
+            continue
+        if not requirement.specifier.contains(version, prereleases=True):
+            yield f"{text}, and {version} is installed here"

@@ -10,8 +10,7 @@ from local_sagemaker.calls import JobFailure, Members
 from local_sagemaker.context import CLOSED, Context
 from local_sagemaker.records import Record
 from local_sagemaker.rules.jobs import DEFAULT_RUNTIME_SECONDS
-from local_sagemaker.s3.objects import NoBucketError
-from local_sagemaker.training.artifacts import MirroredDirectory, upload_archive
+from local_sagemaker.s3.objects import MirroredDirectory, NoBucketError, upload_archive
 from local_sagemaker.training.instance import Instance
 from local_sagemaker.training.status import MAX_REASON, End, Progress
 from local_sagemaker.training.toolkit import Toolkit

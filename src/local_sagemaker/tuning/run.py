@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import math
 import statistics
 import threading
 import time
@@ -84,7 +85,9 @@ class TuningRun(threading.Thread):
                 for child in self._children:
                     self._look(child, sampler)
                 running = [child for child in self._children if not child.told]
-                if self._is_enough():
+                seconds = time.time() - self._job["CreationTime"]
+                # It was stopped, or took too long.
+                if self._stopping or seconds > self._limits.get("MaxRuntimeInSeconds", math.inf):
                     for child in running:
                         self._jobs.stop(child.record)
                     count = len(self._children)
@@ -136,11 +139,6 @@ class TuningRun(threading.Thread):
         if len(averages) < _JOBS_BEFORE_THE_MEDIAN:
             return False
         return self._sign * series[-1] > statistics.median(averages)
-
-    def _is_enough(self) -> bool:
-        """Tells whether the whole job is to end: it was stopped, or took too long."""
-        seconds = time.time() - self._job["CreationTime"]
-        return self._stopping or seconds > self._limits.get("MaxRuntimeInSeconds", float("inf"))
 
     def _series(self, record: Record) -> list[float]:
         return [value for _, value in record.series.get(self._objective, [])]

@@ -24,7 +24,7 @@ from torch import Tensor
 from dogbreeds.errors import CacheError
 from dogbreeds.features.store import store as store_module
 from dogbreeds.features.store.array import FeatureArray
-from dogbreeds.features.store.owners import Owners
+from dogbreeds.features.store.index import Owners
 from dogbreeds.features.store.segments import ArrayKey, Layout, SegmentWriter
 from dogbreeds.features.store.store import FeatureStore
 

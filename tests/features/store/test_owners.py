@@ -13,7 +13,7 @@ from queue import Queue
 import pytest
 from filelock import FileLock
 
-from dogbreeds.features.store.owners import Owners
+from dogbreeds.features.store.index import Owners
 from tests.features.store.filling import CONTEXT, PATIENCE, claim_and_hang, digests, own_and_fork, started
 
 

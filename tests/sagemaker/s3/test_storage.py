@@ -27,7 +27,7 @@ from dogbreeds.sagemaker.s3.code_archive import code_members, pack_code, require
 from dogbreeds.sagemaker.s3.storage import Storage
 from dogbreeds.sagemaker.s3.transfers import split_uri
 from local_sagemaker import Faults, LocalSageMaker
-from local_sagemaker.training.code import unsatisfied
+from local_sagemaker.training.instance import unsatisfied
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow

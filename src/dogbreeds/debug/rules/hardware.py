@@ -11,10 +11,10 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
+from dogbreeds.debug.measurements import usage_percentiles
 from dogbreeds.debug.record import Record
 from dogbreeds.debug.rules.usage import Array, Usage, windows
 from dogbreeds.debug.rules.verdict import NO_ISSUES, Rule, Verdict, not_applicable
-from dogbreeds.debug.system.percentiles import usage_percentiles
 
 
 class _OverUsage(Rule):

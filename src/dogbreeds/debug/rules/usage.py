@@ -29,8 +29,7 @@ class Usage:
         self.cpu = _array([sample.cpu for sample in samples])
         self.io_wait = _array([sample.io_wait for sample in samples])
         self.gpu = _array([gpu.utilization for sample in samples for gpu in sample.gpus]).reshape(shape)
-        shares = [100 * gpu.memory_used / gpu.memory_total for sample in samples for gpu in sample.gpus]
-        self.memory = _array(shares).reshape(shape)
+        self.memory = _array([gpu.memory_percent for sample in samples for gpu in sample.gpus]).reshape(shape)
 
     def __len__(self) -> int:
         return len(self._at)

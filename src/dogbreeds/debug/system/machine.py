@@ -1,17 +1,28 @@
-"""Processors, memory, disks, network and this run's processes, by psutil."""
+"""Samples processors, memory, disks, network and this run's processes, by psutil, from a thread."""
 
+import logging
+import threading
 import time
-from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Self
 
 import psutil
 
 from dogbreeds.debug.measurements import Sample
 from dogbreeds.debug.system.gpus import Gpus
+from dogbreeds.errors import PlaceError
+from dogbreeds.files import Appender
 
 # New child processes are found by listing all processes of the machine, which may be thousands on a server: as often
 # as this share of one core allows.
 _SEARCH_SHARE = 0.003
+log = logging.getLogger(__name__)
+
+# The operating system counts processor time in ticks of 10 ms: over fewer than ten of them percentages mean nothing.
+_MIN_SECONDS = 0.1
+# A sample may hang in a driver: the end of a run waits no longer than this for it.
+_MAX_WAIT_SECONDS = 5.0
 
 
 class Machine:
@@ -109,7 +120,11 @@ class ProcessTree:
         """
         began = time.thread_time()
         pids = set(psutil.pids())
-        parents = _parents(pids - self._known)
+        parents = {}
+        for pid in pids - self._known:
+            with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                process = psutil.Process(pid)
+                parents[process] = process.ppid()
         self._known = pids
         tree = {process.pid for process in self._seconds}
         while found := [process for process, parent in parents.items() if parent in tree]:
@@ -120,10 +135,45 @@ class ProcessTree:
         self._search_due = time.monotonic() + (time.thread_time() - began) / _SEARCH_SHARE
 
 
-def _parents(pids: Iterable[int]) -> dict[psutil.Process, int]:
-    parents = {}
-    for pid in pids:
-        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-            process = psutil.Process(pid)
-            parents[process] = process.ppid()
-    return parents
+class SystemSampler:
+    """Appends a `Sample` of the machine to a file at regular times while its `with` block runs, and one at its end.
+
+    It never stops the run: when sampling fails, that is logged once and there are no more samples.
+
+    A resumed run appends to the file, whose directory is made. The first sample is taken after `interval` seconds.
+    """
+
+    def __init__(self, path: Path, interval: float) -> None:
+        self.samples: list[Sample] = []
+        self._path, self._interval = path, interval
+        self._left = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="system-sampler", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._left.set()
+        self._thread.join(_MAX_WAIT_SECONDS)
+
+    def _run(self) -> None:
+        try:
+            with closing(Appender(self._path, every=1)) as file, closing(Gpus()) as gpus:
+                machine = Machine(gpus)
+                start, number = time.monotonic(), 1
+                # Times count from the start, so that the time of sampling does not add up. A machine that was
+                # suspended skips those that it missed.
+                while not self._left.wait(max(0.0, start + number * self._interval - time.monotonic())):
+                    self._keep(machine.sample(), file)
+                    number = max(number, int((time.monotonic() - start) / self._interval)) + 1
+                if time.monotonic() - machine.sampled >= _MIN_SECONDS:
+                    self._keep(machine.sample(), file)
+        except PlaceError as error:
+            log.warning("%s The machine is no longer sampled.", error)
+        except Exception:
+            log.exception("The machine is no longer sampled; the run continues.")
+
+    def _keep(self, sample: Sample, file: Appender) -> None:
+        self.samples.append(sample)
+        file.add(sample.line())

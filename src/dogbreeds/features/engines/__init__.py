@@ -72,9 +72,8 @@ def candidates(requested: str, device: torch.device) -> tuple[str, ...]:
         return found
     if requested not in found:
         hint = " (pip install openvino)" if requested == "openvino" and device.type == "cpu" else ""
-        raise ConfigError(
-            f"features.engine={requested} does not run on {device.type} here{hint}. Use {' or '.join(found)}, or auto."
-        )
+        said = f"features.engine={requested} does not run on {device.type} here{hint}."
+        raise ConfigError(f"{said} Use {' or '.join(found)}, or auto.")
     return (requested,)
 
 
@@ -157,7 +156,6 @@ def build(
     except Exception as error:
         # Drivers, compilers and conversions fail in many ways, and plain torch always works.
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise EngineError(
-            f"features.engine={name} does not start here ({reason}). Use features.engine=torch."
-        ) from error
+        said = f"features.engine={name} does not start here ({reason})."
+        raise EngineError(f"{said} Use features.engine=torch.") from error
     return TorchEngine(trunk, device=device, precision=resolved, batch_size=batch_size, workers=workers)

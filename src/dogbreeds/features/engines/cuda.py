@@ -73,7 +73,9 @@ class CudaEngine:
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
         """Returns features (N, ...) on the CPU for uint8 images (N, 3, H, W)."""
-        stream = self._stream()
+        if not hasattr(self._streams, "own"):
+            self._streams.own = torch.cuda.Stream(self.device)
+        stream: torch.cuda.Stream = self._streams.own
         # The images were put together on the caller's.
         stream.wait_stream(torch.cuda.current_stream(self.device))
         parts = []
@@ -91,12 +93,6 @@ class CudaEngine:
                     stream.synchronize()
                 parts.append(features.cpu())
         return torch.cat(parts)
-
-    def _stream(self) -> torch.cuda.Stream:
-        if not hasattr(self._streams, "own"):
-            self._streams.own = torch.cuda.Stream(self.device)
-        stream: torch.cuda.Stream = self._streams.own
-        return stream
 
 
 def _prepare(trunk: nn.Module, dtype: torch.dtype) -> nn.Module:

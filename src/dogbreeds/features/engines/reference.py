@@ -21,12 +21,9 @@ def resolve_precision(requested: str, device: torch.device) -> str:
         return requested
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    return "bf16" if requested == "bf16" or (device.type == "cpu" and _cpu_has_bf16()) else "fp32"
-
-
-def _cpu_has_bf16() -> bool:
     # AMX implies avx512_bf16, so one flag covers both. Torch 2.10 has no public function that tells.
-    return _CPU_INFO.is_file() and "avx512_bf16" in _CPU_INFO.read_text().split()
+    known = _CPU_INFO.read_text() if device.type == "cpu" and _CPU_INFO.is_file() else ""
+    return "bf16" if requested == "bf16" or "avx512_bf16" in known.split() else "fp32"
 
 
 def as_stored(features: Tensor) -> Tensor:
@@ -53,10 +50,8 @@ class TorchEngine:
         """Puts a copy of the trunk on the device; for arguments see `build`."""
         # A copy: the caller's layers may be trained further, and must not depend on whether features were computed.
         self.trunk = copy.deepcopy(trunk).to(device).to(memory_format=torch.channels_last).eval()
-        self.device = device
-        self.precision = precision
+        self.device, self.precision, self.workers = device, precision, workers
         self.batch_size = batch_size or _BATCH_SIZE
-        self.workers = workers
         self._turn = threading.Lock()
 
     @torch.inference_mode()

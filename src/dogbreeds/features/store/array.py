@@ -9,8 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dogbreeds.features.store.index import Index
-from dogbreeds.features.store.owners import Owners
+from dogbreeds.features.store.index import Index, Owners
 from dogbreeds.features.store.segments import SUFFIX, ArrayKey, Layout, Segment, SegmentWriter, StoredRows
 
 log = logging.getLogger(__name__)

@@ -1,7 +1,5 @@
 """Files beside the features that are expensive to recompute: converted networks, exact solutions."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import logging
@@ -10,6 +8,7 @@ import re
 import time
 import uuid
 from pathlib import Path
+from typing import Self
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +28,7 @@ class BlobCache:
         self._directory = directory
 
     @classmethod
-    def of(cls, store: Path) -> BlobCache:
+    def of(cls, store: Path) -> Self:
         """Opens the one that belongs to the feature store in a directory."""
         return cls(store.expanduser() / "artefacts")
 

@@ -3,6 +3,8 @@
 Everything here can be rebuilt from the segments, so commits do not wait for the disk; a killed process leaves the
 last committed state. Opening reads the schema alone: damage shows when a statement meets it, and that statement
 leaves a mark by which the next process that opens the index rebuilds it. The column `photo` is a photo's digest.
+
+A process that computes features holds a file lock, released when it dies: so others know which are alive.
 """
 
 from __future__ import annotations
@@ -11,9 +13,12 @@ import contextlib
 import os
 import sqlite3
 import threading
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from dogbreeds.errors import CacheError
 
@@ -27,6 +32,7 @@ _TABLES = Path(__file__).with_name("tables.sql")
 # The codes of a file that is not a sound index, and not just locked, out of reach or without room.
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_SCHEMA)
 _PRIMARY_CODE = 0xFF
+_SUFFIX = ".owner"
 
 
 class NewerIndexError(Exception):
@@ -90,9 +96,11 @@ class Index:
                 _create(self._connection)
                 fill(self)
                 execute(f"PRAGMA user_version = {_VERSION}")
-        elif _schema(self._connection) != _expected_schema():
-            raise DamagedIndexError("its tables are not the expected ones")
         else:
+            with contextlib.closing(sqlite3.connect(":memory:")) as fresh:
+                _create(fresh)
+                if _schema(self._connection) != _schema(fresh):
+                    raise DamagedIndexError("its tables are not the expected ones")
             # A place that cannot be written shows itself here, and not after a long pass.
             execute(f"PRAGMA user_version = {_VERSION}")
 
@@ -144,9 +152,8 @@ class Index:
                 with contextlib.suppress(OSError):
                     self._mark.touch()
                 raise DamagedIndexError(str(error)) from error
-            raise UnavailableIndexError(
-                f"the index of the feature store (cache.dir) cannot be used: {error}"
-            ) from error
+            said = "the index of the feature store (cache.dir) cannot be used:"
+            raise UnavailableIndexError(f"{said} {error}") from error
 
 
 def damage_mark(path: Path) -> Path:
@@ -164,7 +171,57 @@ def _schema(connection: sqlite3.Connection) -> list[tuple[str, str]]:
     return connection.execute(statement).fetchall()
 
 
-def _expected_schema() -> list[tuple[str, str]]:
-    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
-        _create(connection)
-        return _schema(connection)
+class Owners:
+    """The processes that compute features into one store."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self._directory = directory
+        # Held while owners register and are examined: none is taken for dead before it holds its lock.
+        self._registry = FileLock(directory / "registry.lock")
+        self._mutex = threading.Lock()
+        self._own: FileLock | None = None
+        self._name = ""
+
+    @property
+    def own(self) -> str:
+        """The name of this process, registered on first access."""
+        with self._mutex:
+            if self._own is None:
+                with self._registry:
+                    self._name = uuid.uuid4().hex
+                    self._own = self._lock(self._name)
+                    self._own.acquire()
+            return self._name
+
+    def dead(self, names: set[str]) -> set[str]:
+        """Returns those of `names` whose process has ended."""
+        others = names - {self._name} if self._own else names
+        with self._registry:
+            return {name for name in others if self._has_ended(name)}
+
+    def _has_ended(self, name: str) -> bool:
+        if not self._path(name).exists():
+            return True
+        lock = self._lock(name)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            return False
+        self._path(name).unlink(missing_ok=True)
+        lock.release()
+        return True
+
+    def close(self) -> None:
+        """Unregisters this process."""
+        with self._mutex:
+            if self._own is not None:
+                self._path(self._name).unlink(missing_ok=True)
+                self._own.release()
+                self._own = None
+
+    def _path(self, name: str) -> Path:
+        return self._directory / f"{name}{_SUFFIX}"
+
+    def _lock(self, name: str) -> FileLock:
+        return FileLock(self._path(name), is_singleton=False, thread_local=False)

@@ -32,15 +32,9 @@ def _print(store: FeatureStore) -> None:
     for name in ("trunk", "weights", "engine", "view", "photos", "size", "last used"):
         table.add_column(name, no_wrap=True, justify="right" if name in ("photos", "size") else "left")
     for usage in store.usage():
-        table.add_row(
-            usage.key.trunk,
-            usage.key.weights[:8],
-            usage.key.engine,
-            usage.key.view,
-            str(usage.photos),
-            f"{usage.bytes / 1e6:.1f} MB",
-            time.strftime("%Y-%m-%d %H:%M", time.localtime(usage.used)),
-        )
+        key, size = usage.key, f"{usage.bytes / 1e6:.1f} MB"
+        used = time.strftime("%Y-%m-%d %H:%M", time.localtime(usage.used))
+        table.add_row(key.trunk, key.weights[:8], key.engine, key.view, str(usage.photos), size, used)
     # A pipe has no width, and a narrow terminal should wrap lines rather than cut names.
     console = Console(width=_WIDTH)
     console.print(table)

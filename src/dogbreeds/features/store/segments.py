@@ -61,14 +61,10 @@ class Layout:
     def record(self) -> np.dtype[np.void]:
         """The NumPy type of a record."""
         payload = int(np.prod(self.shape)) * np.dtype(self.kind).itemsize
-        return np.dtype(
-            {
-                "names": ["checksum", "digest", "features"],
-                "formats": ["<u4", f"V{_DIGEST_BYTES}", (np.dtype(self.kind).newbyteorder("<"), self.shape)],
-                "offsets": [0, _CHECKSUM_BYTES, _PAYLOAD],
-                "itemsize": _PAYLOAD + -(-payload // _ALIGNMENT) * _ALIGNMENT,
-            }
-        )
+        names, offsets = ["checksum", "digest", "features"], [0, _CHECKSUM_BYTES, _PAYLOAD]
+        formats = ["<u4", f"V{_DIGEST_BYTES}", (np.dtype(self.kind).newbyteorder("<"), self.shape)]
+        size = _PAYLOAD + -(-payload // _ALIGNMENT) * _ALIGNMENT
+        return np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": size})
 
 
 class SegmentWriter:

@@ -18,8 +18,7 @@ from dogbreeds.errors import CacheError
 from dogbreeds.features.store.array import FeatureArray
 from dogbreeds.features.store.blobs import BlobCache
 from dogbreeds.features.store.files import FileDigests
-from dogbreeds.features.store.index import DamagedIndexError, Index, NewerIndexError, damage_mark
-from dogbreeds.features.store.owners import Owners
+from dogbreeds.features.store.index import DamagedIndexError, Index, NewerIndexError, Owners, damage_mark
 from dogbreeds.features.store.segments import SEGMENTS, SUFFIX, ArrayKey, Layout, Segment, read_header, size_of
 
 log = logging.getLogger(__name__)
@@ -62,13 +61,11 @@ class FeatureStore:
             with FileLock(directory / "index.lock"):
                 self._index = self._open_index()
         except NewerIndexError:
-            raise CacheError(
-                f"cache.dir={directory} was written by a newer version of dogbreeds: use another directory."
-            ) from None
+            said = f"cache.dir={directory} was written by a newer version of dogbreeds:"
+            raise CacheError(f"{said} use another directory.") from None
         except OSError as error:
-            raise CacheError(
-                f"cache.dir={directory} cannot be used ({error}). Choose a directory that you can write to."
-            ) from error
+            said = f"cache.dir={directory} cannot be used ({error})."
+            raise CacheError(f"{said} Choose a directory that you can write to.") from error
         self.files = FileDigests(self._index)
         self.blobs = BlobCache.of(directory)
         self._arrays: list[FeatureArray] = []
@@ -102,16 +99,12 @@ class FeatureStore:
         """
         self.collect()
         if self.trim(keep, needed) > 0:
-            raise CacheError(
-                f"These features need {_gigabytes(needed)}, and cache.max_gb={self.max_bytes / 1e9:g} has no room "
-                "for them beside those in use. Raise cache.max_gb."
-            )
+            said = f"These features need {_gigabytes(needed)}, and cache.max_gb={self.max_bytes / 1e9:g}"
+            raise CacheError(f"{said} has no room for them beside those in use. Raise cache.max_gb.")
         free = shutil.disk_usage(self.directory).free
         if needed > free:
-            raise CacheError(
-                f"These features need {_gigabytes(needed)}, and the disk of cache.dir={self.directory} "
-                f"has {_gigabytes(free)} left. Point cache.dir to another disk."
-            )
+            said = f"These features need {_gigabytes(needed)}, and the disk of cache.dir={self.directory}"
+            raise CacheError(f"{said} has {_gigabytes(free)} left. Point cache.dir to another disk.")
 
     def trim(self, keep: Collection[ArrayKey], needed: int = 0) -> float:
         """Removes the least recently used features, but none under the keys `keep`, until `needed` bytes fit.

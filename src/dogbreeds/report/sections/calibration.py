@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dogbreeds.report.chart import ACCENT, SOFT, Chart, Figure, Table, bars, chart, figure, line
+from dogbreeds.report.chart import ACCENT, FIGURES, SOFT, Chart, Figure, Table, bars, chart, figure, line
 from dogbreeds.report.formats import percent
 from dogbreeds.report.run import Prediction, Run
 from dogbreeds.report.sections import Section
@@ -70,12 +70,5 @@ def _diagram(found: Sequence[Bin]) -> Figure:
     shares = bars(middles, counts, SOFT, "%{y:.1%} of the photos<extra></extra>")
     shares |= {"width": [one.high - one.low for one in found], "yaxis": "y2", "name": "share of photos"}
     shares["marker"] = {"color": SOFT, "line": {"color": "var(--surface)", "width": 1}}
-    below = {"title": {"text": "photos"}, "tickformat": ".0%", "domain": [0, 0.22], "nticks": 3, "rangemode": "tozero"}
-    layout = {
-        "xaxis": {"tickformat": ".0%", "range": [0, 1.02], "anchor": "y2"},
-        "yaxis": {"tickformat": ".0%", "range": [0, 1.04], "domain": [0.32, 1]},
-        "yaxis2": below,
-        "hovermode": "closest",
-    }
     data = [{**ideal, "hoverinfo": "skip"}, reached, shares]
-    return figure(data, "probability of the prediction", "classified correctly", layout)
+    return figure(data, "probability of the prediction", "classified correctly", FIGURES["reliability"])

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from dogbreeds.debug.record import Matrix
-from dogbreeds.report.chart import Chart, Figure, Table, figure, label
+from dogbreeds.report.chart import FIGURES, Chart, Figure, Table, figure, label
 from dogbreeds.report.formats import counted, percent
 from dogbreeds.report.run import Run
 from dogbreeds.report.sections import Section
@@ -85,25 +85,18 @@ def matrix_figure(matrix: Matrix, names: Sequence[str], order: Sequence[int]) ->
     zero = lowest / (lowest - 1)
     shown = [label(names[position]) for position in order]
     heat = {
-        "type": "heatmap",
+        **FIGURES["cells"],
         "x": shown,
         "y": shown,
         "cells": list(zip(*(part.tolist() for part in (*places, counts[places], -shares[places])), strict=True)),
         "zmin": lowest,
-        "zmax": 1,
         "colorscale": [[0, "var(--warm)"], [zero, "var(--surface)"], [1, "var(--accent)"]],
-        "showscale": False,
         "xgap": 1 if len(order) <= 40 else 0,
         "ygap": 1 if len(order) <= 40 else 0,
-        "hovertemplate": "<b>%{y}</b><br>classified as <b>%{x}</b><br>photos: %{customdata}<extra></extra>",
     }
     if len(order) <= _MAX_NUMBERED:
         heat["texttemplate"] = "%{text}"
-    names_axis = {"showgrid": False, "type": "category"}
-    axes = {"xaxis": names_axis | {"tickangle": -45}, "yaxis": names_axis | {"autorange": "reversed"}}
-    # The script keeps such a chart from becoming taller than wide on a phone.
-    layout = {**axes, "hovermode": "closest", "meta": {"square": True}}
-    return figure([heat], "predicted breed", "breed", layout)
+    return figure([heat], "predicted breed", "breed", FIGURES["confusion"])
 
 
 def by_similarity(matrix: Matrix) -> list[int]:

@@ -5,17 +5,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dogbreeds.debug.rules.verdict import ERROR, ISSUES, NO_ISSUES, NOT_APPLICABLE
+from dogbreeds.files import yaml_beside
 from dogbreeds.report.run import Run
 from dogbreeds.report.sections import Section
 
 #: Statuses as people read them, the most urgent first.
 STATUSES = {ISSUES: "issues found", ERROR: "error", NO_ISSUES: "no issues", NOT_APPLICABLE: "not applicable"}
-# Causes come before what follows from them.
-_SEVERITY = (
-    *("ExplodingTensor", "AllZero", "VanishingGradient", "UnchangedTensor", "PoorWeightInitialization"),
-    *("WeightUpdateRatio", "LossNotDecreasing", "StalledTrainingRule", "ClassImbalance"),
-    *("Overfit", "Overtraining", "Confusion"),
-)
+_SEVERITY: list[str] = yaml_beside(__file__, "severity.yaml")
 _MAX_STEPS = 12
 
 

@@ -5,8 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from dogbreeds.debug.measurements import Phase, Sample
-from dogbreeds.debug.system.percentiles import usage_percentiles
+from dogbreeds.debug.measurements import Phase, Sample, usage_percentiles
 from dogbreeds.report.chart import ACCENT, SERIES, SOFT, WARM, Chart, Trace, chart, figure, label, line, thinned
 from dogbreeds.report.formats import percent, short
 from dogbreeds.report.run import Run

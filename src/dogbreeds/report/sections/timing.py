@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from dogbreeds.debug.measurements import PARTS, START_UP, Measurements, Phase, StepTimes
+from dogbreeds.debug.measurements import PARTS, START_UP, Measurements, Percentiles, Phase, StepTimes
 from dogbreeds.debug.rules.steps import StepOutlier
-from dogbreeds.debug.system.percentiles import Percentiles
+from dogbreeds.files import yaml_beside
 from dogbreeds.report.chart import ACCENT, WARM, Chart, Table, bars, chart, columns, figure, label, points, thinned
 from dogbreeds.report.formats import counted, duration, percent
 from dogbreeds.report.run import Run
@@ -20,15 +20,7 @@ _BINS = 30
 _DOWNWARDS = {"yaxis": {"autorange": "reversed", "showgrid": False}, "showlegend": False}
 _MAX_OF_A_PHASE = 200
 _MAX_OUTLIERS, _MAX_OPERATORS = 12, 25
-_WORDS = {
-    "data": "waiting for data",
-    "move": "moving to the device",
-    "forward": "forward",
-    "backward": "backward",
-    "record": "debugger",
-    "optimizer": "optimizer",
-    "logging": "metrics and logging",
-}
+_WORDS: Mapping[str, str] = yaml_beside(__file__, "parts.yaml")
 
 
 class Timeline:

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from dogbreeds.command_schemas import DeployCommandConfig
 from dogbreeds.errors import ConfigError, UserError
+from dogbreeds.files import lines_beside
 from dogbreeds.sagemaker.aws_errors import aws_errors
 from dogbreeds.sagemaker.endpoints.account import Ask, Endpoints, wait_until_deleted
 from dogbreeds.sagemaker.endpoints.autoscaling import plan_scaling, restore_scaling
@@ -52,25 +53,8 @@ def run(config: DeployCommandConfig, ask: Ask = input) -> str:
 
 
 def status_lines(endpoints: Endpoints, described: Mapping[str, Any]) -> list[str]:
-    endpoint, variant = described["EndpointName"], endpoints.variant(described)
-    lines = [
-        f"endpoint {endpoint}, {described['EndpointStatus']}",
-        f"on       {_instances(described, variant)}",
-        f"serves   {endpoints.package(variant) or 'an unknown model'}",
-        f"config   {described.get('EndpointConfigName', 'unknown')}",
-        f"age      {_age(described['CreationTime'])}; last changed {_age(described['LastModifiedTime'])} ago",
-    ]
-    if described.get("FailureReason"):
-        lines.append(f"failure  {described['FailureReason']}")
-    capture = described.get("DataCaptureConfig")
-    if capture and capture.get("EnableCapture"):
-        lines.append(f"captures {capture['CurrentSamplingPercentage']}% to {capture['DestinationS3Uri']}")
-    if described.get("AsyncInferenceConfig"):
-        lines.append(f"answers  in {described['AsyncInferenceConfig']['OutputConfig']['S3OutputPath']}")
-    if (target := endpoints.scaling_target(endpoint)) is not None:
-        lines.append(f"scales   from {target['MinCapacity']} to {target['MaxCapacity']} instances")
-    lines.append(f"delete   {endpoints.command('delete', endpoint)}")
-    return lines
+    found = {"endpoints": endpoints, "described": described, "variant": endpoints.variant(described)}
+    return lines_beside(__file__, "status.txt", **found, instances=_instances, age=_age)
 
 
 def delete(endpoints: Endpoints, endpoint: str, *, yes: bool, ask: Ask) -> str:

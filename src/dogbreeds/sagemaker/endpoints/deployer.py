@@ -11,6 +11,7 @@ from typing import Any, Self
 from rich.console import Console
 
 from dogbreeds.errors import ConfigError, UserError
+from dogbreeds.files import lines_beside
 from dogbreeds.overrides import override
 from dogbreeds.package.archive import archive_for
 from dogbreeds.package.package import read_description
@@ -80,7 +81,9 @@ class Deployer:
         if former is not None:
             self._refuse_former(former)
             autoscaling.settle_scaling(account, former)
-        self._announce(deployment, package, update=former is not None)
+        given = {"deployment": deployment, "variant": self.variant, "package": package, "where": account.where}
+        for line in lines_beside(__file__, "announced.txt", **given, update=former is not None):
+            log.info(line)
         photo = smoke_test_photo(package)
         deployment = replace(deployment, archive=self._upload(package))
         with self._undone_unless_started(deployment) as undo:
@@ -116,23 +119,6 @@ class Deployer:
         if kind != self.variant.kind:
             said = f"{endpoint} is {kind} and cannot become variant={self.variant.kind}."
             raise UserError(f"{said} Use another name, or delete it first: {delete}")
-
-    def _announce(self, deployment: Deployment, package: Path, *, update: bool) -> None:
-        variant = self.variant
-        if variant.kind == requests.SERVERLESS:
-            most = f"at most {variant.concurrency} requests at a time"
-            size = f"serverless, {variant.memory_mb} MB, {most}; costs by the request"
-        else:
-            ends = f", scaled from {variant.min_instances} to {variant.max_instances}" if variant.max_instances else ""
-            size = f"{variant.instances} x {variant.instance}{ends}; costs until it is deleted"
-        for line in (
-            f"endpoint {deployment.endpoint}, {self.endpoints.account.where}, {'updated' if update else 'new'}",
-            f"serves   {package}: {deployment.package}",
-            f"on       {size}",
-            f"image    {deployment.image}",
-            f"to       {deployment.folder}",
-        ):
-            log.info(line)
 
     def _upload(self, package: Path) -> str:
         with tempfile.TemporaryDirectory(prefix="dogbreeds-archive-") as scratch:

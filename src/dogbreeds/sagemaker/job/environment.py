@@ -93,14 +93,10 @@ class JobEnvironment:
         here: dict[str, Path] = {"cache.dir": self.store, "run_dir": self.work}
         for name in key_names(TrainConfig):
             if (channel := self.channels.get(channel_of(name))) is not None:
-                here[name] = _only_file(channel)
+                # A channel that has one file is that file.
+                inside = list(channel.iterdir())
+                here[name] = inside[0] if len(inside) == 1 and inside[0].is_file() else channel
         return [f"{name}={hydra_value(str(path))}" for name, path in here.items()]
-
-
-def _only_file(channel: Path) -> Path:
-    """Returns the file of a channel that has one file, otherwise its directory."""
-    inside = list(channel.iterdir())
-    return inside[0] if len(inside) == 1 and inside[0].is_file() else channel
 
 
 def ddp_environment(hosts: Sequence[str], host: str) -> dict[str, str]:

@@ -22,17 +22,13 @@ def import_features(store: Path, channel: Path) -> None:
         if not link.exists():
             link.symlink_to(path.resolve())
     for path in channel.rglob("*.tar.gz"):
-        _unpack(path, segments)
-
-
-def _unpack(archive: Path, segments: Path) -> None:
-    with tarfile.open(archive) as members:
-        for member in members:
-            name = PurePosixPath(member.name).name
-            content = members.extractfile(member) if member.isfile() and name.endswith(SUFFIX) else None
-            if content is not None:
-                with content, (segments / name).open("wb") as file:
-                    shutil.copyfileobj(content, file)
+        with tarfile.open(path) as members:
+            for member in members:
+                name = PurePosixPath(member.name).name
+                content = members.extractfile(member) if member.isfile() and name.endswith(SUFFIX) else None
+                if content is not None:
+                    with content, (segments / name).open("wb") as file:
+                        shutil.copyfileobj(content, file)
 
 
 def export_features(store: Path, output: Path) -> None:

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from dogbreeds.data.archives import unpack
 from dogbreeds.errors import UserError
+from dogbreeds.files import lines_beside
 from dogbreeds.overrides import override
 from dogbreeds.sagemaker.aws_errors import FORBIDDEN, MissingError, advice, aws_errors, code_of
 from dogbreeds.sagemaker.following import Followed
@@ -189,25 +190,10 @@ def changes(described: Mapping[str, Any], kind: str) -> list[str]:
 
 def summary(described: Mapping[str, Any], kind: str = TRAINING) -> list[str]:
     """Returns the lines to print about a job that has ended: status, rules, time and what Spot saved."""
-    status, phase = described[f"{kind}Status"], described.get("SecondaryStatus", "")
-    reason = described.get("FailureReason", "")
-    message = (described.get("SecondaryStatusTransitions") or [{}])[-1].get("StatusMessage", "")
-    lines = [f"status {status}{f', {phase}' if phase else ''}{f': {message}' if message else ''}"]
-    lines += [f"reason {reason}"] if reason else []
     # Behind the code of a reason stands what the program said, which is not AWS's.
-    found = advice(reason.partition(":")[0]) or advice(phase)
-    if found and status != "Completed":
-        lines.append(f"try    {found}")
-    for rules in ("DebugRuleEvaluationStatuses", "ProfilerRuleEvaluationStatuses"):
-        for rule in described.get(rules) or []:
-            details = f" ({rule['StatusDetails']})" if rule.get("StatusDetails") else ""
-            lines.append(f"rule   {rule['RuleConfigurationName']}: {rule['RuleEvaluationStatus']}{details}")
-    trained, billed = described.get("TrainingTimeInSeconds"), described.get("BillableTimeInSeconds")
-    if billed is not None and trained:
-        spot = described.get("EnableManagedSpotTraining")
-        saved = f", Spot saved {100 * (1 - billed / trained):.0f}%" if spot else ""
-        lines.append(f"time   {trained} s, {billed} s billed{saved}")
-    return lines
+    code = described.get("FailureReason", "").partition(":")[0]
+    advised, status = advice(code) or advice(described.get("SecondaryStatus", "")), described[f"{kind}Status"]
+    return lines_beside(__file__, "summary.txt", described=described, status=status, advised=advised)
 
 
 def running_jobs(account: Account, role: str | None) -> list[JobHandle]:

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from dogbreeds.data.layout import find_photos
 from dogbreeds.errors import ConfigError, UserError
+from dogbreeds.files import lines_beside
 from dogbreeds.sagemaker.aws_errors import Detached, aws_errors, code_of, passes
 from dogbreeds.sagemaker.launch.begun import beginning, begun_by, finished, remember, remember_config
 from dogbreeds.sagemaker.launch.job_handle import TRAINING, JobHandle
@@ -82,15 +83,10 @@ class Launcher:
     def train(self, config: TrainConfig) -> JobHandle:
         config, settings = self._without_smdebug(config), self.settings
         extras = [name for name in ("mlflow", "wandb") if config.logger.get(name) is not None]
-        plan = JobPlan(
-            name=self.new_name(),
-            inputs=job_inputs(config),
-            task=Task(TRAIN, settings.checkpoint_seconds),
-            debugger=config.debugger,
-            instance=settings.instance,
-            instances=settings.instances,
-            extras=[*extras, "smdebug"] if config.debugger.smdebug else extras,
-        )
+        extras += ["smdebug"] if config.debugger.smdebug else []
+        inputs, task = job_inputs(config), Task(TRAIN, settings.checkpoint_seconds)
+        on = settings.instance, settings.instances
+        plan = JobPlan(self.new_name(), inputs, task, config.debugger, *on, extras)
         return self.begin_job(plan, Path(config.run_dir), partial(remember_config, config=config))
 
     def new_name(self) -> str:
@@ -151,10 +147,8 @@ class Launcher:
     def job(self, plan: JobPlan, channels: Mapping[str, str], code: str) -> Job:
         """Returns a job whose files are in S3, from which requests are made."""
         if "int8" in plan.inputs.extras and gpus(plan.instance):
-            raise ConfigError(
-                f"features.precision=int8 does not run on the GPU of {plan.instance}: name an instance without one "
-                "(sagemaker.instance=ml.c5.xlarge), or use features.precision=bf16."
-            )
+            said = f"features.precision=int8 does not run on the GPU of {plan.instance}: name an instance"
+            raise ConfigError(f"{said} without one (sagemaker.instance=ml.c5.xlarge), or use features.precision=bf16.")
         return Job(
             name=plan.name,
             hyperparameters={**encode(plan.inputs.overrides), **plan.task.encode()},
@@ -202,18 +196,10 @@ class Launcher:
         return replace(config, debugger=replace(config.debugger, smdebug=False))
 
     def _announce(self, plan: JobPlan) -> None:
-        settings, channels = self.settings, plan.inputs.channels()
-        photos = len(find_photos(channels[PHOTOS]).photos())
-        files = "".join(f"; {path}" for channel, path in channels.items() if channel != PHOTOS)
-        spot = " (Spot)" if settings.spot else ""
-        for line in (
-            f"job     {plan.name}, {self.account.where}",
-            f"does    {plan.task.kind}",
-            f"on      {plan.instances} x {plan.instance}{spot}, for at most {settings.hours:g} hours",
-            f"image   {training_image(settings, plan.instance)}",
-            f"uploads {photos:,} photos from {channels[PHOTOS]} (those already in S3 are skipped){files}",
-            f"to      {self.storage.uri()}",
-        ):
+        channels, image = plan.inputs.channels(), training_image(self.settings, plan.instance)
+        count = len(find_photos(channels[PHOTOS]).photos())
+        found = {"plan": plan, "image": image, "channels": channels, "photos": PHOTOS, "count": count}
+        for line in lines_beside(__file__, "announced.txt", launcher=self, **found):
             log.info(line)
 
 

@@ -106,14 +106,8 @@ def _job_plan(launcher: Launcher, plan: Plan, directory: Path) -> JobPlan:
     # Refuses to vary files; varied settings travel in the command line.
     inputs = job_inputs(config, plan.corners, list(plan.space.dimensions))
     arguments = tuple(one for one in plan.arguments if _is_sent(one, inputs))
-    return JobPlan(
-        name=launcher.new_name(),
-        inputs=inputs,
-        task=Task(SEARCH, settings.checkpoint_seconds, arguments),
-        debugger=config.debugger,
-        instance=settings.instance,
-        extras=["search"],
-    )
+    task = Task(SEARCH, settings.checkpoint_seconds, arguments)
+    return JobPlan(launcher.new_name(), inputs, task, config.debugger, settings.instance, extras=["search"])
 
 
 def _results(job: JobHandle, plan: Plan, directory: Path) -> str:

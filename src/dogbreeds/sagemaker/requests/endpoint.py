@@ -1,10 +1,11 @@
 """The requests of an endpoint, made from the settings alone."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 
 from dogbreeds.errors import ConfigError
-from dogbreeds.sagemaker.requests.job import Request, present, tag_list, vpc
+from dogbreeds.files import yaml_beside
+from dogbreeds.sagemaker.requests.job import Request, filled, tag_list, vpc
 from dogbreeds.schema import SagemakerConfig, VariantConfig
 from local_sagemaker.rules.instances import gpus, has_local_disks
 
@@ -19,13 +20,8 @@ POLICY = "dogbreeds"
 _GPU_MACHINE_IMAGE = "al2-ami-sagemaker-inference-gpu-3-1"
 _DIMENSION = {"ServiceNamespace": "sagemaker", "ScalableDimension": "sagemaker:variant:DesiredInstanceCount"}
 _NEEDED = ("instance", "instances", "min_instances", "memory_mb", "concurrency")
-_OF_INSTANCES = (*_NEEDED[:3], "max_instances", "capture_percent", "volume_gb", "download_seconds", "startup_seconds")
 # The settings that only some kinds take.
-_OF_KINDS = {
-    REALTIME: _OF_INSTANCES,
-    ASYNCHRONOUS: (*_OF_INSTANCES, "concurrency", "output"),
-    SERVERLESS: ("memory_mb", "concurrency"),
-}
+_OF_KINDS: Mapping[str, list[str]] = yaml_beside(__file__, "kinds.yaml")
 
 
 @dataclass(frozen=True)
@@ -45,55 +41,38 @@ class Deployment:
 
 
 def model_request(deployment: Deployment, sagemaker: SagemakerConfig) -> Request:
-    container = {"Image": deployment.image, "ModelDataUrl": deployment.archive}
-    return {
-        "ModelName": deployment.name,
-        "PrimaryContainer": present({**container, "Environment": dict(sagemaker.environment)}),
-        "ExecutionRoleArn": deployment.role,
-        "EnableNetworkIsolation": sagemaker.isolated,
-        "Tags": [*_tags(deployment, sagemaker), *tag_list({PACKAGE_TAG: deployment.package})],
-        **vpc(sagemaker),
-    }
+    tags = [*_tags(deployment, sagemaker), *tag_list({PACKAGE_TAG: deployment.package})]
+    return filled("model", deployment=asdict(deployment), sagemaker=asdict(sagemaker), tags=tags) | vpc(sagemaker)
 
 
 def config_request(deployment: Deployment, variant: VariantConfig, sagemaker: SagemakerConfig) -> Request:
-    key = {"KmsKeyId": sagemaker.kms_key}
-    request: Request = {
-        "EndpointConfigName": deployment.name,
-        "ProductionVariants": [_variant(deployment, variant)],
-        "Tags": _tags(deployment, sagemaker),
-    }
-    if variant.instance is not None and not has_local_disks(variant.instance):
-        request |= key
+    key, given = sagemaker.kms_key, {"deployment": asdict(deployment), "variant": asdict(variant)}
+    chosen = filled(
+        "variant",
+        **given,
+        name=VARIANT,
+        serverless=filled("serverless", **given) if variant.kind == SERVERLESS else None,
+        machine_image=_GPU_MACHINE_IMAGE if variant.instance and gpus(variant.instance) else None,
+    )
+    disk_key = key if variant.instance and not has_local_disks(variant.instance) else None
+    tags = _tags(deployment, sagemaker)
+    request = filled("endpoint_config", **given, variants=[chosen], tags=tags, disk_key=disk_key)
     if variant.kind == ASYNCHRONOUS:
         place = (variant.output or f"{deployment.folder}/async/{deployment.endpoint}").rstrip("/")
-        request["AsyncInferenceConfig"] = {
-            "ClientConfig": {"MaxConcurrentInvocationsPerInstance": variant.concurrency},
-            "OutputConfig": {"S3OutputPath": f"{place}/answers", "S3FailurePath": f"{place}/failures", **key},
-        }
+        request["AsyncInferenceConfig"] = filled("asynchronous", **given, place=place, key=key)
     if variant.capture_percent:
-        request["DataCaptureConfig"] = {
-            "EnableCapture": True,
-            "InitialSamplingPercentage": variant.capture_percent,
-            "DestinationS3Uri": f"{deployment.folder}/captured",
-            "CaptureOptions": [{"CaptureMode": "Input"}, {"CaptureMode": "Output"}],
-            "CaptureContentTypeHeader": {"CsvContentTypes": ["text/csv"], "JsonContentTypes": ["application/json"]},
-            **key,
-        }
-    return present(request)
+        request["DataCaptureConfig"] = filled("capture", **given, key=key)
+    return request
 
 
 def endpoint_request(deployment: Deployment, sagemaker: SagemakerConfig) -> Request:
-    named = {"EndpointName": deployment.endpoint, "EndpointConfigName": deployment.name}
-    return {**named, "Tags": _tags(deployment, sagemaker)}
+    return {**update_request(deployment, scaled=False), "Tags": _tags(deployment, sagemaker)}
 
 
 def update_request(deployment: Deployment, *, scaled: bool) -> Request:
     """Returns the request of `update_endpoint`; `scaled` keeps the number of instances, which autoscaling chose."""
     named = {"EndpointName": deployment.endpoint, "EndpointConfigName": deployment.name}
-    excluded = [{"VariantPropertyType": one} for one in ("DesiredWeight", "DataCaptureConfig")]
-    kept = {"RetainAllVariantProperties": True, "ExcludeRetainedVariantProperties": excluded}
-    return {**named, **kept} if scaled else named
+    return {**named, **(filled("retained") if scaled else {})}
 
 
 def scaled_resource(endpoint: str) -> Request:
@@ -108,24 +87,11 @@ def scaling_requests(endpoint: str, variant: VariantConfig) -> dict[str, Request
     """
     if variant.max_instances is None:
         return {}
-    resource = scaled_resource(endpoint)
-    aim: Request = {
-        "TargetValue": variant.target,
-        "ScaleInCooldown": variant.scale_in_seconds,
-        "ScaleOutCooldown": variant.scale_out_seconds,
-    }
-    if variant.kind == ASYNCHRONOUS:
-        metric = {"MetricName": "ApproximateBacklogSizePerInstance", "Namespace": "AWS/SageMaker"}
-        dimensions = [{"Name": "EndpointName", "Value": endpoint}]
-        aim["CustomizedMetricSpecification"] = {**metric, "Dimensions": dimensions, "Statistic": "Average"}
-    else:
-        aim["PredefinedMetricSpecification"] = {"PredefinedMetricType": "SageMakerVariantInvocationsPerInstance"}
+    resource, aim = scaled_resource(endpoint), "waiting" if variant.kind == ASYNCHRONOUS else "invocations"
+    aims = {"waiting": None, "invocations": None, aim: filled(aim, endpoint=endpoint)}
+    policy = filled("scaling_policy", policy=POLICY, variant=asdict(variant), **aims)
     bounds = {"MinCapacity": variant.min_instances, "MaxCapacity": variant.max_instances}
-    policy = {"PolicyName": POLICY, "PolicyType": "TargetTrackingScaling"}
-    return {
-        "RegisterScalableTarget": {**resource, **bounds},
-        "PutScalingPolicy": {**resource, **policy, "TargetTrackingScalingPolicyConfiguration": aim},
-    }
+    return {"RegisterScalableTarget": {**resource, **bounds}, "PutScalingPolicy": {**resource, **policy}}
 
 
 def check_variant(variant: VariantConfig) -> None:
@@ -152,23 +118,6 @@ def _scaling_problems(variant: VariantConfig) -> Iterator[str]:
         yield f"variant.min_instances={low}: must be at least {least} and at most variant.max_instances={high}."
     if not low <= start <= high:
         yield f"variant.instances={start}: must be from variant.min_instances={low} to max_instances={high}."
-
-
-def _variant(deployment: Deployment, variant: VariantConfig) -> Request:
-    sizes = {"MemorySizeInMB": variant.memory_mb, "MaxConcurrency": variant.concurrency}
-    found = {
-        "VariantName": VARIANT,
-        "ModelName": deployment.name,
-        "InitialVariantWeight": 1.0,
-        "ServerlessConfig": sizes if variant.kind == SERVERLESS else None,
-        "InstanceType": variant.instance,
-        "InitialInstanceCount": variant.instances,
-        "InferenceAmiVersion": _GPU_MACHINE_IMAGE if variant.instance and gpus(variant.instance) else None,
-        "VolumeSizeInGB": variant.volume_gb,
-        "ModelDataDownloadTimeoutInSeconds": variant.download_seconds,
-        "ContainerStartupHealthCheckTimeoutInSeconds": variant.startup_seconds,
-    }
-    return present(found)
 
 
 def _tags(deployment: Deployment, sagemaker: SagemakerConfig) -> list[dict[str, str]]:

@@ -1,16 +1,23 @@
-"""What training jobs and the trials of tuning jobs have in common, as the service is asked for it."""
+"""Training jobs and tuning jobs, as the service is asked for them."""
 
 import json
 import logging
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, cast
+
+from omegaconf import OmegaConf
 
 from dogbreeds.errors import ConfigError
+from dogbreeds.files import yaml_beside
+from dogbreeds.hpo.rendering import STRATEGIES, parameter_ranges
+from dogbreeds.hpo.settings import Objective
+from dogbreeds.hpo.space import Interval, Space
+from dogbreeds.overrides import literal
 from dogbreeds.sagemaker.protocol.metrics import metric_definitions
 from dogbreeds.sagemaker.requests.images import rules_image
-from dogbreeds.schema import DebuggerConfig, SagemakerConfig
+from dogbreeds.schema import DebuggerConfig, SagemakerConfig, SearchConfig
 from local_sagemaker.rules.instances import has_local_disks
 
 #: The script of the code archive that AWS's toolkit starts.
@@ -18,6 +25,7 @@ PROGRAM = "src/dogbreeds/sagemaker/job/entry_point.py"
 #: The channel that brings the code where a job has no network to fetch it.
 CODE_CHANNEL = "code"
 
+_REQUESTS = yaml_beside(__file__, "requests.yaml")
 _ARCHIVE = f"/opt/ml/input/data/{CODE_CHANNEL}/sourcedir.tar.gz"
 
 Request = dict[str, Any]
@@ -54,30 +62,24 @@ def definition(job: Job, sagemaker: SagemakerConfig) -> Request:
         channels[CODE_CHANNEL] = job.code
     # It counts from the start of the job: the wait for machines and the run together.
     wait = _seconds(sagemaker.hours + sagemaker.wait_hours) if sagemaker.spot else None
-    request = {
-        "AlgorithmSpecification": {
-            "TrainingImage": job.image,
-            "TrainingInputMode": "File",
-            "MetricDefinitions": metric_definitions(),
-        },
-        "RoleArn": job.role,
-        "InputDataConfig": [_channel(name, uri) for name, uri in sorted(channels.items())],
-        "OutputDataConfig": {"S3OutputPath": job.output, "KmsKeyId": sagemaker.kms_key},
-        "ResourceConfig": {
-            "InstanceType": job.instance,
-            "InstanceCount": job.instances,
-            "VolumeSizeInGB": sagemaker.volume_gb,
-            "VolumeKmsKeyId": None if has_local_disks(job.instance) else sagemaker.kms_key,
-        },
-        "StoppingCondition": {"MaxRuntimeInSeconds": _seconds(sagemaker.hours), "MaxWaitTimeInSeconds": wait},
-        "EnableNetworkIsolation": sagemaker.isolated,
-        "EnableInterContainerTrafficEncryption": sagemaker.encrypt_traffic,
-        "EnableManagedSpotTraining": sagemaker.spot,
-        "CheckpointConfig": {"S3Uri": job.checkpoints},
-        "RetryStrategy": {"MaximumRetryAttempts": sagemaker.retries or None},
-        "Environment": dict(sagemaker.environment),
-    }
-    return present(request) | vpc(sagemaker)
+    request = filled(
+        "definition",
+        job=asdict(job),
+        sagemaker=asdict(sagemaker),
+        channels=[filled("channel", name=name, uri=uri) for name, uri in sorted(channels.items())],
+        volume_key=None if has_local_disks(job.instance) else sagemaker.kms_key,
+        seconds=_seconds(sagemaker.hours),
+        wait=wait,
+        retries=sagemaker.retries or None,
+    )
+    request["AlgorithmSpecification"]["MetricDefinitions"] = metric_definitions()
+    return request | vpc(sagemaker)
+
+
+def filled(name: str, /, **values: object) -> Request:
+    """Returns the request, or the part of one, that requests.yaml has under a name, with values put in."""
+    template = OmegaConf.create({**literal(values), "request": _REQUESTS[name]})
+    return present(cast(Request, OmegaConf.to_container(template.request, resolve=True)))
 
 
 def present(members: Mapping[str, Any]) -> Request:
@@ -106,11 +108,6 @@ def vpc(sagemaker: SagemakerConfig) -> Request:
 
 def tag_list(values: Mapping[str, str]) -> list[dict[str, str]]:
     return [{"Key": name, "Value": value} for name, value in values.items()]
-
-
-def _channel(name: str, uri: str) -> Request:
-    source = {"S3DataType": "S3Prefix", "S3Uri": uri, "S3DataDistributionType": "FullyReplicated"}
-    return {"ChannelName": name, "DataSource": {"S3DataSource": source}, "InputMode": "File"}
 
 
 def _seconds(hours: float) -> int:
@@ -145,22 +142,15 @@ def _debugger_members(debugger: DebuggerConfig, output: str, region: str) -> Req
     managed = debugger.managed
     if managed is None:
         return {"ProfilerConfig": {"DisableProfiler": True}}
-    image, chosen = rules_image(region), managed.collections.items()
+    image = rules_image(region)
     collections = [
         {"CollectionName": name, "CollectionParameters": _texts(parameters)}
-        for name, parameters in chosen
+        for name, parameters in managed.collections.items()
         if parameters is not None
     ]
-    return {
-        "DebugHookConfig": {"S3OutputPath": output, "CollectionConfigurations": collections},
-        "DebugRuleConfigurations": _rule_configurations(managed.rules, image),
-        "ProfilerConfig": {
-            "S3OutputPath": output,
-            "ProfilingIntervalInMilliseconds": managed.system_milliseconds,
-            "DisableProfiler": False,
-        },
-        "ProfilerRuleConfigurations": _rule_configurations(managed.profiler_rules, image),
-    }
+    rules, of_profiler = (_rule_configurations(one, image) for one in (managed.rules, managed.profiler_rules))
+    made = {"collections": collections, "rules": rules, "profiler_rules": of_profiler}
+    return filled("debugger", output=output, managed=asdict(managed), **made)
 
 
 def _rule_configurations(rules: Mapping[str, Any], image: str) -> list[Request]:
@@ -174,3 +164,50 @@ def _rule_configurations(rules: Mapping[str, Any], image: str) -> list[Request]:
 def _texts(parameters: Mapping[str, Any]) -> dict[str, str]:
     """Parameters as the service takes them; a null leaves one to the service's own default."""
     return {name: str(value) for name, value in parameters.items() if value is not None}
+
+
+def tuning_request(job: Job, sagemaker: SagemakerConfig, hpo: SearchConfig, space: Space) -> Request:
+    """Returns what `create_hyper_parameter_tuning_job` is called with; the region of the settings must be known.
+
+    The service takes nothing of Debugger's in a tuning job. `best_of=` runs the best trial again under it. What a
+    searched config group decides must not be among the job's hyperparameters; the searched settings themselves are
+    left out here.
+
+    Raises:
+        ConfigError: The service cannot search that; the message names the settings.
+    """
+    strategy, objective = STRATEGIES[hpo.strategy], Objective(hpo.objective)
+    static = {name: value for name, value in job.hyperparameters.items() if name not in space.dimensions}
+    tuning = filled(
+        "tuning",
+        strategy=strategy,
+        type=objective.direction.title(),
+        hpo=asdict(hpo),
+        early_stopping="Auto" if hpo.early_stopping else "Off",
+        seed=json.loads(static["seed"]) if "seed" in static else None,
+    )
+    if strategy == "Hyperband":
+        epochs = {"MinResource": hpo.min_epochs, "MaxResource": _most_epochs(static, space)}
+        tuning["StrategyConfig"] = {"HyperbandStrategyConfig": epochs}
+    request = {
+        "HyperParameterTuningJobName": job.name,
+        "HyperParameterTuningJobConfig": {**tuning, "ParameterRanges": parameter_ranges(space, strategy)},
+        "TrainingJobDefinition": {
+            "StaticHyperParameters": {**static, **script_mode(job, sagemaker)},
+            **definition(job, sagemaker),
+        },
+        **present({"Tags": tag_list(sagemaker.tags)}),
+    }
+    if hpo.warm_start:
+        parents = [{"HyperParameterTuningJobName": name} for name in hpo.warm_start]
+        request["WarmStartConfig"] = filled("warm_start", parents=parents)
+    return request
+
+
+def _most_epochs(static: Mapping[str, str], space: Space) -> int:
+    dimension = space.dimensions.get("epochs")
+    if dimension is None:
+        return int(json.loads(static["epochs"]))
+    if isinstance(dimension, Interval):
+        return int(dimension.high)
+    return max(int(value) for value in dimension.values)

@@ -7,7 +7,7 @@ from typing import Any
 from dogbreeds.errors import ConfigError, did_you_mean
 from dogbreeds.files import yaml_beside
 from local_sagemaker.rules.jobs import problems_between
-from local_sagemaker.rules.service_model import Problem, problems
+from local_sagemaker.rules.service_model import problems
 
 _DEFINITION = "TrainingJobDefinition."
 #: The setting that a member of a request comes from; the longest matching path counts.
@@ -27,7 +27,8 @@ def check_request(operation: str, request: Mapping[str, Any], service: str = "sa
             member is valid by itself.
     """
     if found := problems(operation, request, service) or problems_between(operation, request):
-        raise ConfigError("\n".join(_line(operation, problem) for problem in found))
+        lines = (f"{setting_of(one.path) or operation}: {one.path} {_shortened(one.message)}." for one in found)
+        raise ConfigError("\n".join(lines))
 
 
 def setting_of(path: str) -> str | None:
@@ -40,10 +41,6 @@ def setting_of(path: str) -> str | None:
     while member and member not in known:
         member = member.rpartition(".")[0]
     return known.get(member)
-
-
-def _line(operation: str, problem: Problem) -> str:
-    return f"{setting_of(problem.path) or operation}: {problem.path} {_shortened(problem.message)}."
 
 
 def _shortened(message: str) -> str:

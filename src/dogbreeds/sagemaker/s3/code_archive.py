@@ -10,7 +10,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
-from dogbreeds.files import pack
+from dogbreeds.files import pack, yaml_beside
 from dogbreeds.installation import conf_directory
 
 #: The archive's name in S3; the toolkit knows it by this one.
@@ -20,11 +20,7 @@ _PYPROJECT = "pyproject.toml"
 _PACKAGES = ("dogbreeds", "hydra_plugins.dogbreeds_sweepers")
 # Every image of PyTorch has these, built for its own CUDA; pip would put others in their place.
 _OF_THE_IMAGE = frozenset({"torch", "torchvision"})
-# Its own tools need these as they are (Dockerfiles and locks of the images, November 2026); the last fits its driver.
-_LEFT_TO_THE_IMAGE = (
-    "filelock", "greenlet", "jinja2", "numpy", "omegaconf", "packaging", "pandas", "pillow", "platformdirs", "plotly",
-    "protobuf", "psutil", "requests", "rich", "scipy", "setuptools", "tenacity", "nvidia-ml-py",
-)  # fmt: skip
+_LEFT_TO_THE_IMAGE: list[str] = yaml_beside(__file__, "left_to_the_image.yaml")
 
 
 def requirements(project: Path, extras: Sequence[str]) -> list[str]:
