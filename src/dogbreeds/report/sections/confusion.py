@@ -73,7 +73,7 @@ def matrix_chart(matrix: Matrix, names: Sequence[str], found: Sequence[tuple[str
 
 
 def matrix_figure(matrix: Matrix, names: Sequence[str], order: Sequence[int]) -> Figure:
-    """Draws shares of each row's breed: the diagonal in the accent colour, mistakes in another.
+    """Draws shares of each row's breed: the diagonal in one colour, mistakes in another; numbers can be read on both.
 
     One heatmap holds both: the diagonal counts up from zero and mistakes count down, each with a scale of its own.
     The page's script makes it of the `cells` that are not zero: row, column, photos, share.
@@ -91,14 +91,14 @@ def matrix_figure(matrix: Matrix, names: Sequence[str], order: Sequence[int]) ->
         "cells": list(zip(*(part.tolist() for part in (*places, counts[places], -shares[places])), strict=True)),
         "zmin": lowest,
         "zmax": 1,
-        "colorscale": [[0, "var(--warm)"], [zero, "var(--surface)"], [1, "var(--accent)"]],
+        "colorscale": [[0, "var(--wrong)"], [zero, "var(--surface)"], [1, "var(--right)"]],
         "showscale": False,
         "xgap": 1 if len(order) <= 40 else 0,
         "ygap": 1 if len(order) <= 40 else 0,
         "hovertemplate": "<b>%{y}</b><br>classified as <b>%{x}</b><br>photos: %{customdata}<extra></extra>",
     }
     if len(order) <= _MAX_NUMBERED:
-        heat["texttemplate"] = "%{text}"
+        heat |= {"texttemplate": "%{text}", "textfont": {"color": "var(--ink)"}}
     names_axis = {"showgrid": False, "type": "category"}
     axes = {"xaxis": names_axis | {"tickangle": -45}, "yaxis": names_axis | {"autorange": "reversed"}}
     # The script keeps such a chart from becoming taller than wide on a phone.

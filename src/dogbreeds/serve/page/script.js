@@ -61,14 +61,17 @@ function show(entry) {
   for (const one of photos) one.item?.firstElementChild.setAttribute("aria-current", String(one === entry));
   showBusy(entry.found === null && entry.trouble === null);
   if (entry.found !== null) showAnswer(entry.found);
-  if (entry.trouble !== null) showTrouble(entry.trouble.title, entry.trouble.message);
+  if (entry.trouble !== null) showTrouble(entry.trouble.title, `${entry.name}: ${entry.trouble.message}`);
 }
 
 /** Lists photos under "Your photos" where there are several. */
 function list(entries) {
   for (const entry of entries) {
     entry.item = copyOf("entry");
-    entry.item.querySelector("img").src = entry.url;
+    const image = entry.item.querySelector("img");
+    image.src = entry.url;
+    // A file that is no photo has an empty place in place of a torn picture.
+    image.addEventListener("error", () => image.removeAttribute("src"));
     entry.item.querySelector(".file").textContent = entry.name;
     entry.item.querySelector(".said").textContent = "…";
     entry.item.firstElementChild.addEventListener("click", () => {
