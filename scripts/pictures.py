@@ -24,9 +24,11 @@ if TYPE_CHECKING:
 
 _ROOT = Path(__file__).parents[1]
 _BROWSERS = ("chromium", "google-chrome", "chromium-browser")
-# Pixels of a picture for each of a page, so that it stays sharp where a reader enlarges it.
-_SCALE = 2
-_COLORS = 128
+# Of a picture: pixels for each of a page, fewer where it is wide anyway, so that it is sharp on any screen.
+_SCALE, _WIDE_SCALE = 2, 1.5
+_COLORS, _FRAME_WIDTH = 256, 2
+# As docs/search.md has it.
+_SEARCH = ("-m", "hpo=random", "hpo.trials=32", "epochs=5,10,20")
 _FRAME = "#c9d1d6"
 _ALL_DRAWN = "[...document.querySelectorAll('.plot')].every((plot) => plot.querySelector('svg'))"
 
@@ -40,15 +42,18 @@ class Made:
     search: Path
     server: str
 
-    def opened(self, address: str, width: int, height: int, *, dark: bool = False, phone: bool = False) -> Page:
+    def opened(
+        self, address: str, width: int, height: int, scale: float = _SCALE, *, dark: bool = False, phone: bool = False
+    ) -> Page:
         """Opens a page without movements."""
         page = self.browser.new_page(
             viewport={"width": width, "height": height},
-            device_scale_factor=_SCALE,
+            device_scale_factor=scale,
             color_scheme="dark" if dark else "light",
             reduced_motion="reduce",
             has_touch=phone,
             is_mobile=phone,
+            bypass_csp=True,
         )
         page.goto(address)
         return page
@@ -57,33 +62,34 @@ class Made:
 def report(made: Made) -> list[bytes]:
     """The verdict in light, the confusions in dark."""
     return [
-        _charts(made.opened((made.run / "report.html").as_uri(), 660, 860), "verdict"),
+        _charts(made.opened((made.run / "report.html").as_uri(), 660, 860)),
         _charts(made.opened((made.run / "report.html").as_uri(), 660, 860, dark=True), "confusion"),
     ]
 
 
 def search(made: Made) -> list[bytes]:
-    """A search, down to its learning curves."""
-    return [_charts(made.opened((made.search / "search.html").as_uri(), 900, 1220), "summary")]
+    """The opening of a search, its course and its learning curves."""
+    return [_charts(made.opened((made.search / "search.html").as_uri(), 900, 1620))]
 
 
 def page(made: Made) -> list[bytes]:
     """An answer on a desktop in light, another one on a phone in dark."""
     return [
-        _answer(made.opened(made.server, 1000, 780), 1),
-        _answer(made.opened(made.server, 390, 780, dark=True, phone=True), 2),
+        _answer(made.opened(made.server, 1000, 720, _WIDE_SCALE), 1),
+        _answer(made.opened(made.server, 390, 720, _WIDE_SCALE, dark=True, phone=True), 2),
     ]
 
 
 PICTURES = {"report.png": report, "search.png": search, "page.png": page}
 
 
-def _charts(page: Page, place: str) -> bytes:
-    """Pictures a page of charts from an element on."""
-    # Nobody asked who took the photos.
+def _charts(page: Page, place: str = "") -> bytes:
+    """Pictures a page of charts, from its top or from a section on."""
+    # Whoever took the photos was not asked.
     page.add_style_tag(content="img { visibility: hidden }")
     page.wait_for_function(_ALL_DRAWN)
-    page.evaluate("(place) => place === 'summary' || document.getElementById(place).scrollIntoView()", place)
+    if place:
+        page.locator(f"#{place}").evaluate("(section) => section.scrollIntoView()")
     return page.screenshot()
 
 
@@ -102,7 +108,7 @@ def _save(shots: Sequence[bytes], target: Path) -> None:
     whole = Image.new("RGB", (sum(image.width for image in images), max(image.height for image in images)))
     for place, image in enumerate(images):
         whole.paste(image, (sum(before.width for before in images[:place]), 0))
-    framed = ImageOps.expand(whole, _SCALE, _FRAME)
+    framed = ImageOps.expand(whole, _FRAME_WIDTH, _FRAME)
     with replacing(target) as partial:
         framed.quantize(_COLORS, dither=Image.Dither.NONE).save(partial, "PNG", optimize=True)
 
@@ -132,7 +138,7 @@ def main(cfg: DictConfig) -> None:
             (here / name).symlink_to(Path(photos).resolve())
         dogs = _train("data.dir=drawn", *network, here=here)
         run = _train("data.dir=photos", *network, here=here)
-        searched = _train("-m", "hpo=bayes", "hpo.trials=32", "data.dir=photos", *network, here=here)
+        searched = _train(*_SEARCH, "data.dir=photos", *network, here=here)
         with serving(dogs / "model", here / "cache") as port:
             made = Made(driver.chromium.launch(executable_path=browser), run, searched, f"http://127.0.0.1:{port}/")
             for name, pictured in PICTURES.items():

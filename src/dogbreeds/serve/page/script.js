@@ -7,6 +7,7 @@ import { ask, read, Refusal, untilReady } from "./server.js";
 import { byId, copyOf, percent } from "./words.js";
 
 const AT_ONCE = 2;
+const EMPTY = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg'/%3E";
 const photos = [];
 const waiting = [];
 let running = 0;
@@ -70,8 +71,8 @@ function list(entries) {
     entry.item = copyOf("entry");
     const image = entry.item.querySelector("img");
     image.src = entry.url;
-    // A file that is no photo has an empty place in place of a torn picture.
-    image.addEventListener("error", () => image.removeAttribute("src"));
+    // A file that is no photo leaves its place empty.
+    image.addEventListener("error", () => { image.src = EMPTY; }, { once: true });
     entry.item.querySelector(".file").textContent = entry.name;
     entry.item.querySelector(".said").textContent = "…";
     entry.item.firstElementChild.addEventListener("click", () => {
