@@ -119,7 +119,7 @@ function showExamples(examples) {
         item.firstElementChild.setAttribute("aria-current", "true");
         byId("stage").scrollIntoView({ block: "nearest" });
       } catch {
-        showTrouble("Error", "The server does not respond. Is it still running?");
+        showTrouble("No connection", "The server does not respond. Is it still running?");
       }
     });
     return item;
