@@ -73,10 +73,10 @@ def search(made: Made) -> list[bytes]:
 
 
 def page(made: Made) -> list[bytes]:
-    """An answer on a desktop in light, another one on a phone in dark."""
+    """A sure answer on a desktop in light, an unsure one on a phone in dark."""
     return [
-        _answer(made.opened(made.server, 1000, 720, _WIDE_SCALE), 1),
-        _answer(made.opened(made.server, 390, 720, _WIDE_SCALE, dark=True, phone=True), 2),
+        _answer(made.opened(made.server, 1000, 720, _WIDE_SCALE), 0),
+        _answer(made.opened(made.server, 390, 720, _WIDE_SCALE, dark=True, phone=True), 5),
     ]
 
 
@@ -113,9 +113,15 @@ def _save(shots: Sequence[bytes], target: Path) -> None:
         framed.quantize(_COLORS, dither=Image.Dither.NONE).save(partial, "PNG", optimize=True)
 
 
+def _run(script: str, *words: str, here: Path) -> None:
+    """Runs a command in a directory, from which the paths on the pages are seen."""
+    if subprocess.run([sys.executable, str(_ROOT / script), *words], cwd=here, check=False).returncode:
+        raise UserError(f"{script} {' '.join(words)} failed; what it said is above.")
+
+
 def _train(*words: str, here: Path) -> Path:
-    """Runs train.py in a directory, from which the paths on the pages are seen; returns where it wrote last."""
-    subprocess.run([sys.executable, str(_ROOT / "train.py"), *words], cwd=here, check=True)
+    """Runs train.py in a directory; returns where it wrote last."""
+    _run("train.py", *words, here=here)
     return max(here.glob("multirun/*/*" if "-m" in words else "outputs/*/*"))
 
 
@@ -136,8 +142,11 @@ def main(cfg: DictConfig) -> None:
             network[1] = f"model.weights={weights.name}"
         for name, photos in (("drawn", cfg.drawn), ("photos", cfg.photos)):
             (here / name).symlink_to(Path(photos).resolve())
-        dogs = _train("data.dir=drawn", *network, here=here)
+        # With real weights each of its answers would be certain.
+        dogs = _train("data.dir=drawn", network[0], "model.weights=random", here=here)
         run = _train("data.dir=photos", *network, here=here)
+        # Of a run its own report has the whole path.
+        _run("scripts/report.py", f"run={run.relative_to(here)}", here=here)
         searched = _train(*_SEARCH, "data.dir=photos", *network, here=here)
         with serving(dogs / "model", here / "cache") as port:
             made = Made(driver.chromium.launch(executable_path=browser), run, searched, f"http://127.0.0.1:{port}/")
