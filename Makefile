@@ -14,7 +14,7 @@ TORCH_INDEX ?=
 INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo sample test test-fast test-all test-oldest test-smdebug lint format docs bench clean
+.PHONY: help install demo sample test test-fast test-all test-oldest test-smdebug lint format docs pictures bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -90,6 +90,10 @@ $(VENV)/.docs: $(VENV)/.installed
 bench: install sample  ## measure speed and equivalence, and write docs/benchmarks.md
 	$(BIN)/python scripts/bench.py $(if $(CASES),cases=[$(CASES)]) $(if $(PHOTOS),photos=$(PHOTOS)) \
 		$(if $(WEIGHTS),weights=$(WEIGHTS))
+
+# On other photos, with real weights, as with bench; no picture shows one of them. What the captions say is not changed.
+pictures: install sample  ## make the pictures of the README and of docs/ anew, in a Chromium
+	$(BIN)/python scripts/pictures.py $(if $(PHOTOS),photos=$(PHOTOS)) $(if $(WEIGHTS),weights=$(WEIGHTS))
 
 clean:  ## remove the environments and what runs wrote; data/ and the feature store stay
 	rm -rf $(VENV) $(SMDEBUG_VENV) $(OLDEST_VENV) build dist site mlflow.db outputs multirun .pytest_cache .mypy_cache .ruff_cache

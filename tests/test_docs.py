@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from pictures import PICTURES
 
 from docs import hooks
 from dogbreeds.command_schemas import SCHEMAS
@@ -31,6 +32,15 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert found.exists(), target
         # The headings of these two are made when the site is built, which checks them.
         assert not anchor or found.name in ("settings.md", "api.md") or anchor in slugs(found), (target, anchor)
+
+
+def test_pictures_are_those_that_the_script_makes() -> None:
+    """`make pictures` makes each picture that a page shows, small enough for a page that loads fast."""
+    text = "\n".join(page.read_text(encoding="utf-8") for page in (ROOT / "README.md", *DOCS.glob("*.md")))
+    shown = set(re.findall(r"!\[[^\]]+\]\((?:docs/)?([^)]+)\)", text))
+    assert {name for name in shown if not name.endswith(".svg")} == set(PICTURES)
+    assert {path.name for path in DOCS.iterdir() if path.suffix in (".png", ".jpg", ".webp")} == set(PICTURES)
+    assert max((DOCS / name).stat().st_size for name in PICTURES) < 300_000
 
 
 def test_the_settings_are_all_there_with_their_defaults() -> None:

@@ -107,7 +107,7 @@ def test_the_list_of_commands(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     for name in COMMANDS:
         (line,) = [line for line in lines if line.split()[:1] == [name]]
         assert line.endswith(".")
-    scripts = {path.stem for path in (ROOT / "scripts").glob("*.py")} - {"bench"}
+    scripts = {path.stem for path in (ROOT / "scripts").glob("*.py")} - {"bench", "pictures"}
     assert scripts | {"train", "launch"} == set(COMMANDS)
 
 

@@ -111,7 +111,7 @@ def _measure(
         slowest["server"].append(_p99(asked.each))
         return asked.seconds
 
-    with compute_threads(1), ThreadPoolExecutor(full.engine.workers) as pool, _server(package, cache) as port:
+    with compute_threads(1), ThreadPoolExecutor(full.engine.workers) as pool, serving(package, cache) as port:
         # The first use does not count.
         full.predict_each(photos[:_BATCH])
         single.predict_each(photos[:1])
@@ -150,7 +150,7 @@ def _p99(seconds: Sequence[float]) -> float:
 
 
 @contextmanager
-def _server(package: Path, cache: Path) -> Iterator[int]:
+def serving(package: Path, cache: Path) -> Iterator[int]:
     """Runs a server in a process of its own; yields its port when it is ready."""
     command = [sys.executable, "scripts/serve.py", f"package={package}", "port=0", f"cache.dir={cache}"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:

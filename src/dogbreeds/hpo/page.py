@@ -15,8 +15,22 @@ from dogbreeds.hpo.space import Choice, Dimension, Interval, Space
 from dogbreeds.installation import command
 from dogbreeds.model.paired import interval
 from dogbreeds.overrides import override, value_of
-from dogbreeds.report.chart import ACCENT, FIGURES, SOFT, WARM, Chart, Figure, Trace, bars, chart, figure, label, line
-from dogbreeds.report.formats import counted, shown
+from dogbreeds.report.chart import (
+    ACCENT,
+    FIGURES,
+    SOFT,
+    WARM,
+    Chart,
+    Figure,
+    Trace,
+    bars,
+    chart,
+    figure,
+    label,
+    line,
+    log_axis,
+)
+from dogbreeds.report.formats import counted, percent, shown
 from dogbreeds.report.page import write_page
 from dogbreeds.run_directory import HISTORY, SEARCH_PAGE
 
@@ -75,7 +89,8 @@ def _history(board: Leaderboard, reference: float | None) -> Chart:
         above = [high - value for value, (_, high) in zip(values, filter(None, ends), strict=True)]
         below = [value - low for value, (low, _) in zip(values, filter(None, ends), strict=True)]
         points["error_y"] = {"type": "data", "array": above, "arrayminus": below, "thickness": 1, "width": 3}
-    drawn = figure([points, line(numbers, so_far, "best so far", ACCENT)], "trial", name)
+    layout = {"xaxis": {"dtick": 1}} if len(numbers) < 12 else None
+    drawn = figure([points, line(numbers, so_far, "best so far", ACCENT)], "trial", name, layout)
     _finish_axes(drawn, numbers, name, reference)
     message = f"Trial {best.number} is the best of {len(numbers)} that finished." if best else ""
     return chart("history", "How the search went", message, drawn, height=_HEIGHT)
@@ -92,7 +107,7 @@ def _curves(directory: Path, board: Leaderboard) -> Chart:
         rows = read_history(path)
         values = ", ".join(f"{name}={shown(value)}" for name, value in entry.values.items())
         epochs, measured = [row["epoch"] for row in rows], [row[_CURVE] for row in rows]
-        name = f"{entry.number}{'' if entry.state == FINISHED else f' ({entry.state})'}"
+        name = f"trial {entry.number}{'' if entry.state == FINISHED else f' ({entry.state})'}"
         color, width = (ACCENT, 3) if entry is best else (SOFT, 1)
         hover = f"trial {entry.number}: {label(values)}<br>epoch %{{x}}: %{{y:.4f}}<extra></extra>"
         drawn_line = line(epochs, measured, name, color, width=width, markers=True, hover=hover)
@@ -117,8 +132,9 @@ def _importances(board: Leaderboard, space: Space) -> list[Chart]:
     names = sorted(shares, key=shares.__getitem__)
     explained = [shares[name] for name in names]
     shown_bars = bars(names, explained, ACCENT, "%{y}: %{x:.0%}<extra></extra>", sideways=True)
-    shown_bars["text"] = [f"{share:.2f}" for share in explained]
-    drawn = figure([shown_bars], "share of the differences", "", {"yaxis": {"showgrid": False}})
+    shown_bars |= {"text": [percent(share, 0) for share in explained], "textangle": 0}
+    layout = {"xaxis": {"tickformat": ".0%"}, "yaxis": {"showgrid": False}}
+    drawn = figure([shown_bars], "share of the differences", "", layout)
     message = f"{names[-1]} mattered most: it explains {shares[names[-1]]:.0%} of the differences between the trials."
     return [chart("importances", "Which settings mattered", message, drawn, height=120 + 44 * len(names))]
 
@@ -141,10 +157,11 @@ def _coordinates(board: Leaderboard, space: Space) -> Chart:
         drawn = line(range(len(axes)), heights, str(entry.number), color, width=width, hover=hover)
         data.append({**drawn, "opacity": 1 - 0.75 * distance, "showlegend": False})
     marked = [(at, text, y) for at, (_, marks) in enumerate(axes.values()) for text, y in marks.items()]
+    ends = {"range": [-0.35, len(axes) - 0.75], "gridcolor": "var(--soft)"}
     layout = {
         "annotations": [FIGURES["mark"] | {"x": at, "y": y, "text": label(text)} for at, text, y in marked],
         "hovermode": "closest",
-        "xaxis": {"tickvals": list(range(len(axes))), "ticktext": list(map(label, axes)), "gridcolor": "var(--soft)"},
+        "xaxis": {"tickvals": list(range(len(axes))), "ticktext": list(map(label, axes)), **ends},
         "yaxis": {"visible": False, "range": [-0.08, 1.08]},
     }
     message = "Each line is a trial, from its result to its settings. The better the trial, the bolder the line."
@@ -170,7 +187,8 @@ def _axis(dimension: Dimension, values: Sequence[float | str]) -> tuple[list[flo
 
 def _finish_axes(drawn: Figure, places: Sequence[float], measured: str, reference: float | None) -> None:
     if measured.endswith("/loss"):
-        drawn["layout"]["yaxis"] = drawn["layout"].get("yaxis", {}) | FIGURES["losses"]
+        # On a linear axis one much too large learning rate would flatten all other trials into one line.
+        drawn["layout"]["yaxis"] |= log_axis(value for trace in drawn["data"] for value in trace["y"])
     if reference is not None and places:
         ends = [min(places) - 0.5, max(places) + 0.5]
         drawn["data"].append(line(ends, [reference, reference], "exact linear", WARM, dash="dash", width=1.5))

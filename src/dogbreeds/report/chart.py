@@ -120,7 +120,7 @@ def log_axis(values: Iterable[float]) -> dict[str, Any]:
     """Returns a logarithmic axis with about as many labels as a linear one, whatever it spans."""
     positive = [value for value in values if 0 < value < math.inf]
     decades = math.log10(max(positive) / min(positive)) if positive else 1.0
-    if decades < 1:
+    if decades < 0.7:
         return {"type": "log", "nticks": 6, "tickformat": "~g"}
     return {"type": "log", "dtick": "D2" if decades < 3 else math.ceil(decades / 8), "tickformat": "~g"}
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from dogbreeds.debug.measurements import usage_percentiles
+from dogbreeds.debug.rules.verdict import NO_ISSUES, NOT_APPLICABLE
 from dogbreeds.errors import UserError
 from dogbreeds.files import yaml_beside
 from dogbreeds.model.paired import Paired, interval, unpaired_interval
@@ -25,6 +26,7 @@ _SECONDS = (("features", "Features"), ("training", "Training"), ("total", "Whole
 # Where a run is written is not a property of it.
 _NOT_COMPARED = ("run_dir", "resume")
 _MAX_BREEDS = 40
+_QUIET = {STATUSES[NO_ISSUES], STATUSES[NOT_APPLICABLE], _ABSENT}
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ def build_comparison(runs: Sequence[Path], target: Path) -> Path:
             ("metrics", "Scores", [*metrics(read), *differences(read)]),
             ("settings", "Settings that differ", settings(read)),
             ("breeds", "Breeds that differ most", breeds(read)),
-            ("rules", "Rules", rules(read)),
+            ("rules", "Rules that found an issue", rules(read)),
             ("time", "Time and machine", resources(read)),
         ),
     }
@@ -182,7 +184,8 @@ def settings(runs: Sequence[Run]) -> list[Line]:
 def rules(runs: Sequence[Run]) -> list[Line]:
     found = [{rule["name"]: _status(rule) for rule in run.rules} for run in runs]
     names = dict.fromkeys(name for of_run in found for name in of_run)
-    return [Line(name, tuple(of_run.get(name, _ABSENT) for of_run in found)) for name in names]
+    rows = [Line(name, tuple(of_run.get(name, _ABSENT) for of_run in found)) for name in names]
+    return [row for row in rows if not _QUIET.issuperset(row.cells)]
 
 
 def _status(rule: Mapping[str, Any]) -> str:

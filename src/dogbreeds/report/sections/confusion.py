@@ -73,7 +73,7 @@ def matrix_chart(matrix: Matrix, names: Sequence[str], found: Sequence[tuple[str
 
 
 def matrix_figure(matrix: Matrix, names: Sequence[str], order: Sequence[int]) -> Figure:
-    """Draws shares of each row's breed: the diagonal in the accent colour, mistakes in another.
+    """Draws shares of each row's breed: the diagonal in one colour, mistakes in another; numbers can be read on both.
 
     One heatmap holds both: the diagonal counts up from zero and mistakes count down, each with a scale of its own.
     The page's script makes it of the `cells` that are not zero: row, column, photos, share.
@@ -90,12 +90,12 @@ def matrix_figure(matrix: Matrix, names: Sequence[str], order: Sequence[int]) ->
         "y": shown,
         "cells": list(zip(*(part.tolist() for part in (*places, counts[places], -shares[places])), strict=True)),
         "zmin": lowest,
-        "colorscale": [[0, "var(--warm)"], [zero, "var(--surface)"], [1, "var(--accent)"]],
+        "colorscale": [[0, "var(--wrong)"], [zero, "var(--surface)"], [1, "var(--right)"]],
         "xgap": 1 if len(order) <= 40 else 0,
         "ygap": 1 if len(order) <= 40 else 0,
     }
     if len(order) <= _MAX_NUMBERED:
-        heat["texttemplate"] = "%{text}"
+        heat |= {"texttemplate": "%{text}", "textfont": {"color": "var(--ink)"}}
     return figure([heat], "predicted breed", "breed", FIGURES["confusion"])
 
 

@@ -8,7 +8,7 @@ from dogbreeds.debug.record import EVAL
 from dogbreeds.debug.rules.results import against_exact
 from dogbreeds.report.against_exact import difference, settling
 from dogbreeds.report.chart import ACCENT, SOFT, WARM, Chart, Table, chart, columns, figure, line, log_axis
-from dogbreeds.report.formats import percent, short
+from dogbreeds.report.formats import counted, percent, short
 from dogbreeds.report.run import Run
 from dogbreeds.report.sections import Section
 
@@ -92,8 +92,8 @@ def _exact(metrics: Mapping[str, Any]) -> str:
     pair = against_exact(metrics, "test")
     if pair is None:
         return ""
-    found = f"On the same test photos the exact linear solution alone is right about {pair.second},"
-    found += f" the trained head alone about {pair.first}"
+    found = f"Only the exact linear solution gets {counted(pair.second, 'test photo')} right"
+    found += f", only the trained head {pair.first}"
     if pair.difference:
         found += f": the trained head has {difference(pair)}"
     more = settling(pair)

@@ -15,7 +15,8 @@ from dogbreeds.report.sections.timing import Timeline, outermost
 _GB, _MB = 1e9, 1e6
 _MAX_SAMPLES = 500
 _HEIGHT = 280
-_PERCENTS = {"yaxis": {"range": [0, 102], "ticksuffix": "%"}}
+# Above all of it are the names of the phases.
+_PERCENTS = {"yaxis": {"range": [0, 115], "ticksuffix": "%"}}
 _FROM_ZERO = {"yaxis": {"rangemode": "tozero"}}
 # Of a phase: its area, as high as the chart, and its name at the top.
 _PLACE = {"xref": "x", "yref": "paper"}
@@ -96,6 +97,6 @@ def shaded(phases: Sequence[Phase], timeline: Timeline) -> dict[str, Any]:
         began, ended = timeline.span(phase)
         color = "var(--shade)" if place % 2 == 0 else "var(--shade-other)"
         shapes.append(_SHAPE | {"x0": began, "x1": ended, "fillcolor": color})
-        if ended - began > 0.08 * timeline.seconds:
+        if ended - began > 0.02 * len(phase.name) * timeline.seconds:
             names.append(_NAME | {"text": label(phase.name), "x": (began + ended) / 2})
     return {"shapes": shapes, "annotations": names}

@@ -120,7 +120,7 @@ def phase_chart(phases: Sequence[Phase], timeline: Timeline) -> Chart:
     rows = [(name, str(len(named)), f"{taken[name]:.2f}") for name, named in by_name.items()]
     drawn = _phase_bars(by_name, taken, timeline)
     table = Table(("phase", "times", "seconds"), rows)
-    return chart("phases", "Phases of the run", message, drawn, height=100 + 34 * len(names), table=table)
+    return chart("phases", "Phases of the run", message, drawn, height=100 + 38 * len(names), table=table)
 
 
 def _phase_bars(
@@ -128,26 +128,23 @@ def _phase_bars(
 ) -> dict[str, object]:
     shown = [phase for named in by_name.values() for phase in thinned(named, _MAX_OF_A_PHASE)]
     spans = [timeline.span(phase) for phase in shown]
-    # A phase that occurs again and again has its words beside the last occurrence.
+    # Not beside the bars: on a phone there is no room at the right.
     words = {
-        id(named[-1]): duration(taken[name]) + (f" in {len(named)}" if len(named) > 1 else "")
+        name: f"{label(name)}<br>{duration(taken[name])}" + (f" in {len(named)}" if len(named) > 1 else "")
         for name, named in by_name.items()
     }
-    names, lengths = [label(phase.name) for phase in shown], [ended - began for began, ended in spans]
-    drawn = bars(names, lengths, ACCENT, "<b>%{y}</b>: %{customdata}<extra></extra>", sideways=True) | {
+    names, lengths = [words[phase.name] for phase in shown], [ended - began for began, ended in spans]
+    drawn = bars(names, lengths, ACCENT, "<b>%{customdata}</b><extra></extra>", sideways=True) | {
         "base": [began for began, _ in spans],
-        "text": [words.get(id(phase), "") for phase in shown],
-        "customdata": [duration(phase.seconds) for phase in shown],
-        "textposition": "auto",
+        "customdata": [f"{label(phase.name)}: {duration(phase.seconds)}" for phase in shown],
     }
-    layout = _DOWNWARDS | {"xaxis": {"range": [0, 1.1 * max(ended for _, ended in spans)]}}
-    return figure([drawn], "seconds of the run", "", layout)
+    return figure([drawn], "seconds of the run", "", _DOWNWARDS)
 
 
 def part_chart(steps: Sequence[StepTimes]) -> Chart:
     shares = {row.name: share for row, share in durations(steps) if row.name in _WORDS.values()}
     drawn = bars(list(shares), list(shares.values()), ACCENT, "%{y}: %{x:.1%}<extra></extra>", sideways=True)
-    drawn |= {"text": [percent(share) for share in shares.values()], "textposition": "auto"}
+    drawn |= {"text": [percent(share) for share in shares.values()], "textposition": "auto", "textangle": 0}
     largest = max(shares, key=shares.__getitem__)
     layout = _DOWNWARDS | {"xaxis": {"tickformat": ".0%", "rangemode": "tozero"}}
     message = f"Most of the time goes to {largest}: {percent(shares[largest], 0)} of {counted(len(steps), 'step')}."

@@ -7,6 +7,7 @@ import { ask, read, Refusal, untilReady } from "./server.js";
 import { byId, copyOf, percent } from "./words.js";
 
 const AT_ONCE = 2;
+const EMPTY = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg'/%3E";
 const photos = [];
 const waiting = [];
 let running = 0;
@@ -61,14 +62,17 @@ function show(entry) {
   for (const one of photos) one.item?.firstElementChild.setAttribute("aria-current", String(one === entry));
   showBusy(entry.found === null && entry.trouble === null);
   if (entry.found !== null) showAnswer(entry.found);
-  if (entry.trouble !== null) showTrouble(entry.trouble.title, entry.trouble.message);
+  if (entry.trouble !== null) showTrouble(entry.trouble.title, `${entry.name}: ${entry.trouble.message}`);
 }
 
 /** Lists photos under "Your photos" where there are several. */
 function list(entries) {
   for (const entry of entries) {
     entry.item = copyOf("entry");
-    entry.item.querySelector("img").src = entry.url;
+    const image = entry.item.querySelector("img");
+    image.src = entry.url;
+    // A file that is no photo leaves its place empty.
+    image.addEventListener("error", () => { image.src = EMPTY; }, { once: true });
     entry.item.querySelector(".file").textContent = entry.name;
     entry.item.querySelector(".said").textContent = "…";
     entry.item.firstElementChild.addEventListener("click", () => {
@@ -115,7 +119,7 @@ function showExamples(examples) {
         item.firstElementChild.setAttribute("aria-current", "true");
         byId("stage").scrollIntoView({ block: "nearest" });
       } catch {
-        showTrouble("Error", "The server does not respond. Is it still running?");
+        showTrouble("No connection", "The server does not respond. Is it still running?");
       }
     });
     return item;

@@ -60,7 +60,7 @@ export async function ask(photo) {
         headers: { "Content-Type": typeOf(photo), Accept: "application/json" },
       });
     } catch {
-      throw new Refusal("Error", "The server does not respond. Is it still running?", true);
+      throw new Refusal("No connection", "The server does not respond. Is it still running?", true);
     }
     if (response.ok) {
       const answer = await response.json();
