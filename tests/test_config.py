@@ -30,6 +30,8 @@ from tests.conftest import Compose
         ("cache.max_gb=inf", "finite"),
         ("cache.max_gb=nan", "finite"),
         ("model.unfreeze=layer4", "must be one of fire2"),
+        ("model.head=big", "must be one of linear, mlp"),
+        ("batch_size=0", "must be at least 1"),
         ("lr=nan", "must be above 0"),
     ],
 )

@@ -135,7 +135,9 @@ def test_resume_and_best_of_contradict_each_other() -> None:
 
 
 def test_the_collector_rests_while_a_command_imports() -> None:
+    frozen = gc.get_freeze_count()
+    made: list[object] = []
     with entry.importing():
         assert not gc.isenabled()
-    assert gc.isenabled() and gc.get_freeze_count()
-    gc.unfreeze()
+        made.append(made)
+    assert gc.isenabled() and gc.get_freeze_count() > frozen

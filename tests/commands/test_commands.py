@@ -229,22 +229,14 @@ def wrong_inputs(sample: Path, tmp_path: Path) -> dict[str, tuple[list[str], lis
 
     empty = tmp_path / "empty"
     empty.mkdir()
-    one = copy("one class")
-    for split in ("train", "valid", "test"):
-        for folder in sorted((one / split).iterdir())[1:]:
-            shutil.rmtree(folder)
     lacking = copy("lacking")
     missing = sorted((lacking / "valid").iterdir())[0]
     shutil.rmtree(missing)
     corrupt = copy("corrupt")
     damaged = next((corrupt / "train").rglob("*.jpg"))
     damaged.write_bytes(damaged.read_bytes()[:300])
-    text = copy("text")
-    (text / "train" / missing.name / "notes.jpg").write_text("these are notes")
     other = tmp_path / "resnet18.pth"
     torch.save(models.resnet18(weights=None).state_dict(), other)
-    truncated = tmp_path / "truncated.pth"
-    truncated.write_bytes(other.read_bytes()[:100_000])
     here = f"data.dir={sample}"
 
     def folder(path: Path) -> str:
@@ -253,22 +245,14 @@ def wrong_inputs(sample: Path, tmp_path: Path) -> dict[str, tuple[list[str], lis
     return {
         "no such directory": (["data.dir=nowhere"], ["nowhere", "no such directory", "get_data.py"]),
         "no images": ([folder(empty)], ["no photos in class folders", ".jpg"]),
-        "one class only": ([folder(one)], ["one class only", "two or more"]),
         "a class missing in valid": ([folder(lacking)], ["valid", missing.name]),
         "a corrupt file": ([folder(corrupt), "data.on_bad_image=stop"], [damaged.name, "data.on_bad_image=skip"]),
-        "no image": ([folder(text), "data.on_bad_image=stop"], ["notes.jpg", "not an image"]),
         "other weights": ([here, f"model.weights={other}"], ["missing features.0.weight", "model=resnet18"]),
-        "truncated weights": ([here, f"model.weights={truncated}"], [truncated.name, "damaged"]),
         "no such weights": ([here, "model.weights=gone.pth"], ["gone.pth", "no such file", "imagenet"]),
         "unknown key": ([here, "learning_rate=1"], ["learning_rate", "lr"]),
         "unknown key, added": ([here, "+color=1"], ["color"]),
         "unknown model": ([here, "model=resnet5"], ["resnet5", "resnet50"]),
         "unknown recipe": ([here, "experiment=none"], ["vgg16_stanford"]),
-        "negative learning rate": ([here, "lr=-1"], ["lr=-1.0: must be above 0."]),
-        "batch of none": ([here, "batch_size=0"], ["batch_size=0", "at least 1"]),
-        "words for numbers": ([here, "lr=fast"], ["lr", "fast"]),
-        "unknown head": ([here, "model.head=big"], ["linear, mlp"]),
-        "unknown stage": ([here, "model.unfreeze=layer9"], ["fire2", "fire9"]),
         "all at once": ([here, "lr=nan", "epochs=0"], ["lr=nan", "epochs=0"]),
         "a setting of an older version": ([here, "data.augment=true"], ["'data.augment'", "data.views"]),
         "no place for features": ([here, f"cache.dir={other}"], [f"cache.dir={other}", "cannot be used"]),

@@ -6,25 +6,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from dogbreeds import entry
 from dogbreeds.hpo.plan import Plan
-from tests.conftest import ROOT
+from tests import conftest
 
 MakePlan = Callable[..., Plan]
 
 
 def composed(overrides: Sequence[str]) -> DictConfig:
-    entry.register()
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return compose("train", list(overrides), return_hydra_config=True)
-
-
-@pytest.fixture(scope="session")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("features")
+    return conftest.composed("train", overrides, with_hydra=True)
 
 
 @pytest.fixture

@@ -127,8 +127,7 @@ def test_the_learning_rate_ends_at_zero_whatever_the_number_of_steps(data: Breed
     assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0, abs=1e-9)
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
-@pytest.mark.parametrize("class_weights", [None, [0.5, 1.0, 2.0]])
+@pytest.mark.parametrize(("optimizer", "class_weights"), [("adam", None), ("sgd", [0.5, 1.0, 2.0])])
 def test_weight_decay_is_the_strength_of_the_exact_solution(
     optimizer: str, class_weights: list[float] | None, data: BreedDataModule
 ) -> None:

@@ -20,6 +20,11 @@ from tests.conftest import Compose
 CLASSES = tuple(f"{number:03}.Breed_{number}" for number in range(10))
 
 
+@pytest.fixture
+def own_cache(cache: Path) -> Path:
+    return cache
+
+
 def photo(label: int, number: int) -> Photo:
     path = f"{label}/{number}.jpg"
     return Photo(Path(path), label, f"{(label * 7 + number * 31) % 97:02}{label}{number}", path)

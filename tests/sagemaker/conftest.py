@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from dogbreeds import entry
 from dogbreeds.command_schemas import LaunchCommandConfig
 from dogbreeds.sagemaker.requests.images import training_image
 from dogbreeds.sagemaker.requests.job import Job
 from dogbreeds.schema import SagemakerConfig
-from tests.conftest import ROOT
+from tests import conftest
 
 Launch = Callable[..., LaunchCommandConfig]
 MakeJob = Callable[[SagemakerConfig, str], Job]
@@ -24,9 +22,7 @@ def launch() -> Launch:
     """Composes what launch_sagemaker.py reads, in a region."""
 
     def composed(*overrides: str) -> LaunchCommandConfig:
-        entry.register()
-        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-            found = compose("launch", ["sagemaker.region=us-east-1", "run_dir=run", *overrides])
+        found = conftest.composed("launch", ["sagemaker.region=us-east-1", "run_dir=run", *overrides])
         config = OmegaConf.to_object(found)
         assert isinstance(config, LaunchCommandConfig)
         return config

@@ -20,6 +20,11 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
+def own_cache(cache: Path) -> Path:
+    return cache
+
+
+@pytest.fixture
 def package(config: Compose) -> Path:
     return train(config("epochs=1", "features.engine=openvino")).directory / "model"
 

@@ -139,16 +139,16 @@ def test_the_test_accuracy_is_the_one_of_the_packaged_handler(
     assert result.metrics["test/accuracy"] > 0.4
 
 
-def test_the_trunk_stays_bit_identical(config: Compose) -> None:
-    result = train(config("lr=0.1", "trainer.one_batch=true", "epochs=2"))
+def test_the_trunk_stays_bit_identical(config: Compose, cache: Path) -> None:
+    result = train(config(f"cache.dir={cache}", "lr=0.1", "trainer.one_batch=true", "epochs=2"))
     _, network = load_package(result.directory / "model")
     backbone = load_backbone("squeezenet1_1", "random", 0)
     trunk = torch.nn.Sequential(*list(network.trunk)[1:])
     assert fingerprint(torch.nn.Sequential(*backbone.stages)) == fingerprint(trunk)
 
 
-def test_checkpoints_hold_no_trunk(config: Compose, tmp_path: Path) -> None:
-    train(config())
+def test_checkpoints_hold_no_trunk(config: Compose, cache: Path, tmp_path: Path) -> None:
+    train(config(f"cache.dir={cache}"))
     for name in ("best", "last"):
         saved = torch.load(tmp_path / "run" / "checkpoints" / f"{name}.ckpt", weights_only=True)
         assert saved["state_dict"]
@@ -185,8 +185,8 @@ def test_resuming_between_epochs_gives_the_uninterrupted_result(
     assert rows["run"] == rows["whole"]
 
 
-def test_a_run_that_had_stopped_early_stays_stopped(config: Compose, tmp_path: Path) -> None:
-    whole = train(config("patience=1", "lr=0.3", "epochs=30"))
+def test_a_run_that_had_stopped_early_stays_stopped(config: Compose, cache: Path, tmp_path: Path) -> None:
+    whole = train(config(f"cache.dir={cache}", "patience=1", "lr=0.3", "epochs=30"))
     assert whole.metrics["epochs"] < 30
     (tmp_path / "run" / "metrics.json").unlink()
     resumed = train(load(OmegaConf.create({"resume": str(tmp_path / "run")}), [f"resume={tmp_path / 'run'}"]))
@@ -319,10 +319,10 @@ def test_training_with_views(config: Compose, sample: Path, tmp_path: Path) -> N
     assert counted(more) == (TRAIN, EVERY + 2 * TRAIN)
 
 
-def test_each_epoch_learns_from_the_next_view(config: Compose, tmp_path: Path) -> None:
+def test_each_epoch_learns_from_the_next_view(config: Compose, cache: Path, tmp_path: Path) -> None:
     losses = {}
     for views in (0, 1, 2):
-        train(config(f"data.views={views}", "epochs=2", f"run_dir={tmp_path / str(views)}"))
+        train(config(f"cache.dir={cache}", f"data.views={views}", "epochs=2", f"run_dir={tmp_path / str(views)}"))
         with (tmp_path / str(views) / "history.csv").open() as file:
             losses[views] = [row["train/loss"] for row in csv.DictReader(file)]
     assert losses[0][0] != losses[1][0] == losses[2][0]
@@ -398,7 +398,7 @@ def test_a_photo_that_cannot_be_read_is_named_everywhere(
 
 
 def test_photos_are_used_whatever_they_are_called(
-    config: Compose, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    config: Compose, cache: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first, *_, last = sorted(path.name for path in (folder / "train").iterdir())
     odd = os.fsdecode(b"H\xfcndin")
@@ -412,7 +412,7 @@ def test_photos_are_used_whatever_they_are_called(
     (folder / "train" / odd / "notes.txt").write_text("not a photo")
     (folder / "valid").rename(folder / "Validation")
     shutil.copy(next((folder / "test" / odd).iterdir()), folder / "train" / odd / "twin.jpg")
-    result = train(config(f"data.dir={folder}", "epochs=1"))
+    result = train(config(f"cache.dir={cache}", f"data.dir={folder}", "epochs=1"))
     assert result.metrics["images"] == {"train": TRAIN + 1, "valid": 18, "test": 18}
     assert "H\\xfcndin" in result.metrics["classes"]
     index = (result.directory / INDEX).read_text(encoding="utf-8")
@@ -445,19 +445,21 @@ def test_a_photo_that_is_gone_when_it_is_needed(config: Compose, folder: Path, m
         train(config(f"data.dir={folder}"))
 
 
-def test_photos_in_two_splits_are_reported(config: Compose, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_photos_in_two_splits_are_reported(
+    config: Compose, cache: Path, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     photo = next((folder / "train").rglob("*.jpg"))
     shutil.copy(photo, folder / "test" / photo.parent.name / "again.jpg")
     with caplog.at_level("INFO"):
-        result = train(config(f"data.dir={folder}"))
+        result = train(config(f"cache.dir={cache}", f"data.dir={folder}"))
     assert result.metrics["in_several_splits"] == 1
     assert "again.jpg" in caplog.text
     assert "in more than one split" in (result.directory / "report.html").read_text()
 
 
-def test_a_loss_that_is_never_finite_is_said(config: Compose) -> None:
+def test_a_loss_that_is_never_finite_is_said(config: Compose, cache: Path) -> None:
     with pytest.raises(UserError, match="never finite"):
-        train(config("optimizer=sgd", "lr=1e38"))
+        train(config(f"cache.dir={cache}", "optimizer=sgd", "lr=1e38"))
 
 
 def test_grayscale_photos_train(config: Compose, tmp_path: Path) -> None:

@@ -88,9 +88,9 @@ def test_a_device_that_is_not_there_is_refused_before_photos_are_read(
     assert not list(tmp_path.iterdir())
 
 
-def test_further_arguments_reach_the_trainer_and_a_resumed_run(config: Compose, tmp_path: Path) -> None:
+def test_further_arguments_reach_the_trainer_and_a_resumed_run(config: Compose, cache: Path, tmp_path: Path) -> None:
     overrides = ("trainer.gradient_clip_val=0.5", "trainer.accumulate_grad_batches=3", "trainer.max_steps=2")
-    result = train(config(*overrides))
+    result = train(config(f"cache.dir={cache}", *overrides))
     trainer = new_trainer(config(*overrides))
     assert (trainer.gradient_clip_val, trainer.accumulate_grad_batches, trainer.max_steps) == (0.5, 3, 2)
     assert result.metrics["epochs"] == 2
@@ -126,9 +126,9 @@ def test_one_process_of_all_machines_writes(
 # --- loggers and callbacks
 
 
-def test_several_loggers_write_into_the_run_directory(config: Compose, tmp_path: Path) -> None:
+def test_several_loggers_write_into_the_run_directory(config: Compose, cache: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    train(config("logger=[tensorboard,csv]", "callbacks=lr_monitor"))
+    train(config(f"cache.dir={cache}", "logger=[tensorboard,csv]", "callbacks=lr_monitor"))
     assert list((run / "tensorboard").glob("events.*"))
     header = (run / "csv/metrics.csv").read_text().splitlines()[0].split(",")
     assert {"val/loss", "train/accuracy", "lr-Adam/pg1"} <= set(header)

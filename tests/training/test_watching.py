@@ -27,6 +27,11 @@ from tests.conftest import Compose
 pytestmark = pytest.mark.slow
 
 
+@pytest.fixture
+def own_cache(cache: Path) -> Path:
+    return cache
+
+
 def judged(run: Path) -> dict[str, dict[str, Any]]:
     return {rule["name"]: rule for rule in json.loads((run / RULES).read_text())["rules"]}
 

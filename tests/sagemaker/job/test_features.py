@@ -159,16 +159,13 @@ def assert_equal(found: dict[Row, np.ndarray], expected: dict[Row, np.ndarray]) 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("count", "settings"), [(2, ["data.views=1"]), (3, [])])
 def test_what_several_hosts_compute_is_the_store_of_one(
-    config: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, settings: list[str]
+    config: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wanted = config("features.engine=torch", *settings)
+    wanted = config("features.engine=torch", "data.views=1")
     prepare_features(wanted)
     expected = rows(Path(wanted.cache.dir))
-    hosts = [
-        run_host(wanted, environment(tmp_path / f"host-{each}", each, count), monkeypatch) for each in range(count)
-    ]
+    hosts = [run_host(wanted, environment(tmp_path / f"host-{each}", each, 3), monkeypatch) for each in range(3)]
     parts = [len(list((host.data / "features").iterdir())) for host in hosts]
     assert all(parts) and not [host for host in hosts[1:] if (host.data / "config.yaml").exists()]
     assert_equal(merged(hosts, tmp_path / "merged"), expected)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-from hydra import compose, initialize_config_dir
 
 from dogbreeds.config import load
 from dogbreeds.debug.catalogue import rules_of
@@ -17,7 +16,7 @@ from dogbreeds.sagemaker.protocol.hyperparameters import Task, decode, encode, i
 from dogbreeds.sagemaker.protocol.inputs import JobInputs, job_inputs
 from dogbreeds.sagemaker.session import Account
 from dogbreeds.schema import TrainConfig, key_names
-from tests.conftest import ROOT, Compose
+from tests.conftest import Compose, composed
 from tests.sagemaker.conftest import Launch
 from tests.sagemaker.protocol.test_hyperparameters import parse
 
@@ -25,8 +24,7 @@ from tests.sagemaker.protocol.test_hyperparameters import parse
 def arrived(inputs: JobInputs, *here: str) -> TrainConfig:
     """What a job makes of it."""
     overrides = [*decode(parse(encode(inputs.overrides))), *here]
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return load(compose("train", overrides), overrides)
+    return load(composed("train", overrides), overrides)
 
 
 def places(config: TrainConfig) -> tuple[str, ...]:

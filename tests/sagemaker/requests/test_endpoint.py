@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from dogbreeds.command_schemas import DeployCommandConfig
@@ -24,7 +23,7 @@ from dogbreeds.sagemaker.requests.endpoint import (
 from dogbreeds.sagemaker.requests.images import serving_image
 from dogbreeds.sagemaker.requests.validation import check_request
 from local_sagemaker.rules.instances import gpus
-from tests.conftest import ROOT
+from tests.conftest import composed
 
 Compose = Callable[..., DeployCommandConfig]
 IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/ray:serve-ml-sagemaker-cpu-v1.4"
@@ -44,13 +43,12 @@ TAGS = [{"Key": "dogbreeds:endpoint", "Value": "dogs"}]
 def settings() -> Compose:
     """Composes what scripts/deploy.py reads."""
 
-    def composed(*overrides: str) -> DeployCommandConfig:
-        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-            config = OmegaConf.to_object(compose("deploy", list(overrides)))
+    def made(*overrides: str) -> DeployCommandConfig:
+        config = OmegaConf.to_object(composed("deploy", overrides))
         assert isinstance(config, DeployCommandConfig)
         return config
 
-    return composed
+    return made
 
 
 def requests(config: DeployCommandConfig) -> dict[str, dict[str, Any]]:
