@@ -1,7 +1,9 @@
 """What a server on this machine offers beside predictions: the page, the model card, example photos, metrics."""
 
+import asyncio
 import math
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,11 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from dogbreeds.data.names import shown_names
+from dogbreeds.errors import ConfigError
 from dogbreeds.limits import Limits
 from dogbreeds.package.examples import DIRECTORY, load_examples
+from dogbreeds.package.explanation import Explainer
+from dogbreeds.package.messages import HttpError, PredictRequest
 from dogbreeds.package.package import Description
 from dogbreeds.package.predictor import Predictor
 from dogbreeds.serve.app import Application
@@ -32,11 +37,27 @@ def application(predictor: Predictor, package: Path, limits: Limits) -> Applicat
     async def read_card(_: Request) -> Response:
         # Before the engine has started, its name would have to wait.
         engine = predictor.engine.name if app.batcher.unavailable is None else None
-        return JSONResponse(card(predictor.description, engine))
+        return JSONResponse(card(predictor.description, engine, maps=bool(answers)))
 
+    async def explain(request: PredictRequest, _: str) -> tuple[bytes, str]:
+        if request.many:
+            raise HttpError(400, "several_photos", 'Send one photo: its bytes, or {"image": <base64>}.')
+        (ranked,) = request.predictions(await app.batcher.submit(request.photos))
+        drawing = asyncio.get_running_loop().run_in_executor(
+            worker, explainer.picture, request.photos[0], ranked[0].index
+        )
+        return await drawing, "image/jpeg"
+
+    try:
+        # One photo is drawn at a time, so that predictions keep the processor.
+        explainer, worker, answers = Explainer(predictor), ThreadPoolExecutor(1), [("/explain", explain)]
+    except ConfigError:
+        answers = []
     routes = [Route("/metrics", read_metrics), Route("/card", read_card), *_examples(package), *_page()]
-    metrics = Metrics(predictor.description, frozenset({"/ping", *INVOCATIONS, *(route.path for route in routes)}))
-    app = Application(predictor, limits, routes=routes, observer=metrics)
+    metrics = Metrics(
+        predictor.description, frozenset({"/ping", "/explain", *INVOCATIONS, *(one.path for one in routes)})
+    )
+    app = Application(predictor, limits, routes=routes, answers=answers, observer=metrics)
     metrics.gauge("waiting_photos", "Photos in the queue.", lambda: app.batcher.waiting)
     metrics.gauge("busy_lanes", "Workers that compute.", lambda: app.batcher.busy)
     metrics.gauge("held_bytes", "Bytes of the bodies of open requests.", lambda: app.requests.held)
@@ -66,11 +87,11 @@ def _page() -> list[Route]:
     return [Route("/", _file(files["index.html"])), *(Route(f"/{name}", _file(path)) for name, path in files.items())]
 
 
-def card(description: Description, engine: str | None = None) -> dict[str, Any]:
+def card(description: Description, engine: str | None = None, *, maps: bool = False) -> dict[str, Any]:
     """Returns the model card as JSON values; `engine` runs the trunk here, None is the one of the training.
 
     `scores` are on the test photos; `classes` are in the order of their index, each with the share of its test photos
-    that were classified correctly. Unknown numbers are None.
+    that were classified correctly. Unknown numbers are None. `maps` says whether /explain is there.
     """
     metrics, transform = description.metrics, description.transform
     shares = _per_class(metrics, len(description.classes))
@@ -82,6 +103,7 @@ def card(description: Description, engine: str | None = None) -> dict[str, Any]:
         "classes": [{"index": index, "breed": name, "accuracy": share} for index, (name, share) in classes],
         "scores": {name: _number(metrics.get(f"test/{name}")) for name in _SCORES},
         "photos": dict(description.photos),
+        "maps": maps,
         "engine": engine or description.engine,
         "precision": description.precision_by(engine or description.engine),
         "versions": dict(description.versions),
