@@ -221,6 +221,5 @@ class Pooled(nn.Module):
     def pool(self, features: Tensor) -> Tensor:
         """Returns the vectors of what the trailing layers made."""
         if self.model is not None:
-            pooled: Tensor = self.model.forward_head(features, pre_logits=True)
-            return pooled
+            return self.model.forward_head(features, pre_logits=True)  # type: ignore[no-any-return]
         return torch.cat([features[:, 0], features[:, self._prefix :].mean(dim=1)], dim=1)

@@ -17,6 +17,7 @@ from dogbreeds.model.timm_stages import Pooled
 from dogbreeds.package.predictor import Predictor
 
 _SIDE, _COLOUR_SHARE, _QUALITY = 448, 0.55, 90
+_SUCH = "resnet50, squeezenet1_1, mobilenet_v2, efficientnet_b0 or tf_efficientnet_lite2"
 # Of evenly rising lightness, and told apart by the colour-blind too.
 _NOTHING, _HALF, _MOST = "#00204d", "#7c7b78", "#ffea46"
 
@@ -32,12 +33,10 @@ class Explainer:
         self._layers, self._mirrored = nn.Sequential(*layers), isinstance(network.trunk, Mirrored)
         if isinstance(last, Pooled):
             self._layers.append(last.layers)
-        linear = len(self._head.cpu().layers) == 1
-        if not linear or not self._is_mean(last.pool if isinstance(last, Pooled) else last):
+        if len(self._head.cpu().layers) > 1 or not self._is_mean(last.pool if isinstance(last, Pooled) else last):
             raise ConfigError(
-                f"{self._description.backbone} with model.head={self._description.head.kind} does not tell where it "
-                "looked. Networks do whose last step is the mean over the places of a photo, with model.head=linear: "
-                "model=resnet50, squeezenet1_1, mobilenet_v2, efficientnet_b0, tf_efficientnet_lite2 and their like."
+                f"explain needs a network that ends in a mean over the photo, such as {_SUCH}, and model.head=linear; "
+                f"this is {self._description.backbone} with model.head={self._description.head.kind}."
             )
 
     def _is_mean(self, pool: Callable[[Tensor], Tensor]) -> bool:
@@ -45,8 +44,8 @@ class Explainer:
         side = self._description.transform.crop
         shape = outline(self._layers)(torch.empty(1, 3, side, side, device="meta")).shape
         tried = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-        mean = tried.flatten(2).mean(dim=2)
-        return len(shape) == 4 and (made := pool(tried)).shape == mean.shape and torch.allclose(made, mean, atol=1e-5)
+        made, mean = pool(tried), tried.mean(dim=tuple(range(2, len(shape))))
+        return made.shape == mean.shape and torch.allclose(made, mean, atol=1e-5)
 
     @torch.inference_mode()
     def maps(self, image: Tensor) -> Tensor:
@@ -57,10 +56,9 @@ class Explainer:
         return self._head.at_locations(found[0])
 
     def picture(self, content: bytes, index: int) -> bytes:
-        """Returns a JPEG of the part of a photo that the model sees, coloured by what each place does for a class.
+        """Returns a JPEG of what the model sees of a photo, coloured by what each place adds to the logit of a class.
 
-        That is what it adds to the logit of the class beyond that of an average class: from dark blue (nothing, or
-        less) to yellow (the most of this photo).
+        Beyond what it adds to that of an average class: from dark blue (nothing, or less) to yellow (the most).
         """
         transform = self._description.transform
         photo = transform.decoded(content)
@@ -74,7 +72,7 @@ class Explainer:
         return file.getvalue()
 
 
-def pictures_of(package: Path) -> Callable[[bytes, int], bytes]:
+def pictures_of(package: Path) -> Callable[[Path, int], bytes]:
     """Returns what draws as `Explainer.picture` does; the package is loaded, or refused, for a first photo."""
     explainer = cache(lambda: Explainer(Predictor.load(package, torch.device("cpu"))))
-    return lambda content, index: explainer().picture(content, index)
+    return lambda photo, index: explainer().picture(photo.read_bytes(), index)

@@ -5,7 +5,6 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -24,8 +23,7 @@ from dogbreeds.serve.middleware import INVOCATIONS, Middleware, Observer
 log = logging.getLogger(__name__)
 
 #: Makes of a request, and of what the client accepts, the body of the response and its content type.
-Answer = Callable[[PredictRequest, str], Coroutine[Any, Any, tuple[bytes, str]]]
-
+Answer = Callable[[PredictRequest, str], Coroutine[None, None, tuple[bytes, str]]]
 _ERRORS = {404: ("not_found", "There is nothing at {path}."), 405: ("wrong_method", "{path} does not take {method}.")}
 
 
@@ -42,10 +40,7 @@ class Application:
         observer: Observer | None = None,
         wait_for_engine: bool = False,
     ) -> None:
-        """Puts the routes together; without `wait_for_engine`, requests are refused until the engine runs.
-
-        `answers` are what other paths than /invocations do with photos.
-        """
+        """Puts `routes`, and `answers` to photos, beside /invocations; requests may have to `wait_for_engine`."""
         observer = self._observer = observer or Observer()
         self.batcher = Batcher(predictor, limits.waiting, limits.answer_seconds, on_batch=observer.batch)
         self.requests = OpenRequests(limits)
@@ -141,8 +136,7 @@ class _Photos:
         accept, length = headers.get(b"accept", ""), headers.get(b"content-length", "")
         with self._requests.admit(scope["client"][0] if scope["client"] else "") as body:
             content = await body.read(int(length) if length.isdecimal() else 0, receive)
-            kind = headers.get(b"content-type", "")
-            request = parse_request(content, kind, self._limits.photos, self._limits.pixels)
+            request = parse_request(content, headers.get(b"content-type", ""), self._limits.photos, self._limits.pixels)
             return await self._waited(asyncio.create_task(self._answer(request, accept)), receive)
 
     async def _waited(self, answer: asyncio.Task[tuple[bytes, str]], receive: Receive) -> tuple[bytes, str]:

@@ -19,7 +19,6 @@ from dogbreeds.serve.answers_file import Row, error_row, prediction_row
 
 # Batches that each worker runs ahead of the caller, so that a slow one holds nobody up.
 _AHEAD = 4
-# Writes the picture of a photo, from its bytes, for a class.
 _Draw = Callable[[Path, bytes, int], None]
 
 
@@ -52,14 +51,14 @@ def find_images(pattern: str) -> list[Path]:
     return found
 
 
-def rows(package: Path, paths: Sequence[Path], cache: Path, explain: Path | None = None) -> Iterator[tuple[Row, bool]]:
+def rows(package: Path, paths: Sequence[Path], cache: Path, explain: str | None = None) -> Iterator[tuple[Row, bool]]:
     """Yields a row for each photo, in order, and whether the photo could be read.
 
     Each worker reads a batch and computes it, so that reading overlaps with computing. Few batches are in memory
     at a time, whatever the number of photos. The folder `explain` gets pictures of where the model looked.
     """
     predictor = Predictor.load(package, cache=BlobCache.of(cache), one_by_one=False)
-    draw = None if explain is None else _drawing(Explainer(predictor), explain, paths)
+    draw = None if explain is None else _drawing(Explainer(predictor), Path(explain).expanduser(), paths)
     engine = predictor.engine
     under_way: deque[Future[list[tuple[Row, bool]]]] = deque()
     pool = ThreadPoolExecutor(engine.workers)
@@ -80,8 +79,8 @@ def _batch(predictor: Predictor, paths: Sequence[Path], draw: _Draw | None) -> l
     contents = [content for content in read if isinstance(content, bytes)]
     predicted = iter(predictor.predict_each(contents) if contents else [])
     found = [next(predicted) if isinstance(content, bytes) else content for content in read]
-    for path, content, one in zip(paths, read, found, strict=True) if draw else ():
-        if isinstance(content, bytes) and isinstance(one, list):
+    for path, content, one in zip(paths, read, found, strict=True):
+        if draw and isinstance(content, bytes) and isinstance(one, list):
             draw(path, content, one[0].index)
     return [
         (error_row(path, one), False) if isinstance(one, Exception) else (prediction_row(path, one), True)
@@ -91,7 +90,6 @@ def _batch(predictor: Predictor, paths: Sequence[Path], draw: _Draw | None) -> l
 
 def _drawing(explainer: Explainer, folder: Path, paths: Sequence[Path]) -> _Draw:
     """Makes the folder of the pictures, which are called as the photos below the folder of all, with .jpg behind it."""
-    # Without links being followed: no two photos share such a place.
     places = {path: Path(os.path.normpath(path.absolute())) for path in (*paths, folder)}
     if inside := [path for path in paths if places[path].is_relative_to(places[folder])]:
         raise ConfigError(f"explain={folder} has photos in it, such as {inside[0]}: choose another folder.")

@@ -43,10 +43,8 @@ def application(predictor: Predictor, package: Path, limits: Limits) -> Applicat
         if request.many:
             raise HttpError(400, "several_photos", 'Send one photo: its bytes, or {"image": <base64>}.')
         (ranked,) = request.predictions(await app.batcher.submit(request.photos))
-        drawing = asyncio.get_running_loop().run_in_executor(
-            worker, explainer.picture, request.photos[0], ranked[0].index
-        )
-        return await drawing, "image/jpeg"
+        drawn = worker.submit(explainer.picture, request.photos[0], ranked[0].index)
+        return await asyncio.wrap_future(drawn), "image/jpeg"
 
     try:
         # One photo is drawn at a time, so that predictions keep the processor.
@@ -54,9 +52,8 @@ def application(predictor: Predictor, package: Path, limits: Limits) -> Applicat
     except ConfigError:
         answers = []
     routes = [Route("/metrics", read_metrics), Route("/card", read_card), *_examples(package), *_page()]
-    metrics = Metrics(
-        predictor.description, frozenset({"/ping", "/explain", *INVOCATIONS, *(one.path for one in routes)})
-    )
+    known = {"/ping", "/explain", *INVOCATIONS, *(route.path for route in routes)}
+    metrics = Metrics(predictor.description, frozenset(known))
     app = Application(predictor, limits, routes=routes, answers=answers, observer=metrics)
     metrics.gauge("waiting_photos", "Photos in the queue.", lambda: app.batcher.waiting)
     metrics.gauge("busy_lanes", "Workers that compute.", lambda: app.batcher.busy)
