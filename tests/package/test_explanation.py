@@ -92,7 +92,7 @@ def test_a_trained_tail_is_a_part_of_the_map() -> None:
 )
 def test_networks_without_maps_are_refused_by_name(backbone: str, head: str) -> None:
     predictor = predictor_of(backbone, head=head, side=160 if backbone == "test_vit" else 64)
-    with pytest.raises(ConfigError, match=f"explain needs .* this is {backbone} with model.head={head}"):
+    with pytest.raises(ConfigError, match=f"explain= needs .* this is {backbone} with model.head={head}"):
         Explainer(predictor)
 
 

@@ -35,7 +35,7 @@ class Explainer:
             self._layers.append(last.layers)
         if len(self._head.cpu().layers) > 1 or not self._is_mean(last.pool if isinstance(last, Pooled) else last):
             raise ConfigError(
-                f"explain needs a network that ends in a mean over the photo, such as {_SUCH}, and model.head=linear; "
+                f"explain= needs a network that ends in a mean over the photo, such as {_SUCH}, and model.head=linear; "
                 f"this is {self._description.backbone} with model.head={self._description.head.kind}."
             )
 

@@ -23,7 +23,7 @@ from dogbreeds.serve.middleware import INVOCATIONS, Middleware, Observer
 log = logging.getLogger(__name__)
 
 #: Makes of a request, and of what the client accepts, the body of the response and its content type.
-Answer = Callable[[PredictRequest, str], Coroutine[None, None, tuple[bytes, str]]]
+Reply = Callable[[PredictRequest, str], Coroutine[None, None, tuple[bytes, str]]]
 _ERRORS = {404: ("not_found", "There is nothing at {path}."), 405: ("wrong_method", "{path} does not take {method}.")}
 
 
@@ -36,7 +36,7 @@ class Application:
         limits: RequestLimits,
         *,
         routes: Sequence[BaseRoute] = (),
-        answers: Sequence[tuple[str, Answer]] = (),
+        answers: Sequence[tuple[str, Reply]] = (),
         observer: Observer | None = None,
         wait_for_engine: bool = False,
     ) -> None:
@@ -105,7 +105,7 @@ class Application:
 class _Photos:
     """A path that takes photos, as plain ASGI, because most requests of a busy server come to `/invocations`."""
 
-    def __init__(self, batcher: Batcher, requests: OpenRequests, limits: RequestLimits, answer: Answer) -> None:
+    def __init__(self, batcher: Batcher, requests: OpenRequests, limits: RequestLimits, answer: Reply) -> None:
         self._batcher, self._requests, self._limits, self._answer = batcher, requests, limits, answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
