@@ -24,9 +24,11 @@ def asked(config: PredictCommandConfig) -> Iterator[Ask]:
     if len(given) != 1:
         said = f"; got {' '.join(given)}" if given else ""
         raise ConfigError(f"Choose exactly one of package=<run>, endpoint=<name>, url=<server>{said}.")
+    if config.explain is not None and package is None:
+        raise ConfigError(f"explain={config.explain} needs package=<run>: servers and endpoints send no pictures.")
     if package is not None:
         found = find_package(package)
-        yield lambda paths: batch.rows(found, paths, Path(config.cache.dir))
+        yield lambda paths: batch.rows(found, paths, Path(config.cache.dir), config.explain)
     elif url is not None:
         with closing(client.Server(url, config.at_once)) as server:
             yield lambda paths: client.rows(server, paths, config.at_once, config.patience_seconds)

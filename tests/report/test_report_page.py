@@ -217,6 +217,37 @@ def test_photos_are_shown_upright_small_and_with_words(drawn: Drawn, tmp_path: P
     assert "be read from" not in words(text)
 
 
+def test_mistakes_show_where_the_model_looked(drawn: Drawn, tmp_path: Path) -> None:
+    drawn.everything()
+    drawn.metrics(pretrained=True)
+    drawn.config(data={"dir": str(tmp_path / "photos")})
+    for line in (drawn.directory / "predictions.csv").read_text().splitlines()[1:]:
+        path = tmp_path / "photos" / line.split(",")[1]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (300, 200), "teal").save(path)
+    run, asked = read_run(drawn.directory), list[tuple[Path, int]]()
+    wrong = [one for one in run.predictions if one.split == "test" and not one.correct]
+
+    def explain(photo: Path, index: int) -> bytes:
+        asked.append((photo, index))
+        return photo.read_bytes()
+
+    text = build_report(drawn.directory, explain=explain).read_text()
+    assert set(asked) == {(tmp_path / "photos" / one.path, run.classes.index(one.answer)) for one in wrong}
+    assert 0 < len(asked) <= 12
+    switch = '<input type="checkbox" role="switch" id="look">'
+    assert switch in text and text.count('class="looked"') >= len(asked)
+    assert f"Where the model looked for {run.name(wrong[0].answer)} in a photo of {run.name(wrong[0].breed)}" in text
+
+    def refuses(photo: Path, index: int) -> bytes:
+        raise UserError("no maps")
+
+    assert switch not in build_report(drawn.directory, explain=refuses).read_text()
+    drawn.metrics(pretrained=False)
+    asked.clear()
+    assert switch not in build_report(drawn.directory, explain=explain).read_text() and not asked
+
+
 @pytest.mark.parametrize("relative", [False, True], ids=["whole path", "current folder"])
 @pytest.mark.parametrize("elsewhere", ["../secret.png", "{folder}/secret.png"], ids=["up", "absolute"])
 def test_a_photo_outside_the_photos_stays_out_of_the_page(

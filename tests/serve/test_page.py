@@ -61,7 +61,7 @@ class Requests(BaseHTTPRequestHandler):
         examples = load_examples(package)
         known = {
             "/ping": lambda: {},
-            "/card": lambda: card(predictor.description),
+            "/card": lambda: card(predictor.description, maps=True),
             "/examples": lambda: [{"name": one.file, "breed": one.breed} for one in examples],
         }
         file = PAGE / (self.path.lstrip("/") or "index.html")
@@ -83,7 +83,8 @@ class Requests(BaseHTTPRequestHandler):
         except HttpError as refused:
             self._refuse(refused)
         else:
-            self._answer(200, *format_response(predictions, "", many=request.many))
+            explained = (drawn(0, form="JPEG"), "image/jpeg") if self.path == "/explain" else None
+            self._answer(200, *(explained or format_response(predictions, "", many=request.many)))
 
     def _refuse(self, refused: HttpError) -> None:
         self._answer(refused.status, refused.body(), JSON)
@@ -255,6 +256,39 @@ def test_examples_and_photos_that_are_dropped_or_large(page: Any, server: Server
     assert kind == "image/jpeg"
     assert len(body) < len(large) / 2
     assert Image.open(io.BytesIO(body)).size == (1024, 1024)
+
+
+def test_the_page_shows_where_the_model_looked(page: Any, server: Server) -> None:
+    page.goto(server.url)
+    page.set_input_files("#files", {"name": "wide.png", "mimeType": "image/png", "buffer": drawn(3)})
+    page.wait_for_selector("#answer .percent")
+    assert not page.locator("#looked").is_visible()
+    page.get_by_role("switch", name="Show where it looked").press("Space")
+    page.wait_for_selector("#looked:visible")
+    (answer,) = server.predictor.predict([drawn(3)])
+    assert f"speaks most for {answer[0].breed}" in page.get_attribute("#looked", "alt")
+    assert f"Yellow is what speaks most for {answer[0].breed}" in page.inner_text("#colours")
+    transform = server.predictor.description.transform
+    shown, frame = (page.locator(name).bounding_box() for name in ("#looked", "#frame"))
+    assert shown["width"] / frame["width"] == pytest.approx(transform.crop / transform.resize, abs=0.01)
+
+    # The next photo has its own; one that is not answered has none.
+    asked = len(server.asked)
+    page.set_input_files("#files", sent(1))
+    page.wait_for_selector('#looked[alt*="photo dog.png"]:visible')
+    assert len(server.asked) == asked + 2
+    page.set_input_files("#files", {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"no photo"})
+    page.wait_for_selector("#trouble:visible")
+    assert not page.locator("#looked").is_visible()
+    page.click("#gallery li:nth-child(2) button")
+    page.wait_for_selector("#looked:visible")
+    assert len(server.asked) == asked + 3
+
+    page.route("**/explain", lambda route: route.abort())
+    page.set_input_files("#files", sent(2, "lost.png"))
+    page.wait_for_selector("#colours:has-text('It cannot be drawn: The server does not respond')")
+    page.uncheck("#look")
+    assert not page.locator("#colours").is_visible() and not page.locator("#looked").is_visible()
 
 
 @pytest.mark.ci

@@ -272,9 +272,13 @@ class Transform:
         part = image.resize((self.crop, self.crop), Image.Resampling[self.interpolation.upper()], box)
         return torch.from_numpy(np.array(np.asarray(part).transpose(2, 0, 1), order="C"))
 
+    def decoded(self, content: bytes) -> Image.Image:
+        """Returns the bytes of a photo as RGB, with as many pixels as are enough for this transform."""
+        return decode(content, enough=math.ceil(OVERSAMPLING * self.resize))
+
     def read(self, content: bytes) -> torch.Tensor:
         """Returns the bytes of a photo as uint8 of shape (3, crop, crop)."""
-        return self(decode(content, enough=math.ceil(OVERSAMPLING * self.resize)))
+        return self(self.decoded(content))
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Transform:

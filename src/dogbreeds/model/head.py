@@ -110,5 +110,22 @@ class Head(nn.Module):
         layer.weight.copy_(weight / self.gain)
         layer.bias.copy_(bias)
 
+    def at_locations(self, activations: Tensor) -> Tensor:
+        """Returns what each place of one photo adds to the logits of a linear head: (classes, height, width).
+
+        These are the class activation maps of Zhou et al. (2016, arXiv 1512.04150). The features p are the mean over
+        the places of the activations f (width, height, width). With the mean m and deviation d of p the logits are
+
+            W gain ((p - m) / d - mean) / scale + b
+
+        At this photo's d that is linear in p, so it is the mean over the places of the same with f(x, y) for p and the
+        mean of f(x, y) for m: the mean of each map is the logit, exactly.
+        """
+        found, own = activations.float().flatten(1).T, self.normalise
+        deviation = (found.mean(dim=0).var(correction=0) + _LAYER_NORM_EPSILON).sqrt()
+        normed = (found - found.mean(dim=1, keepdim=True)) / deviation
+        logits: Tensor = self.layers((normed - own.mean) / own.scale * self.gain)
+        return logits.T.reshape(-1, *activations.shape[1:])
+
     def forward(self, features: Tensor) -> Tensor:
         return self.layers(self.normalise(features) * self.gain)  # type: ignore[no-any-return]

@@ -46,7 +46,7 @@ def stages_of(model: nn.Module, name: str, pool: str, side: int) -> nn.Sequentia
     for child in parts.stages:
         stages |= dict(_expanded(child, model.get_submodule(child)))
     head = _shell(model, without=parts.all_but(parts.head), tensors=False)
-    stages[_POOL] = _Pooled(model, pool, parts.trailing, head)
+    stages[_POOL] = Pooled(model, pool, parts.trailing, head)
     return nn.Sequential(OrderedDict(stages))
 
 
@@ -193,7 +193,7 @@ class _Whole(nn.Module):
     def __init__(self, model: nn.Module, name: str, pool: str) -> None:
         super().__init__()
         self.features = _Features(model, name, without=())
-        self.tokens = None if pool == "head" else _Pooled(model, pool, (), None)
+        self.tokens = None if pool == "head" else Pooled(model, pool, (), None)
 
     def forward(self, images: Tensor) -> Tensor:
         found = self.features(images)
@@ -201,7 +201,7 @@ class _Whole(nn.Module):
         return pooled
 
 
-class _Pooled(nn.Module):
+class Pooled(nn.Module):
     """What follows the stages: the trailing layers and the pooling, to vectors (N, width)."""
 
     def __init__(self, model: nn.Module, pool: str, trailing: Iterable[str], head: Any) -> None:
@@ -212,8 +212,10 @@ class _Pooled(nn.Module):
         self._prefix = 0 if pool == "head" else int(model.num_prefix_tokens)  # type: ignore[arg-type]
 
     def forward(self, found: Tensor) -> Tensor:
-        features: Tensor = self.layers(found)
+        return self.pool(self.layers(found))
+
+    def pool(self, features: Tensor) -> Tensor:
+        """Returns the vectors of what the trailing layers made."""
         if self.model is not None:
-            pooled: Tensor = self.model.forward_head(features, pre_logits=True)
-            return pooled
+            return self.model.forward_head(features, pre_logits=True)  # type: ignore[no-any-return]
         return torch.cat([features[:, 0], features[:, self._prefix :].mean(dim=1)], dim=1)

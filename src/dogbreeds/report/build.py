@@ -11,7 +11,7 @@ from dogbreeds.report.sections.calibration import calibration
 from dogbreeds.report.sections.confusion import confusion
 from dogbreeds.report.sections.data import audit, data
 from dogbreeds.report.sections.learning import learning, numbers
-from dogbreeds.report.sections.photos import photos
+from dogbreeds.report.sections.photos import Explain, photos
 from dogbreeds.report.sections.rules import rules
 from dogbreeds.report.sections.system import system
 from dogbreeds.report.sections.tensors import tensors
@@ -22,10 +22,10 @@ from dogbreeds.run_directory import REPORT
 _REFRESH_SECONDS = 20
 
 
-def build_report(run_dir: Path, *, live: bool = False) -> Path:
+def build_report(run_dir: Path, *, live: bool = False, explain: Explain | None = None) -> Path:
     """Writes report.html into a run directory, in which all but config.yaml may be missing, and returns its path.
 
-    While the run is live, the page says how far it is, and reloads itself.
+    While the run is live, the page says how far it is, and reloads itself. `explain` draws where the model looked.
     """
     run = read_run(run_dir)
     sections = [
@@ -34,7 +34,7 @@ def build_report(run_dir: Path, *, live: bool = False) -> Path:
         rules(run),
         confusion(run),
         calibration(run),
-        photos(run, live=live),
+        photos(run, live=live, explain=explain),
         audit(run, live=live),
         data(run),
         tensors(run),

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
@@ -14,14 +14,16 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from dogbreeds.limits import RequestLimits
-from dogbreeds.package.messages import JSON, HttpError, accepted, format_response, parse_request
+from dogbreeds.package.messages import JSON, HttpError, PredictRequest, accepted, format_response, parse_request
 from dogbreeds.package.predictor import Predictor
-from dogbreeds.serve.batching import Batcher, Found
+from dogbreeds.serve.batching import Batcher
 from dogbreeds.serve.bodies import ClientGoneError, OpenRequests
 from dogbreeds.serve.middleware import INVOCATIONS, Middleware, Observer
 
 log = logging.getLogger(__name__)
 
+#: Makes of a request, and of what the client accepts, the body of the response and its content type.
+Reply = Callable[[PredictRequest, str], Coroutine[None, None, tuple[bytes, str]]]
 _ERRORS = {404: ("not_found", "There is nothing at {path}."), 405: ("wrong_method", "{path} does not take {method}.")}
 
 
@@ -34,21 +36,23 @@ class Application:
         limits: RequestLimits,
         *,
         routes: Sequence[BaseRoute] = (),
+        answers: Sequence[tuple[str, Reply]] = (),
         observer: Observer | None = None,
         wait_for_engine: bool = False,
     ) -> None:
-        """Puts the routes together; without `wait_for_engine`, requests are refused until the engine runs."""
-        observer = observer or Observer()
+        """Puts `routes`, and `answers` to photos, beside /invocations; requests may have to `wait_for_engine`."""
+        observer = self._observer = observer or Observer()
         self.batcher = Batcher(predictor, limits.waiting, limits.answer_seconds, on_batch=observer.batch)
         self.requests = OpenRequests(limits)
         self._wait_for_engine = wait_for_engine
-        self._invocations = _Invocations(self.batcher, self.requests, limits, observer)
+        answered = *((path, self._predict) for path in INVOCATIONS), *answers
+        self._photos = {path: _Photos(self.batcher, self.requests, limits, answer) for path, answer in answered}
         self._router = Starlette(
             routes=[
                 Route("/ping", self._ping),
                 *routes,
                 # Requests of other methods end here; `_dispatch` takes the rest past the router.
-                *(Route(path, self._invocations, methods=["POST"]) for path in INVOCATIONS),
+                *(Route(path, one, methods=["POST"]) for path, one in self._photos.items()),
             ],
             exception_handlers={HTTPException: _http_error, HttpError: self._refused, Exception: _internal_error},
             lifespan=self._lifespan,
@@ -66,8 +70,8 @@ class Application:
 
     async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
         # A busy server spends a tenth of its time in the router otherwise.
-        direct = scope["type"] == "http" and scope["path"] in INVOCATIONS and scope["method"] == "POST"
-        await (self._invocations if direct else self._router)(scope, receive, send)
+        direct = scope["type"] == "http" and scope["path"] in self._photos and scope["method"] == "POST"
+        await (self._photos[scope["path"]] if direct else self._router)(scope, receive, send)
 
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
@@ -86,21 +90,28 @@ class Application:
             raise error
         return JSONResponse({"status": "ready"})
 
+    async def _predict(self, request: PredictRequest, accept: str) -> tuple[bytes, str]:
+        # A response that the client does not accept should not cost anything.
+        accepted(accept)
+        predictions = request.predictions(await self.batcher.submit(request.photos))
+        self._observer.photos(len(predictions))
+        return format_response(predictions, accept, many=request.many)
+
     async def _refused(self, _: Request, error: Exception) -> Response:
         assert isinstance(error, HttpError)
         return error_response(error, self.batcher.retry_after)
 
 
-class _Invocations:
-    """`POST /invocations` as plain ASGI, because most requests of a busy server come here."""
+class _Photos:
+    """A path that takes photos, as plain ASGI, because most requests of a busy server come to `/invocations`."""
 
-    def __init__(self, batcher: Batcher, requests: OpenRequests, limits: RequestLimits, observer: Observer) -> None:
-        self._batcher, self._requests, self._limits, self._observer = batcher, requests, limits, observer
+    def __init__(self, batcher: Batcher, requests: OpenRequests, limits: RequestLimits, answer: Reply) -> None:
+        self._batcher, self._requests, self._limits, self._answer = batcher, requests, limits, answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = time.perf_counter()
         try:
-            content, kind = await self._predict(scope, receive)
+            content, kind = await self._respond(scope, receive)
         except ClientGoneError:
             return
         except HttpError as error:
@@ -118,29 +129,23 @@ class _Invocations:
         await send({"type": "http.response.start", "status": 200, "headers": head})
         await send({"type": "http.response.body", "body": content})
 
-    async def _predict(self, scope: Scope, receive: Receive) -> tuple[bytes, str]:
+    async def _respond(self, scope: Scope, receive: Receive) -> tuple[bytes, str]:
         if (error := self._batcher.unavailable) is not None:
             raise error
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         accept, length = headers.get(b"accept", ""), headers.get(b"content-length", "")
-        # A response that the client does not accept should not cost anything.
-        accepted(accept)
         with self._requests.admit(scope["client"][0] if scope["client"] else "") as body:
             content = await body.read(int(length) if length.isdecimal() else 0, receive)
-            kind = headers.get(b"content-type", "")
-            request = parse_request(content, kind, self._limits.photos, self._limits.pixels)
-            predictions = request.predictions(await self._compute(request.photos, receive))
-        self._observer.photos(len(predictions))
-        return format_response(predictions, accept, many=request.many)
+            request = parse_request(content, headers.get(b"content-type", ""), self._limits.photos, self._limits.pixels)
+            return await self._waited(asyncio.create_task(self._answer(request, accept)), receive)
 
-    async def _compute(self, photos: tuple[bytes, ...], receive: Receive) -> list[Found]:
-        """Waits for the predictions, until the limit is reached or the client is gone."""
-        future, seconds = self._batcher.submit(photos), self._limits.answer_seconds
-        watch = asyncio.create_task(_until_gone(receive))
-        watch.add_done_callback(lambda _: future.cancel())
+    async def _waited(self, answer: asyncio.Task[tuple[bytes, str]], receive: Receive) -> tuple[bytes, str]:
+        """Waits for an answer, until the limit is reached or the client is gone."""
+        seconds, watch = self._limits.answer_seconds, asyncio.create_task(_until_gone(receive))
+        watch.add_done_callback(lambda _: answer.cancel())
         try:
             async with asyncio.timeout(seconds):
-                return await future
+                return await answer
         except TimeoutError:
             raise HttpError(503, "busy", f"No result within {seconds:g} seconds: try again later.") from None
         except asyncio.CancelledError:

@@ -4,19 +4,22 @@ import glob
 import os
 import sys
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from dogbreeds.data.layout import EXTENSIONS, files_below, grouped, may_be_photo
-from dogbreeds.errors import DataError
+from dogbreeds.errors import ConfigError, DataError
 from dogbreeds.features.store.blobs import BlobCache
+from dogbreeds.files import check_place, replacing, writing
 from dogbreeds.overrides import paths_in
+from dogbreeds.package.explanation import Explainer
 from dogbreeds.package.predictor import Predictor
 from dogbreeds.serve.answers_file import Row, error_row, prediction_row
 
 # Batches that each worker runs ahead of the caller, so that a slow one holds nobody up.
 _AHEAD = 4
+_Draw = Callable[[Path, bytes, int], None]
 
 
 def find_images(pattern: str) -> list[Path]:
@@ -48,19 +51,20 @@ def find_images(pattern: str) -> list[Path]:
     return found
 
 
-def rows(package: Path, paths: Sequence[Path], cache: Path) -> Iterator[tuple[Row, bool]]:
+def rows(package: Path, paths: Sequence[Path], cache: Path, explain: str | None = None) -> Iterator[tuple[Row, bool]]:
     """Yields a row for each photo, in order, and whether the photo could be read.
 
     Each worker reads a batch and computes it, so that reading overlaps with computing. Few batches are in memory
-    at a time, whatever the number of photos.
+    at a time, whatever the number of photos. The folder `explain` gets pictures of where the model looked.
     """
     predictor = Predictor.load(package, cache=BlobCache.of(cache), one_by_one=False)
+    draw = None if explain is None else _drawing(Explainer(predictor), Path(explain).expanduser(), paths)
     engine = predictor.engine
     under_way: deque[Future[list[tuple[Row, bool]]]] = deque()
     pool = ThreadPoolExecutor(engine.workers)
     try:
         for start in range(0, len(paths), engine.batch_size):
-            under_way.append(pool.submit(_batch, predictor, paths[start : start + engine.batch_size]))
+            under_way.append(pool.submit(_batch, predictor, paths[start : start + engine.batch_size], draw))
             if len(under_way) == _AHEAD * engine.workers:
                 yield from under_way.popleft().result()
         while under_way:
@@ -70,15 +74,37 @@ def rows(package: Path, paths: Sequence[Path], cache: Path) -> Iterator[tuple[Ro
         pool.shutdown(cancel_futures=True)
 
 
-def _batch(predictor: Predictor, paths: Sequence[Path]) -> list[tuple[Row, bool]]:
+def _batch(predictor: Predictor, paths: Sequence[Path], draw: _Draw | None) -> list[tuple[Row, bool]]:
     read = [_content(path) for path in paths]
     contents = [content for content in read if isinstance(content, bytes)]
     predicted = iter(predictor.predict_each(contents) if contents else [])
     found = [next(predicted) if isinstance(content, bytes) else content for content in read]
+    for path, content, one in zip(paths, read, found, strict=True):
+        if draw and isinstance(content, bytes) and not isinstance(one, Exception):
+            draw(path, content, one[0].index)
     return [
         (error_row(path, one), False) if isinstance(one, Exception) else (prediction_row(path, one), True)
         for path, one in zip(paths, found, strict=True)
     ]
+
+
+def _drawing(explainer: Explainer, folder: Path, paths: Sequence[Path]) -> _Draw:
+    """Makes the folder of the pictures, which are called as the photos below the folder of all, with .jpg behind it."""
+    places = {path: Path(os.path.normpath(path.absolute())) for path in (*paths, folder)}
+    if inside := [path for path in paths if places[path].is_relative_to(places[folder])]:
+        raise ConfigError(f"explain={folder} has photos in it, such as {inside[0]}: choose another folder.")
+    root = os.path.commonpath([places[path].parent for path in paths])
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    check_place(folder / "photo.jpg", f"explain={folder}")
+
+    def draw(path: Path, content: bytes, index: int) -> None:
+        picture, target = explainer.picture(content, index), folder / f"{places[path].relative_to(root)}.jpg"
+        with replacing(target) as temporary:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(picture)
+
+    return draw
 
 
 def _content(path: Path) -> bytes | OSError:

@@ -1,8 +1,10 @@
 """What a server on this machine offers beside predictions: the page, the model card, example photos, metrics."""
 
+import asyncio
 import math
 import re
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -13,9 +15,12 @@ from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Respon
 from starlette.routing import Route
 
 from dogbreeds.data.names import shown_names
+from dogbreeds.errors import ConfigError
 from dogbreeds.limits import Limits
 from dogbreeds.model.names import README
 from dogbreeds.package.examples import DIRECTORY, load_examples
+from dogbreeds.package.explanation import Explainer
+from dogbreeds.package.messages import HttpError, PredictRequest
 from dogbreeds.package.package import Description
 from dogbreeds.package.predictor import Predictor
 from dogbreeds.serve.app import Application
@@ -38,12 +43,25 @@ def application(predictor: Predictor, package: Path, limits: Limits) -> Applicat
     async def read_card(_: Request) -> Response:
         # Before the engine has started, its name would have to wait.
         engine = predictor.engine.name if app.batcher.unavailable is None else None
-        return JSONResponse(card(predictor.description, engine) | {"readme": bool(readme)})
+        return JSONResponse(card(predictor.description, engine, maps=bool(answers)) | {"readme": bool(readme)})
 
+    async def explain(request: PredictRequest, _: str) -> tuple[bytes, str]:
+        if request.many:
+            raise HttpError(400, "several_photos", 'Send one photo: its bytes, or {"image": <base64>}.')
+        (ranked,) = request.predictions(await app.batcher.submit(request.photos))
+        drawn = worker.submit(explainer.picture, request.photos[0], ranked[0].index)
+        return await asyncio.wrap_future(drawn), "image/jpeg"
+
+    try:
+        # One photo is drawn at a time, so that predictions keep the processor.
+        explainer, worker, answers = Explainer(predictor), ThreadPoolExecutor(1), [("/explain", explain)]
+    except ConfigError:
+        answers = []
     readme = _readme(package)
     routes = [Route("/metrics", read_metrics), Route("/card", read_card), *readme, *_examples(package), *_page()]
-    metrics = Metrics(predictor.description, frozenset({"/ping", *INVOCATIONS, *(route.path for route in routes)}))
-    app = Application(predictor, limits, routes=routes, observer=metrics)
+    known = {"/ping", "/explain", *INVOCATIONS, *(route.path for route in routes)}
+    metrics = Metrics(predictor.description, frozenset(known))
+    app = Application(predictor, limits, routes=routes, answers=answers, observer=metrics)
     metrics.gauge("waiting_photos", "Photos in the queue.", lambda: app.batcher.waiting)
     metrics.gauge("busy_lanes", "Workers that compute.", lambda: app.batcher.busy)
     metrics.gauge("held_bytes", "Bytes of the bodies of open requests.", lambda: app.requests.held)
@@ -89,11 +107,11 @@ def _page() -> list[Route]:
     return [Route("/", _file(files["index.html"])), *(Route(f"/{name}", _file(path)) for name, path in files.items())]
 
 
-def card(description: Description, engine: str | None = None) -> dict[str, Any]:
+def card(description: Description, engine: str | None = None, *, maps: bool = False) -> dict[str, Any]:
     """Returns the model card as JSON values; `engine` runs the trunk here, None is the one of the training.
 
     `scores` are on the test photos; `classes` are in the order of their index, each with the share of its test photos
-    that were classified correctly. Unknown numbers are None.
+    that were classified correctly. Unknown numbers are None. `maps` says whether /explain is there.
     """
     metrics, transform = description.metrics, description.transform
     shares = _per_class(metrics, len(description.classes))
@@ -105,6 +123,7 @@ def card(description: Description, engine: str | None = None) -> dict[str, Any]:
         "classes": [{"index": index, "breed": name, "accuracy": share} for index, (name, share) in classes],
         "scores": {name: _number(metrics.get(f"test/{name}")) for name in _SCORES},
         "photos": dict(description.photos),
+        "maps": maps,
         "engine": engine or description.engine,
         "precision": description.precision_by(engine or description.engine),
         "versions": dict(description.versions),

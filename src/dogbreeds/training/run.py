@@ -26,6 +26,7 @@ from dogbreeds.overrides import override
 from dogbreeds.package.archive import archive_for
 from dogbreeds.package.card import write_card
 from dogbreeds.package.examples import choose, save_examples
+from dogbreeds.package.explanation import pictures_of
 from dogbreeds.package.package import load_package, save_package
 from dogbreeds.package.predictor import Predictor
 from dogbreeds.report.against_exact import by_how_much, exact_command
@@ -208,7 +209,7 @@ class Run:
     def report(self, judgements: Sequence[Judgement]) -> RunResult:
         """Writes metrics.json, which marks a run as complete, and the report."""
         self.save_metrics()
-        build_report(self.directory)
+        build_report(self.directory, explain=pictures_of(self.directory / MODEL))
         better = exact_command(asdict(self.config), self.metrics)
         return RunResult(self.directory, self.metrics, tuple(judgements), better)
 

@@ -22,8 +22,9 @@ from dogbreeds.debug.timeline import Phases, StepTimeline
 from dogbreeds.debug.trace import Tracer
 from dogbreeds.debug.watch import Judge, StallWatch, Watch
 from dogbreeds.errors import ConfigError
+from dogbreeds.package.explanation import pictures_of
 from dogbreeds.report.build import build_report
-from dogbreeds.run_directory import RUN_CONFIG, SYSTEM, TENSORS
+from dogbreeds.run_directory import MODEL, RUN_CONFIG, SYSTEM, TENSORS
 from dogbreeds.schema import TrainConfig
 
 log = logging.getLogger(__name__)
@@ -93,4 +94,4 @@ def report_again(run_dir: Path) -> str:
         raise ConfigError(f"run={run_dir}: no {RUN_CONFIG} there, so it is not a run directory of train.py.")
     rules = watching_rules(load_saved(saved).debugger)
     judgements = Judge(run_dir, read_record(run_dir), rules).look(running=False)
-    return f"rules  {verdict_of(judgements)}\nreport {build_report(run_dir)}"
+    return f"rules  {verdict_of(judgements)}\nreport {build_report(run_dir, explain=pictures_of(run_dir / MODEL))}"

@@ -3,22 +3,26 @@
 import base64
 import io
 import os.path
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 # Without its plugin at hand, saving as WebP would import those of all formats.
 from PIL import Image, WebPImagePlugin  # noqa: F401
 
 from dogbreeds.data.images import UnreadableImageError, decode
+from dogbreeds.errors import UserError
 from dogbreeds.report.run import Prediction, Run
 from dogbreeds.report.sections import Section
 
+#: Draws where the model looked in a photo for a class, or raises a UserError where the model cannot tell.
+Explain = Callable[[Path, int], bytes]
 _MAX_PHOTOS = 12
 _SIDE = 168
 _QUALITY = 72
 
 
-def photos(run: Run, *, live: bool) -> Section:
+def photos(run: Run, *, live: bool, explain: Explain | None = None) -> Section:
     """Returns the section of test photos worth a look; a run that has not ended has none."""
     title = "Photos to look at"
     tested = [one for one in run.predictions if one.split == "test"]
@@ -29,7 +33,17 @@ def photos(run: Run, *, live: bool) -> Section:
     images = {one.path: thumbnail_below(root, one.path) for one in wrong + unsure}
     lost = sum(not images[one.path] for one in wrong + unsure)
     content = {"wrong": wrong, "unsure": unsure, "images": images, "lost": lost, "any": any(images.values())}
-    return Section("photos", title, {**content, "root": root})
+    shown = [one for one in wrong if images[one.path] and run.metrics.get("pretrained")]
+    looked = _looked(run, root, shown, explain) if explain else {}
+    return Section("photos", title, {**content, "root": root, "looked": looked})
+
+
+def _looked(run: Run, root: Path, wrong: Sequence[Prediction], explain: Explain) -> dict[str, str]:
+    """Returns pictures of where the model looked, by the paths of photos; none without a package that draws them."""
+    try:
+        return {one.path: thumbnail(partial(explain, root / one.path, run.classes.index(one.answer))) for one in wrong}
+    except UserError:
+        return {}
 
 
 def most_wrong(predictions: Sequence[Prediction]) -> list[Prediction]:
@@ -48,13 +62,13 @@ def thumbnail_below(root: Path, relative: str) -> str:
     The run directory may be somebody else's: what its files name elsewhere must not get into the page.
     """
     path, folder = (os.path.normpath(Path.cwd() / place) for place in (root / relative, root))
-    return thumbnail(Path(path)) if Path(path).is_relative_to(folder) else ""
+    return thumbnail(Path(path).read_bytes) if Path(path).is_relative_to(folder) else ""
 
 
-def thumbnail(path: Path) -> str:
+def thumbnail(read: Callable[[], bytes]) -> str:
     """Returns the middle of a photo, upright and small, as a data URI; empty if it is not there or not an image."""
     try:
-        image = decode(path.read_bytes(), enough=_SIDE)
+        image = decode(read(), enough=_SIDE)
     except (OSError, UnreadableImageError):
         return ""
     side = min(image.size)

@@ -95,12 +95,17 @@ export function outline(toggle = false) {
   if (width) byId("frame").style.setProperty("--ratio", width / height);
   const seen = byId("seen");
   seen.hidden = !on || !eye || !width;
-  if (seen.hidden) return;
+  if (!seen.hidden) cover(seen);
+}
+
+/** Puts an element over the square that the model sees. */
+export function cover({ style }) {
+  const { naturalWidth: width, naturalHeight: height } = byId("image");
   const side = Math.min(width, height) * Math.min(1, eye.crop / eye.resize);
-  seen.style.width = `${(100 * side) / width}%`;
-  seen.style.height = `${(100 * side) / height}%`;
-  seen.style.left = `${(50 * (width - side)) / width}%`;
-  seen.style.top = `${(50 * (height - side)) / height}%`;
+  style.width = `${(100 * side) / width}%`;
+  style.height = `${(100 * side) / height}%`;
+  style.left = `${(50 * (width - side)) / width}%`;
+  style.top = `${(50 * (height - side)) / height}%`;
 }
 
 function meaning(best, second) {

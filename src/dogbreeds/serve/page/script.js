@@ -2,6 +2,7 @@
 
 import { outline, setEye, showAnswer, showBusy, showNothing, showPhoto, showTrouble } from "./answer.js";
 import { showCard } from "./card.js";
+import { forget, look, offer } from "./explain.js";
 import { listen, prepared } from "./photos.js";
 import { ask, read, Refusal, untilReady } from "./server.js";
 import { byId, copyOf, percent } from "./words.js";
@@ -25,7 +26,7 @@ function take(files) {
     if (current === null) showTrouble("No photo", "That was not a file. Save the picture first, then drop or choose it.");
     return;
   }
-  const entries = files.map((file) => ({ file, name: file.name || "pasted photo", url: URL.createObjectURL(file), found: null, trouble: null, item: null }));
+  const entries = files.map((file) => ({ file, name: file.name || "pasted photo", url: URL.createObjectURL(file), found: null, trouble: null, looked: null, item: null }));
   photos.push(...entries);
   waiting.push(...entries);
   for (const button of byId("thumbs").querySelectorAll("[aria-current]")) button.removeAttribute("aria-current");
@@ -63,6 +64,7 @@ function show(entry) {
   showBusy(entry.found === null && entry.trouble === null);
   if (entry.found !== null) showAnswer(entry.found);
   if (entry.trouble !== null) showTrouble(entry.trouble.title, `${entry.name}: ${entry.trouble.message}`);
+  look(entry);
 }
 
 /** Lists photos under "Your photos" where there are several. */
@@ -97,12 +99,16 @@ function label(entry) {
 }
 
 function clear() {
-  for (const entry of photos) URL.revokeObjectURL(entry.url);
+  for (const entry of photos) {
+    URL.revokeObjectURL(entry.url);
+    forget(entry);
+  }
   photos.length = waiting.length = 0;
   current = null;
   byId("gallery").replaceChildren();
   byId("yours").hidden = true;
   showNothing();
+  look(null);
 }
 
 /** Shows the example photos of the package, `{name, breed}`. */
@@ -135,7 +141,7 @@ byId("crop").addEventListener("click", () => outline(true));
 byId("clear").addEventListener("click", clear);
 listen(take);
 ready = untilReady(standing);
-for (const [path, shown] of [["examples", showExamples], ["card", (card) => { setEye(card.image); showCard(card); }]]) {
+for (const [path, shown] of [["examples", showExamples], ["card", (card) => { setEye(card.image); showCard(card); offer(card); }]]) {
   read(path).then((found) => { if (found !== null) shown(found); }, () => standing("lost", "The server does not respond"));
 }
 // The engine is known once it runs.

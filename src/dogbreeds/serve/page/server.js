@@ -39,11 +39,20 @@ export async function untilReady(say) {
   }
 }
 
-/**
- * Sends a photo, with retries where the server is busy.
- * Returns the answer, the milliseconds it took, and those of the server where known.
- */
+/** Returns the answer to a photo, the milliseconds it took, and those of the server where known. */
 export async function ask(photo) {
+  const { response, began } = await post("invocations", photo);
+  const answer = await response.json();
+  return { answer, total: performance.now() - began, server: serverTime(response) };
+}
+
+/** Returns a picture of where the model looked in a photo. */
+export async function explain(photo) {
+  return (await post("explain", photo)).response.blob();
+}
+
+/** Sends a photo, with retries where the server is busy. */
+async function post(path, photo) {
   let body;
   try {
     body = await photo.arrayBuffer();
@@ -54,18 +63,15 @@ export async function ask(photo) {
     const began = performance.now();
     let response;
     try {
-      response = await fetch("invocations", {
+      response = await fetch(path, {
         method: "POST",
         body,
-        headers: { "Content-Type": typeOf(photo), Accept: "application/json" },
+        headers: { "Content-Type": typeOf(photo) },
       });
     } catch {
       throw new Refusal("No connection", "The server does not respond. Is it still running?", true);
     }
-    if (response.ok) {
-      const answer = await response.json();
-      return { answer, total: performance.now() - began, server: serverTime(response) };
-    }
+    if (response.ok) return { response, began };
     const { message } = await errorOf(response);
     if (![429, 503].includes(response.status) || tries === MAX_TRIES) throw new Refusal(titleOf(response.status), message);
     await pause(1000 * Math.min(Number(response.headers.get("Retry-After")) || 1, MAX_WAIT_S));
