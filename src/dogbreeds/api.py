@@ -64,11 +64,15 @@ class PhotoPrediction:
         breed: The most probable breed.
         probability: Of that breed, calibrated.
         top: The most probable breeds with their probabilities, best first.
+        known: Whether the photo shows one of the breeds at all; None if the package was made without a threshold.
+        score: How much it looks like one of them; 95% of the validation photos have that of the threshold or more.
     """
 
     breed: str
     probability: float
     top: tuple[tuple[str, float], ...]
+    known: bool | None = None
+    score: float | None = None
 
 
 class Classifier:
@@ -95,8 +99,9 @@ class Classifier:
         except (OSError, UnreadableImageError) as error:
             raise DataError(f"A photo cannot be read: {error}") from error
         return [
-            PhotoPrediction(top[0].breed, top[0].probability, tuple((one.breed, one.probability) for one in top))
-            for top in found
+            PhotoPrediction(top[0][0], top[0][1], top, answer.known, answer.score)
+            for answer in found
+            for top in [tuple((one.breed, one.probability) for one in answer.top)]
         ]
 
 

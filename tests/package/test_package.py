@@ -66,7 +66,7 @@ torch.set_num_threads(1)
 predictor = Predictor.load(Path(package))
 content = Path(photo).read_bytes()
 logits = predictor.logits(predictor.description.transform.read(content)[None])
-answer = [[one.breed, one.index, one.probability] for one in predictor.predict([content])[0]]
+answer = [[one.breed, one.index, one.probability] for one in predictor.predict([content])[0].top]
 
 # The images for Ray Serve have Starlette, and little else.
 refused.remove("starlette")
@@ -279,7 +279,7 @@ def test_the_code_of_a_package_serves_alone(served: str, package: Path, tmp_path
         atol=1e-3,
         rtol=1e-3,
     )
-    here = predictor.predict([content])[0]
+    here = predictor.predict([content])[0].top
     assert [entry[:2] for entry in said["answer"]] == [[one.breed, one.index] for one in here]
 
 

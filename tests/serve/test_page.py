@@ -187,11 +187,11 @@ def test_the_page_from_the_first_look_to_the_last_photo(page: Any, server: Serve
     server.loading = False
     page.wait_for_selector("#answer .percent")
     (answer,) = server.predictor.predict([drawn(3)])
-    assert page.inner_text(".name") == answer[0].breed
+    assert page.inner_text(".name") == answer.top[0].breed
     assert page.locator("#bars .breed").all_inner_texts() == [one.breed for one in answer]
-    assert page.locator("#bars .share").first.inner_text() == f"{100 * answer[0].probability:.1f}\u00a0%"
+    assert page.locator("#bars .share").first.inner_text() == f"{100 * answer.top[0].probability:.1f}\u00a0%"
     assert "7.5 ms of it on the server" in page.inner_text("#timing")
-    assert answer[0].breed in page.inner_text("#spoken")
+    assert answer.top[0].breed in page.inner_text("#spoken")
 
     page.wait_for_selector("#card:not([hidden])")
     scores = server.predictor.description.metrics
@@ -213,7 +213,7 @@ def test_the_page_from_the_first_look_to_the_last_photo(page: Any, server: Serve
     names = page.locator("#gallery li:not(.bad) .file").all_inner_texts()
     assert names == ["0.png", "1.png", "2.png", "dog.png"]
     said = page.locator("#gallery li:not(.bad) .said").all_inner_texts()
-    expected = [ranked[0] for ranked in server.predictor.predict([drawn(seed) for seed in (0, 1, 2, 3)])]
+    expected = [answer.top[0] for answer in server.predictor.predict([drawn(seed) for seed in (0, 1, 2, 3)])]
     # Only certainty is 100 %.
     shares = ["> 99" if 0.995 <= best.probability < 1 else f"{100 * best.probability:.0f}" for best in expected]
     assert said == [f"{best.breed} {share}\u00a0%" for best, share in zip(expected, shares, strict=True)]
@@ -240,7 +240,7 @@ def test_examples_and_photos_that_are_dropped_or_large(page: Any, server: Server
     page.click("#thumbs li:nth-child(2) button")
     page.wait_for_selector("#answer .percent")
     content = (server.package / DIRECTORY / examples[1].file).read_bytes()
-    assert page.inner_text(".name") == server.predictor.predict([content])[0][0].breed
+    assert page.inner_text(".name") == server.predictor.predict([content])[0].top[0].breed
     assert server.asked[-1][1] == content
 
     drop(page, "dropped.png", drawn(5))
@@ -265,7 +265,7 @@ def test_the_page_of_serve_py(browser: Any, server: Server) -> None:
         drop(page, "dropped.png", drawn(5))
         page.wait_for_selector("#answer .percent")
         (answer,) = server.predictor.predict([drawn(5)])
-        assert page.inner_text(".name") == answer[0].breed
+        assert page.inner_text(".name") == answer.top[0].breed
         page.click("#thumbs li:nth-child(2) button")
         page.locator("#gallery b").nth(1).wait_for()
         assert running.metrics()["dogbreeds_photos_total"] == 2

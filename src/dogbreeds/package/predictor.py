@@ -17,7 +17,7 @@ from dogbreeds.errors import EngineError
 from dogbreeds.features.engines import Engine, available, build, worker_count
 from dogbreeds.model.backbones import fingerprint
 from dogbreeds.model.network import Network
-from dogbreeds.package.messages import Prediction
+from dogbreeds.package.messages import Answer, Prediction
 from dogbreeds.package.package import Description, load_package
 
 if TYPE_CHECKING:
@@ -28,6 +28,11 @@ log = logging.getLogger(__name__)
 #: Breeds of each answer.
 TOP = 5
 _BATCH_SIZE = 32
+
+
+def familiarity(logits: Tensor) -> Tensor:
+    """Returns how much photos look like those of a model's breeds (N,), for logits (N, classes): the largest logit."""
+    return logits.amax(dim=1)
 
 
 class Predictor:
@@ -124,24 +129,28 @@ class Predictor:
         ]
         return torch.cat(parts).float().cpu()
 
-    def rank(self, logits: Tensor) -> list[list[Prediction]]:
-        """Returns the best breeds of each row of logits (N, classes), most probable first, calibrated."""
+    def rank(self, logits: Tensor) -> list[Answer]:
+        """Returns the answer for each row of logits (N, classes): calibrated, and by the threshold of the package."""
+        threshold = self.description.known.get("threshold")
         probabilities = (logits.double() / self.description.temperature).softmax(dim=1)
         best = probabilities.topk(min(TOP, probabilities.shape[1]))
-        return [
-            [Prediction(self._shown[index], index, value) for index, value in zip(indices, values, strict=True)]
-            for indices, values in zip(best.indices.tolist(), best.values.tolist(), strict=True)
-        ]
+        answers = []
+        for indices, values, score in zip(
+            best.indices.tolist(), best.values.tolist(), familiarity(logits).tolist(), strict=True
+        ):
+            top = [Prediction(self._shown[index], index, value) for index, value in zip(indices, values, strict=True)]
+            answers.append(Answer(top) if threshold is None else Answer(top, score >= threshold, score))
+        return answers
 
-    def predict_each(self, contents: Sequence[bytes]) -> list[list[Prediction] | UnreadableImageError]:
-        """Returns the best breeds of each photo, or why it cannot be read. Bad photos do not affect the others."""
+    def predict_each(self, contents: Sequence[bytes]) -> list[Answer | UnreadableImageError]:
+        """Returns the answer for each photo, or why it cannot be read. Bad photos do not affect the others."""
         read = read_all(contents, self.description.transform)
         images = [image for image in read if isinstance(image, Tensor)]
         ranked = iter(self.rank(self.logits(torch.stack(images))) if images else [])
         return [next(ranked) if isinstance(image, Tensor) else image for image in read]
 
-    def predict(self, contents: Sequence[bytes]) -> list[list[Prediction]]:
-        """Returns the best breeds of each photo; raises `UnreadableImageError` where one is not an image."""
+    def predict(self, contents: Sequence[bytes]) -> list[Answer]:
+        """Returns the answer for each photo; raises `UnreadableImageError` where one is not an image."""
         predictions = []
         for found in self.predict_each(contents):
             if isinstance(found, UnreadableImageError):

@@ -130,7 +130,7 @@ class _Invocations:
             kind = headers.get(b"content-type", "")
             request = parse_request(content, kind, self._limits.photos, self._limits.pixels)
             predictions = request.predictions(await self._compute(request.photos, receive))
-        self._observer.photos(len(predictions))
+        self._observer.photos(len(predictions), sum(one.known is False for one in predictions))
         return format_response(predictions, accept, many=request.many)
 
     async def _compute(self, photos: tuple[bytes, ...], receive: Receive) -> list[Found]:
