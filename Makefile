@@ -86,10 +86,11 @@ $(VENV)/.docs: $(VENV)/.installed
 	touch $@
 
 # On other photos, with real weights: make bench PHOTOS=<breed folders> WEIGHTS=<file or folder>
-# Only some cases: make bench CASES=head,trials. The case accuracy, which needs real ones, writes docs/accuracy.md.
+# Only some cases: make bench CASES=head,trials. The cases accuracy and known, which need real ones,
+# write docs/accuracy.md; known also needs STRANGERS=<folders of photos of none of the breeds>.
 bench: install sample  ## measure speed and equivalence, and write docs/benchmarks.md
 	$(BIN)/python scripts/bench.py $(if $(CASES),cases=[$(CASES)]) $(if $(PHOTOS),photos=$(PHOTOS)) \
-		$(if $(WEIGHTS),weights=$(WEIGHTS))
+		$(if $(WEIGHTS),weights=$(WEIGHTS)) $(if $(STRANGERS),strangers=$(STRANGERS))
 
 clean:  ## remove the environments and what runs wrote; data/ and the feature store stay
 	rm -rf $(VENV) $(SMDEBUG_VENV) $(OLDEST_VENV) build dist site mlflow.db outputs multirun .pytest_cache .mypy_cache .ruff_cache

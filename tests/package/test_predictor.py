@@ -4,6 +4,7 @@ import importlib.util
 import io
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +120,16 @@ def test_five_of_more_classes_are_named(predictor: Predictor) -> None:
 def test_every_row_is_ranked_for_itself(predictor: Predictor) -> None:
     rows = predictor.rank(torch.eye(4) * 3)
     assert [row.top[0].index for row in rows] == [0, 1, 2, 3]
+
+
+def test_a_photo_below_the_threshold_shows_none_of_the_breeds(predictor: Predictor) -> None:
+    logits = torch.tensor([[1.0, 4.0, -2.0, 2.0], [3.9, 0.0, 0.0, 0.0], [4.5, 4.5, 4.5, 4.5]])
+    described = replace(predictor.description, known={"method": "largest logit", "threshold": 4.0})
+    answers = Predictor(described, predictor.network, CPU).rank(logits)
+    # Whether it is one of several that are equally likely does not matter.
+    assert [answer.known for answer in answers] == [True, False, True]
+    assert [answer.score for answer in answers] == pytest.approx([4.0, 3.9, 4.5])
+    assert {(answer.known, answer.score) for answer in predictor.rank(logits)} == {(None, None)}
 
 
 # Answers

@@ -19,6 +19,7 @@ import dogbreeds
 from dogbreeds.data.splits import Photo
 from dogbreeds.package.examples import DIRECTORY, load_examples, save_examples
 from dogbreeds.package.messages import JSON, HttpError, format_response, parse_request
+from dogbreeds.package.package import write_description
 from dogbreeds.package.predictor import Predictor
 from dogbreeds.serve.site import card
 from dogbreeds.training.run import train
@@ -138,6 +139,9 @@ def browser() -> Iterator[Any]:
 def server(config: Compose) -> Iterator[Server]:
     package = train(config("epochs=1", "model.examples=0")).directory / "model"
     predictor = Predictor.load(package)
+    # Whether noise is taken for a dog is not what is tested.
+    predictor.description.known = {}
+    write_description(package, predictor.description)
     photos = []
     for label in range(2):
         path = package.parent / f"{label}.png"
@@ -188,7 +192,7 @@ def test_the_page_from_the_first_look_to_the_last_photo(page: Any, server: Serve
     page.wait_for_selector("#answer .percent")
     (answer,) = server.predictor.predict([drawn(3)])
     assert page.inner_text(".name") == answer.top[0].breed
-    assert page.locator("#bars .breed").all_inner_texts() == [one.breed for one in answer]
+    assert page.locator("#bars .breed").all_inner_texts() == [one.breed for one in answer.top]
     assert page.locator("#bars .share").first.inner_text() == f"{100 * answer.top[0].probability:.1f}\u00a0%"
     assert "7.5 ms of it on the server" in page.inner_text("#timing")
     assert answer.top[0].breed in page.inner_text("#spoken")
@@ -230,6 +234,20 @@ def test_the_page_from_the_first_look_to_the_last_photo(page: Any, server: Serve
     page.click("#clear")
     assert page.inner_text(".name") == "Waiting for a photo"
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_a_photo_of_none_of_the_breeds(page: Any, server: Server) -> None:
+    server.predictor.description.known = {"method": "largest logit", "threshold": 1e9}
+    page.goto(server.url)
+    page.wait_for_selector("#card:not([hidden])")
+    page.set_input_files("#files", [sent(3), sent(4, "other.png")])
+    page.locator("#gallery .said", has_text="None of the breeds").nth(1).wait_for()
+    (answer,) = server.predictor.predict([drawn(3)])
+    assert page.inner_text(".name") == "This looks like none of the 3 breeds."
+    assert page.locator("#bars .breed").all_inner_texts() == [one.breed for one in answer.top]
+    spoken = page.inner_text("#spoken")
+    assert spoken.startswith("This looks like none of the 3 breeds. The nearest is")
+    assert answer.top[0].breed in spoken
 
 
 def test_examples_and_photos_that_are_dropped_or_large(page: Any, server: Server) -> None:

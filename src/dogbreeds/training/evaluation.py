@@ -51,9 +51,6 @@ def describe(config: TrainConfig, prepared: Prepared, network: Network) -> Descr
 def score(predictor: Predictor, inputs: Mapping[str, Features]) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Calibrates a model on the validation photos and scores it on validation and test photos.
 
-    At least 95% of the validation photos reach the threshold of `known`. Of n photos, up to 20, the lowest score is
-    the threshold: all reach it, and of new photos like them a share of n / (n + 1) on average.
-
     The inputs are what its own trunk gives for the photos: same weights, engine and precision.
 
     Returns:
@@ -62,7 +59,7 @@ def score(predictor: Predictor, inputs: Mapping[str, Features]) -> tuple[dict[st
     """
     logits = {split: _logits(predictor, inputs[split]) for split in ("valid", "test")}
     temperature = fit_temperature(logits["valid"], inputs["valid"].labels)
-    threshold = float(familiarity(logits["valid"]).quantile(_STRANGE, interpolation="lower"))
+    threshold = threshold_of(familiarity(logits["valid"]))
     known = {"method": "largest logit", "threshold": threshold}
     metrics: dict[str, Any] = {"temperature": temperature, "known": known}
     for split, name in (("test", "test"), ("valid", "val")):
@@ -70,6 +67,14 @@ def score(predictor: Predictor, inputs: Mapping[str, Features]) -> tuple[dict[st
         metrics[f"{name}/known"] = float((familiarity(logits[split]) >= threshold).double().mean())
     probabilities = {split: (values / temperature).softmax(dim=1) for split, values in logits.items()}
     return metrics, probabilities
+
+
+def threshold_of(scores: Tensor) -> float:
+    """Returns the score that at least 95% of the validation photos reach.
+
+    Of n photos, up to 20, it is the lowest score: all reach it, and of new photos like them n / (n + 1) on average.
+    """
+    return float(scores.quantile(_STRANGE, interpolation="lower"))
 
 
 def compare_fallback(package: Path, cache: BlobCache) -> None:
