@@ -64,7 +64,7 @@ export function showAnswer({ answer, total, server }) {
   share.textContent = percent(best.probability);
   byId("verdict").replaceChildren(...(unknown ? [named(`This looks like none of ${breeds}.`)] : [named(best.breed), share]));
   byId("meaning").textContent = unknown
-    ? `The nearest is ${best.breed}. The percentages only share the photo out among ${breeds}: do not rely on them here.`
+    ? `The nearest is ${best.breed}. The percentages only weigh ${breeds} against each other, and say little here.`
     : meaning(best, second);
   const bars = byId("bars");
   if (bars.classList.contains("empty") || bars.children.length !== answer.top.length) {
