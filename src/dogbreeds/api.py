@@ -64,8 +64,9 @@ class PhotoPrediction:
         breed: The most probable breed.
         probability: Of that breed, calibrated.
         top: The most probable breeds with their probabilities, best first.
-        known: Whether the photo shows one of the breeds at all; None if the package was made without a threshold.
-        score: How much it looks like one of them; 95% of the validation photos have that of the threshold or more.
+        known: Whether the photo looks like one of the breeds at all: whether its score reaches the threshold of the
+            package; None, as the score, if the package was made without one.
+        score: The largest logit.
     """
 
     breed: str
@@ -99,9 +100,14 @@ class Classifier:
         except (OSError, UnreadableImageError) as error:
             raise DataError(f"A photo cannot be read: {error}") from error
         return [
-            PhotoPrediction(top[0][0], top[0][1], top, answer.known, answer.score)
+            PhotoPrediction(
+                breed=answer.top[0].breed,
+                probability=answer.top[0].probability,
+                top=tuple((one.breed, one.probability) for one in answer.top),
+                known=answer.known,
+                score=answer.score,
+            )
             for answer in found
-            for top in [tuple((one.breed, one.probability) for one in answer.top)]
         ]
 
 
