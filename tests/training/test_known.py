@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from dogbreeds.data.layout import find_photos
 from dogbreeds.serve.batch import find_images, rows
 from dogbreeds.training.run import train
 from tests.conftest import SHARED, Compose
@@ -25,10 +24,9 @@ def test_strangers_are_told_from_the_breeds(config: Compose, photos: Path, tmp_p
         pytest.skip(f"the real weights or the photos of other things are not there: {weights}, {others}")
     real = (f"data.dir={photos}", "model=tf_efficientnet_lite2", f"model.weights={weights}")
     result = train(config(*real, "optimizer=exact"))
+    # What `known` is for photos of the run is tested on drawn dogs, which take less time.
+    assert result.metrics["val/known"] >= 0.95
+    assert result.metrics["test/known"] >= 0.93
     package, cache = result.directory / "model", tmp_path / "of the package"
     assert share_known(package, find_images(str(others / "no_dogs")), cache) <= 0.03
     assert share_known(package, find_images(str(others / "other_dogs")), cache) <= 0.4
-    # The photos that the threshold was taken from, and those that it had not seen, as the run had them.
-    found = find_photos(photos)
-    assert share_known(package, found.photos("valid"), cache) == result.metrics["val/known"] >= 0.95
-    assert share_known(package, found.photos("test"), cache) == result.metrics["test/known"] >= 0.93
