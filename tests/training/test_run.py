@@ -96,6 +96,7 @@ def test_a_run_directory_holds_what_the_readme_promises(config: Compose, tmp_pat
     # Of so few validation photos all are known.
     assert metrics["val/known"] == 1.0 and 0 <= metrics["test/known"] <= 1
     assert json.loads((run / "model" / "model.json").read_text())["known"] == metrics["known"]
+    assert "look like one of the 3 breeds, by a threshold" in (run / "report.html").read_text()
     assert set(metrics["seconds"]) == {"features", "training", "total"}
     with (run / "history.csv").open() as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3"]
