@@ -17,7 +17,7 @@ from dogbreeds import train
 from dogbreeds.data.images import read_all
 from dogbreeds.data.layout import find_photos
 from dogbreeds.errors import UserError
-from dogbreeds.package.predictor import Predictor, familiarity
+from dogbreeds.package.predictor import Predictor
 from dogbreeds.run_directory import MODEL
 from dogbreeds.training.evaluation import threshold_of
 
@@ -87,10 +87,11 @@ def _features(predictor: Predictor, paths: Sequence[Path]) -> Tensor:
 
 
 def _by_logits(predictor: Predictor, features: Scores) -> dict[str, Scores]:
-    logits = {kind: predictor.classify(of) for kind, of in features.items()}
+    scored = {kind: predictor.scored(of) for kind, of in features.items()}
+    logits = {kind: found for kind, (found, _) in scored.items()}
     temperature = predictor.description.temperature
     return {
-        "largest logit": {kind: familiarity(of) for kind, of in logits.items()},
+        "largest logit": {kind: scores for kind, (_, scores) in scored.items()},
         "energy": {kind: of.logsumexp(dim=1) for kind, of in logits.items()},
         "probability": {kind: (of / temperature).softmax(dim=1).amax(dim=1) for kind, of in logits.items()},
     }

@@ -66,7 +66,7 @@ class PhotoPrediction:
         top: The most probable breeds with their probabilities, best first.
         known: Whether the photo looks like one of the breeds at all: whether its score reaches the threshold of the
             package; None, as the score, if the package was made without one.
-        score: The largest logit.
+        score: How much it looks like one of them; `known` in model.json says by which method.
     """
 
     breed: str

@@ -27,6 +27,8 @@ from dogbreeds.serve.batch import find_images, rows
 
 CPU = torch.device("cpu")
 FOUR = ["001.German_shepherd", "002.Pug", "003.Shih-Tzu", "West_Highland_white_terrier"]
+#: The score of one photo, where it does not matter.
+UNKNOWN = torch.zeros(1)
 SEVEN = [f"{number:03}.Breed_{number}" for number in range(7)]
 
 
@@ -92,7 +94,7 @@ def of_classes(predictor: Predictor, classes: list[str], temperature: float) -> 
 
 
 def test_ranking_is_sorted_and_calibrated(predictor: Predictor) -> None:
-    ranked = of_classes(predictor, FOUR, temperature=2.0).rank(torch.tensor([[1.0, 4.0, -2.0, 2.0]]))[0].top
+    ranked = of_classes(predictor, FOUR, temperature=2.0).rank(torch.tensor([[1.0, 4.0, -2.0, 2.0]]), UNKNOWN)[0].top
     total = sum(math.exp(value / 2) for value in (1.0, 4.0, -2.0, 2.0))
     assert [one.index for one in ranked] == [1, 3, 0, 2]
     assert [one.breed for one in ranked] == ["Pug", "West Highland white terrier", "German shepherd", "Shih-Tzu"]
@@ -103,14 +105,14 @@ def test_ranking_is_sorted_and_calibrated(predictor: Predictor) -> None:
 
 def test_a_higher_temperature_is_less_sure_of_the_same_order(predictor: Predictor) -> None:
     logits = torch.tensor([[1.0, 4.0, -2.0, 2.0]])
-    cold, hot = (of_classes(predictor, FOUR, value).rank(logits)[0].top for value in (0.5, 5.0))
+    cold, hot = (of_classes(predictor, FOUR, value).rank(logits, UNKNOWN)[0].top for value in (0.5, 5.0))
     assert [one.index for one in cold] == [one.index for one in hot]
     assert cold[0].probability > 0.9 > 0.5 > hot[0].probability > 0.25
 
 
 def test_five_of_more_classes_are_named(predictor: Predictor) -> None:
     logits = torch.tensor([[0.0, 6.0, 1.0, 5.0, 2.0, 4.0, 3.0]])
-    ranked = of_classes(predictor, SEVEN, temperature=1.0).rank(logits)[0].top
+    ranked = of_classes(predictor, SEVEN, temperature=1.0).rank(logits, UNKNOWN)[0].top
     assert [one.index for one in ranked] == [1, 3, 5, 6, 4]
     assert ranked[0].breed == "Breed 1"
     every = logits.double().softmax(dim=1)[0]
@@ -118,18 +120,17 @@ def test_five_of_more_classes_are_named(predictor: Predictor) -> None:
 
 
 def test_every_row_is_ranked_for_itself(predictor: Predictor) -> None:
-    rows = predictor.rank(torch.eye(4) * 3)
+    rows = predictor.rank(torch.eye(4) * 3, torch.zeros(4))
     assert [row.top[0].index for row in rows] == [0, 1, 2, 3]
 
 
 def test_a_photo_below_the_threshold_shows_none_of_the_breeds(predictor: Predictor) -> None:
-    logits = torch.tensor([[1.0, 4.0, -2.0, 2.0], [3.9, 0.0, 0.0, 0.0], [4.5, 4.5, 4.5, 4.5]])
+    logits, scores = torch.eye(3, 4), torch.tensor([4.0, 3.9, 4.5])
     described = replace(predictor.description, known={"method": "largest logit", "threshold": 4.0})
-    answers = Predictor(described, predictor.network, CPU).rank(logits)
-    # Whether it is one of several that are equally likely does not matter.
+    answers = Predictor(described, predictor.network, CPU).rank(logits, scores)
     assert [answer.known for answer in answers] == [True, False, True]
-    assert [answer.score for answer in answers] == pytest.approx([4.0, 3.9, 4.5])
-    assert {(answer.known, answer.score) for answer in predictor.rank(logits)} == {(None, None)}
+    assert [answer.score for answer in answers] == scores.tolist()
+    assert {(answer.known, answer.score) for answer in predictor.rank(logits, scores)} == {(None, None)}
 
 
 # Answers
@@ -198,7 +199,7 @@ def test_no_engine_is_started_before_it_is_needed(package: Path, monkeypatch: py
     predictor = Predictor.load(package, CPU)
     features = torch.rand(3, 512, 3, 3).half()
     assert predictor.classify(features).shape == (3, len(FOUR))
-    predictor.rank(predictor.classify(features))
+    predictor.rank(*predictor.scored(features))
     with pytest.raises(AssertionError, match="an engine was started"):
         predictor.logits(pixels(1))
 

@@ -12,11 +12,12 @@ from torch import Tensor
 from dogbreeds.data.folders import BreedFolders
 from dogbreeds.features.store.blobs import BlobCache
 from dogbreeds.files import write_csv
+from dogbreeds.model.head import SCORES
 from dogbreeds.model.metrics import evaluate, fit_temperature
 from dogbreeds.model.network import Network
 from dogbreeds.package.examples import DIRECTORY, load_examples
 from dogbreeds.package.package import Description, write_description
-from dogbreeds.package.predictor import Predictor, familiarity
+from dogbreeds.package.predictor import Predictor
 from dogbreeds.schema import TrainConfig
 from dogbreeds.training.features import Features
 from dogbreeds.training.preparation import Prepared
@@ -57,14 +58,15 @@ def score(predictor: Predictor, inputs: Mapping[str, Features]) -> tuple[dict[st
         Temperature, threshold and scores, under their names in metrics.json, and for each split the calibrated
         probabilities, float32 (photos, classes), in the order of the index.
     """
-    logits = {split: _logits(predictor, inputs[split]) for split in ("valid", "test")}
+    scored = {split: _scored(predictor, inputs[split]) for split in ("valid", "test")}
+    logits = {split: found for split, (found, _) in scored.items()}
     temperature = fit_temperature(logits["valid"], inputs["valid"].labels)
-    threshold = threshold_of(familiarity(logits["valid"]))
-    known = {"method": "largest logit", "threshold": threshold}
+    threshold = threshold_of(scored["valid"][1])
+    known = {"method": SCORES[predictor.description.head.kind], "threshold": threshold}
     metrics: dict[str, Any] = {"temperature": temperature, "known": known}
     for split, name in (("test", "test"), ("valid", "val")):
         metrics |= evaluate(logits[split], inputs[split].labels, temperature, f"{name}/")
-        metrics[f"{name}/known"] = float((familiarity(logits[split]) >= threshold).double().mean())
+        metrics[f"{name}/known"] = float((scored[split][1] >= threshold).double().mean())
     probabilities = {split: (values / temperature).softmax(dim=1) for split, values in logits.items()}
     return metrics, probabilities
 
@@ -90,9 +92,12 @@ def compare_fallback(package: Path, cache: BlobCache) -> None:
     write_description(package, description)
 
 
-def _logits(predictor: Predictor, features: Features) -> Tensor:
+def _scored(predictor: Predictor, features: Features) -> tuple[Tensor, Tensor]:
+    """Returns logits (photos, classes) and scores (photos,)."""
     positions = torch.arange(len(features.labels))
-    return torch.cat([predictor.classify(features.values[part]) for part in positions.split(_BATCH_SIZE)])
+    parts = [predictor.scored(features.values[part]) for part in positions.split(_BATCH_SIZE)]
+    logits, scores = (torch.cat(column) for column in zip(*parts, strict=True))
+    return logits, scores
 
 
 def save_predictions(
