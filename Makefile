@@ -86,10 +86,11 @@ $(VENV)/.docs: $(VENV)/.installed
 	touch $@
 
 # On other photos, with real weights: make bench PHOTOS=<breed folders> WEIGHTS=<file or folder>
-# Only some cases: make bench CASES=head,trials. The case accuracy, which needs real ones, writes docs/accuracy.md.
+# Only some cases: make bench CASES=head,trials. The cases accuracy and known, which need real ones,
+# write docs/accuracy.md; known also needs STRANGERS=<folders of photos of none of the breeds>.
 bench: install sample  ## measure speed and equivalence, and write docs/benchmarks.md
 	$(BIN)/python scripts/bench.py $(if $(CASES),cases=[$(CASES)]) $(if $(PHOTOS),photos=$(PHOTOS)) \
-		$(if $(WEIGHTS),weights=$(WEIGHTS))
+		$(if $(WEIGHTS),weights=$(WEIGHTS)) $(if $(STRANGERS),strangers=$(STRANGERS))
 
 # On other photos, with real weights, as with bench; no picture shows one of them. What the captions say is not changed.
 pictures: install sample  ## make the pictures of the README and of docs/ anew, in a Chromium

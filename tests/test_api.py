@@ -100,6 +100,10 @@ def test_a_model_answers_paths_bytes_and_images(called: Called, sample: Path, pl
     by_path, by_text, by_bytes, by_image = model.predict([path, str(path), path.read_bytes(), Image.open(path)])
     assert by_path == by_text == by_bytes == by_image
     assert by_path.top[0] == (by_path.breed, by_path.probability)
+    # The lowest score of the six validation photos of each breed is the threshold.
+    threshold = called.first.metrics["known"]["threshold"]
+    assert by_path.score is not None and by_path.known == (by_path.score >= threshold)
+    assert all(one.known for one in model.predict(sorted((sample / "valid").rglob("*.jpg"))))
     assert sum(probability for _, probability in by_path.top) == pytest.approx(1)
     assert len(model.classes) == 3
 

@@ -44,10 +44,7 @@ def run(settings: BenchSettings) -> Section:
     Raises:
         UserError: There are no weights.
     """
-    weights = Path(settings.weights or "")
-    names = [name for name in _BACKBONES if any(weights.glob(f"{name}*"))] if settings.weights else []
-    if not names:
-        raise UserError(f"weights={settings.weights}: cases=[accuracy] needs a folder with {', '.join(_BACKBONES)}.")
+    weights, names = backbones(settings)
     with tempfile.TemporaryDirectory() as directory:
         found = {name: _scores(settings, weights, name, Path(directory) / name) for name in names}
     images = next(iter(found.values())).default["images"]
@@ -65,6 +62,15 @@ def run(settings: BenchSettings) -> Section:
         rows=[_row(name, scores) for name, scores in found.items()],
         numbers=dict(_numbers(found)),
     )
+
+
+def backbones(settings: BenchSettings) -> tuple[Path, list[str]]:
+    """Returns a folder of weights, and the names of the backbones whose weights lie there."""
+    weights = Path(settings.weights or "")
+    names = [name for name in _BACKBONES if any(weights.glob(f"{name}*"))] if settings.weights else []
+    if not names:
+        raise UserError(f"weights={settings.weights}: this case needs a folder with {', '.join(_BACKBONES)}.")
+    return weights, names
 
 
 def _fine_tune_text(epochs: int) -> str:

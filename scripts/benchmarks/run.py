@@ -16,7 +16,8 @@ from dogbreeds.entry import initialized
 from dogbreeds.errors import ConfigError
 
 CASES = (
-    *("trunk", "decode", "store", "head", "trials", "search", "watching", "serve", "equivalence", "accuracy", "scale"),
+    *("trunk", "decode", "store", "head", "trials", "search", "watching", "serve", "equivalence"),
+    *("accuracy", "known", "scale"),
 )
 
 
@@ -44,6 +45,7 @@ def run(config: DictConfig) -> None:
         seeds=config.seeds,
         fine_tune_epochs=config.fine_tune_epochs,
         sizes=config.sizes,
+        strangers=config.strangers,
     )
     for case in config.cases:
         repeated = noise()
@@ -51,5 +53,5 @@ def run(config: DictConfig) -> None:
         section = importlib.import_module(f"benchmarks.{case}").run(settings)
         print(section.markdown(), flush=True)
         # Of another kind, and of interest to others, than how fast things are.
-        page = Path(config.out).with_name("accuracy.md") if case == "accuracy" else Path(config.out)
+        page = Path(config.out).with_name("accuracy.md") if case in ("accuracy", "known") else Path(config.out)
         write([section], page, repeated)

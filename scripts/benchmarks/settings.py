@@ -23,6 +23,7 @@ class BenchSettings:
         seeds: Calibrations of int8 in the equivalence.
         fine_tune_epochs: Of the whole fine-tune beside the accuracy; 0 leaves it out.
         sizes: Photos of the case scale.
+        strangers: A folder with folders of photos of none of the breeds.
     """
 
     train: TrainConfig
@@ -34,3 +35,4 @@ class BenchSettings:
     seeds: int = 1
     fine_tune_epochs: int = 0
     sizes: Sequence[int] = ()
+    strangers: str | None = None

@@ -64,11 +64,16 @@ class PhotoPrediction:
         breed: The most probable breed.
         probability: Of that breed, calibrated.
         top: The most probable breeds with their probabilities, best first.
+        known: Whether the photo looks like one of the breeds at all: whether its score reaches the threshold of the
+            package; None, as the score, if the package was made without one.
+        score: How much it looks like one of them; `known` in model.json says by which method.
     """
 
     breed: str
     probability: float
     top: tuple[tuple[str, float], ...]
+    known: bool | None = None
+    score: float | None = None
 
 
 class Classifier:
@@ -95,8 +100,14 @@ class Classifier:
         except (OSError, UnreadableImageError) as error:
             raise DataError(f"A photo cannot be read: {error}") from error
         return [
-            PhotoPrediction(top[0].breed, top[0].probability, tuple((one.breed, one.probability) for one in top))
-            for top in found
+            PhotoPrediction(
+                breed=answer.top[0].breed,
+                probability=answer.top[0].probability,
+                top=tuple((one.breed, one.probability) for one in answer.top),
+                known=answer.known,
+                score=answer.score,
+            )
+            for answer in found
         ]
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from benchmarks import accuracy, equivalence, head, processes, scale, search, store, trials, trunk, watching
+from benchmarks import accuracy, equivalence, head, known, processes, scale, search, store, trials, trunk, watching
 from benchmarks.photos import enlarge
 from benchmarks.pixel_loop import LoopTimes
 from benchmarks.plain_loop import Size
@@ -23,6 +23,7 @@ from dogbreeds.errors import UserError
 from dogbreeds.machine import machine
 from dogbreeds.model.network import Graph
 from tests.conftest import Compose
+from tests.package.test_predictor import photo
 
 pytestmark = pytest.mark.ci
 
@@ -165,3 +166,18 @@ def test_the_accuracy_of_a_backbone_in_every_way(
     assert all(0 <= value <= 1 for value in shares.values())
     with pytest.raises(UserError, match="needs a folder"):
         accuracy.run(settings)
+
+
+def test_which_photos_are_told_from_the_breeds(settings: BenchSettings, tmp_path: Path) -> None:
+    save_file(get_model("squeezenet1_1").state_dict(), tmp_path / "squeezenet1_1_drawn.safetensors")
+    given = replace(settings, weights=str(tmp_path))
+    for seed, kind in enumerate(("noise", "more")):
+        (tmp_path / "strangers" / kind).mkdir(parents=True)
+        (tmp_path / "strangers" / kind / "1.png").write_bytes(photo(seed))
+    section = known.run(replace(given, strangers=str(tmp_path / "strangers")))
+    (row,) = section.rows
+    assert len(row) == len(section.columns) == 7
+    assert len(section.numbers) == 3 * 6 and all(0 <= share <= 1 for share in section.numbers.values())
+    assert "18 test photos known / 1 more unknown / 1 noise unknown" in section.text
+    with pytest.raises(UserError, match="strangers=None"):
+        known.run(given)

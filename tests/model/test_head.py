@@ -142,3 +142,15 @@ def test_state_dict_round_trip(hidden: tuple[int, ...]) -> None:
     assert torch.equal(other(batch), head(batch))
     torch.testing.assert_close(other.normalise.mean, head.normalise.mean)
     assert float(other.normalise.scale) != 1
+
+
+def test_the_score_is_the_largest_logit_and_of_an_mlp_also_the_size_that_its_normalisation_hides() -> None:
+    batch = features(7)
+    linear, mlp = (Head(HeadShape(kind, WIDTH, CLASSES, (16, 8), 0.5)).eval() for kind in ("linear", "mlp"))
+    assert all(torch.equal(head.scored(batch)[0], head(batch)) for head in (linear, mlp))
+    assert torch.equal(linear.scored(batch)[1], linear(batch).amax(dim=1))
+    logits, scores = mlp.scored(batch)
+    for parameter in mlp.layers[0].parameters():
+        parameter.data *= 2
+    torch.testing.assert_close(mlp(batch), logits, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(mlp.scored(batch)[1], 2 * scores, rtol=1e-3, atol=1e-3)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -10,6 +11,7 @@ from PIL import Image
 from dogbreeds.data.images import UnreadableImageError
 from dogbreeds.package.messages import (
     JSON,
+    Answer,
     HttpError,
     Prediction,
     PredictRequest,
@@ -21,9 +23,9 @@ from dogbreeds.package.messages import (
 
 PHOTO = b"\xff\xd8\xfb\xef\xbf not really"
 TEXT = base64.b64encode(PHOTO).decode()
-PUG = [Prediction("Pug", 1, 0.75), Prediction("Beagle", 0, 0.25)]
+PUG = Answer([Prediction("Pug", 1, 0.75), Prediction("Beagle", 0, 0.25)])
 MAX_PIXELS = 10**6
-BEAGLE = [Prediction("Beagle, small", 0, 0.5), Prediction("Pug", 1, 0.5)]
+BEAGLE = Answer([Prediction("Beagle, small", 0, 0.5), Prediction("Pug", 1, 0.5)], known=False, score=2.34567891)
 
 
 def refusal(body: bytes, kind: str = JSON, max_photos: int = 2, max_pixels: int = MAX_PIXELS) -> tuple[int, str]:
@@ -134,12 +136,19 @@ def test_an_answer_in_json(accept: str) -> None:
 def test_answers_to_a_list_are_a_list_even_of_one() -> None:
     body, _ = format_response([PUG], "", many=True)
     assert [from_json(answer) for answer in json.loads(body)["predictions"]] == [PUG]
-    assert from_json(as_json(BEAGLE)) == BEAGLE
+    assert from_json(as_json(BEAGLE)) == replace(BEAGLE, score=2.345679)
+
+
+def test_an_answer_says_whether_the_photo_shows_a_breed_at_all() -> None:
+    body, _ = format_response([BEAGLE], "", many=False)
+    answer = json.loads(body)
+    assert (answer["known"], answer["score"]) == (False, 2.345679)
+    assert json.loads(format_response([replace(PUG, known=True, score=3.0)], "", many=False)[0])["known"] is True
 
 
 def test_an_answer_in_csv() -> None:
     body, kind = format_response([PUG, BEAGLE], "text/csv", many=True)
-    assert (body, kind) == (b'1,Pug,0.75\n0,"Beagle, small",0.5\n', "text/csv; charset=utf-8")
+    assert (body, kind) == (b'1,Pug,0.75\n0,"Beagle, small",0.5,false,2.345679\n', "text/csv; charset=utf-8")
 
 
 def test_an_answer_in_no_form_that_there_is() -> None:

@@ -66,7 +66,7 @@ torch.set_num_threads(1)
 predictor = Predictor.load(Path(package))
 content = Path(photo).read_bytes()
 logits = predictor.logits(predictor.description.transform.read(content)[None])
-answer = [[one.breed, one.index, one.probability] for one in predictor.predict([content])[0]]
+answer = [[one.breed, one.index, one.probability] for one in predictor.predict([content])[0].top]
 
 # The images for Ray Serve have Starlette, and little else.
 refused.remove("starlette")
@@ -188,8 +188,8 @@ def test_what_a_package_holds(saved: Path) -> None:
     files = {str(path.relative_to(saved)) for path in saved.rglob("*") if path.is_file()}
     assert files == {DESCRIPTION, WEIGHTS}
     said = json.loads((saved / DESCRIPTION).read_text(encoding="utf-8"))
-    # Without int8 the version before reads it too.
-    assert said["format"] == FORMAT - 1 and "int8" not in said
+    # Without int8 and a threshold older versions read it too.
+    assert said["format"] == FORMAT - 2 and not {"int8", "known"} & said.keys()
     assert said["classes"] == CLASSES
     assert said["temperature"] == 1.7
     assert said["metrics"] == {"test/accuracy": 0.75}
@@ -279,8 +279,23 @@ def test_the_code_of_a_package_serves_alone(served: str, package: Path, tmp_path
         atol=1e-3,
         rtol=1e-3,
     )
-    here = predictor.predict([content])[0]
+    here = predictor.predict([content])[0].top
     assert [entry[:2] for entry in said["answer"]] == [[one.breed, one.index] for one in here]
+
+
+@pytest.mark.parametrize(
+    ("added", "form"),
+    [
+        ({"int8": {"digest": "0a"}}, FORMAT - 1),
+        ({"known": {"method": "largest logit", "threshold": 2.5}}, FORMAT),
+        ({"int8": {"digest": "0a"}, "known": {"method": "largest logit", "threshold": 2.5}}, FORMAT),
+    ],
+)
+def test_the_format_is_the_oldest_that_has_all_parts(added: dict[str, Any], form: int) -> None:
+    described = description(**added)
+    assert described.to_json()["format"] == form
+    read = Description.from_json(described.to_json())
+    assert (read.int8, read.known) == (described.int8, described.known)
 
 
 def as_format_1(package: Path) -> None:

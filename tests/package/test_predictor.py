@@ -4,6 +4,7 @@ import importlib.util
 import io
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,8 @@ from dogbreeds.serve.batch import find_images, rows
 
 CPU = torch.device("cpu")
 FOUR = ["001.German_shepherd", "002.Pug", "003.Shih-Tzu", "West_Highland_white_terrier"]
+#: The score of one photo, where it does not matter.
+UNKNOWN = torch.zeros(1)
 SEVEN = [f"{number:03}.Breed_{number}" for number in range(7)]
 
 
@@ -91,7 +94,7 @@ def of_classes(predictor: Predictor, classes: list[str], temperature: float) -> 
 
 
 def test_ranking_is_sorted_and_calibrated(predictor: Predictor) -> None:
-    ranked = of_classes(predictor, FOUR, temperature=2.0).rank(torch.tensor([[1.0, 4.0, -2.0, 2.0]]))[0]
+    ranked = of_classes(predictor, FOUR, temperature=2.0).rank(torch.tensor([[1.0, 4.0, -2.0, 2.0]]), UNKNOWN)[0].top
     total = sum(math.exp(value / 2) for value in (1.0, 4.0, -2.0, 2.0))
     assert [one.index for one in ranked] == [1, 3, 0, 2]
     assert [one.breed for one in ranked] == ["Pug", "West Highland white terrier", "German shepherd", "Shih-Tzu"]
@@ -102,14 +105,14 @@ def test_ranking_is_sorted_and_calibrated(predictor: Predictor) -> None:
 
 def test_a_higher_temperature_is_less_sure_of_the_same_order(predictor: Predictor) -> None:
     logits = torch.tensor([[1.0, 4.0, -2.0, 2.0]])
-    cold, hot = (of_classes(predictor, FOUR, value).rank(logits)[0] for value in (0.5, 5.0))
+    cold, hot = (of_classes(predictor, FOUR, value).rank(logits, UNKNOWN)[0].top for value in (0.5, 5.0))
     assert [one.index for one in cold] == [one.index for one in hot]
     assert cold[0].probability > 0.9 > 0.5 > hot[0].probability > 0.25
 
 
 def test_five_of_more_classes_are_named(predictor: Predictor) -> None:
     logits = torch.tensor([[0.0, 6.0, 1.0, 5.0, 2.0, 4.0, 3.0]])
-    ranked = of_classes(predictor, SEVEN, temperature=1.0).rank(logits)[0]
+    ranked = of_classes(predictor, SEVEN, temperature=1.0).rank(logits, UNKNOWN)[0].top
     assert [one.index for one in ranked] == [1, 3, 5, 6, 4]
     assert ranked[0].breed == "Breed 1"
     every = logits.double().softmax(dim=1)[0]
@@ -117,8 +120,17 @@ def test_five_of_more_classes_are_named(predictor: Predictor) -> None:
 
 
 def test_every_row_is_ranked_for_itself(predictor: Predictor) -> None:
-    rows = predictor.rank(torch.eye(4) * 3)
-    assert [row[0].index for row in rows] == [0, 1, 2, 3]
+    rows = predictor.rank(torch.eye(4) * 3, torch.zeros(4))
+    assert [row.top[0].index for row in rows] == [0, 1, 2, 3]
+
+
+def test_a_photo_below_the_threshold_shows_none_of_the_breeds(predictor: Predictor) -> None:
+    logits, scores = torch.eye(3, 4), torch.tensor([4.0, 3.9, 4.5])
+    described = replace(predictor.description, known={"method": "largest logit", "threshold": 4.0})
+    answers = Predictor(described, predictor.network, CPU).rank(logits, scores)
+    assert [answer.known for answer in answers] == [True, False, True]
+    assert [answer.score for answer in answers] == scores.tolist()
+    assert {(answer.known, answer.score) for answer in predictor.rank(logits, scores)} == {(None, None)}
 
 
 # Answers
@@ -145,13 +157,13 @@ def test_classify_is_what_comes_behind_the_trunk(predictor: Predictor) -> None:
 def test_predict_goes_from_bytes_to_breeds(predictor: Predictor) -> None:
     contents = [photo(seed, form=form) for seed, form in enumerate(("PNG", "JPEG", "WEBP", "BMP"))]
     answers = predictor.predict(contents)
-    assert all(isinstance(one, Prediction) for answer in answers for one in answer)
+    assert all(isinstance(one, Prediction) for answer in answers for one in answer.top)
     assert len(answers) == 4
     for content, answer in zip(contents, answers, strict=True):
         logits = predictor.logits(predictor.description.transform.read(content)[None])[0]
-        assert answer[0].index == int(logits.argmax())
+        assert answer.top[0].index == int(logits.argmax())
         expected = (logits.double() / 2).softmax(dim=0)
-        by_class = sorted(answer, key=lambda one: one.index)
+        by_class = sorted(answer.top, key=lambda one: one.index)
         # Activations for the tail are rounded to half precision, and batches of other sizes round ties differently.
         assert [one.probability for one in by_class] == pytest.approx(expected.tolist(), abs=1e-3)
 
@@ -187,7 +199,7 @@ def test_no_engine_is_started_before_it_is_needed(package: Path, monkeypatch: py
     predictor = Predictor.load(package, CPU)
     features = torch.rand(3, 512, 3, 3).half()
     assert predictor.classify(features).shape == (3, len(FOUR))
-    predictor.rank(predictor.classify(features))
+    predictor.rank(*predictor.scored(features))
     with pytest.raises(AssertionError, match="an engine was started"):
         predictor.logits(pixels(1))
 
@@ -336,7 +348,7 @@ def test_rows_keep_the_order_and_report_what_cannot_be_read(
             assert entry.keys() == {"path", "error"}
             assert entry["error"]
             continue
-        answer = predictor.predict([contents[path.name]])[0]
+        answer = predictor.predict([contents[path.name]])[0].top
         assert entry.keys() == {"path", "breed", "index", "probability", "top"}
         assert (entry["breed"], entry["index"]) == (answer[0].breed, answer[0].index)
         assert entry["probability"] == pytest.approx(answer[0].probability, abs=1e-4)
@@ -388,7 +400,9 @@ def test_a_bad_photo_does_not_keep_the_others_from_being_answered(predictor: Pre
     assert not isinstance(first, UnreadableImageError)
     assert first == third
     # torch rounds differently in batches of other sizes.
-    assert first[0].probability == pytest.approx(predictor.predict([photo.getvalue()])[0][0].probability, abs=1e-4)
+    assert first.top[0].probability == pytest.approx(
+        predictor.predict([photo.getvalue()])[0].top[0].probability, abs=1e-4
+    )
 
 
 @pytest.mark.slow

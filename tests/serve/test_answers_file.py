@@ -17,7 +17,7 @@ from dogbreeds.serve.answers_file import Row, check_out, error_row, write_rows
 
 def answered(path: str, *breeds: str) -> tuple[Row, bool]:
     top = [{"breed": breed, "index": index, "probability": 1 / (index + 2)} for index, breed in enumerate(breeds)]
-    return {"path": path, **top[0], "top": top}, True
+    return {"path": path, **top[0], "known": len(top) > 3, "score": float(len(top)), "top": top}, True
 
 
 ROWS = [
@@ -49,6 +49,7 @@ def test_csv(tmp_path: Path) -> None:
     assert (first["breed"], first["index"], first["probability"]) == ("Pug", "0", "0.5")
     assert (first["breed_2"], first["breed_3"], first["breed_4"]) == ("Épagneul", "Beagle", "")
     assert float(first["probability_3"]) == 1 / 4
+    assert [(row["known"], row["score"]) for row in rows] == [("false", "3.0"), ("", ""), ("true", "5.0")]
     assert {name for name, value in unreadable.items() if value} == {"path", "error"}
     assert (last["breed_5"], last["error"]) == ("Dingo", "")
 
@@ -59,7 +60,7 @@ def test_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "answers.parquet"
     assert write_rows(ROWS, path, len(ROWS)) == 1
     table = parquet.read_table(path)
-    nothing = dict.fromkeys(("breed", "index", "probability", "top", "error"))
+    nothing = dict.fromkeys(("breed", "index", "probability", "known", "score", "top", "error"))
     assert table.to_pylist() == [nothing | row for row, _ in ROWS]
     assert parquet.ParquetFile(path).metadata.num_row_groups == 2
     write_rows([], path, 0)

@@ -57,7 +57,7 @@ def test_batches_give_the_predictions_of_single_photos(package: Path, tmp_path: 
     paths = [package / DIRECTORY / example.file for example in load_examples(package)]
     for path, (row, readable) in zip(paths, rows(package, paths, tmp_path / "cache"), strict=True):
         assert readable
-        best = predictor.predict([path.read_bytes()])[0][0]
+        best = predictor.predict([path.read_bytes()])[0].top[0]
         assert (row["breed"], row["index"]) == (best.breed, best.index)
         assert row["probability"] == pytest.approx(best.probability, abs=1e-3)
 
@@ -78,7 +78,7 @@ def test_the_commands_write_what_they_are_asked_for(package: Path, tmp_path: Pat
     with (tmp_path / "answers.csv").open(encoding="utf-8") as file:
         answers = {Path(row["path"]).name: row for row in csv.DictReader(file)}
     assert answers["broken.png"]["error"] == "not an image"
-    (best, *_), *_ = Predictor.load(package).predict([(examples / "1.jpg").read_bytes()])
+    best = Predictor.load(package).predict([(examples / "1.jpg").read_bytes()])[0].top[0]
     assert answers["1.jpg"]["breed"] == best.breed
 
     exported = said("scripts/export.py", f"package={package}", "format=pt2", f"out={tmp_path / 'dogs.pt2'}")

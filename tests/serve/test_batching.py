@@ -13,7 +13,7 @@ from typing import Any, cast
 import pytest
 
 from dogbreeds.data.images import UnreadableImageError
-from dogbreeds.package.messages import HttpError, Prediction
+from dogbreeds.package.messages import Answer, HttpError, Prediction
 from dogbreeds.package.predictor import Predictor
 from dogbreeds.serve.batching import Batcher, Found
 
@@ -48,8 +48,8 @@ class Gated:
         return [UnreadableImageError("no photo") if one == b"bad" else answer(one) for one in contents]
 
 
-def answer(photo: bytes) -> list[Prediction]:
-    return [Prediction(photo.decode(), 0, 1.0)]
+def answer(photo: bytes) -> Answer:
+    return Answer([Prediction(photo.decode(), 0, 1.0)])
 
 
 @asynccontextmanager

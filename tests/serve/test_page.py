@@ -19,6 +19,7 @@ import dogbreeds
 from dogbreeds.data.splits import Photo
 from dogbreeds.package.examples import DIRECTORY, load_examples, save_examples
 from dogbreeds.package.messages import JSON, HttpError, format_response, parse_request
+from dogbreeds.package.package import write_description
 from dogbreeds.package.predictor import Predictor
 from dogbreeds.serve.site import card
 from dogbreeds.training.run import train
@@ -139,6 +140,9 @@ def browser() -> Iterator[Any]:
 def server(config: Compose) -> Iterator[Server]:
     package = train(config("epochs=1", "model.examples=0")).directory / "model"
     predictor = Predictor.load(package)
+    # Whether noise is taken for a dog is not what is tested.
+    predictor.description.known = {}
+    write_description(package, predictor.description)
     photos = []
     for label in range(2):
         path = package.parent / f"{label}.png"
@@ -188,11 +192,11 @@ def test_the_page_from_the_first_look_to_the_last_photo(page: Any, server: Serve
     server.loading = False
     page.wait_for_selector("#answer .percent")
     (answer,) = server.predictor.predict([drawn(3)])
-    assert page.inner_text(".name") == answer[0].breed
-    assert page.locator("#bars .breed").all_inner_texts() == [one.breed for one in answer]
-    assert page.locator("#bars .share").first.inner_text() == f"{100 * answer[0].probability:.1f}\u00a0%"
+    assert page.inner_text(".name") == answer.top[0].breed
+    assert page.locator("#bars .breed").all_inner_texts() == [one.breed for one in answer.top]
+    assert page.locator("#bars .share").first.inner_text() == f"{100 * answer.top[0].probability:.1f}\u00a0%"
     assert "7.5 ms of it on the server" in page.inner_text("#timing")
-    assert answer[0].breed in page.inner_text("#spoken")
+    assert answer.top[0].breed in page.inner_text("#spoken")
 
     page.wait_for_selector("#card:not([hidden])")
     scores = server.predictor.description.metrics
@@ -214,7 +218,7 @@ def test_the_page_from_the_first_look_to_the_last_photo(page: Any, server: Serve
     names = page.locator("#gallery li:not(.bad) .file").all_inner_texts()
     assert names == ["0.png", "1.png", "2.png", "dog.png"]
     said = page.locator("#gallery li:not(.bad) .said").all_inner_texts()
-    expected = [ranked[0] for ranked in server.predictor.predict([drawn(seed) for seed in (0, 1, 2, 3)])]
+    expected = [answer.top[0] for answer in server.predictor.predict([drawn(seed) for seed in (0, 1, 2, 3)])]
     # Only certainty is 100 %.
     shares = ["> 99" if 0.995 <= best.probability < 1 else f"{100 * best.probability:.0f}" for best in expected]
     assert said == [f"{best.breed} {share}\u00a0%" for best, share in zip(expected, shares, strict=True)]
@@ -233,6 +237,20 @@ def test_the_page_from_the_first_look_to_the_last_photo(page: Any, server: Serve
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
+def test_a_photo_of_none_of_the_breeds(page: Any, server: Server) -> None:
+    server.predictor.description.known = {"method": "largest logit", "threshold": 1e9}
+    page.goto(server.url)
+    page.wait_for_selector("#card:not([hidden])")
+    page.set_input_files("#files", [sent(3), sent(4, "other.png")])
+    page.locator("#gallery .said", has_text="None of the breeds").nth(1).wait_for()
+    (answer,) = server.predictor.predict([drawn(3)])
+    assert page.inner_text(".name") == "This looks like none of the 3 breeds."
+    assert page.locator("#bars .breed").all_inner_texts() == [one.breed for one in answer.top]
+    spoken = page.inner_text("#spoken")
+    assert spoken.startswith("This looks like none of the 3 breeds. The nearest is")
+    assert answer.top[0].breed in spoken
+
+
 def test_examples_and_photos_that_are_dropped_or_large(page: Any, server: Server) -> None:
     page.goto(server.url)
     examples = load_examples(server.package)
@@ -241,7 +259,7 @@ def test_examples_and_photos_that_are_dropped_or_large(page: Any, server: Server
     page.click("#thumbs li:nth-child(2) button")
     page.wait_for_selector("#answer .percent")
     content = (server.package / DIRECTORY / examples[1].file).read_bytes()
-    assert page.inner_text(".name") == server.predictor.predict([content])[0][0].breed
+    assert page.inner_text(".name") == server.predictor.predict([content])[0].top[0].breed
     assert server.asked[-1][1] == content
 
     drop(page, "dropped.png", drawn(5))
@@ -299,7 +317,7 @@ def test_the_page_of_serve_py(browser: Any, server: Server) -> None:
         drop(page, "dropped.png", drawn(5))
         page.wait_for_selector("#answer .percent")
         (answer,) = server.predictor.predict([drawn(5)])
-        assert page.inner_text(".name") == answer[0].breed
+        assert page.inner_text(".name") == answer.top[0].breed
         page.click("#thumbs li:nth-child(2) button")
         page.locator("#gallery b").nth(1).wait_for()
         assert running.metrics()["dogbreeds_photos_total"] == 2

@@ -94,7 +94,7 @@ def test_refusals_come_through_ray_as_json(
 
 def test_many_clients_get_their_own_answers(container: InferenceContainer, predictor: Predictor) -> None:
     photos = [photo(seed) for seed in range(8)]
-    expected = [predictor.predict([one])[0] for one in photos]
+    expected = [predictor.predict([one])[0].top for one in photos]
     for position, (status, content) in enumerate(ask(container, photos * 8, "image/png", clients=16)):
         best = expected[position % len(photos)][0]
         said = json.loads(content)
@@ -142,7 +142,7 @@ def test_the_trunk_may_compute_in_half_precision(package: Path, tmp_path: Path) 
         write_description(changed, description)
         predictor = Predictor.load(changed, CPU, one_by_one=False)
         assert predictor.engine.precision == precision
-        found[precision] = np.array([one[0].index for one in predictor.predict(photos)])
+        found[precision] = np.array([one.top[0].index for one in predictor.predict(photos)])
     accuracy = {precision: (answers == labels).mean() for precision, answers in found.items()}
     assert min(accuracy.values()) > 0.7
     assert (found["fp32"] == found["bf16"]).mean() >= 0.98

@@ -34,9 +34,8 @@ def expected(predictor: Predictor, content: bytes) -> Any:
 
 def same(answer: Any, wanted: Any) -> bool:
     """Whether two answers are the same but for the last digits, which a batch may change."""
-    return [one["index"] for one in answer["top"]] == [one["index"] for one in wanted["top"]] and answer[
-        "probability"
-    ] == pytest.approx(wanted["probability"], abs=2e-3)
+    equal = [(one["known"], [best["index"] for best in one["top"]]) for one in (answer, wanted)]
+    return equal[0] == equal[1] and answer["probability"] == pytest.approx(wanted["probability"], abs=2e-3)
 
 
 # Answers
@@ -68,10 +67,11 @@ def test_photos_in_json(server: Served, tiny_predictor: Predictor) -> None:
 
 def test_an_answer_as_a_table(server: Served) -> None:
     reply = server.ask(photo(4), "image/png", "Accept: text/csv")
-    index, breed, probability = reply.body.decode().strip().split(",")
+    index, breed, probability, known, score = reply.body.decode().strip().split(",")
     assert (reply.status, reply.headers["content-type"]) == (200, "text/csv; charset=utf-8")
     assert FOUR[int(index)].endswith(breed.replace(" ", "_"))
     assert 0 < float(probability) <= 1
+    assert (known, float(score) >= 4.9) == ("true", True)
 
 
 def test_a_connection_is_kept_for_many_requests(server: Served, tiny_predictor: Predictor) -> None:
@@ -135,7 +135,7 @@ def test_metrics_count(server: Served) -> None:
     assert grown('dogbreeds_requests_total{route="/invocations",status="200"}') == 1
     assert grown('dogbreeds_requests_total{route="/invocations",status="422"}') == 1
     assert grown('dogbreeds_requests_total{route="other",status="404"}') == 1
-    assert grown("dogbreeds_photos_total") == 1
+    assert grown("dogbreeds_photos_total") == grown("dogbreeds_unknown_photos_total") == 1
     assert grown("dogbreeds_batch_photos_count") == 2
     assert grown("dogbreeds_request_seconds_count") == 2
     assert after["dogbreeds_waiting_photos"] == after["dogbreeds_busy_lanes"] == 0

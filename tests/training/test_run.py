@@ -69,10 +69,11 @@ def truncate(path: Path) -> Path:
 
 
 def accuracy_of_answers(result: RunResult, sample: Path, tmp_path: Path) -> float:
-    """The share of right answers of the packaged model on the test photos."""
+    """The share of right answers of the packaged model on the test photos, of which as many are known as in the run."""
     paths = find_photos(sample).photos("test")
     answers = [row for row, _ in rows(result.directory / "model", paths, tmp_path / "cache of the package")]
     classes = result.metrics["classes"]
+    assert sum(answer["known"] for answer in answers) / len(answers) == result.metrics["test/known"]
     right = [classes[answer["index"]] == Path(answer["path"]).parent.name for answer in answers]
     return sum(right) / len(right)
 
@@ -97,6 +98,10 @@ def test_a_run_directory_holds_what_the_readme_promises(
     assert counted(result) == (EVERY, 0)
     assert metrics["features"]["engine"] in ("openvino", "torch")
     assert metrics["features"]["precision"] in ("fp32", "bf16")
+    # Of so few validation photos all are known.
+    assert metrics["val/known"] == 1.0 and 0 <= metrics["test/known"] <= 1
+    assert json.loads((run / "model" / "model.json").read_text())["known"] == metrics["known"]
+    assert "look like one of the 3 breeds, by a threshold" in (run / "report.html").read_text()
     assert set(metrics["seconds"]) == {"features", "training", "total"}
     with (run / "history.csv").open() as file:
         assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3"]

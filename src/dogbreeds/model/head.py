@@ -20,6 +20,8 @@ _LAYER_NORM_EPSILON = 1e-5
 _REFERENCE_WIDTH = 512
 # Features that do not differ between photos must not be blown up into noise.
 _MIN_SCALE = 1e-3
+#: What `Head.scored` takes for how much a photo looks like those of the classes, by the kind of the head.
+SCORES = {"linear": "largest logit", "mlp": "largest logit times spread of first hidden layer"}
 
 
 @dataclass(frozen=True)
@@ -129,3 +131,13 @@ class Head(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         return self.layers(self.normalise(features) * self.gain)  # type: ignore[no-any-return]
+
+    def scored(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the logits (N, classes), and how much photos look like those of the classes (N,): the largest logit.
+
+        An MLP normalises its hidden layers, so that strangers have large logits too. They are multiplied by what tells
+        them apart then, the standard deviation of the first hidden layer before it is normalised.
+        """
+        first: Tensor = self.layers[0](self.normalise(features) * self.gain)
+        logits: Tensor = self.layers[1:](first)
+        return logits, logits.amax(dim=1) * (first.std(dim=1) if len(self.layers) > 1 else 1.0)

@@ -43,14 +43,33 @@ class Prediction:
 
 
 @dataclass(frozen=True)
+class Answer:
+    """What a model says about one photo: the best breeds, most probable first, and whether it shows one of its breeds.
+
+    `known` and `score` are None in answers of packages that were made without a threshold.
+    """
+
+    top: Sequence[Prediction]
+    known: bool | None = None
+    score: float | None = None
+
+    @property
+    def familiarity(self) -> dict[str, bool | float]:
+        """`known` and the rounded `score`; empty where they are None."""
+        if self.known is None or self.score is None:
+            return {}
+        return {"known": self.known, "score": round(self.score, _DIGITS)}
+
+
+@dataclass(frozen=True)
 class PredictRequest:
     """A parsed request: undecoded photos, and whether they came as a list; the response is then a list too."""
 
     photos: tuple[bytes, ...]
     many: bool
 
-    def predictions(self, found: Sequence[list[Prediction] | UnreadableImageError]) -> list[list[Prediction]]:
-        """Returns the predictions of all photos; one unreadable photo fails the request with status 422."""
+    def predictions(self, found: Sequence[Answer | UnreadableImageError]) -> list[Answer]:
+        """Returns the answers for all photos; one unreadable photo fails the request with status 422."""
         result = []
         for position, one in enumerate(found):
             if isinstance(one, UnreadableImageError):
@@ -89,11 +108,12 @@ def parse_request(body: bytes, content_type: str, max_photos: int, max_pixels: i
     raise HttpError(400, "no_photo", f"There is no photo in this JSON. {_FORMS}.")
 
 
-def format_response(predictions: Sequence[Sequence[Prediction]], accept: str, *, many: bool) -> tuple[bytes, str]:
+def format_response(predictions: Sequence[Answer], accept: str, *, many: bool) -> tuple[bytes, str]:
     """Returns the body of a response and its content type.
 
-    JSON has `prediction` (the class index), `breed`, `probability` and `top`, or a list of such under `predictions`.
-    CSV has a line for each photo: class index, breed, probability. An empty header `accept` accepts anything.
+    JSON has `prediction` (the class index), `breed`, `probability`, `known`, `score` and `top`, or a list of such under
+    `predictions`. CSV has a line for each photo: class index, breed, probability, known, score. An empty header
+    `accept` accepts anything.
 
     Raises:
         HttpError: 406, the client accepts neither JSON nor CSV.
@@ -104,20 +124,23 @@ def format_response(predictions: Sequence[Sequence[Prediction]], accept: str, *,
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     for one in predictions:
-        writer.writerow((one[0].index, one[0].breed, round(one[0].probability, _DIGITS)))
+        best = one.top[0]
+        familiarity = map(json.dumps, one.familiarity.values())
+        writer.writerow((best.index, best.breed, round(best.probability, _DIGITS), *familiarity))
     return file.getvalue().encode(), f"{CSV}; charset=utf-8"
 
 
-def as_json(predictions: Sequence[Prediction]) -> dict[str, Any]:
+def as_json(answer: Answer) -> dict[str, Any]:
     top = [
-        {"breed": one.breed, "index": one.index, "probability": round(one.probability, _DIGITS)} for one in predictions
+        {"breed": one.breed, "index": one.index, "probability": round(one.probability, _DIGITS)} for one in answer.top
     ]
-    return {"prediction": top[0]["index"], "breed": top[0]["breed"], "probability": top[0]["probability"], "top": top}
+    best = {"prediction": top[0]["index"], "breed": top[0]["breed"], "probability": top[0]["probability"]}
+    return {**best, **answer.familiarity, "top": top}
 
 
-def from_json(values: dict[str, Any]) -> list[Prediction]:
+def from_json(values: dict[str, Any]) -> Answer:
     """Reads back what `as_json` returned; raises KeyError or TypeError for anything else."""
-    return [Prediction(**one) for one in values["top"]]
+    return Answer([Prediction(**one) for one in values["top"]], values.get("known"), values.get("score"))
 
 
 def accepted(accept: str) -> str:

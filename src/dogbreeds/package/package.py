@@ -29,7 +29,7 @@ from dogbreeds.model.names import DESCRIPTION
 from dogbreeds.model.network import Graph, Network
 from dogbreeds.version import __version__
 
-FORMAT = 4
+FORMAT = 5
 WEIGHTS = "model.safetensors"
 #: The trunk in int8, in packages that have one.
 INT8 = ("trunk.xml", "trunk.bin")
@@ -55,6 +55,8 @@ class Description:
         made: The UTC date of the run, as 2026-11-22; empty where unknown.
         int8: Of the trunk in int8: the SHA-256 `digest` over its files, the precision `instead` where it cannot run
             (`bf16` or `fp32`), and how many of the `examples` are `differing` then in their breed; else empty.
+        known: The `method` that scores how much a photo looks like the breeds, and the `threshold` below which it shows
+            none of them; empty in packages of formats before 5.
     """
 
     classes: list[str]
@@ -76,6 +78,7 @@ class Description:
     photos: dict[str, int] = field(default_factory=dict)
     made: str = ""
     int8: dict[str, Any] = field(default_factory=dict)
+    known: dict[str, Any] = field(default_factory=dict)
 
     def precision_by(self, engine: str) -> str:
         """Returns the precision in which an engine runs the trunk."""
@@ -84,10 +87,11 @@ class Description:
 
     def to_json(self) -> dict[str, Any]:
         values = asdict(self)
-        if not self.int8:
-            # Versions that do not know int8 read such a package too.
-            del values["int8"]
-        return {"format": FORMAT if self.int8 else FORMAT - 1, **values}
+        # Versions that do not know one of the two read a package without it.
+        for name in ("known", "int8"):
+            if not values[name]:
+                del values[name]
+        return {"format": FORMAT if self.known else FORMAT - 1 if self.int8 else FORMAT - 2, **values}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Description:

@@ -17,7 +17,7 @@ from dogbreeds.errors import EngineError
 from dogbreeds.features.engines import Engine, available, build, worker_count
 from dogbreeds.model.backbones import fingerprint
 from dogbreeds.model.network import Network
-from dogbreeds.package.messages import Prediction
+from dogbreeds.package.messages import Answer, Prediction
 from dogbreeds.package.package import Description, load_package
 
 if TYPE_CHECKING:
@@ -115,33 +115,41 @@ class Predictor:
         """Returns float32 logits (N, classes) on the CPU for uint8 images (N, 3, crop, crop)."""
         return self.classify(self.engine(images))
 
-    @torch.inference_mode()
     def classify(self, features: Tensor) -> Tensor:
         """Returns float32 logits (N, classes) for the features of N images, as the frozen trunk computes them."""
+        return self.scored(features)[0]
+
+    @torch.inference_mode()
+    def scored(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns what `classify` does, and float32 scores (N,) as `Head.scored` gives them, on the CPU."""
         parts = [
-            self.network.head(self.network.tail(part.to(self.device, torch.float32)))
+            self.network.head.scored(self.network.tail(part.to(self.device, torch.float32)))
             for part in features.split(_BATCH_SIZE)
         ]
-        return torch.cat(parts).float().cpu()
+        logits, scores = (torch.cat(column).float().cpu() for column in zip(*parts, strict=True))
+        return logits, scores
 
-    def rank(self, logits: Tensor) -> list[list[Prediction]]:
-        """Returns the best breeds of each row of logits (N, classes), most probable first, calibrated."""
+    def rank(self, logits: Tensor, scores: Tensor) -> list[Answer]:
+        """Returns answers from what `scored` gave: calibrated, and by the threshold of the package."""
+        threshold = self.description.known.get("threshold")
         probabilities = (logits.double() / self.description.temperature).softmax(dim=1)
         best = probabilities.topk(min(TOP, probabilities.shape[1]))
-        return [
-            [Prediction(self._shown[index], index, value) for index, value in zip(indices, values, strict=True)]
-            for indices, values in zip(best.indices.tolist(), best.values.tolist(), strict=True)
-        ]
+        answers = []
+        rows = zip(best.indices.tolist(), best.values.tolist(), scores.tolist(), strict=True)
+        for indices, values, score in rows:
+            top = [Prediction(self._shown[index], index, value) for index, value in zip(indices, values, strict=True)]
+            answers.append(Answer(top) if threshold is None else Answer(top, score >= threshold, score))
+        return answers
 
-    def predict_each(self, contents: Sequence[bytes]) -> list[list[Prediction] | UnreadableImageError]:
-        """Returns the best breeds of each photo, or why it cannot be read. Bad photos do not affect the others."""
+    def predict_each(self, contents: Sequence[bytes]) -> list[Answer | UnreadableImageError]:
+        """Returns the answer for each photo, or why it cannot be read. Bad photos do not affect the others."""
         read = read_all(contents, self.description.transform)
         images = [image for image in read if isinstance(image, Tensor)]
-        ranked = iter(self.rank(self.logits(torch.stack(images))) if images else [])
+        ranked = iter(self.rank(*self.scored(self.engine(torch.stack(images)))) if images else [])
         return [next(ranked) if isinstance(image, Tensor) else image for image in read]
 
-    def predict(self, contents: Sequence[bytes]) -> list[list[Prediction]]:
-        """Returns the best breeds of each photo; raises `UnreadableImageError` where one is not an image."""
+    def predict(self, contents: Sequence[bytes]) -> list[Answer]:
+        """Returns the answer for each photo; raises `UnreadableImageError` where one is not an image."""
         predictions = []
         for found in self.predict_each(contents):
             if isinstance(found, UnreadableImageError):

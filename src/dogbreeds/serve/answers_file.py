@@ -3,7 +3,7 @@
 import csv
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from itertools import islice
@@ -16,11 +16,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from dogbreeds.data.names import readable
 from dogbreeds.errors import ConfigError, UserError
 from dogbreeds.files import check_place, replacing
-from dogbreeds.package.messages import Prediction, as_json
+from dogbreeds.package.messages import Answer, as_json
 from dogbreeds.package.predictor import TOP
 
-#: `path`, `breed`, `index`, `probability`, and `top`: the best breeds as dictionaries of the last three. For a photo
-#: without a prediction: `path` and `error`.
+#: `path`, `breed`, `index`, `probability`, `known` and `score` where the package has a threshold, and `top`: the best
+#: breeds as dictionaries of `breed`, `index`, `probability`. For a photo without a prediction: `path` and `error`.
 Row = dict[str, Any]
 
 _Write = Callable[[Row], object]
@@ -28,15 +28,15 @@ _Write = Callable[[Row], object]
 _GROUP = 10_000
 _OTHERS = range(2, TOP + 1)
 _COLUMNS = (
-    *("path", "breed", "index", "probability"),
+    *("path", "breed", "index", "probability", "known", "score"),
     *(f"{name}_{place}" for place in _OTHERS for name in ("breed", "probability")),
     "error",
 )
 
 
-def prediction_row(path: Path, predictions: Sequence[Prediction]) -> Row:
-    top = as_json(predictions)["top"]
-    return {"path": readable(path), **top[0], "top": top}
+def prediction_row(path: Path, answer: Answer) -> Row:
+    top = as_json(answer)["top"]
+    return {"path": readable(path), **top[0], **answer.familiarity, "top": top}
 
 
 def error_row(path: Path, error: Exception) -> Row:
@@ -126,7 +126,8 @@ def _csv(path: Path) -> Iterator[_Write]:
 def _flat(row: Row) -> Row:
     others = zip(_OTHERS, islice(row.get("top", ()), 1, None), strict=False)
     places = {f"{name}_{place}": one[name] for place, one in others for name in ("breed", "probability")}
-    return {name: value for name, value in row.items() if name != "top"} | places
+    known = {"known": json.dumps(row["known"])} if "known" in row else {}
+    return {name: value for name, value in row.items() if name != "top"} | known | places
 
 
 @contextmanager
@@ -137,7 +138,8 @@ def _parquet(path: Path) -> Iterator[_Write]:
     text = pyarrow.string()
     answer = [("breed", text), ("index", pyarrow.int32()), ("probability", pyarrow.float64())]
     top = pyarrow.list_(pyarrow.struct(answer))
-    schema = pyarrow.schema([("path", text), *answer, ("top", top), ("error", text)])
+    familiarity = [("known", pyarrow.bool_()), ("score", pyarrow.float64())]
+    schema = pyarrow.schema([("path", text), *answer, *familiarity, ("top", top), ("error", text)])
     group: list[Row] = []
     with ParquetWriter(path, schema, compression="zstd") as writer:
 

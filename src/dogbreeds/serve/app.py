@@ -94,7 +94,7 @@ class Application:
         # A response that the client does not accept should not cost anything.
         accepted(accept)
         predictions = request.predictions(await self.batcher.submit(request.photos))
-        self._observer.photos(len(predictions))
+        self._observer.photos(len(predictions), sum(one.known is False for one in predictions))
         return format_response(predictions, accept, many=request.many)
 
     async def _refused(self, _: Request, error: Exception) -> Response:

@@ -81,7 +81,7 @@ def _batch(predictor: Predictor, paths: Sequence[Path], draw: _Draw | None) -> l
     found = [next(predicted) if isinstance(content, bytes) else content for content in read]
     for path, content, one in zip(paths, read, found, strict=True):
         if draw and isinstance(content, bytes) and not isinstance(one, Exception):
-            draw(path, content, one[0].index)
+            draw(path, content, one.top[0].index)
     return [
         (error_row(path, one), False) if isinstance(one, Exception) else (prediction_row(path, one), True)
         for path, one in zip(paths, found, strict=True)

@@ -16,13 +16,13 @@ from collections.abc import Callable, Sequence
 import torch
 
 from dogbreeds.data.images import UnreadableImageError
-from dogbreeds.package.messages import HttpError, Prediction
+from dogbreeds.package.messages import Answer, HttpError
 from dogbreeds.package.predictor import Predictor
 
 log = logging.getLogger(__name__)
 
-#: The best breeds of a photo, or why it cannot be read.
-Found = list[Prediction] | UnreadableImageError
+#: The answer for a photo, or why it cannot be read.
+Found = Answer | UnreadableImageError
 
 # Weight of the newest batch in the moving average of the speed.
 _NEWEST = 0.1

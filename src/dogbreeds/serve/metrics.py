@@ -23,6 +23,8 @@ class Metrics(Observer):
         self._routes = routes
         self._requests = Counter("dogbreeds_requests", "Requests answered.", ("route", "status"), registry=registry)
         self._photos = Counter("dogbreeds_photos", "Photos answered.", registry=registry)
+        strange = ("dogbreeds_unknown_photos", "Photos answered that show none of the breeds.")
+        self._unknown = Counter(*strange, registry=registry)
         taken = ("dogbreeds_request_seconds", "Seconds from the headers of an invocation to its answer.")
         self._seconds = Histogram(*taken, buckets=_SECONDS, registry=registry)
         together = ("dogbreeds_batch_photos", "Photos computed at once.")
@@ -36,8 +38,9 @@ class Metrics(Observer):
         if path == INVOCATIONS[0]:
             self._seconds.observe(seconds)
 
-    def photos(self, count: int) -> None:
+    def photos(self, count: int, unknown: int) -> None:
         self._photos.inc(count)
+        self._unknown.inc(unknown)
 
     def batch(self, size: int) -> None:
         self._batches.observe(size)

@@ -27,8 +27,8 @@ class Observer:
     def request(self, path: str, status: int, seconds: float) -> None:
         """Sees a response, and the seconds from the headers of its request to its end."""
 
-    def photos(self, count: int) -> None:
-        """Sees the photos of a request that was answered."""
+    def photos(self, count: int, unknown: int) -> None:
+        """Sees the photos of a request that was answered, and how many of them show none of the breeds."""
 
     def batch(self, size: int) -> None:
         """Sees a batch, in the thread that computed it."""

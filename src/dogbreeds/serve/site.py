@@ -48,8 +48,8 @@ def application(predictor: Predictor, package: Path, limits: Limits) -> Applicat
     async def explain(request: PredictRequest, _: str) -> tuple[bytes, str]:
         if request.many:
             raise HttpError(400, "several_photos", 'Send one photo: its bytes, or {"image": <base64>}.')
-        (ranked,) = request.predictions(await app.batcher.submit(request.photos))
-        drawn = worker.submit(explainer.picture, request.photos[0], ranked[0].index)
+        (answer,) = request.predictions(await app.batcher.submit(request.photos))
+        drawn = worker.submit(explainer.picture, request.photos[0], answer.top[0].index)
         return await asyncio.wrap_future(drawn), "image/jpeg"
 
     try:

@@ -12,6 +12,7 @@ from torch import Tensor
 from dogbreeds.data.folders import BreedFolders
 from dogbreeds.features.store.blobs import BlobCache
 from dogbreeds.files import write_csv
+from dogbreeds.model.head import SCORES
 from dogbreeds.model.metrics import evaluate, fit_temperature
 from dogbreeds.model.network import Network
 from dogbreeds.package.examples import DIRECTORY, load_examples
@@ -22,6 +23,8 @@ from dogbreeds.training.features import Features
 from dogbreeds.training.preparation import Prepared
 
 _BATCH_SIZE = 256
+# Share of the validation photos that a package may take for strangers.
+_STRANGE = 0.05
 
 
 def describe(config: TrainConfig, prepared: Prepared, network: Network) -> Description:
@@ -52,16 +55,28 @@ def score(predictor: Predictor, inputs: Mapping[str, Features]) -> tuple[dict[st
     The inputs are what its own trunk gives for the photos: same weights, engine and precision.
 
     Returns:
-        The temperature and the scores, under their names in metrics.json, and for each split the calibrated
+        Temperature, threshold and scores, under their names in metrics.json, and for each split the calibrated
         probabilities, float32 (photos, classes), in the order of the index.
     """
-    logits = {split: _logits(predictor, inputs[split]) for split in ("valid", "test")}
+    scored = {split: _scored(predictor, inputs[split]) for split in ("valid", "test")}
+    logits = {split: found for split, (found, _) in scored.items()}
     temperature = fit_temperature(logits["valid"], inputs["valid"].labels)
-    metrics: dict[str, Any] = {"temperature": temperature}
+    threshold = threshold_of(scored["valid"][1])
+    known = {"method": SCORES[predictor.description.head.kind], "threshold": threshold}
+    metrics: dict[str, Any] = {"temperature": temperature, "known": known}
     for split, name in (("test", "test"), ("valid", "val")):
         metrics |= evaluate(logits[split], inputs[split].labels, temperature, f"{name}/")
+        metrics[f"{name}/known"] = float((scored[split][1] >= threshold).double().mean())
     probabilities = {split: (values / temperature).softmax(dim=1) for split, values in logits.items()}
     return metrics, probabilities
+
+
+def threshold_of(scores: Tensor) -> float:
+    """Returns the score that at least 95% of the validation photos reach.
+
+    Of n photos, up to 20, it is the lowest score: all reach it, and of new photos like them n / (n + 1) on average.
+    """
+    return float(scores.quantile(_STRANGE, interpolation="lower"))
 
 
 def compare_fallback(package: Path, cache: BlobCache) -> None:
@@ -71,15 +86,18 @@ def compare_fallback(package: Path, cache: BlobCache) -> None:
     plain = replace(description, precision=description.int8["instead"])
     floats = Predictor(plain, int8.network, int8.device, cache, one_by_one=False)
     contents = [(package / DIRECTORY / photo.file).read_bytes() for photo in photos]
-    answers = [[best.index for best, *_ in one.predict(contents)] for one in (int8, floats)]
+    answers = [[answer.top[0].index for answer in one.predict(contents)] for one in (int8, floats)]
     differing = sum(one != other for one, other in zip(*answers, strict=True))
     description.int8 |= {"examples": len(photos), "differing": differing}
     write_description(package, description)
 
 
-def _logits(predictor: Predictor, features: Features) -> Tensor:
+def _scored(predictor: Predictor, features: Features) -> tuple[Tensor, Tensor]:
+    """Returns logits (photos, classes) and scores (photos,)."""
     positions = torch.arange(len(features.labels))
-    return torch.cat([predictor.classify(features.values[part]) for part in positions.split(_BATCH_SIZE)])
+    parts = [predictor.scored(features.values[part]) for part in positions.split(_BATCH_SIZE)]
+    logits, scores = (torch.cat(column) for column in zip(*parts, strict=True))
+    return logits, scores
 
 
 def save_predictions(

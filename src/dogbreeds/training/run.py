@@ -171,7 +171,7 @@ class Run:
             folders, exact = self._prepared.data.folders, self.reference
             save_predictions(self.directory / PREDICTIONS, folders, probabilities, exact.answers)
             answers = {split: predicted.argmax(dim=1) for split, predicted in probabilities.items()}
-        self._description.temperature = scores["temperature"]
+        self._description.temperature, self._description.known = scores["temperature"], scores["known"]
         data = self._prepared.data
         self.metrics = {
             **scores,

@@ -47,7 +47,8 @@ def smoke_test_photo(package: Path) -> SmokeTestPhoto:
     for example in load_examples(package):
         path = package / DIRECTORY / example.file
         photo = path.read_bytes()
-        return SmokeTestPhoto(photo, f"{path} ({example.breed})", Predictor.load(package).predict([photo])[0][0].breed)
+        answer = Predictor.load(package).predict([photo])[0]
+        return SmokeTestPhoto(photo, f"{path} ({example.breed})", answer.top[0].breed)
     drawn = io.BytesIO()
     Image.radial_gradient("L").convert("RGB").save(drawn, "JPEG")
     return SmokeTestPhoto(drawn.getvalue(), "a drawn picture (the package has no example photos)", None)

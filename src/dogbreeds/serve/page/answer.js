@@ -1,14 +1,16 @@
 // One photo and its prediction.
 
-import { byId, copyOf, milliseconds, percent } from "./words.js";
+import { byId, copyOf, counted, milliseconds, percent } from "./words.js";
 
 const SURE = 0.5;
 const GHOSTS = [0.82, 0.46, 0.3, 0.2, 0.12];
 let eye = null;
+let breeds = "the breeds";
 
-/** Sets the model's view of photos, `{resize, crop}`: a square in their middle. */
-export function setEye(image) {
+/** Takes from the model card how the model sees photos, `{resize, crop}`: a square in their middle; and its breeds. */
+export function setModel({ image, classes }) {
   eye = image;
+  breeds = `the ${counted(classes.length, "breed")}`;
   outline();
 }
 
@@ -53,15 +55,17 @@ export function showBusy(busy, words = "Working") {
 /** Shows an answer: `{answer, total, server}`. */
 export function showAnswer({ answer, total, server }) {
   const [best, second] = answer.top;
-  const unsure = best.probability < SURE;
+  const unknown = answer.known === false;
   byId("answer").hidden = false;
   byId("trouble").hidden = true;
-  byId("answer").className = unsure ? "unsure" : "";
+  byId("answer").className = unknown || best.probability < SURE ? "unsure" : "";
   const share = document.createElement("span");
   share.className = "percent";
   share.textContent = percent(best.probability);
-  byId("verdict").replaceChildren(named(best.breed), share);
-  byId("meaning").textContent = meaning(best, second);
+  byId("verdict").replaceChildren(...(unknown ? [named(`This looks like none of ${breeds}.`)] : [named(best.breed), share]));
+  byId("meaning").textContent = unknown
+    ? `The nearest is ${best.breed}. The percentages only weigh ${breeds} against each other, and say little here.`
+    : meaning(best, second);
   const bars = byId("bars");
   if (bars.classList.contains("empty") || bars.children.length !== answer.top.length) {
     bars.replaceChildren(...answer.top.map((one) => bar(one, percent(one.probability, 1))));
@@ -73,7 +77,8 @@ export function showAnswer({ answer, total, server }) {
   const times = [`${milliseconds(total)} in all`];
   if (server !== null) times.push(`${milliseconds(server)} of it on the server`);
   byId("timing").textContent = `Answered in ${times.join(", ")}.`;
-  byId("spoken").textContent = `${best.breed}, ${percent(best.probability)}. ${byId("meaning").textContent}`;
+  const verdict = unknown ? byId("verdict").textContent : `${best.breed}, ${percent(best.probability)}.`;
+  byId("spoken").textContent = `${verdict} ${byId("meaning").textContent}`;
 }
 
 /** Shows an error. */

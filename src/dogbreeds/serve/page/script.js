@@ -1,6 +1,6 @@
 // The page: takes photos and shows predictions.
 
-import { outline, setEye, showAnswer, showBusy, showNothing, showPhoto, showTrouble } from "./answer.js";
+import { outline, setModel, showAnswer, showBusy, showNothing, showPhoto, showTrouble } from "./answer.js";
 import { showCard } from "./card.js";
 import { forget, look, offer } from "./explain.js";
 import { listen, prepared } from "./photos.js";
@@ -93,9 +93,10 @@ function label(entry) {
     said.textContent = entry.trouble.title;
     return;
   }
+  const { breed, known, probability } = entry.found.answer;
   const share = document.createElement("b");
-  share.textContent = percent(entry.found.answer.probability);
-  said.replaceChildren(`${entry.found.answer.breed} `, share);
+  share.textContent = percent(probability);
+  said.replaceChildren(...(known === false ? ["None of the breeds"] : [`${breed} `, share]));
 }
 
 function clear() {
@@ -141,7 +142,7 @@ byId("crop").addEventListener("click", () => outline(true));
 byId("clear").addEventListener("click", clear);
 listen(take);
 ready = untilReady(standing);
-for (const [path, shown] of [["examples", showExamples], ["card", (card) => { setEye(card.image); showCard(card); offer(card); }]]) {
+for (const [path, shown] of [["examples", showExamples], ["card", (card) => { setModel(card); showCard(card); offer(card); }]]) {
   read(path).then((found) => { if (found !== null) shown(found); }, () => standing("lost", "The server does not respond"));
 }
 // The engine is known once it runs.
