@@ -9,6 +9,8 @@ import os
 import shutil
 import statistics
 import tarfile
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ from dogbreeds.training.features import _Log
 from dogbreeds.training.features_only import prepare_features
 from dogbreeds.training.run import RunResult, train
 from tests.conftest import Compose
+from tests.kaggle import kaggle
 
 pytestmark = pytest.mark.slow
 
@@ -444,6 +447,33 @@ def test_grayscale_photos_train(config: Compose, tmp_path: Path) -> None:
         Image.new("L", (40, 30 + number), shade + len(split)).save(path)
     result = train(config(f"data.dir={tmp_path / 'gray'}"))
     assert result.metrics["images"]["train"] == 6
+
+
+def of_both_layouts(config: Compose, photos: Path, root: Path, *settings: str) -> Iterator[RunResult]:
+    labels = kaggle(photos, root, splits=True)
+    yield train(config(f"data.dir={photos}", *settings))
+    yield train(config(f"data.dir={root}", f"data.labels={labels}", *settings))
+
+
+def test_a_table_of_labels_trains_as_the_folders_do(config: Compose, sample: Path, tmp_path: Path) -> None:
+    folders, table = of_both_layouts(config, sample, tmp_path / "kaggle")
+    assert table.metrics["features"]["computed"] == 0
+    assert comparable(folders.metrics) == comparable(table.metrics)
+    with (table.directory / "index.csv").open(encoding="utf-8") as file:
+        counted = Counter((row["state"], row["reason"]) for row in csv.DictReader(file))
+    assert counted == {("used", ""): 72, ("left out", "in no row of data.labels"): 18, ("left out", "not a photo"): 1}
+    assert (table.directory / "labels.csv").is_file()
+
+
+@pytest.mark.ci
+@pytest.mark.photos
+def test_real_photos_of_a_table_train_as_the_folders_do(
+    config: Compose, photos: Path, squeezenet_weights: Path, tmp_path: Path
+) -> None:
+    settings = (f"model.weights={squeezenet_weights}", "epochs=20", "batch_size=256")
+    folders, table = of_both_layouts(config, photos, tmp_path / "kaggle", *settings)
+    assert folders.metrics["test/accuracy"] > 0.7
+    assert comparable(folders.metrics) == comparable(table.metrics)
 
 
 @pytest.mark.ci

@@ -1,13 +1,11 @@
-"""Files that name photos to leave out, and their copies beside what was made without these photos."""
+"""Files that name photos to leave out."""
 
 import csv
 import io
-import shutil
 from pathlib import Path, PurePosixPath
 
-from dogbreeds.errors import ConfigError, DataError
-from dogbreeds.files import replacing
-from dogbreeds.run_directory import EXCLUDED
+from dogbreeds.data.kept import read_text
+from dogbreeds.errors import DataError
 
 _COLUMN = "path"
 
@@ -20,11 +18,7 @@ def read_excluded(file: Path) -> list[str]:
     Raises:
         DataError: It is not text, or names no photo.
     """
-    try:
-        # A spreadsheet begins its files with a byte order mark.
-        text = file.read_bytes().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"data.exclude={file} cannot be read as text: {error}.") from error
+    text = read_text(file, "data.exclude")
     lines = [line.removesuffix("\r") for line in text.split("\n")]
     if _COLUMN in next(csv.reader(lines[:1]), ()):
         # With their own ends of lines, which a name may have too.
@@ -35,23 +29,3 @@ def read_excluded(file: Path) -> list[str]:
     if not paths:
         raise DataError(f"data.exclude={file} names no photo: leave it out, data.exclude=null.")
     return paths
-
-
-def keep(file: str, directory: Path) -> Path:
-    """Copies what `data.exclude` names to a run or a search, which leaves out the same photos when it is resumed."""
-    directory.mkdir(parents=True, exist_ok=True)
-    with replacing(directory / EXCLUDED) as temporary:
-        shutil.copyfile(file, temporary)
-    return directory / EXCLUDED
-
-
-def kept(directory: Path, file: str) -> Path:
-    """Returns what `keep` made of a file.
-
-    Raises:
-        ConfigError: It is missing.
-    """
-    copy = directory / EXCLUDED
-    if not copy.is_file():
-        raise ConfigError(f"{copy} is missing, the copy of data.exclude={file}: copy that file there again.")
-    return copy

@@ -25,13 +25,18 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Breeds of each answer.
+#: Breeds of each answer, where nobody asks for more.
 TOP = 5
 _BATCH_SIZE = 32
 
 
 class Predictor:
-    """A loaded model package; any number of threads may use it. The temperature in its description may be set."""
+    """A loaded model package; any number of threads may use it. The temperature in its description may be set.
+
+    So may `top`, how many breeds an answer has.
+    """
+
+    top = TOP
 
     def __init__(
         self,
@@ -127,7 +132,7 @@ class Predictor:
     def rank(self, logits: Tensor) -> list[list[Prediction]]:
         """Returns the best breeds of each row of logits (N, classes), most probable first, calibrated."""
         probabilities = (logits.double() / self.description.temperature).softmax(dim=1)
-        best = probabilities.topk(min(TOP, probabilities.shape[1]))
+        best = probabilities.topk(min(self.top, probabilities.shape[1]))
         return [
             [Prediction(self._shown[index], index, value) for index, value in zip(indices, values, strict=True)]
             for indices, values in zip(best.indices.tolist(), best.values.tolist(), strict=True)

@@ -4,7 +4,7 @@ import glob
 import os
 import sys
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,9 +12,11 @@ from dogbreeds.data.layout import EXTENSIONS, files_below, grouped, may_be_photo
 from dogbreeds.errors import DataError
 from dogbreeds.features.store.blobs import BlobCache
 from dogbreeds.overrides import paths_in
-from dogbreeds.package.predictor import Predictor
+from dogbreeds.package.messages import Prediction
+from dogbreeds.package.predictor import TOP, Predictor
 from dogbreeds.serve.answers_file import Row, error_row, prediction_row
 
+MakeRow = Callable[[Path, Sequence[Prediction]], Row]
 # Batches that each worker runs ahead of the caller, so that a slow one holds nobody up.
 _AHEAD = 4
 
@@ -48,19 +50,21 @@ def find_images(pattern: str) -> list[Path]:
     return found
 
 
-def rows(package: Path, paths: Sequence[Path], cache: Path) -> Iterator[tuple[Row, bool]]:
+def rows(
+    package: Path, paths: Sequence[Path], cache: Path, row_of: MakeRow = prediction_row, top: int = TOP
+) -> Iterator[tuple[Row, bool]]:
     """Yields a row for each photo, in order, and whether the photo could be read.
 
-    Each worker reads a batch and computes it, so that reading overlaps with computing. Few batches are in memory
-    at a time, whatever the number of photos.
+    `row_of` makes it of the `top` breeds. Each worker reads a batch and computes it, so that reading overlaps with
+    computing. Few batches are in memory at a time, whatever the number of photos.
     """
     predictor = Predictor.load(package, cache=BlobCache.of(cache), one_by_one=False)
-    engine = predictor.engine
+    predictor.top, engine = top, predictor.engine
     under_way: deque[Future[list[tuple[Row, bool]]]] = deque()
     pool = ThreadPoolExecutor(engine.workers)
     try:
         for start in range(0, len(paths), engine.batch_size):
-            under_way.append(pool.submit(_batch, predictor, paths[start : start + engine.batch_size]))
+            under_way.append(pool.submit(_batch, predictor, row_of, paths[start : start + engine.batch_size]))
             if len(under_way) == _AHEAD * engine.workers:
                 yield from under_way.popleft().result()
         while under_way:
@@ -70,13 +74,13 @@ def rows(package: Path, paths: Sequence[Path], cache: Path) -> Iterator[tuple[Ro
         pool.shutdown(cancel_futures=True)
 
 
-def _batch(predictor: Predictor, paths: Sequence[Path]) -> list[tuple[Row, bool]]:
+def _batch(predictor: Predictor, row_of: MakeRow, paths: Sequence[Path]) -> list[tuple[Row, bool]]:
     read = [_content(path) for path in paths]
     contents = [content for content in read if isinstance(content, bytes)]
     predicted = iter(predictor.predict_each(contents) if contents else [])
     found = [next(predicted) if isinstance(content, bytes) else content for content in read]
     return [
-        (error_row(path, one), False) if isinstance(one, Exception) else (prediction_row(path, one), True)
+        (error_row(path, one), False) if isinstance(one, Exception) else (row_of(path, one), True)
         for path, one in zip(paths, found, strict=True)
     ]
 

@@ -52,7 +52,7 @@ def trial_features(launcher: Launcher, config: TrainConfig) -> str:
 
 def _key(config: TrainConfig, inputs: JobInputs, channels: Mapping[str, str]) -> str:
     """Returns a key of all that decides the features: files count by their content, wherever they lie here."""
-    data = replace(config.data, dir="", exclude=None, workers=None)
+    data = replace(config.data, dir="", labels=None, exclude=None, workers=None)
     model = replace(config.model, weights="") if "model.weights" in inputs.files else config.model
     needs = preparation_key(replace(config, data=data, model=model))
     return hashlib.sha256(f"{needs} {sorted(channels.items())}".encode()).hexdigest()

@@ -32,7 +32,7 @@ def tune(launcher: Launcher, plan: Plan, directory: Path, job: JobHandle | None 
     """Runs a search as a tuning job, or follows `job` or the one that a multirun directory belongs to."""
     job = job or job_of(launcher.account, plan, directory)
     if job is None:
-        plan.keep_excluded(directory)
+        plan.keep_files(directory)
         kind, request = TUNING, _request(launcher, plan, directory)
         job = begun(plan, directory, lambda note: launcher.begin(kind, request, directory, note))
     job.wait()

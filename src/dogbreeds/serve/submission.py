@@ -1,0 +1,59 @@
+"""Writes a submission as competitions ask for it: every class's probability for each photo, whole or not at all."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+from dogbreeds.command_schemas import PredictCommandConfig
+from dogbreeds.data.layout import without_ending
+from dogbreeds.data.names import listing, readable
+from dogbreeds.errors import ConfigError, DataError
+from dogbreeds.package.finding import find_package
+from dogbreeds.package.messages import Prediction
+from dogbreeds.package.package import read_description
+from dogbreeds.serve import batch
+from dogbreeds.serve.answers_file import Row, as_csv, write_rows
+
+
+def write(config: PredictCommandConfig, images: str, out: Path | None) -> str:
+    """Writes the file of a command with `format=kaggle`, and says what it has.
+
+    Raises:
+        ConfigError: The settings do not fit together, or photos would have the same id.
+        DataError: A photo cannot be read; the rows of the others are kept as `<name>.partial.csv`.
+    """
+    if config.package is None or config.url is not None or config.endpoint is not None:
+        raise ConfigError("format=kaggle needs package=<run> alone: servers answer with the best five breeds, not all.")
+    if out is None or out.suffix.lower() != ".csv":
+        raise ConfigError(f"out={config.out}: format=kaggle writes a table, out=submission.csv.")
+    package, paths = find_package(config.package), batch.find_images(images)
+    named = defaultdict(list)
+    for path in paths:
+        named[_id(path)].append(readable(path))
+    if alike := listing(" and ".join(files) for files in named.values() if len(files) > 1):
+        raise ConfigError("\n".join([f"images={images}: an id is a name without ending, and some are alike:", *alike]))
+    classes = read_description(package).classes
+    rows = batch.rows(package, paths, Path(config.cache.dir), partial(_row, classes), top=len(classes))
+    write_rows(_whole(rows), out, len(paths), partial(as_csv, columns=("id", *classes)))
+    return f"{out} has {len(paths):,} photos and {len(classes)} classes."
+
+
+def _id(path: Path) -> str:
+    return without_ending(readable(path.name))
+
+
+def _row(classes: Sequence[str], path: Path, predictions: Sequence[Prediction]) -> Row:
+    return {"id": _id(path)} | {classes[one.index]: f"{one.probability:.6g}" for one in predictions}
+
+
+def _whole(rows: Iterable[tuple[Row, bool]]) -> Iterator[tuple[Row, bool]]:
+    unreadable = []
+    for row, predicted in rows:
+        if predicted:
+            yield row, predicted
+        else:
+            unreadable.append(f"{row['path']}: {row['error']}")
+    if unreadable:
+        said = f"A submission needs all photos, and {len(unreadable)} cannot be read. Repair them and type it again:"
+        raise DataError("\n".join([said, *listing(unreadable)]))
