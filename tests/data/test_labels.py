@@ -121,18 +121,18 @@ def test_what_is_left_out_and_told(root: Path) -> None:
         ("id,breed\n", "holds no photos in class folders"),
         ("id,breed\n0,a\n1,a\n", "holds one class only (a)"),
         ("id,breed,split\n0,a,test\n1,b,valid\n", "has no row with the split train."),
-        ("id,breed\n0,a\n1,\n2,b\n", "Rows with\n  no label: 1\n    line 3: 1, \n"),
-        ("id,breed\n0,a\n,b\n", "  no file: 1\n    line 3: , b\n"),
+        ("id,breed\n0,a\n1,\n2,b\n", "Rows that cannot be used: 1\n    line 3: 1, : no label\n"),
+        ("id,breed\n0,a\n,b\n", "    line 3: , b: no file\n"),
         (
             "id,breed,split\n0,a,train\n1,b,holdout\n2,b\n",
-            "other than train, valid, test: 2\n    line 3: 1, b, holdout\n",
+            "used: 2\n    line 3: 1, b, holdout: the split is none of train, valid, test\n",
         ),
-        ("id,breed\n0,a\n1,b\n0.png,b\n", "another label or split: 1\n    line 4: 0.png, b, and line 2: 0, a\n"),
-        ("id,breed,split\n0,a,train\n1,b,train\n0,a,test\n", "  a file that has another label or split: 1\n"),
+        ("id,breed\n0,a\n1,b\n0.png,b\n", "    line 4: 0.png, b: another label or split than in line 2: 0, a\n"),
         (
-            "id,breed\n0,a\n1,b\n2.jpg,b\n9,b\n",
-            "  a file that is not there: 2\n    line 4: 2.jpg, b\n    line 5: 9, b\n",
+            "id,breed,split\n0,a,train\n1,b,train\n0,a,test\n",
+            "    line 4: 0, a, test: another label or split than in line 2: 0, a, train\n",
         ),
+        ("id,breed\n0,a\n1,b\n2.jpg,b\n9,b\n", "    line 4: 2.jpg, b: no such file\n    line 5: 9, b: no such file\n"),
         ('id,breed\n0,a\n1,"b\n2,b\n3,b\n', "after line 2: unexpected end of data. Look for a quotation mark"),
     ],
 )
@@ -142,13 +142,15 @@ def test_tables_that_do_not_fit(root: Path, content: str, said: str) -> None:
 
 def test_of_many_rows_ten_are_named(root: Path) -> None:
     message = refusal(root, labels=table(root, "id,breed\n" + "".join(f"x{number},a\n" for number in range(1000))))
-    assert "a file that is not there: 1000\n" in message and "... and 990 more\nFiles are named by" in message
+    assert (
+        "used: 1000\n    line 2: x0, a: no such file\n" in message and "... and 990 more\nFiles are named by" in message
+    )
     assert message.count("line ") == 10
 
 
 def test_names_and_encodings_that_leave_a_doubt(root: Path) -> None:
     shutil.copy(root / "0.png", root / "0.jpg")
-    assert "a name that several files have: 1\n    line 2: 0, a\n" in refusal(
+    assert "    line 2: 0, a: several files: 0.jpg and 0.png\n" in refusal(
         root, labels=table(root, "id,breed\n0,a\n1,b\n")
     )
     assert read(root, labels=table(root, "id,breed\n0.png,a\n1,b\n2,a\n3,b\n4,b\n5,a\n")).classes == ("a", "b")

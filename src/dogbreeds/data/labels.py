@@ -6,8 +6,8 @@ It is a CSV file that names its columns (labels.yaml) in the first line, with co
 import csv
 import io
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePath, PurePosixPath
 from typing import NamedTuple
 from unicodedata import normalize
 
@@ -17,7 +17,7 @@ from dogbreeds.data.names import class_name, listing, readable
 from dogbreeds.errors import DataError
 from dogbreeds.files import yaml_beside
 
-_SPLITS = (*layout.SPLITS, "all")
+_ADVICE = "Files are named by their paths below data.dir, or below train/ in it, with or without their ending."
 
 
 class _Row(NamedTuple):
@@ -41,58 +41,55 @@ def find(root: str | Path, labels: str | Path | None) -> layout.Found:
 
 def _labelled(root: Path, labels: Path) -> layout.Found:
     below = dict(layout.files_below(root))
-    rows, repeated = _matched(root, labels, _by_name(root, below))
+    rows, repeated = _matched(root, labels, below)
     left = [(path, "another row of data.labels says the same") for path in repeated]
-    splits: dict[str, dict[str, list[Path]]] = {split: defaultdict(list) for split in _SPLITS}
+    splits: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
     for path, why in below.items():
         if reason := why or "in no row of data.labels" * (path not in rows):
             left.append((path, reason))
         else:
             splits[rows[path].split][rows[path].label].append(path)
-    found = layout.Found({split: classes for split, classes in splits.items() if classes}, tuple(left))
+    found = layout.Found(splits, tuple(left))
     layout.refuse_few_classes(root, found)
-    if not splits["train"] and not splits["all"]:
+    if not splits.keys() & {"train", "all"}:
         raise DataError(f"data.labels={labels} has no row with the split train.")
     return found
 
 
-def _by_name(root: Path, paths: Iterable[Path]) -> Mapping[str, list[Path]]:
-    """Returns files by their paths below a folder, and by these without the ending of a photo."""
-    found = defaultdict(list)
-    for path in paths:
-        # macOS and Linux write the same umlaut with different bytes.
-        name = normalize("NFC", readable(path.relative_to(root)))
-        for one in {name, layout.without_ending(name)}:
-            found[one].append(path)
-    return found
-
-
-def _matched(root: Path, labels: Path, files: Mapping[str, list[Path]]) -> tuple[dict[Path, _Row], list[Path]]:
+def _matched(root: Path, labels: Path, below: Mapping[Path, str]) -> tuple[dict[Path, _Row], list[Path]]:
     """Returns the row of each file that a table names, and the files of rows that say the same once more."""
+    named: dict[str, list[Path]] = defaultdict(list)
+    for path, reason in below.items():
+        plain = path.relative_to(root)
+        for called in {plain, plain if reason else plain.with_suffix("")}:
+            named[_text(called)].append(path)
     rows: dict[Path, _Row] = {}
-    repeated, problems = [], defaultdict(list)
+    repeated, problems = [], []
     for row in _rows(labels):
-        name = normalize("NFC", PurePosixPath(row.file).as_posix())
-        paths = files.get(name) or files.get(f"train/{name}") or []
+        name = _text(PurePosixPath(row.file))
+        paths = named.get(name) or named.get(f"train/{name}") or []
         first = rows.setdefault(paths[0], row) if len(paths) == 1 else row
         wrong = {
             "no file": not row.file,
             "no label": not row.label,
-            f"a split other than {', '.join(layout.SPLITS)}": not row.split,
-            "a file that is not there": not paths,
-            "a name that several files have": len(paths) > 1,
-            "a file that has another label or split": first[2:] != row[2:],
+            f"the split is none of {', '.join(layout.SPLITS)}": not row.split,
+            "no such file": not paths,
+            f"several files: {' and '.join(path.name for path in paths)}": len(paths) > 1,
+            f"another label or split than in {first.line}": first[2:] != row[2:],
         }
         if problem := next((what for what, found in wrong.items() if found), None):
-            problems[problem].append(row.line if first is row else f"{row.line}, and {first.line}")
+            problems.append(f"{row.line}: {problem}")
         elif first is not row:
             repeated.append(paths[0])
     if problems:
-        lines = [line for what, found in problems.items() for line in (f"  {what}: {len(found)}", *listing(found))]
-        advice = "Files are named by their paths below data.dir, or below train/ in it, with or without their ending."
-        said = f"data.labels={labels} does not fit data.dir={readable(root)}. Rows with"
-        raise DataError("\n".join([said, *lines, advice]))
+        said = f"data.labels={labels} does not fit data.dir={readable(root)}. Rows that cannot be used: {len(problems)}"
+        raise DataError("\n".join([said, *listing(problems), _ADVICE]))
     return rows, repeated
+
+
+def _text(path: PurePath) -> str:
+    # macOS and Linux write the same umlaut with different bytes.
+    return normalize("NFC", readable(path.as_posix()))
 
 
 def _rows(labels: Path) -> Iterator[_Row]:

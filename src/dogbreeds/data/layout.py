@@ -8,7 +8,7 @@ import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from dogbreeds.data.names import class_name, readable
 from dogbreeds.errors import DataError
@@ -83,12 +83,6 @@ def may_be_photo(path: Path) -> bool:
         or (start[:2] == b"BM" and start[6:10] == b"\0\0\0\0")
         or (start[4:8] == b"ftyp" and start[8:12] in _BRANDS)
     )
-
-
-def without_ending(name: str) -> str:
-    """Returns the name of a file without the ending of a photo, if it has one."""
-    end = PurePath(name).suffix
-    return name.removesuffix(end) if end.lower() in EXTENSIONS else name
 
 
 def files_below(folder: Path, inside: Sequence[str] = (), reason: str = "") -> Iterator[tuple[Path, str]]:
@@ -236,7 +230,8 @@ def _classes(folder: Path, root: Path, left: list[tuple[Path, str]]) -> dict[str
 def refuse_few_classes(root: Path, found: Found) -> None:
     names = {name for classes in found.splits.values() for name, paths in classes.items() if paths}
     # Photos of Kaggle lie in train/ and test/: these are no breeds.
-    unlabelled = all(name.lower() in SPLIT_NAMES for name in names)
+    splits = {SPLIT_NAMES.get(name.lower()) for name in names}
+    unlabelled = not names or ("train" in splits and None not in splits)
     if len(names) > 1 and not unlabelled:
         return
     why = "\n" + "\n".join(grouped(root, found.left_out)) if found.left_out else ""

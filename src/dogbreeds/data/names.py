@@ -10,7 +10,6 @@ from pathlib import Path
 # 001.Affenpinscher, but not the grade 1.5; n02085620-Chihuahua, as ImageNet and Stanford name their folders.
 _NUMBER = re.compile(r"^(\d+\.(?=\D)|n\d{8}-)")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
-#: Of the things that a message names.
 MAX_LISTED = 10
 
 

@@ -25,17 +25,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Breeds of each answer, where nobody asks for more.
+#: Breeds of each answer.
 TOP = 5
 _BATCH_SIZE = 32
 
 
 class Predictor:
-    """A loaded model package; any number of threads may use it. The temperature in its description may be set.
+    """A loaded model package; any number of threads may use it. The temperature in its description may be set."""
 
-    So may `top`, how many breeds an answer has.
-    """
-
+    #: How many breeds an answer has; may be set too.
     top = TOP
 
     def __init__(

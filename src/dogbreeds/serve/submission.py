@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 
 from dogbreeds.command_schemas import PredictCommandConfig
-from dogbreeds.data.layout import without_ending
 from dogbreeds.data.names import listing, readable
 from dogbreeds.errors import ConfigError, DataError
 from dogbreeds.package.finding import find_package
@@ -30,7 +29,7 @@ def write(config: PredictCommandConfig, images: str, out: Path | None) -> str:
     package, paths = find_package(config.package), batch.find_images(images)
     named = defaultdict(list)
     for path in paths:
-        named[_id(path)].append(readable(path))
+        named[path.stem].append(readable(path))
     if alike := listing(" and ".join(files) for files in named.values() if len(files) > 1):
         raise ConfigError("\n".join([f"images={images}: an id is a name without ending, and some are alike:", *alike]))
     classes = read_description(package).classes
@@ -39,12 +38,8 @@ def write(config: PredictCommandConfig, images: str, out: Path | None) -> str:
     return f"{out} has {len(paths):,} photos and {len(classes)} classes."
 
 
-def _id(path: Path) -> str:
-    return without_ending(readable(path.name))
-
-
 def _row(classes: Sequence[str], path: Path, predictions: Sequence[Prediction]) -> Row:
-    return {"id": _id(path)} | {classes[one.index]: f"{one.probability:.6g}" for one in predictions}
+    return {"id": readable(path.stem)} | {classes[one.index]: f"{one.probability:.6g}" for one in predictions}
 
 
 def _whole(rows: Iterable[tuple[Row, bool]]) -> Iterator[tuple[Row, bool]]:

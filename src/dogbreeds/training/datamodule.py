@@ -170,13 +170,9 @@ class BreedDataModule(pl.LightningDataModule):
             self.folders.check(self.on_bad_image)
 
     def index(self, store: FeatureStore) -> None:
+        files = self.labels, self.exclude
         self.folders = index(
-            self.directory,
-            store.files.examine,
-            self.labels,
-            self.exclude,
-            split_seed=self.split_seed,
-            workers=self.workers,
+            self.directory, store.files.examine, *files, split_seed=self.split_seed, workers=self.workers
         )
         if self.one_batch:
             self.folders = self.folders.sample(self.batch_size)
