@@ -21,9 +21,9 @@ def kaggle(folders: Path, root: Path, *, splits: bool) -> Path:
         for breed, photos in sorted(classes.items()):
             for photo in photos:
                 name = f"{len(rows):032x}"
-                (root / "train" / f"{name}.jpg").hardlink_to(photo)
+                (root / "train" / f"{name}.jpg").symlink_to(photo.resolve())
                 if split == "test":
-                    (root / "test" / f"{name[::-1]}.jpg").hardlink_to(photo)
+                    (root / "test" / f"{name[::-1]}.jpg").symlink_to(photo.resolve())
                 rows.append((name, breed, split))
     with (root / "labels.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)

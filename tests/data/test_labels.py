@@ -92,7 +92,7 @@ def test_what_is_left_out_and_told(root: Path) -> None:
     (root / ".9.png").write_bytes((root / "0.png").read_bytes())
     splits = {0: "train", 1: "train", 2: "valid", 3: "valid", 4: "test", 5: "test", 6: "train", 7: "valid", 8: "test"}
     rows = "".join(f"{number},{'ab'[number % 2]},{split}\n" for number, split in splits.items())
-    labels = table(root, f"id,breed,split\n{rows}.9,b,train\ntrain/6,a,train\n")
+    labels = table(root, f"id,breed,split\n{rows}.9.png,b,train\ntrain/6,a,train\n")
     paint(root / "nobody's.png")
     folders = read(root, labels=labels)
     assert names(folders, "train") == ["0.png", "train/6.png", "1.png"]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dogbreeds.data.excluded import read_excluded
+from dogbreeds.data.kept import read_excluded
 from dogbreeds.data.labels import find
 from dogbreeds.data.layout import BESIDE, SPLITS, grouped
 from dogbreeds.data.names import MAX_LISTED, listing, readable
@@ -63,10 +63,7 @@ class BreedFolders:
         found = [(photo.path, reasons[photo.digest]) for photo in self.photos() if photo.digest in reasons]
         if not found:
             return self
-        splits = {
-            split: tuple(photo for photo in photos if photo.digest not in reasons)
-            for split, photos in self.splits.items()
-        }
+        splits = self.where(lambda photo: photo.digest not in reasons)
         unreadable = tuple(sorted((*self.unreadable, *found)))
         return replace(self, splits=splits, unreadable=unreadable, leaks=leaks(splits))
 
@@ -112,11 +109,10 @@ class BreedFolders:
 
     def share(self, number: int, count: int) -> BreedFolders:
         """Keeps one of `count` shares of the photos, from 0: photos of equal bytes are in the same one."""
-        splits = {
-            split: tuple(photo for photo in photos if int(photo.digest[:8], 16) % count == number)
-            for split, photos in self.splits.items()
-        }
-        return replace(self, splits=splits)
+        return replace(self, splits=self.where(lambda photo: int(photo.digest[:8], 16) % count == number))
+
+    def where(self, holds: Callable[[Photo], bool]) -> dict[str, tuple[Photo, ...]]:
+        return {split: tuple(filter(holds, photos)) for split, photos in self.splits.items()}
 
     def photos(self) -> list[Photo]:
         """Returns the photos of all splits, one after the other."""
@@ -196,7 +192,7 @@ def _excluding(folders: BreedFolders, names: Sequence[str], file: Path) -> Breed
             + "\nPaths are relative to data.dir, such as train/Beagle/1.jpg."
         )
     named = set(names)
-    left = {split: tuple(one for one in ones if one.name not in named) for split, ones in folders.splits.items()}
+    left = folders.where(lambda photo: photo.name not in named)
     others = tuple((photos[name].path, _EXCLUDED) for name in names)
     remaining = replace(
         folders, splits=left, leaks=leaks(left), excluded=len(names), left_out=(*folders.left_out, *others)

@@ -1,7 +1,9 @@
 """Files that say which photos there are, named by the settings of `data` in `KEPT`, and their copies in a run."""
 
+import csv
+import io
 import shutil
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from dogbreeds.errors import ConfigError, DataError
@@ -26,6 +28,25 @@ def read_text(file: Path, setting: str) -> str:
         raise DataError(f"{setting}={file} cannot be read as text: {error}.") from error
 
 
+def read_excluded(file: Path) -> list[str]:
+    """Returns the paths below `data.dir` that a file names, each once.
+
+    It is a CSV file with a column `path`, such as an audit.csv, or has one path in each line.
+
+    Raises:
+        DataError: It is not text, or names no photo.
+    """
+    text = read_text(file, "data.exclude")
+    lines = [line.removesuffix("\r") for line in text.split("\n")]
+    if "path" in next(csv.reader(lines[:1]), ()):
+        # With their own ends of lines, which a name may have too.
+        lines = [row["path"] for row in csv.DictReader(io.StringIO(text, newline=""))]
+    paths = list(dict.fromkeys(PurePosixPath(path).as_posix() for path in lines if path))
+    if not paths:
+        raise DataError(f"data.exclude={file} names no photo: leave it out, data.exclude=null.")
+    return paths
+
+
 def keep(named: Named, directory: Path) -> Named:
     """Copies files to a run or a search, which has the same photos when it is resumed, and returns the copies."""
     for name, file in named.items():
@@ -38,8 +59,7 @@ def keep(named: Named, directory: Path) -> Named:
 def kept(named: Named, directory: Path) -> Named:
     """Returns what `keep` made of files; raises a ConfigError where a copy is missing."""
     copies = {name: str(directory / KEPT[name]) for name in named}
-    for name, copy in copies.items():
-        if not Path(copy).is_file():
-            said = f"the copy of data.{name}={named[name]}: copy that file there again."
-            raise ConfigError(f"{copy} is missing, {said}")
+    for name, file in named.items():
+        if not (copy := Path(copies[name])).is_file():
+            raise ConfigError(f"{copy} is missing, the copy of data.{name}={file}: copy that file there again.")
     return copies
