@@ -470,9 +470,9 @@ def test_a_table_of_labels_trains_as_the_folders_do(config: Compose, sample: Pat
 def test_real_photos_of_a_table_train_as_the_folders_do(
     config: Compose, photos: Path, squeezenet_weights: Path, tmp_path: Path
 ) -> None:
-    settings = (f"model.weights={squeezenet_weights}", "epochs=20", "batch_size=256")
+    settings = (f"model.weights={squeezenet_weights}", "epochs=5")
     folders, table = of_both_layouts(config, photos, tmp_path / "kaggle", *settings)
-    assert folders.metrics["test/accuracy"] > 0.7
+    assert folders.metrics["test/accuracy"] > 0.6
     assert comparable(folders.metrics) == comparable(table.metrics)
 
 
