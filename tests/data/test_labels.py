@@ -115,9 +115,9 @@ def test_what_is_left_out_and_told(root: Path) -> None:
     [
         (
             "0.png,a\n1.png,b\n",
-            "must name a file (file, path, filename, file_name, image, id) and a label (label, breed",
+            "must name columns for a file (file, path, filename, file_name, image, id) and a label (label, breed",
         ),
-        ("", "but it is: []"),
+        ("", "but it is ''."),
         ("id,breed\n", "holds no photos in class folders"),
         ("id,breed\n0,a\n1,a\n", "holds one class only (a)"),
         ("id,breed,split\n0,a,test\n1,b,valid\n", "has no row with the split train."),

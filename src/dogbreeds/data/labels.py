@@ -60,9 +60,9 @@ def _matched(root: Path, labels: Path, below: Mapping[Path, str]) -> tuple[dict[
     """Returns the row of each file that a table names, and the files of rows that say the same once more."""
     named: dict[str, list[Path]] = defaultdict(list)
     for path, reason in below.items():
-        plain = path.relative_to(root)
-        for called in {plain, plain if reason else plain.with_suffix("")}:
-            named[_text(called)].append(path)
+        whole = _text(path.relative_to(root))
+        for called in {whole, whole if reason else whole.removesuffix(path.suffix)}:
+            named[called].append(path)
     rows: dict[Path, _Row] = {}
     repeated, problems = [], []
     for row in _rows(labels):
@@ -103,8 +103,9 @@ def _rows(labels: Path) -> Iterator[_Row]:
         if file and label:
             break
     else:
-        named = " and ".join(f"a {kind} ({', '.join(names)})" for kind, names in columns.items() if kind != "split")
-        raise DataError(f"data.labels={labels}: its first line must name {named}, but it is: {text.splitlines()[:1]}")
+        named = " and a ".join(f"{kind} ({', '.join(names)})" for kind, names in columns.items() if kind != "split")
+        said = f"must name columns for a {named}, but it is {text.partition(chr(10))[0][:80]!r}."
+        raise DataError(f"data.labels={labels}: its first line {said}")
     try:
         for row in table:
             cells = [row[name].strip() for name in (file, label, split) if name]
