@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 
 from dogbreeds.command_schemas import PredictCommandConfig
 from dogbreeds.config import check_launch
 from dogbreeds.errors import ConfigError
+from dogbreeds.package.explanation import Explainer
 from dogbreeds.package.finding import find_package
 from dogbreeds.serve import batch, client
 from dogbreeds.serve.answers_file import Row
@@ -27,8 +29,7 @@ def asked(config: PredictCommandConfig) -> Iterator[Ask]:
     if config.explain is not None and package is None:
         raise ConfigError(f"explain={config.explain} needs package=<run>: servers and endpoints send no pictures.")
     if package is not None:
-        found = find_package(package)
-        yield lambda paths: batch.rows(found, paths, Path(config.cache.dir), config.explain)
+        yield partial(_rows, config, find_package(package))
     elif url is not None:
         with closing(client.Server(url, config.at_once)) as server:
             yield lambda paths: client.rows(server, paths, config.at_once, config.patience_seconds)
@@ -38,3 +39,9 @@ def asked(config: PredictCommandConfig) -> Iterator[Ask]:
         section = check_launch(config.sagemaker, serves=True)
         with asker_of(section, endpoint, config.at_once) as asker:
             yield lambda paths: client.rows(asker, paths, config.at_once, config.patience_seconds)
+
+
+def _rows(config: PredictCommandConfig, package: Path, paths: Sequence[Path]) -> Iterator[tuple[Row, bool]]:
+    predictor, folder = batch.load(package, Path(config.cache.dir)), config.explain
+    draw = None if folder is None else batch.drawing(Explainer(predictor), Path(folder).expanduser(), paths)
+    return batch.rows(predictor, paths, draw=draw)

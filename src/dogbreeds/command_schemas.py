@@ -78,6 +78,7 @@ class PredictCommandConfig:
     url: str | None
     images: str | None
     out: str | None
+    format: Annotated[str | None, one_of("kaggle")]
     explain: str | None
     at_once: Annotated[int, at_least(1)]
     patience_seconds: Annotated[float, at_least(0)]

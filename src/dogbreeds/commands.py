@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from dogbreeds import command_schemas as schemas
 from dogbreeds import config as configs
 from dogbreeds.config import check_launch, command_settings
+from dogbreeds.data.kept import named_files
 from dogbreeds.directories import make_way
 from dogbreeds.entry import BEGAN, Command, entry_point, importing
 from dogbreeds.errors import ConfigError, did_you_mean
@@ -72,9 +73,10 @@ def audit(composed: DictConfig) -> None:
     check_place(out, f"out={out}")
     config = configs.load(composed, overrides=[])
     before = config.data.exclude
-    if before is not None and out.resolve() == Path(before).resolve():
-        other = override("out", out.with_stem(f"{out.stem}-2"))
-        raise ConfigError(f"out={out} would overwrite what data.exclude reads: add {other}, or another place.")
+    for name, file in named_files(config.data).items():
+        if out.resolve() == Path(file).resolve():
+            other = override("out", out.with_stem(f"{out.stem}-2"))
+            raise ConfigError(f"out={out} would overwrite what data.{name} reads: add {other}, or another place.")
 
     with importing():
         from dogbreeds.training import features_only
@@ -92,12 +94,16 @@ def predict(composed: DictConfig) -> None:
 
     with importing():
         from dogbreeds.asking import asked
+    from dogbreeds.serve import submission
     from dogbreeds.serve.answers_file import check_out, write_rows
     from dogbreeds.serve.batch import find_images
 
     out = check_out(config.out)
     if config.images is None:
         raise ConfigError("images=null: name a photo, a folder, or a glob in quotes, images=<photos>.")
+    if config.format is not None:
+        print(submission.write(config, config.images, out))
+        return
     with asked(config) as ask:
         paths = find_images(config.images)
         unanswered = write_rows(ask(paths), out, len(paths))

@@ -13,15 +13,15 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from dogbreeds.constraints import problems, settings
-from dogbreeds.data.excluded import kept
-from dogbreeds.data.layout import find_photos
+from dogbreeds.data.kept import kept, named_files
+from dogbreeds.data.labels import find
 from dogbreeds.directories import run_of
 from dogbreeds.errors import ConfigError
 from dogbreeds.files import write_text
 from dogbreeds.installation import command
 from dogbreeds.model_settings import model_problems
 from dogbreeds.overrides import literal, name_of, override
-from dogbreeds.run_directory import EXCLUDED, RUN_CONFIG, SEARCH_CONFIG
+from dogbreeds.run_directory import KEPT, RUN_CONFIG, SEARCH_CONFIG
 from dogbreeds.schema import DataConfig, FeaturesConfig, SagemakerConfig, TrainConfig, TrainerConfig
 
 Settings = TypeVar("Settings")
@@ -50,12 +50,12 @@ def load(composed: DictConfig, overrides: Sequence[str]) -> TrainConfig:
 
     Raises:
         ConfigError: A setting is impossible, or `resume` does not name a run directory.
-        DataError: `data.dir` is missing, empty, or holds one class only.
+        DataError: `data.dir` is missing, empty, or holds one class only, or `data.labels` does not fit it.
     """
     _refuse_search(composed, overrides)
     config = unchecked(composed) if composed.resume is None else _resumed(composed, overrides)
     check_settings(config)
-    find_photos(Path(config.data.dir))
+    find(config.data.dir, config.data.labels)
     return config
 
 
@@ -146,24 +146,24 @@ def load_run(directory: Path) -> TrainConfig:
     """Reads the config of a run, or of a trial of a search, that may have been moved since.
 
     Raises:
-        ConfigError: It left photos out, and the copy of the file that named them is missing.
+        ConfigError: Files said which photos there are, and their copies are missing.
     """
     config = load_saved(directory / RUN_CONFIG)
     config.run_dir = str(directory)
-    if config.data.exclude is not None:
-        place, named = directory, config.data.exclude
-        # Trials share the copy of their search.
-        if (directory.parent / SEARCH_CONFIG).is_file() and not (directory / EXCLUDED).is_file():
-            place, named = directory.parent, excluded_by(directory.parent) or named
-        config.data.exclude = str(kept(place, named))
+    place, named = directory, named_files(config.data)
+    own = any((directory / KEPT[name]).is_file() for name in named)
+    if named and not own and (directory.parent / SEARCH_CONFIG).is_file():
+        # Trials share the copies of their search.
+        place, named = directory.parent, named | named_by(directory.parent)
+    for name, copy in kept(named, place).items():
+        setattr(config.data, name, copy)
     return config
 
 
-def excluded_by(search: Path) -> str | None:
-    """Returns what was typed as `data.exclude` when a search was started."""
+def named_by(search: Path) -> dict[str, str]:
+    """Returns the files that were typed as settings of `data` when a search was started."""
     content = OmegaConf.create(literal(read_yaml(search / SEARCH_CONFIG)))
-    found = OmegaConf.select(content, "first_corner.data.exclude")
-    return None if found is None else str(found)
+    return named_files(OmegaConf.select(content, "first_corner.data"))
 
 
 def trial(composed: DictConfig, directory: Path) -> TrainConfig:
@@ -244,6 +244,10 @@ def _data_problems(data: DataConfig) -> list[str]:
     if data.exclude is not None and not Path(data.exclude).is_file():
         said = "no such file. It may be an audit.csv, or have a path in each line."
         found.append(f"data.exclude={data.exclude}: {said}")
+    if data.labels is not None and not Path(data.labels).is_file():
+        inside = Path(place, data.labels)
+        said = f"Did you mean {override('data.labels', inside)}?" if inside.is_file() else "It names files and labels."
+        found.append(f"data.labels={data.labels}: no such file. {said}")
     return found
 
 

@@ -10,8 +10,8 @@ RULES = "rules.json"
 INDEX = "index.csv"
 #: Photos worth a look.
 AUDIT = "audit.csv"
-#: What `data.exclude` named, so that a resumed run leaves out the same photos.
-EXCLUDED = "excluded.csv"
+#: Copies of what these settings of `data` name, so that a resumed run has the same photos.
+KEPT = {"exclude": "excluded.csv", "labels": "labels.csv"}
 REPORT = "report.html"
 CHECKPOINTS = "checkpoints"
 #: The model package, and the same as an archive.
@@ -32,7 +32,8 @@ TRACE = "profiler/trace.json.gz"
 LOCK = ".lock"
 #: All that lies in a run directory, but for logs.
 RUN_NAMES = {
-    *(RUN_CONFIG, METRICS, HISTORY, PREDICTIONS, RULES, INDEX, AUDIT, EXCLUDED, REPORT, CHECKPOINTS, MODEL),
+    *(RUN_CONFIG, METRICS, HISTORY, PREDICTIONS, RULES, INDEX, AUDIT, REPORT, CHECKPOINTS, MODEL),
+    *KEPT.values(),
     *(MODEL_ARCHIVE, "debugger", "profiler", "tensorboard", "csv", "wandb", LOCK),
 }
 

@@ -23,6 +23,7 @@ class DataConfig:
     """Where the photos are and how they are read (conf/data)."""
 
     dir: str
+    labels: str | None
     on_bad_image: Annotated[str, one_of("stop", "skip")]
     exclude: str | None
     split_seed: int

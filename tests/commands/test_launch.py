@@ -19,6 +19,7 @@ from dogbreeds.run_directory import METRICS, PREDICTIONS, REPORT, RULES, RUN_CON
 from local_sagemaker import Faults, connect
 from tests.commands.test_commands import SMALL, metrics_of
 from tests.commands.typed import Typed, run, succeeded
+from tests.kaggle import kaggle
 
 pytestmark = pytest.mark.slow
 
@@ -36,11 +37,15 @@ def test_help_imports_nothing_of_aws() -> None:
 
 @pytest.mark.ci
 def test_a_training_job_is_the_run_of_this_machine(sample: Path, rehearsed: str, tmp_path: Path) -> None:
-    here = [f"data.dir={sample}", *SMALL, f"cache.dir={tmp_path / 'cache'}"]
-    succeeded("train.py", *here, f"hydra.run.dir={tmp_path / 'local'}")
+    """The job gets the photos by a table, and uploads those that it names alone."""
+    here = [*SMALL, f"cache.dir={tmp_path / 'cache'}"]
+    succeeded("train.py", f"data.dir={sample}", *here, f"hydra.run.dir={tmp_path / 'local'}")
     there = ["sagemaker=rehearsal", rehearsed, f"hydra.run.dir={tmp_path / 'job'}"]
+    labels = kaggle(sample, tmp_path / "kaggle", splits=True)
+    photos = [f"data.dir={labels.parent}", f"data.labels={labels}"]
     busy = "sagemaker.faults.throttled.CreateTrainingJob=2"
-    said = succeeded("launch_sagemaker.py", *here, *there, busy)
+    said = succeeded("launch_sagemaker.py", *photos, *here, *there, busy)
+    assert "uploads 72 photos" in said
     fetched = tmp_path / "job"
     assert {path.name for path in fetched.iterdir()} >= FULL
     assert (fetched / "checkpoints" / "best.ckpt").is_file()
@@ -49,7 +54,8 @@ def test_a_training_job_is_the_run_of_this_machine(sample: Path, rehearsed: str,
     # Engines with other numbers of threads add in another order.
     assert measured[0] == pytest.approx(measured[1], rel=1e-6)
     assert f"report {fetched / REPORT}" in said
-    assert str(sample) in (fetched / RUN_CONFIG).read_text()
+    assert (fetched / "labels.csv").read_bytes() == labels.read_bytes()
+    assert f"dir: {labels.parent}\n  labels: {fetched / 'labels.csv'}" in (fetched / RUN_CONFIG).read_text()
     assert "/input/data/" not in (fetched / RUN_CONFIG).read_text()
     # It can be followed once more, by whoever knows its name.
     name = re.search(r"^job +(\S+?),", said, re.MULTILINE)

@@ -22,6 +22,7 @@ from dogbreeds.installation import script_of
 from tests.commands.test_commands import SMALL, metrics_of
 from tests.commands.typed import run, succeeded
 from tests.conftest import ROOT
+from tests.kaggle import kaggle
 
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"))}
 SCRIPTS = {script_of(name): name for name in COMMANDS}
@@ -72,7 +73,8 @@ def test_the_training_commands_of_the_pages_run(sample: Path, tmp_path: Path) ->
     training = [words for script, *words in commands() if script == "train.py" and "--help" not in words]
     # SMALL has its own photos and network; files that leave out photos are tested with the audit, most searches in hpo.
     typed = [
-        without(words, "data", "data.dir", "data.exclude", "model", "model.weights", "trainer") for words in training
+        without(words, "data", "data.dir", "data.labels", "data.exclude", "model", "model.weights", "trainer")
+        for words in training
     ]
     single = [words for words in typed if "-m" not in words and words[:1] != ["experiment=fast"]]
     alone = {tuple(words) for words in single if words and words[0].startswith(("debug=", "experiment="))}
@@ -82,7 +84,9 @@ def test_the_training_commands_of_the_pages_run(sample: Path, tmp_path: Path) ->
     here, trained, searched = f"data.dir={sample}", tmp_path / "run", tmp_path / "search"
     for number, words in enumerate(sorted(alone)):
         succeeded("train.py", *words, here, *SMALL, f"hydra.run.dir={tmp_path / str(number)}")
-    succeeded("train.py", *dict.fromkeys(together), here, *SMALL, f"hydra.run.dir={trained}")
+    labels = kaggle(sample, tmp_path / "kaggle", splits=False)
+    by_table = f"data.dir={labels.parent}", f"data.labels={labels}"
+    succeeded("train.py", *dict.fromkeys(together), *by_table, *SMALL, f"hydra.run.dir={trained}")
     succeeded("train.py", f"resume={trained}")
     succeeded("train.py", "-m", "lr=0.01,0.001", here, *SMALL, f"hydra.sweep.dir={searched}")
     succeeded("train.py", "-m", f"resume={searched}")
@@ -90,6 +94,8 @@ def test_the_training_commands_of_the_pages_run(sample: Path, tmp_path: Path) ->
     assert metrics_of(tmp_path / "best")["val/loss"] == OmegaConf.load(searched / "best.yaml").value
     said = run("scripts/predict.py", f"package={trained}", f"images={next((sample / 'test').rglob('*.jpg'))}")
     assert json.loads(said.stdout)["breed"]
+    submission = f"images={labels.parent / 'test'}", f"out={tmp_path / 'submission.csv'}", "format=kaggle"
+    assert "18 photos and 3 classes" in succeeded("scripts/predict.py", f"package={trained}", *submission)
     succeeded("scripts/export.py", f"package={trained}", "format=onnx", f"out={tmp_path / 'dogs.onnx'}")
 
 

@@ -16,7 +16,8 @@ from dogbreeds.data.names import class_name, readable, shown_names
     ("folders", "names"),
     [
         (["001.German_shepherd", "12.St._Bernard"], ["German shepherd", "St. Bernard"]),
-        (["Pug", "n02086240-Shih-Tzu", "2nd.Dog"], ["Pug", "n02086240-Shih-Tzu", "2nd.Dog"]),
+        (["Pug", "n02086240-Shih-Tzu", "2nd.Dog", "n02086240"], ["Pug", "Shih-Tzu", "2nd.Dog", "n02086240"]),
+        (["n02086240-Pug", "Pug", "n0208-Pug"], ["n02086240-Pug", "Pug", "n0208-Pug"]),
         (["1.5", "2.5", "7."], ["1.5", "2.5", "7."]),
         (["001.Beagle", "002.Beagle", "003.Pug"], ["001.Beagle", "002.Beagle", "Pug"]),
         (["Basset hound", "Basset_hound"], ["Basset hound", "Basset_hound"]),

@@ -1,4 +1,4 @@
-"""Searches that leave photos out: all trials, and all who take them up later, leave out the same ones."""
+"""Searches whose photos a file names or leaves out: all trials, and all who take them up later, have the same ones."""
 
 from __future__ import annotations
 
@@ -27,6 +27,12 @@ def list_of(sample: Path, file: Path, photos: int) -> Path:
     return file
 
 
+def table_of(sample: Path, file: Path) -> Path:
+    photos = sorted(path.relative_to(sample) for path in sample.rglob("*.jpg"))
+    file.write_text("path,class,set\n" + "".join(f"{path},{path.parts[1]},{path.parts[0]}\n" for path in photos))
+    return file
+
+
 def again(trial: Path) -> TrainConfig:
     return load(OmegaConf.create({"resume": str(trial)}), [f"resume={trial}"])
 
@@ -38,14 +44,16 @@ def excluded(trial: Path) -> int:
 @pytest.mark.slow
 def test_a_search_keeps_the_list_that_it_was_started_with(plan: MakePlan, sample: Path, tmp_path: Path) -> None:
     file, directory = list_of(sample, tmp_path / "it's wrong.txt", 2), tmp_path / "search"
-    content = file.read_bytes()
-    search(plan("lr=0.1,0.01", f'data.exclude="{file}"'), directory)
+    content, labels = file.read_bytes(), table_of(sample, tmp_path / "labels.csv")
+    search(plan("lr=0.1,0.01", f'data.exclude="{file}"', f"data.labels={labels}"), directory)
     assert (directory / "excluded.csv").read_bytes() == content
+    assert load_saved(directory / "0" / "config.yaml").data.labels == str(directory / "labels.csv")
     assert load_saved(directory / "0" / "config.yaml").data.exclude == str(directory / "excluded.csv")
     assert [excluded(directory / number) for number in "01"] == [2, 2]
 
     # The user goes on with the list, and moves the search.
     list_of(sample, file, 5)
+    labels.unlink()
     moved = Path(shutil.move(directory, tmp_path / "moved"))
     (best,) = moved.glob("*/report.html")
     best.unlink()
@@ -54,11 +62,12 @@ def test_a_search_keeps_the_list_that_it_was_started_with(plan: MakePlan, sample
     assert (moved / "excluded.csv").read_bytes() == content
     config = composed(best_overrides(moved))
     assert config.data.exclude == str(moved / "excluded.csv")
+    assert config.data.labels == str(moved / "labels.csv")
     assert train(again(moved / "0")).metrics["excluded"] == 2
 
     # Nor is it needed any more.
     file.unlink()
-    assert again(moved / "1").data.exclude == resumed(moved, [], composed, None).first(moved).data.exclude
+    assert again(moved / "1").data == resumed(moved, [], composed, None).first(moved).data
 
 
 @pytest.mark.slow
@@ -87,7 +96,7 @@ def test_one_list_is_left_out_by_all_trials(small: list[str], sample: Path, tmp_
 
 def test_jobs_get_the_copy(plan: MakePlan, sample: Path, tmp_path: Path) -> None:
     made = plan("lr=0.1,0.01", f"data.exclude={list_of(sample, tmp_path / 'wrong.txt', 1)}")
-    made.keep_excluded(tmp_path / "search")
+    made.keep_files(tmp_path / "search")
     copy = str(tmp_path / "search" / "excluded.csv")
     assert {one.data.exclude for one in (made.first(tmp_path), *made.corners)} == {copy}
     assert f"data.exclude={copy}" in " ".join(made.overrides({"lr": "0.1"})).replace("'", "")

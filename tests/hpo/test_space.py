@@ -109,6 +109,7 @@ def test_values_are_written_as_hydra_reads_them() -> None:
         ("hpo.trials=4,8", "hpo.trials cannot be searched"),
         ("run_dir=a,b", "run_dir cannot be searched"),
         ("data.exclude=a.csv,b.csv", "data.exclude cannot be searched"),
+        ("data.labels=a.csv,b.csv", "data.labels cannot be searched"),
         ("trainer=cpu,gpu", "trainer cannot be searched"),
         ("debugger=off,default", "debugger cannot be searched"),
         ("hpo.space.lr=interval(1, 2)", "write it without hpo.space."),

@@ -23,7 +23,7 @@ from dogbreeds.package import predictor as predictor_module
 from dogbreeds.package.messages import Prediction
 from dogbreeds.package.package import Description, load_package, save_package, write_description
 from dogbreeds.package.predictor import Predictor
-from dogbreeds.serve.batch import find_images, rows
+from dogbreeds.serve.batch import find_images, load, rows
 
 CPU = torch.device("cpu")
 FOUR = ["001.German_shepherd", "002.Pug", "003.Shih-Tzu", "West_Highland_white_terrier"]
@@ -340,7 +340,7 @@ def test_rows_keep_the_order_and_report_what_cannot_be_read(
     paths.append(paths.pop(0).rename(tmp_path / "Épagneul.png"))
     contents["Épagneul.png"] = contents.pop("0.png")
 
-    said = list(rows(package, paths, tmp_path / "cache"))
+    said = list(rows(load(package, tmp_path / "cache"), paths))
     assert [entry["path"] for entry, _ in said] == [str(path) for path in paths]
     for path, (entry, readable) in zip(paths, said, strict=True):
         assert readable is not (path.name in unreadable or path.name == "missing.png")
@@ -359,7 +359,7 @@ def test_rows_keep_the_order_and_report_what_cannot_be_read(
 
 def test_rows_of_a_package_that_is_none(tmp_path: Path) -> None:
     with pytest.raises(PackageError):
-        list(rows(tmp_path, [tmp_path / "a.jpg"], tmp_path / "cache"))
+        list(rows(load(tmp_path, tmp_path / "cache"), [tmp_path / "a.jpg"]))
 
 
 def test_rows_keep_the_converted_network(
@@ -369,7 +369,7 @@ def test_rows_keep_the_converted_network(
     paths = [tmp_path / f"{number}.png" for number in range(3)]
     for number, path in enumerate(paths):
         path.write_bytes(photo(number))
-    first = list(rows(compiled, paths, tmp_path / "cache"))
+    first = list(rows(load(compiled, tmp_path / "cache"), paths))
 
     import openvino
 
@@ -377,10 +377,10 @@ def test_rows_keep_the_converted_network(
         raise AssertionError("the trunk was converted again")
 
     monkeypatch.setattr(openvino, "convert_model", never)
-    assert list(rows(compiled, paths, tmp_path / "cache")) == first
+    assert list(rows(load(compiled, tmp_path / "cache"), paths)) == first
     assert not caplog.records
     # An engine that does not start is replaced by the one that always does.
-    answered = list(rows(compiled, paths, tmp_path / "another"))
+    answered = list(rows(load(compiled, tmp_path / "another"), paths))
     assert "converted again). Use features.engine=torch. Using torch instead." in caplog.text
     assert [row["index"] for row, _ in answered] == [row["index"] for row, _ in first]
 
@@ -389,7 +389,7 @@ def test_rows_without_a_place_for_the_cache(package: Path, tmp_path: Path) -> No
     (tmp_path / "file").write_text("")
     path = tmp_path / "a.png"
     path.write_bytes(photo(0))
-    assert list(rows(package, [path], tmp_path / "file" / "cache"))
+    assert list(rows(load(package, tmp_path / "file" / "cache"), [path]))
 
 
 def test_a_bad_photo_does_not_keep_the_others_from_being_answered(predictor: Predictor) -> None:

@@ -12,7 +12,7 @@ import pytest
 from dogbreeds.package.examples import DIRECTORY, load_examples
 from dogbreeds.package.predictor import Predictor
 from dogbreeds.serve import batch
-from dogbreeds.serve.batch import rows
+from dogbreeds.serve.batch import load, rows
 from dogbreeds.training.run import train
 from tests.conftest import ROOT, Compose
 
@@ -42,7 +42,7 @@ def test_few_photos_are_under_way_however_many_there_are(
     monkeypatch.setattr(batch, "_content", counted)
     photo = package / DIRECTORY / load_examples(package)[0].file
     before = threading.enumerate()
-    answers = rows(package, [photo] * 2000, tmp_path / "cache")
+    answers = rows(load(package, tmp_path / "cache"), [photo] * 2000)
     first, _ = next(answers)
     assert first["path"] == str(photo)
     assert 0 < len(read) < 1000
@@ -55,7 +55,7 @@ def test_few_photos_are_under_way_however_many_there_are(
 def test_batches_give_the_predictions_of_single_photos(package: Path, tmp_path: Path) -> None:
     predictor = Predictor.load(package)
     paths = [package / DIRECTORY / example.file for example in load_examples(package)]
-    for path, (row, readable) in zip(paths, rows(package, paths, tmp_path / "cache"), strict=True):
+    for path, (row, readable) in zip(paths, rows(load(package, tmp_path / "cache"), paths), strict=True):
         assert readable
         best = predictor.predict([path.read_bytes()])[0].top[0]
         assert (row["breed"], row["index"]) == (best.breed, best.index)

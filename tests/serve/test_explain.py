@@ -20,7 +20,7 @@ from dogbreeds.package.explanation import Explainer
 from dogbreeds.package.package import load_package
 from dogbreeds.package.predictor import Predictor
 from dogbreeds.serve import site
-from dogbreeds.serve.batch import find_images, rows
+from dogbreeds.serve.batch import drawing, find_images, load, rows
 from tests.package.test_predictor import CPU, photo
 from tests.serve.served import Served, invocation, limits
 from tests.serve.test_application import SCOPE, Client
@@ -41,18 +41,18 @@ def test_each_photo_has_a_picture_of_its_predicted_class(
 ) -> None:
     monkeypatch.chdir(photos)
     looked = tmp_path / "looked"
-    found = list(rows(tiny_package, find_images("."), tmp_path / "cache", str(looked)))
+    predictor, explainer = load(tiny_package, tmp_path / "cache"), Explainer(tiny_predictor)
+    found = list(rows(predictor, find_images("."), draw=drawing(Explainer(predictor), looked, find_images("."))))
     assert [readable for _, readable in found] == [True, True, True, False]
     drawn = sorted(path.relative_to(looked).as_posix() for path in looked.rglob("*") if path.is_file())
     assert drawn == ["a/rex.jpg.jpg", "a/rex.png.jpg", "b/rex.png.jpg"]
-    explainer = Explainer(tiny_predictor)
     for row, _ in found[:3]:
         content = Path(row["path"]).read_bytes()
         assert (looked / f"{row['path']}.jpg").read_bytes() == explainer.picture(content, row["index"])
     with pytest.raises(ConfigError, match=r"has photos in it, such as a/rex\.jpg: choose another folder"):
-        next(rows(tiny_package, find_images("."), tmp_path / "cache", "a"))
+        drawing(explainer, Path("a"), find_images("."))
     with pytest.raises(PlaceError, match=r"broken\.png"):
-        next(rows(tiny_package, [Path("a/rex.jpg")], tmp_path / "cache", "broken.png"))
+        drawing(explainer, Path("broken.png"), [Path("a/rex.jpg")])
 
 
 def test_only_a_package_draws() -> None:

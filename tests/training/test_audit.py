@@ -23,6 +23,7 @@ from dogbreeds.training import audit
 from dogbreeds.training.features_only import audit_photos
 from dogbreeds.training.run import train
 from tests.conftest import Compose
+from tests.kaggle import kaggle
 
 pytestmark = pytest.mark.slow
 
@@ -99,10 +100,11 @@ def test_copies_are_judged_as_one_picture(
 
 @pytest.mark.ci
 def test_a_resumed_run_leaves_out_the_same_photos(config: Compose, sample: Path, tmp_path: Path) -> None:
-    file, again = tmp_path / "wrong.txt", tmp_path / "run"
-    file.write_text(f"{next((sample / 'train').rglob('*.jpg')).relative_to(sample).as_posix()}\n")
-    whole = train(config(f"data.exclude={file}"))
+    file, again, labels = tmp_path / "wrong.txt", tmp_path / "run", kaggle(sample, tmp_path / "kaggle", splits=True)
+    file.write_text(f"train/{0:032x}.jpg\n")
+    whole = train(config(f"data.exclude={file}", f"data.dir={labels.parent}", f"data.labels={labels}"))
     file.unlink()
+    labels.unlink()
     resumed = train(load(OmegaConf.create({"resume": str(again)}), [f"resume={again}"]))
     assert resumed.metrics["images"] == whole.metrics["images"] == {"train": 35, "valid": 18, "test": 18}
     with pytest.raises(ConfigError, match=r"data.exclude=.*wrong.txt: no such file"):

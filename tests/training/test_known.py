@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from dogbreeds.serve.batch import find_images, rows
+from dogbreeds.serve.batch import find_images, load, rows
 from dogbreeds.training.run import train
 from tests.conftest import SHARED, Compose
 
 
 def share_known(package: Path, paths: list[Path], cache: Path) -> float:
-    return sum(row["known"] for row, _ in rows(package, paths, cache)) / len(paths)
+    return sum(row["known"] for row, _ in rows(load(package, cache), paths)) / len(paths)
 
 
 @pytest.mark.ci

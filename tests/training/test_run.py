@@ -10,6 +10,8 @@ import re
 import shutil
 import statistics
 import tarfile
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +31,13 @@ from dogbreeds.model.backbones import fingerprint, load_backbone
 from dogbreeds.model.classifier import BreedClassifier
 from dogbreeds.package.package import load_package
 from dogbreeds.run_directory import INDEX, REPORT, RUN_CONFIG
-from dogbreeds.serve.batch import find_images, rows
+from dogbreeds.serve import batch
+from dogbreeds.serve.batch import find_images
 from dogbreeds.training.features import _Log
 from dogbreeds.training.features_only import prepare_features
 from dogbreeds.training.run import RunResult, train
 from tests.conftest import Compose
+from tests.kaggle import kaggle
 
 pytestmark = pytest.mark.slow
 
@@ -71,7 +75,9 @@ def truncate(path: Path) -> Path:
 def accuracy_of_answers(result: RunResult, sample: Path, tmp_path: Path) -> float:
     """The share of right answers of the packaged model on the test photos, of which as many are known as in the run."""
     paths = find_photos(sample).photos("test")
-    answers = [row for row, _ in rows(result.directory / "model", paths, tmp_path / "cache of the package")]
+    answers = [
+        row for row, _ in batch.rows(batch.load(result.directory / "model", tmp_path / "cache of the package"), paths)
+    ]
     classes = result.metrics["classes"]
     assert sum(answer["known"] for answer in answers) / len(answers) == result.metrics["test/known"]
     right = [classes[answer["index"]] == Path(answer["path"]).parent.name for answer in answers]
@@ -426,7 +432,9 @@ def test_photos_are_used_whatever_they_are_called(
     found = find_images(str(folder / "train"))
     assert sorted(found) == sorted(find_photos(folder).photos("train"))
     assert "1 not a photo" in capsys.readouterr().err
-    answers = [row for row, _ in rows(result.directory / "model", found, tmp_path / "cache of the package")]
+    answers = [
+        row for row, _ in batch.rows(batch.load(result.directory / "model", tmp_path / "cache of the package"), found)
+    ]
     assert len(answers) == TRAIN + 1 and not any("error" in answer for answer in answers)
 
 
@@ -475,6 +483,33 @@ def test_grayscale_photos_train(config: Compose, tmp_path: Path) -> None:
         Image.new("L", (40, 30 + number), shade + len(split)).save(path)
     result = train(config(f"data.dir={tmp_path / 'gray'}"))
     assert result.metrics["images"]["train"] == 6
+
+
+def of_both_layouts(config: Compose, photos: Path, root: Path, *settings: str) -> Iterator[RunResult]:
+    labels = kaggle(photos, root, splits=True)
+    yield train(config(f"data.dir={photos}", *settings))
+    yield train(config(f"data.dir={root}", f"data.labels={labels}", *settings))
+
+
+def test_a_table_of_labels_trains_as_the_folders_do(config: Compose, sample: Path, tmp_path: Path) -> None:
+    folders, table = of_both_layouts(config, sample, tmp_path / "kaggle")
+    assert table.metrics["features"]["computed"] == 0
+    assert comparable(folders.metrics) == comparable(table.metrics)
+    with (table.directory / "index.csv").open(encoding="utf-8") as file:
+        counted = Counter((row["state"], row["reason"]) for row in csv.DictReader(file))
+    assert counted == {("used", ""): 72, ("left out", "in no row of data.labels"): 18, ("left out", "not a photo"): 1}
+    assert (table.directory / "labels.csv").is_file()
+
+
+@pytest.mark.ci
+@pytest.mark.photos
+def test_real_photos_of_a_table_train_as_the_folders_do(
+    config: Compose, photos: Path, squeezenet_weights: Path, tmp_path: Path
+) -> None:
+    settings = (f"model.weights={squeezenet_weights}", "epochs=5")
+    folders, table = of_both_layouts(config, photos, tmp_path / "kaggle", *settings)
+    assert folders.metrics["test/accuracy"] > 0.6
+    assert comparable(folders.metrics) == comparable(table.metrics)
 
 
 @pytest.mark.ci

@@ -1,23 +1,24 @@
-"""The index of class folders: which photos there are, of which class, in which split, and what is wrong.
+"""The index of a data directory: which photos there are, of which class, in which split, and what is wrong.
 
-Two layouts are read: `<dir>/{train,valid,test}/<class>/*`, and `<dir>/<class>/*`, which is split here.
+Three layouts are read: `<dir>/{train,valid,test}/<class>/*`; `<dir>/<class>/*`, which is split here; and any files, of
+which a table gives the classes, and the splits if it has them.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dogbreeds.data.excluded import read_excluded
-from dogbreeds.data.layout import BESIDE, SPLITS, find_photos, grouped
-from dogbreeds.data.names import readable
+from dogbreeds.data.kept import read_excluded
+from dogbreeds.data.labels import find
+from dogbreeds.data.layout import BESIDE, SPLITS, grouped
+from dogbreeds.data.names import MAX_LISTED, listing, readable
 from dogbreeds.data.splits import Photo, complete, leaks, spread
 from dogbreeds.errors import DataError
 from dogbreeds.files import write_csv
 
-_MAX_LISTED = 10
 _COLUMNS = ("path", "state", "split", "class", "reason")
 _EXCLUDED, _SAMPLED = "named by data.exclude", "not in the one batch of trainer.one_batch"
 
@@ -36,7 +37,7 @@ class BreedFolders:
         unreadable: Photos that cannot be read, each with the reason.
         left_out: Everything else that is not used, likewise.
         leaks: Groups of byte-identical files in more than one split.
-        drawn: Some split has no folder of its own and was drawn from the others.
+        drawn: Some split has no folder of its own, or is in no row of the table, and was drawn from the others.
         sampled: Only some photos were kept, so that a split may lack classes.
         excluded: Photos that were left out because `data.exclude` names them.
         calibrating: The photos of train, also those that are left out: what int8 is calibrated on stays the same.
@@ -62,10 +63,7 @@ class BreedFolders:
         found = [(photo.path, reasons[photo.digest]) for photo in self.photos() if photo.digest in reasons]
         if not found:
             return self
-        splits = {
-            split: tuple(photo for photo in photos if photo.digest not in reasons)
-            for split, photos in self.splits.items()
-        }
+        splits = self.where(lambda photo: photo.digest not in reasons)
         unreadable = tuple(sorted((*self.unreadable, *found)))
         return replace(self, splits=splits, unreadable=unreadable, leaks=leaks(splits))
 
@@ -82,7 +80,7 @@ class BreedFolders:
             )
 
     def describe_unreadable(self) -> list[str]:
-        return _listing(f"{self._name(path)}: {reason}" for path, reason in self.unreadable)
+        return listing(f"{self._name(path)}: {reason}" for path, reason in self.unreadable)
 
     def save(self, path: Path) -> None:
         """Writes a row for every file: its split and class where it is used, and the reason where it is not."""
@@ -111,11 +109,10 @@ class BreedFolders:
 
     def share(self, number: int, count: int) -> BreedFolders:
         """Keeps one of `count` shares of the photos, from 0: photos of equal bytes are in the same one."""
-        splits = {
-            split: tuple(photo for photo in photos if int(photo.digest[:8], 16) % count == number)
-            for split, photos in self.splits.items()
-        }
-        return replace(self, splits=splits)
+        return replace(self, splits=self.where(lambda photo: int(photo.digest[:8], 16) % count == number))
+
+    def where(self, holds: Callable[[Photo], bool]) -> dict[str, tuple[Photo, ...]]:
+        return {split: tuple(filter(holds, photos)) for split, photos in self.splits.items()}
 
     def photos(self) -> list[Photo]:
         """Returns the photos of all splits, one after the other."""
@@ -143,25 +140,32 @@ class BreedFolders:
         if self.leaks:
             appear = "photo appears" if len(self.leaks) == 1 else "photos appear"
             lines.append(f"  {len(self.leaks)} {appear} in more than one split; scores are inflated:")
-            lines += _listing(" = ".join(map(self._name, group)) for group in self.leaks)
+            lines += listing(" = ".join(map(self._name, group)) for group in self.leaks)
         return "\n".join(lines)
 
 
 def index(
-    root: Path, examine: Examine, *, split_seed: int, workers: int | None, exclude: Path | None = None
+    root: Path,
+    examine: Examine,
+    labels: Path | None = None,
+    exclude: Path | None = None,
+    *,
+    split_seed: int,
+    workers: int | None,
 ) -> BreedFolders:
     """Finds every photo and sorts it into splits, without those that the file `exclude` names.
 
-    Splits are drawn from all files, so that leaving some out, or finding unreadable ones later, does not change them.
+    `labels` is a table in place of class folders. Splits are drawn from all files, so that leaving some out, or finding
+    unreadable ones later, does not change them.
     """
     excluded = [] if exclude is None else read_excluded(exclude)
-    found = find_photos(root)
+    found = find(root, labels)
     digests, reasons = examine(found.photos(), workers)
     classes = found.classes
-    labels = {name: label for label, name in enumerate(classes)}
+    numbers = {name: label for label, name in enumerate(classes)}
     photos = {
         split: [
-            Photo(path, labels[name], digests[path], readable(path.relative_to(root)))
+            Photo(path, numbers[name], digests[path], readable(path.relative_to(root)))
             for name in sorted(of_class)
             for path in of_class[name]
         ]
@@ -184,11 +188,11 @@ def _excluding(folders: BreedFolders, names: Sequence[str], file: Path) -> Breed
     if unknown:
         raise DataError(
             f"data.exclude={file} names {_counted(len(unknown))} that data.dir={folders.root} does not hold:\n"
-            + "\n".join(_listing(unknown))
+            + "\n".join(listing(unknown))
             + "\nPaths are relative to data.dir, such as train/Beagle/1.jpg."
         )
     named = set(names)
-    left = {split: tuple(one for one in ones if one.name not in named) for split, ones in folders.splits.items()}
+    left = folders.where(lambda photo: photo.name not in named)
     others = tuple((photos[name].path, _EXCLUDED) for name in names)
     remaining = replace(
         folders, splits=left, leaks=leaks(left), excluded=len(names), left_out=(*folders.left_out, *others)
@@ -206,13 +210,13 @@ def _refuse_missing_classes(folders: BreedFolders, advice: str | None = None) ->
     for split in SPLITS:
         missing = [folders.classes[label] for label, count in enumerate(folders.class_counts(split)) if count == 0]
         if missing:
-            problems.append(f"  {split}: {', '.join(missing[:_MAX_LISTED])}{', ...' * (len(missing) > _MAX_LISTED)}")
+            problems.append(f"  {split}: {', '.join(missing[:MAX_LISTED])}{', ...' * (len(missing) > MAX_LISTED)}")
     if problems:
-        usual = "Add photos there, or remove the class folder from the other splits."
+        usual = "Add photos there, or remove the class from the other splits."
         if folders.drawn:
             usual = (
-                "A split without a folder of its own is drawn from the others: give each class "
-                "at least three different photos, or remove its folder."
+                "A split that is not given is drawn from the others: give each class "
+                "at least three different photos, or remove the class."
             )
         raise DataError(
             f"Every class needs a photo in every split, but data.dir={folders.root} has none in\n"
@@ -220,9 +224,3 @@ def _refuse_missing_classes(folders: BreedFolders, advice: str | None = None) ->
             + f"\n{advice or usual}"
             + "".join(f"\n{line}" for line in grouped(folders.root, (*folders.unreadable, *folders.left_out)))
         )
-
-
-def _listing(lines: Iterable[str]) -> list[str]:
-    every = list(lines)
-    more = [f"    ... and {len(every) - _MAX_LISTED} more"] if len(every) > _MAX_LISTED else []
-    return [f"    {line}" for line in every[:_MAX_LISTED]] + more

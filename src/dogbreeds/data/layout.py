@@ -28,7 +28,8 @@ IMAGE_FORMATS = {
     "HEIF": (".heic", ".heif"),
 }
 EXTENSIONS = tuple(extension for extensions in IMAGE_FORMATS.values() for extension in extensions)
-_SPLIT_NAMES = (
+#: What the folder of a split, or a split in a table, may be called in small letters.
+SPLIT_NAMES = (
     {"train": "train", "training": "train", "test": "test", "testing": "test"}
     | dict.fromkeys(("valid", "val", "validation", "dev"), "valid")
 )  # fmt: skip
@@ -141,7 +142,7 @@ def find_photos(root: Path) -> Found:
     except OSError as error:
         raise DataError(f"data.dir={root} cannot be read: {error.strerror} ({error.filename}).") from error
     found = Found(splits, tuple(left))
-    _refuse_few_classes(root, found)
+    refuse_few_classes(root, found)
     return found
 
 
@@ -153,11 +154,11 @@ def _split_folders(root: Path) -> dict[str, Path]:
         if not entry.is_dir() or is_system(entry.name) or not (names := _folders(folder)):
             continue
         # A bus, a car and a train are classes: the folder of a split has class folders.
-        if split := _SPLIT_NAMES.get(entry.name.lower()):
+        if split := SPLIT_NAMES.get(entry.name.lower()):
             found[split].append(folder)
-        elif any(_SPLIT_NAMES.get(name.lower()) == "train" for name in names):
+        elif any(SPLIT_NAMES.get(name.lower()) == "train" for name in names):
             nested.append(folder)
-    others = [name for name in _folders(root) if name.lower() not in _SPLIT_NAMES]
+    others = [name for name in _folders(root) if name.lower() not in SPLIT_NAMES]
     if others and not (found["valid"] or found["test"]) and any(map(_holds_photos, found["train"])):
         # Photos of trains, some of them in folders, beside those of buses and cars.
         return {"all": root}
@@ -226,16 +227,19 @@ def _classes(folder: Path, root: Path, left: list[tuple[Path, str]]) -> dict[str
     return classes
 
 
-def _refuse_few_classes(root: Path, found: Found) -> None:
-    photos = found.photos()
+def refuse_few_classes(root: Path, found: Found) -> None:
     names = {name for classes in found.splits.values() for name, paths in classes.items() if paths}
-    if len(names) > 1:
+    # Photos of Kaggle lie in train/ and test/: these are no breeds.
+    splits = {SPLIT_NAMES.get(name.lower()) for name in names}
+    unlabelled = not names or ("train" in splits and None not in splits)
+    if len(names) > 1 and not unlabelled:
         return
     why = "\n" + "\n".join(grouped(root, found.left_out)) if found.left_out else ""
-    if not photos:
+    if unlabelled:
+        table = readable(min(root.glob("*.csv"), default=Path("<file>")))
         raise DataError(
             f"data.dir={readable(root)} holds no photos in class folders. Expected train/<class>/*.jpg or "
-            f"<class>/*.jpg.{why}"
+            f"<class>/*.jpg, or the photos of a table, data.labels={table}.{why}"
         )
     inner = root / names.pop()
     hint = f" Its folders may be the classes: data.dir={readable(inner)}." if len(_folders(inner)) > 1 else ""

@@ -23,10 +23,9 @@ class Photo:
 
 def complete(photos: dict[str, list[Photo]], classes: Sequence[str], seed: int) -> dict[str, list[Photo]]:
     """Adds the splits that have no folder: from all photos, or from the split next to them."""
-    if "all" in photos:
-        return _divide(photos["all"], classes, _SHARES, seed)
-    if "valid" not in photos and "test" not in photos:
-        return _divide(photos["train"], classes, _SHARES, seed)
+    if len(photos) == 1:
+        (every,) = photos.values()
+        return _divide(every, classes, _SHARES, seed)
     if "valid" not in photos:
         photos = photos | _divide(photos["train"], classes, {"train": 0.9, "valid": 0.1}, seed)
     if "test" not in photos:

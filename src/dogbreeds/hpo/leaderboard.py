@@ -17,7 +17,7 @@ from dogbreeds.installation import command
 from dogbreeds.model.paired import Paired
 from dogbreeds.overrides import hydra_value, name_of, override
 from dogbreeds.report.formats import counted
-from dogbreeds.run_directory import BEST, EXCLUDED, LEADERBOARD, MODEL, REPORT, SEARCH_PAGE
+from dogbreeds.run_directory import BEST, KEPT, LEADERBOARD, MODEL, REPORT, SEARCH_PAGE
 
 FINISHED, PRUNED, FAILED, NAN, INTERRUPTED = "finished", "pruned", "failed", "nan", "interrupted"
 # Of best.yaml. Before the second, runs had another recipe unless they said so; a searched lr belongs to it.
@@ -203,12 +203,10 @@ def best_overrides(place: Path) -> list[str]:
     if not known or any(not isinstance(one, str) or name_of(one).startswith(("-", "hydra")) for one in overrides):
         raise ConfigError(f"best_of={place}: {path} is not the {BEST} of a search.")
     overrides = [*_former(content, overrides), *overrides]
-    copy = path.parent / EXCLUDED
-    if not copy.is_file():
-        return overrides
     # The search may have been moved.
-    here = f"data.exclude={hydra_value(str(copy))}"
-    return [here if name_of(one) == "data.exclude" else one for one in overrides]
+    copies = {f"data.{name}": path.parent / copy for name, copy in KEPT.items() if (path.parent / copy).is_file()}
+    here = {name: f"{name}={hydra_value(str(copy))}" for name, copy in copies.items()}
+    return [here.get(name_of(one), one) for one in overrides]
 
 
 def _former(content: Mapping[str, Any], overrides: Sequence[str]) -> list[str]:

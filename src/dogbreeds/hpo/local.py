@@ -52,7 +52,7 @@ def search(plan: Plan, directory: Path) -> Leaderboard:
     """
     quieten()
     with locked(directory), open_store(plan.first(directory)) as store:
-        plan.keep_excluded(directory)
+        plan.keep_files(directory)
         save_plan(plan, directory)
         engine = OptunaEngine(directory, plan.space, plan.settings, seed=plan.seed, epochs=plan.epochs)
         running = RunningSearch(plan, directory, engine, Preparations(store))

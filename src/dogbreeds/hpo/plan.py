@@ -11,12 +11,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dogbreeds.config import trial
-from dogbreeds.data.excluded import keep
-from dogbreeds.data.layout import find_photos
+from dogbreeds.data.kept import Named, keep, named_files
+from dogbreeds.data.labels import find
 from dogbreeds.errors import ConfigError
 from dogbreeds.hpo.settings import GROUPS, check_hydra, check_search, searchable
 from dogbreeds.hpo.space import Interval, Space, Values, parse
 from dogbreeds.overrides import hydra_value, literal, name_of, sets, value_of
+from dogbreeds.run_directory import KEPT
 from dogbreeds.schema import SearchConfig, TrainConfig, key_types
 from dogbreeds.training.preparation import preparation_key
 
@@ -32,16 +33,16 @@ class Plan:
     Attributes:
         space: What is varied. What decides photos, backbone and features comes first, so that a grid changes it least
             often.
-        exclude: What was typed as `data.exclude`; trials read the copy of it in the search.
+        named: The files that settings of `data` name; trials read the copies of them in the search.
         corners: Possible configs that together hold every choice and both ends of every interval.
     """
 
     def __init__(
-        self, arguments: Sequence[str], compose: Compose, loader: ConfigLoader | None, excluded: Path | None = None
+        self, arguments: Sequence[str], compose: Compose, loader: ConfigLoader | None, copies: Named | None = None
     ) -> None:
-        """Reads a command line; `excluded` is the copy that `keep_excluded` made when the search was started."""
+        """Reads a command line; `copies` are those that `keep_files` made when the search was started."""
         self.arguments = [argument for argument in arguments if name_of(argument) != "resume"]
-        self._compose, self._excluded = compose, excluded
+        self._compose, self._copies = compose, copies or {}
         self._composed: dict[tuple[str, ...], DictConfig] = {}
         typed = parse({}, self.arguments, searchable(), loader)
         for one in typed.fixed:
@@ -56,14 +57,15 @@ class Plan:
         _check_whole_numbers(self.space)
         points = self._corner_points()
         self._first = points[0]
-        named = list(dict.fromkeys(self._varied(point).data.exclude for point in points))
-        if len(named) > 1:
-            raise ConfigError(f"data.exclude is {named[0]} and {named[1]}: all trials leave out the same photos.")
-        self.exclude: str | None = named[0]
+        named = [named_files(self._varied(point).data) for point in points]
+        for name in KEPT:
+            if len(given := list(dict.fromkeys(one.get(name) for one in named))) > 1:
+                raise ConfigError(f"data.{name} is {given[0]} and {given[1]}: all trials have the same photos.")
+        self.named = named[0]
         self.corners = [self.config(point, Path()) for point in points]
         check_search(self.settings, self.space, self.corners)
         for directory in {config.data.dir for config in self.corners}:
-            find_photos(Path(directory))
+            find(directory, self.corners[0].data.labels)
         self.space = self._least_often_first(points)
 
     @property
@@ -90,12 +92,11 @@ class Plan:
         """Returns the first corner with `directory` as its run directory: where what all trials share is written."""
         return self.config(self._first, directory)
 
-    def keep_excluded(self, directory: Path) -> None:
-        """Copies what `data.exclude` names into the search, once; all trials read that copy."""
-        if self.exclude is not None and self._excluded is None:
-            self._excluded = keep(self.exclude, directory)
-            data = [replace(corner.data, exclude=str(self._excluded)) for corner in self.corners]
-            self.corners = [replace(corner, data=own) for corner, own in zip(self.corners, data, strict=True)]
+    def keep_files(self, directory: Path) -> None:
+        """Copies what settings of `data` name into the search, once; all trials read the copies."""
+        if not self._copies:
+            self._copies = keep(self.named, directory)
+            self.corners = [replace(one, data=replace(one.data, **self._copies)) for one in self.corners]
 
     def defaults(self) -> Values:
         """The values that a single run would have, where they lie in the space."""
@@ -108,8 +109,7 @@ class Plan:
 
     def config(self, values: Values, directory: Path) -> TrainConfig:
         config = self._varied(values)
-        if self._excluded is not None:
-            config.data.exclude = literal(str(self._excluded))
+        config.data.update(literal(self._copies))
         return trial(config, directory)
 
     def _varied(self, values: Values) -> DictConfig:
@@ -132,9 +132,9 @@ class Plan:
 
     def overrides(self, values: Values) -> list[str]:
         own = [one for one in self.space.fixed if name_of(one) == "hpo" or not sets(one, "hpo", "best_of", "sagemaker")]
-        if self._excluded is not None:
-            own = [one for one in own if name_of(one) != "data.exclude"]
-            own.append(f"data.exclude={hydra_value(str(self._excluded))}")
+        copies = {f"data.{name}": copy for name, copy in self._copies.items()}
+        own = [one for one in own if name_of(one) not in copies]
+        own += [f"{name}={hydra_value(copy)}" for name, copy in copies.items()]
         return [*own, *self.space.overrides(values)]
 
     def _corner_points(self) -> list[Values]:

@@ -10,8 +10,8 @@ from typing import Any, cast
 from hydra.core.config_loader import ConfigLoader
 from omegaconf import DictConfig, OmegaConf
 
-from dogbreeds.config import MOVABLE, excluded_by, read_yaml, write_yaml
-from dogbreeds.data.excluded import kept
+from dogbreeds.config import MOVABLE, named_by, read_yaml, write_yaml
+from dogbreeds.data.kept import kept
 from dogbreeds.directories import refuse_search
 from dogbreeds.errors import ConfigError
 from dogbreeds.hpo.plan import Compose, Plan
@@ -75,8 +75,7 @@ def resumed(directory: Path, arguments: Sequence[str], compose: Compose, loader:
     typed = [one for one in arguments if name_of(one) != "resume"]
     again = {name_of(one) for one in typed}
     others = [one for one in saved["overrides"] if name_of(one) not in again]
-    named = excluded_by(directory)
-    plan = Plan([*others, *typed], compose, loader, None if named is None else kept(directory, named))
+    plan = Plan([*others, *typed], compose, loader, kept(named_by(directory), directory))
     if longer and (plan.settings.trials or 0) < (saved["trials"] or 0):
         raise ConfigError(f"{longer[-1]}: the search has {saved['trials']} trials; hpo.trials can only be raised.")
     now = _identity(plan)
@@ -93,8 +92,8 @@ def _identity(plan: Plan) -> dict[str, Any]:
     """Everything that makes this search different from another one, as YAML would give it back."""
     first = asdict(plan.corners[0])
     del first["run_dir"]
-    # A resumed search reads its copy.
-    first["data"]["exclude"] = plan.exclude
+    # A resumed search reads its copies.
+    first["data"] |= plan.named
     space = {name: {"kind": type(one).__name__, **asdict(one)} for name, one in plan.space.dimensions.items()}
     settings = asdict(plan.settings)
     del settings["trials"], settings["space"]

@@ -24,7 +24,7 @@ _SPACE = "hpo.space."
 #: leave out, what watches them.
 NOT_SEARCHABLE = (
     "hpo", "resume", "best_of", "run_dir", "cache.", "trainer", "logger", "callbacks", "debugger", "profiler",
-    "data.exclude", "paths", "sagemaker", "attach", "stop",
+    "data.exclude", "data.labels", "paths", "sagemaker", "attach", "stop",
 )  # fmt: skip
 
 

@@ -33,6 +33,9 @@ _BATCH_SIZE = 32
 class Predictor:
     """A loaded model package; any number of threads may use it. The temperature in its description may be set."""
 
+    #: How many breeds an answer has; may be set too.
+    top = TOP
+
     def __init__(
         self,
         description: Description,
@@ -133,7 +136,7 @@ class Predictor:
         """Returns answers from what `scored` gave: calibrated, and by the threshold of the package."""
         threshold = self.description.known.get("threshold")
         probabilities = (logits.double() / self.description.temperature).softmax(dim=1)
-        best = probabilities.topk(min(TOP, probabilities.shape[1]))
+        best = probabilities.topk(min(self.top, probabilities.shape[1]))
         answers = []
         rows = zip(best.indices.tolist(), best.values.tolist(), scores.tolist(), strict=True)
         for indices, values, score in rows:

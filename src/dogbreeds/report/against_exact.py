@@ -23,6 +23,7 @@ def own(config: Mapping[str, Any]) -> list[str]:
     """Returns the overrides for the same photos and the same backbone; older runs lack the later settings."""
     model, data = config["model"], config["data"]
     chosen = {
+        "data.labels": data.get("labels"),
         "data.exclude": data.get("exclude"),
         "data.split_seed": data.get("split_seed") or None,
         "data.on_bad_image": "stop" if data.get("on_bad_image") == "stop" else None,

@@ -10,6 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 
 from dogbreeds import entry
 from dogbreeds.config import load_saved, save
+from dogbreeds.data.kept import kept, named_files
 from dogbreeds.directories import make_way
 from dogbreeds.errors import ConfigError, UserError
 from dogbreeds.hpo.plan import Plan
@@ -17,7 +18,7 @@ from dogbreeds.hpo.resuming import resumed
 from dogbreeds.installation import command
 from dogbreeds.overrides import override, sets
 from dogbreeds.report.build import build_report
-from dogbreeds.run_directory import EXCLUDED, LEADERBOARD, METRICS, RUN_CONFIG, SEARCH_PAGE, TUNING_JOB
+from dogbreeds.run_directory import LEADERBOARD, METRICS, RUN_CONFIG, SEARCH_PAGE, TUNING_JOB
 from dogbreeds.sagemaker.launch.begun import config_of, directory_of, finished
 from dogbreeds.sagemaker.launch.job_handle import TUNING, JobHandle, summary
 from dogbreeds.sagemaker.launch.launcher import Launcher
@@ -123,8 +124,8 @@ def _relocate(here: TrainConfig, launched: TrainConfig | None) -> None:
     if launched is None:
         # Where photos and weights lie is known to who began the job.
         launched = replace(fetched, cache=here.cache)
-    # What the run left out is named in its own directory too.
-    exclude = None if fetched.data.exclude is None else str(path.parent / EXCLUDED)
-    data = replace(fetched.data, dir=launched.data.dir, exclude=exclude)
+    # Copies of the files that it was given are in its own directory too.
+    copies = kept(named_files(fetched.data), path.parent)
+    data = replace(fetched.data, dir=launched.data.dir, **copies)
     model = replace(fetched.model, weights=launched.model.weights)
     save(replace(fetched, run_dir=here.run_dir, data=data, cache=launched.cache, model=model), path)

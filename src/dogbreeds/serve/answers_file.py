@@ -3,8 +3,8 @@
 import csv
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
@@ -23,7 +23,8 @@ from dogbreeds.package.predictor import TOP
 #: breeds as dictionaries of `breed`, `index`, `probability`. For a photo without a prediction: `path` and `error`.
 Row = dict[str, Any]
 
-_Write = Callable[[Row], object]
+#: Opens a file, and gives what writes a row to it.
+Form = Callable[[Path], AbstractContextManager[Callable[[Row], object]]]
 #: Rows that Parquet keeps in memory before it writes them.
 _GROUP = 10_000
 _OTHERS = range(2, TOP + 1)
@@ -56,7 +57,7 @@ def check_out(out: str | None) -> Path | None:
     return path
 
 
-def write_rows(rows: Iterable[tuple[Row, bool]], out: Path | None, total: int) -> int:
+def write_rows(rows: Iterable[tuple[Row, bool]], out: Path | None, total: int, form: Form | None = None) -> int:
     """Writes rows as they come, with a progress bar on a terminal.
 
     A file appears when it is complete; lines on stdout appear one by one. When `rows` fails, the rows before are kept
@@ -65,6 +66,7 @@ def write_rows(rows: Iterable[tuple[Row, bool]], out: Path | None, total: int) -
     Args:
         rows: Each with whether its photo has a prediction.
         out: As `check_out` returns it.
+        form: What opens the file; None goes by its ending.
 
     Returns:
         The number of photos without a prediction; their rows say why.
@@ -83,7 +85,7 @@ def write_rows(rows: Iterable[tuple[Row, bool]], out: Path | None, total: int) -
     console = Console(stderr=True)
     with replacing(out) as temporary:
         with (
-            _FORMATS[out.suffix.lower()](temporary) as write,
+            (form or _FORMATS[out.suffix.lower()])(temporary) as write,
             Progress(*columns, transient=True, console=console, disable=not console.is_terminal) as bar,
         ):
             task = bar.add_task("Photos", total=total)
@@ -109,16 +111,16 @@ def _line(row: Row) -> str:
 
 
 @contextmanager
-def _json_lines(path: Path) -> Iterator[_Write]:
+def _json_lines(path: Path) -> Iterator[Callable[[Row], object]]:
     with path.open("w", encoding="utf-8") as file:
         yield lambda row: file.write(f"{_line(row)}\n")
 
 
 @contextmanager
-def _csv(path: Path) -> Iterator[_Write]:
+def as_csv(path: Path, columns: Sequence[str] = _COLUMNS) -> Iterator[Callable[[Row], object]]:
     """Writes a column for each rank, because a table has no lists."""
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, _COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         yield lambda row: writer.writerow(_flat(row))
 
@@ -131,7 +133,7 @@ def _flat(row: Row) -> Row:
 
 
 @contextmanager
-def _parquet(path: Path) -> Iterator[_Write]:
+def _parquet(path: Path) -> Iterator[Callable[[Row], object]]:
     import pyarrow
     from pyarrow.parquet import ParquetWriter
 
@@ -156,4 +158,4 @@ def _parquet(path: Path) -> Iterator[_Write]:
         flush()
 
 
-_FORMATS = {".csv": _csv, ".jsonl": _json_lines, ".parquet": _parquet}
+_FORMATS = {".csv": as_csv, ".jsonl": _json_lines, ".parquet": _parquet}

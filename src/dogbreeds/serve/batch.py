@@ -14,12 +14,14 @@ from dogbreeds.features.store.blobs import BlobCache
 from dogbreeds.files import check_place, replacing, writing
 from dogbreeds.overrides import paths_in
 from dogbreeds.package.explanation import Explainer
+from dogbreeds.package.messages import Answer
 from dogbreeds.package.predictor import Predictor
 from dogbreeds.serve.answers_file import Row, error_row, prediction_row
 
+MakeRow = Callable[[Path, Answer], Row]
+Draw = Callable[[Path, bytes, int], None]
 # Batches that each worker runs ahead of the caller, so that a slow one holds nobody up.
 _AHEAD = 4
-_Draw = Callable[[Path, bytes, int], None]
 
 
 def find_images(pattern: str) -> list[Path]:
@@ -51,20 +53,26 @@ def find_images(pattern: str) -> list[Path]:
     return found
 
 
-def rows(package: Path, paths: Sequence[Path], cache: Path, explain: str | None = None) -> Iterator[tuple[Row, bool]]:
+def load(package: Path, cache: Path) -> Predictor:
+    """Loads a package for many photos at once; `cache` is the directory of the feature store."""
+    return Predictor.load(package, cache=BlobCache.of(cache), one_by_one=False)
+
+
+def rows(
+    predictor: Predictor, paths: Sequence[Path], row_of: MakeRow = prediction_row, draw: Draw | None = None
+) -> Iterator[tuple[Row, bool]]:
     """Yields a row for each photo, in order, and whether the photo could be read.
 
     Each worker reads a batch and computes it, so that reading overlaps with computing. Few batches are in memory
-    at a time, whatever the number of photos. The folder `explain` gets pictures of where the model looked.
+    at a time, whatever the number of photos. `draw` sees each photo with the index of its best breed.
     """
-    predictor = Predictor.load(package, cache=BlobCache.of(cache), one_by_one=False)
-    draw = None if explain is None else _drawing(Explainer(predictor), Path(explain).expanduser(), paths)
     engine = predictor.engine
     under_way: deque[Future[list[tuple[Row, bool]]]] = deque()
     pool = ThreadPoolExecutor(engine.workers)
     try:
         for start in range(0, len(paths), engine.batch_size):
-            under_way.append(pool.submit(_batch, predictor, paths[start : start + engine.batch_size], draw))
+            part = paths[start : start + engine.batch_size]
+            under_way.append(pool.submit(_batch, predictor, part, row_of, draw))
             if len(under_way) == _AHEAD * engine.workers:
                 yield from under_way.popleft().result()
         while under_way:
@@ -74,7 +82,7 @@ def rows(package: Path, paths: Sequence[Path], cache: Path, explain: str | None 
         pool.shutdown(cancel_futures=True)
 
 
-def _batch(predictor: Predictor, paths: Sequence[Path], draw: _Draw | None) -> list[tuple[Row, bool]]:
+def _batch(predictor: Predictor, paths: Sequence[Path], row_of: MakeRow, draw: Draw | None) -> list[tuple[Row, bool]]:
     read = [_content(path) for path in paths]
     contents = [content for content in read if isinstance(content, bytes)]
     predicted = iter(predictor.predict_each(contents) if contents else [])
@@ -83,12 +91,12 @@ def _batch(predictor: Predictor, paths: Sequence[Path], draw: _Draw | None) -> l
         if draw and isinstance(content, bytes) and not isinstance(one, Exception):
             draw(path, content, one.top[0].index)
     return [
-        (error_row(path, one), False) if isinstance(one, Exception) else (prediction_row(path, one), True)
+        (error_row(path, one), False) if isinstance(one, Exception) else (row_of(path, one), True)
         for path, one in zip(paths, found, strict=True)
     ]
 
 
-def _drawing(explainer: Explainer, folder: Path, paths: Sequence[Path]) -> _Draw:
+def drawing(explainer: Explainer, folder: Path, paths: Sequence[Path]) -> Draw:
     """Makes the folder of the pictures, which are called as the photos below the folder of all, with .jpg behind it."""
     places = {path: Path(os.path.normpath(path.absolute())) for path in (*paths, folder)}
     if inside := [path for path in paths if places[path].is_relative_to(places[folder])]:

@@ -101,6 +101,7 @@ class BreedDataModule(pl.LightningDataModule):
         seed: int = 0,
         split_seed: int = 0,
         on_bad_image: str = "skip",
+        labels: str | Path | None = None,
         exclude: str | Path | None = None,
         workers: int | None = None,
         one_batch: bool = False,
@@ -119,6 +120,7 @@ class BreedDataModule(pl.LightningDataModule):
             seed: Decides the order of the batches, and random weights.
             split_seed: Decides the split of folders that come without one.
             on_bad_image: `skip` leaves photos out that cannot be read, `stop` refuses them.
+            labels: A table that gives each photo its class, in place of breed folders.
             exclude: A file that names photos to leave out, such as an audit.csv.
             workers: Threads that read; None is one per core, 0 is none.
             one_batch: Keep one batch of each split, spread over the classes.
@@ -132,6 +134,7 @@ class BreedDataModule(pl.LightningDataModule):
         self.library, self.pool, self.resolution, self.crop = library, pool, resolution, crop
         self.views, self.batch_size, self.seed, self.split_seed = views, batch_size, seed, split_seed
         self.on_bad_image, self.workers, self.one_batch = on_bad_image, workers, one_batch
+        self.labels = None if labels is None else Path(labels)
         self.exclude = None if exclude is None else Path(exclude)
         settings = features or FeaturesConfig("auto", "auto", None, mirror=False)
         current = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
@@ -167,8 +170,9 @@ class BreedDataModule(pl.LightningDataModule):
             self.folders.check(self.on_bad_image)
 
     def index(self, store: FeatureStore) -> None:
+        files = self.labels, self.exclude
         self.folders = index(
-            self.directory, store.files.examine, exclude=self.exclude, split_seed=self.split_seed, workers=self.workers
+            self.directory, store.files.examine, *files, split_seed=self.split_seed, workers=self.workers
         )
         if self.one_batch:
             self.folders = self.folders.sample(self.batch_size)

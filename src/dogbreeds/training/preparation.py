@@ -129,6 +129,7 @@ def data_module(config: TrainConfig, store: FeatureStore) -> BreedDataModule:
         seed=config.seed,
         split_seed=config.data.split_seed,
         on_bad_image=config.data.on_bad_image,
+        labels=config.data.labels,
         exclude=config.data.exclude,
         workers=config.data.workers,
         one_batch=config.trainer.one_batch,

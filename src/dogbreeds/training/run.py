@@ -11,7 +11,7 @@ from typing import Any
 from pytorch_lightning.callbacks import Callback
 
 from dogbreeds.config import save
-from dogbreeds.data.excluded import keep
+from dogbreeds.data.kept import keep, named_files
 from dogbreeds.debug.catalogue import Judgement, issues, verdict_of
 from dogbreeds.debug.hook_settings import check_smdebug
 from dogbreeds.debug.record import Facts, Searched, read_confusion
@@ -251,8 +251,7 @@ def train(config: TrainConfig, began: float | None = None, callbacks: Sequence[C
     own = (locked if config.resume else new_run)(run_dir) if first else nullcontext()
     with own, Debugger(config, began, first=first) as debugger, open_store(config) as store:
         if not config.resume:
-            if config.data.exclude is not None:
-                keep(config.data.exclude, run_dir)
+            keep(named_files(config.data), run_dir)
             # So that a run which is stopped while it computes features can be resumed.
             save(config, run_dir / RUN_CONFIG)
         prepared = prepare(config, store, debugger.phases, None if config.resume else run_dir / INDEX)

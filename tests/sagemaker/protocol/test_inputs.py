@@ -109,14 +109,18 @@ def test_int8_is_refused_on_instances_with_a_gpu(config: Compose, launch: Launch
         launcher.job(plan, {}, "")
 
 
-def test_excluded_photos_become_a_channel(config: Compose, sample: Path, tmp_path: Path) -> None:
-    file = tmp_path / "audit.csv"
-    file.write_text(f"{next((sample / 'train').rglob('*.jpg')).relative_to(sample)}\n")
-    sent = config(f"data.exclude='{file}'")
+def test_files_that_say_which_photos_there_are_become_channels(config: Compose, sample: Path, tmp_path: Path) -> None:
+    photos = sorted(path.relative_to(sample) for path in sample.rglob("*.jpg"))
+    excluded, labels = tmp_path / "audit.csv", tmp_path / "labels.csv"
+    excluded.write_text(f"{photos[0]}\n")
+    labels.write_text("file,breed\n" + "".join(f"{path},{path.parent.name}\n" for path in photos))
+    named = f"data.exclude='{excluded}'", f"data.labels='{labels}'"
+    sent = config(*named)
     inputs = job_inputs(sent)
-    assert inputs.channels()["file-data-exclude"] == file
-    assert "data.exclude" not in inputs.overrides
-    assert comparable(arrived(inputs, *places(sent), f"data.exclude={file}")) == comparable(sent)
+    channels = inputs.channels()
+    assert (channels["file-data-exclude"], channels["file-data-labels"]) == (excluded, labels)
+    assert not {"data.exclude", "data.labels"} & inputs.overrides.keys()
+    assert comparable(arrived(inputs, *places(sent), *named)) == comparable(sent)
 
 
 def test_what_a_tuning_job_varies_stays_out(config: Compose) -> None:

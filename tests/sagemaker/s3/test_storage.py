@@ -110,6 +110,13 @@ def test_photos_lie_below_a_folder_that_their_content_names(client: Any, storage
     assert storage.upload_photos(moved) != uri
 
 
+def test_of_a_table_the_photos_that_it_names_are_uploaded(storage: Storage, client: Any, photos: Path) -> None:
+    labels = photos / "labels.csv"
+    labels.write_text("file,breed\ntest/001.Affenpinscher/0,a\ntrain/001.Affenpinscher/1.jpg,b\n")
+    found = keys(client, storage.upload_photos(photos, labels))
+    assert set(found) == {"test/001.Affenpinscher/0.jpg", "train/001.Affenpinscher/1.jpg"}
+
+
 def test_nothing_goes_up_twice(storage: Storage, photos: Path, requests: Requests) -> None:
     storage.upload_photos(photos)
     assert done(requests) == {"PutObject": 18, "CopyObject": 0}

@@ -15,14 +15,14 @@ from typing import Any, Self
 from botocore import xform_name
 from rich.console import Console
 
-from dogbreeds.data.layout import find_photos
+from dogbreeds.data.labels import find
 from dogbreeds.errors import ConfigError, UserError
 from dogbreeds.files import lines_beside
 from dogbreeds.sagemaker.aws_errors import Detached, aws_errors, code_of, passes
 from dogbreeds.sagemaker.launch.begun import beginning, begun_by, finished, remember, remember_config
 from dogbreeds.sagemaker.launch.job_handle import TRAINING, JobHandle
 from dogbreeds.sagemaker.protocol.hyperparameters import TRAIN, Task, encode
-from dogbreeds.sagemaker.protocol.inputs import PHOTOS, JobInputs, job_inputs
+from dogbreeds.sagemaker.protocol.inputs import LABELS, PHOTOS, JobInputs, job_inputs
 from dogbreeds.sagemaker.requests.images import training_image
 from dogbreeds.sagemaker.requests.job import Job, training_request
 from dogbreeds.sagemaker.requests.validation import check_request
@@ -164,10 +164,11 @@ class Launcher:
 
     def upload(self, inputs: JobInputs) -> dict[str, str]:
         """Uploads the files of a run, and returns their URIs by channel."""
+        storage, labels = self.storage, inputs.files.get(LABELS)
         for name, path in inputs.channels().items():
             if path not in self._uploaded:
-                upload = self.storage.upload_photos if name == PHOTOS else self.storage.upload
-                self._uploaded[path] = upload(path)
+                photos = name == PHOTOS
+                self._uploaded[path] = storage.upload_photos(path, labels) if photos else storage.upload(path)
         return {name: self._uploaded[path] for name, path in inputs.channels().items()}
 
     def _create(self, job: JobHandle, request: Mapping[str, Any]) -> None:
@@ -197,7 +198,7 @@ class Launcher:
 
     def _announce(self, plan: JobPlan) -> None:
         channels, image = plan.inputs.channels(), training_image(self.settings, plan.instance)
-        count = len(find_photos(channels[PHOTOS]).photos())
+        count = len(find(channels[PHOTOS], plan.inputs.files.get(LABELS)).photos())
         found = {"plan": plan, "image": image, "channels": channels, "photos": PHOTOS, "count": count}
         for line in lines_beside(__file__, "announced.txt", launcher=self, **found):
             log.info(line)

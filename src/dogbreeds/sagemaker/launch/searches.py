@@ -79,7 +79,7 @@ def search_in_one_job(launcher: Launcher, plan: Plan, directory: Path, job: JobH
     """
     job = job or job_of(launcher.account, plan, directory)
     if job is None:
-        plan.keep_excluded(directory)
+        plan.keep_files(directory)
         asked = _job_plan(launcher, plan, directory)
         job = begun(plan, directory, lambda note: launcher.begin_job(asked, directory, note))
     described = job.wait()

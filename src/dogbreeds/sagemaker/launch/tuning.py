@@ -41,7 +41,7 @@ def tune(launcher: Launcher, plan: Plan, directory: Path, job: JobHandle | None 
     """Runs a search as a tuning job, or follows `job` or the one that a multirun directory belongs to."""
     job = job or job_of(launcher.account, plan, directory)
     if job is None:
-        plan.keep_excluded(directory)
+        plan.keep_files(directory)
         kind, request = TUNING, _request(launcher, plan, directory)
         job = begun(plan, directory, lambda note: launcher.begin(kind, request, directory, note))
     job.wait()
@@ -156,7 +156,7 @@ def trial_features(launcher: Launcher, config: TrainConfig) -> str:
 
 def _key(config: TrainConfig, inputs: JobInputs, channels: Mapping[str, str]) -> str:
     """Returns a key of all that decides the features: files count by their content, wherever they lie here."""
-    data = replace(config.data, dir="", exclude=None, workers=None)
+    data = replace(config.data, dir="", labels=None, exclude=None, workers=None)
     model = replace(config.model, weights="") if "model.weights" in inputs.files else config.model
     needs = preparation_key(replace(config, data=data, model=model))
     return hashlib.sha256(f"{needs} {sorted(channels.items())}".encode()).hexdigest()

@@ -15,6 +15,8 @@ from dogbreeds.schema import TrainConfig, key_names
 
 #: The channels of the breed folders and of ready features.
 PHOTOS, FEATURES = "photos", "features"
+#: What has the labels of the photos, where these lie in no class folders.
+LABELS = "data.labels"
 _DATA, _EXCLUDE, _WEIGHTS, _RULES = "data.dir", "data.exclude", "model.weights", "debugger.rules"
 _GROUPS = ("logger", "callbacks")
 
@@ -79,5 +81,5 @@ def channel_of(name: str) -> str:
 def _file(name: str, value: object) -> Path | None:
     path = Path(str(value))
     # Weights may have a name that the library knows.
-    named = name in (_DATA, _EXCLUDE) or (name == _WEIGHTS and value not in WEIGHTS and path.exists())
+    named = name in (_DATA, LABELS, _EXCLUDE) or (name == _WEIGHTS and value not in WEIGHTS and path.exists())
     return path if named and value is not None else None

@@ -26,7 +26,7 @@ from botocore.exceptions import ClientError
 from rich.console import Console
 
 from dogbreeds.data.archives import unpack
-from dogbreeds.data.layout import find_photos
+from dogbreeds.data.labels import find
 from dogbreeds.data.names import readable
 from dogbreeds.errors import DataError, UserError
 from dogbreeds.sagemaker.aws_errors import MissingError, aws_errors, code_of
@@ -64,8 +64,8 @@ class Storage:
     def uri(self, *parts: str) -> str:
         return f"s3://{self._bucket}/{self._key(*parts)}"
 
-    def upload_photos(self, root: Path) -> str:
-        return self._upload_folder("photos", root, find_photos(root).photos())
+    def upload_photos(self, root: Path, labels: Path | None = None) -> str:
+        return self._upload_folder("photos", root, find(root, labels).photos())
 
     def upload_features(self, store: Path) -> str:
         """Uploads the features of a feature store, and returns the URI of the folder that holds them.
