@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dogbreeds.debug.record import Facts, Record
-from dogbreeds.debug.rules.results import NearDuplicates, SuspectLabels
+from dogbreeds.debug.rules.photos import NearDuplicates, SuspectLabels
 from dogbreeds.debug.rules.verdict import ISSUES, NO_ISSUES, NOT_APPLICABLE
 
 

@@ -19,9 +19,10 @@ import psutil
 import pytest
 
 from dogbreeds.debug.measurements import Gpu, Sample, usage_percentiles
-from dogbreeds.debug.system import machine
+from dogbreeds.debug.system import machine, sampler
 from dogbreeds.debug.system.gpus import Gpus, visible
-from dogbreeds.debug.system.machine import Machine, ProcessTree, SystemSampler
+from dogbreeds.debug.system.machine import Machine, ProcessTree
+from dogbreeds.debug.system.sampler import SystemSampler
 from dogbreeds.run_directory import SYSTEM
 
 UUIDS = ["GPU-11aa", "GPU-12bb", "GPU-33cc"]
@@ -87,8 +88,8 @@ class Clock:
 
 def test_the_pace_does_not_drift_and_missed_times_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(work=[0.1, 0.1, 0.1, 1.2, 0.1])
-    monkeypatch.setattr(machine, "Machine", lambda gpus: clock)
-    monkeypatch.setattr(machine, "time", clock)
+    monkeypatch.setattr(sampler, "Machine", lambda gpus: clock)
+    monkeypatch.setattr(sampler, "time", clock)
     watched = SystemSampler(tmp_path / SYSTEM, 0.5)
     monkeypatch.setattr(watched, "_left", clock)
     watched._run()
@@ -100,7 +101,7 @@ def test_a_last_sample_is_taken_unless_the_one_before_was_just_now(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for shortest, expected in ((0.0, 1), (1000.0, 0)):
-        monkeypatch.setattr(machine, "_MIN_SECONDS", shortest)
+        monkeypatch.setattr(sampler, "_MIN_SECONDS", shortest)
         path = tmp_path / str(expected) / SYSTEM
         with SystemSampler(path, 60.0):
             pass
@@ -108,7 +109,7 @@ def test_a_last_sample_is_taken_unless_the_one_before_was_just_now(
 
 
 def test_a_resumed_run_appends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "_MIN_SECONDS", 0.0)
+    monkeypatch.setattr(sampler, "_MIN_SECONDS", 0.0)
     for _ in range(2):
         with SystemSampler(tmp_path / SYSTEM, 60.0):
             pass

@@ -19,7 +19,8 @@ from dogbreeds.report.opening import Opening, opening
 from dogbreeds.report.run import Prediction, read_run
 from dogbreeds.report.sections.calibration import bins
 from dogbreeds.report.sections.confusion import breeds, by_similarity, matrix_figure, mistakes
-from dogbreeds.report.sections.learning import best_epoch, numbers, per_epoch
+from dogbreeds.report.sections.learning import best_epoch, per_epoch
+from dogbreeds.report.sections.numbers import numbers
 from dogbreeds.report.sections.photos import least_sure, most_wrong
 from dogbreeds.report.sections.rules import steps, worst
 from dogbreeds.report.sections.timing import Timeline, durations, outermost, outliers, phase_chart

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import ConfigKeyError, ValidationError
 
 from dogbreeds.debug.record import Record
-from dogbreeds.debug.rules import classes, hardware, losses, results, steps, tensors
+from dogbreeds.debug.rules import classes, hardware, losses, photos, results, steps, tensors
 from dogbreeds.debug.rules.verdict import ERROR, ISSUES, Rule, Verdict
 from dogbreeds.errors import ConfigError, did_you_mean
 from dogbreeds.files import json_text, write_text
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 #: Each dataclass with a method `judge` in the modules of debug/rules is a rule.
 RULES: dict[str, type[Any]] = {
     name: kind
-    for module in (losses, tensors, classes, hardware, steps, results)
+    for module in (losses, tensors, classes, hardware, steps, results, photos)
     for name, kind in vars(module).items()
     if isinstance(kind, type) and is_dataclass(kind) and hasattr(kind, "judge")
 }

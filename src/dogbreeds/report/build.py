@@ -7,10 +7,12 @@ from dogbreeds.report.opening import opening
 from dogbreeds.report.page import write_page
 from dogbreeds.report.run import read_run
 from dogbreeds.report.sections import Section
+from dogbreeds.report.sections.audit import audit
 from dogbreeds.report.sections.calibration import calibration
 from dogbreeds.report.sections.confusion import confusion
-from dogbreeds.report.sections.data import audit, data
-from dogbreeds.report.sections.learning import learning, numbers
+from dogbreeds.report.sections.data import data
+from dogbreeds.report.sections.learning import learning
+from dogbreeds.report.sections.numbers import numbers
 from dogbreeds.report.sections.photos import Explain, photos
 from dogbreeds.report.sections.rules import rules
 from dogbreeds.report.sections.system import system

@@ -17,7 +17,7 @@ from dogbreeds.debug.measurements import START_UP, Measurements, Phase
 from dogbreeds.debug.record import Facts, Record, read_confusion, read_record
 from dogbreeds.debug.recorder import Recorder
 from dogbreeds.debug.rules.classes import StalledTrainingRule
-from dogbreeds.debug.system.machine import SystemSampler
+from dogbreeds.debug.system.sampler import SystemSampler
 from dogbreeds.debug.timeline import Phases, StepTimeline
 from dogbreeds.debug.trace import Tracer
 from dogbreeds.debug.watch import Judge, StallWatch, Watch

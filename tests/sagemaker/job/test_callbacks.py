@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from dogbreeds.sagemaker.job.main import JobStopped, ParentWatch, SnapshotCallback
+from dogbreeds.sagemaker.job.callbacks import JobStopped, ParentWatch, SnapshotCallback
 from dogbreeds.sagemaker.protocol.snapshots import Snapshots
 
 MODULE = cast(Any, None)

@@ -14,9 +14,9 @@ from pytorch_lightning.utilities import rank_zero_only
 from dogbreeds.features.store.segments import SEGMENTS, SUFFIX, ArrayKey, Layout, Segment, SegmentWriter, read_header
 from dogbreeds.features.store.store import FeatureStore
 from dogbreeds.sagemaker.job import main as container
+from dogbreeds.sagemaker.job.callbacks import ParentWatch
 from dogbreeds.sagemaker.job.environment import JobEnvironment
 from dogbreeds.sagemaker.job.features import export_features, import_features, with_precision_of
-from dogbreeds.sagemaker.job.main import ParentWatch
 from dogbreeds.sagemaker.protocol.hyperparameters import FEATURES, Task
 from dogbreeds.schema import TrainConfig
 from dogbreeds.training import features_only

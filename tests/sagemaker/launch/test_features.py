@@ -11,7 +11,7 @@ import pytest
 
 from dogbreeds.errors import ConfigError, UserError
 from dogbreeds.sagemaker.aws_errors import Detached
-from dogbreeds.sagemaker.launch import tuning
+from dogbreeds.sagemaker.launch import features
 from dogbreeds.sagemaker.launch.launcher import JobPlan, Launcher, Note
 from dogbreeds.sagemaker.protocol.inputs import JobInputs
 from dogbreeds.schema import SagemakerConfig
@@ -112,7 +112,7 @@ def start(launch: Launch, monkeypatch: pytest.MonkeyPatch) -> Start:
     def started(*overrides: str) -> FakeLauncher:
         launcher = FakeLauncher(launch(*overrides).sagemaker)
         monkeypatch.setattr(FakeHandle, "launcher", launcher, raising=False)
-        monkeypatch.setattr(tuning, "JobHandle", FakeHandle)
+        monkeypatch.setattr(features, "JobHandle", FakeHandle)
         return launcher
 
     return started
@@ -122,8 +122,8 @@ def test_a_job_that_was_left_is_followed_by_the_same_command(config: Compose, st
     launcher = start("sagemaker.features_instances=4")
     launcher.outcome = "InProgress"
     with pytest.raises(Detached):
-        tuning.trial_features(cast(Launcher, launcher), config())
-    assert tuning.trial_features(cast(Launcher, launcher), config()) == output("job-1")
+        features.trial_features(cast(Launcher, launcher), config())
+    assert features.trial_features(cast(Launcher, launcher), config()) == output("job-1")
     assert launcher.followed == ["job-1"]
     assert [(plan.name, plan.instances, plan.instance) for plan in launcher.plans] == [("job-1", 4, "ml.g5.xlarge")]
 
@@ -132,10 +132,10 @@ def test_what_was_completed_meanwhile_is_taken(config: Compose, start: Start) ->
     launcher = start()
     launcher.outcome = "InProgress"
     with pytest.raises(Detached):
-        tuning.trial_features(cast(Launcher, launcher), config())
+        features.trial_features(cast(Launcher, launcher), config())
     launcher.end("job-1", "Completed")
     for _ in range(2):
-        assert tuning.trial_features(cast(Launcher, launcher), config()) == output("job-1")
+        assert features.trial_features(cast(Launcher, launcher), config()) == output("job-1")
     assert len(launcher.plans) == 1 and launcher.followed == []
 
 
@@ -144,28 +144,28 @@ def test_another_job_is_begun_where_there_are_no_features(config: Compose, start
     launcher = start()
     launcher.outcome = happened if happened in ("Failed", "Stopped") else "Completed"
     if launcher.outcome == "Completed":
-        tuning.trial_features(cast(Launcher, launcher), config())
+        features.trial_features(cast(Launcher, launcher), config())
     else:
         with pytest.raises(UserError, match=f"could not be computed.\nstatus {happened}"):
-            tuning.trial_features(cast(Launcher, launcher), config())
+            features.trial_features(cast(Launcher, launcher), config())
     launcher.outcome = "Completed"
     if happened == "never began":
         del launcher.status["job-1"]
     if happened == "output is gone":
         del launcher.storage.objects[output("job-1")]
-    assert tuning.trial_features(cast(Launcher, launcher), config()) == output("job-2")
+    assert features.trial_features(cast(Launcher, launcher), config()) == output("job-2")
 
 
 def test_only_what_decides_the_features_makes_them_others(config: Compose, start: Start) -> None:
     launcher, given = start(), config()
-    tuning.trial_features(cast(Launcher, launcher), given)
+    features.trial_features(cast(Launcher, launcher), given)
     elsewhere = replace(given, data=replace(given.data, dir="/another/folder", workers=7))
-    assert tuning.trial_features(cast(Launcher, launcher), elsewhere) == output("job-1")
+    assert features.trial_features(cast(Launcher, launcher), elsewhere) == output("job-1")
     for number, other in enumerate((config("seed=3"), config("features.mirror=true"), config("data.views=2")), 2):
-        assert tuning.trial_features(cast(Launcher, launcher), other) == output(f"job-{number}")
+        assert features.trial_features(cast(Launcher, launcher), other) == output(f"job-{number}")
 
 
 def test_this_machine_is_one_instance(config: Compose, start: Start) -> None:
     launcher = start("sagemaker.features_instance=null", "sagemaker.features_instances=2")
     with pytest.raises(ConfigError, match=r"sagemaker\.features_instances=2: name their type"):
-        tuning.trial_features(cast(Launcher, launcher), config())
+        features.trial_features(cast(Launcher, launcher), config())

@@ -13,7 +13,8 @@ from dogbreeds.hpo.settings import searchable
 from dogbreeds.hpo.space import parse
 from dogbreeds.sagemaker.protocol.metrics import metric_definitions
 from dogbreeds.sagemaker.requests.images import rules_image, training_image
-from dogbreeds.sagemaker.requests.job import training_request, tuning_request
+from dogbreeds.sagemaker.requests.job import training_request
+from dogbreeds.sagemaker.requests.tuning import tuning_request
 from local_sagemaker.rules.service_model import problems
 from tests.hpo.ranges import RESNET50, VGG16
 from tests.sagemaker.conftest import Launch, MakeJob

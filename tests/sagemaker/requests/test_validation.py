@@ -18,7 +18,8 @@ from dogbreeds.command_schemas import DeployCommandConfig, LaunchCommandConfig
 from dogbreeds.errors import ConfigError
 from dogbreeds.hpo.settings import searchable
 from dogbreeds.hpo.space import parse
-from dogbreeds.sagemaker.requests.job import training_request, tuning_request
+from dogbreeds.sagemaker.requests.job import training_request
+from dogbreeds.sagemaker.requests.tuning import tuning_request
 from dogbreeds.sagemaker.requests.validation import SETTINGS, check_request, setting_of
 from dogbreeds.schema import key_names
 from local_sagemaker.rules.service_model import problems

@@ -1,18 +1,12 @@
-"""Runs a search as a SageMaker tuning job, with the same results as a search on this machine.
+"""Runs a search as a SageMaker tuning job, with the same results as a search on this machine."""
 
-The features of its trials are computed once, by a job or on this machine.
-"""
-
-import hashlib
 import json
 import logging
-import tempfile
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dogbreeds.errors import ConfigError, UserError
+from dogbreeds.errors import ConfigError
 from dogbreeds.hpo import leaderboard
 from dogbreeds.hpo.leaderboard import Entry, Leaderboard, remember, save_best
 from dogbreeds.hpo.page import build_search_page
@@ -21,16 +15,13 @@ from dogbreeds.hpo.settings import Objective
 from dogbreeds.hpo.space import Choice, Dimension, Space
 from dogbreeds.run_directory import BEST, LEADERBOARD
 from dogbreeds.sagemaker.launch.begun import finished
-from dogbreeds.sagemaker.launch.job_handle import MAX_TUNING_JOB_NAME, TUNING, JobHandle, summary
+from dogbreeds.sagemaker.launch.features import trial_features
+from dogbreeds.sagemaker.launch.job_handle import MAX_TUNING_JOB_NAME, TUNING, JobHandle
 from dogbreeds.sagemaker.launch.launcher import JobPlan, Launcher, job_name, without_managed_debugger
 from dogbreeds.sagemaker.launch.searches import begun, job_of
-from dogbreeds.sagemaker.protocol.hyperparameters import FEATURES, TRIAL, Task
-from dogbreeds.sagemaker.protocol.inputs import FEATURES as FEATURES_CHANNEL
-from dogbreeds.sagemaker.protocol.inputs import JobInputs, job_inputs
-from dogbreeds.sagemaker.requests.job import tuning_request
-from dogbreeds.schema import TrainConfig
-from dogbreeds.training.features_only import prepare_features
-from dogbreeds.training.preparation import preparation_key
+from dogbreeds.sagemaker.protocol.hyperparameters import TRIAL, Task
+from dogbreeds.sagemaker.protocol.inputs import FEATURES, job_inputs
+from dogbreeds.sagemaker.requests.tuning import tuning_request
 
 log = logging.getLogger(__name__)
 
@@ -66,8 +57,8 @@ def _request(launcher: Launcher, plan: Plan, directory: Path) -> dict[str, Any]:
         job = launcher.job(trial, channels, code)
         return tuning_request(job, settings, plan.settings, plan.space)
 
-    launcher.check(TUNING, request, [*trial.inputs.channels(), FEATURES_CHANNEL])
-    channels = {**launcher.upload(trial.inputs), FEATURES_CHANNEL: trial_features(launcher, config)}
+    launcher.check(TUNING, request, [*trial.inputs.channels(), FEATURES])
+    channels = {**launcher.upload(trial.inputs), FEATURES: trial_features(launcher, config)}
     log.info("tuning job %s: trials on %s, %d at a time", trial.name, trial.instance, plan.settings.parallel)
     return request(channels, launcher.storage.upload_code(launcher.project, trial.inputs.extras))
 
@@ -125,55 +116,3 @@ def _value(dimension: Dimension, text: str) -> float | str:
     if isinstance(dimension, Choice):
         return text if text in dimension.values else str(json.loads(text))
     return int(float(text)) if dimension.integer else float(text)
-
-
-def trial_features(launcher: Launcher, config: TrainConfig) -> str:
-    """Returns the URI of the features of all trials; where S3 lacks them, they are computed by a job or here.
-
-    A job that an earlier command began for the same features is followed, not paid twice.
-    """
-    settings, inputs, storage = launcher.settings, job_inputs(config), launcher.storage
-    if settings.features_instance is None and settings.features_instances > 1:
-        count = f"sagemaker.features_instances={settings.features_instances}"
-        raise ConfigError(f"{count}: name their type (sagemaker.features_instance=null computes on this machine).")
-    place = storage.uri("prepared", f"{_key(config, inputs, launcher.upload(inputs))}.json")
-    known = storage.read_json(place) if storage.exists(place) else {}
-    found = _of_earlier_job(launcher, known["job"]) if "job" in known else known.get("features")
-    if found is not None and (found.endswith("/") or storage.exists(found)):
-        log.info("features are already in S3")
-        return found
-    if settings.features_instance is None:
-        # In a separate store, so that only these are uploaded.
-        with tempfile.TemporaryDirectory(prefix="dogbreeds-features-") as store:
-            prepare_features(replace(config, cache=replace(config.cache, dir=store)))
-            found = launcher.storage.upload_features(Path(store))
-        storage.write_json(place, {"features": found})
-        return found
-    task, on = Task(FEATURES, settings.checkpoint_seconds), (settings.features_instance, settings.features_instances)
-    plan = JobPlan(launcher.new_name(), inputs, task, config.debugger, *on)
-    return _output(launcher.run(plan, lambda name: storage.write_json(place, {"job": name})))
-
-
-def _key(config: TrainConfig, inputs: JobInputs, channels: Mapping[str, str]) -> str:
-    """Returns a key of all that decides the features: files count by their content, wherever they lie here."""
-    data = replace(config.data, dir="", labels=None, exclude=None, workers=None)
-    model = replace(config.model, weights="") if "model.weights" in inputs.files else config.model
-    needs = preparation_key(replace(config, data=data, model=model))
-    return hashlib.sha256(f"{needs} {sorted(channels.items())}".encode()).hexdigest()
-
-
-def _of_earlier_job(launcher: Launcher, name: str) -> str | None:
-    """Returns the features of a job, waiting for its end; None where it failed, was stopped, or never began."""
-    job = JobHandle(launcher.account, name)
-    status = job.status() if job.exists() else "Failed"
-    if status in ("Failed", "Stopped"):
-        return None
-    if status != "Completed":
-        log.info("features are being computed by %s, which was begun earlier", name)
-    return _output(job.wait() if status != "Completed" else job.describe())
-
-
-def _output(described: Mapping[str, Any]) -> str:
-    if described["TrainingJobStatus"] != "Completed":
-        raise UserError("\n".join(["The features could not be computed.", *summary(described)]))
-    return f"{described['OutputDataConfig']['S3OutputPath']}/{described['TrainingJobName']}/output/output.tar.gz"
