@@ -74,9 +74,8 @@ def truncate(path: Path) -> Path:
 def accuracy_of_answers(result: RunResult, sample: Path, tmp_path: Path) -> float:
     """The share of right answers of the packaged model on the test photos, of which as many are known as in the run."""
     paths = find_photos(sample).photos("test")
-    answers = [
-        row for row, _ in batch.rows(batch.load(result.directory / "model", tmp_path / "cache of the package"), paths)
-    ]
+    predictor = predicting.load(result.directory / "model", tmp_path / "cache of the package")
+    answers = [row for row, _ in predicting.rows(predictor, paths)]
     classes = result.metrics["classes"]
     assert sum(answer["known"] for answer in answers) / len(answers) == result.metrics["test/known"]
     right = [classes[answer["index"]] == Path(answer["path"]).parent.name for answer in answers]
@@ -431,9 +430,8 @@ def test_photos_are_used_whatever_they_are_called(
     found = find_images(str(folder / "train"))
     assert sorted(found) == sorted(find_photos(folder).photos("train"))
     assert "1 not a photo" in capsys.readouterr().err
-    answers = [
-        row for row, _ in batch.rows(batch.load(result.directory / "model", tmp_path / "cache of the package"), found)
-    ]
+    predictor = predicting.load(result.directory / "model", tmp_path / "cache of the package")
+    answers = [row for row, _ in predicting.rows(predictor, found)]
     assert len(answers) == TRAIN + 1 and not any("error" in answer for answer in answers)
 
 
