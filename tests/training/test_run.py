@@ -31,6 +31,7 @@ from dogbreeds.model.backbones import fingerprint, load_backbone
 from dogbreeds.model.classifier import BreedClassifier
 from dogbreeds.package.package import load_package
 from dogbreeds.run_directory import INDEX, REPORT, RUN_CONFIG
+from dogbreeds.serve import batch as predicting
 from dogbreeds.serve.batch import find_images
 from dogbreeds.training.features import _Log
 from dogbreeds.training.features_only import prepare_features
