@@ -5,6 +5,8 @@ Each runs in a directory of its own with nothing in it but the commands, so that
 
 from __future__ import annotations
 
+import base64
+import io
 import os
 import re
 import sys
@@ -14,6 +16,8 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 from nbformat import NotebookNode
+from PIL import Image
+from traitlets.config import Config
 
 from dogbreeds.files import write_text
 
@@ -21,7 +25,10 @@ DOCS = Path(__file__).parent
 _COMMANDS = ("train.py", "launch_sagemaker.py", "scripts")
 _SECONDS_PER_CELL = 600
 # What a rerun would change and nobody reads: progress, and what libraries say about themselves.
-_NOISE = re.compile(r"^(?:features \d+/\d+, .* left|Ignoring unnecessary instance type: None\.)\r?\n", re.MULTILINE)
+_NOISE = re.compile(
+    r"^(?:features \d+/\d+, .* left|Ignoring unnecessary instance type: None\.|.* A new study created in memory .*)\n",
+    re.MULTILINE,
+)
 
 
 def executed(path: Path, directory: Path) -> NotebookNode:
@@ -35,12 +42,14 @@ def executed(path: Path, directory: Path) -> NotebookNode:
     own = {f"XDG_{name}_HOME": str(directory / ".home" / name) for name in ("CACHE", "CONFIG", "DATA")}
     own |= {"IPYTHONDIR": str(directory / ".home"), "TTY_COMPATIBLE": "0", "NO_COLOR": "1"}
     commands = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    notebook = nbformat.read(path, as_version=4)
+    notebook: NotebookNode = nbformat.read(path, as_version=4)
     client = NotebookClient(
         notebook,
         timeout=_SECONDS_PER_CELL,
         kernel_name="python3",
         record_timing=False,
+        # Over files, which nobody else on the machine can listen to.
+        config=Config(KernelManager={"transport": "ipc"}),
         resources={"metadata": {"path": str(directory)}},
     )
     client.execute(env={**os.environ, **own, "PATH": commands})
@@ -67,12 +76,23 @@ def _joined(outputs: list[NotebookNode], directory: Path) -> list[NotebookNode]:
             joined[-1].text += output.text
         else:
             joined.append(output)
-            if "image/jpeg" in output.get("data", {}):
-                output.data.pop("image/png", None)
+            _lighten(output.get("data", {}))
     for output in joined:
         if output.output_type == "stream":
             output.text = _NOISE.sub("", output.text.replace("\r\n", "\n").replace(f"{directory}/", ""))
     return [output for output in joined if output.output_type != "stream" or output.text]
+
+
+def _lighten(data: dict[str, str]) -> None:
+    """Keeps one picture of several, with 256 colours if it is a PNG: a third of the size, and hardly another look."""
+    if "image/jpeg" in data:
+        data.pop("image/png", None)
+    if "image/png" in data:
+        picture = Image.open(io.BytesIO(base64.b64decode(data["image/png"])))
+        if picture.mode != "P":
+            file = io.BytesIO()
+            picture.convert("RGB").quantize(256).save(file, "PNG", optimize=True)
+            data["image/png"] = base64.b64encode(file.getvalue()).decode()
 
 
 def main() -> None:
