@@ -17,9 +17,9 @@ import nbformat
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 from PIL import Image
-from traitlets.config import Config
 
 from dogbreeds.files import write_text
+from local_sagemaker import stop
 
 DOCS = Path(__file__).parent
 _COMMANDS = ("train.py", "launch_sagemaker.py", "scripts")
@@ -48,11 +48,14 @@ def executed(path: Path, directory: Path) -> NotebookNode:
         timeout=_SECONDS_PER_CELL,
         kernel_name="python3",
         record_timing=False,
-        # Over files, which nobody else on the machine can listen to.
-        config=Config(KernelManager={"transport": "ipc"}),
         resources={"metadata": {"path": str(directory)}},
     )
-    client.execute(env={**os.environ, **own, "PATH": commands})
+    try:
+        client.execute(env={**os.environ, **own, "PATH": commands})
+    finally:
+        # Of a notebook that failed before it did so itself.
+        for rehearsal in directory.glob("outputs/*/*/rehearsal"):
+            stop(rehearsal)
     return notebook
 
 
