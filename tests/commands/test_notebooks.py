@@ -45,8 +45,8 @@ def test_the_outputs_show_what_the_story_is_about() -> None:
     for path in NOTEBOOKS:
         notebook = nbformat.read(path, as_version=4)
         silent = [cell.source for cell in notebook.cells if cell.cell_type == "code" and not cell.outputs]
-        # Those that name a place.
-        assert len(silent) <= 2, silent
+        # Those that name a place or write a file.
+        assert len(silent) <= 3, silent
         shown = [
             name for cell in notebook.cells for output in cell.get("outputs", []) for name in output.get("data", {})
         ]
