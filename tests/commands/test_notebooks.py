@@ -53,7 +53,7 @@ def test_the_outputs_show_what_the_story_is_about() -> None:
         assert {"image/png", "image/jpeg"} & set(shown)
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_the_four_cells_run(tmp_path: Path) -> None:
     notebook = executed(DOCS / "quickstart.ipynb", tmp_path)
     assert re.search(r"\d+% of the test photos are right", printed(notebook))
