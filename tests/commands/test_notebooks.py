@@ -64,8 +64,8 @@ def test_the_four_cells_run(tmp_path: Path) -> None:
 def test_the_whole_story_runs_and_leaves_nothing_behind(tmp_path: Path) -> None:
     notebook = executed(DOCS / "walkthrough.ipynb", tmp_path)
     said = printed(notebook)
-    (work,) = (tmp_path / "outputs").glob("*/*")
-    answers = [json.loads(line) for line in (work / "answers.jsonl").read_text().splitlines()]
+    (answered,) = tmp_path.glob("outputs/*/*/answers.jsonl")
+    work, answers = answered.parent, [json.loads(line) for line in answered.read_text().splitlines()]
     assert len(answers) == 6 and all(answer["breed"] for answer in answers)
     # The package in Python says what the endpoint said.
     assert "\n".join(f"{answer['breed']} ({answer['probability']:.1%})" for answer in answers) in said
