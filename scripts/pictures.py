@@ -26,7 +26,9 @@ _ROOT = Path(__file__).parents[1]
 _BROWSERS = ("chromium", "google-chrome", "chromium-browser")
 # Of a picture: pixels for each of a page, fewer where it is wide anyway, so that it is sharp on any screen.
 _SCALE, _WIDE_SCALE = 2, 1.5
-_COLORS, _FRAME_WIDTH = 256, 2
+_COLORS, _FRAME_WIDTH, _SIDE = 256, 2, 224
+# Examples of a package that are shown with where the network looked.
+_LOOKED = ("1.jpg", "3.jpg", "5.jpg")
 # As docs/search.md has it.
 _SEARCH = ("-m", "hpo=random", "hpo.trials=32", "epochs=5,10,20")
 _FRAME = "#c9d1d6"
@@ -35,11 +37,12 @@ _ALL_DRAWN = "[...document.querySelectorAll('.plot')].every((plot) => plot.query
 
 @dataclass(frozen=True)
 class Made:
-    """What is pictured: a run, a search, and a server at an address that shows drawn dogs."""
+    """What is pictured: a run, a search, drawn dogs beside where a network looked, and a server that shows them."""
 
     browser: Browser
     run: Path
     search: Path
+    looked: Sequence[Path]
     server: str
 
     def opened(
@@ -80,7 +83,18 @@ def page(made: Made) -> list[bytes]:
     ]
 
 
-PICTURES = {"report.png": report, "search.png": search, "page.png": page}
+def looked(made: Made) -> list[bytes]:
+    """Drawn dogs, each beside where the network looked."""
+    return [_thumbnail(path) for path in made.looked]
+
+
+PICTURES = {"report.png": report, "search.png": search, "page.png": page, "looked.png": looked}
+
+
+def _thumbnail(path: Path) -> bytes:
+    file = io.BytesIO()
+    ImageOps.fit(Image.open(path).convert("RGB"), (_SIDE, _SIDE)).save(file, "PNG")
+    return file.getvalue()
 
 
 def _charts(page: Page, place: str = "") -> bytes:
@@ -147,9 +161,14 @@ def main(cfg: DictConfig) -> None:
         run = _train("data.dir=photos", *network, here=here)
         # Of a run its own report has the whole path.
         _run("scripts/report.py", f"run={run.relative_to(here)}", here=here)
+        examples, pictures = _train("data.dir=drawn", *network, here=here) / "model/examples", here / "looked"
+        _run("scripts/predict.py", f"package={examples.parent}", f"images={examples}", "explain=looked", here=here)
+        pairs = [folder / name for file in _LOOKED for folder, name in ((examples, file), (pictures, f"{file}.jpg"))]
         searched = _train(*_SEARCH, "data.dir=photos", *network, here=here)
         with serving(dogs / "model", here / "cache") as port:
-            made = Made(driver.chromium.launch(executable_path=browser), run, searched, f"http://127.0.0.1:{port}/")
+            made = Made(
+                driver.chromium.launch(executable_path=browser), run, searched, pairs, f"http://127.0.0.1:{port}/"
+            )
             for name, pictured in PICTURES.items():
                 _save(pictured(made), Path(cfg.out) / name)
                 print(Path(cfg.out) / name)

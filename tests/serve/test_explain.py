@@ -69,8 +69,8 @@ def test_the_server_draws_where_it_predicts(server: Served, tiny_predictor: Pred
     reply = server.send(explain(content, "image/png"))
     assert (reply.status, reply.headers["content-type"]) == (200, "image/jpeg")
     assert Image.open(io.BytesIO(reply.body)).size == (448, 448)
-    ((best, *_),) = tiny_predictor.predict([content])
-    assert reply.body == Explainer(tiny_predictor).picture(content, best.index)
+    (answer,) = tiny_predictor.predict([content])
+    assert reply.body == Explainer(tiny_predictor).picture(content, answer.top[0].index)
     assert server.send(explain(b"no photo", "image/png")).code == "unreadable_image"
     assert server.send(explain(content, "text/html")).code == "unsupported_content_type"
     several = json.dumps({"instances": [{"image": "aaaa"}]}).encode()

@@ -284,8 +284,8 @@ def test_the_page_shows_where_the_model_looked(page: Any, server: Server) -> Non
     page.get_by_role("switch", name="Show where it looked").press("Space")
     page.wait_for_selector("#looked:visible")
     (answer,) = server.predictor.predict([drawn(3)])
-    assert f"speaks most for {answer[0].breed}" in page.get_attribute("#looked", "alt")
-    assert f"Yellow is what speaks most for {answer[0].breed}" in page.inner_text("#colours")
+    assert f"speaks most for {answer.top[0].breed}" in page.get_attribute("#looked", "alt")
+    assert f"Yellow is what speaks most for {answer.top[0].breed}" in page.inner_text("#colours")
     transform = server.predictor.description.transform
     shown, frame = (page.locator(name).bounding_box() for name in ("#looked", "#frame"))
     assert shown["width"] / frame["width"] == pytest.approx(transform.crop / transform.resize, abs=0.01)

@@ -53,7 +53,7 @@ def checked(file: Path, labels: Path, test: Path) -> list[dict[str, str]]:
 
 
 def write(package: Path | None, kaggle: Path, out: str = "submission.csv", **others: Any) -> str:
-    given = dict.fromkeys(("endpoint", "url", "images", "at_once", "patience_seconds", "sagemaker"))
+    given = dict.fromkeys(("endpoint", "url", "images", "at_once", "patience_seconds", "sagemaker", "explain"))
     cache = type("", (), {"dir": str(kaggle / "cache")})
     place, images = kaggle / out, str(kaggle / "test")
     named = None if package is None else str(package)
@@ -65,7 +65,7 @@ def test_a_submission_has_every_class_of_every_photo(package: Path, kaggle: Path
     assert write(package, kaggle).endswith("submission.csv has 3 photos and 7 classes.")
     rows = checked(kaggle / "submission.csv", kaggle / "labels.csv", kaggle / "test")
     for row, best in zip(rows, Predictor.load(package).predict([photo(number) for number in range(3)]), strict=True):
-        for one in best:
+        for one in best.top:
             assert float(row[SEVEN[one.index]]) == pytest.approx(one.probability, rel=1e-4)
 
 
