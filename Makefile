@@ -14,7 +14,7 @@ TORCH_INDEX ?=
 INDEX := $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo sample test test-fast test-all test-oldest test-smdebug lint format docs pictures bench clean
+.PHONY: help install demo sample test test-fast test-all test-oldest test-smdebug lint format docs notebooks pictures bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -84,6 +84,9 @@ docs: $(VENV)/.docs  ## build the documentation into site/, which needs no serve
 $(VENV)/.docs: $(VENV)/.installed
 	$(BIN)/pip install --quiet --no-compile $(INDEX) --constraint constraints.txt --editable '.[docs]'
 	touch $@
+
+notebooks: install  ## run the notebooks of docs/ from top to bottom, and write them back with what they show
+	$(BIN)/python -m docs.notebooks
 
 # On other photos, with real weights: make bench PHOTOS=<breed folders> WEIGHTS=<file or folder>
 # Only some cases: make bench CASES=head,trials. The cases accuracy and known, which need real ones,

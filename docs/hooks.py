@@ -44,13 +44,18 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Adds those pages."""
+    """Adds those pages, and the notebooks as they were run."""
     from mkdocs.structure.files import File
 
     for name in _OUTSIDE:
         if (_ROOT / name).is_file():
             text = _LINK.sub(_seen_from_docs, (_ROOT / name).read_text(encoding="utf-8"))
             files.append(File.generated(config, name.lower(), content=text))
+    for notebook in sorted((_ROOT / "docs").glob("*.ipynb")):
+        markdown, pictures = notebook_text(notebook)
+        files.append(File.generated(config, f"{notebook.stem}.md", content=markdown))
+        for name, content in pictures.items():
+            files.append(File.generated(config, name, content=content))
     return files
 
 
@@ -81,12 +86,25 @@ def _seen_from_docs(link: re.Match[str]) -> str:
 
 
 def _within_docs(link: re.Match[str]) -> str:
+    if link[2].endswith(".ipynb"):
+        return f"[{link[1]}]({link[2].removesuffix('.ipynb')}.md{link[3] or ''})"
     if not link[2].startswith("../"):
         return link[0]
     if not (_ROOT / "docs" / link[2]).exists():
         raise FileNotFoundError(f"docs: {link[0]} leads nowhere")
     name = link[2].removeprefix("../")
     return f"[{link[1]}]({name.lower()})" if name in _OUTSIDE else link[1]
+
+
+def notebook_text(path: Path) -> tuple[str, dict[str, bytes]]:
+    """Returns a notebook with its outputs as Markdown, so that it looks as all pages do, and its pictures by name."""
+    from nbconvert import MarkdownExporter
+
+    exporter = MarkdownExporter(template_file=str(path.with_name("notebook.md.j2")))
+    markdown, found = exporter.from_filename(str(path), resources={"unique_key": path.stem})
+    # Of pandas; the tables of this site have another look.
+    markdown = re.sub(r"<style scoped>.*?</style>", "", markdown, flags=re.DOTALL)
+    return markdown.replace(' border="1" class="dataframe"', ""), found["outputs"]
 
 
 def rules_text(markdown: str) -> str:

@@ -12,12 +12,23 @@ from filelock import FileLock
 from dogbreeds.console import LogFile
 from dogbreeds.directories import claimed, new_run, refuse_search, run_directory, run_of
 from dogbreeds.errors import ConfigError, UserError
+from tests.conftest import composed
 
 
 def test_each_of_many_in_the_same_second_gets_one(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(claimed, [tmp_path / "day" / "12-00-00"] * 20))
     assert sorted(path.name for path in found) == sorted(["12-00-00", *(f"12-00-00-{n}" for n in range(2, 21))])
+
+
+@pytest.mark.parametrize("name", ["audit", "prepare_features"])
+def test_a_command_that_writes_no_run_makes_no_directory(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    typed = ["data=sample", f"seed={len(name)}"]
+    assert composed(name, typed, with_hydra=True).hydra.run.dir == "."
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(("file", "said"), [("metrics.json", ""), ("checkpoints/last.ckpt", "Continue it with ")])
