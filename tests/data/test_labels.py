@@ -54,8 +54,10 @@ def test_kaggle_as_it_comes_is_split_as_folders_are(tmp_path: Path) -> None:
         ("Image;Class;set", "{};{};{}\n;;\n", "utf-8-sig"),
         ("id\tnote\tbreed\tsplit", '"{}"\t,;\t {} \t{}', "utf-8"),
         ("id,path,label,split\r", "9,./{},{},{}\r", "utf-8"),
+        ('"id";"breed";"split"', '"{}";"{}";"{}";', "utf-8"),
+        ("id, breed, split", '"{}", "{}", "{}"', "utf-8"),
     ],
-    ids=["commas", "a spreadsheet", "tabs", "Windows"],
+    ids=["commas", "a spreadsheet", "tabs", "Windows", "all quoted", "blanks before quotation marks"],
 )
 def test_what_tables_may_look_like(root: Path, header: str, row: str, encoding: str) -> None:
     splits = ("train", "Train", "dev", "validation", "test", "testing")
@@ -89,17 +91,15 @@ def test_what_is_left_out_and_told(root: Path) -> None:
     paint(root / "train" / "6.png", key="six")
     shutil.copy(root / "0.png", root / "7.png")
     (root / "8.png").write_bytes(b"broken")
-    (root / ".9.png").write_bytes((root / "0.png").read_bytes())
     splits = {0: "train", 1: "train", 2: "valid", 3: "valid", 4: "test", 5: "test", 6: "train", 7: "valid", 8: "test"}
     rows = "".join(f"{number},{'ab'[number % 2]},{split}\n" for number, split in splits.items())
-    labels = table(root, f"id,breed,split\n{rows}.9.png,b,train\ntrain/6,a,train\n")
+    labels = table(root, f"id,breed,split\n{rows}train/6,a,train\n")
     paint(root / "nobody's.png")
     folders = read(root, labels=labels)
     assert names(folders, "train") == ["0.png", "train/6.png", "1.png"]
     reasons = {path.relative_to(root).as_posix(): reason for path, reason in folders.left_out}
     assert reasons == {
         "train/6.png": "another row of data.labels says the same",
-        ".9.png": "hidden",
         "nobody's.png": "in no row of data.labels",
     }
     assert [path.name for path, _ in folders.unreadable] == ["8.png"]
@@ -118,7 +118,10 @@ def test_what_is_left_out_and_told(root: Path) -> None:
             "must name columns for a file (file, path, filename, file_name, image, id) and a label (label, breed",
         ),
         ("", "but it is ''."),
-        ("id,breed\n", "holds no photos in class folders"),
+        ("id,breed\n", "labels.csv has no row."),
+        ('"id,breed\n0,a\n', "but it is '\"id,breed'."),
+        ("id," + "breed" * 30_000, "is no table after line 1: field larger than field limit"),
+        ("id,breed\n0,a\n1,Poodle, miniature\n", "after line 2: more cells than columns in '1,Poodle,miniature'."),
         ("id,breed\n0,a\n1,a\n", "holds one class only (a)"),
         ("id,breed,split\n0,a,test\n1,b,valid\n", "has no row with the split train."),
         ("id,breed\n0,a\n1,\n2,b\n", "Rows that cannot be used: 1\n    line 3: 1, : no label\n"),
@@ -138,6 +141,14 @@ def test_what_is_left_out_and_told(root: Path) -> None:
 )
 def test_tables_that_do_not_fit(root: Path, content: str, said: str) -> None:
     assert said in refusal(root, labels=table(root, content))
+
+
+def test_rows_of_files_that_are_no_photos(root: Path) -> None:
+    # A job gets the table and the photos, and would not find these files.
+    (root / ".6.png").write_bytes((root / "0.png").read_bytes())
+    (root / "7.txt").write_text("notes")
+    message = refusal(root, labels=table(root, "id,breed\n0,a\n1,b\n.6.png,b\n7.txt,b\n"))
+    assert "used: 2\n    line 4: .6.png, b: hidden\n    line 5: 7.txt, b: not a photo\n" in message
 
 
 def test_of_many_rows_ten_are_named(root: Path) -> None:

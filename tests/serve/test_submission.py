@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,19 @@ def test_a_submission_is_whole(package: Path, kaggle: Path, capsys: pytest.Captu
     assert not (kaggle / "submission.csv").exists()
     assert (kaggle / "submission.partial.csv").read_text().count("\n") == 4
     assert "submission.partial.csv has the 3 rows so far." in capsys.readouterr().err
+
+
+def test_classes_that_are_called_as_columns_are(tmp_path: Path, kaggle: Path) -> None:
+    for number, name in enumerate(("known", "id")):
+        classes = ("top", name, *SEVEN[2:])
+        save_package(tmp_path / str(number), replace(described(SEVEN), classes=classes), network(described(SEVEN)))
+    write(tmp_path / "0", kaggle)
+    with (kaggle / "submission.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        assert sum(float(row[name]) for name in ("top", "known", *SEVEN[2:])) == pytest.approx(1, abs=1e-5)
+    with pytest.raises(ConfigError, match="a class is called id"):
+        write(tmp_path / "1", kaggle)
 
 
 def test_what_is_no_submission(package: Path, kaggle: Path) -> None:

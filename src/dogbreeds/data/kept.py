@@ -25,7 +25,7 @@ def read_text(file: Path, setting: str) -> str:
         # A spreadsheet begins its files with a byte order mark.
         return file.read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{setting}={file} cannot be read as text: {error}.") from error
+        raise DataError(f"{setting}={file} cannot be read as text: {error}. Save it as CSV in UTF-8.") from error
 
 
 def read_excluded(file: Path) -> list[str]:

@@ -7,6 +7,7 @@ import csv
 import io
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path, PurePath, PurePosixPath
 from typing import NamedTuple
 from unicodedata import normalize
@@ -17,7 +18,7 @@ from dogbreeds.data.names import class_name, listing, readable
 from dogbreeds.errors import DataError
 from dogbreeds.files import yaml_beside
 
-_ADVICE = "Files are named by their paths below data.dir, or below train/ in it, with or without their ending."
+_ADVICE = "Files are named by their paths (with /) below data.dir, or below train/ in it, with or without their ending."
 
 
 class _Row(NamedTuple):
@@ -49,10 +50,10 @@ def _labelled(root: Path, labels: Path) -> layout.Found:
             left.append((path, reason))
         else:
             splits[rows[path].split][rows[path].label].append(path)
+    if not splits.keys() & {"train", "all"}:
+        raise DataError(f"data.labels={labels} has no row{' with the split train' if splits else ''}.")
     found = layout.Found(splits, tuple(left))
     layout.refuse_few_classes(root, found)
-    if not splits.keys() & {"train", "all"}:
-        raise DataError(f"data.labels={labels} has no row with the split train.")
     return found
 
 
@@ -69,11 +70,13 @@ def _matched(root: Path, labels: Path, below: Mapping[Path, str]) -> tuple[dict[
         name = _text(PurePosixPath(row.file))
         paths = named.get(name) or named.get(f"train/{name}") or []
         first = rows.setdefault(paths[0], row) if len(paths) == 1 else row
+        # One that is no photo is not sent to a job, which reads the same table.
+        unfit = below[paths[0]] if paths else "no such file"
         wrong = {
             "no file": not row.file,
             "no label": not row.label,
             f"the split is none of {', '.join(layout.SPLITS)}": not row.split,
-            "no such file": not paths,
+            unfit: unfit,
             f"several files: {' and '.join(path.name for path in paths)}": len(paths) > 1,
             f"another label or split than in {first.line}": first[2:] != row[2:],
         }
@@ -93,25 +96,29 @@ def _text(path: PurePath) -> str:
 
 
 def _rows(labels: Path) -> Iterator[_Row]:
-    text = read_text(labels, "data.labels")
-    columns = yaml_beside(__file__, "labels.yaml")
-    for separator in ",;\t":
-        # Strict, so that a quotation mark that is never closed does not swallow all that follows.
-        table = csv.DictReader(io.StringIO(text, newline=""), restval="", delimiter=separator, strict=True)
-        given = {name.strip().lower(): name for name in table.fieldnames or ()}
-        file, label, split = (next((given[one] for one in names if one in given), None) for names in columns.values())
-        if file and label:
-            break
-    else:
-        named = " and a ".join(f"{kind} ({', '.join(names)})" for kind, names in columns.items() if kind != "split")
-        said = f"must name columns for a {named}, but it is {text.partition(chr(10))[0][:80]!r}."
-        raise DataError(f"data.labels={labels}: its first line {said}")
+    text, columns, line = read_text(labels, "data.labels"), yaml_beside(__file__, "labels.yaml"), 1
+    first = next(iter(text.splitlines()), "")
     try:
-        for row in table:
-            cells = [row[name].strip() for name in (file, label, split) if name]
-            known = layout.SPLIT_NAMES.get(cells[2].lower(), "") if split else "all"
+        for separator in ",;\t":
+            (header,) = csv.reader([first], delimiter=separator, skipinitialspace=True)
+            given = {name.strip().lower(): place for place, name in enumerate(header)}
+            file, label, split = (next((given[one] for one in names if one in given), -1) for names in columns.values())
+            if min(file, label) >= 0:
+                break
+        else:
+            named = " and a ".join(f"{kind} ({', '.join(names)})" for kind, names in columns.items() if kind != "split")
+            said = f"must name columns for a {named}, but it is {first[:80]!r}."
+            raise DataError(f"data.labels={labels}: its first line {said}")
+        # Strict, so that a quotation mark that is never closed does not swallow all that follows.
+        table = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True, strict=True)
+        for row in islice(table, 1, None):
+            if any(row[len(header) :]):
+                raise csv.Error(f"more cells than columns in {separator.join(row)[:80]!r}")
+            line = table.line_num
+            cells = ["".join(row[place : place + 1]).strip() for place in (file, label, split) if place >= 0]
+            known = layout.SPLIT_NAMES.get(cells[2].lower(), "") if split >= 0 else "all"
             if any(cells):
-                yield _Row(f"line {table.line_num}: {', '.join(cells)}", cells[0], class_name(cells[1]), known)
+                yield _Row(f"line {line}: {', '.join(cells)}", cells[0], class_name(cells[1]), known)
     except csv.Error as error:
-        said = f"after line {table.line_num}: {error}. Look for a quotation mark that is not closed."
+        said = f"after line {line}: {error}. Look for a quotation mark that is missing or not closed."
         raise DataError(f"data.labels={labels} is no table {said}") from error

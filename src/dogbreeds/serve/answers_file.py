@@ -122,7 +122,8 @@ def as_csv(path: Path, columns: Sequence[str] = _COLUMNS) -> Iterator[Callable[[
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
-        yield lambda row: writer.writerow(_flat(row))
+        # Other columns may be named by classes, and one may be called top or known.
+        yield lambda row: writer.writerow(_flat(row) if columns is _COLUMNS else row)
 
 
 def _flat(row: Row) -> Row:

@@ -35,6 +35,8 @@ def write(config: PredictCommandConfig, images: str, out: Path | None) -> str:
         raise ConfigError("\n".join([f"images={images}: an id is a name without ending, and some are alike:", *alike]))
     predictor = batch.load(package, Path(config.cache.dir))
     classes = predictor.description.classes
+    if "id" in classes:
+        raise ConfigError("format=kaggle: a class is called id, and so is the column of the photos. Rename the class.")
     predictor.top = len(classes)
     rows = batch.rows(predictor, paths, partial(_row, classes))
     write_rows(_whole(rows), out, len(paths), partial(as_csv, columns=("id", *classes)))
