@@ -204,7 +204,8 @@ def test_the_model_card_is_shown_without_front_matter_and_without_html(
     tiny_predictor: Predictor, tiny_package: Path, tmp_path: Path
 ) -> None:
     package = Path(shutil.copytree(tiny_package, tmp_path / "model"))
-    written = "---\nlicense: mit\n---\n# Dogs\n\n| <b>Pug</b> | $x |\n| --- | --- |\n| [a](javascript:b) | 1 |\n"
+    # Some editors put a byte order mark in front.
+    written = "\ufeff---\nlicense: mit\n---\n# Dogs\n\n| <b>Pug</b> | $x |\n| --- | --- |\n| [a](javascript:b) | 1 |\n"
     (package / "README.md").write_text(written + "\n---\n\n<script>alert(1)</script>\n", encoding="utf-8")
     served, asked = site(tiny_predictor, package, limits()), {**SCOPE, "method": "GET", "headers": []}
     page, card = Client(b""), Client(b"")

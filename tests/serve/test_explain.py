@@ -51,6 +51,10 @@ def test_each_photo_has_a_picture_of_its_predicted_class(
         assert (looked / f"{row['path']}.jpg").read_bytes() == explainer.picture(content, row["index"])
     with pytest.raises(ConfigError, match=r"has photos in it, such as a/rex\.jpg: choose another folder"):
         drawing(explainer, Path("a"), find_images("."))
+    # A picture could be called like another photo there.
+    (tmp_path / "link").symlink_to(photos / "a")
+    with pytest.raises(ConfigError, match=r"has photos in it, such as a/rex\.jpg"):
+        drawing(explainer, tmp_path / "link", find_images("."))
     with pytest.raises(PlaceError, match=r"broken\.png"):
         drawing(explainer, Path("broken.png"), [Path("a/rex.jpg")])
 

@@ -98,8 +98,9 @@ def _batch(predictor: Predictor, paths: Sequence[Path], row_of: MakeRow, draw: D
 
 def drawing(explainer: Explainer, folder: Path, paths: Sequence[Path]) -> Draw:
     """Makes the folder of the pictures, which are called as the photos below the folder of all, with .jpg behind it."""
-    places = {path: Path(os.path.normpath(path.absolute())) for path in (*paths, folder)}
-    if inside := [path for path in paths if places[path].is_relative_to(places[folder])]:
+    places = {path: Path(os.path.normpath(path.absolute())) for path in paths}
+    home = folder.resolve()
+    if inside := [path for path in paths if path.resolve().is_relative_to(home)]:
         raise ConfigError(f"explain={folder} has photos in it, such as {inside[0]}: choose another folder.")
     root = os.path.commonpath([places[path].parent for path in paths])
     with writing(folder):

@@ -80,7 +80,7 @@ def _readme(package: Path) -> list[Route]:
     path = package / README
     if not path.is_file():
         return []
-    text = _FRONT_MATTER.sub("", path.read_text(encoding="utf-8", errors="replace"))
+    text = _FRONT_MATTER.sub("", path.read_text(encoding="utf-8-sig", errors="replace"))
     # Without HTML: a package may come from somebody else.
     content = MarkdownIt("js-default", {"html": False}).render(text)
     page = Template(_MODEL_CARD.read_text(encoding="utf-8")).substitute(content=content)
