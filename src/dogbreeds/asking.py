@@ -42,6 +42,11 @@ def asked(config: PredictCommandConfig) -> Iterator[Ask]:
 
 
 def _rows(config: PredictCommandConfig, package: Path, paths: Sequence[Path]) -> Iterator[tuple[Row, bool]]:
-    predictor, folder = batch.load(package, Path(config.cache.dir)), config.explain
+    folder, images = config.explain, Path(config.images or "")
+    if folder is not None and images.is_dir() and Path(folder).resolve().is_relative_to(images.resolve()):
+        raise ConfigError(
+            f"explain={folder} lies in images={images}, where its pictures would be photos: choose another."
+        )
+    predictor = batch.load(package, Path(config.cache.dir))
     draw = None if folder is None else batch.drawing(Explainer(predictor), Path(folder).expanduser(), paths)
     return batch.rows(predictor, paths, draw=draw)

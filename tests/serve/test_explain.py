@@ -66,6 +66,16 @@ def test_only_a_package_draws() -> None:
         pass
 
 
+def test_pictures_do_not_become_photos(tiny_package: Path, photos: Path) -> None:
+    given = SimpleNamespace(
+        package=str(tiny_package), endpoint=None, url=None, explain=str(photos / "looked"), images=str(photos)
+    )
+    found = f"lies in images={photos}, where its pictures would be photos"
+    with asked(cast(PredictCommandConfig, given)) as ask, pytest.raises(ConfigError, match=found):
+        ask([photos / "a/rex.png"])
+    assert not (photos / "looked").exists()
+
+
 @pytest.mark.slow
 def test_the_server_draws_where_it_predicts(server: Served, tiny_predictor: Predictor) -> None:
     content = photo(4)

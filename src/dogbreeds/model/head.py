@@ -140,4 +140,4 @@ class Head(nn.Module):
         """
         first: Tensor = self.layers[0](self.normalise(features) * self.gain)
         logits: Tensor = self.layers[1:](first)
-        return logits, logits.amax(dim=1) * (first.std(dim=1) if len(self.layers) > 1 else 1.0)
+        return logits, logits.amax(dim=1) * (first.std(dim=1, correction=0) if len(self.layers) > 1 else 1.0)
