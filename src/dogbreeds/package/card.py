@@ -1,7 +1,7 @@
 """The model card of a package: README.md, in the form that model hubs read."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,17 +41,17 @@ def write_card(package: Path, folders: BreedFolders, metrics: Mapping[str, Any],
         "names": names,
         "worst": breeds(metrics["test/per_class_accuracy"], confusion, names)[:_LISTED],
         "mistakes": mistakes(confusion, names)[:_LISTED],
-        "imagenet": _in_imagenet(folders),
+        "imagenet": _in_imagenet(folders, names),
     }
     write_text(package / README, environment.get_template(README).render(content) + "\n")
 
 
-def _in_imagenet(folders: BreedFolders) -> dict[str, int]:
+def _in_imagenet(folders: BreedFolders, names: Sequence[str]) -> dict[str, int]:
     """Counts the test photos that ImageNet's files are called like, and the classes that ImageNet has too."""
     known = {name.casefold() for name in get_weight("ResNet18_Weights.IMAGENET1K_V1").meta["categories"]}
     return {
         "photos": sum(_IMAGENET.search(photo.name) is not None for photo in folders.splits["test"]),
-        "classes": sum(name.casefold() in known for name in shown_names(folders.classes)),
+        "classes": sum(name.casefold() in known for name in names),
     }
 
 

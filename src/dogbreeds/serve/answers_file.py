@@ -23,8 +23,9 @@ from dogbreeds.package.predictor import TOP
 #: breeds as dictionaries of `breed`, `index`, `probability`. For a photo without a prediction: `path` and `error`.
 Row = dict[str, Any]
 
+_Write = Callable[[Row], object]
 #: Opens a file, and gives what writes a row to it.
-Form = Callable[[Path], AbstractContextManager[Callable[[Row], object]]]
+Form = Callable[[Path], AbstractContextManager[_Write]]
 #: Rows that Parquet keeps in memory before it writes them.
 _GROUP = 10_000
 _OTHERS = range(2, TOP + 1)
@@ -111,19 +112,25 @@ def _line(row: Row) -> str:
 
 
 @contextmanager
-def _json_lines(path: Path) -> Iterator[Callable[[Row], object]]:
+def _json_lines(path: Path) -> Iterator[_Write]:
     with path.open("w", encoding="utf-8") as file:
         yield lambda row: file.write(f"{_line(row)}\n")
 
 
 @contextmanager
-def as_csv(path: Path, columns: Sequence[str] = _COLUMNS) -> Iterator[Callable[[Row], object]]:
-    """Writes a column for each rank, because a table has no lists."""
+def table(path: Path, columns: Sequence[str]) -> Iterator[_Write]:
+    """Writes rows with these columns, as they stand."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
-        # Other columns may be named by classes, and one may be called top or known.
-        yield lambda row: writer.writerow(_flat(row) if columns is _COLUMNS else row)
+        yield writer.writerow
+
+
+@contextmanager
+def _csv(path: Path) -> Iterator[_Write]:
+    """Writes a column for each rank, because a table has no lists."""
+    with table(path, _COLUMNS) as write:
+        yield lambda row: write(_flat(row))
 
 
 def _flat(row: Row) -> Row:
@@ -134,7 +141,7 @@ def _flat(row: Row) -> Row:
 
 
 @contextmanager
-def _parquet(path: Path) -> Iterator[Callable[[Row], object]]:
+def _parquet(path: Path) -> Iterator[_Write]:
     import pyarrow
     from pyarrow.parquet import ParquetWriter
 
@@ -159,4 +166,4 @@ def _parquet(path: Path) -> Iterator[Callable[[Row], object]]:
         flush()
 
 
-_FORMATS = {".csv": as_csv, ".jsonl": _json_lines, ".parquet": _parquet}
+_FORMATS = {".csv": _csv, ".jsonl": _json_lines, ".parquet": _parquet}

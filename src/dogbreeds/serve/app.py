@@ -91,7 +91,7 @@ class Application:
         return JSONResponse({"status": "ready"})
 
     async def _predict(self, request: PredictRequest, accept: str) -> tuple[bytes, str]:
-        # A response that the client does not accept should not cost anything.
+        # A response that the client does not accept is not computed.
         accepted(accept)
         predictions = request.predictions(await self.batcher.submit(request.photos))
         self._observer.photos(len(predictions), sum(one.known is False for one in predictions))

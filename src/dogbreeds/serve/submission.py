@@ -11,7 +11,7 @@ from dogbreeds.errors import ConfigError, DataError
 from dogbreeds.package.finding import find_package
 from dogbreeds.package.messages import Answer
 from dogbreeds.serve import batch
-from dogbreeds.serve.answers_file import Row, as_csv, write_rows
+from dogbreeds.serve.answers_file import Row, table, write_rows
 
 
 def write(config: PredictCommandConfig, images: str, out: Path | None) -> str:
@@ -39,7 +39,7 @@ def write(config: PredictCommandConfig, images: str, out: Path | None) -> str:
         raise ConfigError("format=kaggle: a class is called id, and so is the column of the photos. Rename the class.")
     predictor.top = len(classes)
     rows = batch.rows(predictor, paths, partial(_row, classes))
-    write_rows(_whole(rows), out, len(paths), partial(as_csv, columns=("id", *classes)))
+    write_rows(_whole(rows), out, len(paths), partial(table, columns=("id", *classes)))
     return f"{out} has {len(paths):,} photos and {len(classes)} classes."
 
 

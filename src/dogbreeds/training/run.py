@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from dogbreeds.config import save
 from dogbreeds.data.kept import keep, named_files
 from dogbreeds.debug.catalogue import Judgement, issues, verdict_of
 from dogbreeds.debug.hook_settings import check_smdebug
-from dogbreeds.debug.record import Facts, Searched, read_confusion
+from dogbreeds.debug.record import Facts, Matrix, Searched, read_confusion
 from dogbreeds.debug.rules.results import learned_from
 from dogbreeds.debug.timeline import Phases
 from dogbreeds.directories import locked, new_run
@@ -107,6 +108,11 @@ class Run:
         self._epochs = 0
         with self._phases.phase("reference"):
             self.reference = prepared.reference(self.config, self.network.head)
+
+    @cached_property
+    def confusion(self) -> dict[str, Matrix]:
+        """Counts of the answers in predictions.csv by split; after `score`."""
+        return read_confusion(self.directory, self.metrics)
 
     def audit(self) -> None:
         """Looks for photos worth a look, and writes audit.csv."""
@@ -202,7 +208,7 @@ class Run:
                 save_examples(package, choose(folders, count), folders.classes)
             if self._description.int8:
                 compare_fallback(package, self._prepared.store.blobs)
-            write_card(package, folders, self.metrics, read_confusion(self.directory, self.metrics)["test"])
+            write_card(package, folders, self.metrics, self.confusion["test"])
             if archive:
                 archive_for(package, self.directory / MODEL_ARCHIVE, gpus=0, requirements=True)
 
@@ -264,7 +270,7 @@ def train(config: TrainConfig, began: float | None = None, callbacks: Sequence[C
         run.score()
         run.package()
         run.metrics["seconds"] = run.seconds(began)
-        judgements = debugger.finish(run.metrics)
+        judgements = debugger.finish(run.metrics, run.confusion)
     return run.report(judgements)
 
 

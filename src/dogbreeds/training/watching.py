@@ -14,7 +14,7 @@ from dogbreeds.config import load_saved
 from dogbreeds.debug.catalogue import Judgement, verdict_of, watching_rules
 from dogbreeds.debug.hook import SmdebugHook
 from dogbreeds.debug.measurements import START_UP, Measurements, Phase
-from dogbreeds.debug.record import Facts, Record, read_confusion, read_record
+from dogbreeds.debug.record import Facts, Matrix, Record, read_record
 from dogbreeds.debug.recorder import Recorder
 from dogbreeds.debug.rules.classes import StalledTrainingRule
 from dogbreeds.debug.system.sampler import SystemSampler
@@ -82,8 +82,8 @@ class Debugger:
         stalls = StallWatch(rule, self._record, stop=stop) if isinstance(rule, StalledTrainingRule) else None
         return [*found, Watch(self._judge, partial(build_report, self._run_dir, live=True), stalls, stop=stop)]
 
-    def finish(self, metrics: dict[str, Any]) -> list[Judgement]:
-        self._record.metrics, self._record.confusion = metrics, read_confusion(self._run_dir, metrics)
+    def finish(self, metrics: dict[str, Any], confusion: dict[str, Matrix]) -> list[Judgement]:
+        self._record.metrics, self._record.confusion = metrics, confusion
         return self._judge.look(running=False)
 
 

@@ -198,8 +198,9 @@ class Launcher:
 
     def _announce(self, plan: JobPlan) -> None:
         channels, image = plan.inputs.channels(), training_image(self.settings, plan.instance)
-        count = len(find(channels[PHOTOS], plan.inputs.files.get(LABELS)).photos())
-        found = {"plan": plan, "image": image, "channels": channels, "photos": PHOTOS, "count": count}
+        photos, others = channels.pop(PHOTOS), channels.values()
+        count = len(find(photos, plan.inputs.files.get(LABELS)).photos())
+        found = {"plan": plan, "image": image, "photos": photos, "others": others, "count": count}
         for line in lines_beside(__file__, "announced.txt", launcher=self, **found):
             log.info(line)
 
