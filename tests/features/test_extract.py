@@ -159,7 +159,8 @@ def test_one_worker_runs_where_a_debugger_is(array: FeatureArray, files: dict[st
     threads = threading.active_count()
     run(array, files, engine, progress=lambda count: engine.threads.add(threading.get_ident()))
     assert engine.threads == {threading.get_ident()}
-    assert threading.active_count() == threads
+    # Threads of an earlier test may end meanwhile.
+    assert threading.active_count() <= threads
 
 
 def test_workers_run_at_the_same_time(array: FeatureArray, files: dict[str, Path]) -> None:

@@ -48,7 +48,8 @@ def test_nothing_runs_or_stays_after_the_end(tmp_path: Path) -> None:
         local.client("s3").create_bucket(Bucket=BUCKET)
         pid = started(local, "running")
     assert is_gone(pid)
-    assert set(threading.enumerate()) == before
+    # Threads of an earlier test may end meanwhile.
+    assert set(threading.enumerate()) <= before
     assert [path.name for path in (tmp_path / "ended").iterdir()] == ["lock"]
 
 
