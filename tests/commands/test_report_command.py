@@ -35,7 +35,7 @@ def test_a_run_that_was_killed_has_a_report_up_to_there(sample: Path, tmp_path: 
     while (not record.exists() or record.stat().st_size < 50_000) and time.monotonic() < deadline:
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
-    process.wait(timeout=30)
+    process.wait()
     assert not (directory / METRICS).exists(), "the run ended before it could be killed"
     (directory / REPORT).unlink(missing_ok=True)
     (directory / RULES).unlink(missing_ok=True)

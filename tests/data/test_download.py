@@ -17,8 +17,8 @@ from rich.console import Console
 
 from dogbreeds.data.download import Connection, DownloadError, download
 
-CONNECTION = Connection(connect_timeout=2, read_timeout=2, retries=2, backoff=0.01)
-ONCE = Connection(connect_timeout=2, read_timeout=2, retries=0, backoff=0)
+CONNECTION = Connection(connect_timeout=60, read_timeout=60, retries=2, backoff=0)
+ONCE = Connection(connect_timeout=60, read_timeout=60, retries=0, backoff=0)
 BODY = bytes(range(256)) * 1024 + b"the end"
 
 

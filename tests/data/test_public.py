@@ -52,7 +52,7 @@ SERVED: list[bytes] = []
 def get(name: str, target: Path, keep_archive: bool = False) -> tuple[Summary, str]:
     """What was found, and what was said."""
     console = Console(file=io.StringIO())
-    connection = Connection(connect_timeout=2, read_timeout=2, retries=2, backoff=0)
+    connection = Connection(connect_timeout=60, read_timeout=60, retries=2, backoff=0)
     summary = get_dataset(choose_set(name, TABLE), target, connection, keep_archive, console)
     assert isinstance(console.file, io.StringIO)
     return summary, console.file.getvalue()

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
+from tests.local_sagemaker.jobs import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.ci
 
@@ -74,7 +75,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str
             said += line
         yield {**os.environ, **dict(re.findall(r"(\w+)=(\S+)", said))}
         service.send_signal(signal.SIGINT)
-        assert service.wait(30) == 0
+        assert service.wait(PATIENCE_SECONDS) == 0
 
 
 def run(code: str, exported: dict[str, str], directory: Path) -> str:

@@ -15,6 +15,7 @@ from local_sagemaker.training.toolkit import TRAIN
 from tests.local_sagemaker.conftest import Begin
 from tests.local_sagemaker.jobs import (
     BUCKET,
+    PATIENCE_SECONDS,
     answer_problems,
     is_gone,
     log_lines,
@@ -292,7 +293,7 @@ def test_nothing_of_a_job_remains_outside_s3(begin: Begin, tmp_path: Path) -> No
     local = begin()
     create(local, "tidy", "import pathlib; pathlib.Path.home().joinpath('.cache').mkdir()")
     assert wait_for(local.client("sagemaker"), "tidy")["TrainingJobStatus"] == "Completed"
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while list((tmp_path / "rehearsal" / "machines").iterdir()) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert list((tmp_path / "rehearsal" / "machines").iterdir()) == []

@@ -204,12 +204,13 @@ os.environ.update(HF_ENDPOINT="http://127.0.0.1:9", HF_HOME=sys.argv[1])
 import timm
 from dogbreeds.errors import WeightsError
 from dogbreeds.model.backbones import load_backbone
-began = time.monotonic()
+def refuse(seconds):
+    sys.exit("it waits before it tries again")
+time.sleep = refuse
 try:
     load_backbone("test_vit", "imagenet", 0, library="timm")
 except WeightsError as error:
     print(error)
-assert time.monotonic() - began < 5
 """
 
 

@@ -145,7 +145,7 @@ def test_teardown_waits_for_jobs(empty: Empty) -> None:
     sagemaker, iam = empty.local.client("sagemaker"), empty.iam
     empty.s3.create_bucket(Bucket=JOBS)
     iam.create_role(RoleName="other", AssumeRolePolicyDocument=policy("trust", empty.account(), BUCKET))
-    code, other = upload_code(empty.s3, "import time; time.sleep(60)"), ARN.replace(ROLE, "other")
+    code, other = upload_code(empty.s3, "import time; time.sleep(600)"), ARN.replace(ROLE, "other")
     single = {"ResourceLimits": {"MaxNumberOfTrainingJobs": 1, "MaxParallelTrainingJobs": 1}}
     sagemaker.create_training_job(**training_job("dogbreeds-one", code, RoleArn=other))
     sagemaker.create_training_job(**training_job("by-role", code, RoleArn=ARN))

@@ -17,7 +17,7 @@ from dogbreeds.package.messages import Answer, HttpError, Prediction
 from dogbreeds.package.predictor import Predictor
 from dogbreeds.serve.batching import Batcher, Found
 
-PATIENCE = 20.0
+PATIENCE = 90.0
 
 
 @dataclass

@@ -20,21 +20,34 @@ def test_many_clients_and_a_signal(tiny_package: Path, tiny_predictor: Predictor
     contents = [photo(seed, size=(80, 70), form="JPEG") for seed in range(9)]
     photos = {content: as_json(tiny_predictor.predict([content])[0]) for content in contents}
     with served(tiny_package, *SMALL_LIMITS) as server:
-        seen = load(server, photos, hostile_requests(), seconds=4, clients=16, tolerance=2e-3)
+        seen = load(
+            server,
+            photos,
+            hostile_requests(),
+            enough=lambda seen: seen.statuses[200] > 100 and seen.hostile[422] > 0,
+            clients=16,
+            tolerance=2e-3,
+        )
     assert seen.wrong == []
     assert seen.unanswered == 0
     assert seen.exit_status == 0
     assert seen.statuses.keys() == {200}
-    assert seen.statuses[200] > 100
     assert all(status < 500 for status in seen.hostile)
-    assert seen.hostile[422] > 0
 
 
 def test_a_queue_that_is_full_refuses_and_answers_the_rest(tiny_package: Path, tiny_predictor: Predictor) -> None:
     content = photo(4, form="JPEG")
     photos = {content: as_json(tiny_predictor.predict([content])[0])}
-    with served(tiny_package, "limits.photos=1", "limits.waiting=1") as server:
-        seen = load(server, photos, hostile_requests(), seconds=2, clients=16, tolerance=2e-3)
+    with served(tiny_package, "limits.photos=1", "limits.waiting=1", "limits.receive_seconds=2.5") as server:
+        both = {200, 503}
+        seen = load(
+            server,
+            photos,
+            hostile_requests(),
+            enough=lambda seen: both <= seen.statuses.keys(),
+            clients=16,
+            tolerance=2e-3,
+        )
     assert seen.wrong == []
     assert (seen.unanswered, seen.exit_status) == (0, 0)
-    assert seen.statuses.keys() == {200, 503}
+    assert seen.statuses.keys() == both

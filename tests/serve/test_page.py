@@ -34,7 +34,7 @@ PAGE = Path(dogbreeds.__file__).parent / "serve" / "page"
 TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 POLICY = "default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; form-action 'self'"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync"]
-PATIENCE_MS = 15_000
+PATIENCE_MS = 90_000
 
 
 class Server(ThreadingHTTPServer):
