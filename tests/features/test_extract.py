@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +19,8 @@ from torch import Tensor
 
 from dogbreeds.data.views import read_view
 from dogbreeds.errors import CacheError, DataError
-from dogbreeds.features.extract import LocalExtractor, Pass, fill
+from dogbreeds.features import extract
+from dogbreeds.features.extract import LocalExtractor, Pass, fill, photos_per_second
 from dogbreeds.features.store.array import FeatureArray
 from dogbreeds.features.store.segments import ArrayKey, Layout
 from dogbreeds.features.store.store import FeatureStore
@@ -181,17 +183,21 @@ def test_workers_run_at_the_same_time(array: FeatureArray, files: dict[str, Path
 @pytest.mark.parametrize("workers", [1, 3])
 @pytest.mark.parametrize("kind", [RuntimeError, KeyboardInterrupt, MemoryError])
 def test_an_error_in_one_worker_stops_the_others_and_gives_up_the_claims(
-    array: FeatureArray, other: FeatureArray, files: dict[str, Path], workers: int, kind: type[BaseException]
+    array: FeatureArray,
+    other: FeatureArray,
+    files: dict[str, Path],
+    workers: int,
+    kind: type[BaseException],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    unlucky, broken = colours(COUNT)[workers - 1], threading.Event()
+    unlucky, stopped = colours(COUNT)[workers - 1], threading.Event()
 
     def before(batch: list[Colour]) -> None:
         if unlucky in batch:
-            broken.set()
             raise kind("the engine broke")
-        broken.wait(10)
-        time.sleep(0.1)
+        assert stopped.wait(PATIENCE)
 
+    monkeypatch.setattr(extract, "threading", SimpleNamespace(Event=lambda: stopped, Lock=threading.Lock))
     engine = ColourEngine(batch_size=1, workers=workers, before=before)
     with pytest.raises(kind, match="the engine broke"):
         run(array, files, engine)
@@ -381,3 +387,15 @@ def test_features_that_are_not_finite(
     assert "features.precision=fp32" in str(caught.value)
     assert array.missing(list(files)) == list(files)
     assert is_free(other, list(files))
+
+
+# --- the speed
+
+
+def test_the_rate_counts_whole_passes_over_all_photos(files: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([0.0, 0.25, 0.75, 1.5])
+    monkeypatch.setattr("time.perf_counter", lambda: next(times))
+    engine = ColourEngine(batch_size=4, workers=2)
+    assert photos_per_second(engine, TRANSFORM, list(files.values())) == 2 * COUNT / 1.5
+    # A first batch for each thread warms it up.
+    assert sorted(engine.batches) == sorted(2 * [4] + 2 * [4, 4, 3])

@@ -18,6 +18,13 @@ def composed(overrides: Sequence[str]) -> DictConfig:
     return conftest.composed("train", overrides, with_hydra=True)
 
 
+def list_of(sample: Path, file: Path, photos: int) -> Path:
+    """Writes the names of some training photos into a file."""
+    names = sorted((sample / "train").rglob("*.jpg"))[:photos]
+    file.write_text("".join(f"{name.relative_to(sample).as_posix()}\n" for name in names))
+    return file
+
+
 @pytest.fixture
 def small(sample: Path, cache: Path) -> list[str]:
     """Overrides that make trials of milliseconds."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig
 
 from dogbreeds.errors import ConfigError, DataError
+from dogbreeds.hpo.plan import Plan
 from dogbreeds.hpo.settings import OBJECTIVES, Objective
 from dogbreeds.hpo.space import Choice, Interval
-from tests.hpo.conftest import MakePlan
+from tests.hpo.conftest import MakePlan, composed, list_of
 
 pytestmark = pytest.mark.slow
 
@@ -138,3 +141,23 @@ def test_objectives_know_their_direction() -> None:
     assert {name for name in OBJECTIVES if not Objective(name).maximize} == {
         "val/loss", "test/loss", "test/calibration_error",
     }  # fmt: skip
+
+
+def test_one_list_is_left_out_by_all_trials(small: list[str], sample: Path, tmp_path: Path) -> None:
+    file = list_of(sample, tmp_path / "wrong.txt", 1)
+
+    def by_model(overrides: Sequence[str]) -> DictConfig:
+        config = composed(overrides)
+        config.data.exclude = str(file) if "model=resnet18" in overrides else None
+        return config
+
+    with pytest.raises(ConfigError, match=r"data.exclude is None and .*wrong.txt: all trials"):
+        Plan([*small, "model=squeezenet1_1,resnet18"], by_model, None)
+
+
+def test_jobs_get_the_copy(plan: MakePlan, sample: Path, tmp_path: Path) -> None:
+    made = plan("lr=0.1,0.01", f"data.exclude={list_of(sample, tmp_path / 'wrong.txt', 1)}")
+    made.keep_files(tmp_path / "search")
+    copy = str(tmp_path / "search" / "excluded.csv")
+    assert {one.data.exclude for one in (made.first(tmp_path), *made.corners)} == {copy}
+    assert f"data.exclude={copy}" in " ".join(made.overrides({"lr": "0.1"})).replace("'", "")

@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from local_sagemaker.client import Client
 from tests.local_sagemaker.conftest import FAST_TRAIN, NO_FAULTS, Begin
 from tests.local_sagemaker.jobs import (
     BUCKET,
+    PATIENCE_SECONDS,
     is_gone,
     log_lines,
     refusal,
@@ -28,7 +28,7 @@ from tests.local_sagemaker.jobs import (
     upload_code,
     wait_for,
 )
-from tests.local_sagemaker.serving import archive, model
+from tests.local_sagemaker.serving.fakes import archive, model
 
 pytestmark = pytest.mark.slow
 
@@ -113,14 +113,17 @@ def test_an_idle_service_ends(tmp_path: Path) -> None:
     # The process of a command that has not asked for long keeps it up.
     (tmp_path / "used" / "clients").mkdir(parents=True)
     (tmp_path / "used" / "clients" / str(os.getpid())).touch()
-    kept = subprocess.Popen([*alone, str(tmp_path / "used")])
-    try:
-        assert subprocess.run([*alone, str(tmp_path / "idle"), "--quiet"], timeout=60, check=True).returncode == 0
-        time.sleep(2)
-        assert kept.poll() is None
-    finally:
-        kept.terminate()
-        assert kept.wait(30) == 0
+    kept = subprocess.Popen([*alone, str(tmp_path / "used")], stdout=subprocess.PIPE)
+    assert kept.stdout is not None
+    with kept.stdout:
+        try:
+            assert kept.stdout.readline()
+            # While it starts, waits a second and ends, the other one looks whether it is idle.
+            subprocess.run([*alone, str(tmp_path / "idle"), "--quiet"], timeout=PATIENCE_SECONDS, check=True)
+            assert kept.poll() is None
+        finally:
+            kept.terminate()
+            assert kept.wait(PATIENCE_SECONDS) == 0
 
 
 def test_only_who_knows_the_key_is_answered(begin: Begin) -> None:

@@ -23,7 +23,7 @@ from dogbreeds.serve import site
 from dogbreeds.serve.batch import drawing, find_images, load, rows
 from tests.package.test_predictor import CPU, photo
 from tests.serve.served import Served, invocation, limits
-from tests.serve.test_application import SCOPE, Client
+from tests.serve.test_app import SCOPE, Client
 from tests.serve.test_batching import until
 
 

@@ -21,7 +21,7 @@ from dogbreeds.package.package import load_package, save_package, write_descript
 from dogbreeds.package.predictor import Predictor
 from local_sagemaker.serving.ray_container import InferenceContainer
 from tests.conftest import ROOT, SHARED
-from tests.local_sagemaker.containers import wait_for
+from tests.local_sagemaker.serving.containers import wait_for
 from tests.package.test_predictor import FOUR, described, network, photo
 
 pytest.importorskip("ray", reason="Ray Serve is not installed")

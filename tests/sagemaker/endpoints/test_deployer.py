@@ -25,7 +25,7 @@ from dogbreeds.sagemaker.requests.endpoint import scaled_resource
 from dogbreeds.sagemaker.session import Account, connected
 from local_sagemaker import Faults, LocalSageMaker
 from tests.conftest import ROOT
-from tests.local_sagemaker.serving import FakeContainer, settled
+from tests.local_sagemaker.serving.fakes import FakeContainer, settled
 
 pytestmark = pytest.mark.ci
 

@@ -1,4 +1,4 @@
-"""Which job a multirun directory belongs to."""
+"""Which job a multirun directory belongs to, and what a search inside one job takes along of the command line."""
 
 from __future__ import annotations
 
@@ -13,8 +13,12 @@ from dogbreeds.errors import ConfigError
 from dogbreeds.hpo.plan import Plan
 from dogbreeds.run_directory import TUNING_JOB
 from dogbreeds.sagemaker.launch.job_handle import TUNING, JobHandle
-from dogbreeds.sagemaker.launch.searches import job_of
+from dogbreeds.sagemaker.launch.launcher import Launcher
+from dogbreeds.sagemaker.launch.searches import _is_sent, job_of, search_in_one_job
+from dogbreeds.sagemaker.protocol.inputs import JobInputs
 from dogbreeds.sagemaker.session import Account
+from tests.hpo.conftest import composed
+from tests.sagemaker.conftest import Launch
 
 
 @pytest.mark.parametrize(
@@ -47,3 +51,22 @@ def test_a_search_without_results_to_come_begins_anew(
     else:
         with pytest.raises(ConfigError, match="job-1 has 2 trials"):
             found(3)
+
+
+def test_settings_of_this_machine_and_files_stay_here() -> None:
+    inputs = JobInputs({}, {"data.dir": Path("photos"), "model.weights": Path("own.pth")})
+    typed = ["lr=0.1,1", "hpo.trials=2", "hydra.run.dir=/", "+hydra.x=1", "sagemaker.role=a", "sagemaker=rehearsal"]
+    typed += ["data.dir=b", "data=sample", "model.weights=own.pth", "cache.dir=c", "run_dir=d", "hpo.one_job=true"]
+    sent = ["lr=0.1,1", "hpo.trials=2", "debugger.rules.overfit=null"]
+    assert [one for one in [*typed, sent[-1]] if _is_sent(one, inputs)] == sent
+
+
+@pytest.mark.parametrize("typed", ["debugger=aws", "sagemaker.instances=2"])
+def test_what_it_cannot_have_is_refused(typed: str, launch: Launch, sample: Path, tmp_path: Path) -> None:
+    own = typed if typed.startswith("debugger") else "trainer=cpu"
+    searched = [f"data.dir={sample}", "model=squeezenet1_1", "model.weights=random", "trainer=cpu", "lr=0.1,1", own]
+    settings = launch(typed).sagemaker
+    launcher = Launcher(Account(lambda service: None, settings), settings, Path())
+    with pytest.raises(ConfigError, match=rf"^{typed}.*Leave it out"):
+        search_in_one_job(launcher, Plan(searched, composed, None), tmp_path)
+    assert not list(tmp_path.iterdir())

@@ -189,7 +189,6 @@ def test_openvino_gives_the_features_of_torch(name: str, request: pytest.Fixture
 
 
 @pytest.mark.ci
-@pytest.mark.ci
 @pytest.mark.parametrize("name", BACKBONES)
 def test_openvino_runs_every_backbone(name: str) -> None:
     crop = 224 if name == "vit_b_16" else 64

@@ -19,7 +19,8 @@ import dogbreeds
 from local_sagemaker.calls import JobFailure
 from local_sagemaker.serving import ray_container as inference_container
 from local_sagemaker.serving.ray_container import InferenceContainer
-from tests.local_sagemaker.containers import SECONDS, wait_for
+from tests.local_sagemaker.jobs import PATIENCE_SECONDS
+from tests.local_sagemaker.serving.containers import wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -92,7 +93,7 @@ def make(tmp_path: Path, lines: list[str]) -> Iterator[Make]:
 
 
 def failure(container: InferenceContainer) -> str:
-    deadline = time.monotonic() + SECONDS
+    deadline = time.monotonic() + PATIENCE_SECONDS
     with pytest.raises(JobFailure) as caught:
         while time.monotonic() < deadline:
             container.ready()
@@ -143,7 +144,6 @@ def test_closed_before_it_was_there(tmp_path: Path) -> None:
 def test_it_asks_as_the_adapter_does_and_ends_with_all_it_started(
     make: Make, tmp_path: Path, lines: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inference_container, "_TIMEOUT_SECONDS", 3.0)
     members = {"deployment_py": ECHO, "config_yaml": CONFIG, "code__requirements_txt": "openvino"}
     started = psutil.Process().children()
     container = make(archive(tmp_path / "model.tar.gz", **members), GREETING="hello", NOBODY="x")
@@ -161,6 +161,7 @@ def test_it_asks_as_the_adapter_does_and_ends_with_all_it_started(
     assert (seen["headers"]["content-type"], seen["headers"]["accept"]) == ("image/png", "application/json")
     assert seen["headers"]["x-amzn-sagemaker-custom-attributes"] == "a"
     assert "authorization" not in seen["headers"]
+    monkeypatch.setattr(inference_container, "_TIMEOUT_SECONDS", 1.0)
     assert container.invoke(b"sleep", {})[0] == 504
     assert any("requirements.txt" in line for line in lines)
     assert any("Deploying new app" in line for line in lines)
@@ -200,7 +201,7 @@ def test_nothing_is_left_of_a_rehearsal_that_is_killed(tmp_path: Path) -> None:
         parent.send_signal(signal.SIGKILL)
         parent.wait()
     assert len(running) > 3
-    deadline = time.monotonic() + SECONDS
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while session(leader.pid) or scratch.exists():
         assert time.monotonic() < deadline
         time.sleep(0.1)

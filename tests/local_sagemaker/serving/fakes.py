@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from local_sagemaker.calls import JobFailure
-from tests.local_sagemaker.jobs import BUCKET, ROLE
+from tests.local_sagemaker.jobs import BUCKET, PATIENCE_SECONDS, ROLE
 
 IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/ray:serve-ml-sagemaker-cpu-v1.4"
 ANSWER = {
@@ -89,9 +89,9 @@ def prepared(client: Callable[[str], Any], name: str, content: str = "first", **
     sagemaker.create_endpoint_config(**config(name, name, **members))
 
 
-def settled(sagemaker: Any, name: str, seconds: float = 20) -> dict[str, Any]:
+def settled(sagemaker: Any, name: str) -> dict[str, Any]:
     """Waits until nothing happens to an endpoint any more."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         found: dict[str, Any] = sagemaker.describe_endpoint(EndpointName=name)
         if found["EndpointStatus"] in ("InService", "Failed"):

@@ -4,27 +4,21 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from dogbreeds.config import load, load_saved
 from dogbreeds.errors import ConfigError
 from dogbreeds.hpo.leaderboard import best_overrides
 from dogbreeds.hpo.local import search
-from dogbreeds.hpo.plan import Plan
 from dogbreeds.hpo.resuming import resumed
 from dogbreeds.schema import TrainConfig
 from dogbreeds.training.run import train
-from tests.hpo.conftest import MakePlan, composed
+from tests.hpo.conftest import MakePlan, composed, list_of
 
-
-def list_of(sample: Path, file: Path, photos: int) -> Path:
-    names = sorted((sample / "train").rglob("*.jpg"))[:photos]
-    file.write_text("".join(f"{name.relative_to(sample).as_posix()}\n" for name in names))
-    return file
+pytestmark = pytest.mark.slow
 
 
 def table_of(sample: Path, file: Path) -> Path:
@@ -41,7 +35,6 @@ def excluded(trial: Path) -> int:
     return int(json.loads((trial / "metrics.json").read_text())["excluded"])
 
 
-@pytest.mark.slow
 def test_a_search_keeps_the_list_that_it_was_started_with(plan: MakePlan, sample: Path, tmp_path: Path) -> None:
     file, directory = list_of(sample, tmp_path / "it's wrong.txt", 2), tmp_path / "search"
     content, labels = file.read_bytes(), table_of(sample, tmp_path / "labels.csv")
@@ -70,7 +63,6 @@ def test_a_search_keeps_the_list_that_it_was_started_with(plan: MakePlan, sample
     assert again(moved / "1").data == resumed(moved, [], composed, None).first(moved).data
 
 
-@pytest.mark.slow
 def test_a_missing_copy_names_the_file_that_was_typed(plan: MakePlan, sample: Path, tmp_path: Path) -> None:
     file, directory = list_of(sample, tmp_path / "wrong.txt", 1), tmp_path / "search"
     search(plan("lr=0.1,0.01", f"data.exclude={file}"), directory)
@@ -80,23 +72,3 @@ def test_a_missing_copy_names_the_file_that_was_typed(plan: MakePlan, sample: Pa
         resumed(directory, [], composed, None)
     with pytest.raises(ConfigError, match=said):
         again(directory / "0")
-
-
-def test_one_list_is_left_out_by_all_trials(small: list[str], sample: Path, tmp_path: Path) -> None:
-    file = list_of(sample, tmp_path / "wrong.txt", 1)
-
-    def by_model(overrides: Sequence[str]) -> DictConfig:
-        config = composed(overrides)
-        config.data.exclude = str(file) if "model=resnet18" in overrides else None
-        return config
-
-    with pytest.raises(ConfigError, match=r"data.exclude is None and .*wrong.txt: all trials"):
-        Plan([*small, "model=squeezenet1_1,resnet18"], by_model, None)
-
-
-def test_jobs_get_the_copy(plan: MakePlan, sample: Path, tmp_path: Path) -> None:
-    made = plan("lr=0.1,0.01", f"data.exclude={list_of(sample, tmp_path / 'wrong.txt', 1)}")
-    made.keep_files(tmp_path / "search")
-    copy = str(tmp_path / "search" / "excluded.csv")
-    assert {one.data.exclude for one in (made.first(tmp_path), *made.corners)} == {copy}
-    assert f"data.exclude={copy}" in " ".join(made.overrides({"lr": "0.1"})).replace("'", "")

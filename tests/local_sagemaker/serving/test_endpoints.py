@@ -16,8 +16,8 @@ from botocore.exceptions import ClientError
 
 from local_sagemaker import LocalSageMaker
 from tests.local_sagemaker.conftest import NO_FAULTS
-from tests.local_sagemaker.jobs import BUCKET, answer_problems
-from tests.local_sagemaker.serving import FakeContainer, archive, config, model, prepared, settled
+from tests.local_sagemaker.jobs import BUCKET, PATIENCE_SECONDS, answer_problems
+from tests.local_sagemaker.serving.fakes import FakeContainer, archive, config, model, prepared, settled
 
 pytestmark = pytest.mark.slow
 
@@ -86,7 +86,7 @@ def test_an_endpoint_from_its_creation_to_its_end(client: Callable[[str], Any]) 
     assert "an endpoint uses it" in code_of(sagemaker.delete_endpoint_config, EndpointConfigName="slow")[1]
     assert "an endpoint serves it" in code_of(sagemaker.delete_model, ModelName="slow")[1]
     sagemaker.delete_endpoint(EndpointName="dogs")
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while sagemaker.list_endpoints()["Endpoints"]:
         assert time.monotonic() < deadline
         time.sleep(0.02)
