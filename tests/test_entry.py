@@ -56,6 +56,7 @@ def test_settings_may_stand_on_both_sides_of_an_option(typed: str, arranged: str
         ("train", "data.dir=s3://b/dogs", "First aws s3 sync s3://b/dogs photos, then type data.dir=photos."),
         ("predict", "model=outputs/run images=a.jpg", "model=outputs/run has no effect here; use package=outputs/run."),
         ("predict", "package=m images=a.jpg at_once=0", "at_once=0: must be at least 1."),
+        ("predict", "package=m format=csv", "format=csv: must be kaggle, or null, the default: then out= decides"),
         ("predict", "package=m patience_seconds=inf", "patience_seconds=inf: must be at least 0 and finite."),
         ("deploy", "sagemaker.instance=x", "sagemaker.instance=x has no effect here; use variant.instance=x."),
         ("deploy", "variant.kind=batch variant.target=inf", "variant.target=inf: must be above 0 and finite."),

@@ -42,11 +42,8 @@ def asked(config: PredictCommandConfig) -> Iterator[Ask]:
 
 
 def _rows(config: PredictCommandConfig, package: Path, paths: Sequence[Path]) -> Iterator[tuple[Row, bool]]:
-    folder, images = config.explain, Path(config.images or "")
-    if folder is not None and images.is_dir() and Path(folder).resolve().is_relative_to(images.resolve()):
-        raise ConfigError(
-            f"explain={folder} lies in images={images}, where its pictures would be photos: choose another."
-        )
+    if config.explain is None:
+        return batch.rows(batch.load(package, Path(config.cache.dir)), paths)
+    folder = batch.picture_folder(config.explain, config.images or "")
     predictor = batch.load(package, Path(config.cache.dir))
-    draw = None if folder is None else batch.drawing(Explainer(predictor), Path(folder).expanduser(), paths)
-    return batch.rows(predictor, paths, draw=draw)
+    return batch.rows(predictor, paths, batch.drawing(Explainer(predictor), folder, paths))

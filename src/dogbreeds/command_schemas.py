@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from dogbreeds.constraints import Range, above, at_least, one_of
+from dogbreeds.constraints import Matches, Range, above, at_least, one_of
 from dogbreeds.limits import Limits
 from dogbreeds.schema import CacheConfig, SagemakerConfig, TrainCommandConfig, VariantConfig
 
@@ -78,7 +78,7 @@ class PredictCommandConfig:
     url: str | None
     images: str | None
     out: str | None
-    format: Annotated[str | None, one_of("kaggle")]
+    format: Annotated[str | None, Matches("kaggle", "kaggle, or null, the default: then out= decides by its ending")]
     explain: str | None
     at_once: Annotated[int, at_least(1)]
     patience_seconds: Annotated[float, at_least(0)]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import pickle
@@ -21,6 +22,7 @@ from dogbreeds.data.images import Transform
 from dogbreeds.errors import ConfigError, WeightsError
 from dogbreeds.model.backbones import architecture, architecture_of, cut, fingerprint, load_backbone, trunk_of
 from dogbreeds.model.names import BACKBONES
+from dogbreeds.model.torchvision_networks import TorchvisionNetwork
 
 pytestmark = pytest.mark.slow
 
@@ -603,6 +605,22 @@ def test_a_folder_of_weights_serves_the_backbone(small: nn.Module, tmp_path: Pat
     backbone = load(SMALL, tmp_path)
     assert (backbone.weights, backbone.licence) == ("squeezenet1_1_imagenet.pth", "not stated")
     assert torch.equal(next(backbone.stages.parameters()), next(small.parameters()))
+
+
+def test_a_file_of_known_weights_keeps_their_name_licence_and_transform(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as one that was downloaded elsewhere: torchvision's addresses have digits of the SHA-256."""
+    path = saved(flat_state("mobilenet_v2"), tmp_path / "mine.pth")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    addresses = {
+        "imagenet1k_v1": f"https://a/mobilenet_v2-{digest[:8]}.pth",
+        "imagenet1k_v2": "https://a/b-00000000.pth",
+    }
+    monkeypatch.setattr(TorchvisionNetwork, "source", lambda _, name: (addresses[name], ""))
+    backbone = load("mobilenet_v2", path)
+    assert (backbone.weights, backbone.licence) == ("imagenet1k_v1", "BSD-3-Clause")
+    assert (backbone.transform.resize, transform_of("mobilenet_v2").resize) == (256, 232)
 
 
 def test_another_resolution() -> None:

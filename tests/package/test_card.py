@@ -75,10 +75,14 @@ def test_the_card_has_the_form_of_hubs(package: Path) -> None:
 )
 def test_a_licence_that_hubs_do_not_know_has_its_name(licence: str, written: dict[str, str], package: Path) -> None:
     hub = pytest.importorskip("huggingface_hub")
-    text = card(package, licence=licence)
+    text = card(package, licence=licence, weights="mine.pth")
+    assert "| Its weights | from a file, mine.pth |" in text
     read = hub.ModelCard(text).data.to_dict()
     assert {name: value for name, value in read.items() if name.startswith("license")} == written
-    assert ("| Their licence | unknown" in text) == (written["license"] == "unknown")
+    unknown = (
+        "| Their licence | unknown: ask where they come from, and write it here and as `license` in the first lines |"
+    )
+    assert (unknown in text) == (written["license"] == "unknown")
 
 
 def test_the_card_says_how_good_and_how_weak_the_model_is(package: Path) -> None:

@@ -141,13 +141,13 @@ def test_colours_rise_evenly_in_lightness() -> None:
     assert steps.min() > 0.8 * steps.mean() and steps.max() < 1.2 * steps.mean()
 
 
-def test_a_package_is_loaded_for_its_first_photo_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    draw = pictures_of(tmp_path / "model")
+def test_pictures_are_of_the_package_of_the_run(tmp_path: Path) -> None:
     (tmp_path / "dog.png").write_bytes(photo(3))
-    with pytest.raises(PackageError):
-        draw(tmp_path / "dog.png", 1)
-    save_package(tmp_path / "model", described(FOUR), network(described(FOUR)))
-    first = draw(tmp_path / "dog.png", 1)
-    monkeypatch.setattr(Predictor, "load", None)
-    assert draw(tmp_path / "dog.png", 1) == first
-    assert draw(tmp_path / "dog.png", 2) != first
+    own = replace(described(FOUR), metrics={"test/accuracy": 0.5, "val/loss": float("nan")})
+    save_package(tmp_path / "model", own, network(own))
+    scores = {"classes": FOUR, "seconds": {}, "val/loss": float("nan"), "test/accuracy": 0.5}
+    draw = pictures_of(tmp_path / "model", scores)
+    assert draw(tmp_path / "dog.png", 1) != draw(tmp_path / "dog.png", 2)
+    for other in ({"classes": FOUR[:2]}, {"test/accuracy": 0.6}):
+        with pytest.raises(PackageError, match=r"model is the package of another run: its classes or scores are not"):
+            pictures_of(tmp_path / "model", scores | other)

@@ -34,6 +34,7 @@ from dogbreeds.package.package import (
     WEIGHTS,
     Description,
     load_package,
+    read_description,
     save_package,
     write_description,
 )
@@ -440,6 +441,15 @@ def test_a_description_with_other_entries(damage: Callable[[dict[str, Any]], Non
     damage(values)
     path.write_text(json.dumps(values), encoding="utf-8")
     assert f"{path} is damaged" in refusal(package)
+
+
+def test_null_is_an_entry_that_is_not_there(package: Path) -> None:
+    path = package / DESCRIPTION
+    values, before = json.loads(path.read_text(encoding="utf-8")), read_description(package)
+    path.write_text(json.dumps(values | {"known": None, "unfreeze": None}), encoding="utf-8")
+    assert read_description(package) == replace(before, unfreeze=None)
+    path.write_text(json.dumps(values | {"temperature": None}), encoding="utf-8")
+    assert f"{path} is damaged" in refusal(package) and "temperature" in refusal(package)
 
 
 def test_a_package_of_a_newer_version(package: Path) -> None:

@@ -6,13 +6,16 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Callable, Mapping
+from functools import partial
 from html import unescape
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
-from dogbreeds.errors import UserError
+from dogbreeds.errors import ConfigError, PackageError, UserError
 from dogbreeds.report.build import build_report
 from dogbreeds.report.page import plotly_script
 from dogbreeds.report.run import read_run
@@ -217,7 +220,7 @@ def test_photos_are_shown_upright_small_and_with_words(drawn: Drawn, tmp_path: P
     assert "be read from" not in words(text)
 
 
-def test_mistakes_show_where_the_model_looked(drawn: Drawn, tmp_path: Path) -> None:
+def test_mistakes_show_where_the_model_looked(drawn: Drawn, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     drawn.everything()
     drawn.metrics(pretrained=True)
     drawn.config(data={"dir": str(tmp_path / "photos")})
@@ -228,9 +231,13 @@ def test_mistakes_show_where_the_model_looked(drawn: Drawn, tmp_path: Path) -> N
     run, asked = read_run(drawn.directory), list[tuple[Path, int]]()
     wrong = [one for one in run.predictions if one.split == "test" and not one.correct]
 
-    def explain(photo: Path, index: int) -> bytes:
+    def draw(photo: Path, index: int) -> bytes:
         asked.append((photo, index))
         return photo.read_bytes()
+
+    def explain(metrics: Mapping[str, Any]) -> Callable[[Path, int], bytes]:
+        assert metrics == run.metrics
+        return draw
 
     text = build_report(drawn.directory, explain=explain).read_text()
     assert set(asked) == {(tmp_path / "photos" / one.path, run.classes.index(one.answer)) for one in wrong}
@@ -239,10 +246,13 @@ def test_mistakes_show_where_the_model_looked(drawn: Drawn, tmp_path: Path) -> N
     assert switch in text and text.count('class="looked"') == len(asked)
     assert f"Where the model looked for {run.name(wrong[0].answer)} in a photo of {run.name(wrong[0].breed)}" in text
 
-    def refuses(photo: Path, index: int) -> bytes:
-        raise UserError("no maps")
+    def refuses(error: UserError, metrics: Mapping[str, Any]) -> Callable[[Path, int], bytes]:
+        raise error
 
-    assert switch not in build_report(drawn.directory, explain=refuses).read_text()
+    for error, told in ((ConfigError("a network without maps"), 0), (PackageError("of another run"), 1)):
+        caplog.clear()
+        assert switch not in build_report(drawn.directory, explain=partial(refuses, error)).read_text()
+        assert [record.args for record in caplog.records] == [(error,)] * told
     drawn.metrics(pretrained=False)
     asked.clear()
     assert switch not in build_report(drawn.directory, explain=explain).read_text() and not asked

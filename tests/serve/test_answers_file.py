@@ -92,6 +92,10 @@ def test_an_end_too_early_keeps_what_was_answered_and_what_was_there(
         text = kept.read_text(encoding="utf-8")
         rows = list(csv.DictReader(io.StringIO(text))) if path.suffix == ".csv" else map(json.loads, text.splitlines())
     assert [row["path"] for row in rows] == ["a, b.jpg", "c.jpg"]
+    path.unlink()
+    kept.with_name("others.partial.csv").touch()
+    assert write_rows(ROWS, path, len(ROWS)) == 1
+    assert {one.name for one in tmp_path.iterdir()} == {name, "others.partial.csv"}
 
 
 def test_an_end_before_the_first_answer_leaves_nothing(tmp_path: Path) -> None:

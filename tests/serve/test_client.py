@@ -98,18 +98,14 @@ def files(tmp_path: Path) -> Callable[..., list[Path]]:
     return written
 
 
-def answered(url: str, paths: list[Path], sleep: Callable[[float], None], **settings: Any) -> list[dict[str, object]]:
+def answered(url: str, paths: list[Path], **settings: Any) -> list[dict[str, object]]:
     server = Server(url, 4)
     try:
-        found = list(rows(server, paths, **{"at_once": 4, "patience": 60.0, "sleep": sleep, **settings}))
+        found = list(rows(server, paths, **{"at_once": 4, "patience": 60.0, **settings}))
     finally:
         server.close()
     assert all(("error" not in row) == fine for row, fine in found)
     return [row for row, _ in found]
-
-
-def no_pause(seconds: float) -> None:
-    """Waits no time."""
 
 
 def test_rows_come_in_order_whoever_is_answered_first(files: Callable[..., list[Path]]) -> None:
@@ -121,7 +117,7 @@ def test_rows_come_in_order_whoever_is_answered_first(files: Callable[..., list[
 
     paths = files(*names)
     with serving(respond) as url:
-        found = answered(url, paths, no_pause)
+        found = answered(url, paths)
     assert [row["breed"] for row in found] == names
     assert found[0] == {
         "path": str(paths[0]),
@@ -132,8 +128,11 @@ def test_rows_come_in_order_whoever_is_answered_first(files: Callable[..., list[
     }
 
 
-def test_it_is_asked_again_where_there_is_no_time(files: Callable[..., list[Path]]) -> None:
+def test_it_is_asked_again_where_there_is_no_time(
+    files: Callable[..., list[Path]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     pauses: list[float] = []
+    monkeypatch.setattr("tenacity.sleep_using_event", lambda _: pauses.append)
 
     def respond(photo: bytes, times: int) -> tuple[int, dict[str, str], bytes] | None:
         if photo == b"busy" and times < 4:
@@ -145,7 +144,7 @@ def test_it_is_asked_again_where_there_is_no_time(files: Callable[..., list[Path
         return 200, {}, answer(photo.decode())
 
     with serving(respond) as url:
-        found = answered(url, files("busy", "many", "reset"), pauses.append, at_once=1)
+        found = answered(url, files("busy", "many", "reset"), at_once=1)
     assert [row["breed"] for row in found] == ["busy", "many", "reset"]
     assert pauses.count(31.0) == 3
     assert len(pauses) >= 7
@@ -164,7 +163,7 @@ def test_a_photo_without_an_answer_has_a_row(files: Callable[..., list[Path]]) -
 
     paths = files("bad", "pug", "big", "odd")
     with serving(respond) as url:
-        found = answered(url, [*paths, paths[0].with_name("gone")], no_pause)
+        found = answered(url, [*paths, paths[0].with_name("gone")])
     assert found[0] == {"path": str(paths[0]), "error": "The photo cannot be read."}
     assert found[1]["breed"] == "pug"
     assert found[2]["error"] == "The photo is too large."
@@ -185,7 +184,7 @@ def test_a_server_of_somebody_else(
     files: Callable[..., list[Path]], response: tuple[int, dict[str, str], bytes], said: str
 ) -> None:
     with serving(lambda photo, times: response) as url, pytest.raises(UserError, match=said):
-        answered(url, files("pug"), no_pause)
+        answered(url, files("pug"))
 
 
 def test_rows_before_the_end_are_kept(files: Callable[..., list[Path]]) -> None:
@@ -196,7 +195,7 @@ def test_rows_before_the_end_are_kept(files: Callable[..., list[Path]]) -> None:
     with serving(respond) as url:
         server = Server(url, 2)
         with pytest.raises(UserError):
-            for row, _ in rows(server, files("1", "2", "3", "4", "5", "6", "7", "8"), 2, 60.0, no_pause):
+            for row, _ in rows(server, files("1", "2", "3", "4", "5", "6", "7", "8"), 2, 60.0):
                 found.append(row)
         server.close()
     assert len(found) == 2
@@ -207,11 +206,11 @@ def test_a_photo_in_vain_has_a_row_and_many_are_the_end(files: Callable[..., lis
         return (200, {}, answer("pug")) if photo.startswith(b"good") else (503, {}, refusal("busy"))
 
     with serving(respond) as url:
-        found = answered(url, files("1", "good", "2", "3", "4", "good too"), no_pause, at_once=1, patience=0.0)
+        found = answered(url, files("1", "good", "2", "3", "4", "good too"), at_once=1, patience=0.0)
         assert ["error" in row for row in found] == [True, False, True, True, True, False]
         assert "No response in 0 s (busy)" in str(found[0]["error"])
         with pytest.raises(UserError, match="No response in 0 s"):
-            answered(url, files("1", "2", "3", "4", "good"), no_pause, at_once=1, patience=0.0)
+            answered(url, files("1", "2", "3", "4", "good"), at_once=1, patience=0.0)
 
 
 def test_nobody_waits_for_what_nobody_takes(files: Callable[..., list[Path]]) -> None:
@@ -241,7 +240,7 @@ def test_patience_ends() -> None:
         raise Busy("throttled")
 
     with pytest.raises(UserError, match=r"No response in 0 s \(throttled\)\. .*patience_seconds="):
-        retry(busy, 0.0, no_pause)
+        retry(busy, 0.0)
 
 
 def client_error(code: str, message: str, **members: Any) -> ClientError:
@@ -282,7 +281,7 @@ def test_endpoints_are_asked_again_too(files: Callable[..., list[Path]]) -> None
         answer("pug"),
         model_error(422, refusal("The photo cannot be read.")),
     )
-    found = list(rows(Endpoint(runtime, "dogs", 10), files("one", "two", "much too large"), 1, 60.0, no_pause))
+    found = list(rows(Endpoint(runtime, "dogs", 10), files("one", "two", "much too large"), 1, 60.0))
     assert [fine for _, fine in found] == [True, False, False]
     assert found[0][0]["breed"] == "pug"
     assert found[1][0]["error"] == "The photo cannot be read."
@@ -373,7 +372,7 @@ def test_an_answer_through_s3_is_looked_for_again(files: Callable[..., list[Path
     asked_one = asker(queue, "dogs", 1, "key-1")
     with pytest.raises(Busy, match=r"answers/1\.out does not exist yet"):
         asked_one.predict(b"one")
-    ((row, fine),) = rows(asked_one, files("one"), 1, 60.0, no_pause)
+    ((row, fine),) = rows(asked_one, files("one"), 1, 60.0)
     assert fine and row["breed"] == "pug"
     # Asked once, however often its answer was looked for.
     (put,) = queue.put

@@ -6,6 +6,8 @@ import asyncio
 import io
 import json
 import threading
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -19,8 +21,9 @@ from dogbreeds.errors import ConfigError, PlaceError
 from dogbreeds.package.explanation import Explainer
 from dogbreeds.package.package import load_package
 from dogbreeds.package.predictor import Predictor
-from dogbreeds.serve import site
-from dogbreeds.serve.batch import drawing, find_images, load, rows
+from dogbreeds.serve import batch, site
+from dogbreeds.serve.answers_file import Row
+from dogbreeds.serve.batch import find_images
 from tests.package.test_predictor import CPU, photo
 from tests.serve.served import Served, invocation, limits
 from tests.serve.test_app import SCOPE, Client
@@ -36,27 +39,50 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
+def asking(package: Path, cache: Path, images: Path, folder: Path) -> Iterator[tuple[Row, bool]]:
+    """Asks a package for photos and their pictures, as predict.py does."""
+    given = {"package": str(package), "images": str(images), "explain": str(folder), "endpoint": None, "url": None}
+    config = SimpleNamespace(**given, cache=SimpleNamespace(dir=str(cache)))
+    with asked(cast(PredictCommandConfig, config)) as ask:
+        return ask(find_images(str(images)))
+
+
 def test_each_photo_has_a_picture_of_its_predicted_class(
     tiny_package: Path, tiny_predictor: Predictor, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(photos)
-    looked = tmp_path / "looked"
-    predictor, explainer = load(tiny_package, tmp_path / "cache"), Explainer(tiny_predictor)
-    found = list(rows(predictor, find_images("."), draw=drawing(Explainer(predictor), looked, find_images("."))))
+    looked, explainer = tmp_path / "looked", Explainer(tiny_predictor)
+    found = list(asking(tiny_package, tmp_path / "cache", Path(), looked))
     assert [readable for _, readable in found] == [True, True, True, False]
     drawn = sorted(path.relative_to(looked).as_posix() for path in looked.rglob("*") if path.is_file())
     assert drawn == ["a/rex.jpg.jpg", "a/rex.png.jpg", "b/rex.png.jpg"]
     for row, _ in found[:3]:
         content = Path(row["path"]).read_bytes()
         assert (looked / f"{row['path']}.jpg").read_bytes() == explainer.picture(content, row["index"])
-    with pytest.raises(ConfigError, match=r"has photos in it, such as a/rex\.jpg: choose another folder"):
-        drawing(explainer, Path("a"), find_images("."))
-    # A picture could be called like another photo there.
-    (tmp_path / "link").symlink_to(photos / "a")
-    with pytest.raises(ConfigError, match=r"has photos in it, such as a/rex\.jpg"):
-        drawing(explainer, tmp_path / "link", find_images("."))
+
+
+def test_pictures_come_into_a_folder_of_their_own(
+    tiny_package: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = tmp_path / "looked"
+    ask = partial(asking, tiny_package, tmp_path / "cache", photos / "a")
+    assert len(list(ask(looked))) == 2
+    (looked / ".DS_Store").touch()
+    # Those of other photos may lie there too.
+    (photos / "a/rex.png").unlink()
+    assert len(list(ask(looked))) == 1 and len(list(looked.glob("*.jpg"))) == 2
+
+    monkeypatch.setattr(batch, "load", None)
+    (tmp_path / "link").symlink_to(photos / "b")
+    (looked / "notes").mkdir()
+    (looked / "notes/mine.txt").touch()
+    for folder, found in ((photos / "b", "rex.png"), (tmp_path / "link", "rex.png"), (looked, "notes/mine.txt")):
+        with pytest.raises(
+            ConfigError, match=f"explain={folder} has other files in it, such as {folder / found}: name"
+        ):
+            ask(folder)
     with pytest.raises(PlaceError, match=r"broken\.png"):
-        drawing(explainer, Path("broken.png"), [Path("a/rex.jpg")])
+        ask(photos / "broken.png")
 
 
 def test_only_a_package_draws() -> None:
@@ -67,12 +93,8 @@ def test_only_a_package_draws() -> None:
 
 
 def test_pictures_do_not_become_photos(tiny_package: Path, photos: Path) -> None:
-    given = SimpleNamespace(
-        package=str(tiny_package), endpoint=None, url=None, explain=str(photos / "looked"), images=str(photos)
-    )
-    found = f"lies in images={photos}, where its pictures would be photos"
-    with asked(cast(PredictCommandConfig, given)) as ask, pytest.raises(ConfigError, match=found):
-        ask([photos / "a/rex.png"])
+    with pytest.raises(ConfigError, match=f"lies in images={photos}, where its pictures would be photos"):
+        asking(tiny_package, photos.parent / "cache", photos, photos / "looked")
     assert not (photos / "looked").exists()
 
 

@@ -302,6 +302,18 @@ def test_the_page_shows_where_the_model_looked(page: Any, server: Server) -> Non
     page.wait_for_selector("#looked:visible")
     assert len(server.asked) == asked + 3
 
+    # Of a photo that the browser cannot show there is the picture alone.
+    photo = {"name": "scan.tiff", "mimeType": "image/tiff", "buffer": drawn(3, form="TIFF")}
+    page.set_input_files("#files", photo)
+    page.wait_for_selector('#looked[alt*="photo scan.tiff"]:visible')
+    shown, frame = (page.locator(name).bounding_box() for name in ("#looked", "#frame"))
+    assert shown == frame and shown["width"] == shown["height"] > 100
+    page.get_by_role("switch", name="Show where it looked").press("Space")
+    page.wait_for_selector(".invitation:visible")
+    assert not page.locator("#photo").is_visible()
+    page.get_by_role("switch", name="Show where it looked").press("Space")
+    page.wait_for_selector("#looked:visible")
+
     page.route("**/explain", lambda route: route.abort())
     page.set_input_files("#files", sent(2, "lost.png"))
     page.wait_for_selector("#colours:has-text('It cannot be drawn: The server does not respond')")

@@ -18,7 +18,7 @@ from dogbreeds.errors import ConfigError
 from dogbreeds.model.architecture import NOT_STATED, Architecture, outline, wrong_size
 from dogbreeds.model.torchvision_networks import TorchvisionNetwork
 from dogbreeds.model.weight_files import weights_file
-from dogbreeds.model.weights import pretrained_model, random_model
+from dogbreeds.model.weights import name_of, pretrained_model, random_model
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Backbone:
         stages: Named stages; normalised float images (N, 3, H, W) in, vectors (N, width) out.
         width: Length of the vectors.
         transform: The transform that the weights were trained with, at the resolution that was asked for.
-        weights: The name of the weights, of their file, or `random`.
+        weights: The name of the weights, of their file where it is no copy of named ones, or `random`.
         licence: Of the weights, where the library states it.
     """
 
@@ -138,8 +138,9 @@ def load_backbone(
     if weights == "random":
         preset = replace(preset, weights=weights, licence=NOT_STATED)
     elif weights != "imagenet" and weights not in network.named_weights():
-        weights = str(weights_file(Path(weights), name))
-        preset = replace(preset, weights=Path(weights).name, licence=NOT_STATED)
+        file = weights_file(Path(weights), name)
+        weights, known = str(file), name_of(network, file)
+        preset = network.preset(known) if known else replace(preset, weights=file.name, licence=NOT_STATED)
     own, transform = preset.transform.crop, preset.transform.at(resolution, crop)
     side = transform.crop
     model = random_model(network, side, seed) if weights == "random" else pretrained_model(network, side, weights)

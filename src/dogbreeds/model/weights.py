@@ -1,5 +1,6 @@
 """Networks with weights: random, downloaded, or from a file that may be damaged or of another backbone."""
 
+import hashlib
 import logging
 import pickle
 import struct
@@ -19,7 +20,7 @@ from dogbreeds.model.torchvision_networks import TorchvisionNetwork
 
 log = logging.getLogger(__name__)
 
-_MAX_SHOWN_DIFFERENCES = 3
+_MAX_SHOWN_DIFFERENCES, _DIGITS = 3, 8
 _ALONE = "Save the weights alone: torch.save(model.state_dict(), path)."
 # A counter that evaluation does not use; weights saved before PyTorch 0.4.1 lack it.
 _COUNTER = "num_batches_tracked"
@@ -63,6 +64,12 @@ def pretrained_model(architecture: Architecture, side: int, weights: str) -> nn.
     state = {key: complete[key].to(value.dtype, copy=True) for key, value in expected.items()}
     model.load_state_dict(state, strict=False, assign=True)
     return model
+
+
+def name_of(architecture: Architecture, file: Path) -> str | None:
+    """Returns the named weights that a file is a copy of, by the digits of its SHA-256 in torchvision's addresses."""
+    digits = hashlib.sha256(file.read_bytes() if file.is_file() else b"").hexdigest()[:_DIGITS]
+    return next((one for one in architecture.named_weights() if f"-{digits}." in architecture.source(one)[0]), None)
 
 
 def _expected(architecture: Architecture, model: nn.Module) -> tuple[dict[str, Tensor], tuple[str, ...]]:

@@ -2,21 +2,24 @@
 
 import copy
 import io
-from collections.abc import Callable
-from functools import cache
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 
-from dogbreeds.errors import ConfigError
+from dogbreeds.errors import ConfigError, PackageError
 from dogbreeds.model.architecture import outline
 from dogbreeds.model.backbones import Mirrored
 from dogbreeds.model.timm_stages import Pooled
 from dogbreeds.package.predictor import Predictor
 
 _SIDE, _COLOUR_SHARE, _QUALITY = 448, 0.55, 90
+# What tells a picture from other files, before its pixels.
+_MADE, _BEFORE = "where dogbreeds looked", 64
 _SUCH = "resnet50, squeezenet1_1, mobilenet_v2, efficientnet_b0 or tf_efficientnet_lite2"
 # Of evenly rising lightness, and told apart by the colour-blind too.
 _NOTHING, _HALF, _MOST = "#00204d", "#7c7b78", "#ffea46"
@@ -68,11 +71,25 @@ class Explainer:
         seen = Image.fromarray(transform.at(_SIDE, None)(photo).permute(1, 2, 0).numpy()).convert("L").convert("RGB")
         colours = ImageOps.colorize(heat.resize(seen.size, Image.Resampling.BILINEAR), _NOTHING, _MOST, mid=_HALF)
         file = io.BytesIO()
-        Image.blend(seen, colours, _COLOUR_SHARE).save(file, "JPEG", quality=_QUALITY)
+        Image.blend(seen, colours, _COLOUR_SHARE).save(file, "JPEG", quality=_QUALITY, comment=_MADE)
         return file.getvalue()
 
 
-def pictures_of(package: Path) -> Callable[[Path, int], bytes]:
-    """Returns what draws as `Explainer.picture` does; the package is loaded, or refused, for a first photo."""
-    explainer = cache(lambda: Explainer(Predictor.load(package, torch.device("cpu"))))
-    return lambda photo, index: explainer().picture(photo.read_bytes(), index)
+def is_picture(file: Path) -> bool:
+    """Whether a file is one that `Explainer.picture` made."""
+    with file.open("rb") as opened:
+        return _MADE.encode() in opened.read(_BEFORE)
+
+
+def pictures_of(package: Path, metrics: Mapping[str, Any]) -> Callable[[Path, int], bytes]:
+    """Returns what draws as `Explainer.picture` does, for the run that has these metrics.json.
+
+    A package with other classes or scores would explain other answers: it is refused.
+    """
+    predictor = Predictor.load(package, torch.device("cpu"))
+    made = {**predictor.description.metrics, "classes": predictor.description.classes}
+    # As texts, because NaN equals nothing.
+    if json.dumps(made) != json.dumps({name: metrics.get(name) for name in made}):
+        raise PackageError(f"{package} is the package of another run: its classes or scores are not those of this one.")
+    picture = Explainer(predictor).picture
+    return lambda photo, index: picture(photo.read_bytes(), index)

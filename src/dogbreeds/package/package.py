@@ -95,7 +95,8 @@ class Description:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Description:
-        known = dict(values)
+        # Null says of any other entry that it is not there.
+        known = {name: value for name, value in values.items() if value is not None or name == "unfreeze"}
         if known.pop("format") == 1:
             # Engines came with format 2.
             del known["batch_size"]

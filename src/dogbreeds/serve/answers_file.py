@@ -62,7 +62,7 @@ def write_rows(rows: Iterable[tuple[Row, bool]], out: Path | None, total: int, f
     """Writes rows as they come, with a progress bar on a terminal.
 
     A file appears when it is complete; lines on stdout appear one by one. When `rows` fails, the rows before are kept
-    as `<name>.partial.<ending>`, a valid file too, which stderr names.
+    as `<name>.partial.<ending>`, a valid file too, which stderr names, and which goes when the whole file comes.
 
     Args:
         rows: Each with whether its photo has a prediction.
@@ -81,7 +81,7 @@ def write_rows(rows: Iterable[tuple[Row, bool]], out: Path | None, total: int, f
             print(_line(row), flush=True)
             failed += not predicted
         return failed
-    ended: UserError | KeyboardInterrupt | None = None
+    kept, ended = out.with_name(f"{out.stem}.partial{out.suffix}"), None
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     console = Console(stderr=True)
     with replacing(out) as temporary:
@@ -101,9 +101,10 @@ def write_rows(rows: Iterable[tuple[Row, bool]], out: Path | None, total: int, f
                 ended = error
         if ended is not None:
             if written:
-                kept = temporary.replace(out.with_name(f"{out.stem}.partial{out.suffix}"))
+                temporary.replace(kept)
                 print(f"{kept} has the {written} rows so far.", file=sys.stderr)
             raise ended
+    kept.unlink(missing_ok=True)
     return failed
 
 

@@ -13,13 +13,12 @@ from dogbreeds.errors import ConfigError, DataError
 from dogbreeds.features.store.blobs import BlobCache
 from dogbreeds.files import check_place, replacing, writing
 from dogbreeds.overrides import paths_in
-from dogbreeds.package.explanation import Explainer
+from dogbreeds.package.explanation import Explainer, is_picture
 from dogbreeds.package.messages import Answer
 from dogbreeds.package.predictor import Predictor
 from dogbreeds.serve.answers_file import Row, error_row, prediction_row
 
 MakeRow = Callable[[Path, Answer], Row]
-Draw = Callable[[Path, bytes, int], None]
 # Batches that each worker runs ahead of the caller, so that a slow one holds nobody up.
 _AHEAD = 4
 
@@ -58,13 +57,11 @@ def load(package: Path, cache: Path) -> Predictor:
     return Predictor.load(package, cache=BlobCache.of(cache), one_by_one=False)
 
 
-def rows(
-    predictor: Predictor, paths: Sequence[Path], row_of: MakeRow = prediction_row, draw: Draw | None = None
-) -> Iterator[tuple[Row, bool]]:
+def rows(predictor: Predictor, paths: Sequence[Path], row_of: MakeRow = prediction_row) -> Iterator[tuple[Row, bool]]:
     """Yields a row for each photo, in order, and whether the photo could be read.
 
     Each worker reads a batch and computes it, so that reading overlaps with computing. Few batches are in memory
-    at a time, whatever the number of photos. `draw` sees each photo with the index of its best breed.
+    at a time, whatever the number of photos.
     """
     engine = predictor.engine
     under_way: deque[Future[list[tuple[Row, bool]]]] = deque()
@@ -72,7 +69,7 @@ def rows(
     try:
         for start in range(0, len(paths), engine.batch_size):
             part = paths[start : start + engine.batch_size]
-            under_way.append(pool.submit(_batch, predictor, part, row_of, draw))
+            under_way.append(pool.submit(_batch, predictor, part, row_of))
             if len(under_way) == _AHEAD * engine.workers:
                 yield from under_way.popleft().result()
         while under_way:
@@ -82,38 +79,45 @@ def rows(
         pool.shutdown(cancel_futures=True)
 
 
-def _batch(predictor: Predictor, paths: Sequence[Path], row_of: MakeRow, draw: Draw | None) -> list[tuple[Row, bool]]:
+def _batch(predictor: Predictor, paths: Sequence[Path], row_of: MakeRow) -> list[tuple[Row, bool]]:
     read = [_content(path) for path in paths]
     contents = [content for content in read if isinstance(content, bytes)]
     predicted = iter(predictor.predict_each(contents) if contents else [])
     found = [next(predicted) if isinstance(content, bytes) else content for content in read]
-    for path, content, one in zip(paths, read, found, strict=True):
-        if draw and isinstance(content, bytes) and not isinstance(one, Exception):
-            draw(path, content, one.top[0].index)
     return [
         (error_row(path, one), False) if isinstance(one, Exception) else (row_of(path, one), True)
         for path, one in zip(paths, found, strict=True)
     ]
 
 
-def drawing(explainer: Explainer, folder: Path, paths: Sequence[Path]) -> Draw:
-    """Makes the folder of the pictures, which are called as the photos below the folder of all, with .jpg behind it."""
-    places = {path: Path(os.path.normpath(path.absolute())) for path in paths}
-    home = folder.resolve()
-    if inside := [path for path in paths if path.resolve().is_relative_to(home)]:
-        raise ConfigError(f"explain={folder} has photos in it, such as {inside[0]}: choose another folder.")
-    root = os.path.commonpath([places[path].parent for path in paths])
+def picture_folder(name: str, images: str) -> Path:
+    """Makes the folder `explain=<name>`, for pictures alone: among other files they could replace one or be lost."""
+    folder, photos = Path(name).expanduser(), Path(images)
+    if photos.is_dir() and folder.resolve().is_relative_to(photos.resolve()):
+        raise ConfigError(f"explain={name} lies in images={images}, where its pictures would be photos: name another.")
+    visible = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    if other := next((path for path in visible if not is_picture(path)), None):
+        raise ConfigError(f"explain={name} has other files in it, such as {other}: name another folder.")
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    check_place(folder / "photo.jpg", f"explain={folder}")
+    check_place(folder / "photo.jpg", f"explain={name}")
+    return folder
 
-    def draw(path: Path, content: bytes, index: int) -> None:
-        picture, target = explainer.picture(content, index), folder / f"{places[path].relative_to(root)}.jpg"
+
+def drawing(explainer: Explainer, folder: Path, paths: Sequence[Path]) -> MakeRow:
+    """Draws a picture with each row, called as the photo below the folder of all, with .jpg behind it."""
+    places = {path: Path(os.path.normpath(path.absolute())) for path in paths}
+    root = os.path.commonpath([place.parent for place in places.values()])
+
+    def drawn(path: Path, answer: Answer) -> Row:
+        target = folder / f"{places[path].relative_to(root)}.jpg"
+        picture = explainer.picture(path.read_bytes(), answer.top[0].index)
         with replacing(target) as temporary:
             target.parent.mkdir(parents=True, exist_ok=True)
             temporary.write_bytes(picture)
+        return prediction_row(path, answer)
 
-    return draw
+    return drawn
 
 
 def _content(path: Path) -> bytes | OSError:

@@ -6,7 +6,6 @@ The rows are those of a package on this machine: the path, and the prediction or
 import itertools
 import json
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -32,8 +31,6 @@ _BUSY = (408, 429, 502, 503, 504)
 _PER_PHOTO_STATUS = (400, 413, 415, 422, 500)
 # Photos in a row without a response, or as many as are sent at once if that is more: the server is gone.
 _MAX_FAILURES = 4
-#: Waits for so many seconds.
-Sleep = Callable[[float], None]
 
 
 class Busy(Exception):
@@ -67,21 +64,19 @@ class PredictClient(Protocol):
         """
 
 
-def rows(
-    client: PredictClient, paths: Sequence[Path], at_once: int, patience: float, sleep: Sleep | None = None
-) -> Iterator[tuple[Row, bool]]:
+def rows(client: PredictClient, paths: Sequence[Path], at_once: int, patience: float) -> Iterator[tuple[Row, bool]]:
     """Yields a row for each photo, in order, and whether it has a prediction.
+
+    Nobody waits any more when the caller stops taking rows.
 
     Args:
         at_once: Photos sent at a time.
         patience: Seconds in which a photo must have its prediction, retries included.
-        sleep: Waits between retries; None also ends the wait when the caller stops taking rows.
 
     Raises:
         UserError: The server is gone, or refuses all photos; the rows before that have been yielded.
     """
     ended = threading.Event()
-    pause = sleep or tenacity.sleep_using_event(ended)
     pool = ThreadPoolExecutor(at_once, thread_name_prefix="predict")
     waiting: deque[tuple[Path, Future[tuple[Row, bool]]]] = deque()
     left = iter(paths)
@@ -89,7 +84,7 @@ def rows(
 
     def begin(count: int) -> None:
         for path in itertools.islice(left, count):
-            waiting.append((path, pool.submit(_row, client, path, patience, pause, ended)))
+            waiting.append((path, pool.submit(_row, client, path, patience, ended)))
 
     try:
         # As many again are queued, so that a slow response does not hold up the others.
@@ -110,13 +105,13 @@ def rows(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _row(client: PredictClient, path: Path, patience: float, sleep: Sleep, ended: threading.Event) -> tuple[Row, bool]:
+def _row(client: PredictClient, path: Path, patience: float, ended: threading.Event) -> tuple[Row, bool]:
     try:
         photo, most = path.read_bytes(), client.max_bytes
         if most is not None and len(photo) > most:
             said = f"The photo has {len(photo):,} bytes; at most {most:,} can be sent. Make it smaller, or"
             raise PredictionFailed(f"{said} use the package on this machine (package=<package>).")
-        response = retry(lambda: client.predict(photo), patience, sleep, ended)
+        response = retry(lambda: client.predict(photo), patience, ended)
         return prediction_row(path, from_json(response)), True
     except (OSError, PredictionFailed) as error:
         return error_row(path, error), False
@@ -124,18 +119,18 @@ def _row(client: PredictClient, path: Path, patience: float, sleep: Sleep, ended
         raise UserError(f"The response for {path} is not a dogbreeds response: {str(response)[:200]}") from error
 
 
-def retry(
-    send: Callable[[], Any], patience: float, sleep: Sleep = time.sleep, ended: threading.Event | None = None
-) -> Any:
+def retry(send: Callable[[], Any], patience: float, ended: threading.Event | None = None) -> Any:
     """Calls `send` until it is not `Busy`, with random pauses that grow, for `patience` seconds or until `ended`."""
+    ended = ended or threading.Event()
     pauses = tenacity.wait_random_exponential(multiplier=_FIRST_PAUSE_SECONDS, max=_MAX_PAUSE_SECONDS)
 
     def pause(state: tenacity.RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome is not None else None
         return max(pauses(state), error.seconds if isinstance(error, Busy) else 0.0)
 
-    stop = tenacity.stop_before_delay(patience) | tenacity.stop_when_event_set(ended or threading.Event())
+    stop = tenacity.stop_before_delay(patience) | tenacity.stop_when_event_set(ended)
     busy = tenacity.retry_if_exception_type(Busy)
+    sleep = tenacity.sleep_using_event(ended)
     trying = tenacity.Retrying(retry=busy, wait=pause, stop=stop, sleep=sleep, reraise=True)
     try:
         return trying(send)

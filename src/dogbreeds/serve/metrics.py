@@ -3,15 +3,12 @@
 from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from dogbreeds.package.package import Description
 from dogbreeds.serve.middleware import INVOCATIONS, Observer
 
 _SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 _PHOTOS = (1, 2, 4, 8, 16, 32, 64, 128)
-
-CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 
 class Metrics(Observer):

@@ -3,13 +3,14 @@
 import asyncio
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from string import Template
 from typing import Any
 
 from markdown_it import MarkdownIt
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
@@ -24,7 +25,7 @@ from dogbreeds.package.messages import HttpError, PredictRequest
 from dogbreeds.package.package import Description
 from dogbreeds.package.predictor import Predictor
 from dogbreeds.serve.app import Application
-from dogbreeds.serve.metrics import CONTENT_TYPE, Metrics
+from dogbreeds.serve.metrics import Metrics
 from dogbreeds.serve.middleware import INVOCATIONS
 
 _PAGE = Path(__file__).parent / "page"
@@ -38,7 +39,7 @@ def application(predictor: Predictor, package: Path, limits: Limits) -> Applicat
     """Returns the application of `scripts/serve.py`."""
 
     async def read_metrics(_: Request) -> Response:
-        return Response(metrics.text(), media_type=CONTENT_TYPE)
+        return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
     async def read_card(_: Request) -> Response:
         # Before the engine has started, its name would have to wait.
@@ -114,8 +115,9 @@ def card(description: Description, engine: str | None = None, *, maps: bool = Fa
     that were classified correctly. Unknown numbers are None. `maps` says whether /explain is there.
     """
     metrics, transform = description.metrics, description.transform
-    shares = _per_class(metrics, len(description.classes))
-    classes = enumerate(zip(shown_names(description.classes), shares, strict=True))
+    names, known = shown_names(description.classes), metrics.get("test/per_class_accuracy", ())
+    shares = map(_number, known if len(known) == len(names) else [None] * len(names))
+    classes = enumerate(zip(names, shares, strict=True))
     return {
         **{name: getattr(description, name) for name in _SAME},
         "head": {"kind": description.head.kind, "hidden": list(description.head.hidden)},
@@ -128,11 +130,6 @@ def card(description: Description, engine: str | None = None, *, maps: bool = Fa
         "precision": description.precision_by(engine or description.engine),
         "versions": dict(description.versions),
     }
-
-
-def _per_class(metrics: Mapping[str, Any], classes: int) -> list[float | None]:
-    known = metrics.get("test/per_class_accuracy", ())
-    return [_number(value) for value in known] if len(known) == classes else [None] * classes
 
 
 def _number(value: object) -> float | None:

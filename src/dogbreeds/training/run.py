@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -215,7 +215,7 @@ class Run:
     def report(self, judgements: Sequence[Judgement]) -> RunResult:
         """Writes metrics.json, which marks a run as complete, and the report."""
         self.save_metrics()
-        build_report(self.directory, explain=pictures_of(self.directory / MODEL))
+        build_report(self.directory, explain=partial(pictures_of, self.directory / MODEL))
         better = exact_command(asdict(self.config), self.metrics)
         return RunResult(self.directory, self.metrics, tuple(judgements), better)
 

@@ -94,4 +94,5 @@ def report_again(run_dir: Path) -> str:
         raise ConfigError(f"run={run_dir}: no {RUN_CONFIG} there, so it is not a run directory of train.py.")
     rules = watching_rules(load_saved(saved).debugger)
     judgements = Judge(run_dir, read_record(run_dir), rules).look(running=False)
-    return f"rules  {verdict_of(judgements)}\nreport {build_report(run_dir, explain=pictures_of(run_dir / MODEL))}"
+    report = build_report(run_dir, explain=partial(pictures_of, run_dir / MODEL))
+    return f"rules  {verdict_of(judgements)}\nreport {report}"

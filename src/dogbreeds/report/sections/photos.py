@@ -2,21 +2,25 @@
 
 import base64
 import io
+import logging
 import os.path
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 # Without its plugin at hand, saving as WebP would import those of all formats.
 from PIL import Image, WebPImagePlugin  # noqa: F401
 
 from dogbreeds.data.images import UnreadableImageError, decode
-from dogbreeds.errors import UserError
+from dogbreeds.errors import PackageError, UserError
 from dogbreeds.report.run import Prediction, Run
 from dogbreeds.report.sections import Section
 
-#: Draws where the model looked in a photo for a class, or raises a UserError where the model cannot tell.
-Explain = Callable[[Path, int], bytes]
+log = logging.getLogger(__name__)
+
+#: Given metrics.json, returns what draws where the model looked in a photo for a class, or raises a UserError.
+Explain = Callable[[Mapping[str, Any]], Callable[[Path, int], bytes]]
 _MAX_PHOTOS = 12
 _SIDE = 168
 _QUALITY = 72
@@ -34,15 +38,19 @@ def photos(run: Run, *, live: bool, explain: Explain | None = None) -> Section:
     lost = sum(not images[one.path] for one in wrong + unsure)
     content = {"wrong": wrong, "unsure": unsure, "images": images, "lost": lost, "any": any(images.values())}
     shown = [one for one in wrong if images[one.path] and run.metrics.get("pretrained")]
-    looked = _looked(run, root, shown, explain) if explain else {}
+    looked = _looked(run, root, shown, explain) if explain and shown else {}
     return Section("photos", title, {**content, "root": root, "looked": looked})
 
 
 def _looked(run: Run, root: Path, wrong: Sequence[Prediction], explain: Explain) -> dict[str, str]:
     """Returns pictures of where the model looked, by the paths of photos; none without a package that draws them."""
     try:
-        return {one.path: thumbnail(partial(explain, root / one.path, run.classes.index(one.answer))) for one in wrong}
-    except UserError:
+        draw = explain(run.metrics)
+        return {one.path: thumbnail(partial(draw, root / one.path, run.classes.index(one.answer))) for one in wrong}
+    except UserError as error:
+        # That a network has no maps is no trouble.
+        if isinstance(error, PackageError):
+            log.warning("The report does not show where the model looked: %s", error)
         return {}
 
 

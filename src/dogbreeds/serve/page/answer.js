@@ -26,24 +26,32 @@ export function showNothing() {
   byId("answer").className = "waiting";
   byId("answer").hidden = false;
   byId("trouble").hidden = true;
-  byId("stage").classList.remove("filled");
+  fillStage(false);
   byId("asking").classList.remove("busy");
-  byId("photo").hidden = byId("crop").hidden = true;
 }
 
 /** Puts a photo on the stage. */
 export function showPhoto(url, name) {
   const image = byId("image");
   image.onload = outline;
-  image.onerror = () => {
-    // A format that this browser cannot show, or not a photo.
-    byId("stage").classList.remove("filled");
-    byId("photo").hidden = byId("crop").hidden = true;
-  };
+  image.onerror = replace;
   image.src = url;
   image.alt = `The photo ${name}`;
-  byId("photo").hidden = byId("crop").hidden = false;
-  byId("stage").classList.add("filled");
+  fillStage(true);
+}
+
+/** Shows where the model looked, if that is drawn, alone: of a photo in a format that this browser cannot show. */
+export function replace() {
+  const image = byId("image");
+  if (!image.complete || image.naturalWidth) return;
+  byId("frame").style.setProperty("--ratio", 1);
+  fillStage(!byId("looked").hidden);
+  byId("crop").hidden = true;
+}
+
+function fillStage(filled) {
+  byId("stage").classList.toggle("filled", filled);
+  byId("photo").hidden = byId("crop").hidden = !filled;
 }
 
 /** Shows that a request is running. */
@@ -103,10 +111,11 @@ export function outline(toggle = false) {
   if (!seen.hidden) cover(seen);
 }
 
-/** Puts an element over the square that the model sees. */
+/** Puts an element over the square that the model sees; over the frame where there is no photo in it. */
 export function cover({ style }) {
-  const { naturalWidth: width, naturalHeight: height } = byId("image");
-  const side = Math.min(width, height) * Math.min(1, eye.crop / eye.resize);
+  const { naturalWidth, naturalHeight } = byId("image");
+  const [width, height] = naturalWidth ? [naturalWidth, naturalHeight] : [1, 1];
+  const side = naturalWidth ? Math.min(width, height) * Math.min(1, eye.crop / eye.resize) : 1;
   style.width = `${(100 * side) / width}%`;
   style.height = `${(100 * side) / height}%`;
   style.left = `${(50 * (width - side)) / width}%`;

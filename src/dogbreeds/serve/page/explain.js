@@ -1,6 +1,6 @@
 // Where the model looked: a picture that the server draws, over the photo.
 
-import { cover } from "./answer.js";
+import { cover, replace } from "./answer.js";
 import { prepared } from "./photos.js";
 import { explain } from "./server.js";
 import { byId } from "./words.js";
@@ -21,7 +21,8 @@ export async function look(entry) {
   say("Drawing where the model looked");
   try {
     entry.looked ??= prepared(entry.file).then(explain).then(URL.createObjectURL);
-    const [url] = await Promise.all([entry.looked, byId("image").decode()]);
+    // A photo that this browser cannot show does without.
+    const [url] = await Promise.all([entry.looked, byId("image").decode().catch(() => {})]);
     if (!wanted()) return;
     const breed = entry.found.answer.top[0].breed;
     const picture = byId("looked");
@@ -42,6 +43,7 @@ export function forget(entry) {
 
 function say(words, drawn = false) {
   byId("looked").hidden = !drawn;
+  replace();
   byId("colours").hidden = words === "";
   byId("colours").classList.toggle("drawn", drawn);
   byId("colours").textContent = words;
