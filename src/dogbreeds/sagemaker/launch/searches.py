@@ -24,6 +24,7 @@ from dogbreeds.sagemaker.launch.launcher import JobPlan, Launcher, Note, Refused
 from dogbreeds.sagemaker.protocol.hyperparameters import SEARCH, Task
 from dogbreeds.sagemaker.protocol.inputs import JobInputs, job_inputs
 from dogbreeds.sagemaker.session import Account
+from dogbreeds.schema import TrainConfig
 
 # Says where a search is launched from, not what it is.
 _NOT_SENT = ("sagemaker", "hydra", "cache", "run_dir", "paths", "hpo.one_job")
@@ -72,6 +73,13 @@ def begun(plan: Plan, directory: Path, begin: Callable[[Note], JobHandle]) -> Jo
         raise
 
 
+def refuse_managed_debugger(config: TrainConfig) -> None:
+    """Refuses AWS's Debugger for a search: it watches single runs, and tuning jobs have no member for it."""
+    if config.debugger.managed is not None or config.debugger.smdebug:
+        typed = "debugger=smdebug" if config.debugger.managed is None else "debugger=aws"
+        raise ConfigError(f"{typed} watches a single run. Leave it out here, and type it with best_of=.")
+
+
 def search_in_one_job(launcher: Launcher, plan: Plan, directory: Path, job: JobHandle | None = None) -> str:
     """Runs a search inside one training job, or follows `job` or the one that a multirun directory belongs to.
 
@@ -101,8 +109,7 @@ def _job_plan(launcher: Launcher, plan: Plan, directory: Path) -> JobPlan:
     if settings.instances > 1:
         said = "a search in one job runs one trial at a time. Leave it out."
         raise ConfigError(f"sagemaker.instances={settings.instances}: {said}")
-    if config.debugger.managed is not None or config.debugger.smdebug:
-        raise ConfigError("debugger=aws watches a single run. Leave it out here, and type it with best_of=.")
+    refuse_managed_debugger(config)
     # Refuses to vary files; varied settings travel in the command line.
     inputs = job_inputs(config, plan.corners, list(plan.space.dimensions))
     arguments = tuple(one for one in plan.arguments if _is_sent(one, inputs))
