@@ -34,7 +34,7 @@ def tune(launcher: Launcher, plan: Plan, directory: Path, job: JobHandle | None 
     if job is None:
         plan.keep_files(directory)
         kind, request = TUNING, _request(launcher, plan, directory)
-        job = begun(plan, directory, lambda note: launcher.begin(kind, request, directory, note))
+        job = begun(plan, directory, launcher.storage, lambda note: launcher.begin(kind, request, directory, note))
     job.wait()
     board = _results(job, plan, directory)
     finished(job.name)
