@@ -9,20 +9,20 @@ from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 
 from dogbreeds import entry
-from dogbreeds.config import load_saved, save
+from dogbreeds.config import MOVABLE, load_saved, save
 from dogbreeds.data.kept import kept, named_files
 from dogbreeds.directories import make_way
 from dogbreeds.errors import ConfigError, UserError
 from dogbreeds.hpo.plan import Plan
 from dogbreeds.hpo.resuming import resumed
 from dogbreeds.installation import command
-from dogbreeds.overrides import override, sets
+from dogbreeds.overrides import name_of, override, sets
 from dogbreeds.report.build import build_report
 from dogbreeds.run_directory import LEADERBOARD, METRICS, RUN_CONFIG, SEARCH_PAGE, TUNING_JOB
 from dogbreeds.sagemaker.launch.begun import config_of, directory_of, finished
 from dogbreeds.sagemaker.launch.job_handle import TUNING, JobHandle, summary
 from dogbreeds.sagemaker.launch.launcher import Launcher
-from dogbreeds.sagemaker.launch.searches import search_in_one_job
+from dogbreeds.sagemaker.launch.searches import bring, search_in_one_job
 from dogbreeds.sagemaker.launch.tuning import tune
 from dogbreeds.sagemaker.protocol.hyperparameters import FEATURES, SEARCH, TASK
 from dogbreeds.sagemaker.session import Account, connected
@@ -54,14 +54,14 @@ def attach(settings: SagemakerConfig, name: str, here: TrainConfig) -> str:
     """
     with connected(settings) as account:
         job, directory = JobHandle.find(account, name), directory_of(name)
-        if directory is not None and (directory / TUNING_JOB).is_file():
-            return _search_again(account, directory, job)
+        given = HydraConfig.get().overrides if HydraConfig.initialized() else None
+        typed = [*given.hydra, *given.task] if given else []
         if job.kind == TUNING or _does(job.describe(), SEARCH):
-            raise ConfigError(
-                f"attach={name}: this search was begun elsewhere. Follow it there, where its multirun directory is: "
-                f"{account.command('launch', '-m', 'resume=<directory>')}. Or stop it: {job.hint('stop')}"
-            )
-        launched, typed = config_of(name), HydraConfig.get().overrides.hydra if HydraConfig.initialized() else []
+            if directory is None or not (directory / TUNING_JOB).is_file():
+                directory = Path(here.run_dir)
+                bring(job, directory)
+            return _search_again(account, directory, job, [one for one in typed if name_of(one) in MOVABLE])
+        launched = config_of(name)
         if launched is not None and not any(sets(one, "hydra.run.dir") for one in typed):
             make_way(Path(launched.run_dir))
             here = replace(here, run_dir=launched.run_dir)
@@ -85,11 +85,11 @@ def _search(account: Account, plan: Plan, directory: Path, job: JobHandle | None
     return "\n".join(["", headline, *lines])
 
 
-def _search_again(account: Account, directory: Path, job: JobHandle) -> str:
-    """Follows the job of a search, which is described in its multirun directory."""
+def _search_again(account: Account, directory: Path, job: JobHandle, moved: list[str]) -> str:
+    """Follows the job of a search, which is described in its multirun directory; `moved` are overrides of this time."""
     with entry.initialized("launch") as loader:
         master = compose("launch", return_hydra_config=True)
-        plan = resumed(directory, [], lambda typed: loader.load_sweep_config(master, list(typed)), loader)
+        plan = resumed(directory, moved, lambda typed: loader.load_sweep_config(master, list(typed)), loader)
         return _search(account, plan, directory, job)
 
 

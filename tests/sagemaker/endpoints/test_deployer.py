@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -450,3 +451,28 @@ def test_hints_of_what_is_not_there_stay_in_the_rehearsal(
     refused = pytest.raises(UserError, match=f"endpoint=nobody: no such endpoint .*{hint}")
     with refused, asker_of(found.sagemaker, "nobody", 1) as asker:
         asker.predict(b"photo")
+
+
+def test_a_deletion_outlasts_credentials_and_whoever_leaves_it(
+    deploy: Deploy, settings: Callable[..., DeployCommandConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deploy()
+    waited, closed, hint = endpoint_commands.wait_until_deleted, threading.Event(), "action=delete endpoint=dogs"
+    close = FakeContainer.close
+    monkeypatch.setattr(FakeContainer, "close", lambda container: closed.wait(60) and close(container))
+
+    def leave(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def expire(*arguments: Any) -> None:
+        with connected(settings("+sagemaker.faults.expired.DescribeEndpoint=3").sagemaker):
+            closed.set()
+        waited(*arguments)
+
+    monkeypatch.setattr(endpoint_commands, "wait_until_deleted", leave)
+    with pytest.raises(UserError, match=f"deletion keeps running.*{hint}") as caught:
+        endpoint_commands.run(settings("action=delete", "endpoint=dogs", "yes=true"))
+    assert caught.value.exit_code == 130
+    monkeypatch.setattr(endpoint_commands, "wait_until_deleted", expire)
+    removed = endpoint_commands.run(settings("action=delete", "endpoint=dogs", "yes=true"))
+    assert "removed  endpoint dogs" in removed and names(settings) == ([], [])

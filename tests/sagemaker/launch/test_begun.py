@@ -10,19 +10,22 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from hydra import compose
 
-from dogbreeds.config import load_saved, save
+from dogbreeds import entry
+from dogbreeds.config import load_saved, read_yaml, save
 from dogbreeds.errors import ConfigError
-from dogbreeds.run_directory import RUN_CONFIG, TUNING_JOB
+from dogbreeds.hpo.plan import Plan
+from dogbreeds.run_directory import RUN_CONFIG, SEARCH_CONFIG, TUNING_JOB
 from dogbreeds.sagemaker import commands
-from dogbreeds.sagemaker.launch import begun
-from dogbreeds.sagemaker.launch.job_handle import TRAINING
-from dogbreeds.sagemaker.launch.launcher import Launcher
+from dogbreeds.sagemaker.launch import begun, searches
+from dogbreeds.sagemaker.launch.job_handle import TRAINING, JobHandle
+from dogbreeds.sagemaker.launch.launcher import Launcher, Note
 from dogbreeds.sagemaker.protocol.hyperparameters import FEATURES, SEARCH, TASK
 from dogbreeds.sagemaker.session import Account
 from dogbreeds.schema import TrainConfig
 from tests.conftest import Compose
-from tests.local_sagemaker.jobs import training_job, upload_code
+from tests.local_sagemaker.jobs import BUCKET, training_job, upload_code
 from tests.sagemaker.launch.conftest import AccountWith
 
 # Leaves what a job leaves: its own config, and metrics.
@@ -43,7 +46,8 @@ def begin(account: Account, config: TrainConfig, tmp_path: Path, task: str | Non
     )
     save(there, tmp_path / "there.yaml")
     code = upload_code(account.s3, SCRIPT, config=(tmp_path / "there.yaml").read_text())
-    request = training_job("job-1", code, HyperParameters={} if task is None else {TASK: task})
+    output = {"S3OutputPath": f"s3://{BUCKET}/dogbreeds/jobs"}
+    request = training_job("job-1", code, HyperParameters={} if task is None else {TASK: task}, OutputDataConfig=output)
     note = partial(begun.remember_config, config=config)
     if task is None:
         Launcher.of(account, Path()).begin(TRAINING, request, Path(config.run_dir), note)
@@ -89,9 +93,34 @@ def test_a_search_in_one_job_of_another_machine_is_refused_before_it_is_fetched(
 ) -> None:
     account = account_with()
     begin(account, config(), tmp_path, SEARCH)
-    with pytest.raises(ConfigError, match=r"begun elsewhere\. Follow it there.* -m resume=<directory>.*stop=job-1"):
+    with pytest.raises(ConfigError, match=r"begun elsewhere.* Follow it there: .* -m resume=<.*stop=job-1"):
         commands.attach(account.settings, "job-1", replace(config(), run_dir=str(tmp_path / "default")))
     assert not (tmp_path / "default").exists()
+
+
+def test_a_search_of_another_machine_is_followed_here(
+    account_with: AccountWith, config: Compose, sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account, followed = account_with(), []
+    settings = ["model=squeezenet1_1", "model.weights=random", "trainer=cpu", "hpo.one_job=true"]
+    with entry.initialized("launch") as loader:
+        master = compose("launch", return_hydra_config=True)
+        typed = [f"data.dir={sample}", *settings, "lr=0.1,1"]
+        plan = Plan(typed, lambda given: loader.load_sweep_config(master, list(given)), loader)
+
+    def begin_noted(note: Note) -> JobHandle:
+        note("job-1")
+        begin(account, config(), tmp_path, SEARCH)
+        return JobHandle(account, "job-1")
+
+    searches.begun(plan, tmp_path / "there", Launcher.of(account, Path()).storage, begin_noted)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "another machine"))
+    monkeypatch.setattr(commands, "_search", lambda *given: followed.append(given[1:]))
+    commands.attach(account.settings, "job-1", replace(config(), run_dir=str(tmp_path / "here")))
+    ((again, directory, job),) = followed
+    assert (again.arguments, directory, job.name) == (plan.arguments, tmp_path / "here", "job-1")
+    for name in (TUNING_JOB, SEARCH_CONFIG):
+        assert read_yaml(tmp_path / "here" / name) == read_yaml(tmp_path / "there" / name)
 
 
 def test_the_features_of_a_search_are_no_search(

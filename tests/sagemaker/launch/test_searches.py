@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -15,6 +16,7 @@ from dogbreeds.run_directory import TUNING_JOB
 from dogbreeds.sagemaker.launch.job_handle import TUNING, JobHandle
 from dogbreeds.sagemaker.launch.launcher import Launcher
 from dogbreeds.sagemaker.launch.searches import _is_sent, job_of, search_in_one_job
+from dogbreeds.sagemaker.launch.tuning import tune
 from dogbreeds.sagemaker.protocol.inputs import JobInputs
 from dogbreeds.sagemaker.session import Account
 from tests.hpo.conftest import composed
@@ -61,12 +63,22 @@ def test_settings_of_this_machine_and_files_stay_here() -> None:
     assert [one for one in [*typed, sent[-1]] if _is_sent(one, inputs)] == sent
 
 
-@pytest.mark.parametrize("typed", ["debugger=aws", "sagemaker.instances=2"])
-def test_what_it_cannot_have_is_refused(typed: str, launch: Launch, sample: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("typed", "search"),
+    [
+        ("debugger=aws", search_in_one_job),
+        ("sagemaker.instances=2", search_in_one_job),
+        ("debugger=aws", tune),
+        ("debugger=smdebug", tune),
+    ],
+)
+def test_what_it_cannot_have_is_refused(
+    typed: str, search: Callable[..., object], launch: Launch, sample: Path, tmp_path: Path
+) -> None:
     own = typed if typed.startswith("debugger") else "trainer=cpu"
     searched = [f"data.dir={sample}", "model=squeezenet1_1", "model.weights=random", "trainer=cpu", "lr=0.1,1", own]
     settings = launch(typed).sagemaker
     launcher = Launcher(Account(lambda service: None, settings), settings, Path())
     with pytest.raises(ConfigError, match=rf"^{typed}.*Leave it out"):
-        search_in_one_job(launcher, Plan(searched, composed, None), tmp_path)
+        search(launcher, Plan(searched, composed, None), tmp_path)
     assert not list(tmp_path.iterdir())

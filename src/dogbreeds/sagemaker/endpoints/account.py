@@ -161,12 +161,11 @@ def wait(endpoints: Endpoints, endpoint: str, followed: Followed) -> dict[str, A
         time.sleep(endpoints.account.poll_seconds)
 
 
-def wait_until_deleted(endpoints: Endpoints, endpoint: str) -> None:
+def wait_until_deleted(endpoints: Endpoints, endpoint: str, followed: Followed) -> None:
     """Waits until an endpoint that is being deleted is gone."""
-    while (described := endpoints.find(endpoint)) is not None:
-        if described["EndpointStatus"] != "Deleting":
-            raise UserError(f"{endpoint} was not deleted: it is {described['EndpointStatus']}.")
-        time.sleep(endpoints.account.poll_seconds)
+    with suppress(MissingError):
+        status = wait(endpoints, endpoint, followed)["EndpointStatus"]
+        raise UserError(f"{endpoint} was not deleted: it is {status}. Try again: {followed.again}")
 
 
 def failure(endpoints: Endpoints, described: Mapping[str, Any], *, deployed: str) -> UserError:

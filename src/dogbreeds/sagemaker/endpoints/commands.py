@@ -15,13 +15,14 @@ from dogbreeds.files import lines_beside
 from dogbreeds.sagemaker.aws_errors import aws_errors
 from dogbreeds.sagemaker.endpoints.account import Ask, Endpoints, wait_until_deleted
 from dogbreeds.sagemaker.endpoints.autoscaling import plan_scaling, restore_scaling
+from dogbreeds.sagemaker.following import Followed
 from dogbreeds.sagemaker.session import connected
 
 log = logging.getLogger(__name__)
 
 #: Printed by `list` where there are no endpoints.
 NOTHING = "No endpoint of this project is running."
-_NOT_DELETABLE = ("Creating", "Updating", "Deleting")
+_NOT_DELETABLE = ("Creating", "Updating", "SystemUpdating")
 
 
 def run(config: DeployCommandConfig, ask: Ask = input) -> str:
@@ -74,13 +75,17 @@ def delete(endpoints: Endpoints, endpoint: str, *, yes: bool, ask: Ask) -> str:
     what = [f"endpoint configuration {name}" for name in configs] + [f"model {name}" for name in models]
     if described is not None:
         what.insert(0, f"endpoint {endpoint} ({_instances(described, endpoints.variant(described))})")
+    again = endpoints.command("delete", endpoint)
     if not yes:
-        confirm("This permanently deletes", what, endpoints.command("delete", endpoint), ask)
+        confirm("This permanently deletes", what, again, ask)
     removed = ["autoscaling"] if endpoints.stop_scaling(endpoint) else []
     if described is not None:
-        with aws_errors(f"delete {endpoint}"):
-            endpoints.account.sagemaker.delete_endpoint(EndpointName=endpoint)
-        wait_until_deleted(endpoints, endpoint)
+        if described["EndpointStatus"] != "Deleting":
+            with aws_errors(f"delete {endpoint}"):
+                endpoints.account.sagemaker.delete_endpoint(EndpointName=endpoint)
+        followed = Followed(endpoints.account, "The deletion", again)
+        with followed.explained():
+            wait_until_deleted(endpoints, endpoint, followed)
         removed.append(f"endpoint {endpoint}")
     plan_scaling(endpoints.account, endpoint, "", None, None)
     removed += endpoints.remove_parts(endpoint, kept=None)

@@ -163,9 +163,15 @@ class LogReader:
         return list(page["events"])
 
 
+def results_of(account: Account, described: Mapping[str, Any]) -> tuple[str, Storage]:
+    """Returns the S3 folder that holds those of a job that AWS describes, each below its name, and what reads it."""
+    settings, definition = account.settings, described.get("TrainingJobDefinition", described)
+    output = str(definition["OutputDataConfig"]["S3OutputPath"])
+    return output, Storage(lambda: account.s3, split_uri(output)[0], settings.prefix, settings.kms_key, Console())
+
+
 def _fetch(account: Account, described: Mapping[str, Any], directory: Path) -> None:
-    settings, output = account.settings, described["OutputDataConfig"]["S3OutputPath"]
-    storage = Storage(lambda: account.s3, split_uri(output)[0], settings.prefix, settings.kms_key, Console())
+    output, storage = results_of(account, described)
     job = f"{output}/{described['TrainingJobName']}"
     if storage.exists(f"{job}/output/output.tar.gz"):
         storage.download_archive(f"{job}/output/output.tar.gz", directory)

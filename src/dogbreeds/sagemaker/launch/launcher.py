@@ -205,11 +205,6 @@ class Launcher:
             log.info(line)
 
 
-def without_managed_debugger(config: TrainConfig) -> TrainConfig:
-    """Returns a config for a job without SageMaker Debugger: a trial, features, a whole search."""
-    return replace(config, debugger=replace(config.debugger, managed=None, smdebug=False))
-
-
 def job_name(prefix: str, longest: int) -> str:
     """Returns a new name for a job, an endpoint configuration or a model, at most `longest` characters."""
     tail = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"

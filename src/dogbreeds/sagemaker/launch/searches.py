@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from dogbreeds.config import read_yaml
+from dogbreeds.config import read_yaml, write_yaml
 from dogbreeds.errors import ConfigError, UserError
 from dogbreeds.files import write_text
 from dogbreeds.hpo.leaderboard import FINISHED, Entry, remember, save_best
@@ -18,13 +18,18 @@ from dogbreeds.hpo.settings import Objective
 from dogbreeds.installation import command
 from dogbreeds.overrides import name_of, override, sets
 from dogbreeds.run_directory import BEST, MODEL, MODEL_ARCHIVE, SEARCH_CONFIG, TUNING_JOB
+from dogbreeds.sagemaker.aws_errors import MissingError
 from dogbreeds.sagemaker.launch.begun import finished
-from dogbreeds.sagemaker.launch.job_handle import TRAINING, TUNING, JobHandle, summary
+from dogbreeds.sagemaker.launch.job_handle import TRAINING, TUNING, JobHandle, results_of, summary
 from dogbreeds.sagemaker.launch.launcher import JobPlan, Launcher, Note, RefusedError
 from dogbreeds.sagemaker.protocol.hyperparameters import SEARCH, Task
 from dogbreeds.sagemaker.protocol.inputs import JobInputs, job_inputs
+from dogbreeds.sagemaker.s3.storage import Storage
 from dogbreeds.sagemaker.session import Account
+from dogbreeds.schema import TrainConfig
 
+# What `attach=` on another machine reads, among the results.
+_IN_BUCKET = "search.json"
 # Says where a search is launched from, not what it is.
 _NOT_SENT = ("sagemaker", "hydra", "cache", "run_dir", "paths", "hpo.one_job")
 
@@ -56,13 +61,14 @@ def job_of(account: Account, plan: Plan, directory: Path) -> JobHandle | None:
     return job
 
 
-def begun(plan: Plan, directory: Path, begin: Callable[[Note], JobHandle]) -> JobHandle:
-    """Begins the job of a search; the multirun directory says what it is before AWS hears of it."""
+def begun(plan: Plan, directory: Path, storage: Storage, begin: Callable[[Note], JobHandle]) -> JobHandle:
+    """Begins the job of a search; multirun directory and bucket say what it is before AWS hears of it."""
 
     def note(name: str) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         write_text(directory / TUNING_JOB, json.dumps({"tuning_job": name, "trials": plan.settings.trials}) + "\n")
         save_plan(plan, directory)
+        storage.write_json(storage.uri("jobs", name, _IN_BUCKET), read_yaml(directory / SEARCH_CONFIG))
 
     try:
         return begin(note)
@@ -70,6 +76,27 @@ def begun(plan: Plan, directory: Path, begin: Callable[[Note], JobHandle]) -> Jo
         for name in (TUNING_JOB, SEARCH_CONFIG):
             (directory / name).unlink(missing_ok=True)
         raise
+
+
+def bring(job: JobHandle, directory: Path) -> None:
+    """Describes a search that another machine began in a multirun directory, from which it is followed."""
+    output, storage = results_of(job.account, job.describe())
+    try:
+        found = storage.read_json(f"{output}/{job.name}/{_IN_BUCKET}")
+    except MissingError as error:
+        said = f"attach={job.name}: this search was begun elsewhere, and {output} does not describe it."
+        again = job.account.command("launch", "-m", "resume=<multirun directory>")
+        raise ConfigError(f"{said} Follow it there: {again}. Or stop it: {job.hint('stop')}") from error
+    directory.mkdir(parents=True, exist_ok=True)
+    write_text(directory / TUNING_JOB, json.dumps({"tuning_job": job.name, "trials": found["trials"]}) + "\n")
+    write_yaml(directory / SEARCH_CONFIG, found)
+
+
+def refuse_managed_debugger(config: TrainConfig) -> None:
+    """Refuses AWS's Debugger for a search: it watches single runs, and tuning jobs have no member for it."""
+    if config.debugger.managed is not None or config.debugger.smdebug:
+        typed = "debugger=smdebug" if config.debugger.managed is None else "debugger=aws"
+        raise ConfigError(f"{typed} watches a single run. Leave it out here, and type it with best_of=.")
 
 
 def search_in_one_job(launcher: Launcher, plan: Plan, directory: Path, job: JobHandle | None = None) -> str:
@@ -81,7 +108,7 @@ def search_in_one_job(launcher: Launcher, plan: Plan, directory: Path, job: JobH
     if job is None:
         plan.keep_files(directory)
         asked = _job_plan(launcher, plan, directory)
-        job = begun(plan, directory, lambda note: launcher.begin_job(asked, directory, note))
+        job = begun(plan, directory, launcher.storage, lambda note: launcher.begin_job(asked, directory, note))
     described = job.wait()
     job.fetch(described, directory)
     # The job's own does not know this machine.
@@ -101,8 +128,7 @@ def _job_plan(launcher: Launcher, plan: Plan, directory: Path) -> JobPlan:
     if settings.instances > 1:
         said = "a search in one job runs one trial at a time. Leave it out."
         raise ConfigError(f"sagemaker.instances={settings.instances}: {said}")
-    if config.debugger.managed is not None or config.debugger.smdebug:
-        raise ConfigError("debugger=aws watches a single run. Leave it out here, and type it with best_of=.")
+    refuse_managed_debugger(config)
     # Refuses to vary files; varied settings travel in the command line.
     inputs = job_inputs(config, plan.corners, list(plan.space.dimensions))
     arguments = tuple(one for one in plan.arguments if _is_sent(one, inputs))

@@ -17,8 +17,8 @@ from dogbreeds.run_directory import BEST, LEADERBOARD
 from dogbreeds.sagemaker.launch.begun import finished
 from dogbreeds.sagemaker.launch.features import trial_features
 from dogbreeds.sagemaker.launch.job_handle import MAX_TUNING_JOB_NAME, TUNING, JobHandle
-from dogbreeds.sagemaker.launch.launcher import JobPlan, Launcher, job_name, without_managed_debugger
-from dogbreeds.sagemaker.launch.searches import begun, job_of
+from dogbreeds.sagemaker.launch.launcher import JobPlan, Launcher, job_name
+from dogbreeds.sagemaker.launch.searches import begun, job_of, refuse_managed_debugger
 from dogbreeds.sagemaker.protocol.hyperparameters import TRIAL, Task
 from dogbreeds.sagemaker.protocol.inputs import FEATURES, job_inputs
 from dogbreeds.sagemaker.requests.tuning import tuning_request
@@ -34,7 +34,7 @@ def tune(launcher: Launcher, plan: Plan, directory: Path, job: JobHandle | None 
     if job is None:
         plan.keep_files(directory)
         kind, request = TUNING, _request(launcher, plan, directory)
-        job = begun(plan, directory, lambda note: launcher.begin(kind, request, directory, note))
+        job = begun(plan, directory, launcher.storage, lambda note: launcher.begin(kind, request, directory, note))
     job.wait()
     board = _results(job, plan, directory)
     finished(job.name)
@@ -46,10 +46,10 @@ def _request(launcher: Launcher, plan: Plan, directory: Path) -> dict[str, Any]:
     if not plan.prepares_once:
         said = "The trials differ in backbone or features, but a tuning job gives all of them the same:"
         raise ConfigError(f"{said} search inside one job with hpo.one_job=true.")
-    settings, config = launcher.settings, without_managed_debugger(plan.first(directory))
-    corners = [without_managed_debugger(corner) for corner in plan.corners]
+    settings, config = launcher.settings, plan.first(directory)
+    refuse_managed_debugger(config)
     name, task = job_name(settings.prefix, MAX_TUNING_JOB_NAME), Task(TRIAL, settings.checkpoint_seconds)
-    inputs = job_inputs(config, corners, list(plan.space.dimensions))
+    inputs = job_inputs(config, plan.corners, list(plan.space.dimensions))
     # Trials are short, and AWS does not document whether it keeps their checkpoints apart.
     trial = JobPlan(name, inputs, task, config.debugger, settings.trial_instance, checkpoints=False)
 

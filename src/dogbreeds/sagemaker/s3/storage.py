@@ -118,13 +118,13 @@ class Storage:
             self.download(uri, archive)
             unpack(archive, directory)
 
-    def read_json(self, uri: str) -> dict[str, str]:
+    def read_json(self, uri: str) -> dict[str, Any]:
         bucket, key = split_uri(uri)
         with aws_errors(f"read {uri}"):
-            found: dict[str, str] = json.loads(self._client.get_object(Bucket=bucket, Key=key)["Body"].read())
+            found: dict[str, Any] = json.loads(self._client.get_object(Bucket=bucket, Key=key)["Body"].read())
         return found
 
-    def write_json(self, uri: str, content: Mapping[str, str]) -> None:
+    def write_json(self, uri: str, content: Mapping[str, Any]) -> None:
         bucket, key = split_uri(uri)
         with aws_errors(f"write {uri}"):
             self._client.put_object(Bucket=bucket, Key=key, Body=json.dumps(content).encode(), **self._encryption)
