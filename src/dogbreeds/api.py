@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING
 from hydra import compose
 
 from dogbreeds import config as configs
+from dogbreeds.arguments import arranged
+from dogbreeds.composing import initialized
 from dogbreeds.data.archives import unpack
-from dogbreeds.entry import arranged, initialized
 from dogbreeds.errors import ConfigError, DataError
 from dogbreeds.overrides import hydra_value, literal, value_of
 
