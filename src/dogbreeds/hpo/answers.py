@@ -5,7 +5,7 @@ from pathlib import Path
 
 from dogbreeds.hpo.settings import Objective
 from dogbreeds.model.paired import Paired
-from dogbreeds.report.run import read_predictions
+from dogbreeds.report.run import read_predictions, right_by_photo
 from dogbreeds.run_directory import PREDICTIONS
 
 
@@ -16,17 +16,12 @@ class Answers:
     """
 
     def __init__(self, directory: Path, objective: Objective) -> None:
-        self._directory = directory
-        self._split = "test" if objective.name.startswith("test/") else "valid"
+        self._directory, self._split = directory, objective.split
         self._right = cache(self._read)
 
     def _read(self, trial: int) -> dict[str, bool]:
-        found = read_predictions(self._directory / str(trial) / PREDICTIONS)
-        return {one.path: one.correct for one in found if one.split == self._split}
+        return right_by_photo(read_predictions(self._directory / str(trial) / PREDICTIONS), self._split)
 
     def against(self, trial: int, best: int) -> Paired | None:
         """Compares a trial with the best one; None if they did not answer the same photos."""
-        own, other = self._right(trial), self._right(best)
-        if not own or own.keys() != other.keys():
-            return None
-        return Paired.of(list(own.values()), [other[path] for path in own])
+        return Paired.by_photo(self._right(trial), self._right(best))

@@ -40,7 +40,7 @@ class Entry:
     state: str
     values: Values
     value: float | None = None
-    metrics: Mapping[str, float] | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
     epochs: int = 0
     seconds: float = 0.0
     message: str = ""
@@ -123,7 +123,7 @@ class Leaderboard:
             return ""
         equal = [entry for entry in others if self.against_best(entry) != "worse"]
         photos = self.pairs[others[0].number].photos
-        split = "test" if self.objective.name.startswith("test/") else "validation"
+        split = "test" if self.objective.split == "test" else "validation"
         return f"not clearly worse on the {photos} {split} photos: {len(equal)} of {counted(len(others), 'other')}"
 
     def summary(self) -> str:
@@ -155,7 +155,7 @@ class Leaderboard:
                 "state": entry.state,
                 self.objective.name: "" if entry.value is None else entry.value,
                 **entry.values,
-                **{name: (entry.metrics or {}).get(name, "") for name in metrics},
+                **{name: entry.metrics.get(name, "") for name in metrics},
                 "against_best": self.against_best(entry),
                 "p_value": self._p_value(entry),
                 "epochs": entry.epochs,

@@ -104,7 +104,7 @@ class RunningSearch:
         best = board.winner(self._directory)
         self._package(self._directory / str(best.number), best.values)
         found = candidates(board, self._plan, self._preparations)
-        build_search_page(self._directory, board, self._plan.space, debug=board.debug, backbones=found)
+        build_search_page(board, self._plan.space, found)
         return replace(board, advice=tuple(advice(found)))
 
     def _package(self, best: Path, values: Values) -> None:

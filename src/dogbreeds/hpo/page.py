@@ -29,6 +29,7 @@ from dogbreeds.report.chart import (
     label,
     line,
     log_axis,
+    ticks,
 )
 from dogbreeds.report.formats import counted, percent, shown
 from dogbreeds.report.page import write_page
@@ -38,22 +39,19 @@ _CURVE = "val/loss"
 _HEIGHT = 380
 
 
-def build_search_page(
-    directory: Path, board: Leaderboard, space: Space, *, debug: bool, backbones: Sequence[Candidate] = ()
-) -> Path:
+def build_search_page(board: Leaderboard, space: Space, backbones: Sequence[Candidate] = ()) -> Path:
     """Writes search.html for a search with a finished trial; `backbones` are those to choose from, the best first."""
-    best = board.winner(directory)
+    best = board.winner(board.directory)
     reference = _reference(best, board.objective.name)
     charts = [
         *([backbone_chart(backbones)] if backbones else []),
         _history(board, reference),
-        _curves(directory, board),
+        _curves(board),
         *_importances(board, space),
         _coordinates(board, space),
     ]
     content = {
-        "again": f"{command('train')} {override('best_of', directory)}",
-        "debug": debug,
+        "again": f"{command('train')} {override('best_of', board.directory)}",
         "board": board,
         "space": space,
         "best": best,
@@ -61,12 +59,12 @@ def build_search_page(
         "reference": reference,
         "charts": charts,
     }
-    return write_page(directory / SEARCH_PAGE, "search.html", content)
+    return write_page(board.directory / SEARCH_PAGE, "search.html", content)
 
 
 def _reference(entry: Entry, name: str) -> float | None:
     """Returns what the exact linear solution has in place of a number of a trial, where it has one."""
-    return (entry.metrics or {}).get(f"reference/{name.replace('/', '_')}")
+    return entry.metrics.get(f"reference/{name.replace('/', '_')}")
 
 
 def _interval(board: Leaderboard, entry: Entry) -> tuple[float, float] | None:
@@ -89,19 +87,19 @@ def _history(board: Leaderboard, reference: float | None) -> Chart:
         above = [high - value for value, (_, high) in zip(values, filter(None, ends), strict=True)]
         below = [value - low for value, (low, _) in zip(values, filter(None, ends), strict=True)]
         points["error_y"] = {"type": "data", "array": above, "arrayminus": below, "thickness": 1, "width": 3}
-    layout = {"xaxis": {"dtick": 1}} if len(numbers) < 12 else None
-    drawn = figure([points, line(numbers, so_far, "best so far", ACCENT)], "trial", name, layout)
+    traces, layout = [points, line(numbers, so_far, "best so far", ACCENT)], {"xaxis": ticks(numbers)}
+    drawn = figure(traces, "trial", name, layout)
     _finish_axes(drawn, numbers, name, reference)
     message = f"Trial {best.number} is the best of {len(numbers)} that finished." if best else ""
     return chart("history", "How the search went", message, drawn, height=_HEIGHT)
 
 
-def _curves(directory: Path, board: Leaderboard) -> Chart:
+def _curves(board: Leaderboard) -> Chart:
     data: list[Trace] = []
     best = board.best
     # The best one last, so that it is drawn above the others.
     for entry in reversed(board.entries):
-        path = directory / str(entry.number) / HISTORY
+        path = board.directory / str(entry.number) / HISTORY
         if not path.is_file():
             continue
         rows = read_history(path)

@@ -114,7 +114,7 @@ class Job:
                 board = search(plan, self.environment.work)
         print(board.outcome)
         assert board.best is not None
-        print(metric_line(board.best.metrics or {}), flush=True)
+        print(metric_line(board.best.metrics), flush=True)
         self._publish(self.environment.work / str(board.best.number) / "model")
 
     def _composed(self, overrides: Sequence[str]) -> DictConfig:
