@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dogbreeds.features.extract import photos_per_second
+from dogbreeds.formats import ends, percent, points, short
 from dogbreeds.hpo.answers import Answers
 from dogbreeds.hpo.leaderboard import FINISHED, Entry, Leaderboard
 from dogbreeds.hpo.plan import Plan
@@ -15,7 +16,6 @@ from dogbreeds.model.paired import Paired, interval
 from dogbreeds.package.predictor import Predictor
 from dogbreeds.report.chart import ACCENT, SOFT, Chart, Table, Trace, chart, figure, label
 from dogbreeds.report.chart import points as markers
-from dogbreeds.report.formats import ends, percent, points, short
 from dogbreeds.training.evaluation import describe
 from dogbreeds.training.preparation import Preparations
 

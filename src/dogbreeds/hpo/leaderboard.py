@@ -10,13 +10,13 @@ import platformdirs
 from dogbreeds.config import read_yaml, write_yaml
 from dogbreeds.errors import ConfigError, UserError
 from dogbreeds.files import lines_beside, write_csv, write_text
+from dogbreeds.formats import counted
 from dogbreeds.hpo.answers import Answers
 from dogbreeds.hpo.settings import Objective
 from dogbreeds.hpo.space import Values
 from dogbreeds.installation import command
 from dogbreeds.model.paired import Paired
 from dogbreeds.overrides import hydra_value, name_of, override
-from dogbreeds.report.formats import counted
 from dogbreeds.run_directory import BEST, KEPT, LEADERBOARD, MODEL, REPORT, SEARCH_PAGE
 
 FINISHED, PRUNED, FAILED, NAN, INTERRUPTED = "finished", "pruned", "failed", "nan", "interrupted"

@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 
 from dogbreeds.directories import locked
 from dogbreeds.errors import PlaceError, UserError
+from dogbreeds.formats import shown
 from dogbreeds.hpo.answers import Answers
 from dogbreeds.hpo.backbones import advice, candidates
 from dogbreeds.hpo.leaderboard import FAILED, FINISHED, INTERRUPTED, NAN, PRUNED, Entry, Leaderboard, save_best
@@ -23,7 +24,6 @@ from dogbreeds.hpo.space import Values
 from dogbreeds.hpo.trial import package_trial, run_trial
 from dogbreeds.installation import command
 from dogbreeds.overrides import override
-from dogbreeds.report.formats import shown
 from dogbreeds.run_directory import BEST, ERROR, LEADERBOARD, REPORT, START
 from dogbreeds.training.checkpoints import SameStart
 from dogbreeds.training.fitting import Interrupted, NeverFiniteError

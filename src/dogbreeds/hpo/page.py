@@ -8,6 +8,7 @@ import optuna
 from optuna.trial import create_trial
 
 from dogbreeds.debug.record import read_history
+from dogbreeds.formats import counted, percent, shown
 from dogbreeds.hpo.backbones import Candidate, backbone_chart
 from dogbreeds.hpo.leaderboard import FINISHED, Entry, Leaderboard
 from dogbreeds.hpo.rendering import distributions, encode
@@ -31,7 +32,6 @@ from dogbreeds.report.chart import (
     log_axis,
     ticks,
 )
-from dogbreeds.report.formats import counted, percent, shown
 from dogbreeds.report.page import write_page
 from dogbreeds.run_directory import HISTORY, SEARCH_PAGE
 

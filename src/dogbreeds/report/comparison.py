@@ -12,10 +12,10 @@ from dogbreeds.debug.measurements import usage_percentiles
 from dogbreeds.debug.rules.verdict import NO_ISSUES, NOT_APPLICABLE
 from dogbreeds.errors import UserError
 from dogbreeds.files import yaml_beside
+from dogbreeds.formats import counted, duration, ends, percent, points, short
 from dogbreeds.model.paired import Paired, interval, unpaired_interval
 from dogbreeds.report.against_exact import settling
 from dogbreeds.report.chart import SERIES, Chart, chart, figure, line
-from dogbreeds.report.formats import counted, duration, ends, percent, points, short
 from dogbreeds.report.page import write_page
 from dogbreeds.report.run import Run, read_run, right_by_photo
 from dogbreeds.report.sections.rules import STATUSES

@@ -6,7 +6,7 @@ from pathlib import Path
 from dogbreeds.data.folders import BreedFolders
 from dogbreeds.data.layout import SPLITS
 from dogbreeds.files import lines_beside, write_csv
-from dogbreeds.report.formats import counted
+from dogbreeds.formats import counted
 from dogbreeds.training.audit import Findings
 
 _COLUMNS = ("path", "label", "split", "suspicion", "suggested", "score")

@@ -4,8 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 
 from dogbreeds.debug.record import EVAL
+from dogbreeds.formats import percent, short
 from dogbreeds.report.chart import ACCENT, SOFT, WARM, Chart, Table, chart, columns, figure, line, log_axis, ticks
-from dogbreeds.report.formats import percent, short
 from dogbreeds.report.run import Run
 from dogbreeds.report.sections import Section
 
