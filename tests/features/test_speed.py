@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from torch import Tensor
 
-from dogbreeds.data.images import Transform
+from dogbreeds.data.transform import Transform
 from dogbreeds.features import extract
 
 TRANSFORM = Transform(32, 32, "bilinear", (0.5,) * 3, (0.5,) * 3)

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from dogbreeds.data.images import Transform
+from dogbreeds.data.transform import Transform
 from dogbreeds.errors import ConfigError, DataError, UserError
 from dogbreeds.features.engines.cpu import import_openvino
 from dogbreeds.model.backbones import cut, load_backbone

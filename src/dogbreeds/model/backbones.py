@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from dogbreeds.data.images import Transform
+from dogbreeds.data.transform import Transform
 from dogbreeds.errors import ConfigError
 from dogbreeds.model.architecture import NOT_STATED, Architecture, outline, wrong_size
 from dogbreeds.model.torchvision_networks import TorchvisionNetwork

@@ -15,7 +15,7 @@ from timm.data.config import resolve_data_config
 from timm.models import PretrainedCfg
 from torch import nn
 
-from dogbreeds.data.images import Transform
+from dogbreeds.data.transform import Transform
 from dogbreeds.errors import ConfigError
 from dogbreeds.model.architecture import NOT_STATED, Preset, State, wrong_size
 from dogbreeds.model.timm_stages import stages_of

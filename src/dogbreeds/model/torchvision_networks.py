@@ -8,7 +8,7 @@ from torch import nn
 from torchvision import models
 from torchvision.models.vision_transformer import interpolate_embeddings
 
-from dogbreeds.data.images import Transform
+from dogbreeds.data.transform import Transform
 from dogbreeds.errors import ConfigError
 from dogbreeds.model.architecture import Preset, State
 from dogbreeds.model.names import BACKBONES
