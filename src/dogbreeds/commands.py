@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
@@ -162,7 +163,7 @@ def deploy(composed: DictConfig) -> None:
 @entry_point("aws")
 def aws(composed: DictConfig) -> None:
     config = command_settings(composed, schemas.AwsCommandConfig)
-    check_launch(config.sagemaker, serves=False)
+    check_launch(config.sagemaker)
 
     from dogbreeds.sagemaker import account_setup
 
@@ -219,15 +220,12 @@ def make_sample(composed: DictConfig) -> None:
 
     from dogbreeds.data import sample
 
-    counts = {"train": config.train, "valid": config.valid, "test": config.test}
-    console = Console(stderr=True)
+    given, console = asdict(config), Console(stderr=True)
+    directory = Path(given.pop("dir"))
     with Progress(transient=True, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("Drawing dogs", total=None)
-        drawn = {**counts, "breeds": config.breeds, "pixels": config.pixels, "seed": config.seed}
-        sample.make_sample(
-            Path(config.dir), **drawn, progress=lambda done, total: bar.update(task, completed=done, total=total)
-        )
-    per_breed = ", ".join(f"{count} {split}" for split, count in counts.items())
+        sample.make_sample(directory, **given, progress=lambda done, of: bar.update(task, completed=done, total=of))
+    per_breed = f"{config.train} train, {config.valid} valid, {config.test} test"
     print(f"{config.dir} holds {config.breeds} drawn breeds with {per_breed} pictures each.")
     print(f"Next: {command('train')} {override('data.dir', config.dir)} model=resnet18 model.weights=random")
 

@@ -66,8 +66,6 @@ class ExportGraph(nn.Module):
 
 def check_out(form: str, out: str) -> Path:
     """Returns the path of the exported file, before anything is loaded."""
-    if form not in FORMATS:
-        raise ConfigError(f"format={form}: must be one of {', '.join(FORMATS)}.")
     chosen, path = FORMATS[form], Path(out).expanduser()
     if path.suffix != chosen.ending:
         raise ConfigError(f"out={out}: the file name must end in {chosen.ending} for format={form}.")
