@@ -29,7 +29,6 @@ _AROUND = " \"'"
 _PAIR = re.compile(
     r"""((?:"[^"]*"|'[^']*'|[^:"'])+):((?:\([^()]*\)|\[[^]]*\]|\{[^{}]*\}|,(?![^,]*:)|[^,])*),?""", re.DOTALL
 )
-_MULTIRUN = ("--multirun", "-m")
 _OPTIONS: Mapping[str, list[str]] = yaml_beside(__file__, "hydra_options.yaml")
 _INFO = ("--info", "-i")
 # Hydra's own settings that are paths, and what it or safetensors cannot have in them.
@@ -50,7 +49,7 @@ def arranged(arguments: Sequence[str], name: str = "train", *, several: bool = F
     schema = SCHEMAS.get(name)
     types = key_types(schema) if schema else {}
     reader = Reader(types | _PLACES, searchable() if "best_of" in types else ())
-    several = several or any(one in _MULTIRUN for one in options)
+    several = several or any(one in ("--multirun", "-m") for one in options)
     rest = [reader.read(argument, several=several) for argument in rest]
     typed = {name_of(argument): argument for argument in rest}
     for name in _PLACES.keys() & typed.keys():

@@ -83,13 +83,13 @@ def explain(error: Exception, primary: Path, arguments: Sequence[str]) -> str:
     whole = "\n".join(causes)
     message = "\n".join(line for line in whole.splitlines() if line.strip() and "object_type=" not in line)
     message = message.split("\nConfig search path:")[0]
+    schema = SCHEMAS.get(primary.stem)
     if unknown := _UNKNOWN_KEY.search(message):
         full = re.search(r"full_key: (\S+)", message)
-        key, own = full[1] if full else unknown["key"], SCHEMAS.get(primary.stem)
+        key = full[1] if full else unknown["key"]
         # A primary config without a schema names its settings itself.
-        names = key_names(own) if own else [str(one) for one in OmegaConf.load(primary) if one not in _SECTIONS]
+        names = key_names(schema) if schema else [str(one) for one in OmegaConf.load(primary) if one not in _SECTIONS]
         return f"Unknown setting '{key}'. {did_you_mean(key, names)}Settings are: {', '.join(names)}."
     given = {name_of(argument): argument.partition("=")[2] for argument in arguments}
-    schema = SCHEMAS.get(primary.stem)
     problem = type_problem(whole, schema, lambda name: given.get(name, "")) if schema else None
     return problem or message

@@ -10,7 +10,7 @@ import pytest
 
 from dogbreeds import arguments
 from dogbreeds.errors import ConfigError
-from dogbreeds.hpo.answers import Answers
+from dogbreeds.hpo.answers import comparing
 from dogbreeds.hpo.leaderboard import FAILED, FINISHED, NAN, PRUNED, Entry, Leaderboard, best_overrides, save_best
 from dogbreeds.hpo.local import trial_line
 from dogbreeds.hpo.settings import Objective
@@ -65,7 +65,7 @@ def test_trials_are_compared_with_the_best_photo_by_photo(tmp_path: Path) -> Non
 
     for trial, right in ((3, 12), (5, 10), (0, 4)):
         answered(trial, right)
-    board = Leaderboard.of(LOSS, ENTRIES, tmp_path, answers=Answers(tmp_path, LOSS))
+    board = Leaderboard.of(LOSS, ENTRIES, tmp_path, compare=comparing(tmp_path, LOSS))
     assert [board.against_best(entry) for entry in board.entries] == ["best", "same", "worse", "", "", ""]
     assert board.standing == "not clearly worse on the 20 validation photos: 1 of 2 others"
     assert board.standing in board.outcome
@@ -75,7 +75,7 @@ def test_trials_are_compared_with_the_best_photo_by_photo(tmp_path: Path) -> Non
     # Other photos, or none.
     answered(1, 12, photos=21)
     entries = [*ENTRIES[3:4], Entry(1, FINISHED, {}, 0.5), Entry(9, FINISHED, {}, 0.6)]
-    board = Leaderboard.of(LOSS, entries, tmp_path, answers=Answers(tmp_path, LOSS))
+    board = Leaderboard.of(LOSS, entries, tmp_path, compare=comparing(tmp_path, LOSS))
     assert [board.against_best(entry) for entry in board.entries] == ["best", "", ""]
     assert board.standing == "" and Leaderboard.of(LOSS, ENTRIES).standing == ""
 

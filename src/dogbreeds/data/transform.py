@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 from dogbreeds.data.images import UnreadableImageError, decode
 
@@ -47,7 +48,7 @@ class Transform:
         resize = crop * self.resize // self.crop if share is None else math.floor(crop / share)
         return replace(self, crop=crop, resize=resize)
 
-    def __call__(self, image: Image.Image) -> torch.Tensor:
+    def __call__(self, image: Image.Image) -> Tensor:
         """Returns the centre of an RGB photo as uint8 of shape (3, crop, crop).
 
         It shows what torchvision's `resize` and `center_crop` leave, with their roundings, but only that is resized.
@@ -58,7 +59,7 @@ class Transform:
         left, top, right, bottom = (np.array([start, start + self.crop]) * size / whole).ravel().tolist()
         return self.resized(image, (left, top, right, bottom))
 
-    def resized(self, image: Image.Image, box: tuple[float, float, float, float]) -> torch.Tensor:
+    def resized(self, image: Image.Image, box: tuple[float, float, float, float]) -> Tensor:
         """Returns a box (left, top, right, bottom) of an RGB photo, in its pixels, as uint8 (3, crop, crop)."""
         part = image.resize((self.crop, self.crop), Image.Resampling[self.interpolation.upper()], box)
         return torch.from_numpy(np.array(np.asarray(part).transpose(2, 0, 1), order="C"))
@@ -67,7 +68,7 @@ class Transform:
         """Returns the bytes of a photo as RGB, with as many pixels as are enough for this transform."""
         return decode(content, enough=math.ceil(OVERSAMPLING * self.resize))
 
-    def read(self, content: bytes) -> torch.Tensor:
+    def read(self, content: bytes) -> Tensor:
         """Returns the bytes of a photo as uint8 of shape (3, crop, crop)."""
         return self(self.decoded(content))
 
@@ -76,14 +77,14 @@ class Transform:
         return cls(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
 
 
-def read_all(contents: Sequence[bytes], transform: Transform) -> list[torch.Tensor | UnreadableImageError]:
+def read_all(contents: Sequence[bytes], transform: Transform) -> list[Tensor | UnreadableImageError]:
     """Returns photos as uint8 (3, crop, crop), or why one cannot be read."""
     return read_each(transform.read, contents)
 
 
-def read_each(read: Callable[..., torch.Tensor], *given: Iterable[object]) -> list[torch.Tensor | UnreadableImageError]:
+def read_each(read: Callable[..., Tensor], *given: Iterable[object]) -> list[Tensor | UnreadableImageError]:
     """Returns what a function makes of each photo, or why one cannot be read."""
-    result: list[torch.Tensor | UnreadableImageError] = []
+    result: list[Tensor | UnreadableImageError] = []
     for photo in zip(*given, strict=True):
         try:
             result.append(read(*photo))

@@ -7,7 +7,6 @@ in which threads or processes compute them.
 import math
 import random
 from collections.abc import Sequence
-from functools import partial
 
 from torch import Tensor
 
@@ -34,14 +33,14 @@ def read_view(
     contents: Sequence[bytes], digests: Sequence[str], view: int, transform: Transform
 ) -> list[Tensor | UnreadableImageError]:
     """Returns one augmented view of each photo as uint8 (3, crop, crop), or why one cannot be read."""
-    return read_each(partial(_view, view, transform), contents, digests)
 
+    def one(content: bytes, digest: str) -> Tensor:
+        image = decode(content, enough=math.ceil(OVERSAMPLING / _SMALLEST * transform.crop))
+        draw = random.Random(f"{digest} {view}")
+        crop = transform.resized(image, _box(image.width, image.height, draw))
+        return crop.flip(2) if draw.random() < 0.5 else crop
 
-def _view(view: int, transform: Transform, content: bytes, digest: str) -> Tensor:
-    image = decode(content, enough=math.ceil(OVERSAMPLING / _SMALLEST * transform.crop))
-    draw = random.Random(f"{digest} {view}")
-    crop = transform.resized(image, _box(image.width, image.height, draw))
-    return crop.flip(2) if draw.random() < 0.5 else crop
+    return read_each(one, contents, digests)
 
 
 def _box(width: int, height: int, draw: random.Random) -> tuple[float, float, float, float]:

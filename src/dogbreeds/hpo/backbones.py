@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from dogbreeds.features.extract import photos_per_second
 from dogbreeds.formats import ends, percent, points, short
-from dogbreeds.hpo.answers import Answers
+from dogbreeds.hpo.answers import comparing
 from dogbreeds.hpo.leaderboard import FINISHED, Entry, Leaderboard
 from dogbreeds.hpo.plan import Plan
 from dogbreeds.installation import command
@@ -71,8 +71,8 @@ def candidates(board: Leaderboard, plan: Plan, preparations: Preparations) -> li
         return []
     log.info("Timing %d backbones on this machine.", len(finished))
     ranked = sorted(finished, key=lambda one: -one[1].metrics[metric])
-    answers, first = Answers(board.directory, board.objective), ranked[0][1]
-    pairs = [None if entry is first else answers.against(entry.number, first.number) for _, entry in ranked]
+    compare, first = comparing(board.directory, board.objective), ranked[0][1]
+    pairs = [None if entry is first else compare(entry.number, first.number) for _, entry in ranked]
     return [_candidate(*one, pair, board, plan, preparations) for one, pair in zip(ranked, pairs, strict=True)]
 
 
@@ -92,8 +92,7 @@ def _candidate(
     own = [one for one in plan.overrides(entry.values) if not one.startswith("hpo=")]
     own += ["optimizer=exact"] if config.optimizer == "exact" else []
     train = " ".join((command("train"), shlex.join(own)))
-    accuracy = entry.metrics[objective.accuracy]
-    return Candidate(name, entry, accuracy, len(photos), rate, megabytes, against_best, train)
+    return Candidate(name, entry, entry.metrics[objective.accuracy], len(photos), rate, megabytes, against_best, train)
 
 
 def worth_taking(found: Sequence[Candidate]) -> Candidate:

@@ -11,7 +11,7 @@ from dogbreeds.config import read_yaml, write_yaml
 from dogbreeds.errors import ConfigError, UserError
 from dogbreeds.files import lines_beside, write_csv, write_text
 from dogbreeds.formats import counted
-from dogbreeds.hpo.answers import Answers
+from dogbreeds.hpo.answers import Compare
 from dogbreeds.hpo.settings import Objective
 from dogbreeds.hpo.space import Values
 from dogbreeds.installation import command
@@ -71,9 +71,9 @@ class Leaderboard:
         directory: Path = Path(),
         *,
         debug: bool = False,
-        answers: Answers | None = None,
+        compare: Compare | None = None,
     ) -> Self:
-        """Sorts entries; of two equal ones the earlier is better. With `answers` they are compared photo by photo."""
+        """Sorts entries; of two equal ones the earlier is better. With `compare` they are compared photo by photo."""
 
         def place(entry: Entry) -> tuple[int, float, int]:
             if entry.state != FINISHED or entry.value is None:
@@ -81,10 +81,10 @@ class Leaderboard:
             return (0, objective.rank(entry.value), entry.number)
 
         board = cls(objective, sorted(entries, key=place), directory, debug)
-        if answers is None or board.best is None:
+        if compare is None or board.best is None:
             return board
         best = board.best.number
-        found = {entry.number: answers.against(entry.number, best) for entry in board.finished}
+        found = {entry.number: compare(entry.number, best) for entry in board.finished}
         return replace(board, pairs={number: pair for number, pair in found.items() if pair is not None})
 
     @property

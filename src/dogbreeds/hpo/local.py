@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from dogbreeds.directories import locked
 from dogbreeds.errors import PlaceError, UserError
 from dogbreeds.formats import shown
-from dogbreeds.hpo.answers import Answers
+from dogbreeds.hpo.answers import comparing
 from dogbreeds.hpo.backbones import advice, candidates
 from dogbreeds.hpo.leaderboard import FAILED, FINISHED, INTERRUPTED, NAN, PRUNED, Entry, Leaderboard, save_best
 from dogbreeds.hpo.optuna_engine import OptunaEngine
@@ -72,7 +72,7 @@ class RunningSearch:
     def __init__(self, plan: Plan, directory: Path, engine: OptunaEngine, preparations: Preparations) -> None:
         self._plan, self._directory = plan, directory
         self._engine, self._preparations = engine, preparations
-        self._answers = Answers(directory, engine.objective)
+        self._compare = comparing(directory, engine.objective)
 
     def run(self) -> None:
         """Runs one trial after the other until there are as many as were asked for."""
@@ -91,7 +91,7 @@ class RunningSearch:
     def board(self) -> Leaderboard:
         """Returns the results so far, and writes leaderboard.csv and best.yaml."""
         engine, debug = self._engine, self._plan.debug
-        board = Leaderboard.of(engine.objective, engine.entries(), self._directory, debug=debug, answers=self._answers)
+        board = Leaderboard.of(engine.objective, engine.entries(), self._directory, debug=debug, compare=self._compare)
         board.save(self._directory / LEADERBOARD)
         if board.best is not None:
             overrides = self._plan.overrides(board.best.values)
