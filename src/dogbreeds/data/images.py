@@ -15,7 +15,7 @@ import numpy as np
 import PIL
 from PIL import ExifTags, Image, JpegImagePlugin, PngImagePlugin, UnidentifiedImageError
 
-from dogbreeds.data.layout import IMAGE_FORMATS, is_heif
+from dogbreeds.data.kinds import IMAGE_FORMATS, is_heif
 
 #: Raised with every change of the pixels that a photo becomes, so that stored features of the old ones are not used.
 DECODING = 2
