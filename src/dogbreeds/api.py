@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from dogbreeds.package.predictor import Predictor
     from dogbreeds.training.run import RunResult
 
-_PRIMARY = "train"
-
 
 @dataclass(frozen=True)
 class SearchResult:
@@ -126,8 +124,8 @@ def train(*overrides: str, **settings: object) -> RunResult:
         UserError: A setting, the photos or the weights cannot be used; the message says why.
     """
     arguments = _arguments(overrides, settings)
-    with _unchanged_process(), initialized(_PRIMARY, arguments):
-        composed = compose(_PRIMARY, arguments, return_hydra_config=True)
+    with _unchanged_process(), initialized("train", arguments):
+        composed = compose("train", arguments, return_hydra_config=True)
         if not any(argument.startswith("run_dir=") for argument in arguments):
             composed.run_dir = literal(str(Path(composed.hydra.run.dir).absolute()))
         config = configs.load(composed, [one for one in arguments if not one.startswith("hydra.")])
@@ -153,9 +151,9 @@ def search(*overrides: str, **settings: object) -> SearchResult:
     arguments = _arguments(overrides, settings, several=True)
     of_hydra = [argument for argument in arguments if argument.startswith("hydra.")]
     own = [argument for argument in arguments if argument not in of_hydra]
-    with _unchanged_process(), initialized(_PRIMARY, arguments) as loader:
+    with _unchanged_process(), initialized("train", arguments) as loader:
         resume = [argument for argument in own if argument.startswith("resume=")]
-        master = compose(_PRIMARY, [*of_hydra, *resume], return_hydra_config=True)
+        master = compose("train", [*of_hydra, *resume], return_hydra_config=True)
 
         from dogbreeds.hpo import local
         from dogbreeds.hpo.resuming import planned

@@ -3,7 +3,6 @@
 import shlex
 import sys
 from dataclasses import asdict
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,13 +18,12 @@ from dogbreeds.entry import BEGAN, Command, entry_point, importing
 from dogbreeds.errors import ConfigError, did_you_mean
 from dogbreeds.files import check_place
 from dogbreeds.help_page import summary
-from dogbreeds.installation import command
+from dogbreeds.installation import command, require
 from dogbreeds.overrides import override, sets
 
 _PACKAGE = {"model": "package"}
 # Those on the left are of training jobs.
 _VARIANT = {f"sagemaker.{key}": f"variant.{key}" for key in ("image", "instance", "instances", "volume_gb")}
-_SERVING = ("starlette", "uvicorn", "prometheus_client")
 
 
 @entry_point("train")
@@ -57,8 +55,8 @@ def launch(composed: DictConfig) -> None:
 @entry_point("prepare_features")
 def prepare_features(composed: DictConfig) -> None:
     address = composed.cluster.address
-    if address is not None and find_spec("ray") is None:
-        raise ConfigError("cluster=ray needs Ray: pip install 'dogbreeds[serve]', or make install.")
+    if address is not None:
+        require("cluster=ray", "serve", "ray")
     config = configs.load(composed, overrides=[])
 
     with importing():
@@ -115,8 +113,7 @@ def predict(composed: DictConfig) -> None:
 @entry_point("serve", renamed=_PACKAGE)
 def serve(composed: DictConfig) -> None:
     config = command_settings(composed, schemas.ServeCommandConfig)
-    if missing := [name for name in _SERVING if find_spec(name) is None]:
-        raise ConfigError(f"This needs {' and '.join(missing)}: pip install 'dogbreeds[serve]', or make install.")
+    require("This", "serve", "starlette", "uvicorn", "prometheus_client")
 
     with importing():
         from dogbreeds.package.finding import find_package

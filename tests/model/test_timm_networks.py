@@ -256,6 +256,6 @@ def test_real_weights_give_the_features_of_timm(name: str, side: int) -> None:
 
 
 def test_where_timm_is_missing_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dogbreeds.model.backbones.find_spec", lambda name: None)
+    monkeypatch.setattr("dogbreeds.installation.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"pip install 'dogbreeds\[timm\]'"):
         architecture_of("test_vit", "timm")

@@ -19,7 +19,6 @@ from dogbreeds.features.engines.cpu import import_openvino
 from dogbreeds.model.backbones import cut, load_backbone
 from dogbreeds.model.head import Head, HeadShape
 from dogbreeds.model.network import Network
-from dogbreeds.package import export as export_module
 from dogbreeds.package.export import check_out, compare, export, usage
 from dogbreeds.package.export_formats import FORMATS
 from dogbreeds.package.package import Description, save_package
@@ -186,8 +185,8 @@ def test_what_cannot_be_exported(package: Path, tmp_path: Path, monkeypatch: pyt
     (tmp_path / "bad.jpg").write_bytes(b"no photo")
     with pytest.raises(DataError, match=r"bad\.jpg cannot be read.*: not an image"):
         export(package, "pt2", tmp_path / "other.pt2", [tmp_path / "bad.jpg"])
-    monkeypatch.setattr(export_module, "find_spec", lambda _: None)
-    with pytest.raises(ConfigError, match=r"needs onnx, onnxscript, onnxruntime: pip install 'dogbreeds\[export\]'"):
+    monkeypatch.setattr("dogbreeds.installation.find_spec", lambda _: None)
+    with pytest.raises(ConfigError, match=r"onnx and onnxscript and onnxruntime: pip install 'dogbreeds\[export\]'"):
         check_out("onnx", str(tmp_path / "dogs.onnx"))
 
 

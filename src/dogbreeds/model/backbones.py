@@ -7,7 +7,6 @@ linear layer would have taken. The trunk is the stages before the cut, the tail 
 import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 
 from dogbreeds.data.transform import Transform
 from dogbreeds.errors import ConfigError
+from dogbreeds.installation import require
 from dogbreeds.model.architecture import NOT_STATED, Architecture, outline, wrong_size
 from dogbreeds.model.torchvision_networks import TorchvisionNetwork
 from dogbreeds.model.weight_files import weights_file
@@ -99,8 +99,7 @@ def architecture_of(name: str, library: str = "torchvision") -> Architecture:
     """
     if library == "torchvision":
         return TorchvisionNetwork(name)
-    if find_spec("timm") is None:
-        raise ConfigError("model.library=timm needs timm: pip install 'dogbreeds[timm]'.")
+    require("model.library=timm", "timm", "timm")
     from dogbreeds.model.timm_networks import TimmNetwork
 
     return TimmNetwork(name)
