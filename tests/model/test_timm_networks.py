@@ -191,8 +191,8 @@ def _refuse(*_: object, **__: object) -> None:
 
 def test_weights_that_are_here_already_need_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     model = randomised(SMALL, 160)
-    monkeypatch.setattr("dogbreeds.model.timm_networks.get_hf_file_metadata", _refuse)
-    monkeypatch.setattr("dogbreeds.model.timm_networks.try_to_load_from_cache", lambda repository, file: file)
+    monkeypatch.setattr("dogbreeds.model.backbones.timm_networks.get_hf_file_metadata", _refuse)
+    monkeypatch.setattr("dogbreeds.model.backbones.timm_networks.try_to_load_from_cache", lambda repository, file: file)
     monkeypatch.setattr(timm, "create_model", lambda name, **_: model)
     assert set(architecture_of(SMALL, "timm").download("imagenet")) == set(model.state_dict())
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from dogbreeds.errors import ConfigError
-from dogbreeds.model.architecture import outline
+from dogbreeds.model.backbones.architecture import outline
 
 #: The only stage of a network that cannot be cut.
 WHOLE = "network"

@@ -17,8 +17,8 @@ from torch import nn
 
 from dogbreeds.data.transform import Transform
 from dogbreeds.errors import ConfigError
-from dogbreeds.model.architecture import NOT_STATED, Preset, State, wrong_size
-from dogbreeds.model.timm_stages import stages_of
+from dogbreeds.model.backbones.architecture import NOT_STATED, Preset, State, wrong_size
+from dogbreeds.model.backbones.timm_stages import stages_of
 
 _MAX_MATCHES = 5
 

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from dogbreeds.data.transform import Transform
 from dogbreeds.errors import ConfigError
 from dogbreeds.installation import require
-from dogbreeds.model.architecture import NOT_STATED, Architecture, outline, wrong_size
-from dogbreeds.model.torchvision_networks import TorchvisionNetwork
+from dogbreeds.model.backbones.architecture import NOT_STATED, Architecture, outline, wrong_size
+from dogbreeds.model.backbones.torchvision_networks import TorchvisionNetwork
+from dogbreeds.model.backbones.weights import pretrained_model, random_model
 from dogbreeds.model.weight_files import weights_file
-from dogbreeds.model.weights import pretrained_model, random_model
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def architecture_of(name: str, library: str = "torchvision") -> Architecture:
     if library == "torchvision":
         return TorchvisionNetwork(name)
     require("model.library=timm", "timm", "timm")
-    from dogbreeds.model.timm_networks import TimmNetwork
+    from dogbreeds.model.backbones.timm_networks import TimmNetwork
 
     return TimmNetwork(name)
 
