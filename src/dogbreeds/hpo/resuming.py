@@ -15,8 +15,7 @@ from dogbreeds.directories import refuse_search
 from dogbreeds.errors import ConfigError
 from dogbreeds.hpo.plan import Compose, Plan
 from dogbreeds.installation import require
-from dogbreeds.overrides import literal, name_of, sets
-from dogbreeds.report.comparison import flat
+from dogbreeds.overrides import flat, literal, name_of, sets
 from dogbreeds.run_directory import BEST, SEARCH_CONFIG, TUNING_JOB
 
 _TRIALS = "hpo.trials"

@@ -14,6 +14,7 @@ from dogbreeds.errors import UserError
 from dogbreeds.files import yaml_beside
 from dogbreeds.formats import counted, duration, ends, percent, points, short
 from dogbreeds.model.paired import Paired, interval, unpaired_interval
+from dogbreeds.overrides import flat
 from dogbreeds.report.against_exact import settling
 from dogbreeds.report.chart import SERIES, Chart, chart, figure, line
 from dogbreeds.report.page import write_page
@@ -190,14 +191,6 @@ def rules(runs: Sequence[Run]) -> list[Line]:
 def _status(rule: Mapping[str, Any]) -> str:
     word = STATUSES[rule["status"]]
     return f"{word} ({counted(rule['count'], 'time')})" if rule["count"] else word
-
-
-def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns the settings of a config by their dotted names."""
-    found: dict[str, Any] = {}
-    for name, value in config.items():
-        found |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
-    return found
 
 
 def losses(runs: Sequence[Run], names: Sequence[str]) -> Chart:
