@@ -13,8 +13,8 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from dogbreeds.composing import register
 from dogbreeds.debug.catalogue import RULES
-from dogbreeds.entry import register
 from dogbreeds.help_page import described, groups, top_comment
 from dogbreeds.installation import conf_directory, script_of
 from dogbreeds.schema import TrainCommandConfig, key_names

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from dogbreeds import entry
+from dogbreeds import arguments, composing
 from dogbreeds.config import load_saved, save, unchecked
 from dogbreeds.errors import ConfigError
 from dogbreeds.overrides import override, paths_in, value_of
@@ -25,7 +25,7 @@ NAMES = (
 
 def read(argument: str, name: str = "launch", *options: str) -> Any:
     """What a setting is after Hydra has read the command line."""
-    (typed, *_) = entry.arranged([argument, *options], name)
+    (typed, *_) = arguments.arranged([argument, *options], name)
     parsed = value_of(typed.partition("=")[2])
     return OmegaConf.to_container(OmegaConf.create({"value": parsed}), resolve=True)["value"]  # type: ignore[index, call-overload]
 
@@ -56,12 +56,12 @@ def test_what_hydra_has_a_meaning_for_keeps_it(tmp_path: Path, monkeypatch: pyte
     assert read("data.exclude=null") is None
     assert read("data.dir=${oc.env:HOME}/dogs (1)") == "/home/ann/dogs (1)"
     assert read("data.dir=~/dogs") == "/home/ann/dogs"
-    assert entry.arranged(["-m", "model.weights=x (1),imagenet", "data.dir=a,b"]) == [
+    assert arguments.arranged(["-m", "model.weights=x (1),imagenet", "data.dir=a,b"]) == [
         "model.weights='x (1)',imagenet",
         "data.dir='a,b'",
         "-m",
     ]
-    assert entry.arranged(["-m", "model.weights=choice(a,b)"])[0] == "model.weights=choice(a,b)"
+    assert arguments.arranged(["-m", "model.weights=choice(a,b)"])[0] == "model.weights=choice(a,b)"
 
 
 @pytest.mark.parametrize(
@@ -108,13 +108,13 @@ def test_lists_of_paths_and_of_settings(tmp_path: Path, monkeypatch: pytest.Monk
 )
 def test_what_cannot_be_read_is_refused_by_its_argument(argument: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
-        entry.arranged([argument], "launch")
+        arguments.arranged([argument], "launch")
 
 
 def test_tables_take_further_keys_and_names_stay_literal(tmp_path: Path) -> None:
     typed = ["sagemaker.tags.team=1234", "debugger.rules.Overfit.patience=5", f"data.dir={tmp_path}/a${{b", "run_dir=x"]
-    with entry.initialized("launch"):
-        composed = compose("launch", entry.arranged(typed, "launch"))
+    with composing.initialized("launch"):
+        composed = compose("launch", arguments.arranged(typed, "launch"))
     assert composed.sagemaker.tags == {"team": "1234"}
     config = unchecked(composed)
     assert config.data.dir == f"{tmp_path}/a${{b" and config.debugger.rules["Overfit"]["patience"] == 5

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig
 
-from dogbreeds import entry
+from dogbreeds import arguments, entry
 from dogbreeds.commands import COMMANDS, main
 from dogbreeds.errors import ConfigError
 from dogbreeds.installation import CHECKOUT, command, script_of
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.slow
     ],
 )
 def test_settings_may_stand_on_both_sides_of_an_option(typed: str, arranged: str) -> None:
-    assert entry.arranged(typed.split()) == arranged.split()
+    assert arguments.arranged(typed.split()) == arranged.split()
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_commands_are_spelled_as_they_were_started(monkeypatch: pytest.MonkeyPat
 def test_resume_and_best_of_contradict_each_other() -> None:
     (best,) = [*ROOT.glob("conf/hpo/bayes.yaml")]
     with pytest.raises(ConfigError, match="leave one out"):
-        entry.arranged([f"best_of={best}", "resume=run"])
+        arguments.arranged([f"best_of={best}", "resume=run"])
 
 
 def test_the_collector_rests_while_a_command_imports() -> None:

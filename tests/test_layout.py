@@ -16,15 +16,16 @@ from dogbreeds.version import __version__
 from tests.conftest import ROOT
 
 SOURCE = ROOT / "src" / "dogbreeds"
+SERVICE = ROOT / "src" / "local_sagemaker"
 #: From the top floor down.
 FOLDERS = ("sagemaker", "hpo", "serve", "training", "package", "report", "debug", "features", "model", "data")
 
 
-def files() -> dict[str, Path]:
-    """The modules of the package: `dogbreeds.data.layout` and its file."""
+def files(package: Path = SOURCE) -> dict[str, Path]:
+    """The modules of a package: `dogbreeds.data.layout` and its file."""
     found = {}
-    for path in SOURCE.rglob("*.py"):
-        parts = path.relative_to(SOURCE.parent).with_suffix("").parts
+    for path in package.rglob("*.py"):
+        parts = path.relative_to(package.parent).with_suffix("").parts
         found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
     return found
 
@@ -68,8 +69,8 @@ def imported(path: Path, modules: dict[str, Path]) -> Iterator[str]:
             yield from names or ({node.module} & modules.keys())
 
 
-def edges() -> dict[str, set[str]]:
-    modules = files()
+def edges(package: Path = SOURCE) -> dict[str, set[str]]:
+    modules = files(package)
     return {name: set(imported(path, modules)) - {name} for name, path in modules.items()}
 
 
@@ -92,9 +93,10 @@ def test_no_folder_imports_one_above_it() -> None:
     assert not above
 
 
-def test_no_two_files_import_each_other_directly_or_round_about() -> None:
+@pytest.mark.parametrize("package", [SOURCE, SERVICE])
+def test_no_two_files_import_each_other_directly_or_round_about(package: Path) -> None:
     try:
-        list(TopologicalSorter(edges()).static_order())
+        list(TopologicalSorter(edges(package)).static_order())
     except CycleError as error:
         raise AssertionError(" -> ".join(error.args[1])) from None
 
@@ -118,13 +120,14 @@ def test_packages_are_imported_where_they_are_used(module: str, needed: set[str]
 
 
 def test_the_service_stands_alone() -> None:
-    for path in (SOURCE.parent / "local_sagemaker").rglob("*.py"):
+    for path in SERVICE.rglob("*.py"):
         assert not list(imported(path, files())), f"{path} imports dogbreeds"
 
 
 def test_the_rules_need_no_service() -> None:
-    rules = SOURCE.parent / "local_sagemaker" / "rules"
-    modules = [f"local_sagemaker.rules.{path.stem}" for path in rules.glob("*.py") if path.stem != "__init__"]
+    modules = [
+        f"local_sagemaker.rules.{path.stem}" for path in (SERVICE / "rules").glob("*.py") if path.stem != "__init__"
+    ]
     assert len(modules) == 4
     refused = ["moto", "werkzeug", "boto3", "botocore", "sagemaker"]
     code = f"import sys, {', '.join(modules)}; print([one for one in {refused} if one in sys.modules])"

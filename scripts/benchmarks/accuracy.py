@@ -90,7 +90,7 @@ def _scores(settings: BenchSettings, weights: Path, name: str, directory: Path) 
     side = read_description(default.directory / MODEL).transform.crop
     larger = round(_LARGER * side / _MULTIPLE) * _MULTIPLE
     grid = search(*place, *_GRID, f"hydra.sweep.dir={directory / 'grid'}").leaderboard
-    cells = [dict(entry.metrics or {}) for entry in grid.finished]
+    cells = [dict(entry.metrics) for entry in grid.finished]
     strength = default.metrics["reference/strength"]
     return Scores(
         exact=trained("exact", "optimizer=exact", f"weight_decay={strength}").metrics,

@@ -15,8 +15,9 @@ from torchvision.transforms.v2 import functional
 from benchmarks.settings import BenchSettings
 from benchmarks.table import Section
 from benchmarks.timing import paired, ratio, seconds_of
-from dogbreeds.data.images import Transform, check, decode
+from dogbreeds.data.images import check, decode
 from dogbreeds.data.layout import find_photos
+from dogbreeds.data.transform import Transform
 
 _PHOTOS = 200
 # Shorter sides in pixels; None is the photos as they are. Larger ones are made of the same photos.

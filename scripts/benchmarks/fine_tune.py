@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from dogbreeds.data.images import Transform
 from dogbreeds.data.layout import find_photos
+from dogbreeds.data.transform import Transform
 from dogbreeds.data.views import read_view
 from dogbreeds.model.backbones import Backbone, cut
 

@@ -14,8 +14,8 @@ from benchmarks.accuracy import backbones
 from benchmarks.settings import BenchSettings
 from benchmarks.table import Section
 from dogbreeds import train
-from dogbreeds.data.images import read_all
 from dogbreeds.data.layout import find_photos
+from dogbreeds.data.transform import read_all
 from dogbreeds.errors import UserError
 from dogbreeds.package.predictor import Predictor
 from dogbreeds.run_directory import MODEL

@@ -11,8 +11,8 @@ from omegaconf import DictConfig
 from benchmarks.settings import BenchSettings
 from benchmarks.table import write
 from benchmarks.timing import noise
+from dogbreeds.composing import initialized
 from dogbreeds.config import load
-from dogbreeds.entry import initialized
 from dogbreeds.errors import ConfigError
 
 CASES = (

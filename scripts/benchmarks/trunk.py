@@ -16,8 +16,8 @@ from benchmarks import processes
 from benchmarks.photos import enlarge
 from benchmarks.settings import BenchSettings
 from benchmarks.table import Section
-from dogbreeds.data.images import read_all
 from dogbreeds.data.layout import find_photos
+from dogbreeds.data.transform import read_all
 from dogbreeds.features.engines import available, build, worker_count
 from dogbreeds.features.engines.reference import resolve_precision
 from dogbreeds.features.store.blobs import BlobCache

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING
 from hydra import compose
 
 from dogbreeds import config as configs
+from dogbreeds.arguments import arranged
+from dogbreeds.composing import initialized
 from dogbreeds.data.archives import unpack
-from dogbreeds.entry import arranged, initialized
 from dogbreeds.errors import ConfigError, DataError
 from dogbreeds.overrides import hydra_value, literal, value_of
 
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from dogbreeds.hpo.leaderboard import Entry, Leaderboard
     from dogbreeds.package.predictor import Predictor
     from dogbreeds.training.run import RunResult
-
-_PRIMARY = "train"
 
 
 @dataclass(frozen=True)
@@ -125,8 +124,8 @@ def train(*overrides: str, **settings: object) -> RunResult:
         UserError: A setting, the photos or the weights cannot be used; the message says why.
     """
     arguments = _arguments(overrides, settings)
-    with _unchanged_process(), initialized(_PRIMARY, arguments):
-        composed = compose(_PRIMARY, arguments, return_hydra_config=True)
+    with _unchanged_process(), initialized("train", arguments):
+        composed = compose("train", arguments, return_hydra_config=True)
         if not any(argument.startswith("run_dir=") for argument in arguments):
             composed.run_dir = literal(str(Path(composed.hydra.run.dir).absolute()))
         config = configs.load(composed, [one for one in arguments if not one.startswith("hydra.")])
@@ -152,9 +151,9 @@ def search(*overrides: str, **settings: object) -> SearchResult:
     arguments = _arguments(overrides, settings, several=True)
     of_hydra = [argument for argument in arguments if argument.startswith("hydra.")]
     own = [argument for argument in arguments if argument not in of_hydra]
-    with _unchanged_process(), initialized(_PRIMARY, arguments) as loader:
+    with _unchanged_process(), initialized("train", arguments) as loader:
         resume = [argument for argument in own if argument.startswith("resume=")]
-        master = compose(_PRIMARY, [*of_hydra, *resume], return_hydra_config=True)
+        master = compose("train", [*of_hydra, *resume], return_hydra_config=True)
 
         from dogbreeds.hpo import local
         from dogbreeds.hpo.resuming import planned

@@ -1,9 +1,13 @@
-"""A command line as people type it, in Hydra's grammar: the name of a file is taken literally, whatever is in it."""
+"""A command line as people type it becomes one that Hydra takes.
+
+The name of a file is taken literally, whatever is in it, and `best_of` stands for the values of a search.
+"""
 
 import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin
 
@@ -12,8 +16,12 @@ from hydra.core.override_parser.types import Override, Sweep
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
+from dogbreeds.command_schemas import SCHEMAS
+from dogbreeds.composing import register
 from dogbreeds.errors import ConfigError
-from dogbreeds.overrides import hydra_key, paths_in, quoted
+from dogbreeds.files import yaml_beside
+from dogbreeds.overrides import hydra_key, name_of, paths_in, quoted, value_of
+from dogbreeds.schema import key_types
 
 _INTERPOLATED = re.compile(r"\$\{([\w.]*)(:?)")
 _AROUND = " \"'"
@@ -21,6 +29,69 @@ _AROUND = " \"'"
 _PAIR = re.compile(
     r"""((?:"[^"]*"|'[^']*'|[^:"'])+):((?:\([^()]*\)|\[[^]]*\]|\{[^{}]*\}|,(?![^,]*:)|[^,])*),?""", re.DOTALL
 )
+_OPTIONS: Mapping[str, list[str]] = yaml_beside(__file__, "hydra_options.yaml")
+_INFO = ("--info", "-i")
+# Hydra's own settings that are paths, and what it or safetensors cannot have in them.
+_PLACES = {"hydra.run.dir": str, "hydra.sweep.dir": str}
+_UNWRITABLE = re.compile(r"\\\$\{|[\ud800-\udfff]")
+
+
+def arranged(arguments: Sequence[str], name: str = "train", *, several: bool = False) -> list[str]:
+    """Returns a command line as Hydra takes it: settings, then options, with what `best_of` stands for in its place.
+
+    Settings that were typed win over those of `best_of`. They may have several values with -m, or where `several`
+    says so.
+    """
+    from dogbreeds.hpo.settings import searchable
+
+    register("train", name)
+    rest, options = _split(arguments)
+    schema = SCHEMAS.get(name)
+    types = key_types(schema) if schema else {}
+    reader = Reader(types | _PLACES, searchable() if "best_of" in types else ())
+    several = several or any(one in ("--multirun", "-m") for one in options)
+    rest = [reader.read(argument, several=several) for argument in rest]
+    typed = {name_of(argument): argument for argument in rest}
+    for name in _PLACES.keys() & typed.keys():
+        if typed[name].partition("=")[2].strip("'\"").lower() in ("", "null"):
+            raise ConfigError(f"{typed[name]}: name a directory.")
+        if _UNWRITABLE.search(typed[name]):
+            raise ConfigError(f"{name}: choose a directory whose name is UTF-8 and has no ${{ in it.")
+    found = OmegaConf.create({"place": value_of(typed.get("best_of", "").partition("=")[2])})
+    if not found.place:
+        return [*rest, *options]
+
+    from dogbreeds.hpo.leaderboard import best_overrides
+
+    if "resume" in typed:
+        both = "best_of starts a run with the best values of a search, and resume continues one"
+        raise ConfigError(f"{both}: leave one out.")
+    best = [override for override in best_overrides(Path(str(found.place))) if name_of(override) not in typed]
+    position = rest.index(typed["best_of"])
+    return [*rest[:position], *best, *rest[position:], *options]
+
+
+def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Returns the settings of a command line, and Hydra's options with their values; argparse mixes the two up."""
+    rest: list[str] = []
+    options: list[str] = []
+    waiting = list(arguments)
+    while waiting:
+        argument = waiting.pop(0)
+        name = argument.partition("=")[0]
+        if not argument.startswith("-"):
+            rest.append(argument)
+        elif name in _OPTIONS["value"] or (name in _INFO and waiting[:1] and waiting[0] in _OPTIONS["kind"]):
+            options += [argument, *(waiting[:1] if name == argument else ())]
+            del waiting[: name == argument]
+        elif name in (*_OPTIONS["nothing"], *_INFO):
+            if argument not in options:
+                options.append(argument)
+        else:
+            plain = argument.lstrip("-")
+            example = plain if plain.partition("=")[2] else f"{plain.rstrip('=')}=<value>"
+            raise ConfigError(f"{argument}: settings are typed as key=value, without dashes: {example}")
+    return rest, options
 
 
 @dataclass(frozen=True)

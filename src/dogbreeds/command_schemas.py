@@ -102,7 +102,7 @@ class ExportCommandConfig:
     """What scripts/export.py reads (conf/export.yaml)."""
 
     package: str
-    format: str
+    format: Annotated[str, one_of("onnx", "pt2", "openvino")]
     out: str
     images: str | None
 
@@ -154,12 +154,13 @@ class MakeSampleCommandConfig:
     """What scripts/make_sample.py reads (conf/make_sample.yaml)."""
 
     dir: str
-    breeds: int
-    train: int
-    valid: int
-    test: int
-    pixels: int
-    seed: int
+    # As many as data/sample/drawing.py has.
+    breeds: Annotated[int, Range(2, 12)]
+    train: Annotated[int, at_least(1)]
+    valid: Annotated[int, at_least(1)]
+    test: Annotated[int, at_least(1)]
+    pixels: Annotated[int, at_least(64)]
+    seed: Annotated[int, at_least(0)]
 
 
 _COMMANDS: tuple[type, ...] = (

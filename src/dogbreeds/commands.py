@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from importlib.util import find_spec
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,13 +18,12 @@ from dogbreeds.entry import BEGAN, Command, entry_point, importing
 from dogbreeds.errors import ConfigError, did_you_mean
 from dogbreeds.files import check_place
 from dogbreeds.help_page import summary
-from dogbreeds.installation import command
+from dogbreeds.installation import command, require
 from dogbreeds.overrides import override, sets
 
 _PACKAGE = {"model": "package"}
 # Those on the left are of training jobs.
 _VARIANT = {f"sagemaker.{key}": f"variant.{key}" for key in ("image", "instance", "instances", "volume_gb")}
-_SERVING = ("starlette", "uvicorn", "prometheus_client")
 
 
 @entry_point("train")
@@ -56,8 +55,8 @@ def launch(composed: DictConfig) -> None:
 @entry_point("prepare_features")
 def prepare_features(composed: DictConfig) -> None:
     address = composed.cluster.address
-    if address is not None and find_spec("ray") is None:
-        raise ConfigError("cluster=ray needs Ray: pip install 'dogbreeds[serve]', or make install.")
+    if address is not None:
+        require("cluster=ray", "serve", "ray")
     config = configs.load(composed, overrides=[])
 
     with importing():
@@ -114,8 +113,7 @@ def predict(composed: DictConfig) -> None:
 @entry_point("serve", renamed=_PACKAGE)
 def serve(composed: DictConfig) -> None:
     config = command_settings(composed, schemas.ServeCommandConfig)
-    if missing := [name for name in _SERVING if find_spec(name) is None]:
-        raise ConfigError(f"This needs {' and '.join(missing)}: pip install 'dogbreeds[serve]', or make install.")
+    require("This", "serve", "starlette", "uvicorn", "prometheus_client")
 
     with importing():
         from dogbreeds.package.finding import find_package
@@ -162,7 +160,7 @@ def deploy(composed: DictConfig) -> None:
 @entry_point("aws")
 def aws(composed: DictConfig) -> None:
     config = command_settings(composed, schemas.AwsCommandConfig)
-    check_launch(config.sagemaker, serves=False)
+    check_launch(config.sagemaker)
 
     from dogbreeds.sagemaker import account_setup
 
@@ -219,15 +217,12 @@ def make_sample(composed: DictConfig) -> None:
 
     from dogbreeds.data import sample
 
-    counts = {"train": config.train, "valid": config.valid, "test": config.test}
-    console = Console(stderr=True)
+    given, console = asdict(config), Console(stderr=True)
+    directory = Path(given.pop("dir"))
     with Progress(transient=True, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("Drawing dogs", total=None)
-        drawn = {**counts, "breeds": config.breeds, "pixels": config.pixels, "seed": config.seed}
-        sample.make_sample(
-            Path(config.dir), **drawn, progress=lambda done, total: bar.update(task, completed=done, total=total)
-        )
-    per_breed = ", ".join(f"{count} {split}" for split, count in counts.items())
+        sample.make_sample(directory, **given, progress=lambda done, of: bar.update(task, completed=done, total=of))
+    per_breed = f"{config.train} train, {config.valid} valid, {config.test} test"
     print(f"{config.dir} holds {config.breeds} drawn breeds with {per_breed} pictures each.")
     print(f"Next: {command('train')} {override('data.dir', config.dir)} model=resnet18 model.weights=random")
 

@@ -1,4 +1,4 @@
-"""From a command line to a task: arrange the arguments, compose the config, turn mistakes into short messages.
+"""From a command line to a task, where mistakes of the user become short messages.
 
 Nothing heavy is imported here, so that `python train.py --help` answers at once.
 """
@@ -7,36 +7,24 @@ import functools
 import gc
 import io
 import os
-import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import is_dataclass
 from pathlib import Path
-from typing import get_origin, get_type_hints
 
 import hydra
-import platformdirs
-from hydra import initialize_config_dir
-from hydra.core.config_loader import ConfigLoader
-from hydra.core.config_store import ConfigStore
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.utils import setup_globals
 from hydra.errors import CompactHydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from dogbreeds.arguments import Reader
+from dogbreeds.arguments import arranged
 from dogbreeds.command_schemas import SCHEMAS
-from dogbreeds.config import type_problem
-from dogbreeds.directories import run_directory
-from dogbreeds.errors import DISK_ERRORS, ConfigError, PlaceError, UserError, did_you_mean
-from dogbreeds.files import yaml_beside
+from dogbreeds.composing import explain, register
+from dogbreeds.errors import DISK_ERRORS, ConfigError, PlaceError, UserError
 from dogbreeds.help_page import page
 from dogbreeds.installation import conf_directory
-from dogbreeds.overrides import name_of, value_of
-from dogbreeds.schema import TrainerConfig, key_names, key_types
+from dogbreeds.overrides import name_of
 
 #: When the command was typed, as nearly as Python can tell.
 BEGAN = time.time()
@@ -45,17 +33,9 @@ Task = Callable[[DictConfig], None]
 #: Runs with the arguments given, or with those of the process.
 Command = Callable[..., None]
 
-_UNKNOWN_KEY = re.compile(r"(?:[Kk]ey|override) '(?P<key>[^']+)'(?: (?:is )?not in|\. No match in)")
 _FULL_ERROR = "HYDRA_FULL_ERROR"
-_SECTIONS = ("defaults", "hydra")
-_MULTIRUN = ("--multirun", "-m")
 # Answered here: Hydra composes a config first, and lists all groups, which takes most of a second.
 _HELP = ("--help", "-h")
-_OPTIONS: Mapping[str, list[str]] = yaml_beside(__file__, "hydra_options.yaml")
-# Hydra's own settings that are paths, and what it or safetensors cannot have in them.
-_PLACES = {"hydra.run.dir": str, "hydra.sweep.dir": str}
-_UNWRITABLE = re.compile(r"\\\$\{|[\ud800-\udfff]")
-_INFO = ("--info", "-i")
 
 
 def entry_point(
@@ -172,129 +152,6 @@ def report_errors(primary: Path, arguments: Sequence[str]) -> Iterator[None]:
         _leave(str(PlaceError(error.filename or "A disk", error)), PlaceError.exit_code)
     except KeyboardInterrupt:
         _leave("Stopped. Everything finished so far is kept.", 130)
-
-
-def arranged(arguments: Sequence[str], name: str = "train", *, several: bool = False) -> list[str]:
-    """Returns a command line as Hydra takes it: settings, then options, with what `best_of` stands for in its place.
-
-    Settings that were typed win over those of `best_of`. They may have several values with -m, or where `several`
-    says so.
-    """
-    from dogbreeds.hpo.settings import searchable
-
-    register("train", name)
-    rest, options = _split(arguments)
-    schema = SCHEMAS.get(name)
-    types = key_types(schema) if schema else {}
-    reader = Reader(types | _PLACES, searchable() if "best_of" in types else ())
-    several = several or any(one in _MULTIRUN for one in options)
-    rest = [reader.read(argument, several=several) for argument in rest]
-    typed = {name_of(argument): argument for argument in rest}
-    for name in _PLACES.keys() & typed.keys():
-        if typed[name].partition("=")[2].strip("'\"").lower() in ("", "null"):
-            raise ConfigError(f"{typed[name]}: name a directory.")
-        if _UNWRITABLE.search(typed[name]):
-            raise ConfigError(f"{name}: choose a directory whose name is UTF-8 and has no ${{ in it.")
-    found = OmegaConf.create({"place": value_of(typed.get("best_of", "").partition("=")[2])})
-    if not found.place:
-        return [*rest, *options]
-
-    from dogbreeds.hpo.leaderboard import best_overrides
-
-    if "resume" in typed:
-        both = "best_of starts a run with the best values of a search, and resume continues one"
-        raise ConfigError(f"{both}: leave one out.")
-    best = [override for override in best_overrides(Path(str(found.place))) if name_of(override) not in typed]
-    position = rest.index(typed["best_of"])
-    return [*rest[:position], *best, *rest[position:], *options]
-
-
-def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Returns the settings of a command line, and Hydra's options with their values; argparse mixes the two up."""
-    rest: list[str] = []
-    options: list[str] = []
-    waiting = list(arguments)
-    while waiting:
-        argument = waiting.pop(0)
-        name = argument.partition("=")[0]
-        if not argument.startswith("-"):
-            rest.append(argument)
-        elif name in _OPTIONS["value"] or (name in _INFO and waiting[:1] and waiting[0] in _OPTIONS["kind"]):
-            options += [argument, *(waiting[:1] if name == argument else ())]
-            del waiting[: name == argument]
-        elif name in (*_OPTIONS["nothing"], *_INFO):
-            if argument not in options:
-                options.append(argument)
-        else:
-            plain = argument.lstrip("-")
-            example = plain if plain.partition("=")[2] else f"{plain.rstrip('=')}=<value>"
-            raise ConfigError(f"{argument}: settings are typed as key=value, without dashes: {example}")
-    return rest, options
-
-
-@functools.cache
-def register(*names: str) -> None:
-    """Makes the resolvers of conf/ and the schemas of some commands, or of all, known to Hydra, which copies them."""
-    for name in names or SCHEMAS:
-        if name in SCHEMAS:
-            ConfigStore.instance().store(name=f"{name}_schema", node=_open(SCHEMAS[name]))
-    setup_globals()
-    OmegaConf.register_new_resolver("run_directory", run_directory, use_cache=True, replace=True)
-    user_cache = functools.partial(platformdirs.user_cache_dir, "dogbreeds")
-    OmegaConf.register_new_resolver("user_cache", user_cache, replace=True)
-    OmegaConf.register_new_resolver("absolute", lambda path: str(Path(path).absolute()), replace=True)
-
-
-def _open(schema: type) -> DictConfig:
-    """Returns a schema whose tables, and the section trainer, take further keys, typed without a plus sign."""
-    node: DictConfig = OmegaConf.structured(schema)
-    for name, kind in get_type_hints(schema).items():
-        if is_dataclass(kind) or get_origin(kind) is dict:
-            node[name] = _open(kind) if isinstance(kind, type) and is_dataclass(kind) else {}
-            if not is_dataclass(kind) or kind is TrainerConfig:
-                OmegaConf.set_struct(node[name], False)
-    return node
-
-
-@contextmanager
-def initialized(name: str, arguments: Sequence[str] = ()) -> Iterator[ConfigLoader]:
-    """Lets `hydra.compose` read conf/, in place of a Hydra that is running already, and yields its loader."""
-    register("train", name)
-    running = GlobalHydra.instance().hydra
-    GlobalHydra.instance().clear()
-    try:
-        with initialize_config_dir(str(conf_directory()), job_name=name, version_base="1.3"):
-            yield GlobalHydra.instance().config_loader()
-    except (CompactHydraException, OmegaConfBaseException) as error:
-        raise ConfigError(explain(error, conf_directory() / f"{name}.yaml", arguments)) from error
-    finally:
-        GlobalHydra.instance().clear()
-        if running is not None:
-            GlobalHydra.instance().initialize(running)
-
-
-def explain(error: Exception, primary: Path, arguments: Sequence[str] = ()) -> str:
-    """Returns Hydra's message without its advice for programmers, with names that exist and types that fit."""
-    causes: list[str] = []
-    current: BaseException | None = error
-    while current is not None:
-        text = str(current).strip()
-        if text and not any(text in known or known in text for known in causes):
-            causes.append(text)
-        current = current.__cause__
-    whole = "\n".join(causes)
-    message = "\n".join(line for line in whole.splitlines() if line.strip() and "object_type=" not in line)
-    message = message.split("\nConfig search path:")[0]
-    if unknown := _UNKNOWN_KEY.search(message):
-        full = re.search(r"full_key: (\S+)", message)
-        key, own = full[1] if full else unknown["key"], SCHEMAS.get(primary.stem)
-        # A primary config without a schema names its settings itself.
-        names = key_names(own) if own else [str(one) for one in OmegaConf.load(primary) if one not in _SECTIONS]
-        return f"Unknown setting '{key}'. {did_you_mean(key, names)}Settings are: {', '.join(names)}."
-    given = {name_of(argument): argument.partition("=")[2] for argument in arguments}
-    schema = SCHEMAS.get(primary.stem)
-    problem = type_problem(whole, schema, lambda name: given.get(name, "")) if schema else None
-    return problem or message
 
 
 def _leave(message: str, code: int) -> None:

@@ -157,12 +157,9 @@ class Appender:
         self._file.write(line + "\n")
         self._since += 1
         if self._since >= self._every or time.monotonic() - self._flushed > _SECONDS_BETWEEN_FLUSHES:
-            self.flush()
-
-    def flush(self) -> None:
-        with writing(self._path):
-            self._file.flush()
-        self._since, self._flushed = 0, time.monotonic()
+            with writing(self._path):
+                self._file.flush()
+            self._since, self._flushed = 0, time.monotonic()
 
     def close(self) -> None:
         self._file.close()

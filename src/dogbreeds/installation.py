@@ -1,7 +1,10 @@
 """Where this code lies, in a checkout or installed, and how its commands are typed there."""
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
+
+from dogbreeds.errors import ConfigError
 
 _PACKAGE = Path(__file__).parent
 _ROOT = _PACKAGE.parents[1]
@@ -32,3 +35,9 @@ def command(name: str) -> str:
     started = Path(sys.argv[0])
     typed = started.name in ("dogbreeds", "dogbreeds.exe") or started.parent == _PACKAGE
     return f"dogbreeds {name}" if typed or CHECKOUT is None else f"python {script_of(name)}"
+
+
+def require(what: str, extra: str, *packages: str) -> None:
+    """Refuses what needs packages of an extra where these are not installed."""
+    if missing := [name for name in packages if find_spec(name) is None]:
+        raise ConfigError(f"{what} needs {' and '.join(missing)}: pip install 'dogbreeds[{extra}]', or make install.")

@@ -4,6 +4,7 @@ import math
 import os
 import re
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,14 @@ def sets(override: str, *names: str) -> bool:
     """Whether an override is of one of these settings or groups, or something in them, as `hpo.trials=3` of `hpo`."""
     own = name_of(override)
     return any(own == name or own.startswith((f"{name}.", f"{name}/")) for name in names)
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns the settings of a config by their dotted names."""
+    found: dict[str, Any] = {}
+    for name, value in config.items():
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+    return found
 
 
 def override(name: str, value: str | Path) -> str:

@@ -7,9 +7,9 @@ from typing import Any
 
 import yaml
 
-from local_sagemaker.calls import Members, invalid
+from local_sagemaker.calls import ACCOUNT, Members, invalid
 from local_sagemaker.faults import Faults
-from local_sagemaker.s3.objects import ACCOUNT, PARTITIONS, Objects, split_uri
+from local_sagemaker.s3.objects import PARTITIONS, Objects, split_uri
 
 _IMAGE = re.compile(r"\d{12}\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(\.cn)?/[^:@]+([:@].+)?")
 _DEBUGGER = ("DebugHookConfig", "DebugRuleConfigurations", "ProfilerRuleConfigurations")

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+#: The account of all calls, which is moto's own.
+ACCOUNT = "123456789012"
 #: Members by name: of a request, an answer or an object in one.
 Members = Mapping[str, Any]
 

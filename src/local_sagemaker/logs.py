@@ -49,12 +49,13 @@ class Logs:
         with self._lock:
             streams = self._groups.setdefault(GROUP, {})
             known = next((one for name, one in streams.items() if name.startswith(f"{job}/algo-{host}-")), None)
-            return known or _opened(streams, f"{job}/algo-{host}-{int(time.time())}")
+            name = f"{job}/algo-{host}-{int(time.time())}"
+            return known or streams.setdefault(name, Stream(name))
 
     def open_endpoint(self, endpoint: str, stream: str) -> Stream:
         """Begins a stream such as `AllTraffic/i-0123456789abcdef0` of an endpoint, or goes on with it."""
         with self._lock:
-            return _opened(self._groups.setdefault(ENDPOINTS + endpoint, {}), stream)
+            return self._groups.setdefault(ENDPOINTS + endpoint, {}).setdefault(stream, Stream(stream))
 
     @property
     def operations(self) -> Mapping[str, Operation]:
@@ -103,10 +104,6 @@ class Logs:
         if not streams:
             raise ApiError("ResourceNotFoundException", "The specified log group does not exist.")
         return streams
-
-
-def _opened(streams: dict[str, Stream], name: str) -> Stream:
-    return streams.setdefault(name, Stream(name))
 
 
 def _now() -> int:

@@ -10,8 +10,7 @@ from functools import cache
 from operator import itemgetter
 from typing import Any
 
-from local_sagemaker.calls import ApiError, Call, Members, invalid
-from local_sagemaker.s3.objects import ACCOUNT
+from local_sagemaker.calls import ACCOUNT, ApiError, Call, Members, invalid
 
 # Summaries that AWS gives at once unless it is told.
 _PAGE = 10

@@ -22,7 +22,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from torchvision import models
 
-from dogbreeds import entry
+from dogbreeds import composing
 from dogbreeds.command_schemas import SCHEMAS, LaunchCommandConfig
 from dogbreeds.commands import COMMANDS
 from dogbreeds.constraints import OneOf, settings
@@ -47,7 +47,7 @@ def choices(group: str) -> list[str]:
 
 @pytest.mark.parametrize("group", ["data", "model", "trainer", "debugger", "profiler", "hpo", "experiment"])
 def test_every_shipped_config_composes(group: str) -> None:
-    entry.register()
+    composing.register()
     for choice in choices(group):
         with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
             composed = compose("train", [f"{group}={choice}", "run_dir=somewhere"])
@@ -57,7 +57,7 @@ def test_every_shipped_config_composes(group: str) -> None:
 
 
 def test_every_place_of_jobs_composes() -> None:
-    entry.register()
+    composing.register()
     for choice in choices("sagemaker"):
         with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
             composed = compose("launch", [f"sagemaker={choice}", "debugger=aws", "run_dir=somewhere"])
@@ -104,7 +104,7 @@ def _lookup(config: object, dotted: str) -> object:
 
 
 def test_the_recipes_have_the_values_of_the_systems_they_reproduce() -> None:
-    entry.register()
+    composing.register()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         vgg = compose("train", ["experiment=vgg16_stanford"])
         resnet18 = compose("train", ["experiment=resnet18_stanford"])
@@ -116,7 +116,7 @@ def test_the_recipes_have_the_values_of_the_systems_they_reproduce() -> None:
 
 
 def test_the_command_line_beats_a_recipe() -> None:
-    entry.register()
+    composing.register()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         config = compose("train", ["experiment=vgg16_stanford", "lr=0.5", "model=resnet34"])
     assert (config.lr, config.model.backbone, config.epochs) == (0.5, "resnet34", 7)

@@ -15,7 +15,7 @@ import pytest
 from hydra import compose
 from omegaconf import OmegaConf
 
-from dogbreeds import entry
+from dogbreeds import arguments, composing
 from dogbreeds.commands import COMMANDS
 from dogbreeds.hpo.resuming import planned
 from dogbreeds.installation import script_of
@@ -58,8 +58,8 @@ def test_every_command_of_the_pages_is_taken(sample: Path, tmp_path: Path) -> No
         if not kept or "--help" in words or (searches and len(kept) < len(words)):
             continue
         kept = [*without(kept, "data.dir"), f"data.dir={sample}"] if searches else kept
-        arranged = entry.arranged([word for word in kept if word != "-m"], name, several="-m" in words)
-        with entry.initialized(name, arranged) as loader:
+        arranged = arguments.arranged([word for word in kept if word != "-m"], name, several="-m" in words)
+        with composing.initialized(name, arranged) as loader:
             if searches:
                 master = compose(name, [f"hydra.sweep.dir={tmp_path}"], return_hydra_config=True)
                 assert planned(arranged, master, loader)[0].space, words

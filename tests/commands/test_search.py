@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from dogbreeds import entry
+from dogbreeds import composing
 from dogbreeds.hpo.rendering import parameter_ranges
 from dogbreeds.hpo.space import Space, parse
 from tests.commands.test_commands import metrics_of, run, succeeded
@@ -195,7 +195,7 @@ def test_a_place_that_cannot_be_written(small: list[str], tmp_path: Path) -> Non
 
 
 def recipe(name: str) -> tuple[Space, str, str, int]:
-    entry.register()
+    composing.register()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         hpo = compose("train", [f"experiment={name}"]).hpo
     return parse(hpo.space, [], ["lr", "batch_size", "epochs"]), hpo.strategy, hpo.objective, hpo.trials

@@ -20,7 +20,8 @@ from PIL import Image, features
 from torchvision.models import SqueezeNet1_1_Weights
 from torchvision.transforms import InterpolationMode, v2
 
-from dogbreeds.data.images import Transform, UnreadableImageError, check, decode, read_all
+from dogbreeds.data.images import UnreadableImageError, check, decode
+from dogbreeds.data.transform import Transform, read_all
 
 Pixels = NDArray[np.uint8]
 

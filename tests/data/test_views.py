@@ -15,7 +15,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dogbreeds.data.images import Transform, UnreadableImageError, decode
+from dogbreeds.data.images import UnreadableImageError, decode
+from dogbreeds.data.transform import Transform
 from dogbreeds.data.views import read_view, view_name
 
 TRANSFORM = Transform(resize=36, crop=32, interpolation="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3)

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from dogbreeds.data.images import Transform
+from dogbreeds.data.transform import Transform
 from dogbreeds.model.backbones import Trunk
 
 CPU = torch.device("cpu")

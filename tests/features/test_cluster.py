@@ -12,7 +12,7 @@ import ray
 import torch
 from hydra import compose, initialize_config_dir
 
-from dogbreeds import entry
+from dogbreeds import composing
 from dogbreeds.errors import ClusterError, DataError
 from dogbreeds.features.cluster import _look, _Worker, connect
 from dogbreeds.features.extract import LocalExtractor
@@ -73,7 +73,7 @@ def test_nobody_answers_at_an_address(config: Callable[..., TrainConfig]) -> Non
 
 
 def test_the_settings() -> None:
-    entry.register()
+    composing.register()
     for choice, expected in (("off", None), ("ray", "auto")):
         with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
             composed = compose("prepare_features", [f"cluster={choice}", "run_dir=somewhere"])

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from dogbreeds import entry
+from dogbreeds import arguments
 from dogbreeds.errors import ConfigError
-from dogbreeds.hpo.answers import Answers
+from dogbreeds.hpo.answers import comparing
 from dogbreeds.hpo.leaderboard import FAILED, FINISHED, NAN, PRUNED, Entry, Leaderboard, best_overrides, save_best
 from dogbreeds.hpo.local import trial_line
 from dogbreeds.hpo.settings import Objective
@@ -65,7 +65,7 @@ def test_trials_are_compared_with_the_best_photo_by_photo(tmp_path: Path) -> Non
 
     for trial, right in ((3, 12), (5, 10), (0, 4)):
         answered(trial, right)
-    board = Leaderboard.of(LOSS, ENTRIES, tmp_path, answers=Answers(tmp_path, LOSS))
+    board = Leaderboard.of(LOSS, ENTRIES, tmp_path, compare=comparing(tmp_path, LOSS))
     assert [board.against_best(entry) for entry in board.entries] == ["best", "same", "worse", "", "", ""]
     assert board.standing == "not clearly worse on the 20 validation photos: 1 of 2 others"
     assert board.standing in board.outcome
@@ -75,7 +75,7 @@ def test_trials_are_compared_with_the_best_photo_by_photo(tmp_path: Path) -> Non
     # Other photos, or none.
     answered(1, 12, photos=21)
     entries = [*ENTRIES[3:4], Entry(1, FINISHED, {}, 0.5), Entry(9, FINISHED, {}, 0.6)]
-    board = Leaderboard.of(LOSS, entries, tmp_path, answers=Answers(tmp_path, LOSS))
+    board = Leaderboard.of(LOSS, entries, tmp_path, compare=comparing(tmp_path, LOSS))
     assert [board.against_best(entry) for entry in board.entries] == ["best", "", ""]
     assert board.standing == "" and Leaderboard.of(LOSS, ENTRIES).standing == ""
 
@@ -117,10 +117,10 @@ def test_best_values_that_are_not_there(tmp_path: Path) -> None:
 def test_what_is_typed_beats_the_best_values(tmp_path: Path) -> None:
     save_best(tmp_path / "best.yaml", ENTRIES[3], LOSS, ["model=vgg16", "lr=0.003", "model.head=mlp"])
     place = f"best_of={tmp_path}"
-    assert entry.arranged([place, "++lr=1", "-m"]) == ["model=vgg16", "model.head=mlp", place, "++lr=1", "-m"]
-    assert entry.arranged(["lr=1"]) == ["lr=1"]
+    assert arguments.arranged([place, "++lr=1", "-m"]) == ["model=vgg16", "model.head=mlp", place, "++lr=1", "-m"]
+    assert arguments.arranged(["lr=1"]) == ["lr=1"]
     with pytest.raises(ConfigError, match="leave one out"):
-        entry.arranged([place, "resume=outputs"])
+        arguments.arranged([place, "resume=outputs"])
 
 
 def test_commands_can_be_pasted(tmp_path: Path) -> None:
@@ -128,9 +128,9 @@ def test_commands_can_be_pasted(tmp_path: Path) -> None:
     odd.mkdir()
     save_best(odd / "best.yaml", ENTRIES[3], LOSS, ["lr=0.003"])
     (typed,) = shlex.split(Leaderboard.of(LOSS, ENTRIES, odd).outcome.split("train.py ")[1].split("\n")[0])
-    assert entry.arranged([typed]) == ["lr=0.003", typed]
+    assert arguments.arranged([typed]) == ["lr=0.003", typed]
     assert override("resume", Path("outputs/2026-11-21/14-03-59")) == "resume=outputs/2026-11-21/14-03-59"
-    assert entry.arranged(["best_of=null"]) == ["best_of=null"]
+    assert arguments.arranged(["best_of=null"]) == ["best_of=null"]
 
 
 def test_there_is_a_line_for_each_trial() -> None:

@@ -127,7 +127,7 @@ def test_trials_share_what_does_not_depend_on_them(
 
 def test_the_exact_search_finds_the_reference(plan: MakePlan, tmp_path: Path) -> None:
     board = search(plan("hpo=exact"), tmp_path)
-    assert board.best is not None and board.best.metrics is not None
+    assert board.best is not None
     assert len(board.finished) == 7
     assert board.best.value == pytest.approx(board.best.metrics["reference/val_loss"], abs=1e-6)
     assert float(board.best.values["weight_decay"]) == metrics_of(tmp_path / "0")["reference/strength"]

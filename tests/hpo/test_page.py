@@ -42,8 +42,8 @@ def page(directory: Path, entries: list[Entry], objective: str = "val/loss") -> 
         history = History(directory / str(entry.number) / "history.csv")
         for epoch in (1, 2):
             history.add(dict.fromkeys(COLUMNS, 0.0) | {"epoch": epoch, "val/loss": 0.5 + epoch / 8})
-    board = Leaderboard.of(Objective(objective), entries)
-    text = build_search_page(directory, board, SPACE, debug=False).read_text()
+    board = Leaderboard.of(Objective(objective), entries, directory)
+    text = build_search_page(board, SPACE).read_text()
     assert plotly_script() in text
     return text.replace(plotly_script(), "")
 
@@ -109,7 +109,7 @@ def test_objectives_without_a_reference(tmp_path: Path) -> None:
 
 
 def test_trials_whose_directories_are_gone_have_no_curves(tmp_path: Path) -> None:
-    board = Leaderboard.of(Objective("val/loss"), [finished(0, 0.5), finished(1, 0.6, lr=0.02)])
-    text = build_search_page(tmp_path, board, SPACE, debug=False).read_text().replace(plotly_script(), "")
+    board = Leaderboard.of(Objective("val/loss"), [finished(0, 0.5), finished(1, 0.6, lr=0.02)], tmp_path)
+    text = build_search_page(board, SPACE).read_text().replace(plotly_script(), "")
     assert "exact linear" not in figure(text, "curves")
     assert "exact linear" in figure(text, "history")

@@ -18,11 +18,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision import models
 
-from dogbreeds.data.images import Transform
+from dogbreeds.data.transform import Transform
 from dogbreeds.errors import ConfigError, WeightsError
 from dogbreeds.model.backbones import architecture, architecture_of, cut, fingerprint, load_backbone, trunk_of
+from dogbreeds.model.backbones.torchvision_networks import TorchvisionNetwork
 from dogbreeds.model.names import BACKBONES
-from dogbreeds.model.torchvision_networks import TorchvisionNetwork
 
 pytestmark = pytest.mark.slow
 

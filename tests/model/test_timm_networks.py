@@ -191,8 +191,8 @@ def _refuse(*_: object, **__: object) -> None:
 
 def test_weights_that_are_here_already_need_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     model = randomised(SMALL, 160)
-    monkeypatch.setattr("dogbreeds.model.timm_networks.get_hf_file_metadata", _refuse)
-    monkeypatch.setattr("dogbreeds.model.timm_networks.try_to_load_from_cache", lambda repository, file: file)
+    monkeypatch.setattr("dogbreeds.model.backbones.timm_networks.get_hf_file_metadata", _refuse)
+    monkeypatch.setattr("dogbreeds.model.backbones.timm_networks.try_to_load_from_cache", lambda repository, file: file)
     monkeypatch.setattr(timm, "create_model", lambda name, **_: model)
     assert set(architecture_of(SMALL, "timm").download("imagenet")) == set(model.state_dict())
 
@@ -257,6 +257,6 @@ def test_real_weights_give_the_features_of_timm(name: str, side: int) -> None:
 
 
 def test_where_timm_is_missing_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dogbreeds.model.backbones.find_spec", lambda name: None)
+    monkeypatch.setattr("dogbreeds.installation.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"pip install 'dogbreeds\[timm\]'"):
         architecture_of("test_vit", "timm")

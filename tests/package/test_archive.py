@@ -17,7 +17,7 @@ import yaml
 from packaging.requirements import Requirement
 
 import dogbreeds
-from dogbreeds.data.images import Transform
+from dogbreeds.data.transform import Transform
 from dogbreeds.errors import PackageError
 from dogbreeds.limits import RequestLimits
 from dogbreeds.model.backbones import cut, load_backbone

@@ -13,7 +13,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 
-from dogbreeds.data.images import Transform
+from dogbreeds.data.transform import Transform
 from dogbreeds.errors import ConfigError, PackageError
 from dogbreeds.model.backbones import Mirrored, cut, load_backbone
 from dogbreeds.model.head import Head, HeadShape

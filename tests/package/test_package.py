@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import dogbreeds
-from dogbreeds.data.images import Transform
+from dogbreeds.data.transform import Transform
 from dogbreeds.errors import PackageError
 from dogbreeds.features.engines.cpu import convert
 from dogbreeds.model.backbones import cut, load_backbone

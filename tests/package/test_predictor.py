@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from dogbreeds.data.images import Transform, UnreadableImageError
+from dogbreeds.data.images import UnreadableImageError
+from dogbreeds.data.transform import Transform
 from dogbreeds.errors import DataError, PackageError
 from dogbreeds.features.store.blobs import BlobCache
 from dogbreeds.model.backbones import cut, load_backbone

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from dogbreeds.errors import UserError
+from dogbreeds.overrides import flat
 from dogbreeds.report.comparison import (
     breeds,
     build_comparison,
     compared,
     differences,
-    flat,
     metrics,
     resources,
     rules,

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from dogbreeds.debug.measurements import Measurements, Phase, Sample, StepTimes
+from dogbreeds.formats import counted, duration, short
 from dogbreeds.report.build import build_report
 from dogbreeds.report.chart import chart, columns, figure, line, log_axis, thinned
-from dogbreeds.report.formats import counted, duration, short
 from dogbreeds.report.opening import Opening, opening
 from dogbreeds.report.run import Prediction, read_run
 from dogbreeds.report.sections.calibration import bins
@@ -114,9 +114,9 @@ def test_the_hardest_breed_and_the_most_frequent_confusion_come_first() -> None:
 
 
 def test_answers_fall_into_bins_of_their_probability() -> None:
-    found = bins([answer(0.2, right=False), answer(0.95, right=True), answer(1.0, right=False)], number=10)
+    found = bins([answer(0.2, right=False), answer(0.95, right=True), answer(1.0, right=False)])
     assert [(one.photos, round(one.probability, 3), one.accuracy) for one in found] == [(1, 0.2, 0.0), (2, 0.975, 0.5)]
-    assert (found[0].low, found[0].high) == (0.1, 0.2)
+    assert (found[0].low, found[0].high) == (2 / 15, 3 / 15)
 
 
 def test_photos_worth_a_look() -> None:

@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from dogbreeds import entry
+from dogbreeds import composing
 from dogbreeds.command_schemas import AwsCommandConfig
 from dogbreeds.errors import UserError
 from dogbreeds.sagemaker import account_setup
@@ -38,7 +38,7 @@ MADE = [{"Key": TAG, "Value": "dogbreeds"}]
 
 @pytest.fixture(scope="module")
 def config() -> AwsCommandConfig:
-    entry.register()
+    composing.register()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         found = OmegaConf.to_object(compose("aws", ["sagemaker=rehearsal", "yes=true"]))
     assert isinstance(found, AwsCommandConfig)

@@ -23,7 +23,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 from torchvision import models
 
-from dogbreeds import entry
+from dogbreeds import composing
 from dogbreeds.config import load
 from dogbreeds.data.layout import find_photos
 from dogbreeds.errors import CacheError, DataError, UserError
@@ -130,7 +130,7 @@ def check_what_the_model_card_says_to_type(card: str, sample: Path, run: Path, m
     for line in re.findall(r"```bash\n(.*?)```", card, re.DOTALL)[0].splitlines():
         typed, name, *words = line.split()
         assert typed == "dogbreeds"
-        with entry.initialized(name, words):
+        with composing.initialized(name, words):
             compose(name, words)
 
 

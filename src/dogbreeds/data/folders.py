@@ -18,6 +18,7 @@ from dogbreeds.data.names import MAX_LISTED, listing, readable
 from dogbreeds.data.splits import Photo, complete, leaks, spread
 from dogbreeds.errors import DataError
 from dogbreeds.files import write_csv
+from dogbreeds.formats import counted
 
 _COLUMNS = ("path", "state", "split", "class", "reason")
 _EXCLUDED, _SAMPLED = "named by data.exclude", "not in the one batch of trainer.one_batch"
@@ -135,11 +136,11 @@ class BreedFolders:
         if left:
             lines += ["  left out, and why:", *grouped(self.root, left)]
         if self.unreadable:
-            lines.append(f"  left out, since they cannot be read: {_counted(len(self.unreadable))}")
+            lines.append(f"  left out, since they cannot be read: {counted(len(self.unreadable), 'photo')}")
             lines += self.describe_unreadable()
         if self.leaks:
-            appear = "photo appears" if len(self.leaks) == 1 else "photos appear"
-            lines.append(f"  {len(self.leaks)} {appear} in more than one split; scores are inflated:")
+            subject = counted(len(self.leaks), "photo appears", "photos appear")
+            lines.append(f"  {subject} in more than one split; scores are inflated:")
             lines += listing(" = ".join(map(self._name, group)) for group in self.leaks)
         return "\n".join(lines)
 
@@ -187,7 +188,7 @@ def _excluding(folders: BreedFolders, names: Sequence[str], file: Path) -> Breed
     unknown = [name for name in names if name not in photos]
     if unknown:
         raise DataError(
-            f"data.exclude={file} names {_counted(len(unknown))} that data.dir={folders.root} does not hold:\n"
+            f"data.exclude={file} names {counted(len(unknown), 'photo')} that data.dir={folders.root} does not hold:\n"
             + "\n".join(listing(unknown))
             + "\nPaths are relative to data.dir, such as train/Beagle/1.jpg."
         )
@@ -199,10 +200,6 @@ def _excluding(folders: BreedFolders, names: Sequence[str], file: Path) -> Breed
     )
     _refuse_missing_classes(remaining, f"Remove lines from data.exclude={file}, or the class from all splits.")
     return remaining
-
-
-def _counted(photos: int) -> str:
-    return "1 photo" if photos == 1 else f"{photos} photos"
 
 
 def _refuse_missing_classes(folders: BreedFolders, advice: str | None = None) -> None:

@@ -1,31 +1,25 @@
-"""From the bytes of a photo to the uint8 tensor that a trunk takes; the same code in training and serving."""
+"""From the bytes of a photo to its pixels, upright and RGB; the same code in training and serving."""
 
 from __future__ import annotations
 
 import io
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
-from typing import Any
 
 import numpy as np
 import PIL
-import torch
 from PIL import ExifTags, Image, JpegImagePlugin, PngImagePlugin, UnidentifiedImageError
 
-from dogbreeds.data.layout import IMAGE_FORMATS, is_heif
+from dogbreeds.data.kinds import IMAGE_FORMATS, is_heif
 
 #: Raised with every change of the pixels that a photo becomes, so that stored features of the old ones are not used.
 DECODING = 2
 
-#: Decoded at this many times the size that it is resized to, a photo is as good as with all its pixels: probes of three
-#: backbones on 600 photos were within 0.009, and within 0.012 at twice the size.
-OVERSAMPLING = 1.4
 # Longer by shorter side. Where all of a line of pixels is resized, a few kilobytes of PNG become a terabyte.
 _MAX_ASPECT_RATIO = 250
 FORMATS = tuple(name for name in IMAGE_FORMATS if name != "HEIF")
@@ -225,72 +219,3 @@ def pixels_of(content: bytes) -> int:
     except Exception:
         # Decoding will say what is wrong.
         return 0
-
-
-@dataclass(frozen=True)
-class Transform:
-    """The evaluation transform of a backbone: resize the shorter side, then crop the centre.
-
-    The trunk normalises by `mean` and `std`, so that batches stay uint8, a quarter of the size, on their way to
-    the device.
-
-    Attributes:
-        resize: Length of the shorter side after resizing, in pixels.
-        crop: Side of the square crop, in pixels.
-        interpolation: Name of the resampling filter, such as `bilinear` or `bicubic`.
-    """
-
-    resize: int
-    crop: int
-    interpolation: str
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    def at(self, side: int | None, share: float | None) -> Transform:
-        """Returns the same transform for another side of the crop, or another share of the shorter side that is seen.
-
-        The shorter side becomes side / share, rounded down as timm does it; None keeps what there is.
-        """
-        crop = side or self.crop
-        # Without floats, which could round down below the size that the weights have.
-        resize = crop * self.resize // self.crop if share is None else math.floor(crop / share)
-        return replace(self, crop=crop, resize=resize)
-
-    def __call__(self, image: Image.Image) -> torch.Tensor:
-        """Returns the centre of an RGB photo as uint8 of shape (3, crop, crop).
-
-        It shows what torchvision's `resize` and `center_crop` leave, with their roundings, but only that is resized.
-        """
-        size = np.array(image.size)
-        whole = self.resize * size // size.min()
-        start = np.round((whole - self.crop) / 2)
-        left, top, right, bottom = (np.array([start, start + self.crop]) * size / whole).ravel().tolist()
-        return self.resized(image, (left, top, right, bottom))
-
-    def resized(self, image: Image.Image, box: tuple[float, float, float, float]) -> torch.Tensor:
-        """Returns a box (left, top, right, bottom) of an RGB photo, in its pixels, as uint8 (3, crop, crop)."""
-        part = image.resize((self.crop, self.crop), Image.Resampling[self.interpolation.upper()], box)
-        return torch.from_numpy(np.array(np.asarray(part).transpose(2, 0, 1), order="C"))
-
-    def decoded(self, content: bytes) -> Image.Image:
-        """Returns the bytes of a photo as RGB, with as many pixels as are enough for this transform."""
-        return decode(content, enough=math.ceil(OVERSAMPLING * self.resize))
-
-    def read(self, content: bytes) -> torch.Tensor:
-        """Returns the bytes of a photo as uint8 of shape (3, crop, crop)."""
-        return self(self.decoded(content))
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Transform:
-        return cls(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
-
-
-def read_all(contents: Sequence[bytes], transform: Transform) -> list[torch.Tensor | UnreadableImageError]:
-    """Returns photos as uint8 (3, crop, crop), or why one cannot be read."""
-    result: list[torch.Tensor | UnreadableImageError] = []
-    for content in contents:
-        try:
-            result.append(transform.read(content))
-        except UnreadableImageError as error:
-            result.append(error)
-    return result

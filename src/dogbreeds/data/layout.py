@@ -10,32 +10,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dogbreeds.data.kinds import may_be_photo
 from dogbreeds.data.names import class_name, readable
 from dogbreeds.errors import DataError
 from dogbreeds.installation import command
 
 SPLITS = ("train", "valid", "test")
-#: The formats that are read, by Pillow's names, and how their files' names end. Pillow knows many more, some of which
-#: start other programs or are rarely maintained.
-IMAGE_FORMATS = {
-    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
-    "PNG": (".png",),
-    "WEBP": (".webp",),
-    "BMP": (".bmp",),
-    "GIF": (".gif",),
-    "TIFF": (".tif", ".tiff"),
-    "AVIF": (".avif",),
-    "HEIF": (".heic", ".heif"),
-}
-EXTENSIONS = tuple(extension for extensions in IMAGE_FORMATS.values() for extension in extensions)
 #: What the folder of a split, or a split in a table, may be called in small letters.
 SPLIT_NAMES = (
     {"train": "train", "training": "train", "test": "test", "testing": "test"}
     | dict.fromkeys(("valid", "val", "validation", "dev"), "valid")
 )  # fmt: skip
-_STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")
-_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
-_BRANDS = (*_HEIF_BRANDS, b"avif", b"avis")
 # Thumbnails of network disks, what macOS and Windows add to archives and disks, and waste paper baskets.
 _SYSTEM = (
     *("__macosx", "@eadir", "#recycle", "#snapshot", "$recycle.bin", "system volume information", "lost+found"),
@@ -61,28 +46,6 @@ class Found:
 
     def photos(self, *splits: str) -> list[Path]:
         return [path for split in splits or self.splits for paths in self.splits[split].values() for path in paths]
-
-
-def is_heif(start: bytes) -> bool:
-    """Whether a file begins like HEIC, the photos of iPhones; AVIF, which begins alike, names itself too."""
-    return start[4:8] == b"ftyp" and start[8:12] in _HEIF_BRANDS and b"avif" not in start[:64]
-
-
-def may_be_photo(path: Path) -> bool:
-    """Whether a file is called like a photo or begins like one."""
-    if path.suffix.lower() in EXTENSIONS:
-        return True
-    try:
-        with path.open("rb") as file:
-            start = file.read(16)
-    except OSError:
-        return False
-    return (
-        start.startswith(_STARTS)
-        or (start[:4] == b"RIFF" and start[8:12] == b"WEBP")
-        or (start[:2] == b"BM" and start[6:10] == b"\0\0\0\0")
-        or (start[4:8] == b"ftyp" and start[8:12] in _BRANDS)
-    )
 
 
 def files_below(folder: Path, inside: Sequence[str] = (), reason: str = "") -> Iterator[tuple[Path, str]]:

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from dogbreeds.data.images import OVERSAMPLING, Transform, UnreadableImageError, decode
+from dogbreeds.data.images import UnreadableImageError, decode
+from dogbreeds.data.transform import OVERSAMPLING, Transform, read_each
 
 # Inception-style crops (Szegedy et al. 2015): the area and the aspect ratio that torchvision's recipes draw from,
 # with a larger minimum area, because a frozen trunk cannot learn to recognise a dog by its ear.
@@ -32,16 +33,14 @@ def read_view(
     contents: Sequence[bytes], digests: Sequence[str], view: int, transform: Transform
 ) -> list[Tensor | UnreadableImageError]:
     """Returns one augmented view of each photo as uint8 (3, crop, crop), or why one cannot be read."""
-    result: list[Tensor | UnreadableImageError] = []
-    for content, digest in zip(contents, digests, strict=True):
-        try:
-            image = decode(content, enough=math.ceil(OVERSAMPLING / _SMALLEST * transform.crop))
-            draw = random.Random(f"{digest} {view}")
-            crop = transform.resized(image, _box(image.width, image.height, draw))
-            result.append(crop.flip(2) if draw.random() < 0.5 else crop)
-        except UnreadableImageError as error:
-            result.append(error)
-    return result
+
+    def one(content: bytes, digest: str) -> Tensor:
+        image = decode(content, enough=math.ceil(OVERSAMPLING / _SMALLEST * transform.crop))
+        draw = random.Random(f"{digest} {view}")
+        crop = transform.resized(image, _box(image.width, image.height, draw))
+        return crop.flip(2) if draw.random() < 0.5 else crop
+
+    return read_each(one, contents, digests)
 
 
 def _box(width: int, height: int, draw: random.Random) -> tuple[float, float, float, float]:

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dogbreeds.data.images import Transform, UnreadableImageError, read_all
+from dogbreeds.data.images import UnreadableImageError
+from dogbreeds.data.transform import Transform, read_all
 from dogbreeds.data.views import read_view
 from dogbreeds.errors import CacheError, DataError
 from dogbreeds.features.engines import Engine

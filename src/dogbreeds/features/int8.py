@@ -13,8 +13,9 @@ from typing import Self
 
 from torch import Tensor
 
-from dogbreeds.data.images import DECODING, read_all
+from dogbreeds.data.images import DECODING
 from dogbreeds.data.splits import Photo, spread
+from dogbreeds.data.transform import read_all
 from dogbreeds.errors import DataError, EngineError
 from dogbreeds.features.engines.cpu import convert, import_openvino, kept, serialized
 from dogbreeds.features.extract import read_photo

@@ -1,32 +1,23 @@
 """What the trials of a search answered, photo by photo: whether one is clearly better than another."""
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 from dogbreeds.hpo.settings import Objective
 from dogbreeds.model.paired import Paired
-from dogbreeds.report.run import read_predictions
+from dogbreeds.report.run import read_predictions, right_by_photo
 from dogbreeds.run_directory import PREDICTIONS
 
+#: Compares the first of two trials with the second, by their numbers; None if they did not answer the same photos.
+Compare = Callable[[int, int], Paired | None]
 
-class Answers:
-    """The photos that each trial classified correctly, of the split that the objective is measured on.
 
-    They are read from the predictions.csv of the trials, once; trials without one do not compare.
-    """
+def comparing(directory: Path, objective: Objective) -> Compare:
+    """Returns what compares trials on the split of the objective; those without a predictions.csv do not compare."""
 
-    def __init__(self, directory: Path, objective: Objective) -> None:
-        self._directory = directory
-        self._split = "test" if objective.name.startswith("test/") else "valid"
-        self._right = cache(self._read)
+    @cache
+    def right(trial: int) -> dict[str, bool]:
+        return right_by_photo(read_predictions(directory / str(trial) / PREDICTIONS), objective.split)
 
-    def _read(self, trial: int) -> dict[str, bool]:
-        found = read_predictions(self._directory / str(trial) / PREDICTIONS)
-        return {one.path: one.correct for one in found if one.split == self._split}
-
-    def against(self, trial: int, best: int) -> Paired | None:
-        """Compares a trial with the best one; None if they did not answer the same photos."""
-        own, other = self._right(trial), self._right(best)
-        if not own or own.keys() != other.keys():
-            return None
-        return Paired.of(list(own.values()), [other[path] for path in own])
+    return lambda first, second: Paired.by_photo(right(first), right(second))

@@ -5,10 +5,10 @@ import shlex
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from dogbreeds.features.extract import photos_per_second
-from dogbreeds.hpo.answers import Answers
+from dogbreeds.formats import ends, percent, points, short
+from dogbreeds.hpo.answers import comparing
 from dogbreeds.hpo.leaderboard import FINISHED, Entry, Leaderboard
 from dogbreeds.hpo.plan import Plan
 from dogbreeds.installation import command
@@ -16,7 +16,6 @@ from dogbreeds.model.paired import Paired, interval
 from dogbreeds.package.predictor import Predictor
 from dogbreeds.report.chart import ACCENT, SOFT, Chart, Table, Trace, chart, figure, label
 from dogbreeds.report.chart import points as markers
-from dogbreeds.report.formats import ends, percent, points, short
 from dogbreeds.training.evaluation import describe
 from dogbreeds.training.preparation import Preparations
 
@@ -66,33 +65,26 @@ def candidates(board: Leaderboard, plan: Plan, preparations: Preparations) -> li
         # Finished trials come first.
         if best_of.setdefault(name, entry) is entry and entry.state != FINISHED and names:
             log.warning("No trial of %s finished. %s", name, entry.message)
-    metric = _accuracy(plan)
-    finished = [(name, entry) for name, entry in best_of.items() if metric in (entry.metrics or {})]
+    metric = board.objective.accuracy
+    finished = [(name, entry) for name, entry in best_of.items() if metric in entry.metrics]
     if len(finished) < 2:
         return []
     log.info("Timing %d backbones on this machine.", len(finished))
-    ranked = sorted(finished, key=lambda one: -(one[1].metrics or {})[metric])
-    answers, first = Answers(board.directory, board.objective), ranked[0][1]
-    pairs = [None if entry is first else answers.against(entry.number, first.number) for _, entry in ranked]
-    return [
-        _candidate(*one, pair, plan, preparations, board.directory / str(one[1].number))
-        for one, pair in zip(ranked, pairs, strict=True)
-    ]
-
-
-def _accuracy(plan: Plan) -> str:
-    return "test/accuracy" if plan.settings.objective.startswith("test/") else "val/accuracy"
+    ranked = sorted(finished, key=lambda one: -one[1].metrics[metric])
+    compare, first = comparing(board.directory, board.objective), ranked[0][1]
+    pairs = [None if entry is first else compare(entry.number, first.number) for _, entry in ranked]
+    return [_candidate(*one, pair, board, plan, preparations) for one, pair in zip(ranked, pairs, strict=True)]
 
 
 def _candidate(
-    name: str, entry: Entry, against_best: Paired | None, plan: Plan, preparations: Preparations, directory: Path
+    name: str, entry: Entry, against_best: Paired | None, board: Leaderboard, plan: Plan, preparations: Preparations
 ) -> Candidate:
-    config, metric = plan.config(entry.values, directory), _accuracy(plan)
+    config, objective = plan.config(entry.values, board.directory / str(entry.number)), board.objective
     prepared = preparations.of(config)
     network = prepared.servable(prepared.network(config))
     description = describe(prepared.decided(config), prepared, network)
     predictor = Predictor(description, network, prepared.data.device, prepared.store.blobs, one_by_one=False)
-    photos = prepared.data.folders.splits["test" if metric.startswith("test/") else "valid"]
+    photos = prepared.data.folders.splits[objective.split]
     timed = [photo.path for photo in photos[:_TIMED_PHOTOS]]
     rate = photos_per_second(predictor.engine, predictor.description.transform, timed)
     megabytes = _BYTES * sum(parameter.numel() for parameter in predictor.network.trunk.parameters()) / 1e6
@@ -100,7 +92,7 @@ def _candidate(
     own = [one for one in plan.overrides(entry.values) if not one.startswith("hpo=")]
     own += ["optimizer=exact"] if config.optimizer == "exact" else []
     train = " ".join((command("train"), shlex.join(own)))
-    return Candidate(name, entry, (entry.metrics or {})[metric], len(photos), rate, megabytes, against_best, train)
+    return Candidate(name, entry, entry.metrics[objective.accuracy], len(photos), rate, megabytes, against_best, train)
 
 
 def worth_taking(found: Sequence[Candidate]) -> Candidate:
@@ -155,7 +147,7 @@ def _point(one: Candidate, color: str, *, left: bool) -> Trace:
 
 def _row(one: Candidate) -> tuple[str, ...]:
     low, high = interval(one.accuracy, one.photos)
-    test = (one.entry.metrics or {}).get("test/accuracy")
+    test = one.entry.metrics.get("test/accuracy")
     scores = (percent(one.accuracy), f"{percent(low)} to {percent(high)}", "" if test is None else percent(test))
     costs = (short(round(one.photos_per_second)), f"{one.megabytes:.0f}")
     return (one.name, *scores, *costs, _against(one.against_best))

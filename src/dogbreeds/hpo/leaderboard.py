@@ -10,13 +10,13 @@ import platformdirs
 from dogbreeds.config import read_yaml, write_yaml
 from dogbreeds.errors import ConfigError, UserError
 from dogbreeds.files import lines_beside, write_csv, write_text
-from dogbreeds.hpo.answers import Answers
+from dogbreeds.formats import counted
+from dogbreeds.hpo.answers import Compare
 from dogbreeds.hpo.settings import Objective
 from dogbreeds.hpo.space import Values
 from dogbreeds.installation import command
 from dogbreeds.model.paired import Paired
 from dogbreeds.overrides import hydra_value, name_of, override
-from dogbreeds.report.formats import counted
 from dogbreeds.run_directory import BEST, KEPT, LEADERBOARD, MODEL, REPORT, SEARCH_PAGE
 
 FINISHED, PRUNED, FAILED, NAN, INTERRUPTED = "finished", "pruned", "failed", "nan", "interrupted"
@@ -40,7 +40,7 @@ class Entry:
     state: str
     values: Values
     value: float | None = None
-    metrics: Mapping[str, float] | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
     epochs: int = 0
     seconds: float = 0.0
     message: str = ""
@@ -71,9 +71,9 @@ class Leaderboard:
         directory: Path = Path(),
         *,
         debug: bool = False,
-        answers: Answers | None = None,
+        compare: Compare | None = None,
     ) -> Self:
-        """Sorts entries; of two equal ones the earlier is better. With `answers` they are compared photo by photo."""
+        """Sorts entries; of two equal ones the earlier is better. With `compare` they are compared photo by photo."""
 
         def place(entry: Entry) -> tuple[int, float, int]:
             if entry.state != FINISHED or entry.value is None:
@@ -81,10 +81,10 @@ class Leaderboard:
             return (0, objective.rank(entry.value), entry.number)
 
         board = cls(objective, sorted(entries, key=place), directory, debug)
-        if answers is None or board.best is None:
+        if compare is None or board.best is None:
             return board
         best = board.best.number
-        found = {entry.number: answers.against(entry.number, best) for entry in board.finished}
+        found = {entry.number: compare(entry.number, best) for entry in board.finished}
         return replace(board, pairs={number: pair for number, pair in found.items() if pair is not None})
 
     @property
@@ -123,7 +123,7 @@ class Leaderboard:
             return ""
         equal = [entry for entry in others if self.against_best(entry) != "worse"]
         photos = self.pairs[others[0].number].photos
-        split = "test" if self.objective.name.startswith("test/") else "validation"
+        split = "test" if self.objective.split == "test" else "validation"
         return f"not clearly worse on the {photos} {split} photos: {len(equal)} of {counted(len(others), 'other')}"
 
     def summary(self) -> str:
@@ -155,7 +155,7 @@ class Leaderboard:
                 "state": entry.state,
                 self.objective.name: "" if entry.value is None else entry.value,
                 **entry.values,
-                **{name: (entry.metrics or {}).get(name, "") for name in metrics},
+                **{name: entry.metrics.get(name, "") for name in metrics},
                 "against_best": self.against_best(entry),
                 "p_value": self._p_value(entry),
                 "epochs": entry.epochs,

@@ -12,7 +12,8 @@ from safetensors import SafetensorError
 
 from dogbreeds.directories import locked
 from dogbreeds.errors import PlaceError, UserError
-from dogbreeds.hpo.answers import Answers
+from dogbreeds.formats import shown
+from dogbreeds.hpo.answers import comparing
 from dogbreeds.hpo.backbones import advice, candidates
 from dogbreeds.hpo.leaderboard import FAILED, FINISHED, INTERRUPTED, NAN, PRUNED, Entry, Leaderboard, save_best
 from dogbreeds.hpo.optuna_engine import OptunaEngine
@@ -23,7 +24,6 @@ from dogbreeds.hpo.space import Values
 from dogbreeds.hpo.trial import package_trial, run_trial
 from dogbreeds.installation import command
 from dogbreeds.overrides import override
-from dogbreeds.report.formats import shown
 from dogbreeds.run_directory import BEST, ERROR, LEADERBOARD, REPORT, START
 from dogbreeds.training.checkpoints import SameStart
 from dogbreeds.training.fitting import Interrupted, NeverFiniteError
@@ -72,7 +72,7 @@ class RunningSearch:
     def __init__(self, plan: Plan, directory: Path, engine: OptunaEngine, preparations: Preparations) -> None:
         self._plan, self._directory = plan, directory
         self._engine, self._preparations = engine, preparations
-        self._answers = Answers(directory, engine.objective)
+        self._compare = comparing(directory, engine.objective)
 
     def run(self) -> None:
         """Runs one trial after the other until there are as many as were asked for."""
@@ -91,7 +91,7 @@ class RunningSearch:
     def board(self) -> Leaderboard:
         """Returns the results so far, and writes leaderboard.csv and best.yaml."""
         engine, debug = self._engine, self._plan.debug
-        board = Leaderboard.of(engine.objective, engine.entries(), self._directory, debug=debug, answers=self._answers)
+        board = Leaderboard.of(engine.objective, engine.entries(), self._directory, debug=debug, compare=self._compare)
         board.save(self._directory / LEADERBOARD)
         if board.best is not None:
             overrides = self._plan.overrides(board.best.values)
@@ -104,7 +104,7 @@ class RunningSearch:
         best = board.winner(self._directory)
         self._package(self._directory / str(best.number), best.values)
         found = candidates(board, self._plan, self._preparations)
-        build_search_page(self._directory, board, self._plan.space, debug=board.debug, backbones=found)
+        build_search_page(board, self._plan.space, found)
         return replace(board, advice=tuple(advice(found)))
 
     def _package(self, best: Path, values: Values) -> None:

@@ -158,6 +158,8 @@ class OptunaEngine:
                 if deaths[point] >= _MAX_ATTEMPTS:
                     times = f"{deaths[point]} times, perhaps because it ran out of memory"
                     record = {"state": FAILED, "message": f"its process was killed {times}"}
+            # Older versions kept null for trials without metrics.
+            record = {**record, "metrics": record.get("metrics") or {}}
             found.append(Entry(number=trial.number, values=decode(self._space, trial.params), **record))
         return found
 

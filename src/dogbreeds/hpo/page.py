@@ -8,6 +8,7 @@ import optuna
 from optuna.trial import create_trial
 
 from dogbreeds.debug.record import read_history
+from dogbreeds.formats import counted, percent, shown
 from dogbreeds.hpo.backbones import Candidate, backbone_chart
 from dogbreeds.hpo.leaderboard import FINISHED, Entry, Leaderboard
 from dogbreeds.hpo.rendering import distributions, encode
@@ -15,22 +16,8 @@ from dogbreeds.hpo.space import Choice, Dimension, Interval, Space
 from dogbreeds.installation import command
 from dogbreeds.model.paired import interval
 from dogbreeds.overrides import override, value_of
-from dogbreeds.report.chart import (
-    ACCENT,
-    FIGURES,
-    SOFT,
-    WARM,
-    Chart,
-    Figure,
-    Trace,
-    bars,
-    chart,
-    figure,
-    label,
-    line,
-    log_axis,
-)
-from dogbreeds.report.formats import counted, percent, shown
+from dogbreeds.report import chart as drawing
+from dogbreeds.report.chart import ACCENT, SOFT, WARM, Chart, Figure, Trace, bars, chart, figure, label, line
 from dogbreeds.report.page import write_page
 from dogbreeds.run_directory import HISTORY, SEARCH_PAGE
 
@@ -38,22 +25,19 @@ _CURVE = "val/loss"
 _HEIGHT = 380
 
 
-def build_search_page(
-    directory: Path, board: Leaderboard, space: Space, *, debug: bool, backbones: Sequence[Candidate] = ()
-) -> Path:
+def build_search_page(board: Leaderboard, space: Space, backbones: Sequence[Candidate] = ()) -> Path:
     """Writes search.html for a search with a finished trial; `backbones` are those to choose from, the best first."""
-    best = board.winner(directory)
+    best = board.winner(board.directory)
     reference = _reference(best, board.objective.name)
     charts = [
         *([backbone_chart(backbones)] if backbones else []),
         _history(board, reference),
-        _curves(directory, board),
+        _curves(board),
         *_importances(board, space),
         _coordinates(board, space),
     ]
     content = {
-        "again": f"{command('train')} {override('best_of', directory)}",
-        "debug": debug,
+        "again": f"{command('train')} {override('best_of', board.directory)}",
         "board": board,
         "space": space,
         "best": best,
@@ -61,12 +45,12 @@ def build_search_page(
         "reference": reference,
         "charts": charts,
     }
-    return write_page(directory / SEARCH_PAGE, "search.html", content)
+    return write_page(board.directory / SEARCH_PAGE, "search.html", content)
 
 
 def _reference(entry: Entry, name: str) -> float | None:
     """Returns what the exact linear solution has in place of a number of a trial, where it has one."""
-    return (entry.metrics or {}).get(f"reference/{name.replace('/', '_')}")
+    return entry.metrics.get(f"reference/{name.replace('/', '_')}")
 
 
 def _interval(board: Leaderboard, entry: Entry) -> tuple[float, float] | None:
@@ -89,19 +73,19 @@ def _history(board: Leaderboard, reference: float | None) -> Chart:
         above = [high - value for value, (_, high) in zip(values, filter(None, ends), strict=True)]
         below = [value - low for value, (low, _) in zip(values, filter(None, ends), strict=True)]
         points["error_y"] = {"type": "data", "array": above, "arrayminus": below, "thickness": 1, "width": 3}
-    layout = {"xaxis": {"dtick": 1}} if len(numbers) < 12 else None
-    drawn = figure([points, line(numbers, so_far, "best so far", ACCENT)], "trial", name, layout)
+    traces = [points, line(numbers, so_far, "best so far", ACCENT)]
+    drawn = figure(traces, "trial", name, {"xaxis": drawing.ticks(numbers)})
     _finish_axes(drawn, numbers, name, reference)
     message = f"Trial {best.number} is the best of {len(numbers)} that finished." if best else ""
     return chart("history", "How the search went", message, drawn, height=_HEIGHT)
 
 
-def _curves(directory: Path, board: Leaderboard) -> Chart:
+def _curves(board: Leaderboard) -> Chart:
     data: list[Trace] = []
     best = board.best
     # The best one last, so that it is drawn above the others.
     for entry in reversed(board.entries):
-        path = directory / str(entry.number) / HISTORY
+        path = board.directory / str(entry.number) / HISTORY
         if not path.is_file():
             continue
         rows = read_history(path)
@@ -159,7 +143,7 @@ def _coordinates(board: Leaderboard, space: Space) -> Chart:
     marked = [(at, text, y) for at, (_, marks) in enumerate(axes.values()) for text, y in marks.items()]
     ends = {"range": [-0.35, len(axes) - 0.75], "gridcolor": "var(--soft)"}
     layout = {
-        "annotations": [FIGURES["mark"] | {"x": at, "y": y, "text": label(text)} for at, text, y in marked],
+        "annotations": [drawing.FIGURES["mark"] | {"x": at, "y": y, "text": label(text)} for at, text, y in marked],
         "hovermode": "closest",
         "xaxis": {"tickvals": list(range(len(axes))), "ticktext": list(map(label, axes)), **ends},
         "yaxis": {"visible": False, "range": [-0.08, 1.08]},
@@ -188,7 +172,7 @@ def _axis(dimension: Dimension, values: Sequence[float | str]) -> tuple[list[flo
 def _finish_axes(drawn: Figure, places: Sequence[float], measured: str, reference: float | None) -> None:
     if measured.endswith("/loss"):
         # On a linear axis one much too large learning rate would flatten all other trials into one line.
-        drawn["layout"]["yaxis"] |= log_axis(value for trace in drawn["data"] for value in trace["y"])
+        drawn["layout"]["yaxis"] |= drawing.log_axis(value for trace in drawn["data"] for value in trace["y"])
     if reference is not None and places:
         ends = [min(places) - 0.5, max(places) + 0.5]
         drawn["data"].append(line(ends, [reference, reference], "exact linear", WARM, dash="dash", width=1.5))

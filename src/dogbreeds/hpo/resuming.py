@@ -3,7 +3,6 @@
 import re
 from collections.abc import Sequence
 from dataclasses import asdict
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,19 +14,16 @@ from dogbreeds.data.kept import kept
 from dogbreeds.directories import refuse_search
 from dogbreeds.errors import ConfigError
 from dogbreeds.hpo.plan import Compose, Plan
-from dogbreeds.overrides import literal, name_of, sets
-from dogbreeds.report.comparison import flat
+from dogbreeds.installation import require
+from dogbreeds.overrides import flat, literal, name_of, sets
 from dogbreeds.run_directory import BEST, SEARCH_CONFIG, TUNING_JOB
 
 _TRIALS = "hpo.trials"
-_PACKAGES = ("optuna", "plotly", "scipy", "greenlet")
 
 
 def planned(arguments: Sequence[str], composed: DictConfig, loader: ConfigLoader) -> tuple[Plan, Path]:
     """Returns what a command line searches for, and its multirun directory."""
-    if missing := [name for name in _PACKAGES if find_spec(name) is None]:
-        raise ConfigError(f"-m needs {' and '.join(missing)}: pip install 'dogbreeds[search]', or make install.")
-
+    require("-m", "search", "optuna", "plotly", "scipy", "greenlet")
     if loggers := [one for one in arguments if sets(one, "logger")]:
         raise ConfigError(f"{' '.join(loggers)}: trials have no loggers. Train the best one with it, by best_of.")
 

@@ -37,6 +37,16 @@ class Objective:
     def direction(self) -> Literal["maximize", "minimize"]:
         return "maximize" if self.maximize else "minimize"
 
+    @property
+    def split(self) -> str:
+        """The split that it is measured on, `valid` or `test`."""
+        return "test" if self.name.startswith("test/") else "valid"
+
+    @property
+    def accuracy(self) -> str:
+        """The number of metrics.json that says how many photos of that split are classified correctly."""
+        return "test/accuracy" if self.split == "test" else "val/accuracy"
+
     def rank(self, value: float) -> float:
         """Returns a sort key: the best value has the smallest."""
         return -value if self.maximize else value

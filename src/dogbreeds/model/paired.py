@@ -1,7 +1,7 @@
 """Which of two models is better, on the same photos: only those that one of them gets wrong tell them apart."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Self
@@ -25,6 +25,13 @@ class Paired:
         """Compares what each model got right, photo by photo."""
         pairs = list(zip(first, second, strict=True))
         return cls(pairs.count((True, False)), pairs.count((False, True)), len(pairs))
+
+    @classmethod
+    def by_photo(cls, first: Mapping[str, bool], second: Mapping[str, bool]) -> Self | None:
+        """Compares what each model got right, by photo; None where there are none, or not the same ones."""
+        if not first or first.keys() != second.keys():
+            return None
+        return cls.of(list(first.values()), [second[photo] for photo in first])
 
     @property
     def difference(self) -> float:

@@ -12,9 +12,9 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from dogbreeds.errors import ConfigError, PackageError
-from dogbreeds.model.architecture import outline
 from dogbreeds.model.backbones import Mirrored
-from dogbreeds.model.timm_stages import Pooled
+from dogbreeds.model.backbones.architecture import outline
+from dogbreeds.model.backbones.timm_stages import Pooled
 from dogbreeds.package.predictor import Predictor
 
 _SIDE, _COLOUR_SHARE, _QUALITY = 448, 0.55, 90

@@ -9,7 +9,6 @@ import tempfile
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +20,7 @@ from dogbreeds.data.names import shown_names
 from dogbreeds.errors import ConfigError, DataError, UserError
 from dogbreeds.features.engines.reference import as_stored
 from dogbreeds.files import check_place, writing
+from dogbreeds.installation import require
 from dogbreeds.model.network import Network
 from dogbreeds.package.export_formats import FORMATS, INPUT, OUTPUT, Array, Run
 from dogbreeds.package.package import Description, load_package
@@ -66,15 +66,11 @@ class ExportGraph(nn.Module):
 
 def check_out(form: str, out: str) -> Path:
     """Returns the path of the exported file, before anything is loaded."""
-    if form not in FORMATS:
-        raise ConfigError(f"format={form}: must be one of {', '.join(FORMATS)}.")
     chosen, path = FORMATS[form], Path(out).expanduser()
     if path.suffix != chosen.ending:
         raise ConfigError(f"out={out}: the file name must end in {chosen.ending} for format={form}.")
     check_place(path, f"out={out}")
-    missing = [package for package in chosen.needs if find_spec(package) is None]
-    if missing:
-        raise ConfigError(f"format={form} needs {', '.join(missing)}: pip install 'dogbreeds[export]'.")
+    require(f"format={form}", "export", *chosen.needs)
     return path
 
 

@@ -7,17 +7,15 @@ from pathlib import Path
 from dogbreeds.config import read_yaml
 from dogbreeds.errors import PackageError
 from dogbreeds.model.names import DESCRIPTION
-from dogbreeds.run_directory import BEST
-
-_MODEL = "model"
+from dogbreeds.run_directory import BEST, MODEL
 
 
 def find_package(place: str) -> Path:
     """Returns the directory of a package: the path itself, or that of a run, or of a search's best trial."""
     path = Path(place)
-    candidates = [path, path / _MODEL]
+    candidates = [path, path / MODEL]
     if (path / BEST).is_file():
-        candidates.append(path / _best_trial(path / BEST) / _MODEL)
+        candidates.append(path / _best_trial(path / BEST) / MODEL)
     for candidate in candidates:
         if (candidate / DESCRIPTION).is_file():
             return candidate
@@ -27,7 +25,7 @@ def find_package(place: str) -> Path:
             "then use package=model."
         )
     raise PackageError(
-        f"package={place}: no {DESCRIPTION} there, nor in {path / _MODEL}. Give a model package, or the directory of "
+        f"package={place}: no {DESCRIPTION} there, nor in {path / MODEL}. Give a model package, or the directory of "
         "a run or a search that has one."
     )
 

@@ -19,7 +19,7 @@ import torchvision
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from dogbreeds.data.images import Transform
+from dogbreeds.data.transform import Transform
 from dogbreeds.errors import ConfigError, PackageError
 from dogbreeds.features.engines.reference import resolve_precision
 from dogbreeds.files import json_text, replacing, write_text

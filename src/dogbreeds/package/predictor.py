@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from dogbreeds.data.images import UnreadableImageError, read_all
+from dogbreeds.data.images import UnreadableImageError
 from dogbreeds.data.names import shown_names
+from dogbreeds.data.transform import read_all
 from dogbreeds.errors import EngineError
 from dogbreeds.features.engines import Engine, available, build, worker_count
 from dogbreeds.model.backbones import fingerprint

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from dogbreeds.debug.rules.results import against_exact
+from dogbreeds.formats import counted, points
 from dogbreeds.installation import command
 from dogbreeds.model.paired import Paired
 from dogbreeds.overrides import override
-from dogbreeds.report.formats import counted, points
 
 # More photos than anybody will collect for it.
 _MANY = 1_000_000

@@ -27,6 +27,7 @@ FIGURES: Mapping[str, Figure] = yaml_beside(__file__, "figures.yaml")
 _DIGITS = 5
 _MAX_POINTS = 600
 _MAX_MARKERS = 60
+_MAX_TICKS = 12
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,11 @@ def bars(places: Sequence[Any], lengths: Sequence[float], color: str, hover: str
 def label(name: str) -> str:
     """Returns a name escaped for plotly, which interprets some HTML."""
     return html.escape(name, quote=False)
+
+
+def ticks(numbers: Sequence[float]) -> dict[str, Any]:
+    """Returns an axis for whole numbers, on which each has a label if they are few."""
+    return {"dtick": 1} if len(numbers) <= _MAX_TICKS else {}
 
 
 def log_axis(values: Iterable[float]) -> dict[str, Any]:

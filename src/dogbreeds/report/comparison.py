@@ -12,12 +12,13 @@ from dogbreeds.debug.measurements import usage_percentiles
 from dogbreeds.debug.rules.verdict import NO_ISSUES, NOT_APPLICABLE
 from dogbreeds.errors import UserError
 from dogbreeds.files import yaml_beside
+from dogbreeds.formats import counted, duration, ends, percent, points, short
 from dogbreeds.model.paired import Paired, interval, unpaired_interval
+from dogbreeds.overrides import flat
 from dogbreeds.report.against_exact import settling
 from dogbreeds.report.chart import SERIES, Chart, chart, figure, line
-from dogbreeds.report.formats import counted, duration, ends, percent, points, short
 from dogbreeds.report.page import write_page
-from dogbreeds.report.run import Run, read_run
+from dogbreeds.report.run import Run, read_run, right_by_photo
 from dogbreeds.report.sections.rules import STATUSES
 
 _ABSENT = "-"
@@ -95,12 +96,11 @@ class Difference:
 
 def compared(first: Run, second: Run, split: str = "test") -> Difference:
     """Compares two finished runs photo by photo, or as a whole where these are not the same photos."""
-    one, other = first.right(split), second.right(split)
-    if not one or one.keys() != other.keys():
+    pair = Paired.by_photo(*(right_by_photo(run.predictions, split) for run in (first, second)))
+    if pair is None:
         name = "val" if split == "valid" else split
         shares = [(run.metrics[f"{name}/accuracy"], run.images[split]) for run in (first, second)]
         return Difference(shares[0][0] - shares[1][0], unpaired_interval(*shares), "other photos")
-    pair = Paired.of(list(one.values()), [other[path] for path in one])
     how = f"{pair.first} : {pair.second}, p = {pair.p_value:.2g}"
     more = settling(pair)
     return Difference(pair.difference, pair.interval, f"{how}; {more}" if more else how)
@@ -122,7 +122,7 @@ def differences(runs: Sequence[Run]) -> list[Line]:
 def were_tested_differently(runs: Sequence[Run]) -> bool:
     """Says whether the finished runs saw different classes, or different test photos."""
     finished = [run for run in runs if run.metrics]
-    tested = {frozenset(run.right("test")) for run in finished if run.predictions}
+    tested = {frozenset(right_by_photo(run.predictions, "test")) for run in finished if run.predictions}
     return len({(*run.classes, run.images["test"]) for run in finished}) > 1 or len(tested) > 1
 
 
@@ -191,14 +191,6 @@ def rules(runs: Sequence[Run]) -> list[Line]:
 def _status(rule: Mapping[str, Any]) -> str:
     word = STATUSES[rule["status"]]
     return f"{word} ({counted(rule['count'], 'time')})" if rule["count"] else word
-
-
-def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns the settings of a config by their dotted names."""
-    found: dict[str, Any] = {}
-    for name, value in config.items():
-        found |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
-    return found
 
 
 def losses(runs: Sequence[Run], names: Sequence[str]) -> Chart:

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 from dogbreeds.debug.rules.results import HeadBelowReference, against_exact, learned_from
 from dogbreeds.files import lines_beside
+from dogbreeds.formats import clock, counted, moment, percent
 from dogbreeds.installation import command
 from dogbreeds.overrides import override
 from dogbreeds.report.against_exact import by_how_much, difference, exact_command, is_below, own
-from dogbreeds.report.formats import clock, counted, moment, percent
 from dogbreeds.report.run import Run
 from dogbreeds.report.sections.rules import worst
 from dogbreeds.run_directory import CHECKPOINTS

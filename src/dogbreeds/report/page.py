@@ -8,10 +8,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
+from dogbreeds import formats
 from dogbreeds.debug.rules.results import learned_from
 from dogbreeds.files import write_text
 from dogbreeds.model.paired import interval
-from dogbreeds.report import formats
 
 _PLOTLY = "plotly/package_data/plotly.min.js"
 

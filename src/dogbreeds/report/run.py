@@ -90,10 +90,6 @@ class Run:
             text = text.replace(folder, self.name(folder))
         return text
 
-    def right(self, split: str) -> dict[str, bool]:
-        """Returns for each photo of a split, by its path, whether it was classified correctly."""
-        return {one.path: one.correct for one in self.predictions if one.split == split}
-
     @cached_property
     def fired(self) -> list[Mapping[str, Any]]:
         return [rule for rule in self.rules if rule["status"] == ISSUES]
@@ -135,6 +131,11 @@ def read_run(directory: Path) -> Run:
         unused=sorted(unused, key=lambda row: str(row["state"]), reverse=True),
         operators=read_json(directory / OPERATORS),
     )
+
+
+def right_by_photo(predictions: Sequence[Prediction], split: str) -> dict[str, bool]:
+    """Returns whether each photo of a split, by its path, was classified correctly."""
+    return {one.path: one.correct for one in predictions if one.split == split}
 
 
 def read_predictions(path: Path) -> list[Prediction]:

@@ -8,7 +8,7 @@ from typing import Any
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 
-from dogbreeds import entry
+from dogbreeds.composing import initialized
 from dogbreeds.config import MOVABLE, load_saved, save
 from dogbreeds.data.kept import kept, named_files
 from dogbreeds.directories import make_way
@@ -87,7 +87,7 @@ def _search(account: Account, plan: Plan, directory: Path, job: JobHandle | None
 
 def _search_again(account: Account, directory: Path, job: JobHandle, moved: list[str]) -> str:
     """Follows the job of a search, which is described in its multirun directory; `moved` are overrides of this time."""
-    with entry.initialized("launch") as loader:
+    with initialized("launch") as loader:
         master = compose("launch", return_hydra_config=True)
         plan = resumed(directory, moved, lambda typed: loader.load_sweep_config(master, list(typed)), loader)
         return _search(account, plan, directory, job)

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from dogbreeds.data.layout import EXTENSIONS, files_below, grouped, may_be_photo
+from dogbreeds.data.kinds import EXTENSIONS, may_be_photo
+from dogbreeds.data.layout import files_below, grouped
 from dogbreeds.errors import ConfigError, DataError
 from dogbreeds.features.store.blobs import BlobCache
 from dogbreeds.files import check_place, replacing, writing

@@ -26,7 +26,8 @@ from dogbreeds.serve.answers_file import Row, error_row, prediction_row
 _FIRST_PAUSE_SECONDS, _MAX_PAUSE_SECONDS = 0.5, 20.0
 # To connect, and to read a response: endpoints have 60 s for theirs.
 _TIMEOUT_SECONDS = (5.0, 70.0)
-_BUSY = (408, 429, 502, 503, 504)
+#: Statuses of a server that may answer the same request later.
+BUSY = (408, 429, 502, 503, 504)
 # Statuses that concern one photo; any other means that no photo will do.
 _PER_PHOTO_STATUS = (400, 413, 415, 422, 500)
 # Photos in a row without a response, or as many as are sent at once if that is more: the server is gone.
@@ -170,7 +171,7 @@ class Server:
         if response.status_code == 200:
             return parse_response(response.content)
         message = error_message(response.text, response.status_code)
-        if response.status_code in _BUSY:
+        if response.status_code in BUSY:
             # The header can also be a date, which is ignored.
             seconds = response.headers.get("Retry-After", "")
             raise Busy(message, float(seconds) if seconds.isdecimal() else 0.0)

@@ -6,11 +6,10 @@ from pathlib import Path
 from dogbreeds.data.folders import BreedFolders
 from dogbreeds.data.layout import SPLITS
 from dogbreeds.files import lines_beside, write_csv
-from dogbreeds.report.formats import counted
+from dogbreeds.formats import counted
 from dogbreeds.training.audit import Findings
 
 _COLUMNS = ("path", "label", "split", "suspicion", "suggested", "score")
-_LABEL, _DUPLICATE, _OUTLIER = "label", "duplicate", "outlier"
 
 
 class Audit:
@@ -67,11 +66,11 @@ class Audit:
         found, classes = self._findings, self._folders.classes
         labels = zip(found.suspects.tolist(), found.suggested.tolist(), found.probabilities.tolist(), strict=True)
         for photo, suggested, probability in labels:
-            yield self._row(photo, _LABEL, classes[suggested], probability)
+            yield self._row(photo, "label", classes[suggested], probability)
         for photo, (kept, likeness) in self._duplicates.items():
-            yield self._row(photo, _DUPLICATE, self._photos[kept][0].name, likeness)
+            yield self._row(photo, "duplicate", self._photos[kept][0].name, likeness)
         for photo, oddness in zip(found.outliers.tolist(), found.oddnesses.tolist(), strict=True):
-            yield self._row(photo, _OUTLIER, "", oddness)
+            yield self._row(photo, "outlier", "", oddness)
 
     def _row(self, position: int, suspicion: str, suggested: str, score: float) -> dict[str, object]:
         photo, split = self._photos[position]

@@ -20,7 +20,7 @@ from dogbreeds.debug.rules.results import learned_from
 from dogbreeds.debug.timeline import Phases
 from dogbreeds.directories import locked, new_run
 from dogbreeds.features.store.store import FeatureStore
-from dogbreeds.files import json_text, write_text
+from dogbreeds.files import json_text, lines_beside, write_text
 from dogbreeds.installation import command
 from dogbreeds.machine import compute_threads, machine, versions
 from dogbreeds.overrides import override
@@ -62,25 +62,12 @@ class RunResult:
 
     def summary(self) -> str:
         """Returns the lines that the command ends with; none without metrics."""
-        metrics = self.metrics
-        if not metrics:
+        if not self.metrics:
             return ""
-        lost = metrics["unreadable"]
-        lines = [
-            "",
-            f"test accuracy {metrics['test/accuracy']:.4f}   top-5 {metrics['test/top5_accuracy']:.4f}   "
-            f"macro F1 {metrics['test/macro_f1']:.4f}   (exact linear reference "
-            f"{metrics['reference/test_accuracy']:.4f}{learned_from(metrics)})",
-            *([f"exact  is better, by {by_how_much(metrics)}: {self.exact}"] if self.exact else []),
-            *([f"photos left out, since they cannot be read: {lost} (see {INDEX})"] if lost else []),
-            *([f"rules  {verdict_of(self.judgements)}"] if self.judgements else []),
-            f"run    {self.directory}",
-            f"report {self.directory / REPORT}",
-            f"predict {command('predict')} {override('package', self.directory)} images=<photo, folder or glob>",
-        ]
-        if metrics["debug"]:
-            lines.append("This was a debugging run on one batch: its numbers mean nothing.")
-        return "\n".join(lines)
+        predict = f"{command('predict')} {override('package', self.directory)} images=<photo, folder or glob>"
+        words = {"learned_from": learned_from, "by_how_much": by_how_much, "verdict_of": verdict_of}
+        names = {"index": INDEX, "report": REPORT}
+        return "\n".join(lines_beside(__file__, "summary.txt", result=self, predict=predict, **words, **names))
 
 
 class Run:

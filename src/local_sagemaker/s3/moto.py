@@ -12,8 +12,8 @@ from urllib.parse import unquote, urlsplit
 from moto.moto_server.werkzeug_app import create_backend_app
 from werkzeug.wrappers import Request, Response
 
+from local_sagemaker.calls import ACCOUNT
 from local_sagemaker.faults import Faults
-from local_sagemaker.s3.objects import ACCOUNT
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication

@@ -11,13 +11,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from local_sagemaker.calls import LocalSageMakerError
+from local_sagemaker.calls import ACCOUNT, LocalSageMakerError
 
 if TYPE_CHECKING:
     from moto.s3.models import FakeBucket, FakeKey
 
-#: The account of all services here, which is moto's own.
-ACCOUNT = "123456789012"
 #: The parts of AWS, each with buckets of its own.
 PARTITIONS = ("aws", "aws-cn", "aws-us-gov")
 # Held by who has moto's state.

@@ -3,8 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from local_sagemaker.calls import ApiError, Call, Members, Operation, invalid
-from local_sagemaker.s3.objects import ACCOUNT
+from local_sagemaker.calls import ACCOUNT, ApiError, Call, Members, Operation, invalid
 
 _DIMENSION = "sagemaker:variant:DesiredInstanceCount"
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from werkzeug.wrappers import Request, Response
 
-from local_sagemaker.calls import Answer, ApiError, JobFailure, Members
+from local_sagemaker.calls import ACCOUNT, Answer, ApiError, JobFailure, Members
 from local_sagemaker.rules.serving import MAX_BYTES, MAX_BYTES_SERVERLESS
-from local_sagemaker.s3.objects import ACCOUNT, NoBucketError, Objects
+from local_sagemaker.s3.objects import NoBucketError, Objects
 from local_sagemaker.serving.endpoints import Endpoints
 from local_sagemaker.serving.served_variant import ServedVariant, Unready
 

@@ -21,7 +21,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dogbreeds.data.images import Transform
+from dogbreeds.data.transform import Transform
 from dogbreeds.errors import ConfigError, EngineError
 from dogbreeds.features.engines import Engine, available, build, candidates, key_of, worker_count
 from dogbreeds.features.store.blobs import BlobCache
@@ -363,7 +363,7 @@ QUIET = """
 import socket, sys
 import torch
 import dogbreeds.training.run
-from dogbreeds.data.images import Transform
+from dogbreeds.data.transform import Transform
 from dogbreeds.features.engines import build
 
 def loaded(package):

@@ -14,7 +14,7 @@ from hydra import compose, initialize_config_dir
 
 from dogbreeds.command_schemas import DeployCommandConfig
 from dogbreeds.config import command_settings
-from dogbreeds.data.images import Transform
+from dogbreeds.data.transform import Transform
 from dogbreeds.errors import ConfigError, PackageError, UserError
 from dogbreeds.model.head import HeadShape
 from dogbreeds.package.package import Description, write_description

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from hydra import compose
 
-from dogbreeds import entry
+from dogbreeds.composing import initialized
 from dogbreeds.config import load_saved, read_yaml, save
 from dogbreeds.errors import ConfigError
 from dogbreeds.hpo.plan import Plan
@@ -103,7 +103,7 @@ def test_a_search_of_another_machine_is_followed_here(
 ) -> None:
     account, followed = account_with(), []
     settings = ["model=squeezenet1_1", "model.weights=random", "trainer=cpu", "hpo.one_job=true"]
-    with entry.initialized("launch") as loader:
+    with initialized("launch") as loader:
         master = compose("launch", return_hydra_config=True)
         typed = [f"data.dir={sample}", *settings, "lr=0.1,1"]
         plan = Plan(typed, lambda given: loader.load_sweep_config(master, list(given)), loader)

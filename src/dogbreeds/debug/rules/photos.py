@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from dogbreeds.debug.record import Record
 from dogbreeds.debug.rules.verdict import Rule, Verdict, not_applicable
+from dogbreeds.formats import counted
 
 _NOT_AUDITED = "the photos were not audited"
 
@@ -51,5 +52,5 @@ class NearDuplicates(Rule):
         copies, held_out = int(audit["copies_across_splits"]), images.get("valid", 0) + images.get("test", 0)
         if copies <= self.share * held_out:
             return self.verdict([])
-        subject = "1 photo is" if copies == 1 else f"{copies} photos are"
+        subject = counted(copies, "photo is", "photos are")
         return self.verdict([(0, f"{subject} nearly the same as another one in a later split")])

@@ -7,6 +7,7 @@ from typing import Any
 
 from dogbreeds.debug.record import Record
 from dogbreeds.debug.rules.verdict import Rule, Verdict, not_applicable
+from dogbreeds.formats import counted
 from dogbreeds.model.paired import Paired
 
 
@@ -65,9 +66,8 @@ class SplitLeakage(Rule):
         if not record.facts.images:
             return not_applicable("no photos yet")
         copies = record.facts.in_several_splits
-        subject = "1 photo appears" if copies == 1 else f"{copies} photos appear"
-        found = [(0, f"{subject} in more than one split")] if copies > self.photos else []
-        return self.verdict(found)
+        subject = counted(copies, "photo appears", "photos appear")
+        return self.verdict([(0, f"{subject} in more than one split")] if copies > self.photos else [])
 
 
 @dataclass(frozen=True)

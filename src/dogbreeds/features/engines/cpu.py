@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from dogbreeds.data.images import Transform
+from dogbreeds.data.transform import Transform
 from dogbreeds.features.engines.reference import as_stored, resolve_precision
 from dogbreeds.model.network import Graph
 

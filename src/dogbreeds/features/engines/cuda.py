@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils import fuse_conv_bn_eval
 
-from dogbreeds.data.images import Transform
+from dogbreeds.data.transform import Transform
 from dogbreeds.features.engines.reference import as_stored
 
 log = logging.getLogger(__name__)

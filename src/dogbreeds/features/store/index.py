@@ -27,12 +27,9 @@ _BUSY_SECONDS = 60.0
 # Older versions of SQLite take 999 parameters in one statement.
 _MAX_PARAMETERS = 900
 
-_TABLES = Path(__file__).with_name("tables.sql")
-
 # The codes of a file that is not a sound index, and not just locked, out of reach or without room.
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_SCHEMA)
 _PRIMARY_CODE = 0xFF
-_SUFFIX = ".owner"
 
 
 class NewerIndexError(Exception):
@@ -162,7 +159,7 @@ def damage_mark(path: Path) -> Path:
 
 
 def _create(connection: sqlite3.Connection) -> None:
-    for statement in _TABLES.read_text(encoding="utf-8").split(";"):
+    for statement in Path(__file__).with_name("tables.sql").read_text(encoding="utf-8").split(";"):
         connection.execute(statement)
 
 
@@ -221,7 +218,7 @@ class Owners:
                 self._own = None
 
     def _path(self, name: str) -> Path:
-        return self._directory / f"{name}{_SUFFIX}"
+        return self._directory / f"{name}.owner"
 
     def _lock(self, name: str) -> FileLock:
         return FileLock(self._path(name), is_singleton=False, thread_local=False)

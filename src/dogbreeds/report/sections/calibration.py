@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dogbreeds.formats import percent
 from dogbreeds.report.chart import ACCENT, FIGURES, SOFT, Chart, Figure, Table, bars, chart, figure, line
-from dogbreeds.report.formats import percent
 from dogbreeds.report.run import Prediction, Run
 from dogbreeds.report.sections import Section
 
@@ -33,16 +33,16 @@ def calibration(run: Run) -> Section:
     return Section("calibration", "Calibration", {"charts": charts, "metrics": run.metrics})
 
 
-def bins(predictions: Sequence[Prediction], number: int = _BINS) -> list[Bin]:
+def bins(predictions: Sequence[Prediction]) -> list[Bin]:
     """Sorts predictions into bins of equal width; empty bins are left out."""
     probabilities = np.array([one.probability for one in predictions])
     correct = np.array([one.correct for one in predictions])
-    places = np.clip(np.ceil(probabilities * number).astype(int) - 1, 0, number - 1)
+    places = np.clip(np.ceil(probabilities * _BINS).astype(int) - 1, 0, _BINS - 1)
     found = []
     for place in np.unique(places):
         inside = places == place
         mean, accuracy = float(probabilities[inside].mean()), float(correct[inside].mean())
-        found.append(Bin(place / number, (place + 1) / number, int(inside.sum()), mean, accuracy))
+        found.append(Bin(place / _BINS, (place + 1) / _BINS, int(inside.sum()), mean, accuracy))
     return found
 
 

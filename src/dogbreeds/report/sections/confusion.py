@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from dogbreeds.debug.record import Matrix
+from dogbreeds.formats import counted, percent
 from dogbreeds.report.chart import FIGURES, Chart, Figure, Table, figure, label
-from dogbreeds.report.formats import counted, percent
 from dogbreeds.report.run import Run
 from dogbreeds.report.sections import Section
 

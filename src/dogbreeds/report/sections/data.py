@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
+from dogbreeds.formats import counted
 from dogbreeds.report.chart import ACCENT, SOFT, WARM, Chart, Table, bars, chart, figure, label
-from dogbreeds.report.formats import counted
 from dogbreeds.report.run import Run
 from dogbreeds.report.sections import Section
 

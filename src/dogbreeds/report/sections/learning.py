@@ -4,12 +4,10 @@ import math
 from collections.abc import Mapping, Sequence
 
 from dogbreeds.debug.record import EVAL
-from dogbreeds.report.chart import ACCENT, SOFT, WARM, Chart, Table, chart, columns, figure, line, log_axis
-from dogbreeds.report.formats import percent, short
+from dogbreeds.formats import percent, short
+from dogbreeds.report.chart import ACCENT, SOFT, WARM, Chart, Table, chart, columns, figure, line, log_axis, ticks
 from dogbreeds.report.run import Run
 from dogbreeds.report.sections import Section
-
-_MAX_TICKS = 12
 
 
 def learning(run: Run) -> Section:
@@ -41,7 +39,7 @@ def per_epoch(history: Sequence[Mapping[str, float]], name: str, reference: floa
         data.append(line(ends, [reference, reference], title, WARM, dash="dash", width=1.5, hover=hover))
         message += f", the exact linear reference has {shown(reference)}"
     y_axis = {"tickformat": ".0%", "rangemode": "normal"} if name == "accuracy" else {"rangemode": "tozero"}
-    layout = {"hovermode": "x unified", "xaxis": {"dtick": 1} if len(epochs) <= _MAX_TICKS else {}, "yaxis": y_axis}
+    layout = {"hovermode": "x unified", "xaxis": ticks(epochs), "yaxis": y_axis}
     rows = [(f"{epoch:.0f}", *map(shown, both)) for epoch, *both in zip(epochs, train, valid, strict=True)]
     title, drawn = f"{name.capitalize()} of each epoch", figure(data, "epoch", name, layout)
     table = Table(("epoch", "training", "validation"), rows)

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from dogbreeds.debug.rules.results import against_exact
+from dogbreeds.formats import counted
 from dogbreeds.report.against_exact import difference, settling
-from dogbreeds.report.formats import counted
 from dogbreeds.report.run import Run
 from dogbreeds.report.sections import Section
 from dogbreeds.report.sections.learning import best_epoch

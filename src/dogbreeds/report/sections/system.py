@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from dogbreeds.debug.measurements import Phase, Sample, usage_percentiles
+from dogbreeds.formats import percent, short
 from dogbreeds.report.chart import ACCENT, SERIES, SOFT, WARM, Chart, Trace, chart, figure, label, line, thinned
-from dogbreeds.report.formats import percent, short
 from dogbreeds.report.run import Run
 from dogbreeds.report.sections import Section
 from dogbreeds.report.sections.timing import Timeline, outermost

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 
 from dogbreeds.debug.record import ACTIVATION, GRADIENT, UPDATE, WEIGHT, Record, Statistics
+from dogbreeds.formats import percent, short
 from dogbreeds.report import chart as drawing
 from dogbreeds.report.chart import ACCENT, SERIES, SOFT, Chart, Table, chart, columns, figure, line
-from dogbreeds.report.formats import percent, short
 from dogbreeds.report.run import Run
 from dogbreeds.report.sections import Section
 

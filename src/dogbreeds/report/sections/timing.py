@@ -7,8 +7,8 @@ import numpy as np
 from dogbreeds.debug.measurements import PARTS, START_UP, Measurements, Percentiles, Phase, StepTimes
 from dogbreeds.debug.rules.steps import StepOutlier
 from dogbreeds.files import yaml_beside
+from dogbreeds.formats import counted, duration, percent
 from dogbreeds.report.chart import ACCENT, WARM, Chart, Table, bars, chart, columns, figure, label, points, thinned
-from dogbreeds.report.formats import counted, duration, percent
 from dogbreeds.report.run import Run
 from dogbreeds.report.sections import Section
 from dogbreeds.run_directory import TRACE

@@ -14,11 +14,10 @@ from dogbreeds.sagemaker.aws_errors import CODES, FORBIDDEN, MissingError, aws_e
 from dogbreeds.sagemaker.s3.transfers import encryption, split_uri
 from dogbreeds.sagemaker.session import Clients, connected
 from dogbreeds.schema import SagemakerConfig
-from dogbreeds.serve.client import Busy, PredictClient, PredictionFailed, error_message, parse_response
+from dogbreeds.serve.client import BUSY, Busy, PredictClient, PredictionFailed, error_message, parse_response
 from local_sagemaker.rules.serving import MAX_BYTES, MAX_BYTES_SERVERLESS
 
 _CONNECT_SECONDS, _READ_SECONDS = 5, 70
-_BUSY_CONTAINER = (408, 429, 502, 503, 504)
 _KINDS = {"ContentType": BYTES, "Accept": JSON}
 
 
@@ -141,7 +140,7 @@ def _translated(endpoint: str, error: ClientError) -> Exception | None:
     if code == "ModelError":
         status = int(error.response.get("OriginalStatusCode") or 0)
         reason = error_message(str(error.response.get("OriginalMessage", "")), status)
-        return Busy(reason) if status in _BUSY_CONTAINER else PredictionFailed(reason)
+        return Busy(reason) if status in BUSY else PredictionFailed(reason)
     if code in CODES["busy"]:
         return Busy(message)
     if is_missing(error):

@@ -14,7 +14,7 @@ from hydra import compose
 from hydra.core.utils import configure_log
 from omegaconf import DictConfig
 
-from dogbreeds import entry
+from dogbreeds.composing import initialized
 from dogbreeds.config import load, load_saved
 from dogbreeds.errors import UserError
 from dogbreeds.hpo.trial import run_trial
@@ -63,7 +63,7 @@ class Job:
 
     def _config(self) -> TrainConfig:
         overrides = [*decode(self.environment.hyperparameters), *self.environment.overrides()]
-        with entry.initialized("train"):
+        with initialized("train"):
             config = load(self._composed(overrides), overrides)
         return with_precision_of(config, self.environment.store)
 
@@ -102,7 +102,7 @@ class Job:
 
         # The search itself chooses where trials are written.
         here = [one for one in self.environment.overrides() if not one.startswith("run_dir=")]
-        with entry.initialized("train") as loader:
+        with initialized("train") as loader:
             master = self._composed([])
 
             def composed(overrides: Sequence[str]) -> DictConfig:
@@ -114,7 +114,7 @@ class Job:
                 board = search(plan, self.environment.work)
         print(board.outcome)
         assert board.best is not None
-        print(metric_line(board.best.metrics or {}), flush=True)
+        print(metric_line(board.best.metrics), flush=True)
         self._publish(self.environment.work / str(board.best.number) / "model")
 
     def _composed(self, overrides: Sequence[str]) -> DictConfig:

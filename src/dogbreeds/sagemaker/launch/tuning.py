@@ -67,14 +67,14 @@ def _results(job: JobHandle, plan: Plan, directory: Path) -> Leaderboard:
     """Writes the files of a search: leaderboard, trials, best values, page."""
     trials, objective = trials_of(job), Objective(plan.settings.objective)
     found = (_entry(number, *trial, plan.space, objective) for number, trial in enumerate(trials))
-    board = Leaderboard.of(objective, list(found))
+    board = Leaderboard.of(objective, list(found), directory, debug=plan.debug)
     board.save(directory / LEADERBOARD)
     best = board.winner(job.name)
     for number, (_, described) in enumerate(trials):
         job.fetch(described, directory / str(number))
     save_best(directory / BEST, best, objective, plan.overrides(best.values))
     remember(job.name, directory / BEST)
-    build_search_page(directory, board, plan.space, debug=plan.debug)
+    build_search_page(board, plan.space)
     return board
 
 

@@ -14,9 +14,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from dogbreeds.errors import WeightsError
-from dogbreeds.model.architecture import Architecture, State
+from dogbreeds.model.backbones.architecture import Architecture, State
+from dogbreeds.model.backbones.torchvision_networks import TorchvisionNetwork
 from dogbreeds.model.names import BACKBONES
-from dogbreeds.model.torchvision_networks import TorchvisionNetwork
 
 log = logging.getLogger(__name__)
 

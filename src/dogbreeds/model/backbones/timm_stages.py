@@ -19,13 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from dogbreeds.errors import ConfigError
-from dogbreeds.model.architecture import outline
+from dogbreeds.model.backbones.architecture import outline
 
 #: The only stage of a network that cannot be cut.
 WHOLE = "network"
 # Children of these names hold layers one by one; each becomes a stage.
 _LISTS = {"blocks": "block", "stages": "stage", "layers": "layer", "features": "layer"}
-_STEM, _POOL = "stem", "pool"
 
 
 def stages_of(model: nn.Module, name: str, pool: str, side: int) -> nn.Sequential:
@@ -42,11 +41,11 @@ def stages_of(model: nn.Module, name: str, pool: str, side: int) -> nn.Sequentia
     parts = _Parts.of(model, side)
     if parts is None:
         return nn.Sequential(OrderedDict([(WHOLE, _Whole(model, name, pool))]))
-    stages: dict[str, nn.Module] = {_STEM: _Features(model, name, without=parts.all_but(parts.stem))}
+    stages: dict[str, nn.Module] = {"stem": _Features(model, name, without=parts.all_but(parts.stem))}
     for child in parts.stages:
         stages |= dict(_expanded(child, model.get_submodule(child)))
     head = _shell(model, without=parts.all_but(parts.head), tensors=False)
-    stages[_POOL] = Pooled(model, pool, parts.trailing, head)
+    stages["pool"] = Pooled(model, pool, parts.trailing, head)
     return nn.Sequential(OrderedDict(stages))
 
 

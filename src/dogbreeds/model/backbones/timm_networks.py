@@ -15,10 +15,10 @@ from timm.data.config import resolve_data_config
 from timm.models import PretrainedCfg
 from torch import nn
 
-from dogbreeds.data.images import Transform
+from dogbreeds.data.transform import Transform
 from dogbreeds.errors import ConfigError
-from dogbreeds.model.architecture import NOT_STATED, Preset, State, wrong_size
-from dogbreeds.model.timm_stages import stages_of
+from dogbreeds.model.backbones.architecture import NOT_STATED, Preset, State, wrong_size
+from dogbreeds.model.backbones.timm_stages import stages_of
 
 _MAX_MATCHES = 5
 

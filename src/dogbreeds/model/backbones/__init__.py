@@ -7,18 +7,18 @@ linear layer would have taken. The trunk is the stages before the cut, the tail 
 import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from dogbreeds.data.images import Transform
+from dogbreeds.data.transform import Transform
 from dogbreeds.errors import ConfigError
-from dogbreeds.model.architecture import NOT_STATED, Architecture, outline, wrong_size
-from dogbreeds.model.torchvision_networks import TorchvisionNetwork
+from dogbreeds.installation import require
+from dogbreeds.model.backbones.architecture import NOT_STATED, Architecture, outline, wrong_size
+from dogbreeds.model.backbones.torchvision_networks import TorchvisionNetwork
+from dogbreeds.model.backbones.weights import name_of, pretrained_model, random_model
 from dogbreeds.model.weight_files import weights_file
-from dogbreeds.model.weights import name_of, pretrained_model, random_model
 
 
 @dataclass(frozen=True)
@@ -99,9 +99,8 @@ def architecture_of(name: str, library: str = "torchvision") -> Architecture:
     """
     if library == "torchvision":
         return TorchvisionNetwork(name)
-    if find_spec("timm") is None:
-        raise ConfigError("model.library=timm needs timm: pip install 'dogbreeds[timm]'.")
-    from dogbreeds.model.timm_networks import TimmNetwork
+    require("model.library=timm", "timm", "timm")
+    from dogbreeds.model.backbones.timm_networks import TimmNetwork
 
     return TimmNetwork(name)
 

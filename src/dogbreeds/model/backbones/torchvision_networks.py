@@ -8,11 +8,11 @@ from torch import nn
 from torchvision import models
 from torchvision.models.vision_transformer import interpolate_embeddings
 
-from dogbreeds.data.images import Transform
+from dogbreeds.data.transform import Transform
 from dogbreeds.errors import ConfigError
-from dogbreeds.model.architecture import Preset, State
+from dogbreeds.model.backbones.architecture import Preset, State
+from dogbreeds.model.backbones.torchvision_stages import stages_of
 from dogbreeds.model.names import BACKBONES
-from dogbreeds.model.stages import stages_of
 
 # Of torchvision itself; weights under other terms say so.
 _LICENCE = "BSD-3-Clause"
