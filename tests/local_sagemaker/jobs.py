@@ -124,6 +124,13 @@ def answer_problems(operation: str, answer: dict[str, Any]) -> str:
     return str(ParamValidator().validate(answer, shape).generate_report())
 
 
+def botocore_problems(operation: str, request: dict[str, Any], service: str = "sagemaker") -> str:
+    """Returns why botocore would not send a request; empty where it would."""
+    shape = Session().get_service_model(service).operation_model(operation).input_shape
+    assert shape is not None
+    return str(ParamValidator().validate(request, shape).generate_report())
+
+
 def script_pid(logs: Any, name: str) -> int:
     """Waits until a job's script says that it is waiting, and returns its process id, which it says too."""
     deadline = time.monotonic() + PATIENCE_SECONDS

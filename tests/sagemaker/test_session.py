@@ -14,7 +14,7 @@ from moto import mock_aws
 
 from dogbreeds.errors import ConfigError, UserError
 from dogbreeds.sagemaker import commands
-from dogbreeds.sagemaker.aws_errors import MissingError, aws_errors
+from dogbreeds.sagemaker.aws_errors import ForbiddenError, MissingError, aws_errors
 from dogbreeds.sagemaker.session import Account, connected
 from dogbreeds.schema import TrainConfig
 from local_sagemaker import Faults, LocalSageMaker
@@ -139,7 +139,7 @@ def test_without_credentials_one_message_says_so(
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
     with (
         connected(launch("sagemaker.role=arn:aws:iam::123456789012:role/x").sagemaker) as found,
-        pytest.raises(UserError, match=r"No AWS credentials.*sagemaker=rehearsal needs none"),
+        pytest.raises(UserError, match=r"Unable to locate credentials.*sagemaker=rehearsal needs none"),
     ):
         _ = found.bucket
 
@@ -215,7 +215,7 @@ def answers(code: str, message: str) -> ClientError:
         (answers("404", "Not Found"), MissingError, "Cannot do it"),
         (answers("ValidationException", 'Could not find model "dogs".'), MissingError, "Could not find"),
         (answers("ValidationException", "1 validation error detected"), UserError, "1 validation error"),
-        (answers("AccessDenied", "no"), UserError, r"docs/sagemaker\.md lists the permissions"),
+        (answers("AccessDenied", "no"), ForbiddenError, r"docs/sagemaker\.md lists the permissions"),
         (EndpointConnectionError(endpoint_url="https://x"), UserError, "Cannot do it .*https://x"),
     ],
     ids=["refused", "no object", "no model", "invalid", "forbidden", "offline"],

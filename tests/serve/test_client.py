@@ -291,13 +291,13 @@ def test_endpoints_are_asked_again_too(files: Callable[..., list[Path]]) -> None
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (client_error("ValidationError", "Endpoint dogs of account 1 not found."), "endpoint=dogs: no such endpoint"),
+        (client_error("ValidationError", "Endpoint dogs of account 1 not found."), "Cannot ask endpoint=dogs .*found"),
         (
             client_error("AccessDeniedException", "not authorized"),
             "Cannot ask endpoint=dogs .*not authorized.*permissions",
         ),
         (client_error("ExpiredTokenException", "The token has expired"), "Cannot ask endpoint=dogs .*expired"),
-        (NoCredentialsError(), "No AWS credentials: run `aws configure`"),
+        (NoCredentialsError(), "Unable to locate credentials.* Run `aws configure`"),
     ],
 )
 def test_endpoints_that_never_answer(error: Exception, said: str) -> None:
@@ -327,7 +327,7 @@ def test_who_may_not_look_may_ask() -> None:
         (client_error("ThrottlingException", "Rate exceeded"), "endpoint=dogs is busy .*Rate exceeded.*: try again"),
         (EndpointConnectionError(endpoint_url="https://x"), "endpoint=dogs is busy .*https://x.*: try again"),
         (InvalidRegionError(region_name="bad region"), "Cannot ask endpoint=dogs .*bad region"),
-        (NoCredentialsError(), "No AWS credentials: run `aws configure`"),
+        (NoCredentialsError(), "Unable to locate credentials.* Run `aws configure`"),
     ],
 )
 def test_nobody_can_be_asked_about_an_endpoint(error: Exception, said: str) -> None:

@@ -10,7 +10,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
 
-from botocore.exceptions import ClientError
 from rich.filesize import decimal
 
 from dogbreeds.command_schemas import AwsCommandConfig
@@ -18,7 +17,7 @@ from dogbreeds.errors import ConfigError, UserError
 from dogbreeds.files import write_text
 from dogbreeds.installation import command
 from dogbreeds.overrides import name_of, sets
-from dogbreeds.sagemaker.aws_errors import MissingError, aws_errors, code_of
+from dogbreeds.sagemaker.aws_errors import MissingError, aws_errors
 from dogbreeds.sagemaker.endpoints.account import Ask, Endpoints
 from dogbreeds.sagemaker.endpoints.commands import confirm, running
 from dogbreeds.sagemaker.launch.job_handle import running_jobs
@@ -164,14 +163,10 @@ class AccountSetup:
         """Says whose the bucket is; `begun` is one of setup's own name that is empty and has no tags."""
         if not self.account.has_bucket(self.bucket):
             return _MISSING
-        with aws_errors(f"read the tags of {self.bucket}"):
-            try:
-                tags = self.account.s3.get_bucket_tagging(Bucket=self.bucket)["TagSet"]
-            except ClientError as error:
-                if code_of(error) != "NoSuchTagSet":
-                    raise
-                return begun if self.bucket == self._own_bucket and not self._objects() else _FOREIGN
-        return _OURS if self._tags()[0] in tags else _FOREIGN
+        with suppress(MissingError), aws_errors(f"read the tags of {self.bucket}"):
+            tags = self.account.s3.get_bucket_tagging(Bucket=self.bucket)["TagSet"]
+            return _OURS if self._tags()[0] in tags else _FOREIGN
+        return begun if self.bucket == self._own_bucket and not self._objects() else _FOREIGN
 
     def _role_state(self) -> str:
         with suppress(MissingError), aws_errors(f"look up the role {self.role}"):

@@ -15,8 +15,6 @@ from dogbreeds.files import yaml_beside
 _ADVICE: Mapping[str, str] = yaml_beside(__file__, "advice.yaml")
 #: Error codes of AWS by what they mean.
 CODES: Mapping[str, list[str]] = yaml_beside(__file__, "codes.yaml")
-#: Error codes of requests that the credentials do not allow.
-FORBIDDEN = CODES["forbidden"]
 # Of the connection, and of credentials that may be there later. The others are faults of a request.
 _PASSING_ERRORS = (
     *(exceptions.ConnectionError, exceptions.HTTPClientError, exceptions.IncompleteReadError, RetriesExceededError),
@@ -27,6 +25,10 @@ _PASSING_ERRORS = (
 
 class MissingError(UserError):
     """AWS does not have what was asked for."""
+
+
+class ForbiddenError(UserError):
+    """The credentials do not allow a request."""
 
 
 class Detached(UserError):
@@ -81,15 +83,14 @@ def aws_errors(doing: str, hint: str = "") -> Iterator[None]:
 
     Raises:
         MissingError: AWS does not have it.
+        ForbiddenError: These credentials do not allow it.
         UserError: Credentials are missing, AWS refuses the request, or there is no connection.
     """
     try:
         yield
-    except (NoCredentialsError, PartialCredentialsError) as error:
-        advised = "run `aws configure` or set AWS_PROFILE. sagemaker=rehearsal needs none."
-        raise UserError(f"No AWS credentials: {advised}") from error
     except (ClientError, BotoCoreError, RetriesExceededError) as error:
         message = message_of(error).rstrip(".")
         operation = f"{error.operation_name}: " if isinstance(error, ClientError) else ""
-        kind = MissingError if is_missing(error) else UserError
+        forbidden = ForbiddenError if code_of(error) in CODES["forbidden"] else UserError
+        kind = MissingError if is_missing(error) else forbidden
         raise kind(f"Cannot {doing} ({operation}{message}). {hint or advice(message)}".rstrip()) from error

@@ -10,7 +10,7 @@ from typing import TypeVar
 from botocore.exceptions import BotoCoreError, ClientError
 
 from dogbreeds.errors import UserError
-from dogbreeds.sagemaker.aws_errors import FORBIDDEN, Detached, MissingError, aws_errors, code_of, passes
+from dogbreeds.sagemaker.aws_errors import Detached, ForbiddenError, MissingError, aws_errors, passes
 from dogbreeds.sagemaker.session import Account
 
 log = logging.getLogger(__name__)
@@ -39,10 +39,10 @@ class Followed:
             try:
                 with aws_errors("reach AWS"):
                     return question()
+            except (MissingError, ForbiddenError):
+                raise
             except UserError as error:
                 cause = error.__cause__
-                if isinstance(error, MissingError) or code_of(cause) in FORBIDDEN:
-                    raise
                 if not passes(cause) or time.monotonic() - began > _PATIENCE_SECONDS:
                     raise UserError(f"{error} Come back to it with: {self.again}") from cause
                 if not said:

@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from dogbreeds.errors import ConfigError, UserError, did_you_mean
 from dogbreeds.installation import command, conf_directory
 from dogbreeds.overrides import override
-from dogbreeds.sagemaker.aws_errors import FORBIDDEN, MissingError, advice, aws_errors, code_of, message_of
+from dogbreeds.sagemaker.aws_errors import ForbiddenError, MissingError, advice, aws_errors, message_of
 from dogbreeds.schema import SagemakerConfig
 
 #: Makes a boto3 client by the name of its service; `config` sets retries and timeouts.
@@ -155,19 +155,18 @@ class Account:
         Raises:
             ConfigError: It belongs to another account, or these credentials may not use it.
         """
-        with suppress(MissingError), aws_errors(f"use sagemaker.bucket={bucket}"):
-            try:
+        try:
+            with aws_errors(f"use sagemaker.bucket={bucket}"):
                 self.s3.head_bucket(Bucket=bucket)
-            except ClientError as error:
-                if code_of(error) not in FORBIDDEN:
-                    raise
-                raise ConfigError(
-                    f"sagemaker.bucket={bucket}: it does not belong to account {self.owner}, or "
-                    "these credentials lack s3:ListBucket. Use another one, sagemaker.bucket=<bucket>, or name the "
-                    "account that it belongs to, if you trust it: sagemaker.bucket_owner=<account>."
-                ) from error
-            return True
-        return False
+        except MissingError:
+            return False
+        except ForbiddenError as error:
+            raise ConfigError(
+                f"sagemaker.bucket={bucket}: it does not belong to account {self.owner}, or "
+                "these credentials lack s3:ListBucket. Use another one, sagemaker.bucket=<bucket>, or name the "
+                "account that it belongs to, if you trust it: sagemaker.bucket_owner=<account>."
+            ) from error
+        return True
 
     @cached_property
     def identity(self) -> dict[str, str]:

@@ -15,8 +15,9 @@ _LOCAL_DISKS = re.compile(r"ml\.(g\d|p[4-9]|trn\d|[a-z]+\d[a-z]*d)")
 _GPU = re.compile(r"ml\.(g[4-9]|p\d)")
 _SEVERAL_GPUS: Mapping[str, int] = yaml.safe_load(Path(__file__).with_name("gpus.yaml").read_bytes())
 _ARM = re.compile(r"ml\.[a-z]+\d+g[a-z]*\.|ml\.p6e-gb")
-#: Processors of AWS, which have images of their own.
-OWN_CHIPS = re.compile(r"ml\.(trn|inf|dl)\d")
+# Processors of AWS, which have images of their own.
+_OWN_CHIPS = re.compile(r"ml\.(trn|inf|dl)\d")
+# CUDA 13 has no code for them.
 _OLD_GPUS = re.compile(r"ml\.p[23](dn)?\.")
 
 
@@ -38,11 +39,11 @@ def gpus(instance: str) -> int:
     return next((count for pattern, count in _SEVERAL_GPUS.items() if re.fullmatch(pattern, instance)), 1)
 
 
-def why_not_served(instance: str) -> str | None:
-    """Returns why AWS's serving image cannot run on an instance; None where it can."""
+def why_not_run(instance: str) -> str | None:
+    """Returns why AWS's images of PyTorch cannot run on an instance; None where they can."""
     if _ARM.match(instance):
-        return "has an ARM processor, but the serving image is for x86"
-    if OWN_CHIPS.match(instance):
+        return "has an ARM processor, but this image is for x86"
+    if _OWN_CHIPS.match(instance):
         return "has AWS's own processor, which plain PyTorch cannot use"
     if _OLD_GPUS.match(instance):
         return "has a GPU that this PyTorch no longer supports"

@@ -448,7 +448,7 @@ def test_hints_of_what_is_not_there_stay_in_the_rehearsal(
     found = settings("action=status", "endpoint=nobody")
     with pytest.raises(UserError, match=hint):
         endpoint_commands.run(found)
-    refused = pytest.raises(UserError, match=f"endpoint=nobody: no such endpoint .*{hint}")
+    refused = pytest.raises(UserError, match=f"Cannot ask endpoint=nobody .*Could not find.*{hint}")
     with refused, asker_of(found.sagemaker, "nobody", 1) as asker:
         asker.predict(b"photo")
 

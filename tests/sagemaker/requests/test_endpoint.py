@@ -24,6 +24,7 @@ from dogbreeds.sagemaker.requests.images import serving_image
 from dogbreeds.sagemaker.requests.validation import check_request
 from local_sagemaker.rules.instances import gpus
 from tests.conftest import composed
+from tests.local_sagemaker.jobs import botocore_problems
 
 Compose = Callable[..., DeployCommandConfig]
 IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/ray:serve-ml-sagemaker-cpu-v1.4"
@@ -59,11 +60,11 @@ def requests(config: DeployCommandConfig) -> dict[str, dict[str, Any]]:
         "CreateEndpointConfig": config_request(DEPLOYMENT, config.variant, config.sagemaker),
         "CreateEndpoint": endpoint_request(DEPLOYMENT, config.sagemaker),
     }
-    for operation, request in found.items():
-        check_request(operation, request)
     scaling = scaling_requests("dogs", config.variant)
-    for operation, request in scaling.items():
-        check_request(operation, request, "application-autoscaling")
+    for service, judged in (("sagemaker", found), ("application-autoscaling", scaling)):
+        for operation, request in judged.items():
+            check_request(operation, request, service)
+            assert botocore_problems(operation, request, service) == ""
     return {**found, **scaling}
 
 
@@ -199,6 +200,7 @@ def test_an_update_keeps_what_autoscaling_has_chosen(settings: Compose) -> None:
     assert update_request(DEPLOYMENT, scaled=False) == plain
     scaled = update_request(DEPLOYMENT, scaled=True)
     check_request("UpdateEndpoint", scaled)
+    assert botocore_problems("UpdateEndpoint", scaled) == ""
     excluded = {one["VariantPropertyType"] for one in scaled["ExcludeRetainedVariantProperties"]}
     assert scaled["RetainAllVariantProperties"] is True
     assert "DesiredInstanceCount" not in excluded

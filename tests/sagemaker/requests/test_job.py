@@ -17,6 +17,7 @@ from dogbreeds.sagemaker.requests.job import training_request
 from dogbreeds.sagemaker.requests.tuning import tuning_request
 from local_sagemaker.rules.service_model import problems
 from tests.hpo.ranges import RESNET50, VGG16
+from tests.local_sagemaker.jobs import botocore_problems
 from tests.sagemaker.conftest import Launch, MakeJob
 from tests.sagemaker.requests import reference_requests as asked
 
@@ -27,6 +28,7 @@ def training(config: LaunchCommandConfig, make_job: MakeJob) -> dict[str, Any]:
     job = make_job(config.sagemaker, config.sagemaker.instance)
     request = training_request(job, config.sagemaker, config.debugger)
     assert problems("CreateTrainingJob", request) == []
+    assert botocore_problems("CreateTrainingJob", request) == ""
     return request
 
 
@@ -35,6 +37,7 @@ def tuning(config: LaunchCommandConfig, make_job: MakeJob, *overrides: str) -> d
     space = parse(config.hpo.space, overrides, searchable())
     request = tuning_request(job, config.sagemaker, config.hpo, space)
     assert problems("CreateHyperParameterTuningJob", request) == []
+    assert botocore_problems("CreateHyperParameterTuningJob", request) == ""
     return request
 
 
@@ -241,9 +244,8 @@ def test_images_of_aws(launch: Launch) -> None:
 @pytest.mark.parametrize(
     ("changes", "instance", "said"),
     [
-        ({}, "ml.p3.2xlarge", "CUDA 13 has no code for the V100"),
-        ({"image": "mine/pytorch:2.13-cu133"}, "ml.p3.2xlarge", r"^sagemaker\.image=mine"),
-        ({}, "ml.trn1.2xlarge", "no GPU that PyTorch knows"),
+        ({}, "ml.p3.2xlarge", r"no longer supports: take .*sagemaker\.image"),
+        ({}, "ml.trn1.2xlarge", "AWS's own processor"),
         ({"framework": "xgboost"}, "ml.m5.large", r"^sagemaker\.framework=xgboost: must be one of"),
         ({"framework_version": "2.8"}, "ml.m5.large", r"^sagemaker\.framework_version=2\.8: .* 2\.10 or later"),
         ({"framework_version": "latest"}, "ml.m5.large", r"^sagemaker\.framework_version=latest"),

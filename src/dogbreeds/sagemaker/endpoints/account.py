@@ -10,11 +10,10 @@ from operator import itemgetter
 from typing import Any
 
 from botocore import xform_name
-from botocore.exceptions import ClientError
 
 from dogbreeds.errors import UserError
 from dogbreeds.overrides import override
-from dogbreeds.sagemaker.aws_errors import FORBIDDEN, MissingError, aws_errors, code_of
+from dogbreeds.sagemaker.aws_errors import ForbiddenError, MissingError, aws_errors
 from dogbreeds.sagemaker.following import Followed
 from dogbreeds.sagemaker.launch.launcher import MAX_JOB_NAME
 from dogbreeds.sagemaker.requests.endpoint import ENDPOINT_TAG, PACKAGE_TAG, scaled_resource
@@ -136,15 +135,11 @@ class Endpoints:
         return [name for name in named if self._is_of(found[name], endpoint)]
 
     def _is_of(self, arn: str, endpoint: str) -> bool:
-        with aws_errors("read tags"):
-            try:
-                tags = self.account.sagemaker.list_tags(ResourceArn=arn)["Tags"]
-            except ClientError as error:
-                # Some users may read only the tags of what is theirs.
-                if code_of(error) not in FORBIDDEN:
-                    raise
-                return False
-        return {"Key": ENDPOINT_TAG, "Value": endpoint} in tags
+        # Some users may read only the tags of what is theirs.
+        with suppress(ForbiddenError), aws_errors("read tags"):
+            tags = self.account.sagemaker.list_tags(ResourceArn=arn)["Tags"]
+            return {"Key": ENDPOINT_TAG, "Value": endpoint} in tags
+        return False
 
 
 def wait(endpoints: Endpoints, endpoint: str, followed: Followed) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError, ConnectionError, HTTPClientError
 
 from dogbreeds.errors import UserError
 from dogbreeds.package.messages import BYTES, JSON
-from dogbreeds.sagemaker.aws_errors import CODES, FORBIDDEN, MissingError, aws_errors, code_of, is_missing, message_of
+from dogbreeds.sagemaker.aws_errors import CODES, ForbiddenError, MissingError, aws_errors, code_of, message_of
 from dogbreeds.sagemaker.s3.transfers import encryption, split_uri
 from dogbreeds.sagemaker.session import Clients, connected
 from dogbreeds.schema import SagemakerConfig
@@ -42,15 +42,17 @@ def asker(clients: Clients, endpoint: str, at_once: int, kms_key: str | None) ->
     storage = Config(max_pool_connections=at_once, connect_timeout=_CONNECT_SECONDS, read_timeout=_READ_SECONDS)
     # The caller retries.
     once = storage.merge(Config(retries={"total_max_attempts": 1}))
+    described: dict[str, Any] = {}
     try:
-        with _invoking(endpoint):
-            described = _described(clients, endpoint)
-            runtime = clients("sagemaker-runtime", config=once)
-            if (output := described.get("AsyncInferenceConfig", {}).get("OutputConfig")) is not None:
-                s3 = clients("s3", config=storage)
-                return QueuedEndpoint(runtime, s3, endpoint, output["S3OutputPath"], kms_key)
+        # Some users may ask it, but not describe it.
+        with suppress(ForbiddenError), _invoking(endpoint):
+            described = clients("sagemaker").describe_endpoint(EndpointName=endpoint)
     except Busy as error:
         raise UserError(f"endpoint={endpoint} is busy ({error}): try again.") from error
+    runtime = clients("sagemaker-runtime", config=once)
+    if (output := described.get("AsyncInferenceConfig", {}).get("OutputConfig")) is not None:
+        s3 = clients("s3", config=storage)
+        return QueuedEndpoint(runtime, s3, endpoint, output["S3OutputPath"], kms_key)
     serverless = "CurrentServerlessConfig" in (described.get("ProductionVariants") or [{}])[0]
     return Endpoint(runtime, endpoint, MAX_BYTES_SERVERLESS if serverless else MAX_BYTES)
 
@@ -111,16 +113,6 @@ class QueuedEndpoint:
         return None
 
 
-def _described(clients: Clients, endpoint: str) -> dict[str, Any]:
-    """Returns AWS's description of an endpoint; empty for users who may ask it but not describe it."""
-    try:
-        return dict(clients("sagemaker").describe_endpoint(EndpointName=endpoint))
-    except ClientError as error:
-        if code_of(error) not in FORBIDDEN:
-            raise
-    return {}
-
-
 @contextmanager
 def _invoking(endpoint: str) -> Iterator[None]:
     """Translates the errors of an endpoint."""
@@ -128,21 +120,17 @@ def _invoking(endpoint: str) -> Iterator[None]:
         try:
             yield
         except ClientError as error:
-            if (translated := _translated(endpoint, error)) is None:
+            if (translated := _translated(error)) is None:
                 raise
             raise translated from error
         except (ConnectionError, HTTPClientError) as error:
             raise Busy(str(error)) from error
 
 
-def _translated(endpoint: str, error: ClientError) -> Exception | None:
+def _translated(error: ClientError) -> Exception | None:
     code, message = code_of(error), message_of(error)
     if code == "ModelError":
         status = int(error.response.get("OriginalStatusCode") or 0)
         reason = error_message(str(error.response.get("OriginalMessage", "")), status)
         return Busy(reason) if status in BUSY else PredictionFailed(reason)
-    if code in CODES["busy"]:
-        return Busy(message)
-    if is_missing(error):
-        return MissingError(f"endpoint={endpoint}: no such endpoint in service ({message}).")
-    return None
+    return Busy(message) if code in CODES["busy"] else None

@@ -17,7 +17,7 @@ from dogbreeds.data.archives import unpack
 from dogbreeds.errors import UserError
 from dogbreeds.files import lines_beside
 from dogbreeds.overrides import override
-from dogbreeds.sagemaker.aws_errors import FORBIDDEN, MissingError, advice, aws_errors, code_of
+from dogbreeds.sagemaker.aws_errors import ForbiddenError, MissingError, advice, aws_errors
 from dogbreeds.sagemaker.following import Followed
 from dogbreeds.sagemaker.s3.storage import Storage
 from dogbreeds.sagemaker.s3.transfers import split_uri
@@ -52,7 +52,8 @@ class JobHandle:
         for kind in kinds:
             if (found := cls(account, name, kind)).exists():
                 return found
-        raise MissingError(f"No training job named {name} {account.where}.")
+        listed = account.command("aws", "action=status")
+        raise MissingError(f"No training job named {name} {account.where}. See those that run: {listed}")
 
     def hint(self, action: str) -> str:
         """Returns the command that does something with this job: `attach` or `stop`."""
@@ -133,9 +134,7 @@ class LogReader:
         except MissingError:
             # No job of this account has written anything yet.
             pass
-        except UserError as error:
-            if code_of(error.__cause__) not in FORBIDDEN:
-                raise
+        except ForbiddenError as error:
             log.warning("%s The job goes on; its results will be fetched.", error)
             self._readable = False
         return printed

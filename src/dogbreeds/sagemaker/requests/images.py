@@ -6,14 +6,12 @@ from packaging.version import Version
 
 from dogbreeds.errors import ConfigError
 from dogbreeds.schema import SagemakerConfig, VariantConfig
-from local_sagemaker.rules.instances import OWN_CHIPS, why_not_served
+from local_sagemaker.rules.instances import why_not_run
 
 #: AWS's two lines of PyTorch images: the newer has 2.11 and later, the older up to 2.10.
 FRAMEWORKS = ("pytorch-amzn2023", "pytorch")
 # The oldest PyTorch that this project runs on.
 _OLDEST = Version("2.10")
-_VOLTA = re.compile(r"ml\.p3(dn)?\.")
-_CUDA_13 = re.compile(r":.*\bcu(da)?13")
 
 
 def training_image(sagemaker: SagemakerConfig, instance: str) -> str:
@@ -23,19 +21,15 @@ def training_image(sagemaker: SagemakerConfig, instance: str) -> str:
         ConfigError: AWS has no such image, or it cannot run there.
     """
     if sagemaker.image is not None:
-        if _VOLTA.match(instance) and _CUDA_13.search(sagemaker.image):
-            raise ConfigError(f"sagemaker.image={sagemaker.image}: {_no_volta(instance)}")
         return sagemaker.image
     framework, version = sagemaker.framework, sagemaker.framework_version
     if framework not in FRAMEWORKS:
         raise ConfigError(f"sagemaker.framework={framework}: must be one of {', '.join(FRAMEWORKS)}.")
     if not re.fullmatch(r"\d+\.\d+(\.\d+)?", version) or Version(version) < _OLDEST:
         raise ConfigError(f"sagemaker.framework_version={version}: must be a version of PyTorch, {_OLDEST} or later.")
-    # All of AWS's images of these versions with CUDA have CUDA 13.
-    if _VOLTA.match(instance):
-        raise ConfigError(f"{_no_volta(instance)}, or name an image of your own with CUDA 12 (sagemaker.image).")
-    if OWN_CHIPS.match(instance):
-        raise ConfigError(f"An instance {instance} has no GPU that PyTorch knows: take ml.g5.xlarge or ml.m5.xlarge.")
+    if why := why_not_run(instance):
+        taken = "take ml.g5.xlarge or ml.m5.xlarge, or name an image of your own (sagemaker.image)"
+        raise ConfigError(f"An instance {instance} {why}: {taken}.")
     asked = f"sagemaker.framework={framework} sagemaker.framework_version={version} on {instance}"
     chosen = {"version": version, "instance_type": instance, "image_scope": "training"}
     return _retrieve(asked, framework, str(sagemaker.region), **chosen)
@@ -51,7 +45,7 @@ def serving_image(variant: VariantConfig, region: str) -> str:
         return variant.image
     # Serverless endpoints have the processors of this one.
     instance = variant.instance or "ml.m5.xlarge"
-    if why := why_not_served(instance):
+    if why := why_not_run(instance):
         raise ConfigError(f"variant.instance={instance} {why}: take ml.m5.xlarge, or ml.g5.xlarge for a GPU.")
     asked = f"variant.serving_version={variant.serving_version} on variant.instance={instance}"
     version = variant.serving_version
@@ -61,10 +55,6 @@ def serving_image(variant: VariantConfig, region: str) -> str:
 def rules_image(region: str) -> str:
     """Returns the image that SageMaker Debugger's own rules run in."""
     return _retrieve("debugger.managed (debugger=aws)", "debugger", region)
-
-
-def _no_volta(instance: str) -> str:
-    return f"CUDA 13 has no code for the V100 of {instance}: take an instance such as ml.g5.xlarge"
 
 
 def _retrieve(asked: str, framework: str, region: str, **chosen: str) -> str:
