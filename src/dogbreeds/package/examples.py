@@ -48,8 +48,9 @@ def choose(folders: BreedFolders, count: int) -> list[Photo]:
         of_class.setdefault(photo.label, []).append(photo)
     chosen: list[Photo] = []
     while of_class and len(chosen) < count:
-        labels = _spread(sorted(of_class), count - len(chosen))
-        chosen += [of_class[label].pop(0) for label in labels]
+        labels = sorted(of_class)
+        wanted = min(count - len(chosen), len(labels))
+        chosen += [of_class[labels[place * len(labels) // wanted]].pop(0) for place in range(wanted)]
         of_class = {label: photos for label, photos in of_class.items() if photos}
     return sorted(chosen, key=lambda photo: (photo.label, photo.digest))
 
@@ -89,12 +90,6 @@ def load_examples(package: Path) -> list[Example]:
         if Path(example.file).name != example.file or not (listing.parent / example.file).is_file():
             raise PackageError(f"{listing} names {example.file!r}, which is not in {listing.parent}.")
     return examples
-
-
-def _spread(labels: Sequence[int], count: int) -> list[int]:
-    """Returns `count` labels, evenly spread; all where there are fewer."""
-    count = min(count, len(labels))
-    return [labels[position * len(labels) // count] for position in range(count)]
 
 
 def _small(path: Path) -> bytes | None:

@@ -81,29 +81,26 @@ def write_rows(rows: Iterable[tuple[Row, bool]], out: Path | None, total: int, f
             print(_line(row), flush=True)
             failed += not predicted
         return failed
-    kept, ended = out.with_name(f"{out.stem}.partial{out.suffix}"), None
+    kept = out.with_name(f"{out.stem}.partial{out.suffix}")
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     console = Console(stderr=True)
     with replacing(out) as temporary:
-        with (
-            (form or _FORMATS[out.suffix.lower()])(temporary) as write,
-            Progress(*columns, transient=True, console=console, disable=not console.is_terminal) as bar,
-        ):
-            task = bar.add_task("Photos", total=total)
-            try:
+        try:
+            with (
+                (form or _FORMATS[out.suffix.lower()])(temporary) as write,
+                Progress(*columns, transient=True, console=console, disable=not console.is_terminal) as bar,
+            ):
+                task = bar.add_task("Photos", total=total)
                 for row, predicted in rows:
                     write(row)
                     written += 1
                     failed += not predicted
                     bar.advance(task)
-            except (UserError, KeyboardInterrupt) as error:
-                # Raised below, once the file is closed and readable.
-                ended = error
-        if ended is not None:
+        except (UserError, KeyboardInterrupt):
             if written:
                 temporary.replace(kept)
                 print(f"{kept} has the {written} rows so far.", file=sys.stderr)
-            raise ended
+            raise
     kept.unlink(missing_ok=True)
     return failed
 
@@ -163,8 +160,10 @@ def _parquet(path: Path) -> Iterator[_Write]:
             if len(group) == _GROUP:
                 flush()
 
-        yield write
-        flush()
+        try:
+            yield write
+        finally:
+            flush()
 
 
 _FORMATS = {".csv": _csv, ".jsonl": _json_lines, ".parquet": _parquet}

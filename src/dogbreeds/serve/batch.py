@@ -5,7 +5,8 @@ import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 
 from dogbreeds.data.kinds import EXTENSIONS, may_be_photo
@@ -65,16 +66,14 @@ def rows(predictor: Predictor, paths: Sequence[Path], row_of: MakeRow = predicti
     at a time, whatever the number of photos.
     """
     engine = predictor.engine
-    under_way: deque[Future[list[tuple[Row, bool]]]] = deque()
     pool = ThreadPoolExecutor(engine.workers)
+    parts = (paths[start : start + engine.batch_size] for start in range(0, len(paths), engine.batch_size))
+    begun = (pool.submit(_batch, predictor, part, row_of) for part in parts)
     try:
-        for start in range(0, len(paths), engine.batch_size):
-            part = paths[start : start + engine.batch_size]
-            under_way.append(pool.submit(_batch, predictor, part, row_of))
-            if len(under_way) == _AHEAD * engine.workers:
-                yield from under_way.popleft().result()
+        under_way = deque(islice(begun, _AHEAD * engine.workers))
         while under_way:
             yield from under_way.popleft().result()
+            under_way.extend(islice(begun, 1))
     finally:
         # The caller may stop at any row.
         pool.shutdown(cancel_futures=True)

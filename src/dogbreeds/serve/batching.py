@@ -36,9 +36,8 @@ class _Pending:
 
     def __init__(self, photos: Sequence[bytes], loop: asyncio.AbstractEventLoop) -> None:
         self.photos = photos
-        self.found: list[Found | None] = [None] * len(photos)
+        self.found: list[Found | HttpError | None] = [None] * len(photos)
         self.missing = len(photos)
-        self.failure: HttpError | None = None
         self.future: asyncio.Future[list[Found]] = loop.create_future()
 
     def settle(self) -> None:
@@ -46,10 +45,10 @@ class _Pending:
         if self.future.done():
             # The client is gone, or another photo of the request has failed.
             return
-        if self.failure is not None:
-            self.future.set_exception(self.failure)
+        if failures := [found for found in self.found if isinstance(found, HttpError)]:
+            self.future.set_exception(failures[0])
         else:
-            self.future.set_result([found for found in self.found if found is not None])
+            self.future.set_result([found for found in self.found if isinstance(found, Found)])
 
 
 class Batcher:
@@ -169,15 +168,14 @@ class Batcher:
     def _work(self, number: int) -> None:
         while batch := self._take(number):
             began = time.monotonic()
-            failure: HttpError | None = None
-            found: Sequence[Found | None] = [None] * len(batch)
+            found: Sequence[Found | HttpError]
             try:
                 found = self._predictor.predict_each([pending.photos[position] for pending, position in batch])
             except Exception:
                 log.exception("A batch of %d photos failed.", len(batch))
-                failure = HttpError(500, "failed", "The prediction failed; see the server's log.")
+                found = [HttpError(500, "failed", "The prediction failed; see the server's log.")] * len(batch)
             self._on_batch(len(batch))
-            self._settle(number, batch, found, failure, time.monotonic() - began)
+            self._settle(number, batch, found, time.monotonic() - began)
 
     def _take(self, number: int) -> list[tuple[_Pending, int]]:
         """Waits for photos, and returns the next batch; an empty one when the server stops."""
@@ -193,12 +191,7 @@ class Batcher:
             return batch
 
     def _settle(
-        self,
-        number: int,
-        batch: Sequence[tuple[_Pending, int]],
-        found: Sequence[Found | None],
-        failure: HttpError | None,
-        seconds: float,
+        self, number: int, batch: Sequence[tuple[_Pending, int]], found: Sequence[Found | HttpError], seconds: float
     ) -> None:
         done = set()
         with self._changed:
@@ -209,8 +202,7 @@ class Batcher:
             for (pending, position), one in zip(batch, found, strict=True):
                 pending.found[position] = one
                 pending.missing -= 1
-                pending.failure = pending.failure or failure
-                if pending.failure is not None or not pending.missing:
+                if isinstance(one, HttpError) or not pending.missing:
                     done.add(pending)
         for pending in done:
             pending.future.get_loop().call_soon_threadsafe(pending.settle)

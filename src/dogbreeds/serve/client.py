@@ -8,7 +8,7 @@ import json
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -79,17 +79,11 @@ def rows(client: PredictClient, paths: Sequence[Path], at_once: int, patience: f
     """
     ended = threading.Event()
     pool = ThreadPoolExecutor(at_once, thread_name_prefix="predict")
-    waiting: deque[tuple[Path, Future[tuple[Row, bool]]]] = deque()
-    left = iter(paths)
+    begun = ((path, pool.submit(_row, client, path, patience, ended)) for path in paths)
     failures = 0
-
-    def begin(count: int) -> None:
-        for path in itertools.islice(left, count):
-            waiting.append((path, pool.submit(_row, client, path, patience, ended)))
-
     try:
         # As many again are queued, so that a slow response does not hold up the others.
-        begin(2 * at_once)
+        waiting = deque(itertools.islice(begun, 2 * at_once))
         while waiting:
             path, row = waiting.popleft()
             try:
@@ -100,7 +94,7 @@ def rows(client: PredictClient, paths: Sequence[Path], at_once: int, patience: f
                     raise
                 found = error_row(path, error), False
             yield found
-            begin(1)
+            waiting.extend(itertools.islice(begun, 1))
     finally:
         ended.set()
         pool.shutdown(wait=True, cancel_futures=True)
