@@ -33,6 +33,10 @@ from tests.conftest import Compose
         ("model.head=big", "must be one of linear, mlp"),
         ("batch_size=0", "must be at least 1"),
         ("lr=nan", "must be above 0"),
+        ("lr=1e+38", "must be above 0 and at most 1e+30."),
+        ("weight_decay=1e+39", "must be between 0 and 1000000.0."),
+        ("model.unfreeze_lr_scale=1e+38", "must be above 0 and at most 1000000.0."),
+        ("profiler.system_seconds=1e+300", "must be between 0.1 and 86400."),
     ],
 )
 def test_impossible_settings(config: Compose, override: str, said: str) -> None:

@@ -43,7 +43,7 @@ class ModelConfig:
     resolution: Annotated[int | None, Range(1, 2048)]
     crop: Annotated[float | None, Range(0.1, 1)]
     unfreeze: str | None
-    unfreeze_lr_scale: Annotated[float, above(0)]
+    unfreeze_lr_scale: Annotated[float, Range(0, 1e6, above=True)]
     head: Annotated[str, one_of("linear", "mlp")]
     hidden: list[int]
     dropout: Annotated[float, Range(0, 1, below=True)]
@@ -113,7 +113,7 @@ class DebuggerConfig:
 class ProfilerConfig:
     """What is measured of the machine and of time (conf/profiler)."""
 
-    system_seconds: Annotated[float | None, at_least(0.1)]
+    system_seconds: Annotated[float | None, Range(0.1, 86400)]
     steps: bool
     trace_steps: Annotated[int, at_least(0)]
 
@@ -122,12 +122,13 @@ class ProfilerConfig:
 class TrainConfig:
     """Everything that one training run depends on (conf/train.yaml)."""
 
-    lr: Annotated[float, above(0)]
+    # Their products fit into the float32 of an optimizer.
+    lr: Annotated[float, Range(0, 1e30, above=True)]
     batch_size: Annotated[int, at_least(1)]
     epochs: Annotated[int, at_least(1)]
     seed: Annotated[int, Range(0, 2**32 - 1)]
     optimizer: Annotated[str, one_of("adam", "adamw", "sgd", "exact")]
-    weight_decay: Annotated[float, at_least(0)]
+    weight_decay: Annotated[float, Range(0, 1e6)]
     schedule: Annotated[str, one_of("constant", "cosine")]
     patience: Annotated[int, at_least(1)]
     resume: str | None

@@ -93,7 +93,7 @@ def test_wrong_inputs_of_the_launcher(arguments: list[str], said: list[str], reh
     [
         (["sagemaker.faults.capacity_errors=1"], ["CapacityError", "another sagemaker.instance"]),
         (["debugger=aws", "sagemaker.faults.debugger_closed=true"], ["Cannot start", "Leave debugger=aws out"]),
-        (["optimizer=sgd", "lr=1e38", "model.head=mlp"], ["validation loss was never finite", "The log above"]),
+        (["optimizer=sgd", "lr=1e30", "model.head=mlp"], ["validation loss was never finite", "The log above"]),
     ],
     ids=lambda value: " ".join(value),
 )

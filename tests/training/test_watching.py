@@ -109,7 +109,7 @@ def test_each_issue_is_told_once(config: Compose, caplog: pytest.LogCaptureFixtu
 
 def test_a_run_that_fails_leaves_what_it_came_to(config: Compose, tmp_path: Path) -> None:
     with pytest.raises(NeverFiniteError):
-        train(config("lr=1e38", "optimizer=sgd", "model.head=mlp"))
+        train(config("lr=1e30", "optimizer=sgd", "model.head=mlp"))
     run = tmp_path / "run"
     assert not (run / METRICS).exists()
     assert judged(run)["ExplodingTensor"]["status"] == "IssuesFound"

@@ -66,6 +66,8 @@ def _rule(name: str, parameters: Any) -> Rule:
     place = f"debugger.rules.{name}"
     if name not in RULES:
         raise ConfigError(_unknown(place, name, RULES, "rule"))
+    if parameters == {}:
+        return cast(Rule, RULES[name]())
     try:
         return cast(Rule, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RULES[name]), parameters)))
     except ConfigKeyError as error:

@@ -55,14 +55,14 @@ class Plan:
             self._base = compose(self.space.fixed)
         check_hydra(self._base.hydra)
         _check_whole_numbers(self.space)
-        points = self._corner_points()
+        corners = self._corners()
+        points, self.corners = [point for point, _ in corners], [config for _, config in corners]
         self._first = points[0]
         named = [named_files(self._varied(point).data) for point in points]
         for name in KEPT:
             if len(given := list(dict.fromkeys(one.get(name) for one in named))) > 1:
                 raise ConfigError(f"data.{name} is {given[0]} and {given[1]}: all trials have the same photos.")
         self.named = named[0]
-        self.corners = [self.config(point, Path()) for point in points]
         check_search(self.settings, self.space, self.corners)
         for directory in {config.data.dir for config in self.corners}:
             find(directory, self.corners[0].data.labels)
@@ -137,23 +137,21 @@ class Plan:
         own += [f"{name}={hydra_value(copy)}" for name, copy in copies.items()]
         return [*own, *self.space.overrides(values)]
 
-    def _corner_points(self) -> list[Values]:
-        """Returns a possible point, and for each other option a possible point that has it."""
+    def _corners(self) -> list[tuple[Values, TrainConfig]]:
+        """Returns a possible point, and for each other option a possible point that has it, with their configs."""
         options = {name: one.ends for name, one in self.space.dimensions.items()}
         first = self._possible(options)
-        others = [(name, option) for name, found in options.items() for option in found if option != first[name]]
+        others = [(name, option) for name, found in options.items() for option in found if option != first[0][name]]
         return [first, *(self._possible({**options, name: [option]}) for name, option in others)]
 
-    def _possible(self, options: dict[str, list[float | str]]) -> Values:
+    def _possible(self, options: dict[str, list[float | str]]) -> tuple[Values, TrainConfig]:
         refused: ConfigError | None = None
         for combination in itertools.islice(itertools.product(*options.values()), _MAX_ATTEMPTS):
             point = dict(zip(options, combination, strict=True))
             try:
-                self.config(point, Path())
+                return point, self.config(point, Path())
             except ConfigError as error:
                 refused = refused or error
-            else:
-                return point
         assert refused is not None
         raise refused
 
