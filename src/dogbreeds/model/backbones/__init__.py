@@ -138,8 +138,9 @@ def load_backbone(
         preset = replace(preset, weights=weights, licence=NOT_STATED)
     elif weights != "imagenet" and weights not in network.named_weights():
         file = weights_file(Path(weights), name)
-        weights, known = str(file), name_of(network, file)
+        known = name_of(network, file) if library == "torchvision" and file.is_file() else None
         preset = network.preset(known) if known else replace(preset, weights=file.name, licence=NOT_STATED)
+        weights = str(file)
     own, transform = preset.transform.crop, preset.transform.at(resolution, crop)
     side = transform.crop
     model = random_model(network, side, seed) if weights == "random" else pretrained_model(network, side, weights)

@@ -68,7 +68,8 @@ def pretrained_model(architecture: Architecture, side: int, weights: str) -> nn.
 
 def name_of(architecture: Architecture, file: Path) -> str | None:
     """Returns the named weights that a file is a copy of, by the digits of its SHA-256 in torchvision's addresses."""
-    digits = hashlib.sha256(file.read_bytes() if file.is_file() else b"").hexdigest()[:_DIGITS]
+    with file.open("rb") as opened:
+        digits = hashlib.file_digest(opened, "sha256").hexdigest()[:_DIGITS]
     return next((one for one in architecture.named_weights() if f"-{digits}." in architecture.source(one)[0]), None)
 
 
