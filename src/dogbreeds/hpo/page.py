@@ -135,7 +135,8 @@ def _importances(board: Leaderboard, space: Space) -> list[Chart]:
     shown_bars |= {"text": [percent(share, 0) for share in explained], "textangle": 0}
     layout = {"xaxis": {"tickformat": ".0%"}, "yaxis": {"showgrid": False}}
     drawn = figure([shown_bars], "share of the differences", "", layout)
-    message = f"{names[-1]} mattered most: it explains {shares[names[-1]]:.0%} of the differences between the trials."
+    message = f"{names[-1]} mattered most: it explains {shares[names[-1]]:.0%} of the differences"
+    message += f" between {counted(len(board.finished), 'trial')}. The fewer they are, the less that says."
     return [chart("importances", "Which settings mattered", message, drawn, height=120 + 44 * len(names))]
 
 
