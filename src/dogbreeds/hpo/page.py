@@ -47,7 +47,7 @@ def build_search_page(
     charts = [
         *([backbone_chart(backbones)] if backbones else []),
         _history(board, reference),
-        _curves(directory, board),
+        *([_curves(directory, board)] if max(entry.epochs for entry in board.entries) > 1 else []),
         *_importances(board, space),
         _coordinates(board, space),
     ]
