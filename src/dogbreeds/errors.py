@@ -28,6 +28,12 @@ class UserError(Exception):
     exit_code = 2
 
 
+class Interrupted(UserError):
+    """The person pressed Ctrl-C; the message says how to go on."""
+
+    exit_code = 130
+
+
 class PlaceError(UserError, OSError):
     """A place that cannot be read or written."""
 

@@ -15,7 +15,7 @@ from filelock import FileLock
 from safetensors.torch import load_file
 
 from dogbreeds.config import load_saved
-from dogbreeds.errors import CacheError, ConfigError, UserError
+from dogbreeds.errors import CacheError, ConfigError, Interrupted, UserError
 from dogbreeds.hpo.leaderboard import FAILED, FINISHED, INTERRUPTED, NAN, PRUNED
 from dogbreeds.hpo.local import search
 from dogbreeds.hpo.plan import Plan
@@ -25,7 +25,7 @@ from dogbreeds.package.examples import load_examples
 from dogbreeds.package.package import load_package
 from dogbreeds.run_directory import HEAD, RUN_CONFIG, STORAGE
 from dogbreeds.training import preparation
-from dogbreeds.training.fitting import Interrupted, fit_trial
+from dogbreeds.training.fitting import fit_trial
 from dogbreeds.training.run import train
 from tests.conftest import Compose
 from tests.hpo.conftest import MakePlan, composed

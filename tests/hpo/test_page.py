@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,11 @@ def test_too_few_trials_for_a_chart_are_said(entries: list[Entry], tmp_path: Pat
     assert 'id="chart-importances"' not in text
     assert figure(text, "history") and figure(text, "curves") and figure(text, "coordinates")
     assert ("1 (pruned)" in figure(text, "curves")) == any(entry.state == PRUNED for entry in entries)
+
+
+def test_exact_solutions_have_no_learning_curves(tmp_path: Path) -> None:
+    text = page(tmp_path, [replace(finished(n, 0.5 + n / 10, lr=0.01 * (n + 1)), epochs=1) for n in range(2)])
+    assert [name for name in CHARTS if f'id="chart-{name}"' in text] == ["history", "importances", "coordinates"]
 
 
 def test_accuracies_are_compared_with_the_reference_accuracy(tmp_path: Path) -> None:

@@ -42,6 +42,12 @@ def test_ordered_choices_are_positions_for_optuna_and_values_for_everybody_else(
     assert parameter_ranges(ordered, "Bayesian")["CategoricalParameterRanges"][0]["Values"] == ["128", "256", "512"]
 
 
+def test_the_end_of_a_logarithmic_range_is_itself() -> None:
+    logarithmic = space("lr=tag(log, interval(0.001, 0.1))")
+    assert decode(logarithmic, {"lr": 0.09999999999999998}) == {"lr": 0.1}
+    assert decode(logarithmic, {"lr": 0.0010000000000000002}) == {"lr": 0.001}
+
+
 def test_the_resnet50_system() -> None:
     wanted = space("lr=interval(0.001, 0.1)", "batch_size=choice(128, 256, 512)")
     assert parameter_ranges(wanted, "Bayesian") == RESNET50

@@ -17,7 +17,7 @@ from dogbreeds.report.build import build_report
 from dogbreeds.report.chart import chart, columns, figure, line, log_axis, thinned
 from dogbreeds.report.opening import Opening, opening
 from dogbreeds.report.run import Prediction, read_run
-from dogbreeds.report.sections.calibration import bins
+from dogbreeds.report.sections.calibration import bins, reliability
 from dogbreeds.report.sections.confusion import breeds, by_similarity, matrix_figure, mistakes
 from dogbreeds.report.sections.learning import best_epoch, per_epoch
 from dogbreeds.report.sections.numbers import numbers
@@ -117,6 +117,13 @@ def test_answers_fall_into_bins_of_their_probability() -> None:
     found = bins([answer(0.2, right=False), answer(0.95, right=True), answer(1.0, right=False)])
     assert [(one.photos, round(one.probability, 3), one.accuracy) for one in found] == [(1, 0.2, 0.0), (2, 0.975, 0.5)]
     assert (found[0].low, found[0].high) == (2 / 15, 3 / 15)
+
+
+@pytest.mark.parametrize(("photos", "word"), [(20, "no clear difference"), (200, "too sure")])
+def test_only_a_clear_difference_is_called_too_sure(photos: int, word: str) -> None:
+    answers = [answer(0.8, right=number % 10 < 7) for number in range(photos)]
+    message = f"Of the {photos} photos predicted with 80%, 70% are classified correctly: {word}."
+    assert reliability(answers).message.startswith(message)
 
 
 def test_photos_worth_a_look() -> None:

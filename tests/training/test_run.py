@@ -26,7 +26,7 @@ from torchvision import models
 from dogbreeds import composing
 from dogbreeds.config import load
 from dogbreeds.data.layout import find_photos
-from dogbreeds.errors import CacheError, DataError, UserError
+from dogbreeds.errors import CacheError, DataError, Interrupted, UserError
 from dogbreeds.model.backbones import fingerprint, load_backbone
 from dogbreeds.model.classifier import BreedClassifier
 from dogbreeds.package.package import load_package
@@ -193,6 +193,20 @@ def test_resuming_between_epochs_gives_the_uninterrupted_result(
         with (tmp_path / name / "history.csv").open() as file:
             rows[name] = [[row[column] for column in columns] for row in csv.DictReader(file)]
     assert rows["run"] == rows["whole"]
+
+
+@pytest.mark.parametrize(
+    "where", ["dogbreeds.training.run.prepare", f"{BreedClassifier.__module__}.BreedClassifier.on_fit_start"]
+)
+def test_a_run_that_is_stopped_says_how_to_continue(
+    where: str, config: Compose, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(where, stopped, raising=False)
+    with pytest.raises(Interrupted, match=re.escape(f"Continue with: python train.py resume={tmp_path / 'run'}")):
+        train(config(f"cache.dir={cache}"))
 
 
 def test_a_run_that_had_stopped_early_stays_stopped(config: Compose, cache: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from dogbreeds.directories import locked
-from dogbreeds.errors import PlaceError, UserError
+from dogbreeds.errors import Interrupted, PlaceError, UserError
 from dogbreeds.formats import shown
 from dogbreeds.hpo.answers import comparing
 from dogbreeds.hpo.backbones import advice, candidates
@@ -26,7 +26,7 @@ from dogbreeds.installation import command
 from dogbreeds.overrides import override
 from dogbreeds.run_directory import BEST, ERROR, LEADERBOARD, REPORT, START
 from dogbreeds.training.checkpoints import SameStart
-from dogbreeds.training.fitting import Interrupted, NeverFiniteError
+from dogbreeds.training.fitting import NeverFiniteError
 from dogbreeds.training.preparation import Preparations
 from dogbreeds.training.run import open_store
 from dogbreeds.training.trainer import quieten
@@ -58,7 +58,7 @@ def search(plan: Plan, directory: Path) -> Leaderboard:
         running = RunningSearch(plan, directory, engine, Preparations(store))
         try:
             running.run()
-        except (KeyboardInterrupt, Interrupted):
+        except KeyboardInterrupt:
             board = running.board()
             if board.best is not None:
                 running.finish()
@@ -128,7 +128,7 @@ class RunningSearch:
             progress.max_epochs = config.epochs
             metrics = run_trial(config, self._preparations.of(config), progress)
             state = PRUNED if progress.pruned else FINISHED
-        except (Interrupted, BrokenPipeError, PlaceError):
+        except (BrokenPipeError, PlaceError):
             raise
         except NeverFiniteError as error:
             state, message = NAN, str(error)

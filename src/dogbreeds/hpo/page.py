@@ -32,7 +32,7 @@ def build_search_page(board: Leaderboard, space: Space, backbones: Sequence[Cand
     charts = [
         *([backbone_chart(backbones)] if backbones else []),
         _history(board, reference),
-        _curves(board),
+        *([_curves(board)] if max(entry.epochs for entry in board.entries) > 1 else []),
         *_importances(board, space),
         _coordinates(board, space),
     ]
@@ -119,7 +119,8 @@ def _importances(board: Leaderboard, space: Space) -> list[Chart]:
     shown_bars |= {"text": [percent(share, 0) for share in explained], "textangle": 0}
     layout = {"xaxis": {"tickformat": ".0%"}, "yaxis": {"showgrid": False}}
     drawn = figure([shown_bars], "share of the differences", "", layout)
-    message = f"{names[-1]} mattered most: it explains {shares[names[-1]]:.0%} of the differences between the trials."
+    message = f"{names[-1]} mattered most: it explains {shares[names[-1]]:.0%} of the differences"
+    message += f" between {counted(len(board.finished), 'trial')}. The fewer they are, the less that says."
     return [chart("importances", "Which settings mattered", message, drawn, height=120 + 44 * len(names))]
 
 

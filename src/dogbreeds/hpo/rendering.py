@@ -37,13 +37,14 @@ def distributions(space: Space) -> dict[str, BaseDistribution]:
 
 
 def decode(space: Space, parameters: Mapping[str, Any]) -> Values:
+    """Returns Optuna's parameters as values: the end of a logarithmic range, `exp(log(0.1))`, is 0.1 again."""
     values: dict[str, float | str] = {}
     for name, parameter in parameters.items():
         dimension = space.dimensions[name]
         if isinstance(dimension, Choice):
             values[name] = dimension.values[parameter] if dimension.ordered else str(parameter)
         else:
-            values[name] = int(parameter) if dimension.integer else float(parameter)
+            values[name] = int(parameter) if dimension.integer else float(f"{parameter:.14g}")
     return values
 
 

@@ -109,7 +109,7 @@ def _next(run: Run, state: str) -> tuple[str, list[str]]:
         return worst(others)["advice"], [_train(*same, remedy)] if remedy else []
     if exact:
         return "Take the exact linear solution: the same features, solved without a learning rate.", [exact]
-    predict = f"{command('predict')} {override('package', run.directory)} images='photos/*.jpg'"
+    predict = f"{command('predict')} {override('package', run.directory)} images=photos"
     search = _train("-m", "hpo=bayes", *same)
     return "Classify your own photos, or search for better settings.", [predict, search]
 

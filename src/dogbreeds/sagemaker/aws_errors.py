@@ -31,12 +31,6 @@ class ForbiddenError(UserError):
     """The credentials do not allow a request."""
 
 
-class Detached(UserError):
-    """The person pressed Ctrl-C while something was being followed."""
-
-    exit_code = 130
-
-
 def code_of(error: BaseException | None) -> str:
     """Returns the error code of the service, such as `ValidationException`; empty where it gave none."""
     return str(_answer(error).get("Code", ""))

@@ -9,8 +9,8 @@ from typing import TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from dogbreeds.errors import UserError
-from dogbreeds.sagemaker.aws_errors import Detached, ForbiddenError, MissingError, aws_errors, passes
+from dogbreeds.errors import Interrupted, UserError
+from dogbreeds.sagemaker.aws_errors import ForbiddenError, MissingError, aws_errors, passes
 from dogbreeds.sagemaker.session import Account
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class Followed:
             with aws_errors("reach AWS"):
                 yield
         except KeyboardInterrupt:
-            raise Detached(f"\n{goes_on}") from None
+            raise Interrupted(f"\n{goes_on}") from None
         except UserError as error:
             known = not isinstance(error.__cause__, ClientError | BotoCoreError) or self.again in str(error)
             if known or isinstance(error, MissingError):

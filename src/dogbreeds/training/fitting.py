@@ -17,14 +17,13 @@ from torch import Tensor
 
 from dogbreeds.debug.timeline import StepTimeline
 from dogbreeds.errors import UserError
-from dogbreeds.installation import command
 from dogbreeds.machine import compute_threads
 from dogbreeds.model.classifier import BreedClassifier
 from dogbreeds.model.exact import ExactPath
 from dogbreeds.model.metrics import evaluate
 from dogbreeds.model.network import Network
 from dogbreeds.model.rows import computed
-from dogbreeds.overrides import literal, override
+from dogbreeds.overrides import literal
 from dogbreeds.run_directory import CHECKPOINTS, HISTORY
 from dogbreeds.schema import TrainConfig
 from dogbreeds.training.checkpoints import LAST, SameStart
@@ -34,12 +33,6 @@ from dogbreeds.training.history import COLUMNS, History
 from dogbreeds.training.trainer import new_callbacks, new_loggers, new_trainer
 
 log = logging.getLogger(__name__)
-
-
-class Interrupted(UserError):
-    """The person pressed Ctrl-C."""
-
-    exit_code = 130
 
 
 class NeverFiniteError(UserError):
@@ -115,7 +108,6 @@ def fit(
     rows in processes of DDP other than the first.
 
     Raises:
-        Interrupted: Ctrl-C; the message says how to continue.
         NeverFiniteError: The validation loss was never a number.
     """
     run_dir = Path(config.run_dir)
@@ -137,8 +129,7 @@ def fit(
         logger.log_hyperparams(literal(asdict(config)))
     if resumed:
         log.info("resuming from %s", resumed)
-    advice = f"Continue with: {command('train')} {override('resume', run_dir)}"
-    return _run(config, trainer, data, network, class_weights, history, resumed, advice)
+    return _run(config, trainer, data, network, class_weights, history, resumed)
 
 
 def fit_trial(
@@ -147,7 +138,7 @@ def fit_trial(
     """Does the same for one trial of a search: the same arithmetic, and nothing on disk but the history."""
     history = History(Path(config.run_dir) / HISTORY, announce=False)
     trainer = new_trainer(config, _all(config, [history, BestWeights(), _EpochReport(history, report)]))
-    return _run(config, trainer, data, network, class_weights, history, resumed=None, advice="")
+    return _run(config, trainer, data, network, class_weights, history)
 
 
 def fit_exactly(config: TrainConfig, path: ExactPath, network: Network, inputs: Mapping[str, Features]) -> History:
@@ -178,8 +169,7 @@ def _run(
     network: Network,
     class_weights: Tensor | None,
     history: History,
-    resumed: Path | None,
-    advice: str,
+    resumed: Path | None = None,
 ) -> History:
     model = BreedClassifier(
         network,
@@ -196,7 +186,7 @@ def _run(
             trainer.fit(model, datamodule=data, ckpt_path=resumed, weights_only=True)
     except SystemExit:
         if trainer.interrupted:
-            raise Interrupted(f"\nStopped. {advice}") from None
+            raise KeyboardInterrupt from None
         raise
     model.cpu().eval()
     if trainer.is_global_zero and not history.rows:

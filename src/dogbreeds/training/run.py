@@ -19,6 +19,7 @@ from dogbreeds.debug.record import Facts, Matrix, Searched, read_confusion
 from dogbreeds.debug.rules.results import learned_from
 from dogbreeds.debug.timeline import Phases
 from dogbreeds.directories import locked, new_run
+from dogbreeds.errors import Interrupted
 from dogbreeds.features.store.store import FeatureStore
 from dogbreeds.files import json_text, lines_beside, write_text
 from dogbreeds.installation import command
@@ -230,7 +231,7 @@ def train(config: TrainConfig, began: float | None = None, callbacks: Sequence[C
         The run directory and its metrics, which are empty in all processes of a distributed run but the first.
 
     Raises:
-        UserError: The data or the weights cannot be used; the message says why.
+        UserError: The data or the weights cannot be used, or Ctrl-C: the message says why, or how to continue.
     """
     began = time.time() if began is None else began
     if config.debugger.smdebug:
@@ -247,17 +248,21 @@ def train(config: TrainConfig, began: float | None = None, callbacks: Sequence[C
             keep(named_files(config.data), run_dir)
             # So that a run which is stopped while it computes features can be resumed.
             save(config, run_dir / RUN_CONFIG)
-        prepared = prepare(config, store, debugger.phases, None if config.resume else run_dir / INDEX)
-        run = Run(config, prepared, debugger.phases)
-        if first:
-            run.audit()
-        debugger.set_facts(run.facts())
-        if not run.fit([*debugger.callbacks(), *callbacks]):
-            return RunResult(run.directory, {})
-        run.score()
-        run.package()
-        run.metrics["seconds"] = run.seconds(began)
-        judgements = debugger.finish(run.metrics, run.confusion)
+        try:
+            prepared = prepare(config, store, debugger.phases, None if config.resume else run_dir / INDEX)
+            run = Run(config, prepared, debugger.phases)
+            if first:
+                run.audit()
+            debugger.set_facts(run.facts())
+            if not run.fit([*debugger.callbacks(), *callbacks]):
+                return RunResult(run.directory, {})
+            run.score()
+            run.package()
+            run.metrics["seconds"] = run.seconds(began)
+            judgements = debugger.finish(run.metrics, run.confusion)
+        except KeyboardInterrupt:
+            again = f"{command('train')} {override('resume', run_dir)}"
+            raise Interrupted(f"\nStopped. Continue with: {again}") from None
     return run.report(judgements)
 
 

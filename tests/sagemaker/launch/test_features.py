@@ -9,8 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from dogbreeds.errors import ConfigError, UserError
-from dogbreeds.sagemaker.aws_errors import Detached
+from dogbreeds.errors import ConfigError, Interrupted, UserError
 from dogbreeds.sagemaker.launch import features
 from dogbreeds.sagemaker.launch.launcher import JobPlan, Launcher, Note
 from dogbreeds.sagemaker.protocol.inputs import JobInputs
@@ -64,7 +63,7 @@ class FakeLauncher:
         self.plans.append(plan)
         self.status[plan.name] = self.outcome
         if self.outcome == "InProgress":
-            raise Detached("Left.")
+            raise Interrupted("Left.")
         return self.end(plan.name, self.outcome)
 
     def end(self, job: str, status: str) -> dict[str, Any]:
@@ -121,7 +120,7 @@ def start(launch: Launch, monkeypatch: pytest.MonkeyPatch) -> Start:
 def test_a_job_that_was_left_is_followed_by_the_same_command(config: Compose, start: Start) -> None:
     launcher = start("sagemaker.features_instances=4")
     launcher.outcome = "InProgress"
-    with pytest.raises(Detached):
+    with pytest.raises(Interrupted):
         features.trial_features(cast(Launcher, launcher), config())
     assert features.trial_features(cast(Launcher, launcher), config()) == output("job-1")
     assert launcher.followed == ["job-1"]
@@ -131,7 +130,7 @@ def test_a_job_that_was_left_is_followed_by_the_same_command(config: Compose, st
 def test_what_was_completed_meanwhile_is_taken(config: Compose, start: Start) -> None:
     launcher = start()
     launcher.outcome = "InProgress"
-    with pytest.raises(Detached):
+    with pytest.raises(Interrupted):
         features.trial_features(cast(Launcher, launcher), config())
     launcher.end("job-1", "Completed")
     for _ in range(2):

@@ -21,9 +21,9 @@ from botocore.exceptions import (
 )
 from s3transfer.exceptions import RetriesExceededError
 
-from dogbreeds.errors import UserError
+from dogbreeds.errors import Interrupted, UserError
 from dogbreeds.sagemaker import following
-from dogbreeds.sagemaker.aws_errors import Detached, aws_errors, passes
+from dogbreeds.sagemaker.aws_errors import aws_errors, passes
 from dogbreeds.sagemaker.launch.begun import directory_of, finished
 from dogbreeds.sagemaker.launch.job_handle import TRAINING, TUNING, JobHandle
 from dogbreeds.sagemaker.launch.launcher import Launcher, RefusedError
@@ -72,7 +72,7 @@ def test_whenever_a_command_is_left_the_same_again_begins_no_second_job(
         broken = replace(account, client=Interrupting(account.client, moment, after=after))
         try:
             Launcher.of(broken, Path()).begin(kind, request, Path("search"), lambda name: None).wait()
-        except (KeyboardInterrupt, Detached):
+        except (KeyboardInterrupt, Interrupted):
             left += 1
         # Typed again, it asks for a name of its own.
         request = request_of(account, kind, script, f"job-{50 + moment}")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dogbreeds.formats import percent
+from dogbreeds.model.paired import interval
 from dogbreeds.report.chart import ACCENT, FIGURES, SOFT, Chart, Figure, Table, bars, chart, figure, line
 from dogbreeds.report.run import Prediction, Run
 from dogbreeds.report.sections import Section
@@ -49,9 +50,11 @@ def bins(predictions: Sequence[Prediction]) -> list[Bin]:
 def reliability(predictions: Sequence[Prediction]) -> Chart:
     found = bins(predictions)
     farthest = max(found, key=lambda one: one.photos * abs(one.accuracy - one.probability))
-    word = "too unsure" if farthest.accuracy > farthest.probability else "too sure"
-    message = f"Of the photos predicted with {percent(farthest.probability, 0)}, {percent(farthest.accuracy, 0)} are"
-    message += f" classified correctly: {word}. A perfectly calibrated model lies on the dashed line."
+    low, high = interval(farthest.accuracy, farthest.photos)
+    unsure, sure = low > farthest.probability, high < farthest.probability
+    word = "too unsure" if unsure else "too sure" if sure else "no clear difference"
+    message = f"Of the {farthest.photos:,} photos predicted with {percent(farthest.probability, 0)}, "
+    message += f"{percent(farthest.accuracy, 0)} are classified correctly: {word}. Perfect is the dashed line."
     rows = []
     for one in found:
         range_ = f"{percent(one.low, 0)} to {percent(one.high, 0)}"

@@ -16,9 +16,9 @@ from botocore import xform_name
 from rich.console import Console
 
 from dogbreeds.data.labels import find
-from dogbreeds.errors import ConfigError, UserError
+from dogbreeds.errors import ConfigError, Interrupted, UserError
 from dogbreeds.files import lines_beside
-from dogbreeds.sagemaker.aws_errors import Detached, aws_errors, code_of, passes
+from dogbreeds.sagemaker.aws_errors import aws_errors, code_of, passes
 from dogbreeds.sagemaker.launch.begun import beginning, begun_by, finished, remember, remember_config
 from dogbreeds.sagemaker.launch.job_handle import TRAINING, JobHandle
 from dogbreeds.sagemaker.protocol.hyperparameters import TRAIN, Task, encode
@@ -133,7 +133,7 @@ class Launcher:
                     self._create(job, json.loads(text.replace(name, job.name)))
             except KeyboardInterrupt:
                 again = "The same command goes on with it, or begins it where it has not begun."
-                raise Detached(f"\nStopped while {job.name} was begun. {again}") from None
+                raise Interrupted(f"\nStopped while {job.name} was begun. {again}") from None
         if status is not None:
             log.info("%s was begun by the same command: this follows it. Stop it with: %s", job.name, job.hint("stop"))
         return job
