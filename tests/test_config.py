@@ -63,6 +63,17 @@ def test_int8_is_refused_before_anything_is_read(config: Compose, monkeypatch: p
     assert "pip install 'dogbreeds[int8]'" in missing
 
 
+@pytest.mark.parametrize("labels", ["kaggle", "labels.csv", "{root}", "{root}/train"])
+def test_a_folder_in_place_of_a_table_names_the_table_in_it(config: Compose, tmp_path: Path, labels: str) -> None:
+    (tmp_path / "train").mkdir()
+    (tmp_path / "labels.csv").write_text("id,breed\n")
+    (tmp_path / "a.csv").write_text("no table")
+    with pytest.raises(ConfigError) as caught:
+        config(f"data.dir={tmp_path}", f"data.labels={labels.format(root=tmp_path)}")
+    said = str(caught.value)
+    assert said.endswith(f": data.dir={tmp_path} data.labels={tmp_path}/labels.csv") and "\n" not in said
+
+
 @pytest.mark.parametrize("override", ["data.views=some", "features.batch_size=many", "cache.max_gb=all", "epochs=1.5"])
 def test_words_for_numbers(config: Compose, override: str) -> None:
     with pytest.raises(Exception, match=override.split("=")[1]):

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dogbreeds.data.kept import labelled
 from dogbreeds.data.names import class_name, readable
 from dogbreeds.errors import DataError
 from dogbreeds.installation import command
@@ -236,10 +237,11 @@ def refuse_few_classes(root: Path, found: Found) -> None:
         return
     why = "\n" + "\n".join(grouped(root, found.left_out)) if found.left_out else ""
     if unlabelled:
-        table = readable(min(root.glob("*.csv"), default=Path("<file>")))
+        said = f"data.dir={readable(root)} holds no photos in class folders"
+        if typed := labelled(root, root, root.parent):
+            raise DataError(f"{said}, but there is a table of labels: {typed}")
         raise DataError(
-            f"data.dir={readable(root)} holds no photos in class folders. Expected train/<class>/*.jpg or "
-            f"<class>/*.jpg, or the photos of a table, data.labels={table}.{why}"
+            f"{said}. Expected train/<class>/*.jpg or <class>/*.jpg, or the photos of a table, data.labels=<file>.{why}"
         )
     inner = root / names.pop()
     hint = f" Its folders may be the classes: data.dir={readable(inner)}." if len(_folders(inner)) > 1 else ""

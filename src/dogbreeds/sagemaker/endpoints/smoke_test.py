@@ -1,16 +1,14 @@
 """The summary of a package for its tag, and the first photo that a new endpoint is asked about."""
 
 import io
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
-from dogbreeds.errors import PackageError
-from dogbreeds.model.names import DESCRIPTION
 from dogbreeds.package.examples import DIRECTORY, load_examples
+from dogbreeds.package.package import read_description
 from dogbreeds.package.predictor import Predictor
 
 # Not allowed in values of tags (AWS also allows letters of other scripts).
@@ -20,13 +18,8 @@ _MAX_TAG = 256
 
 def summary_of(package: Path) -> str:
     """Returns the summary of a package, such as `squeezenet1_1 10 classes accuracy 0.803`, valid as a tag."""
-    path = package / DESCRIPTION
-    try:
-        described = json.loads(path.read_text(encoding="utf-8"))
-        words = f"{described['backbone']} {len(described['classes'])} classes"
-        accuracy = described["metrics"].get("test/accuracy")
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-        raise PackageError(f"{path} is damaged ({error}).") from error
+    described = read_description(package)
+    words, accuracy = f"{described.backbone} {len(described.classes)} classes", described.metrics.get("test/accuracy")
     return _NOT_IN_TAGS.sub("", words if accuracy is None else f"{words} accuracy {accuracy:.3f}")[:_MAX_TAG]
 
 
