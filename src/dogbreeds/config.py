@@ -120,8 +120,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         return {**yaml.safe_load(path.read_text(encoding="utf-8"))}
     except (yaml.YAMLError, UnicodeDecodeError, TypeError, OSError) as error:
         reason = str(error).splitlines()[0]
-        said = "Put a good copy of it there, or start anew."
-        raise ConfigError(f"{path} is damaged, or something else ({reason}). {said}") from error
+        raise ConfigError(f"{path} is damaged, or something else ({reason}). Replace it, or start anew.") from error
 
 
 def write_yaml(path: Path, content: dict[str, Any], head: str = "") -> None:
@@ -185,19 +184,14 @@ def unchecked(composed: DictConfig) -> TrainConfig:
     own = OmegaConf.masked_copy(composed, [str(name) for name in composed if name not in _COMMAND_KEYS])
     try:
         plain: Any = OmegaConf.to_container(own, resolve=True)
-        _collect_arguments(plain.get("trainer", {}))
+        trainer, known = plain.get("trainer", {}), {field.name for field in fields(TrainerConfig)}
+        for name in [name for name in trainer if name not in known]:
+            trainer.setdefault("arguments", {})[name] = trainer.pop(name)
         merged = OmegaConf.merge(OmegaConf.structured(TrainConfig), literal(plain))
     except OmegaConfBaseException as error:
         raise ConfigError(_said(error, TrainConfig, own)) from error
     assert isinstance(merged, DictConfig)
     return _object(merged, TrainConfig)
-
-
-def _collect_arguments(trainer: dict[str, Any]) -> None:
-    """Moves further arguments of the Trainer, typed as `trainer.<argument>`, into `trainer.arguments`."""
-    known = {field.name for field in fields(TrainerConfig)}
-    for name in [name for name in trainer if name not in known]:
-        trainer.setdefault("arguments", {})[name] = trainer.pop(name)
 
 
 def _object(composed: DictConfig, schema: type[Settings], prefix: str = "") -> Settings:
@@ -245,8 +239,7 @@ def _data_problems(data: DataConfig) -> list[str]:
         found.append(f"data.exclude={data.exclude}: {said}")
     if data.labels is not None and not (named := Path(data.labels)).is_file():
         photos = named if named.is_dir() and any(one.is_dir() for one in named.iterdir()) else Path(place)
-        usual = "data.dir=<folder> data.labels=<folder>/labels.csv"
-        typed = labelled(photos, Path(place, named), named, Path(place)) or usual
+        typed = labelled(photos, Path(place, named), named, Path(place)) or "data.dir=dogs data.labels=dogs/labels.csv"
         what = "that is a folder" if named.is_dir() else "no such file"
         found.append(f"data.labels={named}: {what}. Type the folder of the photos and a table: {typed}")
     return found

@@ -36,7 +36,7 @@ from dogbreeds.files import yaml_beside
 from dogbreeds.help_page import page
 from dogbreeds.installation import conf_directory
 from dogbreeds.overrides import name_of, value_of
-from dogbreeds.schema import TrainerConfig, key_names, key_types
+from dogbreeds.schema import TrainerConfig, key_types
 
 #: When the command was typed, as nearly as Python can tell.
 BEGAN = time.time()
@@ -289,7 +289,7 @@ def explain(error: Exception, primary: Path, arguments: Sequence[str] = ()) -> s
         full = re.search(r"full_key: (\S+)", message)
         key, own = full[1] if full else unknown["key"], SCHEMAS.get(primary.stem)
         # A primary config without a schema names its settings itself.
-        names = key_names(own) if own else [str(one) for one in OmegaConf.load(primary) if one not in _SECTIONS]
+        names = list(key_types(own)) if own else [str(one) for one in OmegaConf.load(primary) if one not in _SECTIONS]
         return f"Unknown setting '{key}'. {did_you_mean(key, names)}Settings are: {', '.join(names)}."
     given = {name_of(argument): argument.partition("=")[2] for argument in arguments}
     schema = SCHEMAS.get(primary.stem)

@@ -45,8 +45,7 @@ def read_table(file: Path) -> tuple[str, str, int, list[int]]:
         if min(places[:2]) >= 0:
             return text, separator, len(header), places
     named = " and a ".join(f"{kind} ({', '.join(names)})" for kind, names in columns.items() if kind != "split")
-    said = f"must name columns for a {named}, but it is {first[:80]!r}."
-    raise DataError(f"data.labels={file}: its first line {said}")
+    raise DataError(f"data.labels={file}: its first line must name columns for a {named}, but it is {first[:80]!r}.")
 
 
 def labelled(photos: Path, *places: Path) -> str | None:

@@ -138,7 +138,11 @@ def find_photos(root: Path) -> Found:
         )
     try:
         roots = _split_folders(root)
-        left: list[tuple[Path, str]] = [] if "all" in roots else list(_beside(root, roots))
+        left: list[tuple[Path, str]] = []
+        names = [folder.name for folder in roots.values()]
+        for entry in [] if "all" in roots else _entries(root):
+            if entry.name not in names:
+                left += _outside(root, entry, f"in {readable(entry.name)}/, beside {', '.join(names)}")
         splits = {split: _classes(folder, root, left) for split, folder in roots.items()}
     except OSError as error:
         raise DataError(f"data.dir={root} cannot be read: {error.strerror} ({error.filename}).") from error
@@ -191,13 +195,6 @@ def _holds_photos(folder: Path) -> bool:
     return any(entry.is_file() and may_be_photo(folder / entry.name) for entry in _entries(folder))
 
 
-def _beside(root: Path, roots: dict[str, Path]) -> Iterator[tuple[Path, str]]:
-    splits = [folder.name for folder in roots.values()]
-    for entry in _entries(root):
-        if entry.name not in splits:
-            yield from _outside(root, entry, f"in {readable(entry.name)}/, beside {', '.join(splits)}")
-
-
 def _outside(folder: Path, entry: os.DirEntry[str], reason: str) -> Iterator[tuple[Path, str]]:
     path = folder / entry.name
     if entry.is_dir():
@@ -214,12 +211,9 @@ def _classes(folder: Path, root: Path, left: list[tuple[Path, str]]) -> dict[str
     for entry in _entries(folder):
         if not entry.is_dir() or is_system(entry.name):
             left += _outside(folder, entry, "")
-            continue
-        if os.path.realpath(folder / entry.name) in above:
+        elif os.path.realpath(folder / entry.name) in above:
             left.append((folder / entry.name, "a link to a folder that holds it"))
-            continue
-        below = list(files_below(folder / entry.name, above))
-        if below:
+        elif below := list(files_below(folder / entry.name, above)):
             photos = classes.setdefault(class_name(entry.name), [])
             photos += [path for path, reason in below if not reason]
             left += [(path, reason) for path, reason in below if reason]
