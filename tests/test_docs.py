@@ -47,7 +47,7 @@ def test_the_settings_are_all_there_with_their_defaults() -> None:
     text = hooks.settings_text().replace("<wbr>", "")
     listed = re.findall(r"^\| <code>([\w.]+)</code> \|", text, re.MULTILINE)
     assert {name for schema in SCHEMAS.values() for name in key_types(schema)} == set(listed)
-    assert "| <code>lr</code> | `0.01` | learning rate of the head; above 0 |" in text
+    assert "| <code>lr</code> | `0.01` | learning rate of the head; above 0 and at most 1e+30 |" in text
     assert "| `hpo=bayes` | Bayesian optimization" in text
 
 
