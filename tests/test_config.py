@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from dogbreeds.config import load, load_saved, save
 from dogbreeds.errors import ConfigError
 from dogbreeds.run_directory import RUN_CONFIG
-from dogbreeds.schema import TrainConfig, key_names
+from dogbreeds.schema import TrainConfig, key_types
 from tests.conftest import Compose
 
 
@@ -61,6 +61,17 @@ def test_int8_is_refused_before_anything_is_read(config: Compose, monkeypatch: p
     engine, missing = str(caught.value).splitlines()
     assert "it is torch" in engine and "features.precision=bf16" in engine
     assert "pip install 'dogbreeds[int8]'" in missing
+
+
+@pytest.mark.parametrize("labels", ["kaggle", "labels.csv", "{root}", "{root}/train"])
+def test_a_folder_in_place_of_a_table_names_the_table_in_it(config: Compose, tmp_path: Path, labels: str) -> None:
+    (tmp_path / "train").mkdir()
+    (tmp_path / "labels.csv").write_text("id,breed\n")
+    (tmp_path / "a.csv").write_text("no table")
+    with pytest.raises(ConfigError) as caught:
+        config(f"data.dir={tmp_path}", f"data.labels={labels.format(root=tmp_path)}")
+    said = str(caught.value)
+    assert said.endswith(f": data.dir={tmp_path} data.labels={tmp_path}/labels.csv") and "\n" not in said
 
 
 @pytest.mark.parametrize("override", ["data.views=some", "features.batch_size=many", "cache.max_gb=all", "epochs=1.5"])
@@ -178,7 +189,7 @@ def test_backbones_that_there_are_not(config: Compose, overrides: list[str], sai
 
 
 def test_names_of_all_settings() -> None:
-    names = key_names(TrainConfig)
+    names = list(key_types(TrainConfig))
     assert {"data.views", "features.engine", "features.batch_size", "cache.dir", "cache.max_gb"} <= set(names)
     assert not {"data.augment", "cache.enabled"} & set(names)
 

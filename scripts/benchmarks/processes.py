@@ -15,7 +15,7 @@ from benchmarks.asking import Asked
 from benchmarks.pixel_loop import LoopTimes
 from dogbreeds.debug.measurements import Phase
 from dogbreeds.errors import UserError
-from dogbreeds.files import whole_lines
+from dogbreeds.files import read_lines
 from dogbreeds.run_directory import PHASES
 
 _SAMPLE_SECONDS = 0.02
@@ -57,7 +57,7 @@ def watched(run_dir: Path, *arguments: str) -> dict[str, Part]:
             printed.seek(0)
             raise UserError(f"python {' '.join(arguments)} failed:\n{printed.read().decode()[-4000:]}")
     ended = time.time()
-    phases = [Phase.parsed(line) for line in whole_lines(run_dir / PHASES)]
+    phases = read_lines(run_dir / PHASES, Phase.parsed)
     found: dict[str, Part] = {}
     for phase in phases:
         inside = [gigabytes for at, gigabytes in samples if phase.began <= at <= phase.ended]

@@ -24,7 +24,7 @@ from dogbreeds.directories import run_directory
 from dogbreeds.errors import ConfigError, did_you_mean
 from dogbreeds.installation import conf_directory
 from dogbreeds.overrides import name_of
-from dogbreeds.schema import TrainerConfig, key_names
+from dogbreeds.schema import TrainerConfig, key_types
 
 _UNKNOWN_KEY = re.compile(r"(?:[Kk]ey|override) '(?P<key>[^']+)'(?: (?:is )?not in|\. No match in)")
 _SECTIONS = ("defaults", "hydra")
@@ -88,7 +88,9 @@ def explain(error: Exception, primary: Path, arguments: Sequence[str]) -> str:
         full = re.search(r"full_key: (\S+)", message)
         key = full[1] if full else unknown["key"]
         # A primary config without a schema names its settings itself.
-        names = key_names(schema) if schema else [str(one) for one in OmegaConf.load(primary) if one not in _SECTIONS]
+        names = (
+            list(key_types(schema)) if schema else [str(one) for one in OmegaConf.load(primary) if one not in _SECTIONS]
+        )
         return f"Unknown setting '{key}'. {did_you_mean(key, names)}Settings are: {', '.join(names)}."
     given = {name_of(argument): argument.partition("=")[2] for argument in arguments}
     problem = type_problem(whole, schema, lambda name: given.get(name, "")) if schema else None

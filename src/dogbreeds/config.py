@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from dogbreeds.constraints import problems, settings
-from dogbreeds.data.kept import kept, named_files
+from dogbreeds.data.kept import kept, labelled, named_files
 from dogbreeds.data.labels import find
 from dogbreeds.directories import run_of
 from dogbreeds.errors import ConfigError
@@ -114,13 +114,13 @@ def command_settings(composed: DictConfig, schema: type[Settings]) -> Settings:
     return config
 
 
-def read_yaml(path: Path) -> Any:
-    """Returns the content of a file that the program wrote, in which all texts are literal."""
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Returns the table in a file that the program wrote, in which all texts are literal."""
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        return {**yaml.safe_load(path.read_text(encoding="utf-8"))}
+    except (yaml.YAMLError, UnicodeDecodeError, TypeError, OSError) as error:
         reason = str(error).splitlines()[0]
-        raise ConfigError(f"{path} is damaged, or something else ({reason}).") from error
+        raise ConfigError(f"{path} is damaged, or something else ({reason}). Replace it, or start anew.") from error
 
 
 def write_yaml(path: Path, content: dict[str, Any], head: str = "") -> None:
@@ -136,10 +136,8 @@ def save(config: TrainConfig, path: Path) -> None:
 
 def load_saved(path: Path) -> TrainConfig:
     """Reads what `save` wrote, also before runs had all of the settings that there are now."""
-    composed = OmegaConf.create(literal(read_yaml(path)))
     later = OmegaConf.load(Path(__file__).with_name("former_settings.yaml"))
-    merged = OmegaConf.merge(later, composed) if isinstance(composed, DictConfig) else composed
-    return unchecked(cast(DictConfig, merged))
+    return unchecked(cast(DictConfig, OmegaConf.merge(later, literal(read_yaml(path)))))
 
 
 def load_run(directory: Path) -> TrainConfig:
@@ -186,19 +184,14 @@ def unchecked(composed: DictConfig) -> TrainConfig:
     own = OmegaConf.masked_copy(composed, [str(name) for name in composed if name not in _COMMAND_KEYS])
     try:
         plain: Any = OmegaConf.to_container(own, resolve=True)
-        _collect_arguments(plain.get("trainer", {}))
+        trainer, known = plain.get("trainer", {}), {field.name for field in fields(TrainerConfig)}
+        for name in [name for name in trainer if name not in known]:
+            trainer.setdefault("arguments", {})[name] = trainer.pop(name)
         merged = OmegaConf.merge(OmegaConf.structured(TrainConfig), literal(plain))
     except OmegaConfBaseException as error:
         raise ConfigError(_said(error, TrainConfig, own)) from error
     assert isinstance(merged, DictConfig)
     return _object(merged, TrainConfig)
-
-
-def _collect_arguments(trainer: dict[str, Any]) -> None:
-    """Moves further arguments of the Trainer, typed as `trainer.<argument>`, into `trainer.arguments`."""
-    known = {field.name for field in fields(TrainerConfig)}
-    for name in [name for name in trainer if name not in known]:
-        trainer.setdefault("arguments", {})[name] = trainer.pop(name)
 
 
 def _object(composed: DictConfig, schema: type[Settings], prefix: str = "") -> Settings:
@@ -244,10 +237,11 @@ def _data_problems(data: DataConfig) -> list[str]:
     if data.exclude is not None and not Path(data.exclude).is_file():
         said = "no such file. It may be an audit.csv, or have a path in each line."
         found.append(f"data.exclude={data.exclude}: {said}")
-    if data.labels is not None and not Path(data.labels).is_file():
-        inside = Path(place, data.labels)
-        said = f"Did you mean {override('data.labels', inside)}?" if inside.is_file() else "It names files and labels."
-        found.append(f"data.labels={data.labels}: no such file. {said}")
+    if data.labels is not None and not (named := Path(data.labels)).is_file():
+        photos = named if named.is_dir() and any(one.is_dir() for one in named.iterdir()) else Path(place)
+        typed = labelled(photos, Path(place, named), named, Path(place)) or "data.dir=dogs data.labels=dogs/labels.csv"
+        what = "that is a folder" if named.is_dir() else "no such file"
+        found.append(f"data.labels={named}: {what}. Type the folder of the photos and a table: {typed}")
     return found
 
 

@@ -10,13 +10,14 @@ import shutil
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from dogbreeds.errors import ConfigError, PlaceError, UserError
 
+Row = TypeVar("Row")
 _ALMOST_FULL_BYTES = 1 << 16
 _SECONDS_BETWEEN_FLUSHES = 1.0
 
@@ -64,6 +65,16 @@ def writing(place: Path) -> Iterator[None]:
         raise PlaceError(place, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))) from error
 
 
+@contextmanager
+def reading(path: Path, kind: type[UserError] = UserError) -> Iterator[None]:
+    """Raises a `UserError` about a file that does not hold what the program wrote there."""
+    try:
+        yield
+    except (ValueError, TypeError, LookupError, AttributeError, csv.Error) as error:
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise kind(f"{path} is damaged ({reason}). Put a good copy of it there, or move it away.") from error
+
+
 def write_text(path: Path, content: str) -> None:
     with replacing(path) as temporary:
         temporary.write_text(content, encoding="utf-8")
@@ -81,7 +92,8 @@ def json_text(value: object, line: str = "\n") -> str:
 
 def read_json(path: Path) -> dict[str, Any]:
     """Returns the object in a file of JSON; an empty one where there is no file."""
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+    with reading(path):
+        return {**json.loads(path.read_text(encoding="utf-8"))} if path.is_file() else {}
 
 
 def yaml_beside(module: str, name: str) -> Any:
@@ -102,12 +114,12 @@ def lines_beside(module: str, name: str, **values: object) -> list[str]:
     return strict.from_string(template).render(values).rstrip("\n").split("\n")
 
 
-def read_csv(path: Path) -> list[dict[str, Any]]:
-    """Returns the rows of what `write_csv` wrote; none where there is no file."""
+def read_csv(path: Path, parsed: Callable[[dict[str, Any]], Row]) -> list[Row]:
+    """Returns what each row of what `write_csv` wrote is parsed to; none where there is no file."""
     if not path.is_file():
         return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    with reading(path), path.open(newline="", encoding="utf-8") as file:
+        return [parsed(row) for row in csv.DictReader(file)]
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
@@ -128,14 +140,12 @@ def drop_torn_line(path: Path) -> None:
             file.truncate(whole)
 
 
-def whole_lines(path: Path) -> Iterator[str]:
-    """Yields the lines of a file up to one that a crash tore; none where there is no file."""
+def read_lines(path: Path, parsed: Callable[[str], Row]) -> list[Row]:
+    """Returns what the lines of a file are parsed to, up to one that a crash tore; none where there is no file."""
     if not path.exists():
-        return
-    with path.open(encoding="utf-8") as file:
-        for line in file:
-            if line.endswith("\n"):
-                yield line
+        return []
+    with reading(path), path.open(encoding="utf-8") as file:
+        return [parsed(line) for line in file if line.endswith("\n")]
 
 
 class Appender:

@@ -173,8 +173,15 @@ def test_names_and_encodings_that_leave_a_doubt(root: Path) -> None:
 
 def test_kaggle_without_its_table_is_no_two_classes(tmp_path: Path) -> None:
     kaggle(populate(tmp_path / "photos", FLAT), tmp_path / "kaggle", splits=False)
-    paint(tmp_path / "kaggle" / "test" / "0.png")
-    assert f"or the photos of a table, data.labels={tmp_path}/kaggle/labels.csv." in refusal(tmp_path / "kaggle")
+    root = tmp_path / "kaggle"
+    paint(root / "test" / "0.png")
+    (root / "a.csv").write_bytes(b"\xff\xfe")
+    (root / "b.csv").write_text("id,akita,beagle\n")
+    for place in (root, root / "train"):
+        said = refusal(place)
+        assert said.endswith(f": data.dir={place} data.labels={root}/labels.csv") and "\n" not in said
+    (root / "labels.csv").unlink()
+    assert "or the photos of a table, data.labels=<file>." in refusal(root)
 
 
 def test_index_names_every_file(root: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from dogbreeds.errors import ConfigError, DataError
-from dogbreeds.files import replacing
+from dogbreeds.files import replacing, yaml_beside
 from dogbreeds.run_directory import KEPT
 
 #: Files by the settings that name them.
@@ -26,6 +26,40 @@ def read_text(file: Path, setting: str) -> str:
         return file.read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{setting}={file} cannot be read as text: {error}. Save it as CSV in UTF-8.") from error
+
+
+def read_table(file: Path) -> tuple[str, str, int, list[int]]:
+    """Returns a table of labels as text, what separates its cells, how many a line has, and where its columns are.
+
+    These are file, label and split; -1 for no split.
+
+    Raises:
+        DataError: It is not text, or does not name a file and a label.
+    """
+    text, columns = read_text(file, "data.labels"), yaml_beside(__file__, "labels.yaml")
+    first = next(iter(text.splitlines()), "")
+    for separator in ",;\t":
+        (header,) = csv.reader([first], delimiter=separator, skipinitialspace=True)
+        given = {name.strip().lower(): place for place, name in enumerate(header)}
+        places = [next((given[one] for one in names if one in given), -1) for names in columns.values()]
+        if min(places[:2]) >= 0:
+            return text, separator, len(header), places
+    named = " and a ".join(f"{kind} ({', '.join(names)})" for kind, names in columns.items() if kind != "split")
+    raise DataError(f"data.labels={file}: its first line must name columns for a {named}, but it is {first[:80]!r}.")
+
+
+def labelled(photos: Path, *places: Path) -> str | None:
+    """Returns what to type for photos whose table of labels is the first of some files, or lies in some folders."""
+    # Needs Hydra, which not every reader of photos has.
+    from dogbreeds.overrides import override
+
+    for file in (file for place in places for file in (place, *sorted(place.glob("*.csv"))) if file.is_file()):
+        try:
+            read_table(file)
+        except (DataError, csv.Error):
+            continue
+        return f"{override('data.dir', photos)} {override('data.labels', file)}"
+    return None
 
 
 def read_excluded(file: Path) -> list[str]:

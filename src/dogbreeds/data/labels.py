@@ -13,10 +13,9 @@ from typing import NamedTuple
 from unicodedata import normalize
 
 from dogbreeds.data import layout
-from dogbreeds.data.kept import read_text
+from dogbreeds.data.kept import read_table
 from dogbreeds.data.names import class_name, listing, readable
 from dogbreeds.errors import DataError
-from dogbreeds.files import yaml_beside
 
 _ADVICE = "Files are named by their paths (with /) below data.dir, or below train/ in it, with or without their ending."
 
@@ -96,23 +95,13 @@ def _text(path: PurePath) -> str:
 
 
 def _rows(labels: Path) -> Iterator[_Row]:
-    text, columns, line = read_text(labels, "data.labels"), yaml_beside(__file__, "labels.yaml"), 1
-    first = next(iter(text.splitlines()), "")
+    line = 1
     try:
-        for separator in ",;\t":
-            (header,) = csv.reader([first], delimiter=separator, skipinitialspace=True)
-            given = {name.strip().lower(): place for place, name in enumerate(header)}
-            file, label, split = (next((given[one] for one in names if one in given), -1) for names in columns.values())
-            if min(file, label) >= 0:
-                break
-        else:
-            named = " and a ".join(f"{kind} ({', '.join(names)})" for kind, names in columns.items() if kind != "split")
-            said = f"must name columns for a {named}, but it is {first[:80]!r}."
-            raise DataError(f"data.labels={labels}: its first line {said}")
+        text, separator, width, (file, label, split) = read_table(labels)
         # Strict, so that a quotation mark that is never closed does not swallow all that follows.
         table = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True, strict=True)
         for row in islice(table, 1, None):
-            if any(row[len(header) :]):
+            if any(row[width:]):
                 raise csv.Error(f"more cells than columns in {separator.join(row)[:80]!r}")
             line = table.line_num
             cells = ["".join(row[place : place + 1]).strip() for place in (file, label, split) if place >= 0]

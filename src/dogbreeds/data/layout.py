@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dogbreeds.data.kept import labelled
 from dogbreeds.data.kinds import may_be_photo
 from dogbreeds.data.names import class_name, readable
 from dogbreeds.errors import DataError
@@ -100,7 +101,11 @@ def find_photos(root: Path) -> Found:
         )
     try:
         roots = _split_folders(root)
-        left: list[tuple[Path, str]] = [] if "all" in roots else list(_beside(root, roots))
+        left: list[tuple[Path, str]] = []
+        names = [folder.name for folder in roots.values()]
+        for entry in [] if "all" in roots else _entries(root):
+            if entry.name not in names:
+                left += _outside(root, entry, f"in {readable(entry.name)}/, beside {', '.join(names)}")
         splits = {split: _classes(folder, root, left) for split, folder in roots.items()}
     except OSError as error:
         raise DataError(f"data.dir={root} cannot be read: {error.strerror} ({error.filename}).") from error
@@ -153,13 +158,6 @@ def _holds_photos(folder: Path) -> bool:
     return any(entry.is_file() and may_be_photo(folder / entry.name) for entry in _entries(folder))
 
 
-def _beside(root: Path, roots: dict[str, Path]) -> Iterator[tuple[Path, str]]:
-    splits = [folder.name for folder in roots.values()]
-    for entry in _entries(root):
-        if entry.name not in splits:
-            yield from _outside(root, entry, f"in {readable(entry.name)}/, beside {', '.join(splits)}")
-
-
 def _outside(folder: Path, entry: os.DirEntry[str], reason: str) -> Iterator[tuple[Path, str]]:
     path = folder / entry.name
     if entry.is_dir():
@@ -176,12 +174,9 @@ def _classes(folder: Path, root: Path, left: list[tuple[Path, str]]) -> dict[str
     for entry in _entries(folder):
         if not entry.is_dir() or is_system(entry.name):
             left += _outside(folder, entry, "")
-            continue
-        if os.path.realpath(folder / entry.name) in above:
+        elif os.path.realpath(folder / entry.name) in above:
             left.append((folder / entry.name, "a link to a folder that holds it"))
-            continue
-        below = list(files_below(folder / entry.name, above))
-        if below:
+        elif below := list(files_below(folder / entry.name, above)):
             photos = classes.setdefault(class_name(entry.name), [])
             photos += [path for path, reason in below if not reason]
             left += [(path, reason) for path, reason in below if reason]
@@ -199,10 +194,11 @@ def refuse_few_classes(root: Path, found: Found) -> None:
         return
     why = "\n" + "\n".join(grouped(root, found.left_out)) if found.left_out else ""
     if unlabelled:
-        table = readable(min(root.glob("*.csv"), default=Path("<file>")))
+        said = f"data.dir={readable(root)} holds no photos in class folders"
+        if typed := labelled(root, root, root.parent):
+            raise DataError(f"{said}, but there is a table of labels: {typed}")
         raise DataError(
-            f"data.dir={readable(root)} holds no photos in class folders. Expected train/<class>/*.jpg or "
-            f"<class>/*.jpg, or the photos of a table, data.labels={table}.{why}"
+            f"{said}. Expected train/<class>/*.jpg or <class>/*.jpg, or the photos of a table, data.labels=<file>.{why}"
         )
     inner = root / names.pop()
     hint = f" Its folders may be the classes: data.dir={readable(inner)}." if len(_folders(inner)) > 1 else ""

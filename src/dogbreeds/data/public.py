@@ -83,8 +83,8 @@ def _check_made(chosen: PublicSet, target: Path) -> Summary:
     """Returns what a complete data directory holds; refuses one that is something else."""
     made = read_json(target / _MARKER)
     if made.get("dataset") != chosen.name:
-        problem = f"the dataset {made['dataset']}" if made else "something that this command did not make"
-    elif (summary := _summary(target)).images < made["images"]:
+        problem = f"the dataset {made.get('dataset')}" if made else "something that this command did not make"
+    elif (summary := _summary(target)).images < made.get("images", 0):
         problem = f"only {summary.images} of its {made['images']} images"
     else:
         return summary

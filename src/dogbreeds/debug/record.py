@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dogbreeds.debug.measurements import JsonLine, Measurements, Phase, Sample, StepTimes
-from dogbreeds.files import read_csv, read_json, whole_lines, write_text
+from dogbreeds.files import read_csv, read_json, read_lines, reading, write_text
 from dogbreeds.run_directory import FACTS, METRICS, PHASES, PREDICTIONS, RECORD, STEPS, SYSTEM
 
 #: Photos (classes, classes): of the row's breed, classified as the column's.
@@ -131,9 +131,10 @@ class Facts:
     @classmethod
     def read(cls, run_dir: Path) -> Self:
         """Reads what `save` wrote; of a run that ended before that nothing is known."""
-        values = read_json(run_dir / FACTS)
-        searched = {name: Searched(**found) for name, found in values.pop("searched", {}).items()}
-        return cls(**values, searched=searched)
+        with reading(run_dir / FACTS):
+            values = read_json(run_dir / FACTS)
+            searched = {name: Searched(**found) for name, found in values.pop("searched", {}).items()}
+            return cls(**values, searched=searched)
 
 
 @dataclass
@@ -180,8 +181,7 @@ class Record:
 def read_rows(run_dir: Path) -> list[Row]:
     """Returns the recorded steps; of those that a resumed run repeated, the later ones."""
     rows: list[Row] = []
-    for line in whole_lines(run_dir / RECORD):
-        row = Row.parsed(line)
+    for row in read_lines(run_dir / RECORD, Row.parsed):
         while rows and (rows[-1].step > row.step or (rows[-1].step == row.step and rows[-1].mode == row.mode == TRAIN)):
             rows.pop()
         rows.append(row)
@@ -192,9 +192,9 @@ def read_record(run_dir: Path) -> Record:
     """Returns all that a run directory holds for rules and report, finished or not."""
     metrics = read_json(run_dir / METRICS)
     measured = Measurements(
-        [Sample.parsed(line) for line in whole_lines(run_dir / SYSTEM)],
-        [StepTimes.parsed(line) for line in whole_lines(run_dir / STEPS)],
-        [Phase.parsed(line) for line in whole_lines(run_dir / PHASES)],
+        read_lines(run_dir / SYSTEM, Sample.parsed),
+        read_lines(run_dir / STEPS, StepTimes.parsed),
+        read_lines(run_dir / PHASES, Phase.parsed),
     )
     return Record(read_rows(run_dir), Facts.read(run_dir), metrics, read_confusion(run_dir, metrics), measured)
 
@@ -204,14 +204,13 @@ def read_confusion(run_dir: Path, metrics: Mapping[str, Any]) -> dict[str, Matri
     if "test/confusion" in metrics:
         return {split: np.array(metrics[f"{name}/confusion"]) for split, name in _SCORED}
     places = {name: place for place, name in enumerate(metrics.get("classes", ()))}
-    rows = read_csv(run_dir / PREDICTIONS)
-    if not places or not rows:
-        return {}
     found = {split: np.zeros((len(places), len(places)), int) for split, _ in _SCORED}
-    for row in rows:
+
+    def count(row: Mapping[str, str]) -> None:
         found[row["split"]][places[row["breed"]], places[row["answer"]]] += 1
-    return found
+
+    return found if places and read_csv(run_dir / PREDICTIONS, count) else {}
 
 
 def read_history(path: Path) -> list[dict[str, float]]:
-    return [{name: float(value) for name, value in row.items()} for row in read_csv(path)]
+    return read_csv(path, lambda row: {name: float(value) for name, value in row.items()})

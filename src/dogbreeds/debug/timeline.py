@@ -11,7 +11,7 @@ import torch
 from pytorch_lightning.profilers import Profiler
 
 from dogbreeds.debug.measurements import PARTS, Phase, StepTimes
-from dogbreeds.files import Appender, whole_lines, yaml_beside
+from dogbreeds.files import Appender, read_lines, yaml_beside
 from dogbreeds.run_directory import PHASES, STEPS
 
 # As many say as much about a run as a million, and neither memory nor page has room for more.
@@ -25,7 +25,7 @@ class Phases:
 
     def __init__(self, run_dir: Path | None = None) -> None:
         """Starts with the phases of a run that is resumed."""
-        self.ended = [Phase.parsed(line) for line in (whole_lines(run_dir / PHASES) if run_dir else ())]
+        self.ended = read_lines(run_dir / PHASES, Phase.parsed) if run_dir else []
         self._before = len(self.ended)
         self._file = None if run_dir is None else Appender(run_dir / PHASES, every=1)
 

@@ -197,7 +197,7 @@ def best_overrides(place: Path) -> list[str]:
         said = f"best_of={place}: there is no {BEST}. Name the directory of a search, its {BEST},"
         raise ConfigError(f"{said} or a tuning job that was followed to its end on this machine.")
     content = read_yaml(path)
-    known = isinstance(content, dict) and "trial" in content and isinstance(content.get("overrides"), list)
+    known = "trial" in content and isinstance(content.get("overrides"), list)
     overrides: list[str] = content["overrides"] if known else []
     # A file from elsewhere may choose settings, but not what Hydra runs.
     if not known or any(not isinstance(one, str) or name_of(one).startswith(("-", "hydra")) for one in overrides):

@@ -19,7 +19,7 @@ from optuna.storages.journal import BaseJournalBackend
 from optuna.trial import Trial, TrialState
 
 from dogbreeds.errors import UserError
-from dogbreeds.files import drop_torn_line, whole_lines, writing
+from dogbreeds.files import drop_torn_line, read_lines, reading, writing
 from dogbreeds.hpo.leaderboard import FAILED, FINISHED, INTERRUPTED, NAN, PRUNED, Entry
 from dogbreeds.hpo.rendering import decode, distributions, encode
 from dogbreeds.hpo.settings import Objective
@@ -46,7 +46,7 @@ class _Journal(BaseJournalBackend):
     def __init__(self, path: Path) -> None:
         drop_torn_line(path)
         self._path = path
-        self._logs: list[dict[str, Any]] = [json.loads(line) for line in whole_lines(path)]
+        self._logs: list[dict[str, Any]] = read_lines(path, json.loads)
 
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
         yield from self._logs[log_number_from:]
@@ -72,12 +72,9 @@ class OptunaEngine:
         path = directory / STORAGE
         if not path.exists() and (directory / "0").exists():
             raise UserError(f"{path} is missing, so the search cannot be resumed. Start a new one.")
-        try:
-            storage = JournalStorage(_Journal(path))
-        except ValueError as error:
-            said = f"{path} is damaged ({error}), so the search cannot be resumed. Start a new one."
-            raise UserError(said) from error
         direction = self.objective.direction
+        with reading(path):
+            storage = JournalStorage(_Journal(path))
         self._study = optuna.create_study(storage=storage, study_name=_STUDY, load_if_exists=True, direction=direction)
         self._study.pruner = NopPruner()
         if settings.strategy == "hyperband":

@@ -8,6 +8,7 @@ import optuna
 from optuna.trial import create_trial
 
 from dogbreeds.debug.record import read_history
+from dogbreeds.files import reading
 from dogbreeds.formats import counted, percent, shown
 from dogbreeds.hpo.backbones import Candidate, backbone_chart
 from dogbreeds.hpo.leaderboard import FINISHED, Entry, Leaderboard
@@ -86,11 +87,11 @@ def _curves(board: Leaderboard) -> Chart:
     # The best one last, so that it is drawn above the others.
     for entry in reversed(board.entries):
         path = board.directory / str(entry.number) / HISTORY
-        if not path.is_file():
+        if not (rows := read_history(path)):
             continue
-        rows = read_history(path)
         values = ", ".join(f"{name}={shown(value)}" for name, value in entry.values.items())
-        epochs, measured = [row["epoch"] for row in rows], [row[_CURVE] for row in rows]
+        with reading(path):
+            epochs, measured = [row["epoch"] for row in rows], [row[_CURVE] for row in rows]
         name = f"trial {entry.number}{'' if entry.state == FINISHED else f' ({entry.state})'}"
         color, width = (ACCENT, 3) if entry is best else (SOFT, 1)
         hover = f"trial {entry.number}: {label(values)}<br>epoch %{{x}}: %{{y:.4f}}<extra></extra>"

@@ -56,9 +56,8 @@ class Plan:
         check_hydra(self._base.hydra)
         _check_whole_numbers(self.space)
         corners = self._corners()
-        points, self.corners = [point for point, _ in corners], [config for _, config in corners]
-        self._first = points[0]
-        named = [named_files(self._varied(point).data) for point in points]
+        self._points, self.corners = [point for point, _ in corners], [config for _, config in corners]
+        named = [named_files(self._varied(point).data) for point in self._points]
         for name in KEPT:
             if len(given := list(dict.fromkeys(one.get(name) for one in named))) > 1:
                 raise ConfigError(f"data.{name} is {given[0]} and {given[1]}: all trials have the same photos.")
@@ -66,7 +65,7 @@ class Plan:
         check_search(self.settings, self.space, self.corners)
         for directory in {config.data.dir for config in self.corners}:
             find(directory, self.corners[0].data.labels)
-        self.space = self._least_often_first(points)
+        self.space = self._least_often_first()
 
     @property
     def seed(self) -> int:
@@ -90,7 +89,7 @@ class Plan:
 
     def first(self, directory: Path) -> TrainConfig:
         """Returns the first corner with `directory` as its run directory: where what all trials share is written."""
-        return self.config(self._first, directory)
+        return self.config(self._points[0], directory)
 
     def keep_files(self, directory: Path) -> None:
         """Copies what settings of `data` name into the search, once; all trials read the copies."""
@@ -155,10 +154,10 @@ class Plan:
         assert refused is not None
         raise refused
 
-    def _least_often_first(self, points: Sequence[Values]) -> Space:
+    def _least_often_first(self) -> Space:
         needs = [preparation_key(config) for config in self.corners]
-        others = [point for point, need in zip(points, needs, strict=True) if need != needs[0]]
-        changing = {name for point in others for name in point if point[name] != self._first[name]}
+        others = [point for point, need in zip(self._points, needs, strict=True) if need != needs[0]]
+        changing = {name for point in others for name in point if point[name] != self._points[0][name]}
         dimensions = sorted(self.space.dimensions.items(), key=lambda dimension: dimension[0] not in changing)
         return Space(dict(dimensions), self.space.fixed)
 

@@ -65,7 +65,7 @@ def resumed(directory: Path, arguments: Sequence[str], compose: Compose, loader:
             "changed."
         )
     saved = read_yaml(path)
-    if not isinstance(saved, dict) or not {"overrides", "trials"} <= set(saved):
+    if not {"overrides", "trials"} <= saved.keys():
         raise ConfigError(f"{path} is damaged, or something else: it has no overrides.")
     longer = [one for one in arguments if name_of(one) == _TRIALS]
     typed = [one for one in arguments if name_of(one) != "resume"]

@@ -1,6 +1,5 @@
 """One trial of a search: a run that keeps config, metrics, history and head, and is packaged if it is the best."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ from dogbreeds.config import load_run
 from dogbreeds.debug.catalogue import watching_rules
 from dogbreeds.debug.record import Record, Searched
 from dogbreeds.debug.watch import Judge
+from dogbreeds.files import read_json
 from dogbreeds.hpo.space import Interval, Space, Values
 from dogbreeds.machine import compute_threads
 from dogbreeds.package.package import load_state, save_state
@@ -36,7 +36,7 @@ def package_trial(directory: Path, preparations: Preparations, space: Space, val
     report."""
     # The search may have been moved, or resumed from another directory.
     config = load_run(directory)
-    metrics = json.loads((directory / METRICS).read_text(encoding="utf-8"))
+    metrics = read_json(directory / METRICS)
     run = Run(config, preparations.of(config))
     load_state(directory / HEAD, run.network, _TRAINED)
     run.score()

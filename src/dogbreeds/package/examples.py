@@ -17,7 +17,7 @@ from dogbreeds.data.images import UnreadableImageError, decode
 from dogbreeds.data.names import shown_names
 from dogbreeds.data.splits import Photo
 from dogbreeds.errors import PackageError
-from dogbreeds.files import writing
+from dogbreeds.files import reading, writing
 
 DIRECTORY = "examples"
 LISTING = "examples.json"
@@ -80,11 +80,9 @@ def load_examples(package: Path) -> list[Example]:
     listing = package / DIRECTORY / LISTING
     if not listing.is_file():
         return []
-    try:
+    with reading(listing, PackageError):
         values = json.loads(listing.read_text(encoding="utf-8"))
         examples = [Example(one["file"], one["label"], one["breed"]) for one in values]
-    except (ValueError, TypeError, KeyError) as error:
-        raise PackageError(f"{listing} is damaged: {error!r}") from error
     for example in examples:
         # A name with a path in it would lead out of the package.
         if Path(example.file).name != example.file or not (listing.parent / example.file).is_file():

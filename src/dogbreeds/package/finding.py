@@ -6,6 +6,7 @@ from pathlib import Path
 
 from dogbreeds.config import read_yaml
 from dogbreeds.errors import PackageError
+from dogbreeds.files import reading
 from dogbreeds.model.names import DESCRIPTION
 from dogbreeds.run_directory import BEST, MODEL
 
@@ -15,7 +16,8 @@ def find_package(place: str) -> Path:
     path = Path(place)
     candidates = [path, path / MODEL]
     if (path / BEST).is_file():
-        candidates.append(path / _best_trial(path / BEST) / MODEL)
+        with reading(path / BEST, PackageError):
+            candidates.append(path / str(read_yaml(path / BEST)["trial"]) / MODEL)
     for candidate in candidates:
         if (candidate / DESCRIPTION).is_file():
             return candidate
@@ -28,10 +30,3 @@ def find_package(place: str) -> Path:
         f"package={place}: no {DESCRIPTION} there, nor in {path / MODEL}. Give a model package, or the directory of "
         "a run or a search that has one."
     )
-
-
-def _best_trial(best: Path) -> str:
-    content = read_yaml(best)
-    if not isinstance(content, dict) or "trial" not in content:
-        raise PackageError(f"{best} is not the {BEST} of a search: it names no trial.")
-    return str(content["trial"])

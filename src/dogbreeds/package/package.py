@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from dogbreeds.data.transform import Transform
 from dogbreeds.errors import ConfigError, PackageError
 from dogbreeds.features.engines.reference import resolve_precision
-from dogbreeds.files import json_text, replacing, write_text
+from dogbreeds.files import json_text, reading, replacing, write_text
 from dogbreeds.model.backbones import architecture, cut
 from dogbreeds.model.head import Head, HeadShape
 from dogbreeds.model.names import DESCRIPTION
@@ -203,10 +203,8 @@ def read_description(directory: Path) -> Description:
     path = directory / DESCRIPTION
     if not path.is_file():
         raise PackageError(f"package={directory} is not a model package: it has no {DESCRIPTION}.")
-    try:
+    with reading(path, PackageError):
         values = json.loads(path.read_text(encoding="utf-8"))
         if values["format"] > FORMAT:
             raise PackageError(f"package={directory} was made by a newer version of dogbreeds: update this one.")
         return Description.from_json(values)
-    except (ValueError, KeyError, TypeError) as error:
-        raise PackageError(f"{path} is damaged: {error!r}") from error

@@ -115,8 +115,8 @@ def read_run(directory: Path) -> Run:
         advice = "Give a run directory of train.py, such as outputs/<date>/<time>."
         raise UserError(f"{directory} has no {RUN_CONFIG}. {advice}")
     record = read_record(directory)
-    suspicions = [Suspicion(**row | {"score": float(row["score"])}) for row in read_csv(directory / AUDIT)]
-    unused = [row for row in read_csv(directory / INDEX) if row["state"] != "used"]
+    suspicions = read_csv(directory / AUDIT, lambda row: Suspicion(**row | {"score": float(row["score"])}))
+    unused = [row for state, row in read_csv(directory / INDEX, lambda row: (row["state"], row)) if state != "used"]
     return Run(
         directory=directory,
         config=read_yaml(path),
@@ -140,4 +140,4 @@ def right_by_photo(predictions: Sequence[Prediction], split: str) -> dict[str, b
 
 def read_predictions(path: Path) -> list[Prediction]:
     """Returns the rows of predictions.csv; none where there is no such file."""
-    return [Prediction(**row | {name: float(row[name]) for name in _PROBABILITIES}) for row in read_csv(path)]
+    return read_csv(path, lambda row: Prediction(**row | {name: float(row[name]) for name in _PROBABILITIES}))

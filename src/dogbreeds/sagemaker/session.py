@@ -1,6 +1,5 @@
 """The account that commands work in: AWS's, or the rehearsal on this machine that takes its place."""
 
-import json
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from omegaconf import OmegaConf
 
 from dogbreeds.errors import ConfigError, UserError, did_you_mean
+from dogbreeds.files import read_json
 from dogbreeds.installation import command, conf_directory
 from dogbreeds.overrides import override
 from dogbreeds.sagemaker.aws_errors import ForbiddenError, MissingError, advice, aws_errors, message_of
@@ -103,10 +103,8 @@ class Account:
     @cached_property
     def known(self) -> dict[str, str]:
         """Role and bucket that `aws action=setup` made; of a rehearsal that has ended nothing is left."""
-        if not self.known_file.is_file():
-            return {}
-        known: dict[str, str] = json.loads(self.known_file.read_text(encoding="utf-8"))
-        return known if not self.settings.rehearsal or known["endpoint"] == self.s3.meta.endpoint_url else {}
+        known: dict[str, str] = read_json(self.known_file)
+        return known if not self.settings.rehearsal or known.get("endpoint") == self.s3.meta.endpoint_url else {}
 
     def _gone(self, what: str, name: str) -> ConfigError:
         if name != self.known.get(what):

@@ -17,7 +17,7 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from dogbreeds.errors import ConfigError, UserError
-from dogbreeds.files import replacing, write_text
+from dogbreeds.files import read_json, replacing, write_text
 from dogbreeds.run_directory import CHECKPOINTS
 from dogbreeds.training.datamodule import BreedDataModule
 
@@ -82,7 +82,7 @@ class SameStart(Callback):
     def keep(self, file: Path) -> None:
         """Checks what a file has, or writes it where there is none."""
         if file.is_file():
-            self.check(json.loads(file.read_text(encoding="utf-8")))
+            self.check(read_json(file))
         else:
             write_text(file, json.dumps(self._known, indent=1) + "\n")
 

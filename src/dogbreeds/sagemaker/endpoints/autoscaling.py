@@ -14,7 +14,7 @@ from typing import Any, Self
 import platformdirs
 
 from dogbreeds.errors import UserError
-from dogbreeds.files import write_text
+from dogbreeds.files import read_json, reading, write_text
 from dogbreeds.sagemaker.aws_errors import aws_errors
 from dogbreeds.sagemaker.endpoints.account import Endpoints
 from dogbreeds.sagemaker.requests.endpoint import POLICY, scaled_resource
@@ -82,10 +82,12 @@ def settle_scaling(account: Account, described: Mapping[str, Any]) -> None:
     """Sets up what was written down for an endpoint, if it is in service."""
     place = _place(account, described["EndpointName"])
     if described["EndpointStatus"] == "InService" and place.is_file():
-        planned = json.loads(place.read_text(encoding="utf-8"))
-        found = planned["wanted" if described.get("EndpointConfigName") == planned["config"] else "former"]
-        if found is not None:
-            Scaling(**found).set_up(account)
+        with reading(place):
+            planned = read_json(place)
+            found = planned["wanted" if described.get("EndpointConfigName") == planned["config"] else "former"]
+            scaling = found and Scaling(**found)
+        if scaling is not None:
+            scaling.set_up(account)
         place.unlink()
 
 

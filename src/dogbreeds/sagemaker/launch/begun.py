@@ -11,7 +11,7 @@ import platformdirs
 from filelock import FileLock
 
 from dogbreeds.config import load_saved, save
-from dogbreeds.files import write_text
+from dogbreeds.files import read_json, write_text
 from dogbreeds.schema import TrainConfig
 
 _REQUEST, _DIRECTORY = "request", "directory"
@@ -66,8 +66,7 @@ def config_of(name: str) -> TrainConfig | None:
 
 
 def _read(name: str) -> Mapping[str, Any]:
-    path = _place() / f"{name}.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return read_json(_place() / f"{name}.json")
 
 
 def _place() -> Path:

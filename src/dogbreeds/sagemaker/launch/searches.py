@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dogbreeds.config import read_yaml, write_yaml
 from dogbreeds.errors import ConfigError, UserError
-from dogbreeds.files import write_text
+from dogbreeds.files import read_json, reading, write_text
 from dogbreeds.hpo.leaderboard import FINISHED, Entry, remember, save_best
 from dogbreeds.hpo.plan import Plan
 from dogbreeds.hpo.resuming import save_plan
@@ -46,17 +46,19 @@ def job_of(account: Account, plan: Plan, directory: Path) -> JobHandle | None:
             again = f"{command('train')} -m {override('resume', directory)}"
             raise ConfigError(f"{directory} is a search on this machine: {again}")
         return None
-    content = json.loads(named.read_text(encoding="utf-8"))
-    job = JobHandle(account, str(content["tuning_job"]), TRAINING if plan.settings.one_job else TUNING)
+    with reading(named):
+        content = read_json(named)
+        name, trials = str(content["tuning_job"]), content["trials"]
+    job = JobHandle(account, name, TRAINING if plan.settings.one_job else TUNING)
     described = job.describe() if job.exists() else {}
     status, counters = described.get(f"{job.kind}Status"), described.get("TrainingJobStatusCounters")
     nothing = status == "Completed" and counters is not None and not counters.get("Completed")
     if status in (None, "Failed", "Stopped") or nothing:
         finished(job.name)
         return None
-    if content["trials"] != plan.settings.trials:
+    if trials != plan.settings.trials:
         learning = "." if plan.settings.one_job else f" that learns from them: hpo.warm_start=[{job.name}]."
-        said = f"{job.name} has {content['trials']} trials, and a job cannot get more."
+        said = f"{job.name} has {trials} trials, and a job cannot get more."
         raise ConfigError(f"{said} Start another one{learning}")
     return job
 
