@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -20,6 +21,7 @@ SOURCE = ROOT / "src" / "dogbreeds"
 FOLDERS = ("sagemaker", "hpo", "serve", "training", "package", "report", "debug", "features", "model", "data")
 
 
+@functools.cache
 def files() -> dict[str, Path]:
     """The modules of the package: `dogbreeds.data.layout` and its file."""
     found = {}
@@ -68,6 +70,7 @@ def imported(path: Path, modules: dict[str, Path]) -> Iterator[str]:
             yield from names or ({node.module} & modules.keys())
 
 
+@functools.cache
 def edges() -> dict[str, set[str]]:
     modules = files()
     return {name: set(imported(path, modules)) - {name} for name, path in modules.items()}
