@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -21,6 +22,7 @@ SERVICE = ROOT / "src" / "local_sagemaker"
 FOLDERS = ("sagemaker", "hpo", "serve", "training", "package", "report", "debug", "features", "model", "data")
 
 
+@functools.cache
 def files(package: Path = SOURCE) -> dict[str, Path]:
     """The modules of a package: `dogbreeds.data.layout` and its file."""
     found = {}
@@ -69,6 +71,7 @@ def imported(path: Path, modules: dict[str, Path]) -> Iterator[str]:
             yield from names or ({node.module} & modules.keys())
 
 
+@functools.cache
 def edges(package: Path = SOURCE) -> dict[str, set[str]]:
     modules = files(package)
     return {name: set(imported(path, modules)) - {name} for name, path in modules.items()}

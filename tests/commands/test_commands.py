@@ -75,7 +75,6 @@ NEEDED = {"serve": ["package=m"], "export": ["package=m", "format=onnx", "out=m.
         ("serve package=m port=abc", "port=abc: must be a whole number"),
         ("serve package=m prot=1", "Did you mean port"),
         ("serve package=m limits.photo=1", "Did you mean limits.photos"),
-        ("serve package=m limits.photos=many", "limits.photos=many: must be a whole number"),
         ("serve", "Add package=<value>: there is no default"),
         ("export package=3", "Add format=<value>, out=<value>: there is no default"),
         ("export package=3 form=onnx", "Did you mean format"),

@@ -54,8 +54,6 @@ def test_an_endpoint_says_what_the_package_says(sample: Path, tmp_path: Path, re
         (["scripts/deploy.py", "action=stop"], ["action=stop", "deploy, status, delete, list"]),
         (["scripts/deploy.py", "variant=batch"], ["batch", "asynchronous", "realtime", "serverless"]),
         (["scripts/deploy.py", "variant.instence=ml.m5.large"], ["'variant.instence'", "variant.instance"]),
-        (["scripts/deploy.py", "variant.instances=many"], ["variant.instances", "many"]),
-        (["scripts/deploy.py", "sagemaker.instance=ml.g5.xlarge"], ["sagemaker.instance", "variant.instance"]),
         (["scripts/deploy.py", "endpoint=dogs"], ["package=null"]),
         (["scripts/predict.py", "images=photos"], ["Choose exactly one of package="]),
         (["scripts/predict.py", "package=m"], ["images=null"]),

@@ -18,7 +18,7 @@ from dogbreeds.model.backbones import Trunk
 CPU = torch.device("cpu")
 TRANSFORM = Transform(resize=36, crop=32, interpolation="bilinear", mean=(0.5,) * 3, std=(0.5,) * 3)
 #: Seconds after which something that takes milliseconds counts as hung.
-PATIENCE = 30.0
+PATIENCE = 120.0
 
 Colour = tuple[int, int, int]
 

@@ -15,7 +15,7 @@ import requests
 from botocore.config import Config
 
 from local_sagemaker import Faults, LocalSageMaker, LocalSageMakerError, connect, running, stop
-from local_sagemaker.client import Client
+from local_sagemaker.client import Client, _found
 from tests.local_sagemaker.conftest import FAST_TRAIN, NO_FAULTS, Begin
 from tests.local_sagemaker.jobs import (
     BUCKET,
@@ -247,9 +247,10 @@ def test_a_service_of_another_environment_is_not_taken(begin: Begin, tmp_path: P
         connect(tmp_path / "rehearsal", Faults(), idle_minutes=5)
 
 
-@pytest.mark.parametrize("content", ["", "{}", '{"url": "http://127.0.0.1:9", "key": "k", "pid": 1, "python": "p"}'])
-def test_an_address_of_nobody_is_not_taken(tmp_path: Path, content: str) -> None:
-    (tmp_path / "service.json").write_text(content)
+def test_an_address_of_nobody_is_not_taken(tmp_path: Path) -> None:
+    for content in ("", "{}", '{"url": "http://127.0.0.1:9", "key": "k", "pid": 1, "python": "p"}'):
+        (tmp_path / "service.json").write_text(content)
+        assert _found(tmp_path) is None
     try:
         assert connect(tmp_path, Faults(), idle_minutes=5).process() is not None
     finally:

@@ -210,7 +210,7 @@ Path(os.environ["SM_OUTPUT_DATA_DIR"], "farewell").write_text("in peace")
 
 
 def test_a_job_ends_at_its_longest_runtime(begin: Begin) -> None:
-    local = begin(grace_seconds=0.1)
+    local = begin()
     create(local, "long", WAITING, StoppingCondition={"MaxRuntimeInSeconds": 1})
     job = wait_for(local.client("sagemaker"), "long")
     assert (job["TrainingJobStatus"], job["SecondaryStatus"]) == ("Stopped", "MaxRuntimeExceeded")

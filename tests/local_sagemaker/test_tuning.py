@@ -87,7 +87,7 @@ def test_parallel_jobs_are_as_many_as_allowed(begin: Begin) -> None:
 
 
 def test_the_median_rule_ends_jobs_that_fall_behind(begin: Begin) -> None:
-    local = begin(grace_seconds=0.1)
+    local = begin()
     script = """
 import json, os, time
 lr = float(json.loads(os.environ["SM_HPS"])["lr"])
@@ -131,7 +131,7 @@ def test_a_search_whose_jobs_all_fail_has_failed(begin: Begin) -> None:
 
 
 def test_a_stopped_search_stops_its_jobs_and_keeps_the_best(begin: Begin) -> None:
-    local = begin(grace_seconds=0.1)
+    local = begin()
     sagemaker = local.client("sagemaker")
     create(local, "stopped", {"ResourceLimits": limits(9, 2)}, SCRIPT + "import time; time.sleep(300)")
     while (
@@ -235,7 +235,7 @@ def test_hyperband_ends_what_falls_behind() -> None:
 @pytest.mark.ci
 def test_hyperband_runs_as_a_tuning_job(begin: Begin) -> None:
     """One job after the other, each with a pause in which it can be looked at: whatever the machine's speed."""
-    local = begin(grace_seconds=0.1)
+    local = begin()
     script = """
 import json, os, time
 lr = json.loads(os.environ["SM_HPS"])["lr"]

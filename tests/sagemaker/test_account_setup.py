@@ -22,10 +22,10 @@ from dogbreeds.errors import UserError
 from dogbreeds.sagemaker import account_setup
 from dogbreeds.sagemaker.account_setup import TAG, AccountSetup, policy
 from dogbreeds.sagemaker.session import Account
-from local_sagemaker import Faults, LocalSageMaker
+from local_sagemaker import LocalSageMaker
 from local_sagemaker.admission import role_problems
 from tests.conftest import ROOT
-from tests.local_sagemaker.conftest import FAST_TRAIN
+from tests.local_sagemaker.conftest import FAST_TRAIN, NO_FAULTS
 from tests.local_sagemaker.jobs import BUCKET as JOBS
 from tests.local_sagemaker.jobs import answer_problems, training_job, tuning_job, upload_code, wait_for, wait_for_tuning
 
@@ -65,7 +65,7 @@ class Empty:
 
 @pytest.fixture
 def empty(tmp_path: Path, config: AwsCommandConfig) -> Iterator[Empty]:
-    with LocalSageMaker(tmp_path / "service", Faults(grace_seconds=1.0), toolkit=FAST_TRAIN) as local:
+    with LocalSageMaker(tmp_path / "service", NO_FAULTS, toolkit=FAST_TRAIN) as local:
         yield Empty(local, config, tmp_path)
 
 
@@ -272,7 +272,7 @@ def test_on_aws_a_setup_is_known_whatever_the_address(
 
 def test_a_rehearsal_that_has_ended_is_forgotten(tmp_path: Path, config: AwsCommandConfig) -> None:
     for _ in range(2):
-        with LocalSageMaker(tmp_path / "service", Faults()) as local:
+        with LocalSageMaker(tmp_path / "service", NO_FAULTS) as local:
             empty = Empty(local, config, tmp_path)
             assert empty.account().role.endswith("role/local-sagemaker")
             empty.run("setup")

@@ -16,14 +16,14 @@ from tests.package.test_predictor import FOUR, described, network, photo
 from tests.serve.served import Served, served
 
 #: Small enough to be reached by a test, large enough for a busy machine.
-SMALL_LIMITS = (
+PATIENT_LIMITS = (
     "limits.body_bytes=300_000",
     "limits.held_bytes=20_000_000",
     "limits.header_bytes=8_192",
     "limits.pixels=1_000_000",
     "limits.photos=8",
-    "limits.receive_seconds=2.5",
 )
+SMALL_LIMITS = (*PATIENT_LIMITS, "limits.receive_seconds=2.5")
 
 
 @pytest.fixture(scope="session")

@@ -30,7 +30,7 @@ from dogbreeds.features.store.store import FeatureStore
 
 OpenStore = Callable[..., FeatureStore]
 #: Seconds after which something that takes milliseconds counts as hung.
-PATIENCE = 30.0
+PATIENCE = 120.0
 BATCH = 4
 KEY = ArrayKey("squeezenet1_1", "5" * 64, "resize 36, crop 32", "torch fp32", "evaluation")
 FLAT = Layout((5,), "float32")

@@ -135,9 +135,9 @@ def test_lines_that_come_after_the_end_are_printed(
     account_with: AccountWith, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The log is quiet after two polls.
-    monkeypatch.setattr(Account, "poll_seconds", 0.4)
+    monkeypatch.setattr(Account, "poll_seconds", 0.2)
     with caplog.at_level(logging.INFO):
-        begun(account_with(late_logs_seconds=0.6)).wait()
+        begun(account_with(late_logs_seconds=0.3)).wait()
     assert "  the last line" in caplog.messages
 
 
