@@ -49,6 +49,8 @@ def test_settings_may_stand_on_both_sides_of_an_option(typed: str, arranged: str
         ("train", "lr 0.1", "lr: settings are typed as key=value, such as lr=0.01."),
         ("train", "hpo=bayes", "hpo=bayes needs -m: python train.py -m hpo=bayes"),
         ("train", "-m hpo=bayes --cfg job", "Only one of --run, --multirun"),
+        ("train", "--shell-completion", "Expecting one subcommand"),
+        ("launch", "hpo=bayes", "hpo=bayes needs -m: python launch_sagemaker.py -m hpo=bayes"),
         ("launch", "sagemaker.instances=many", "sagemaker.instances=many: must be a whole number."),
         ("launch", "sagemaker.instances=0", "sagemaker.instances=0: must be at least 1."),
         ("launch", "sagemaker.bucket=s3://b/dogs", "sagemaker.bucket=s3://b/dogs: must be the name of a bucket"),

@@ -13,7 +13,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from dogbreeds.errors import ConfigError
-from dogbreeds.overrides import hydra_key, paths_in, quoted
+from dogbreeds.overrides import hydra_key, paths_in, quoted, sets
 
 _INTERPOLATED = re.compile(r"\$\{([\w.]*)(:?)")
 _AROUND = " \"'"
@@ -28,11 +28,12 @@ class Reader:
     """Reads settings as their types suggest; those that are `searchable` can have several values with -m.
 
     A text is what was typed. Quotes around all of it, `null`, sweeps and interpolations of what there is keep their
-    meaning, unless a file is called just so.
+    meaning, unless a file is called just so. A plus sign before what there is means nothing.
     """
 
     types: Mapping[str, Any]
     searchable: Sequence[str]
+    groups: Mapping[str, Sequence[str]]
 
     def read(self, argument: str, *, several: bool) -> str:
         """Returns `name=value`, quoted for the shell alone or for Hydra too, in Hydra's grammar.
@@ -41,6 +42,9 @@ class Reader:
             ConfigError: It is no setting, or it has several values, which -m allows.
         """
         typed, equals, text = argument.partition("=")
+        name = typed.lstrip("+")
+        if any(one == name or sets(one, name.rpartition(".")[0]) for one in (*self.types, *self.groups)):
+            typed = name
         try:
             typed, text = self._read(typed, text)
         except ValueError as error:
@@ -51,6 +55,8 @@ class Reader:
             raise ConfigError(f"{argument}: settings are typed as key=value, such as lr=0.01.")
         if found.is_sweep_override() and not several:
             raise ConfigError(f"{argument}: several values need -m, and no file is called so.")
+        if name in self.groups and isinstance(found.value(), int | float | None):
+            raise ConfigError(f"{argument}: must be one of {', '.join(self.groups[name])}, or left out.")
         return str(found.input_line)
 
     def _read(self, typed: str, text: str) -> tuple[str, str]:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import is_dataclass
 from pathlib import Path
-from typing import get_origin, get_type_hints
+from typing import Any, get_origin, get_type_hints
 
 import hydra
 import platformdirs
@@ -26,28 +26,29 @@ from hydra.core.utils import setup_globals
 from hydra.errors import CompactHydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import MarkedYAMLError
 
 from dogbreeds.arguments import Reader
 from dogbreeds.command_schemas import SCHEMAS
-from dogbreeds.config import type_problem
+from dogbreeds.config import command_settings
 from dogbreeds.directories import run_directory
-from dogbreeds.errors import DISK_ERRORS, ConfigError, PlaceError, UserError, did_you_mean
+from dogbreeds.errors import DISK_ERRORS, ConfigError, PlaceError, UserError
+from dogbreeds.explanations import explained
 from dogbreeds.files import yaml_beside
-from dogbreeds.help_page import page
+from dogbreeds.help_page import described, groups, page
 from dogbreeds.installation import conf_directory
 from dogbreeds.overrides import name_of, value_of
-from dogbreeds.schema import TrainerConfig, key_names, key_types
+from dogbreeds.schema import TrainConfig, TrainerConfig, key_types
 
 #: When the command was typed, as nearly as Python can tell.
 BEGAN = time.time()
 
-Task = Callable[[DictConfig], None]
+#: Takes the checked settings of a command; where they are those of a run too, what Hydra composed.
+Task = Callable[[Any], None]
 #: Runs with the arguments given, or with those of the process.
 Command = Callable[..., None]
 
-_UNKNOWN_KEY = re.compile(r"(?:[Kk]ey|override) '(?P<key>[^']+)'(?: (?:is )?not in|\. No match in)")
 _FULL_ERROR = "HYDRA_FULL_ERROR"
-_SECTIONS = ("defaults", "hydra")
 _MULTIRUN = ("--multirun", "-m")
 # Answered here: Hydra composes a config first, and lists all groups, which takes most of a second.
 _HELP = ("--help", "-h")
@@ -56,6 +57,8 @@ _OPTIONS: Mapping[str, list[str]] = yaml_beside(__file__, "hydra_options.yaml")
 _PLACES = {"hydra.run.dir": str, "hydra.sweep.dir": str}
 _UNWRITABLE = re.compile(r"\\\$\{|[\ud800-\udfff]")
 _INFO = ("--info", "-i")
+# Of Hydra, of OmegaConf, and of a YAML file in a directory of the person's own.
+_REFUSALS = (CompactHydraException, OmegaConfBaseException, MarkedYAMLError)
 
 
 def entry_point(
@@ -71,26 +74,30 @@ def entry_point(
         renamed: Settings that have no effect here, each with the one to use.
         directory: Where the primary config lies; None is conf/.
     """
+    schema = SCHEMAS.get(name)
 
     def decorate(task: Task) -> Command:
+        @functools.wraps(task)
+        def given(composed: DictConfig) -> None:
+            task(composed if schema is None or issubclass(schema, TrainConfig) else command_settings(composed, schema))
+
         @functools.wraps(task)
         def run(arguments: Sequence[str] | None = None) -> None:
             typed = sys.argv[1:] if arguments is None else arguments
             primary = (directory or conf_directory()) / f"{name}.yaml"
-            register("train", name)
             for stream in (sys.stdout, sys.stderr):
                 if isinstance(stream, io.TextIOWrapper):
                     # A path may have bytes that are no text: they are printed as they were typed.
                     stream.reconfigure(errors="surrogateescape")
             with report_errors(primary, typed):
-                if name in SCHEMAS and any(argument in _HELP for argument in typed):
+                if schema and any(argument in _HELP for argument in typed):
                     print(page(name))
                     return
                 for one in typed:
                     if new := (renamed or {}).get(name_of(one)):
                         value = one.partition("=")[2] or "<value>"
                         raise ConfigError(f"{one} has no effect here; use {new}={value}.")
-                run_hydra(primary, arranged(typed, name), task)
+                run_hydra(primary, arranged(typed, name), given)
 
         return run
 
@@ -153,13 +160,13 @@ def report_errors(primary: Path, arguments: Sequence[str]) -> Iterator[None]:
         yield
     except UserError as error:
         _leave(str(error), error.exit_code)
-    except (CompactHydraException, OmegaConfBaseException) as error:
+    except _REFUSALS as error:
         if user_wants_traceback:
             raise
         _leave(explain(error, primary, arguments), UserError.exit_code)
     except ValueError as error:
         # Hydra's own, about its options.
-        if not str(error).startswith(("Only one of --", "The --resolve flag")):
+        if not str(error).startswith(("Only one of --", "The --resolve flag", "Expecting one subcommand")):
             raise
         _leave(str(error), UserError.exit_code)
     except BrokenPipeError:
@@ -186,15 +193,17 @@ def arranged(arguments: Sequence[str], name: str = "train", *, several: bool = F
     rest, options = _split(arguments)
     schema = SCHEMAS.get(name)
     types = key_types(schema) if schema else {}
-    reader = Reader(types | _PLACES, searchable() if "best_of" in types else ())
+    reader = Reader(types | _PLACES, searchable() if "best_of" in types else (), groups(name) if schema else {})
     several = several or any(one in _MULTIRUN for one in options)
     rest = [reader.read(argument, several=several) for argument in rest]
     typed = {name_of(argument): argument for argument in rest}
-    for name in _PLACES.keys() & typed.keys():
-        if typed[name].partition("=")[2].strip("'\"").lower() in ("", "null"):
+    for name in typed:
+        if name.endswith("dir") and value_of(typed[name].partition("=")[2]) in ("", None):
             raise ConfigError(f"{typed[name]}: name a directory.")
-        if _UNWRITABLE.search(typed[name]):
+        if name in _PLACES and _UNWRITABLE.search(typed[name]):
             raise ConfigError(f"{name}: choose a directory whose name is UTF-8 and has no ${{ in it.")
+    if several and "hydra.sweep.dir" not in typed and (place := typed.get("hydra.run.dir")):
+        raise ConfigError(f"{place} has no effect on a search; use hydra.sweep.dir={place.partition('=')[2]}.")
     found = OmegaConf.create({"place": value_of(typed.get("best_of", "").partition("=")[2])})
     if not found.place:
         return [*rest, *options]
@@ -265,7 +274,7 @@ def initialized(name: str, arguments: Sequence[str] = ()) -> Iterator[ConfigLoad
     try:
         with initialize_config_dir(str(conf_directory()), job_name=name, version_base="1.3"):
             yield GlobalHydra.instance().config_loader()
-    except (CompactHydraException, OmegaConfBaseException) as error:
+    except _REFUSALS as error:
         raise ConfigError(explain(error, conf_directory() / f"{name}.yaml", arguments)) from error
     finally:
         GlobalHydra.instance().clear()
@@ -275,26 +284,10 @@ def initialized(name: str, arguments: Sequence[str] = ()) -> Iterator[ConfigLoad
 
 def explain(error: Exception, primary: Path, arguments: Sequence[str] = ()) -> str:
     """Returns Hydra's message without its advice for programmers, with names that exist and types that fit."""
-    causes: list[str] = []
-    current: BaseException | None = error
-    while current is not None:
-        text = str(current).strip()
-        if text and not any(text in known or known in text for known in causes):
-            causes.append(text)
-        current = current.__cause__
-    whole = "\n".join(causes)
-    message = "\n".join(line for line in whole.splitlines() if line.strip() and "object_type=" not in line)
-    message = message.split("\nConfig search path:")[0]
-    if unknown := _UNKNOWN_KEY.search(message):
-        full = re.search(r"full_key: (\S+)", message)
-        key, own = full[1] if full else unknown["key"], SCHEMAS.get(primary.stem)
-        # A primary config without a schema names its settings itself.
-        names = key_names(own) if own else [str(one) for one in OmegaConf.load(primary) if one not in _SECTIONS]
-        return f"Unknown setting '{key}'. {did_you_mean(key, names)}Settings are: {', '.join(names)}."
-    given = {name_of(argument): argument.partition("=")[2] for argument in arguments}
-    schema = SCHEMAS.get(primary.stem)
-    problem = type_problem(whole, schema, lambda name: given.get(name, "")) if schema else None
-    return problem or message
+    schema, given = SCHEMAS.get(primary.stem), {name_of(one): one.partition("=")[2] for one in arguments}
+    # A primary config without a schema names its settings itself.
+    own = {str(one): "" for one in OmegaConf.load(primary) if one not in ("defaults", "hydra")}
+    return explained(error, schema, described(primary.stem) if schema else own, given.get)
 
 
 def _leave(message: str, code: int) -> None:
