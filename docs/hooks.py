@@ -17,7 +17,7 @@ from dogbreeds.debug.catalogue import RULES
 from dogbreeds.entry import register
 from dogbreeds.help_page import described, groups, top_comment
 from dogbreeds.installation import conf_directory, script_of
-from dogbreeds.schema import TrainCommandConfig, key_names
+from dogbreeds.schema import TrainCommandConfig, key_types
 
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
@@ -150,7 +150,7 @@ def _comments_above(file: Path) -> dict[str, str]:
 def settings_text() -> str:
     """Returns all settings of all commands, with their defaults, and the choices of all groups."""
     register()
-    of_train = set(key_names(TrainCommandConfig))
+    of_train = set(key_types(TrainCommandConfig))
     parts, shared, of_groups = [], set[str](), dict[str, list[str]]()
     with initialize_config_dir(str(conf_directory()), version_base="1.3"):
         for name in _COMMANDS:

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from dogbreeds.config import load, load_saved, save
 from dogbreeds.errors import ConfigError
 from dogbreeds.run_directory import RUN_CONFIG
-from dogbreeds.schema import TrainConfig, key_names
+from dogbreeds.schema import TrainConfig, key_types
 from tests.conftest import Compose
 
 
@@ -174,7 +174,7 @@ def test_backbones_that_there_are_not(config: Compose, overrides: list[str], sai
 
 
 def test_names_of_all_settings() -> None:
-    names = key_names(TrainConfig)
+    names = key_types(TrainConfig)
     assert {"data.views", "features.engine", "features.batch_size", "cache.dir", "cache.max_gb"} <= set(names)
     assert not {"data.augment", "cache.enabled"} & set(names)
 

@@ -12,7 +12,7 @@ from pictures import PICTURES
 from docs import hooks
 from dogbreeds.command_schemas import SCHEMAS
 from dogbreeds.debug.catalogue import RULES
-from dogbreeds.schema import key_names
+from dogbreeds.schema import key_types
 from tests.conftest import ROOT
 
 DOCS = ROOT / "docs"
@@ -46,7 +46,7 @@ def test_pictures_are_those_that_the_script_makes() -> None:
 def test_the_settings_are_all_there_with_their_defaults() -> None:
     text = hooks.settings_text().replace("<wbr>", "")
     listed = re.findall(r"^\| <code>([\w.]+)</code> \|", text, re.MULTILINE)
-    assert {name for schema in SCHEMAS.values() for name in key_names(schema)} == set(listed)
+    assert {name for schema in SCHEMAS.values() for name in key_types(schema)} == set(listed)
     assert "| <code>lr</code> | `0.01` | learning rate of the head; above 0 |" in text
     assert "| `hpo=bayes` | Bayesian optimization" in text
 

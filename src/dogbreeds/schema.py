@@ -228,8 +228,3 @@ class VariantConfig:
 def key_types(schema: type) -> dict[str, Any]:
     """All settings of a schema in dotted form, with their types: `{"lr": float, ..., "data.dir": str, ...}`."""
     return {one.name: one.type for one in settings(schema)}
-
-
-def key_names(schema: type) -> list[str]:
-    """All settings of a schema in dotted form: `["lr", ..., "data.dir", ...]`."""
-    return list(key_types(schema))

@@ -27,7 +27,7 @@ from dogbreeds.command_schemas import SCHEMAS, LaunchCommandConfig
 from dogbreeds.commands import COMMANDS
 from dogbreeds.constraints import OneOf, settings
 from dogbreeds.installation import script_of
-from dogbreeds.schema import TrainCommandConfig, key_names
+from dogbreeds.schema import TrainCommandConfig, key_types
 from tests.commands.typed import Typed, run, succeeded
 from tests.conftest import ROOT
 
@@ -51,7 +51,7 @@ def test_every_shipped_config_composes(group: str) -> None:
     for choice in choices(group):
         with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
             composed = compose("train", [f"{group}={choice}", "run_dir=somewhere"])
-        missing = [name for name in key_names(TrainCommandConfig) if _lookup(composed, name) == "???"]
+        missing = [name for name in key_types(TrainCommandConfig) if _lookup(composed, name) == "???"]
         # The one that leaves the name of a network to the user.
         assert missing == (["model.backbone"] if (group, choice) == ("model", "timm") else []), (group, choice)
 
@@ -61,7 +61,7 @@ def test_every_place_of_jobs_composes() -> None:
     for choice in choices("sagemaker"):
         with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
             composed = compose("launch", [f"sagemaker={choice}", "debugger=aws", "run_dir=somewhere"])
-        missing = [name for name in key_names(LaunchCommandConfig) if _lookup(composed, name) == "???"]
+        missing = [name for name in key_types(LaunchCommandConfig) if _lookup(composed, name) == "???"]
         assert not missing, choice
 
 
@@ -94,7 +94,7 @@ def test_every_command_has_a_config_that_composes(path: Path) -> None:
     with initialize_config_dir(str(path.parent), version_base="1.3"):
         trains = issubclass(SCHEMAS[path.stem], TrainCommandConfig)
         composed = compose(path.stem, ["run_dir=somewhere"] if trains else NEEDED.get(path.stem, []))
-    assert not [name for name in key_names(SCHEMAS[path.stem]) if _lookup(composed, name) == "???"]
+    assert not [name for name in key_types(SCHEMAS[path.stem]) if _lookup(composed, name) == "???"]
     assert f"    {path.stem}()\n" in (ROOT / script_of(path.stem)).read_text()
     assert path.stem in COMMANDS
 

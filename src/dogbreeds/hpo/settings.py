@@ -11,7 +11,7 @@ from dogbreeds.errors import ConfigError, did_you_mean
 from dogbreeds.files import yaml_beside
 from dogbreeds.hpo.space import NOT_SEARCHABLE, Interval, Space
 from dogbreeds.overrides import sets
-from dogbreeds.schema import SearchConfig, TrainConfig, key_names
+from dogbreeds.schema import SearchConfig, TrainConfig, key_types
 
 #: Config groups that can be searched.
 GROUPS = ("data", "model", "experiment")
@@ -43,7 +43,7 @@ class Objective:
 
 
 def searchable() -> list[str]:
-    return [*GROUPS, *(name for name in key_names(TrainConfig) if not name.startswith(NOT_SEARCHABLE))]
+    return [*GROUPS, *(name for name in key_types(TrainConfig) if not name.startswith(NOT_SEARCHABLE))]
 
 
 def check_hydra(hydra: DictConfig) -> None:

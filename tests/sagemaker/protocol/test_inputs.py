@@ -15,7 +15,7 @@ from dogbreeds.sagemaker.launch.launcher import JobPlan, Launcher
 from dogbreeds.sagemaker.protocol.hyperparameters import Task, decode, encode, is_sent
 from dogbreeds.sagemaker.protocol.inputs import JobInputs, job_inputs
 from dogbreeds.sagemaker.session import Account
-from dogbreeds.schema import TrainConfig, key_names
+from dogbreeds.schema import TrainConfig, key_types
 from tests.conftest import Compose, composed
 from tests.sagemaker.conftest import Launch
 from tests.sagemaker.protocol.test_hyperparameters import parse
@@ -55,7 +55,7 @@ def test_every_setting_arrives(config: Compose, overrides: tuple[str, ...]) -> N
 
 def test_all_settings_are_sent_and_none_of_this_machine(config: Compose, sample: Path) -> None:
     inputs = job_inputs(config())
-    settings = {name for name in key_names(TrainConfig) if is_sent(name)}
+    settings = {name for name in key_types(TrainConfig) if is_sent(name)}
     # Groups are sent entry by entry.
     assert set(inputs.overrides) == settings - {"logger", "callbacks"} | {"logger.tensorboard"}
     assert inputs.files == {"data.dir": sample}

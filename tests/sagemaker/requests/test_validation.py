@@ -21,7 +21,7 @@ from dogbreeds.hpo.space import parse
 from dogbreeds.sagemaker.requests.job import training_request
 from dogbreeds.sagemaker.requests.tuning import tuning_request
 from dogbreeds.sagemaker.requests.validation import SETTINGS, check_request, setting_of
-from dogbreeds.schema import key_names
+from dogbreeds.schema import key_types
 from local_sagemaker.rules.service_model import problems
 from tests.sagemaker.conftest import Launch, MakeJob
 
@@ -212,7 +212,7 @@ def test_everything_is_listed_at_once(training: Callable[..., Request]) -> None:
 
 
 def test_settings_that_there_are() -> None:
-    known = {*key_names(LaunchCommandConfig), *key_names(DeployCommandConfig)} | {
+    known = {*key_types(LaunchCommandConfig), *key_types(DeployCommandConfig)} | {
         f"debugger.managed.{name}" for name in MANAGED
     }
     named = {setting for settings in SETTINGS.values() for setting in settings.split(", ")}

@@ -14,7 +14,7 @@ from dogbreeds.run_directory import MODEL, MODEL_ARCHIVE
 from dogbreeds.sagemaker.protocol.hyperparameters import FEATURES
 from dogbreeds.sagemaker.protocol.inputs import channel_of
 from dogbreeds.sagemaker.protocol.snapshots import Snapshots
-from dogbreeds.schema import TrainConfig, key_names
+from dogbreeds.schema import TrainConfig, key_types
 
 _CHECKPOINTS = "/opt/ml/checkpoints"
 # Where the processes of several instances meet, on the first host.
@@ -91,7 +91,7 @@ class JobEnvironment:
     def overrides(self) -> list[str]:
         """Returns the paths of this instance as overrides; they go after those that were sent."""
         here: dict[str, Path] = {"cache.dir": self.store, "run_dir": self.work}
-        for name in key_names(TrainConfig):
+        for name in key_types(TrainConfig):
             if (channel := self.channels.get(channel_of(name))) is not None:
                 # A channel that has one file is that file.
                 inside = list(channel.iterdir())

@@ -11,7 +11,7 @@ from dogbreeds.errors import ConfigError
 from dogbreeds.model.names import WEIGHTS
 from dogbreeds.model.weight_files import weights_file
 from dogbreeds.sagemaker.protocol.hyperparameters import is_sent
-from dogbreeds.schema import TrainConfig, key_names
+from dogbreeds.schema import TrainConfig, key_types
 
 #: The channels of the breed folders and of ready features.
 PHOTOS, FEATURES = "photos", "features"
@@ -39,7 +39,7 @@ def job_inputs(config: TrainConfig, corners: Sequence[TrainConfig] = (), searche
     `corners` of a tuning job together hold all variations (`Plan.corners`): settings that differ among them, and
     those that are `searched`, come with the values that the tuning job chooses, and are left out.
     """
-    names = [name for name in key_names(TrainConfig) if name not in _GROUPS]
+    names = [name for name in key_types(TrainConfig) if name not in _GROUPS]
     values = {name: [setting(one, name) for one in (config, *corners)] for name in names}
     varied = {name for name in names if name in searched or any(one != values[name][0] for one in values[name])}
     for name in varied:
