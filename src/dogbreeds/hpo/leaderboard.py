@@ -197,9 +197,10 @@ def best_overrides(place: Path) -> list[str]:
         raise ConfigError(f"{said} or a tuning job that was followed to its end on this machine.")
     content = read_yaml(path)
     known = isinstance(content, dict) and content.get("format") == _FORMAT
-    overrides: Any = content.get("overrides") if known else None
+    known = known and isinstance(content.get("overrides"), list)
+    overrides: list[str] = content["overrides"] if known else []
     # A file from elsewhere may choose settings, but not what Hydra runs.
-    if not isinstance(overrides, list) or any(name_of(str(one)).startswith(("-", "hydra")) for one in overrides):
+    if not known or any(not isinstance(one, str) or name_of(one).startswith(("-", "hydra")) for one in overrides):
         raise ConfigError(f"best_of={place}: {path} is not the {BEST} of a search, or not of this version.")
     # The search may have been moved.
     copies = {f"data.{name}": path.parent / copy for name, copy in KEPT.items() if (path.parent / copy).is_file()}
