@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import functools
+import io
 import logging
 import os
 import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from PIL import Image
+from PIL import ExifTags, Image
 
 import dogbreeds
 from dogbreeds import load, search, train
@@ -99,13 +102,33 @@ def test_a_model_answers_paths_bytes_and_images(called: Called, sample: Path, pl
     path = next((sample / "test").rglob("*.jpg"))
     by_path, by_text, by_bytes, by_image = model.predict([path, str(path), path.read_bytes(), Image.open(path)])
     assert by_path == by_text == by_bytes == by_image
-    assert by_path.top[0] == (by_path.breed, by_path.probability)
+    assert (by_path.top[0].breed, by_path.top[0].probability) == (by_path.breed, by_path.probability)
     # The lowest score of the six validation photos of each breed is the threshold.
     threshold = called.first.metrics["known"]["threshold"]
     assert by_path.score is not None and by_path.known == (by_path.score >= threshold)
     assert all(one.known for one in model.predict(sorted((sample / "valid").rglob("*.jpg"))))
-    assert sum(probability for _, probability in by_path.top) == pytest.approx(1)
+    assert sum(one.probability for one in by_path.top) == pytest.approx(1)
     assert len(model.classes) == 3
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind"), [("CMYK", "JPEG"), ("F", "TIFF"), ("I;16", "PNG"), ("LA", "PNG"), ("P", "PNG")]
+)
+def test_an_image_is_answered_as_its_file(called: Called, sample: Path, mode: str, kind: str) -> None:
+    photo, file = Image.open(next((sample / "test").rglob("*.jpg"))), io.BytesIO()
+    exif = photo.getexif()
+    exif[ExifTags.Base.Orientation] = 6
+    photo.convert("L" if mode in ("F", "I;16", "LA") else mode).convert(mode).save(file, kind, exif=exif)
+    by_file, by_image = load(called.first.directory).predict([file.getvalue(), Image.open(file)])
+    assert by_file == by_image
+
+
+def test_calls_of_threads_wait_for_each_other(called: Called, sample: Path) -> None:
+    settings = {"data.dir": sample, "cache.dir": called.first.directory.parents[2] / "cache", "epochs": 1}
+    one = functools.partial(train, "model=squeezenet1_1", "model.weights=random", "trainer=cpu", **settings)
+    with ThreadPoolExecutor(2) as threads:
+        first, second = threads.map(lambda number: one(seed=0), range(2))
+    assert first.directory != second.directory and first.metrics["val/loss"] == second.metrics["val/loss"]
 
 
 def test_the_best_model_of_a_search(called: Called) -> None:
@@ -117,6 +140,10 @@ def test_what_cannot_be_used(called: Called, sample: Path, tmp_path: Path) -> No
     notes.write_text("no photo, no archive")
     with pytest.raises(DataError, match="cannot be read"):
         load(called.first.directory).predict([notes])
+    with pytest.raises(DataError, match=r"predict\(\[photo\]\)"):
+        load(called.first.directory).predict(str(notes))
+    with pytest.raises(DataError, match="one is of the type int"):
+        load(called.first.directory).predict([3])  # type: ignore[list-item]
     with pytest.raises(UserError, match=r"notes\.txt is damaged or cannot be read"):
         load(notes)
     with pytest.raises(ConfigError, match=r"^lr=fast: must be a number\.$"):
@@ -127,5 +154,7 @@ def test_what_cannot_be_used(called: Called, sample: Path, tmp_path: Path) -> No
         train(learning_rate=0.1)
     with pytest.raises(ConfigError, match=r"search\(\) does what -m does"):
         train("-m", "lr=0.1,0.01")
+    with pytest.raises(ConfigError, match="type 'lr="):
+        train({"lr": 0.1})  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="lr="):
         train(lr=object())

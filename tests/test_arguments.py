@@ -62,6 +62,9 @@ def test_what_hydra_has_a_meaning_for_keeps_it(tmp_path: Path, monkeypatch: pyte
         "-m",
     ]
     assert arguments.arranged(["-m", "model.weights=choice(a,b)"])[0] == "model.weights=choice(a,b)"
+    # As Hydra's own pages type it.
+    plus = ["+experiment=fast", "++lr=0.1", "+trainer.max_time=1", "+hydra.job.env_set.A=1"]
+    assert arguments.arranged(plus) == ["experiment=fast", "lr=0.1", "trainer.max_time=1", "+hydra.job.env_set.A=1"]
 
 
 @pytest.mark.parametrize(
@@ -101,6 +104,8 @@ def test_lists_of_paths_and_of_settings(tmp_path: Path, monkeypatch: pytest.Monk
         ("my key=3", "my key=3: settings are typed as key=value"),
         ("lr=0.1,0.2", "several values need -m"),
         ("data.dir=no,such", "several values need -m, and no file is called so"),
+        ("experiment=null", "experiment=null: must be one of accurate, fast, .*, or left out"),
+        ("data.dir=", "data.dir=: name a directory"),
         ("hydra.run.dir=out/a${b}", r"has no \${ in it"),
         ("hydra.run.dir=out/\udce9", "UTF-8"),
         ("sagemaker.tags={größe: x}", "'größe' cannot be typed"),
@@ -109,6 +114,11 @@ def test_lists_of_paths_and_of_settings(tmp_path: Path, monkeypatch: pytest.Monk
 def test_what_cannot_be_read_is_refused_by_its_argument(argument: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         arguments.arranged([argument], "launch")
+
+
+def test_a_search_is_not_written_where_a_run_would_be() -> None:
+    with pytest.raises(ConfigError, match=r"use hydra\.sweep\.dir=out"):
+        arguments.arranged(["-m", "hydra.run.dir=out"])
 
 
 def test_tables_take_further_keys_and_names_stay_literal(tmp_path: Path) -> None:

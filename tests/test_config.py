@@ -189,7 +189,7 @@ def test_backbones_that_there_are_not(config: Compose, overrides: list[str], sai
 
 
 def test_names_of_all_settings() -> None:
-    names = list(key_types(TrainConfig))
+    names = key_types(TrainConfig)
     assert {"data.views", "features.engine", "features.batch_size", "cache.dir", "cache.max_gb"} <= set(names)
     assert not {"data.augment", "cache.enabled"} & set(names)
 

@@ -49,6 +49,8 @@ def test_settings_may_stand_on_both_sides_of_an_option(typed: str, arranged: str
         ("train", "lr 0.1", "lr: settings are typed as key=value, such as lr=0.01."),
         ("train", "hpo=bayes", "hpo=bayes needs -m: python train.py -m hpo=bayes"),
         ("train", "-m hpo=bayes --cfg job", "Only one of --run, --multirun"),
+        ("train", "--shell-completion", "Expecting one subcommand"),
+        ("launch", "hpo=bayes", "hpo=bayes needs -m: python launch_sagemaker.py -m hpo=bayes"),
         ("launch", "sagemaker.bucket=s3://b/dogs", "sagemaker.bucket=s3://b/dogs: must be the name of a bucket"),
         ("launch", "sagemaker.prefix=a/b sagemaker.instance=g5.xlarge", "as ml.g5.xlarge."),
         ("train", "data.dir=s3://b/dogs", "First aws s3 sync s3://b/dogs photos, then type data.dir=photos."),

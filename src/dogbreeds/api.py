@@ -9,8 +9,9 @@ import io
 import logging
 import os
 import tempfile
+import threading
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,8 +30,12 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from dogbreeds.hpo.leaderboard import Entry, Leaderboard
+    from dogbreeds.package.messages import Answer
     from dogbreeds.package.predictor import Predictor
     from dogbreeds.training.run import RunResult
+
+# Hydra, the environment and the generators of random numbers are there once for all threads.
+_TURN = threading.RLock()
 
 
 @dataclass(frozen=True)
@@ -55,26 +60,6 @@ class SearchResult:
         return replace(best, values=values)
 
 
-@dataclass(frozen=True)
-class PhotoPrediction:
-    """What a model says about one photo.
-
-    Attributes:
-        breed: The most probable breed.
-        probability: Of that breed, calibrated.
-        top: The most probable breeds with their probabilities, best first.
-        known: Whether the photo looks like one of the breeds at all: whether its score reaches the threshold of the
-            package; None, as the score, if the package was made without one.
-        score: How much it looks like one of them; `known` in model.json says by which method.
-    """
-
-    breed: str
-    probability: float
-    top: tuple[tuple[str, float], ...]
-    known: bool | None = None
-    score: float | None = None
-
-
 class Classifier:
     """A loaded model package."""
 
@@ -86,28 +71,20 @@ class Classifier:
         """The class folders, in the order of the training set."""
         return tuple(self._predictor.description.classes)
 
-    def predict(self, photos: Sequence[str | Path | bytes | Image]) -> list[PhotoPrediction]:
+    def predict(self, photos: Sequence[str | Path | bytes | Image]) -> list[Answer]:
         """Returns the breeds of some photos.
 
         Args:
-            photos: Paths, the bytes of image files, or PIL images.
+            photos: Paths, the bytes of image files, or PIL images of any mode.
         """
         from dogbreeds.data.images import UnreadableImageError
 
+        if isinstance(photos, str | bytes) or not isinstance(photos, Iterable):
+            raise DataError("predict takes several photos: predict([photo]).")
         try:
-            found = self._predictor.predict([_content(photo) for photo in photos])
+            return self._predictor.predict([_content(photo) for photo in photos])
         except (OSError, UnreadableImageError) as error:
             raise DataError(f"A photo cannot be read: {error}") from error
-        return [
-            PhotoPrediction(
-                breed=answer.top[0].breed,
-                probability=answer.top[0].probability,
-                top=tuple((one.breed, one.probability) for one in answer.top),
-                known=answer.known,
-                score=answer.score,
-            )
-            for answer in found
-        ]
 
 
 def train(*overrides: str, **settings: object) -> RunResult:
@@ -124,7 +101,7 @@ def train(*overrides: str, **settings: object) -> RunResult:
         UserError: A setting, the photos or the weights cannot be used; the message says why.
     """
     arguments = _arguments(overrides, settings)
-    with _unchanged_process(), initialized("train", arguments):
+    with _TURN, _unchanged_process(), initialized("train", arguments):
         composed = compose("train", arguments, return_hydra_config=True)
         if not any(argument.startswith("run_dir=") for argument in arguments):
             composed.run_dir = literal(str(Path(composed.hydra.run.dir).absolute()))
@@ -151,7 +128,7 @@ def search(*overrides: str, **settings: object) -> SearchResult:
     arguments = _arguments(overrides, settings, several=True)
     of_hydra = [argument for argument in arguments if argument.startswith("hydra.")]
     own = [argument for argument in arguments if argument not in of_hydra]
-    with _unchanged_process(), initialized("train", arguments) as loader:
+    with _TURN, _unchanged_process(), initialized("train", arguments) as loader:
         resume = [argument for argument in own if argument.startswith("resume=")]
         master = compose("train", [*of_hydra, *resume], return_hydra_config=True)
 
@@ -174,10 +151,11 @@ def load(place: str | Path) -> Classifier:
     from dogbreeds.package.finding import find_package
     from dogbreeds.package.predictor import Predictor
 
-    if not Path(place).is_file():
-        return Classifier(Predictor.load(find_package(str(place)), one_by_one=False))
+    path = Path(place).expanduser()
+    if not path.is_file():
+        return Classifier(Predictor.load(find_package(str(path)), one_by_one=False))
     with tempfile.TemporaryDirectory(prefix="dogbreeds-") as directory:
-        unpack(Path(place), Path(directory))
+        unpack(path, Path(directory))
         return Classifier(Predictor.load(Path(directory), one_by_one=False))
 
 
@@ -189,8 +167,8 @@ def _arguments(overrides: Sequence[str], settings: Mapping[str, object], *, seve
             typed.append(f"{name}={hydra_value(str(value) if isinstance(value, Path) else value)}")
         except (TypeError, ValueError) as error:
             raise ConfigError(f"{name}={value!r}: {error}.") from error
-    if options := [argument for argument in typed if argument.startswith("-")]:
-        raise ConfigError(f"{' '.join(options)}: Python takes settings only; search() does what -m does.")
+    if options := [str(argument) for argument in typed if not isinstance(argument, str) or argument.startswith("-")]:
+        raise ConfigError(f"{' '.join(options)}: type 'lr=0.01' or lr=0.01; search() does what -m does.")
     return arranged(typed, several=several)
 
 
@@ -212,11 +190,17 @@ def _unchanged_process() -> Iterator[None]:
 
 
 def _content(photo: str | Path | bytes | Image) -> bytes:
+    from PIL import Image
+
+    from dogbreeds.data.images import upright
+
     if isinstance(photo, bytes):
         return photo
     if isinstance(photo, str | Path):
-        return Path(photo).read_bytes()
+        return Path(photo).expanduser().read_bytes()
+    if not isinstance(photo, Image.Image):
+        raise DataError(f"A photo must be a path, bytes or a PIL image: one is of the type {type(photo).__name__}.")
     file = io.BytesIO()
     # Without loss, so that it is answered as the file that it came from would be.
-    photo.save(file, "PNG")
+    upright(photo).save(file, "PNG")
     return file.getvalue()

@@ -20,7 +20,8 @@ from dogbreeds.command_schemas import SCHEMAS
 from dogbreeds.composing import register
 from dogbreeds.errors import ConfigError
 from dogbreeds.files import yaml_beside
-from dogbreeds.overrides import hydra_key, name_of, paths_in, quoted, value_of
+from dogbreeds.help_page import groups
+from dogbreeds.overrides import hydra_key, name_of, paths_in, quoted, sets, value_of
 from dogbreeds.schema import key_types
 
 _INTERPOLATED = re.compile(r"\$\{([\w.]*)(:?)")
@@ -48,15 +49,17 @@ def arranged(arguments: Sequence[str], name: str = "train", *, several: bool = F
     rest, options = _split(arguments)
     schema = SCHEMAS.get(name)
     types = key_types(schema) if schema else {}
-    reader = Reader(types | _PLACES, searchable() if "best_of" in types else ())
+    reader = Reader(types | _PLACES, searchable() if "best_of" in types else (), groups(name) if schema else {})
     several = several or any(one in ("--multirun", "-m") for one in options)
     rest = [reader.read(argument, several=several) for argument in rest]
     typed = {name_of(argument): argument for argument in rest}
-    for name in _PLACES.keys() & typed.keys():
-        if typed[name].partition("=")[2].strip("'\"").lower() in ("", "null"):
+    for name in typed:
+        if name.endswith("dir") and value_of(typed[name].partition("=")[2]) in ("", None):
             raise ConfigError(f"{typed[name]}: name a directory.")
-        if _UNWRITABLE.search(typed[name]):
+        if name in _PLACES and _UNWRITABLE.search(typed[name]):
             raise ConfigError(f"{name}: choose a directory whose name is UTF-8 and has no ${{ in it.")
+    if several and "hydra.sweep.dir" not in typed and (place := typed.get("hydra.run.dir")):
+        raise ConfigError(f"{place} has no effect on a search; use hydra.sweep.dir={place.partition('=')[2]}.")
     found = OmegaConf.create({"place": value_of(typed.get("best_of", "").partition("=")[2])})
     if not found.place:
         return [*rest, *options]
@@ -99,11 +102,12 @@ class Reader:
     """Reads settings as their types suggest; those that are `searchable` can have several values with -m.
 
     A text is what was typed. Quotes around all of it, `null`, sweeps and interpolations of what there is keep their
-    meaning, unless a file is called just so.
+    meaning, unless a file is called just so. A plus sign before what there is means nothing.
     """
 
     types: Mapping[str, Any]
     searchable: Sequence[str]
+    groups: Mapping[str, Sequence[str]]
 
     def read(self, argument: str, *, several: bool) -> str:
         """Returns `name=value`, quoted for the shell alone or for Hydra too, in Hydra's grammar.
@@ -112,6 +116,9 @@ class Reader:
             ConfigError: It is no setting, or it has several values, which -m allows.
         """
         typed, equals, text = argument.partition("=")
+        name = typed.lstrip("+")
+        if any(one == name or sets(one, name.rpartition(".")[0]) for one in (*self.types, *self.groups)):
+            typed = name
         try:
             typed, text = self._read(typed, text)
         except ValueError as error:
@@ -122,6 +129,8 @@ class Reader:
             raise ConfigError(f"{argument}: settings are typed as key=value, such as lr=0.01.")
         if found.is_sweep_override() and not several:
             raise ConfigError(f"{argument}: several values need -m, and no file is called so.")
+        if name in self.groups and isinstance(found.value(), int | float | None):
+            raise ConfigError(f"{argument}: must be one of {', '.join(self.groups[name])}, or left out.")
         return str(found.input_line)
 
     def _read(self, typed: str, text: str) -> tuple[str, str]:

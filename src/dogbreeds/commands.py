@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from dogbreeds import command_schemas as schemas
 from dogbreeds import config as configs
-from dogbreeds.config import check_launch, command_settings
+from dogbreeds.config import check_launch
 from dogbreeds.data.kept import named_files
 from dogbreeds.directories import make_way
 from dogbreeds.entry import BEGAN, Command, entry_point, importing
@@ -21,7 +21,7 @@ from dogbreeds.help_page import summary
 from dogbreeds.installation import command, require
 from dogbreeds.overrides import override, sets
 
-_PACKAGE = {"model": "package"}
+_PACKAGE = {"model": "package", "run": "package"}
 # Those on the left are of training jobs.
 _VARIANT = {f"sagemaker.{key}": f"variant.{key}" for key in ("image", "instance", "instances", "volume_gb")}
 
@@ -88,9 +88,7 @@ def audit(composed: DictConfig) -> None:
 
 
 @entry_point("predict", renamed=_PACKAGE)
-def predict(composed: DictConfig) -> None:
-    config = command_settings(composed, schemas.PredictCommandConfig)
-
+def predict(config: schemas.PredictCommandConfig) -> None:
     with importing():
         from dogbreeds.asking import asked
     from dogbreeds.serve import submission
@@ -111,8 +109,7 @@ def predict(composed: DictConfig) -> None:
 
 
 @entry_point("serve", renamed=_PACKAGE)
-def serve(composed: DictConfig) -> None:
-    config = command_settings(composed, schemas.ServeCommandConfig)
+def serve(config: schemas.ServeCommandConfig) -> None:
     require("This", "serve", "starlette", "uvicorn", "prometheus_client")
 
     with importing():
@@ -126,9 +123,7 @@ def serve(composed: DictConfig) -> None:
 
 
 @entry_point("export", renamed=_PACKAGE)
-def export(composed: DictConfig) -> None:
-    config = command_settings(composed, schemas.ExportCommandConfig)
-
+def export(config: schemas.ExportCommandConfig) -> None:
     from dogbreeds.package import export as exporting
     from dogbreeds.package.examples import DIRECTORY, load_examples
     from dogbreeds.package.finding import find_package
@@ -148,8 +143,7 @@ def export(composed: DictConfig) -> None:
 
 
 @entry_point("deploy", renamed=_PACKAGE | _VARIANT)
-def deploy(composed: DictConfig) -> None:
-    config = command_settings(composed, schemas.DeployCommandConfig)
+def deploy(config: schemas.DeployCommandConfig) -> None:
     check_launch(config.sagemaker, serves=config.action == "deploy")
 
     from dogbreeds.sagemaker.endpoints import commands
@@ -158,8 +152,7 @@ def deploy(composed: DictConfig) -> None:
 
 
 @entry_point("aws")
-def aws(composed: DictConfig) -> None:
-    config = command_settings(composed, schemas.AwsCommandConfig)
+def aws(config: schemas.AwsCommandConfig) -> None:
     check_launch(config.sagemaker)
 
     from dogbreeds.sagemaker import account_setup
@@ -168,8 +161,7 @@ def aws(composed: DictConfig) -> None:
 
 
 @entry_point("report")
-def report(composed: DictConfig) -> None:
-    config = command_settings(composed, schemas.ReportCommandConfig)
+def report(config: schemas.ReportCommandConfig) -> None:
     if (config.run is None) == (config.runs is None):
         raise ConfigError("Give a run directory, run=<directory>, or several to compare, runs=<one>,<another>.")
     if config.run is not None:
@@ -183,18 +175,14 @@ def report(composed: DictConfig) -> None:
 
 
 @entry_point("cache")
-def cache(composed: DictConfig) -> None:
-    config = command_settings(composed, schemas.CacheCommandConfig)
-
+def cache(config: schemas.CacheCommandConfig) -> None:
     from dogbreeds.features.store import listing
 
     listing.run(config.action, Path(config.cache.dir), config.cache.max_gb, config.days)
 
 
 @entry_point("get_data")
-def get_data(composed: DictConfig) -> None:
-    config = command_settings(composed, schemas.GetDataCommandConfig)
-
+def get_data(config: schemas.GetDataCommandConfig) -> None:
     from rich.console import Console
 
     from dogbreeds.data.download import Connection
@@ -209,9 +197,7 @@ def get_data(composed: DictConfig) -> None:
 
 
 @entry_point("make_sample")
-def make_sample(composed: DictConfig) -> None:
-    config = command_settings(composed, schemas.MakeSampleCommandConfig)
-
+def make_sample(config: schemas.MakeSampleCommandConfig) -> None:
     from rich.console import Console
     from rich.progress import Progress
 
@@ -228,8 +214,7 @@ def make_sample(composed: DictConfig) -> None:
 
 
 @entry_point("rehearse")
-def rehearse(composed: DictConfig) -> None:
-    config = command_settings(composed, schemas.RehearseCommandConfig)
+def rehearse(config: schemas.RehearseCommandConfig) -> None:
     if config.action == "stop":
         from local_sagemaker import stop
 

@@ -1,7 +1,6 @@
 """Lets Hydra compose conf/: what it is told of that beforehand, and what its errors mean to the person."""
 
 import functools
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import is_dataclass
@@ -17,17 +16,19 @@ from hydra.core.utils import setup_globals
 from hydra.errors import CompactHydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import MarkedYAMLError
 
 from dogbreeds.command_schemas import SCHEMAS
-from dogbreeds.config import type_problem
 from dogbreeds.directories import run_directory
-from dogbreeds.errors import ConfigError, did_you_mean
+from dogbreeds.errors import ConfigError
+from dogbreeds.explanations import explained
+from dogbreeds.help_page import described
 from dogbreeds.installation import conf_directory
 from dogbreeds.overrides import name_of
-from dogbreeds.schema import TrainerConfig, key_types
+from dogbreeds.schema import TrainerConfig
 
-_UNKNOWN_KEY = re.compile(r"(?:[Kk]ey|override) '(?P<key>[^']+)'(?: (?:is )?not in|\. No match in)")
-_SECTIONS = ("defaults", "hydra")
+#: Of Hydra, of OmegaConf, and of a YAML file in a directory of the person's own.
+REFUSALS = (CompactHydraException, OmegaConfBaseException, MarkedYAMLError)
 
 
 @functools.cache
@@ -63,7 +64,7 @@ def initialized(name: str, arguments: Sequence[str] = ()) -> Iterator[ConfigLoad
     try:
         with initialize_config_dir(str(conf_directory()), job_name=name, version_base="1.3"):
             yield GlobalHydra.instance().config_loader()
-    except (CompactHydraException, OmegaConfBaseException) as error:
+    except REFUSALS as error:
         raise ConfigError(explain(error, conf_directory() / f"{name}.yaml", arguments)) from error
     finally:
         GlobalHydra.instance().clear()
@@ -73,25 +74,7 @@ def initialized(name: str, arguments: Sequence[str] = ()) -> Iterator[ConfigLoad
 
 def explain(error: Exception, primary: Path, arguments: Sequence[str]) -> str:
     """Returns Hydra's message without its advice for programmers, with names that exist and types that fit."""
-    causes: list[str] = []
-    current: BaseException | None = error
-    while current is not None:
-        text = str(current).strip()
-        if text and not any(text in known or known in text for known in causes):
-            causes.append(text)
-        current = current.__cause__
-    whole = "\n".join(causes)
-    message = "\n".join(line for line in whole.splitlines() if line.strip() and "object_type=" not in line)
-    message = message.split("\nConfig search path:")[0]
-    schema = SCHEMAS.get(primary.stem)
-    if unknown := _UNKNOWN_KEY.search(message):
-        full = re.search(r"full_key: (\S+)", message)
-        key = full[1] if full else unknown["key"]
-        # A primary config without a schema names its settings itself.
-        names = (
-            list(key_types(schema)) if schema else [str(one) for one in OmegaConf.load(primary) if one not in _SECTIONS]
-        )
-        return f"Unknown setting '{key}'. {did_you_mean(key, names)}Settings are: {', '.join(names)}."
-    given = {name_of(argument): argument.partition("=")[2] for argument in arguments}
-    problem = type_problem(whole, schema, lambda name: given.get(name, "")) if schema else None
-    return problem or message
+    schema, given = SCHEMAS.get(primary.stem), {name_of(one): one.partition("=")[2] for one in arguments}
+    # A primary config without a schema names its settings itself.
+    own = {str(one): "" for one in OmegaConf.load(primary) if one not in ("defaults", "hydra")}
+    return explained(error, schema, described(primary.stem) if schema else own, given.get)

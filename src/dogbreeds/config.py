@@ -1,22 +1,23 @@
 """From a composed config to a checked one: types, allowed values, and what settings must be together."""
 
-import re
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, fields
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException
 
 from dogbreeds.constraints import problems, settings
 from dogbreeds.data.kept import kept, labelled, named_files
 from dogbreeds.data.labels import find
 from dogbreeds.directories import run_of
 from dogbreeds.errors import ConfigError
+from dogbreeds.explanations import explained
 from dogbreeds.files import write_text
 from dogbreeds.installation import command
 from dogbreeds.model_settings import model_problems
@@ -35,7 +36,6 @@ MOVABLE = {
         *("features.engine", "features.batch_size", "trainer.accelerator", "trainer.devices", "trainer.strategy"),
     )
 } | {"trainer": ("trainer.accelerator", "trainer.devices", "trainer.strategy")}
-_FULL_KEY = re.compile(r"full_key: ([\w.]+)")
 
 
 def load(composed: DictConfig, overrides: Sequence[str]) -> TrainConfig:
@@ -64,7 +64,7 @@ def _refuse_search(composed: DictConfig, overrides: Sequence[str]) -> None:
     # The values of `best_of` name the hpo that found them, which is no wish to search again.
     if own := [one for one in searched if composed.best_of is None or one.startswith("hpo.")]:
         again = shlex.join(own)
-        raise ConfigError(f"{again} needs -m: {command('train')} -m {again}")
+        raise ConfigError(f"{again} needs -m: {command('launch' if 'sagemaker' in composed else 'train')} -m {again}")
 
 
 def _resumed(composed: DictConfig, overrides: Sequence[str]) -> TrainConfig:
@@ -169,47 +169,27 @@ def trial(composed: DictConfig, directory: Path) -> TrainConfig:
     return check_settings(unchecked(composed))
 
 
-def type_problem(text: str, schema: type, value_of: Callable[[str], Any]) -> str | None:
-    """Returns `name=value: must be ...` for OmegaConf's message about a value of the wrong type, None for others."""
-    key = _FULL_KEY.search(text)
-    found = next((one for one in settings(schema) if key and key[1] == one.name), None)
-    if found is None or "not in" in text.splitlines()[0]:
-        return None
-    return f"{found.name}={value_of(found.name)}: must be {found.expected}."
-
-
 def unchecked(composed: DictConfig) -> TrainConfig:
     """Returns a composed config whose types are right, and whose values and paths nobody has looked at."""
-    # A plain copy, so that keys added with + are unknown keys too.
-    own = OmegaConf.masked_copy(composed, [str(name) for name in composed if name not in _COMMAND_KEYS])
-    try:
-        plain: Any = OmegaConf.to_container(own, resolve=True)
-        trainer, known = plain.get("trainer", {}), {field.name for field in fields(TrainerConfig)}
-        for name in [name for name in trainer if name not in known]:
-            trainer.setdefault("arguments", {})[name] = trainer.pop(name)
-        merged = OmegaConf.merge(OmegaConf.structured(TrainConfig), literal(plain))
-    except OmegaConfBaseException as error:
-        raise ConfigError(_said(error, TrainConfig, own)) from error
-    assert isinstance(merged, DictConfig)
-    return _object(merged, TrainConfig)
+    own = [str(name) for name in composed if name not in _COMMAND_KEYS]
+    return _object(OmegaConf.masked_copy(composed, own), TrainConfig)
 
 
 def _object(composed: DictConfig, schema: type[Settings], prefix: str = "") -> Settings:
     try:
-        config = OmegaConf.to_object(composed)
-    except MissingMandatoryValue as error:
-        missing = ", ".join(f"{prefix}{name}=<value>" for name in sorted(OmegaConf.missing_keys(composed)))
-        raise ConfigError(f"Add {missing}: there is no default.") from error
+        # A plain copy, so that keys added with + are unknown keys too.
+        plain: Any = OmegaConf.to_container(composed, resolve=True)
+        trainer, known = plain.get("trainer", {}), {field.name for field in fields(TrainerConfig)}
+        for name in [name for name in trainer if name not in known]:
+            trainer.setdefault("arguments", {})[name] = trainer.pop(name)
+        merged = OmegaConf.merge(OmegaConf.structured(schema), literal(plain))
+        if missing := sorted(OmegaConf.missing_keys(merged)):
+            added = ", ".join(f"{prefix}{name}=<value>" for name in missing)
+            raise ConfigError(f"Add {added}: there is no default.")
+        return cast(Settings, OmegaConf.to_object(merged))
     except OmegaConfBaseException as error:
-        raise ConfigError(prefix + _said(error, schema, composed)) from error
-    assert isinstance(config, schema)
-    return config
-
-
-def _said(error: Exception, schema: type, given: DictConfig) -> str:
-    text = str(error)
-    problem = type_problem(text, schema, lambda name: OmegaConf.select(given, name))
-    return problem or "\n".join(line for line in text.splitlines() if "object_type=" not in line)
+        expected = {one.name: one.expected for one in settings(cast(type, schema))}
+        raise ConfigError(prefix + explained(error, schema, expected, partial(OmegaConf.select, composed))) from error
 
 
 def check_settings(config: TrainConfig) -> TrainConfig:

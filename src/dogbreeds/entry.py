@@ -12,24 +12,26 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import hydra
-from hydra.errors import CompactHydraException
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
 from dogbreeds.arguments import arranged
 from dogbreeds.command_schemas import SCHEMAS
-from dogbreeds.composing import explain, register
+from dogbreeds.composing import REFUSALS, explain
+from dogbreeds.config import command_settings
 from dogbreeds.errors import DISK_ERRORS, ConfigError, PlaceError, UserError
 from dogbreeds.help_page import page
 from dogbreeds.installation import conf_directory
 from dogbreeds.overrides import name_of
+from dogbreeds.schema import TrainConfig
 
 #: When the command was typed, as nearly as Python can tell.
 BEGAN = time.time()
 
-Task = Callable[[DictConfig], None]
+#: Takes the checked settings of a command; where they are those of a run too, what Hydra composed.
+Task = Callable[[Any], None]
 #: Runs with the arguments given, or with those of the process.
 Command = Callable[..., None]
 
@@ -51,26 +53,30 @@ def entry_point(
         renamed: Settings that have no effect here, each with the one to use.
         directory: Where the primary config lies; None is conf/.
     """
+    schema = SCHEMAS.get(name)
 
     def decorate(task: Task) -> Command:
+        @functools.wraps(task)
+        def given(composed: DictConfig) -> None:
+            task(composed if schema is None or issubclass(schema, TrainConfig) else command_settings(composed, schema))
+
         @functools.wraps(task)
         def run(arguments: Sequence[str] | None = None) -> None:
             typed = sys.argv[1:] if arguments is None else arguments
             primary = (directory or conf_directory()) / f"{name}.yaml"
-            register("train", name)
             for stream in (sys.stdout, sys.stderr):
                 if isinstance(stream, io.TextIOWrapper):
                     # A path may have bytes that are no text: they are printed as they were typed.
                     stream.reconfigure(errors="surrogateescape")
             with report_errors(primary, typed):
-                if name in SCHEMAS and any(argument in _HELP for argument in typed):
+                if schema and any(argument in _HELP for argument in typed):
                     print(page(name))
                     return
                 for one in typed:
                     if new := (renamed or {}).get(name_of(one)):
                         value = one.partition("=")[2] or "<value>"
                         raise ConfigError(f"{one} has no effect here; use {new}={value}.")
-                run_hydra(primary, arranged(typed, name), task)
+                run_hydra(primary, arranged(typed, name), given)
 
         return run
 
@@ -133,13 +139,13 @@ def report_errors(primary: Path, arguments: Sequence[str]) -> Iterator[None]:
         yield
     except UserError as error:
         _leave(str(error), error.exit_code)
-    except (CompactHydraException, OmegaConfBaseException) as error:
+    except REFUSALS as error:
         if user_wants_traceback:
             raise
         _leave(explain(error, primary, arguments), UserError.exit_code)
     except ValueError as error:
         # Hydra's own, about its options.
-        if not str(error).startswith(("Only one of --", "The --resolve flag")):
+        if not str(error).startswith(("Only one of --", "The --resolve flag", "Expecting one subcommand")):
             raise
         _leave(str(error), UserError.exit_code)
     except BrokenPipeError:

@@ -15,8 +15,9 @@ DISK_ERRORS = (
 
 def did_you_mean(name: str, names: Iterable[str], most: int = 3) -> str:
     """Returns a sentence that names what is spelled like `name`, with a space behind it; nothing where nothing is."""
-    near = get_close_matches(name, list(names), n=most, cutoff=0.5)
-    return f"Did you mean {' or '.join(near)}? " if near else ""
+    spelled = {one.lower(): one for one in names}
+    near = get_close_matches(name.lower(), list(spelled), n=most, cutoff=0.5)
+    return f"Did you mean {' or '.join(spelled[one] for one in near)}? " if near else ""
 
 
 class UserError(Exception):
@@ -64,7 +65,3 @@ class CacheError(UserError):
 
 class EngineError(UserError):
     """An engine for the trunk that cannot be started on this machine."""
-
-
-class ClusterError(UserError):
-    """A Ray cluster that cannot be reached, or whose workers do not start or do not last."""

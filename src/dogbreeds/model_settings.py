@@ -17,7 +17,7 @@ def model_problems(model: ModelConfig) -> list[str]:
         found.append(f"model.hidden={model.hidden}: model.head=mlp needs one or more widths, such as [256].")
     stages = BACKBONES.get(model.backbone, ()) if model.library == "torchvision" else ()
     if stages and model.unfreeze is not None and model.unfreeze not in stages:
-        found.append(f"model.unfreeze={model.unfreeze}: must be one of {', '.join(stages)}.")
+        found.append(f"model.unfreeze={model.unfreeze}: must be one of {', '.join(stages)}, or null.")
     # A library would say in its own words what the schema says of a value already.
     return found if problems(model) else [*found, *_network_problems(model)]
 

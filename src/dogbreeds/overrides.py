@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 from collections.abc import Mapping
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -60,10 +61,10 @@ def hydra_value(value: object) -> str:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, int | float):
+    if isinstance(value, Real):
         if not math.isfinite(value):
             raise ValueError(f"{value} is no finite number")
-        return repr(value)
+        return str(value)
     if isinstance(value, str):
         return value if _NAME.fullmatch(value) and value.lower() not in _WORDS else quoted(value)
     if isinstance(value, list | tuple):

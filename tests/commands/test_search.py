@@ -128,7 +128,7 @@ def test_best_values_can_be_changed_and_searched_on(small: list[str], tmp_path: 
         (["-m"], ["nothing to search", "hpo=bayes"]),
         (["-m", "hpo=bayes", "rate=1,2"], ["rate"]),
         (["-m", "resume=nowhere"], ["resume=nowhere", "search.yaml"]),
-        (["-m", "hpo=fast"], ["hpo/fast", "bayes"]),
+        (["-m", "hpo=fast"], ["hpo=fast", "bayes"]),
         (["-m", "model=glob(none*)"], ["model=glob(none*)", "nothing in it"]),
     ],
 )

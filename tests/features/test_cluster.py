@@ -13,7 +13,7 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from dogbreeds import composing
-from dogbreeds.errors import ClusterError, DataError
+from dogbreeds.errors import DataError, UserError
 from dogbreeds.features.cluster import _look, _Worker, connect
 from dogbreeds.features.extract import LocalExtractor
 from dogbreeds.features.source import FeatureSource
@@ -59,7 +59,7 @@ def test_no_cluster(config: Callable[..., TrainConfig], monkeypatch: pytest.Monk
 
     monkeypatch.setattr(ray, "init", refuse)
     with (
-        pytest.raises(ClusterError, match=r"cluster\.address=auto: .*Nothing runs.*ray start --head"),
+        pytest.raises(UserError, match=r"cluster\.address=auto: .*Nothing runs.*ray start --head"),
         connect("auto", config()),
     ):
         pass
@@ -68,7 +68,7 @@ def test_no_cluster(config: Callable[..., TrainConfig], monkeypatch: pytest.Monk
 def test_nobody_answers_at_an_address(config: Callable[..., TrainConfig]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         address = f"127.0.0.1:{closed.getsockname()[1]}"
-    with pytest.raises(ClusterError, match=f"{address}: no Ray cluster answers"), connect(address, config()):
+    with pytest.raises(UserError, match=f"{address}: no Ray cluster answers"), connect(address, config()):
         pass
 
 

@@ -189,8 +189,7 @@ def test_what_a_package_holds(saved: Path) -> None:
     files = {str(path.relative_to(saved)) for path in saved.rglob("*") if path.is_file()}
     assert files == {DESCRIPTION, WEIGHTS}
     said = json.loads((saved / DESCRIPTION).read_text(encoding="utf-8"))
-    # Without int8 and a threshold older versions read it too.
-    assert said["format"] == FORMAT - 2 and not {"int8", "known"} & said.keys()
+    assert said["format"] == FORMAT
     assert said["classes"] == CLASSES
     assert said["temperature"] == 1.7
     assert said["metrics"] == {"test/accuracy": 0.75}
@@ -285,26 +284,11 @@ def test_the_code_of_a_package_serves_alone(served: str, package: Path, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("added", "form"),
-    [
-        ({"int8": {"digest": "0a"}}, FORMAT - 1),
-        ({"known": {"method": "largest logit", "threshold": 2.5}}, FORMAT),
-        ({"int8": {"digest": "0a"}, "known": {"method": "largest logit", "threshold": 2.5}}, FORMAT),
-    ],
+    "added", [{"int8": {"digest": "0a"}}, {"known": {"method": "largest logit", "threshold": 2.5}}, {}]
 )
-def test_the_format_is_the_oldest_that_has_all_parts(added: dict[str, Any], form: int) -> None:
+def test_a_description_is_read_as_it_was_written(added: dict[str, Any]) -> None:
     described = description(**added)
-    assert described.to_json()["format"] == form
-    read = Description.from_json(described.to_json())
-    assert (read.int8, read.known) == (described.int8, described.known)
-
-
-def as_format_1(package: Path) -> None:
-    """What the version before engines wrote."""
-    path = package / DESCRIPTION
-    values = json.loads(path.read_text(encoding="utf-8"))
-    del values["engine"]
-    path.write_text(json.dumps(values | {"format": 1, "batch_size": 32}), encoding="utf-8")
+    assert Description.from_json(described.to_json()) == described
 
 
 def test_a_package_of_the_format_before_libraries(saved: Path, package: Path) -> None:
@@ -322,22 +306,6 @@ def test_a_package_of_the_format_before_libraries(saved: Path, package: Path) ->
     )
     expected = Predictor(*load_package(saved), CPU).logits(images())
     assert torch.equal(Predictor(described, loaded, CPU).logits(images()), expected)
-
-
-def test_a_package_of_the_format_before_engines_is_served_by_torch(saved: Path, package: Path) -> None:
-    as_format_1(package)
-    described, _ = load_package(package)
-    assert described == load_package(saved)[0]
-    predictor = Predictor.load(package, CPU)
-    assert predictor.engine.name == "torch"
-    assert torch.equal(predictor.logits(images()), Predictor.load(saved, CPU).logits(images()))
-
-
-def test_a_package_of_the_format_before_engines_is_written_in_the_new_one(saved: Path, package: Path) -> None:
-    as_format_1(package)
-    described, loaded = load_package(package)
-    save_package(package, described, loaded)
-    assert (package / DESCRIPTION).read_bytes() == (saved / DESCRIPTION).read_bytes()
 
 
 # Interrupted saving

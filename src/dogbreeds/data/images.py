@@ -65,8 +65,13 @@ def decode(content: bytes, enough: int | None = None) -> Image.Image:
             image.draft(None, (enough, enough))
         _check_pixels(image, image.width * image.height)
         image.load()
-        rgb, turn = _to_rgb(image), _turn(image)
-        return rgb if turn is None else rgb.transpose(turn)
+        return upright(image)
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """Returns an image of any mode as 8-bit RGB, turned as its EXIF orientation says."""
+    rgb, turn = _to_rgb(image), _turn(image)
+    return rgb if turn is None else rgb.transpose(turn)
 
 
 def check(content: bytes) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dogbreeds.errors import ClusterError, DataError, UserError
+from dogbreeds.errors import DataError, UserError
 from dogbreeds.features.engines import MAX_WORKERS, build
 from dogbreeds.features.engines.reference import resolve_precision
 from dogbreeds.features.extract import Extracted, Extractor, LocalExtractor
@@ -114,20 +114,20 @@ def connect(address: str, config: TrainConfig) -> Iterator[Cluster]:
             socket.create_connection((host, int(port)), _ANSWER_SECONDS).close()
         ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
     except (OSError, RuntimeError, ValueError) as error:
-        raise ClusterError(
+        raise UserError(
             f"cluster.address={address}: no Ray cluster answers there ({error}). Start one with ray start --head, and "
             "let each further machine join: ray start --address=<the first one>:6379"
         ) from error
     try:
         device, places = _places(config)
         if not places:
-            raise ClusterError(f"cluster.address={address}: none of its machines has cores for Ray (--num-cpus).")
+            raise UserError(f"cluster.address={address}: none of its machines has cores for Ray (--num-cpus).")
         look: Any = ray.remote(_look)
         asked = Path(config.data.dir).absolute(), config.features.precision, device
         found = _result([look.options(**place).remote(*asked) for _, place in places])
         if len({precision for _, precision in found}) != 1:
             said = f"cluster.address={address}: the machines compute in different precisions ({dict(found)}), which"
-            raise ClusterError(f"{said} never mix. Add features.precision=fp32, or let machines of one kind join.")
+            raise UserError(f"{said} never mix. Add features.precision=fp32, or let machines of one kind join.")
         yield Cluster(device, found[0][1], places)
     finally:
         ray.shutdown()
@@ -171,4 +171,4 @@ def _result(calls: Any) -> Any:
         raise (error.cause if isinstance(error.cause, UserError) else error) from None
     except ray.exceptions.RayActorError as error:
         reason = str(error).strip().splitlines()[-1]
-        raise ClusterError(f"A worker of the cluster does not start, or ended {_LOSSES + 1} times: {reason}") from error
+        raise UserError(f"A worker of the cluster does not start, or ended {_LOSSES + 1} times: {reason}") from error

@@ -20,9 +20,8 @@ from dogbreeds.overrides import hydra_value, name_of, override
 from dogbreeds.run_directory import BEST, KEPT, LEADERBOARD, MODEL, REPORT, SEARCH_PAGE
 
 FINISHED, PRUNED, FAILED, NAN, INTERRUPTED = "finished", "pruned", "failed", "nan", "interrupted"
-# Of best.yaml. Before the second, runs had another recipe unless they said so; a searched lr belongs to it.
+# Of best.yaml. Before the second, runs had another recipe, which a searched lr belongs to.
 _FORMAT = 2
-_FORMER_RECIPE = ("epochs=10", "schedule=constant", "weight_decay=0.0", "patience=5")
 _SHOWN_METRICS = ("val/loss", "val/accuracy")
 
 
@@ -197,25 +196,15 @@ def best_overrides(place: Path) -> list[str]:
         said = f"best_of={place}: there is no {BEST}. Name the directory of a search, its {BEST},"
         raise ConfigError(f"{said} or a tuning job that was followed to its end on this machine.")
     content = read_yaml(path)
-    known = "trial" in content and isinstance(content.get("overrides"), list)
+    known = content.get("format") == _FORMAT and isinstance(content.get("overrides"), list)
     overrides: list[str] = content["overrides"] if known else []
     # A file from elsewhere may choose settings, but not what Hydra runs.
     if not known or any(not isinstance(one, str) or name_of(one).startswith(("-", "hydra")) for one in overrides):
-        raise ConfigError(f"best_of={place}: {path} is not the {BEST} of a search.")
-    overrides = [*_former(content, overrides), *overrides]
+        raise ConfigError(f"best_of={place}: {path} is not the {BEST} of a search, or not of this version.")
     # The search may have been moved.
     copies = {f"data.{name}": path.parent / copy for name, copy in KEPT.items() if (path.parent / copy).is_file()}
     here = {name: f"{name}={hydra_value(str(copy))}" for name, copy in copies.items()}
     return [here.get(name_of(one), one) for one in overrides]
-
-
-def _former(content: Mapping[str, Any], overrides: Sequence[str]) -> list[str]:
-    """Returns the recipe that an older search did not name, because it was the default then."""
-    given = {name_of(one) for one in overrides}
-    # Experiments have a recipe of their own.
-    if content.get("format", 1) >= _FORMAT or "experiment" in given:
-        return []
-    return [one for one in _FORMER_RECIPE if name_of(one) not in given]
 
 
 def remember(tuning_job: str, best: Path) -> None:

@@ -85,7 +85,8 @@ def export(package: Path, form: str, out: Path, photos: Sequence[Path]) -> Compa
     if description.precision == "int8":
         log.warning("The %s export computes in fp32: the int8 of %s is for its own engine.", form, package)
     graph = ExportGraph(network, description.temperature).eval()
-    with writing(out), tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.stem}-") as directory:
+    # The inner one looks at the disk before the folder goes, which makes room.
+    with writing(out), tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.stem}-") as directory, writing(out):
         written = Path(directory) / out.name
         with torch.no_grad(), warnings.catch_warnings():
             # The exporters warn about their own internals and about their successors.

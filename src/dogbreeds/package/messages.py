@@ -46,12 +46,21 @@ class Prediction:
 class Answer:
     """What a model says about one photo: the best breeds, most probable first, and whether it shows one of its breeds.
 
-    `known` and `score` are None in answers of packages that were made without a threshold.
+    `known` says whether its `score`, how much it looks like one of them, reaches the threshold of the package. Both are
+    None in answers of packages that were made without one.
     """
 
     top: Sequence[Prediction]
     known: bool | None = None
     score: float | None = None
+
+    @property
+    def breed(self) -> str:
+        return self.top[0].breed
+
+    @property
+    def probability(self) -> float:
+        return self.top[0].probability
 
     @property
     def familiarity(self) -> dict[str, bool | float]:

@@ -86,21 +86,13 @@ class Description:
         return str(self.int8.get("instead", "bf16")) if replaced else self.precision
 
     def to_json(self) -> dict[str, Any]:
-        values = asdict(self)
-        # Versions that do not know one of the two read a package without it.
-        for name in ("known", "int8"):
-            if not values[name]:
-                del values[name]
-        return {"format": FORMAT if self.known else FORMAT - 1 if self.int8 else FORMAT - 2, **values}
+        return {"format": FORMAT, **asdict(self)}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Description:
         # Null says of any other entry that it is not there.
         known = {name: value for name, value in values.items() if value is not None or name == "unfreeze"}
-        if known.pop("format") == 1:
-            # Engines came with format 2.
-            del known["batch_size"]
-            known["engine"] = "torch"
+        del known["format"]
         known["transform"] = Transform.from_json(known["transform"])
         known["head"] = HeadShape(**known["head"])
         return cls(**known)
