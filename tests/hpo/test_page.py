@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -69,6 +70,12 @@ def test_nothing_comes_from_elsewhere_and_every_chart_is_there(tmp_path: Path) -
     assert marks == ["128", "256"]
     assert "4 trials: 4 finished" in text
     assert f"python train.py best_of={tmp_path}" in text
+
+
+def test_a_page_that_is_made_says_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "optuna")
+    page(tmp_path, [finished(0, 0.4), finished(1, 0.3)])
+    assert caplog.text == ""
 
 
 def test_what_a_trial_says_is_text(tmp_path: Path) -> None:

@@ -107,7 +107,8 @@ def _curves(board: Leaderboard) -> Chart:
 def _importances(board: Leaderboard, space: Space) -> list[Chart]:
     if len({entry.value for entry in board.finished}) < 2:
         return []
-    # Optuna's measure of importance takes the finished trials as a study.
+    # Optuna's measure of importance takes the finished trials as a study, which it would announce.
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     study, varied = optuna.create_study(direction=board.objective.direction), distributions(space)
     for entry in sorted(board.finished, key=lambda entry: entry.number):
         parameters = encode(space, entry.values)

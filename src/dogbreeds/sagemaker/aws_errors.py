@@ -48,8 +48,7 @@ def _answer(error: BaseException | None) -> Mapping[str, Any]:
     return dict((getattr(error, "response", None) or {}).get("Error", {}))
 
 
-def is_missing(error: Exception) -> bool:
-    """Says whether the service refused a request because something does not exist."""
+def _is_missing(error: Exception) -> bool:
     # SageMaker has no code of its own for this, only words.
     unknown = ("Could not find", "not found", "No scalable target")
     said = code_of(error) in ("ValidationException", "ValidationError", "ObjectNotFoundException")
@@ -86,5 +85,5 @@ def aws_errors(doing: str, hint: str = "") -> Iterator[None]:
         message = message_of(error).rstrip(".")
         operation = f"{error.operation_name}: " if isinstance(error, ClientError) else ""
         forbidden = ForbiddenError if code_of(error) in CODES["forbidden"] else UserError
-        kind = MissingError if is_missing(error) else forbidden
+        kind = MissingError if _is_missing(error) else forbidden
         raise kind(f"Cannot {doing} ({operation}{message}). {hint or advice(message)}".rstrip()) from error

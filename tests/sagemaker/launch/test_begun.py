@@ -116,6 +116,8 @@ def test_a_search_of_another_machine_is_followed_here(
     searches.begun(plan, tmp_path / "there", Launcher.of(account, Path()).storage, begin_noted)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "another machine"))
     monkeypatch.setattr(commands, "_search", lambda *given: followed.append(given[1:]))
+    # As Hydra does.
+    (tmp_path / "here").mkdir()
     commands.attach(account.settings, "job-1", replace(config(), run_dir=str(tmp_path / "here")))
     ((again, directory, job),) = followed
     assert (again.arguments, directory, job.name) == (plan.arguments, tmp_path / "here", "job-1")

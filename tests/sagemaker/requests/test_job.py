@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import Any
 
@@ -233,12 +234,14 @@ def test_config_groups_are_searched_by_name(launch: Launch, make_job: MakeJob) -
     }
 
 
-def test_images_of_aws(launch: Launch) -> None:
+def test_images_of_aws(launch: Launch, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "sagemaker.core.image_uris")
     config = launch("sagemaker.framework=pytorch", "sagemaker.framework_version='2.10'").sagemaker
     assert training_image(config, "ml.m5.large").endswith("/pytorch-training:2.10-cpu-py313")
     frankfurt = replace(config, region="eu-central-1")
     assert ".eu-central-1." in training_image(frankfurt, "ml.g5.xlarge")
     assert rules_image("eu-central-1").startswith("482524230118.dkr.ecr.eu-central-1.")
+    assert caplog.text == ""
 
 
 @pytest.mark.parametrize(

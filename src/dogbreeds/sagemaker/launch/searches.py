@@ -89,7 +89,6 @@ def bring(job: JobHandle, directory: Path) -> None:
         said = f"attach={job.name}: this search was begun elsewhere, and {output} does not describe it."
         again = job.account.command("launch", "-m", "resume=<multirun directory>")
         raise ConfigError(f"{said} Follow it there: {again}. Or stop it: {job.hint('stop')}") from error
-    directory.mkdir(parents=True, exist_ok=True)
     write_text(directory / TUNING_JOB, json.dumps({"tuning_job": job.name, "trials": found["trials"]}) + "\n")
     write_yaml(directory / SEARCH_CONFIG, found)
 

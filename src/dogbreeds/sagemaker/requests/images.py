@@ -1,5 +1,6 @@
 """The container images of AWS that jobs run in, looked up without the network."""
 
+import logging
 import re
 
 from packaging.version import Version
@@ -58,9 +59,10 @@ def rules_image(region: str) -> str:
 
 
 def _retrieve(asked: str, framework: str, region: str, **chosen: str) -> str:
-    # Takes seconds to import, which other commands have no use for.
+    # Takes seconds to import, which other commands have no use for, and tells what it ignores.
     from sagemaker.core import image_uris
 
+    logging.getLogger(image_uris.__name__).setLevel(logging.WARNING)
     try:
         return str(image_uris.retrieve(framework, region, **chosen))
     except ValueError as error:
