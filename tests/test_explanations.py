@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from hydra import compose
 
+from dogbreeds.arguments import arranged
 from dogbreeds.command_schemas import PredictCommandConfig
+from dogbreeds.composing import initialized
 from dogbreeds.config import command_settings
-from dogbreeds.entry import arranged, initialized
 from dogbreeds.errors import ConfigError
 
 
