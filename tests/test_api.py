@@ -144,6 +144,8 @@ def test_what_cannot_be_used(called: Called, sample: Path, tmp_path: Path) -> No
         load(called.first.directory).predict(str(notes))
     with pytest.raises(DataError, match="one is of the type int"):
         load(called.first.directory).predict([3])  # type: ignore[list-item]
+    with pytest.raises(DataError, match="a PIL image of 0 x 5, cannot write empty image"):
+        load(called.first.directory).predict([Image.new("I", (0, 5))])
     with pytest.raises(UserError, match=r"notes\.txt is damaged or cannot be read"):
         load(notes)
     with pytest.raises(ConfigError, match=r"^lr=fast: must be a number\.$"):

@@ -105,6 +105,8 @@ def test_lists_of_paths_and_of_settings(tmp_path: Path, monkeypatch: pytest.Monk
         ("lr=0.1,0.2", "several values need -m"),
         ("data.dir=no,such", "several values need -m, and no file is called so"),
         ("experiment=null", "experiment=null: must be one of accurate, fast, .*, or left out"),
+        ("model=[resnet18,resnet50]", r"model=\[resnet18,resnet50\]: must be one of .*, or left out"),
+        ("hydra.sweep.dir=out", "hydra.sweep.dir=out has no effect without -m; use hydra.run.dir=out"),
         ("data.dir=", "data.dir=: name a directory"),
         ("hydra.run.dir=out/a${b}", r"has no \${ in it"),
         ("hydra.run.dir=out/\udce9", "UTF-8"),

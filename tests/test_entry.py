@@ -76,6 +76,14 @@ def test_what_cannot_be_read_or_done(name: str, arguments: str, said: str, tmp_p
     assert said in done.stderr
 
 
+def test_a_config_in_another_encoding_is_named(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text("lr: 0.1\n", encoding="utf-16")
+    done = run(script_of("train"), "--config-dir", str(tmp_path), "experiment=mine")
+    assert done.returncode == 2
+    assert done.stderr == "A file in --config-dir is not UTF-8 (invalid start byte): save it as UTF-8.\n"
+
+
 def test_a_shown_config_can_be_resolved() -> None:
     shown = succeeded("train.py", "--cfg", "job", "lr=0.5", "--resolve", "hydra.run.dir=here")
     assert "lr: 0.5\n" in shown

@@ -192,7 +192,7 @@ def _unchanged_process() -> Iterator[None]:
 def _content(photo: str | Path | bytes | Image) -> bytes:
     from PIL import Image
 
-    from dogbreeds.data.images import upright
+    from dogbreeds.data.images import UnreadableImageError, upright
 
     if isinstance(photo, bytes):
         return photo
@@ -202,5 +202,8 @@ def _content(photo: str | Path | bytes | Image) -> bytes:
         raise DataError(f"A photo must be a path, bytes or a PIL image: one is of the type {type(photo).__name__}.")
     file = io.BytesIO()
     # Without loss, so that it is answered as the file that it came from would be.
-    upright(photo).save(file, "PNG")
+    try:
+        upright(photo).save(file, "PNG")
+    except ValueError as error:
+        raise UnreadableImageError(f"a PIL image of {photo.width} x {photo.height}, {error}") from error
     return file.getvalue()

@@ -58,8 +58,10 @@ def arranged(arguments: Sequence[str], name: str = "train", *, several: bool = F
             raise ConfigError(f"{typed[name]}: name a directory.")
         if name in _PLACES and _UNWRITABLE.search(typed[name]):
             raise ConfigError(f"{name}: choose a directory whose name is UTF-8 and has no ${{ in it.")
-    if several and "hydra.sweep.dir" not in typed and (place := typed.get("hydra.run.dir")):
-        raise ConfigError(f"{place} has no effect on a search; use hydra.sweep.dir={place.partition('=')[2]}.")
+    other, wanted = _PLACES if several else reversed(_PLACES)
+    if wanted not in typed and (place := typed.get(other)):
+        said = f"{place} has no effect {'with' if several else 'without'} -m"
+        raise ConfigError(f"{said}; use {wanted}={place.partition('=')[2]}.")
     found = OmegaConf.create({"place": value_of(typed.get("best_of", "").partition("=")[2])})
     if not found.place:
         return [*rest, *options]
@@ -129,7 +131,9 @@ class Reader:
             raise ConfigError(f"{argument}: settings are typed as key=value, such as lr=0.01.")
         if found.is_sweep_override() and not several:
             raise ConfigError(f"{argument}: several values need -m, and no file is called so.")
-        if name in self.groups and isinstance(found.value(), int | float | None):
+        value = found.value()
+        merged = isinstance(value, list) and any(sets(one, name) for one in self.types if one != name)
+        if name in self.groups and (merged or isinstance(value, int | float | None)):
             raise ConfigError(f"{argument}: must be one of {', '.join(self.groups[name])}, or left out.")
         return str(found.input_line)
 

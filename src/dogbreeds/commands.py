@@ -81,10 +81,11 @@ def audit(composed: DictConfig) -> None:
         from dogbreeds.training import features_only
 
     print(features_only.audit_photos(config, out))
-    how = "out" if before is None else f"out too, add their paths to {before}"
+    rest = "Then leave out the others" if before is None else f"Then add the paths of the others to {before}"
     typed = [shlex.quote(one) for one in HydraConfig.get().overrides.task if not sets(one, "out", "data.exclude")]
     again = " ".join([command("train"), *typed, override("data.exclude", before or out)])
-    print(f"They are in {out}. To leave them {how}: {again}")
+    print(f"They are in {out}. Look at them first: most rows of suspicion label are hard photos with right labels.")
+    print(f"Delete the lines of those that are right. {rest}: {again}")
 
 
 @entry_point("predict", renamed=_PACKAGE)

@@ -15,13 +15,13 @@ from omegaconf.errors import OmegaConfBaseException
 from dogbreeds.constraints import problems, settings
 from dogbreeds.data.kept import kept, labelled, named_files
 from dogbreeds.data.labels import find
-from dogbreeds.directories import run_of
+from dogbreeds.directories import refuse_search, run_of
 from dogbreeds.errors import ConfigError
 from dogbreeds.explanations import explained
 from dogbreeds.files import write_text
 from dogbreeds.installation import command
 from dogbreeds.model_settings import model_problems
-from dogbreeds.overrides import literal, name_of, override
+from dogbreeds.overrides import literal, name_of
 from dogbreeds.run_directory import KEPT, RUN_CONFIG, SEARCH_CONFIG
 from dogbreeds.schema import DataConfig, FeaturesConfig, SagemakerConfig, TrainConfig, TrainerConfig
 
@@ -73,10 +73,9 @@ def _resumed(composed: DictConfig, overrides: Sequence[str]) -> TrainConfig:
         text = f"resume={directory} continues that run with its own config, so {' '.join(others)} cannot apply."
         raise ConfigError(f"{text} Leave it out, or start a new run with it; only {', '.join(MOVABLE)} can be changed.")
     if not (directory / RUN_CONFIG).is_file():
-        if (directory / SEARCH_CONFIG).is_file():
-            again = f"{command('train')} -m {override('resume', directory)}"
-            raise ConfigError(f"resume={directory} is a search: {again}")
-        raise ConfigError(f"resume={directory}: it has no {RUN_CONFIG}, so it is not a run directory.")
+        refuse_search(directory)
+        lacks = f"it has no {RUN_CONFIG}, so it is not a run directory" if directory.exists() else "no such directory"
+        raise ConfigError(f"resume={directory}: {lacks}.")
     model = OmegaConf.select(OmegaConf.create(literal(read_yaml(directory / RUN_CONFIG))), "model")
     if OmegaConf.is_dict(model) and "library" not in model:
         said = "was begun by an older version of dogbreeds, with another recipe: start it anew."

@@ -41,11 +41,11 @@ def run_of(resume: str) -> Path:
 
 
 def refuse_search(directory: Path) -> None:
-    """Refuses a directory that holds a search: files of two would be mixed."""
+    """Refuses a directory that holds a search, and says how that goes on."""
     if (directory / SEARCH_CONFIG).is_file():
         name = "launch" if (directory / TUNING_JOB).is_file() else "train"
         again = f"Resume it with {command(name)} -m {override('resume', directory)}"
-        raise ConfigError(f"{directory} holds a search already. {again}, or choose another hydra.sweep.dir.")
+        raise ConfigError(f"{directory} holds a search already. {again}, or choose another directory.")
 
 
 def make_way(directory: Path) -> None:

@@ -124,6 +124,8 @@ def run_hydra(primary: Path, arguments: Sequence[str], task: Task) -> None:
     except FileNotFoundError as error:
         # Hydra ends the process itself at what a task raises: this is about the directory that it makes.
         raise PlaceError(error.filename, error) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"A file in --config-dir is not UTF-8 ({error.reason}): save it as UTF-8.") from error
     finally:
         restore()
 

@@ -1,7 +1,8 @@
 """Errors that are meant for the person at the keyboard."""
 
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -33,6 +34,15 @@ class Interrupted(UserError):
     """The person pressed Ctrl-C; the message says how to go on."""
 
     exit_code = 130
+
+
+@contextmanager
+def on_interrupt(said: str) -> Iterator[None]:
+    """Makes `said` the message of Ctrl-C within a block."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted(f"\n{said}") from None
 
 
 class PlaceError(UserError, OSError):

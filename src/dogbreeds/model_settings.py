@@ -9,12 +9,15 @@ from dogbreeds.model.names import BACKBONES, POOLS, WEIGHTS
 from dogbreeds.model.weight_files import weights_file
 from dogbreeds.schema import ModelConfig
 
+# Of a hidden layer; two of these have a gigabyte of weights between them.
+_WIDEST = 16_384
+
 
 def model_problems(model: ModelConfig) -> list[str]:
     """Returns a line for each setting of the backbone and the head that cannot be."""
     found = []
-    if model.head == "mlp" and (not model.hidden or min(model.hidden) < 1):
-        found.append(f"model.hidden={model.hidden}: model.head=mlp needs one or more widths, such as [256].")
+    if model.head == "mlp" and not (model.hidden and all(1 <= width <= _WIDEST for width in model.hidden)):
+        found.append(f"model.hidden={model.hidden}: model.head=mlp needs widths up to {_WIDEST:,}, such as [256].")
     stages = BACKBONES.get(model.backbone, ()) if model.library == "torchvision" else ()
     if stages and model.unfreeze is not None and model.unfreeze not in stages:
         found.append(f"model.unfreeze={model.unfreeze}: must be one of {', '.join(stages)}, or null.")

@@ -256,6 +256,8 @@ def wrong_inputs(sample: Path, tmp_path: Path) -> dict[str, tuple[list[str], lis
         "a setting of an older version": ([here, "data.augment=true"], ["'data.augment'", "data.views"]),
         "no place for features": ([here, f"cache.dir={other}"], [f"cache.dir={other}", "cannot be used"]),
         "resume elsewhere": ([f"resume={empty}"], ["config.yaml", "not a run directory"]),
+        "resume nowhere": (["resume=nowhere"], ["resume=nowhere: no such directory."]),
+        "a head that fills memory": ([here, "model.head=mlp", "model.hidden=[1000000000]"], ["widths up to 16,384"]),
     }
 
 
@@ -308,11 +310,12 @@ def test_the_audit_says_how_to_train_without_what_it_found(sample: Path, tmp_pat
     photos = Path(shutil.copytree(sample, tmp_path / "my (dog's) photos"))
     typed = [f"data.dir='{str(photos).replace(chr(39), chr(92) + chr(39))}'", *SMALL, f"cache.dir={tmp_path / 'cache'}"]
     first, second = tmp_path / "audit.csv", tmp_path / "audit-2.csv"
-    said = succeeded("scripts/audit.py", *typed, f"out={first}").splitlines()[-1]
+    looked, said = succeeded("scripts/audit.py", *typed, f"out={first}").splitlines()[-2:]
+    assert looked.startswith(f"They are in {first}. Look at them first: ")
     # The drawn photos have no copies to find.
     wrong = next((photos / "train").rglob("*.jpg")).relative_to(photos).as_posix()
     first.write_text(f"path\n{wrong}\n")
-    python, *words = shlex.split(said.partition(f"They are in {first}. To leave them out: ")[2])
+    python, *words = shlex.split(said.partition("those that are right. Then leave out the others: ")[2])
     assert (python, words[-1]) == ("python", f"data.exclude={first}")
     succeeded(*words, f"hydra.run.dir={tmp_path / 'run'}")
     assert metrics_of(tmp_path / "run")["images"]["train"] == 35
@@ -322,7 +325,7 @@ def test_the_audit_says_how_to_train_without_what_it_found(sample: Path, tmp_pat
     assert refused.stderr.count("\n") == 1 and "would overwrite what data.exclude reads: add out=" in refused.stderr
     assert first.read_text() == f"path\n{wrong}\n"
     said = succeeded("scripts/audit.py", *typed, f"data.exclude={first}", f"out={second}").splitlines()[-1]
-    assert said.startswith(f"They are in {second}. To leave them out too, add their paths to {first}: python train.py ")
+    assert f"Then add the paths of the others to {first}: python train.py " in said
     assert shlex.split(said)[-1] == f"data.exclude={first}"
     assert wrong not in second.read_text()
 

@@ -127,7 +127,7 @@ def test_best_values_can_be_changed_and_searched_on(small: list[str], tmp_path: 
         (["best_of=a b="], ["best_of=a b=", "there is no best.yaml"]),
         (["-m"], ["nothing to search", "hpo=bayes"]),
         (["-m", "hpo=bayes", "rate=1,2"], ["rate"]),
-        (["-m", "resume=nowhere"], ["resume=nowhere", "search.yaml"]),
+        (["-m", "resume=nowhere"], ["resume=nowhere: no such directory."]),
         (["-m", "hpo=fast"], ["hpo=fast", "bayes"]),
         (["-m", "model=glob(none*)"], ["model=glob(none*)", "nothing in it"]),
     ],

@@ -20,7 +20,7 @@ from PIL import Image, features
 from torchvision.models import SqueezeNet1_1_Weights
 from torchvision.transforms import InterpolationMode, v2
 
-from dogbreeds.data.images import UnreadableImageError, check, decode
+from dogbreeds.data.images import UnreadableImageError, check, decode, upright
 from dogbreeds.data.transform import Transform, read_all
 
 Pixels = NDArray[np.uint8]
@@ -152,8 +152,8 @@ def test_grayscale(kind: str) -> None:
 def test_grayscale_with_alpha() -> None:
     picture = Image.new("LA", (32, 32), (100, 255))
     picture.paste((100, 0), (0, 0, 16, 32))
-    image = decode(encode(picture))
-    assert (image.mode, corner(image), at(image, 30, 30)) == ("RGB", WHITE, (100, 100, 100))
+    for image in (decode(encode(picture)), upright(picture.convert("La"))):
+        assert (image.mode, corner(image), at(image, 30, 30)) == ("RGB", WHITE, (100, 100, 100))
 
 
 def test_grayscale_with_a_transparent_value() -> None:

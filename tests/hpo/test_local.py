@@ -227,6 +227,17 @@ def test_an_interrupted_search_goes_on_as_if_it_had_not_been(
     assert all(path.stat().st_mtime_ns == time for path, time in kept.items() if path.name in KEPT - {"metrics.json"})
 
 
+def test_a_search_that_is_stopped_at_its_report_says_how_to_continue(
+    plan: MakePlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dogbreeds.hpo.local.build_search_page", stopped)
+    with pytest.raises(Interrupted, match=f"Continue with: python train.py -m resume={tmp_path}"):
+        search(plan("lr=0.1", "hpo=random", "hpo.trials=1"), tmp_path)
+
+
 @pytest.mark.ci
 def test_a_finished_search_can_be_made_longer(small: list[str], tmp_path: Path) -> None:
     arguments = [*small, "model=squeezenet1_1", "hpo=random"]

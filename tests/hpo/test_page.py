@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from dataclasses import replace
@@ -30,6 +31,7 @@ SPACE = parse(
     ["lr", "batch_size", "optimizer", "model.hidden", "epochs"],
 )
 VALUES: Values = {"lr": 0.01, "batch_size": "128", "optimizer": "adam", "model.hidden": "[16,4]", "epochs": 3}
+RULES = {"Edge": "IssuesFound", "Overfit": "NoIssuesFound"}
 CHARTS = ("history", "curves", "importances", "coordinates")
 
 
@@ -58,7 +60,11 @@ def figure(text: str, name: str) -> str:
 
 def test_nothing_comes_from_elsewhere_and_every_chart_is_there(tmp_path: Path) -> None:
     entries = [finished(n, 0.5 + n / 10, lr=0.01 * (n + 1), batch_size=("256", "128")[n % 2]) for n in range(4)]
+    judged = [{"name": name, "status": status, "message": name, "advice": "Wider."} for name, status in RULES.items()]
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0" / "rules.json").write_text(json.dumps({"rules": judged}))
     text = page(tmp_path, entries)
+    assert "<b>Edge:</b> Edge. Wider." in text and "Overfit" not in text
     assert not re.search(r"""src\s*=|href\s*=\s*"(?!#|data:,)|@import|url\(""", text)
     assert [name for name in CHARTS if f'id="chart-{name}"' in text] == list(CHARTS)
     for name in CHARTS:

@@ -196,12 +196,17 @@ def test_resuming_between_epochs_gives_the_uninterrupted_result(
 
 
 @pytest.mark.parametrize(
-    "where", ["dogbreeds.training.run.prepare", f"{BreedClassifier.__module__}.BreedClassifier.on_fit_start"]
+    "where",
+    [
+        "dogbreeds.training.run.prepare",
+        f"{BreedClassifier.__module__}.BreedClassifier.on_fit_start",
+        "dogbreeds.training.run.build_report",
+    ],
 )
 def test_a_run_that_is_stopped_says_how_to_continue(
     where: str, config: Compose, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stopped(*_: object) -> None:
+    def stopped(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(where, stopped, raising=False)

@@ -22,7 +22,7 @@ DECODING = 2
 
 # Longer by shorter side. Where all of a line of pixels is resized, a few kilobytes of PNG become a terabyte.
 _MAX_ASPECT_RATIO = 250
-FORMATS = tuple(name for name in IMAGE_FORMATS if name != "HEIF")
+_FORMATS = tuple(name for name in IMAGE_FORMATS if name != "HEIF")
 _ROWS = 256
 # Photos that are read are not warned of, tag by tag; a text of a PNG may be as large as all of them together.
 warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -104,6 +104,11 @@ def _scan(content: bytes) -> int:
     return place
 
 
+def formats() -> str:
+    """Names the formats that are read on this machine."""
+    return ", ".join((*_FORMATS, "HEIC") if _heif_opener() else _FORMATS)
+
+
 def decoders() -> str:
     """Names what photos are decoded by: another version may read what this one cannot."""
     heif = f", pillow-heif {version('pillow-heif')}" if _heif_opener() else ""
@@ -129,7 +134,7 @@ def _opened(content: bytes) -> Image.Image:
         # Of several photos in a file the first; and Pillow's limit does not know of sizes that are decoded in part.
         image: Image.Image = JpegImagePlugin.JpegImageFile(io.BytesIO(content))
     else:
-        image = Image.open(io.BytesIO(content), formats=("HEIF",) if is_heif(content) else FORMATS)
+        image = Image.open(io.BytesIO(content), formats=("HEIF",) if is_heif(content) else _FORMATS)
     _check_pixels(image, _work(image, content))
     return image
 
@@ -191,7 +196,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         return _from_wide(image)
     if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
         opaque = Image.new("RGBA", image.size, _WHITE)
-        opaque.alpha_composite(image.convert("RGBA"))
+        # Pillow converts La to LA alone.
+        opaque.alpha_composite(image.convert(image.mode.upper()).convert("RGBA"))
         return opaque.convert("RGB")
     return image.convert("RGB")
 
@@ -200,7 +206,7 @@ def _from_wide(image: Image.Image) -> Image.Image:
     """Scales 16-bit, 32-bit and float grayscale to 8 bits; Pillow's own conversion would clip at 255."""
     values = np.asarray(image)
     largest = float(values.max(initial=0, where=np.isfinite(values)))
-    if image.mode == "I" and (largest > 65535 or values.min() < 0):
+    if image.mode == "I" and (largest > 65535 or values.min(initial=0) < 0):
         raise UnreadableImageError("grayscale of more than 16 bits")
     # A TIFF may have twelve bits, and may be a negative.
     tags = getattr(image, "tag_v2", {})

@@ -137,11 +137,9 @@ class Leaderboard:
 
     @property
     def outcome(self) -> str:
-        best, again = self.winner(self.directory), f"{command('train')} {override('best_of', self.directory)}"
+        again = f"{command('train')} {override('best_of', self.directory)}"
         names = {"leaderboard": LEADERBOARD, "page": SEARCH_PAGE, "model": MODEL, "report": REPORT}
-        directory = self.directory
-        given = {"board": self, "again": again, "directory": directory, "best": directory / str(best.number)}
-        return "\n".join(lines_beside(__file__, "outcome.txt", **given, **names))
+        return "\n".join(lines_beside(__file__, "outcome.txt", board=self, again=again, **names))
 
     def save(self, path: Path) -> None:
         names = list(dict.fromkeys(name for entry in self.entries for name in entry.values))

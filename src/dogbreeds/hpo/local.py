@@ -11,7 +11,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from dogbreeds.directories import locked
-from dogbreeds.errors import Interrupted, PlaceError, UserError
+from dogbreeds.errors import PlaceError, UserError, on_interrupt
 from dogbreeds.formats import shown
 from dogbreeds.hpo.answers import comparing
 from dogbreeds.hpo.backbones import advice, candidates
@@ -34,24 +34,15 @@ from dogbreeds.training.trainer import quieten
 log = logging.getLogger(__name__)
 
 
-class SearchInterrupted(Interrupted):
-    """A search was stopped with Ctrl-C."""
-
-    def __init__(self, board: Leaderboard) -> None:
-        resume = override("resume", board.directory)
-        super().__init__(f"\nStopped. Continue with: {command('train')} -m {resume}")
-        self.board = board
-
-
 def search(plan: Plan, directory: Path) -> Leaderboard:
     """Runs the trials of a search that are left, and writes leaderboard.csv, best.yaml and search.html.
 
     Raises:
-        SearchInterrupted: Ctrl-C; results so far are kept and written.
-        UserError: No trial can be run, or none finished.
+        UserError: No trial can be run, or none finished, or Ctrl-C: then results so far are kept and written.
     """
     quieten()
-    with locked(directory), open_store(plan.first(directory)) as store:
+    again = f"Stopped. Continue with: {command('train')} -m {override('resume', directory)}"
+    with on_interrupt(again), locked(directory), open_store(plan.first(directory)) as store:
         plan.keep_files(directory)
         save_plan(plan, directory)
         engine = OptunaEngine(directory, plan.space, plan.settings, seed=plan.seed, epochs=plan.epochs)
@@ -59,10 +50,9 @@ def search(plan: Plan, directory: Path) -> Leaderboard:
         try:
             running.run()
         except KeyboardInterrupt:
-            board = running.board()
-            if board.best is not None:
-                running.finish()
-            raise SearchInterrupted(board) from None
+            if running.board().best is not None:
+                log.info("%s", running.finish().outcome)
+            raise
         return running.finish()
 
 

@@ -8,7 +8,7 @@ import optuna
 from optuna.trial import create_trial
 
 from dogbreeds.debug.record import read_history
-from dogbreeds.files import reading
+from dogbreeds.files import read_json, reading
 from dogbreeds.formats import counted, percent, shown
 from dogbreeds.hpo.backbones import Candidate, backbone_chart
 from dogbreeds.hpo.leaderboard import FINISHED, Entry, Leaderboard
@@ -20,7 +20,7 @@ from dogbreeds.overrides import override, value_of
 from dogbreeds.report import chart as drawing
 from dogbreeds.report.chart import ACCENT, SOFT, WARM, Chart, Figure, Trace, bars, chart, figure, label, line
 from dogbreeds.report.page import write_page
-from dogbreeds.run_directory import HISTORY, SEARCH_PAGE
+from dogbreeds.run_directory import HISTORY, RULES, SEARCH_PAGE
 
 _CURVE = "val/loss"
 _HEIGHT = 380
@@ -44,6 +44,7 @@ def build_search_page(board: Leaderboard, space: Space, backbones: Sequence[Cand
         "best": best,
         "interval": _interval(board, best),
         "reference": reference,
+        "judged": read_json(board.directory / str(best.number) / RULES).get("rules", []),
         "charts": charts,
     }
     return write_page(board.directory / SEARCH_PAGE, "search.html", content)

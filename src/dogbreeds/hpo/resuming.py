@@ -57,7 +57,8 @@ def resumed(directory: Path, arguments: Sequence[str], compose: Compose, loader:
     """Makes the plan of a search again, with more trials if `arguments` raise `hpo.trials`."""
     path = directory / SEARCH_CONFIG
     if not path.is_file():
-        raise ConfigError(f"resume={directory}: there is no {SEARCH_CONFIG} in it, so it is not a search.")
+        lacks = f"it has no {SEARCH_CONFIG}, so it is not a search" if directory.exists() else "no such directory"
+        raise ConfigError(f"resume={directory}: {lacks}.")
     if others := [one for one in arguments if name_of(one) not in ("resume", _TRIALS, *MOVABLE)]:
         raise ConfigError(
             f"resume={directory} continues that search as it was, so {' '.join(others)} cannot apply. "

@@ -13,12 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dogbreeds.data.images import FORMATS, UnreadableImageError, pixels_of
+from dogbreeds.data.images import UnreadableImageError, formats, pixels_of
 
 #: Digits of probabilities.
 _DIGITS = 6
 JSON, CSV, BYTES = "application/json", "text/csv", "application/octet-stream"
-_KINDS = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
 _FORMS = 'JSON is {"image": <base64>} or {"instances": [{"image": <base64>}, ...]}'
 
 
@@ -83,7 +82,7 @@ class PredictRequest:
         for position, one in enumerate(found):
             if isinstance(one, UnreadableImageError):
                 place = f"instances[{position}]" if self.many else "The photo"
-                raise HttpError(422, "unreadable_image", f"{place} cannot be read ({one}): send {_KINDS}.")
+                raise HttpError(422, "unreadable_image", f"{place} cannot be read ({one}): send one of {formats()}.")
             result.append(one)
         return result
 

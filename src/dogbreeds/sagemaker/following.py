@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from dogbreeds.errors import Interrupted, UserError
+from dogbreeds.errors import UserError, on_interrupt
 from dogbreeds.sagemaker.aws_errors import ForbiddenError, MissingError, aws_errors, passes
 from dogbreeds.sagemaker.session import Account
 
@@ -56,10 +56,8 @@ class Followed:
         """Says how to come back when the person leaves, AWS refuses or the connection is lost."""
         goes_on = f"{self.what} keeps running. Follow it again with: {self.again}"
         try:
-            with aws_errors("reach AWS"):
+            with on_interrupt(goes_on), aws_errors("reach AWS"):
                 yield
-        except KeyboardInterrupt:
-            raise Interrupted(f"\n{goes_on}") from None
         except UserError as error:
             known = not isinstance(error.__cause__, ClientError | BotoCoreError) or self.again in str(error)
             if known or isinstance(error, MissingError):

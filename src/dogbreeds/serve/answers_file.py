@@ -36,7 +36,7 @@ _COLUMNS = (
 )
 
 
-def prediction_row(path: Path, answer: Answer) -> Row:
+def prediction_row(path: Path, photo: bytes, answer: Answer) -> Row:
     top = as_json(answer)["top"]
     return {"path": readable(path), **top[0], **answer.familiarity, "top": top}
 

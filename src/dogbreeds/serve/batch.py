@@ -20,7 +20,8 @@ from dogbreeds.package.messages import Answer
 from dogbreeds.package.predictor import Predictor
 from dogbreeds.serve.answers_file import Row, error_row, prediction_row
 
-MakeRow = Callable[[Path, Answer], Row]
+#: Takes a photo's path, its bytes, and the answer to it.
+MakeRow = Callable[[Path, bytes, Answer], Row]
 # Batches that each worker runs ahead of the caller, so that a slow one holds nobody up.
 _AHEAD = 4
 
@@ -83,10 +84,10 @@ def _batch(predictor: Predictor, paths: Sequence[Path], row_of: MakeRow) -> list
     read = [_content(path) for path in paths]
     contents = [content for content in read if isinstance(content, bytes)]
     predicted = iter(predictor.predict_each(contents) if contents else [])
-    found = [next(predicted) if isinstance(content, bytes) else content for content in read]
+    found = [(content, next(predicted)) if isinstance(content, bytes) else (b"", content) for content in read]
     return [
-        (error_row(path, one), False) if isinstance(one, Exception) else (row_of(path, one), True)
-        for path, one in zip(paths, found, strict=True)
+        (error_row(path, one), False) if isinstance(one, Exception) else (row_of(path, content, one), True)
+        for path, (content, one) in zip(paths, found, strict=True)
     ]
 
 
@@ -109,13 +110,13 @@ def drawing(explainer: Explainer, folder: Path, paths: Sequence[Path]) -> MakeRo
     places = {path: Path(os.path.normpath(path.absolute())) for path in paths}
     root = os.path.commonpath([place.parent for place in places.values()])
 
-    def drawn(path: Path, answer: Answer) -> Row:
+    def drawn(path: Path, content: bytes, answer: Answer) -> Row:
         target = folder / f"{places[path].relative_to(root)}.jpg"
-        picture = explainer.picture(path.read_bytes(), answer.top[0].index)
+        picture = explainer.picture(content, answer.top[0].index)
         with replacing(target) as temporary:
             target.parent.mkdir(parents=True, exist_ok=True)
             temporary.write_bytes(picture)
-        return prediction_row(path, answer)
+        return prediction_row(path, content, answer)
 
     return drawn
 

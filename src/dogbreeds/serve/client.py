@@ -107,7 +107,7 @@ def _row(client: PredictClient, path: Path, patience: float, ended: threading.Ev
             said = f"The photo has {len(photo):,} bytes; at most {most:,} can be sent. Make it smaller, or"
             raise PredictionFailed(f"{said} use the package on this machine (package=<package>).")
         response = retry(lambda: client.predict(photo), patience, ended)
-        return prediction_row(path, from_json(response)), True
+        return prediction_row(path, photo, from_json(response)), True
     except (OSError, PredictionFailed) as error:
         return error_row(path, error), False
     except (KeyError, TypeError, IndexError) as error:

@@ -43,7 +43,7 @@ def write(config: PredictCommandConfig, images: str, out: Path | None) -> str:
     return f"{out} has {len(paths):,} photos and {len(classes)} classes."
 
 
-def _row(classes: Sequence[str], path: Path, answer: Answer) -> Row:
+def _row(classes: Sequence[str], path: Path, photo: bytes, answer: Answer) -> Row:
     return {"id": readable(path.stem)} | {classes[one.index]: f"{one.probability:.6g}" for one in answer.top}
 
 

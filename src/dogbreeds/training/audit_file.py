@@ -55,12 +55,12 @@ class Audit:
 
     def _across(self) -> set[int]:
         """The photos of which a later split has a near-duplicate that is not the same byte for byte."""
-        pairs = [(one, self._photos[one], self._photos[other]) for one, other in self._findings.copies.tolist()]
-        return {
-            position
-            for position, (one, split), (other, other_split) in pairs
-            if split != other_split and one.digest != other.digest
-        }
+        found = set()
+        for position, other in self._findings.copies.tolist():
+            (photo, split), (copy, copy_split) = self._photos[position], self._photos[other]
+            if split != copy_split and photo.digest != copy.digest:
+                found.add(position)
+        return found
 
     def _rows(self) -> Iterator[dict[str, object]]:
         found, classes = self._findings, self._folders.classes

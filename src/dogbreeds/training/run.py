@@ -19,7 +19,7 @@ from dogbreeds.debug.record import Facts, Matrix, Searched, read_confusion
 from dogbreeds.debug.rules.results import learned_from
 from dogbreeds.debug.timeline import Phases
 from dogbreeds.directories import locked, new_run
-from dogbreeds.errors import Interrupted
+from dogbreeds.errors import on_interrupt
 from dogbreeds.features.store.store import FeatureStore
 from dogbreeds.files import json_text, lines_beside, write_text
 from dogbreeds.installation import command
@@ -243,12 +243,12 @@ def train(config: TrainConfig, began: float | None = None, callbacks: Sequence[C
     new_callbacks(config)
     first, run_dir = is_first_process(), Path(config.run_dir)
     own = (locked if config.resume else new_run)(run_dir) if first else nullcontext()
-    with own, Debugger(config, began, first=first) as debugger, open_store(config) as store:
-        if not config.resume:
-            keep(named_files(config.data), run_dir)
-            # So that a run which is stopped while it computes features can be resumed.
-            save(config, run_dir / RUN_CONFIG)
-        try:
+    with on_interrupt(f"Stopped. Continue with: {command('train')} {override('resume', run_dir)}"):
+        with own, Debugger(config, began, first=first) as debugger, open_store(config) as store:
+            if not config.resume:
+                keep(named_files(config.data), run_dir)
+                # So that a run which is stopped while it computes features can be resumed.
+                save(config, run_dir / RUN_CONFIG)
             prepared = prepare(config, store, debugger.phases, None if config.resume else run_dir / INDEX)
             run = Run(config, prepared, debugger.phases)
             if first:
@@ -260,10 +260,7 @@ def train(config: TrainConfig, began: float | None = None, callbacks: Sequence[C
             run.package()
             run.metrics["seconds"] = run.seconds(began)
             judgements = debugger.finish(run.metrics, run.confusion)
-        except KeyboardInterrupt:
-            again = f"{command('train')} {override('resume', run_dir)}"
-            raise Interrupted(f"\nStopped. Continue with: {again}") from None
-    return run.report(judgements)
+        return run.report(judgements)
 
 
 def open_store(config: TrainConfig) -> FeatureStore:

@@ -13,8 +13,6 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
-from dogbreeds.errors import ConfigError
-
 if TYPE_CHECKING:
     from dogbreeds.hpo.plan import Plan
 
@@ -36,21 +34,13 @@ class LocalSearch(Sweeper):
         self._search(plan, directory)
 
     def _search(self, plan: Plan, directory: Path) -> None:
-        from dogbreeds.hpo.local import SearchInterrupted, search
-        from dogbreeds.installation import command
-        from dogbreeds.overrides import override
+        from dogbreeds.directories import refuse_search
+        from dogbreeds.hpo.local import search
         from dogbreeds.run_directory import TUNING_JOB
 
         if (directory / TUNING_JOB).is_file():
-            again = f"{command('launch')} -m {override('resume', directory)}"
-            raise ConfigError(f"{directory} belongs to a tuning job. Follow it with: {again}")
-        try:
-            board = search(plan, directory)
-        except SearchInterrupted as error:
-            if error.board.best is not None:
-                print(error.board.outcome)
-            raise
-        print(board.outcome)
+            refuse_search(directory)
+        print(search(plan, directory).outcome)
 
 
 class SagemakerSearch(LocalSearch):

@@ -16,7 +16,7 @@ from botocore import xform_name
 from rich.console import Console
 
 from dogbreeds.data.labels import find
-from dogbreeds.errors import ConfigError, Interrupted, UserError
+from dogbreeds.errors import ConfigError, UserError, on_interrupt
 from dogbreeds.files import lines_beside
 from dogbreeds.sagemaker.aws_errors import aws_errors, code_of, passes
 from dogbreeds.sagemaker.launch.begun import beginning, begun_by, finished, remember, remember_config
@@ -126,14 +126,12 @@ class Launcher:
             status = job.status() if job.name != name and job.exists() else None
             if status in ("Failed", "Stopping", "Stopped"):
                 job, status = JobHandle(self.account, name, kind), None
-            try:
+            again = "The same command goes on with it, or begins it where it has not begun."
+            with on_interrupt(f"Stopped while {job.name} was begun. {again}"):
                 remember(job.name, digest, directory)
                 note(job.name)
                 if status is None:
                     self._create(job, json.loads(text.replace(name, job.name)))
-            except KeyboardInterrupt:
-                again = "The same command goes on with it, or begins it where it has not begun."
-                raise Interrupted(f"\nStopped while {job.name} was begun. {again}") from None
         if status is not None:
             log.info("%s was begun by the same command: this follows it. Stop it with: %s", job.name, job.hint("stop"))
         return job

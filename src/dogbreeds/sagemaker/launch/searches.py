@@ -9,14 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dogbreeds.config import read_yaml, write_yaml
+from dogbreeds.directories import refuse_search
 from dogbreeds.errors import ConfigError, UserError
 from dogbreeds.files import read_json, reading, write_text
 from dogbreeds.hpo.leaderboard import FINISHED, Entry, remember, save_best
 from dogbreeds.hpo.plan import Plan
 from dogbreeds.hpo.resuming import save_plan
 from dogbreeds.hpo.settings import Objective
-from dogbreeds.installation import command
-from dogbreeds.overrides import name_of, override, sets
+from dogbreeds.overrides import name_of, sets
 from dogbreeds.run_directory import BEST, MODEL, MODEL_ARCHIVE, SEARCH_CONFIG, TUNING_JOB
 from dogbreeds.sagemaker.aws_errors import MissingError
 from dogbreeds.sagemaker.launch.begun import finished
@@ -42,9 +42,7 @@ def job_of(account: Account, plan: Plan, directory: Path) -> JobHandle | None:
     """
     named = directory / TUNING_JOB
     if not named.is_file():
-        if (directory / SEARCH_CONFIG).is_file():
-            again = f"{command('train')} -m {override('resume', directory)}"
-            raise ConfigError(f"{directory} is a search on this machine: {again}")
+        refuse_search(directory)
         return None
     with reading(named):
         content = read_json(named)
