@@ -13,7 +13,7 @@ from dogbreeds.data.kept import kept, named_files
 from dogbreeds.directories import make_way
 from dogbreeds.errors import ConfigError, UserError
 from dogbreeds.hpo.plan import Plan
-from dogbreeds.hpo.resuming import resumed
+from dogbreeds.hpo.resuming import resumed, save_plan
 from dogbreeds.installation import command
 from dogbreeds.overrides import name_of, override, sets
 from dogbreeds.report.build import build_report
@@ -90,6 +90,7 @@ def _search_again(account: Account, directory: Path, job: JobHandle, moved: list
     with initialized("launch") as loader:
         master = compose("launch", return_hydra_config=True)
         plan = resumed(directory, moved, lambda typed: loader.load_sweep_config(master, list(typed)), loader)
+        save_plan(plan, directory)
         return _search(account, plan, directory, job)
 
 

@@ -128,6 +128,8 @@ def test_a_search_of_another_machine_is_followed_here(
     for typed, expected in (["data.workers=0"], "here"), ([f"hydra.run.dir={again.run_dir}"], "again"):
         commands.attach(account.settings, "job-1", again, typed)
         assert followed[-1][1] == tmp_path / expected
+    # So that it need not be typed again.
+    assert "data.workers=0" in read_yaml(tmp_path / "here" / SEARCH_CONFIG)["overrides"]
 
 
 def test_the_features_of_a_search_are_no_search(
