@@ -46,10 +46,11 @@ def launch(composed: DictConfig) -> None:
         print(commands.stop(settings, composed.stop))
         return
     make_way(Path(composed.run_dir))
+    typed = HydraConfig.get().overrides
     if composed.attach is not None:
-        print(commands.attach(settings, composed.attach, configs.unchecked(composed)))
+        print(commands.attach(settings, composed.attach, configs.unchecked(composed), [*typed.hydra, *typed.task]))
     else:
-        print(commands.train(settings, configs.load(composed, HydraConfig.get().overrides.task)))
+        print(commands.train(settings, configs.load(composed, typed.task)))
 
 
 @entry_point("prepare_features")

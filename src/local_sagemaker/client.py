@@ -7,6 +7,7 @@ import os
 import shlex
 import subprocess
 import sys
+import sysconfig
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -34,6 +35,8 @@ ROLE = "local-sagemaker"
 LOCK = "lock"
 #: Says where the service of a directory answers, and what key it wants.
 ADDRESS = "service.json"
+#: The environment that jobs run in, whatever its Python was called by.
+PYTHON = sysconfig.get_path("purelib")
 #: What a service in the background has said.
 LOG = "service.log"
 #: Where each command that uses the service has a file, by its process id.
@@ -177,8 +180,8 @@ def _found(directory: Path) -> Client | None:
             return None
     except TimeoutError as error:
         raise LocalSageMakerError(f"The service of {directory} does not answer. {end}") from error
-    if known["python"] != sys.executable:
-        raise LocalSageMakerError(f"The service of {directory} runs jobs with {known['python']}. {end}")
+    if known["python"] != PYTHON:
+        raise LocalSageMakerError(f"The service of {directory} runs jobs with the packages of {known['python']}. {end}")
     return client
 
 

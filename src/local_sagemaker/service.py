@@ -6,7 +6,6 @@ import json
 import os
 import secrets
 import shutil
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ import psutil
 from filelock import FileLock, Timeout
 
 from local_sagemaker.calls import LocalSageMakerError
-from local_sagemaker.client import ADDRESS, CLIENTS, LOCK, ROLE, Client
+from local_sagemaker.client import ADDRESS, CLIENTS, LOCK, PYTHON, ROLE, Client
 from local_sagemaker.faults import Faults
 from local_sagemaker.training.toolkit import TRAIN, kill_left_over
 
@@ -118,6 +117,6 @@ class LocalSageMaker(Client):
         written = (self._directory / ADDRESS).with_suffix(".new")
         written.unlink(missing_ok=True)
         written.touch(0o600)
-        known = {"url": self.url, "key": self.key, "pid": os.getpid(), "python": sys.executable}
+        known = {"url": self.url, "key": self.key, "pid": os.getpid(), "python": PYTHON}
         written.write_text(json.dumps(known), encoding="utf-8")
         written.replace(self._directory / ADDRESS)

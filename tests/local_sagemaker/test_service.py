@@ -15,7 +15,7 @@ import requests
 from botocore.config import Config
 
 from local_sagemaker import Faults, LocalSageMaker, LocalSageMakerError, connect, running, stop
-from local_sagemaker.client import Client, _found
+from local_sagemaker.client import PYTHON, Client, _found
 from tests.local_sagemaker.conftest import FAST_TRAIN, NO_FAULTS, Begin
 from tests.local_sagemaker.jobs import (
     BUCKET,
@@ -239,12 +239,17 @@ def test_parts_of_objects_are_those_parts(begin: Begin) -> None:
     assert refusal(s3.get_object, Bucket=BUCKET, Key="dog", IfMatch='"other"')[0] in ("PreconditionFailed", "412")
 
 
-def test_a_service_of_another_environment_is_not_taken(begin: Begin, tmp_path: Path) -> None:
+def test_a_service_of_another_environment_is_not_taken(
+    begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     begin()
-    address = tmp_path / "rehearsal" / "service.json"
-    address.write_text(address.read_text().replace(sys.executable, "/usr/bin/python3"))
-    with pytest.raises(LocalSageMakerError, match=r"runs jobs with /usr/bin/python3\. End it first: .*--stop"):
-        connect(tmp_path / "rehearsal", Faults(), idle_minutes=5)
+    place, address = tmp_path / "rehearsal", tmp_path / "rehearsal" / "service.json"
+    # In one environment there are python, python3 and the scripts of packages.
+    monkeypatch.setattr(sys, "executable", f"{sys.executable}3")
+    assert connect(place, Faults(), idle_minutes=5).process() == os.getpid()
+    address.write_text(address.read_text().replace(PYTHON, "/usr/lib/python3"))
+    with pytest.raises(LocalSageMakerError, match=r"the packages of /usr/lib/python3\. End it first: .*--stop"):
+        connect(place, Faults(), idle_minutes=5)
 
 
 def test_an_address_of_nobody_is_not_taken(tmp_path: Path) -> None:

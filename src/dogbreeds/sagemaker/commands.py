@@ -1,12 +1,11 @@
 """The actions of launch_sagemaker.py: train, search, attach to a job, stop one."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from hydra import compose
-from hydra.core.hydra_config import HydraConfig
 
 from dogbreeds.composing import initialized
 from dogbreeds.config import MOVABLE, load_saved, save
@@ -14,12 +13,12 @@ from dogbreeds.data.kept import kept, named_files
 from dogbreeds.directories import make_way
 from dogbreeds.errors import ConfigError, UserError
 from dogbreeds.hpo.plan import Plan
-from dogbreeds.hpo.resuming import resumed
+from dogbreeds.hpo.resuming import resumed, save_plan
 from dogbreeds.installation import command
 from dogbreeds.overrides import name_of, override, sets
 from dogbreeds.report.build import build_report
 from dogbreeds.run_directory import LEADERBOARD, METRICS, RUN_CONFIG, SEARCH_PAGE, TUNING_JOB
-from dogbreeds.sagemaker.launch.begun import config_of, directory_of, finished
+from dogbreeds.sagemaker.launch.begun import beginning, config_of, directory_of, finished, remember
 from dogbreeds.sagemaker.launch.job_handle import TUNING, JobHandle, summary
 from dogbreeds.sagemaker.launch.launcher import Launcher
 from dogbreeds.sagemaker.launch.searches import bring, search_in_one_job
@@ -47,22 +46,23 @@ def search(settings: SagemakerConfig, plan: Plan, directory: Path) -> str:
         return _search(account, plan, directory)
 
 
-def attach(settings: SagemakerConfig, name: str, here: TrainConfig) -> str:
+def attach(settings: SagemakerConfig, name: str, here: TrainConfig, typed: Sequence[str] = ()) -> str:
     """Follows an existing job; returns what to print at its end.
 
-    `here` has the run directory of a job of which this machine knows nothing else.
+    `here`, made of what was `typed`, has the run directory of a job of which this machine knows nothing else.
     """
     with connected(settings) as account:
         job, directory = JobHandle.find(account, name), directory_of(name)
-        given = HydraConfig.get().overrides if HydraConfig.initialized() else None
-        typed = [*given.hydra, *given.task] if given else []
+        placed = any(sets(one, "hydra.run.dir") for one in typed)
         if job.kind == TUNING or _does(job.describe(), SEARCH):
-            if directory is None or not (directory / TUNING_JOB).is_file():
+            if placed or directory is None or not (directory / TUNING_JOB).is_file():
                 directory = Path(here.run_dir)
-                bring(job, directory)
+                with beginning():
+                    bring(job, directory)
+                    remember(name, "", directory)
             return _search_again(account, directory, job, [one for one in typed if name_of(one) in MOVABLE])
         launched = config_of(name)
-        if launched is not None and not any(sets(one, "hydra.run.dir") for one in typed):
+        if launched is not None and not placed:
             make_way(Path(launched.run_dir))
             here = replace(here, run_dir=launched.run_dir)
         return _followed(job, here, launched)
@@ -90,6 +90,7 @@ def _search_again(account: Account, directory: Path, job: JobHandle, moved: list
     with initialized("launch") as loader:
         master = compose("launch", return_hydra_config=True)
         plan = resumed(directory, moved, lambda typed: loader.load_sweep_config(master, list(typed)), loader)
+        save_plan(plan, directory)
         return _search(account, plan, directory, job)
 
 
@@ -105,9 +106,9 @@ def _followed(job: JobHandle, here: TrainConfig, launched: TrainConfig | None) -
         return "\n".join([*summary(described), again])
     job.fetch(described, run_dir)
     finished(job.name)
-    _relocate(here, launched)
     lines = summary(described)
     if (run_dir / RUN_CONFIG).is_file():
+        _relocate(here, launched)
         lines.append(f"report {build_report(run_dir)}")
     lines.append(f"run    {run_dir}")
     if not (run_dir / METRICS).is_file():
@@ -118,8 +119,6 @@ def _followed(job: JobHandle, here: TrainConfig, launched: TrainConfig | None) -
 def _relocate(here: TrainConfig, launched: TrainConfig | None) -> None:
     """Replaces the paths of the job in the config of a fetched run by those that it was launched with."""
     path = Path(here.run_dir) / RUN_CONFIG
-    if not path.is_file():
-        return
     fetched = load_saved(path)
     if launched is None:
         # Where photos and weights lie is known to who began the job.

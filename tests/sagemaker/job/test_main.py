@@ -154,7 +154,7 @@ def test_a_wrong_setting_is_the_reason_of_the_failure(config: Compose, jobs: Job
     code, output = job.run()
     assert code == 1
     assert "the code of the job" in output
-    assert job.failure == "lr=-1.0: must be above 0."
+    assert job.failure == "lr=-1.0: must be above 0 and at most 1e+30."
     assert "Traceback" not in output
 
 

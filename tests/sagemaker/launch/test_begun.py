@@ -116,13 +116,20 @@ def test_a_search_of_another_machine_is_followed_here(
     searches.begun(plan, tmp_path / "there", Launcher.of(account, Path()).storage, begin_noted)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "another machine"))
     monkeypatch.setattr(commands, "_search", lambda *given: followed.append(given[1:]))
-    # As Hydra does.
-    (tmp_path / "here").mkdir()
+    for made in ("here", "again"):
+        # As Hydra does.
+        (tmp_path / made).mkdir()
     commands.attach(account.settings, "job-1", replace(config(), run_dir=str(tmp_path / "here")))
     ((again, directory, job),) = followed
     assert (again.arguments, directory, job.name) == (plan.arguments, tmp_path / "here", "job-1")
     for name in (TUNING_JOB, SEARCH_CONFIG):
         assert read_yaml(tmp_path / "here" / name) == read_yaml(tmp_path / "there" / name)
+    again = replace(config(), run_dir=str(tmp_path / "again"))
+    for typed, expected in (["data.workers=0"], "here"), ([f"hydra.run.dir={again.run_dir}"], "again"):
+        commands.attach(account.settings, "job-1", again, typed)
+        assert followed[-1][1] == tmp_path / expected
+    # So that it need not be typed again.
+    assert "data.workers=0" in read_yaml(tmp_path / "here" / SEARCH_CONFIG)["overrides"]
 
 
 def test_the_features_of_a_search_are_no_search(

@@ -25,7 +25,7 @@ from dogbreeds.errors import Interrupted, UserError
 from dogbreeds.sagemaker import following
 from dogbreeds.sagemaker.aws_errors import aws_errors, passes
 from dogbreeds.sagemaker.launch.begun import directory_of, finished
-from dogbreeds.sagemaker.launch.job_handle import TRAINING, TUNING, JobHandle
+from dogbreeds.sagemaker.launch.job_handle import TRAINING, TUNING, JobHandle, results_of
 from dogbreeds.sagemaker.launch.launcher import Launcher, RefusedError
 from dogbreeds.sagemaker.launch.tuning import trials_of
 from dogbreeds.sagemaker.session import Account
@@ -283,6 +283,15 @@ def test_a_name_that_nobody_has_is_said_whatever_its_length(account_with: Accoun
     for name in ("nobody", 60 * "n"):
         with pytest.raises(UserError, match=f"No training job named {name} rehearsed on this machine"):
             JobHandle.find(account, name)
+
+
+def test_results_are_found_of_jobs_of_every_kind(launch: Launch) -> None:
+    account, made = (
+        Account(lambda service: None, launch().sagemaker),
+        {"OutputDataConfig": {"S3OutputPath": "s3://a/b"}},
+    )
+    for described in (made, {"TrainingJobDefinition": made}, {"TrainingJobDefinitions": [made, {}]}):
+        assert results_of(account, described)[0] == "s3://a/b"
 
 
 def test_hints_name_what_was_typed_for_the_rehearsal_and_no_more(account_with: AccountWith) -> None:

@@ -164,8 +164,8 @@ class LogReader:
 
 def results_of(account: Account, described: Mapping[str, Any]) -> tuple[str, Storage]:
     """Returns the S3 folder that holds those of a job that AWS describes, each below its name, and what reads it."""
-    settings, definition = account.settings, described.get("TrainingJobDefinition", described)
-    output = str(definition["OutputDataConfig"]["S3OutputPath"])
+    settings, first = account.settings, described.get("TrainingJobDefinitions", [described])[0]
+    output = str(described.get("TrainingJobDefinition", first)["OutputDataConfig"]["S3OutputPath"])
     return output, Storage(lambda: account.s3, split_uri(output)[0], settings.prefix, settings.kms_key, Console())
 
 

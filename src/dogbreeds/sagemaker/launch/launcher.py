@@ -165,8 +165,7 @@ class Launcher:
         storage, labels = self.storage, inputs.files.get(LABELS)
         for name, path in inputs.channels().items():
             if path not in self._uploaded:
-                photos = name == PHOTOS
-                self._uploaded[path] = storage.upload_photos(path, labels) if photos else storage.upload(path)
+                self._uploaded[path] = storage.upload_photos(path, labels) if name == PHOTOS else storage.upload(path)
         return {name: self._uploaded[path] for name, path in inputs.channels().items()}
 
     def _create(self, job: JobHandle, request: Mapping[str, Any]) -> None:

@@ -121,8 +121,7 @@ class Storage:
     def read_json(self, uri: str) -> dict[str, Any]:
         bucket, key = split_uri(uri)
         with aws_errors(f"read {uri}"):
-            found: dict[str, Any] = json.loads(self._client.get_object(Bucket=bucket, Key=key)["Body"].read())
-        return found
+            return dict(json.loads(self._client.get_object(Bucket=bucket, Key=key)["Body"].read()))
 
     def write_json(self, uri: str, content: Mapping[str, Any]) -> None:
         bucket, key = split_uri(uri)
