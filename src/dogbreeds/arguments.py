@@ -12,7 +12,7 @@ from types import NoneType, UnionType
 from typing import Any, get_args, get_origin
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, Sweep
+from hydra.core.override_parser.types import ChoiceSweep, Override, RangeSweep, Sweep
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
@@ -53,11 +53,11 @@ def arranged(arguments: Sequence[str], name: str = "train", *, several: bool = F
     several = several or any(one in ("--multirun", "-m") for one in options)
     rest = [reader.read(argument, several=several) for argument in rest]
     typed = {name_of(argument): argument for argument in rest}
-    for name in typed:
-        if name.endswith("dir") and value_of(typed[name].partition("=")[2]) in ("", None):
-            raise ConfigError(f"{typed[name]}: name a directory.")
-        if name in _PLACES and _UNWRITABLE.search(typed[name]):
-            raise ConfigError(f"{name}: choose a directory whose name is UTF-8 and has no ${{ in it.")
+    for one in typed.keys() & reader.types.keys():
+        if one.endswith("dir") and value_of(typed[one].partition("=")[2]) in ("", None):
+            raise ConfigError(f"{typed[one]}: name a directory.")
+        if one in _PLACES and _UNWRITABLE.search(typed[one]):
+            raise ConfigError(f"{one}: choose a directory whose name is UTF-8 and has no ${{ in it.")
     if several and "hydra.sweep.dir" not in typed and (place := typed.get("hydra.run.dir")):
         raise ConfigError(f"{place} has no effect on a search; use hydra.sweep.dir={place.partition('=')[2]}.")
     found = OmegaConf.create({"place": value_of(typed.get("best_of", "").partition("=")[2])})
@@ -129,7 +129,9 @@ class Reader:
             raise ConfigError(f"{argument}: settings are typed as key=value, such as lr=0.01.")
         if found.is_sweep_override() and not several:
             raise ConfigError(f"{argument}: several values need -m, and no file is called so.")
-        if name in self.groups and isinstance(found.value(), int | float | None):
+        value = found.value()
+        options = value.list if isinstance(value, ChoiceSweep) else [value]
+        if name in self.groups and any(isinstance(one, int | float | RangeSweep | None) for one in options):
             raise ConfigError(f"{argument}: must be one of {', '.join(self.groups[name])}, or left out.")
         return str(found.input_line)
 
