@@ -151,10 +151,8 @@ class Reader:
             return typed, self._list(text, get_args(kind)[0])
         if get_origin(kind) is dict and (pairs := _PAIR.findall(text[1:-1])) and text[0] + text[-1] == "{}":
             read = self._text if get_args(kind)[1] is str else _element
-            return (
-                name,
-                f"{{{','.join(f'{hydra_key(key.strip(_AROUND))}:{read(value.strip())}' for key, value in pairs)}}}",
-            )
+            table = ",".join(f"{hydra_key(key.strip(_AROUND))}:{read(value.strip())}" for key, value in pairs)
+            return name, f"{{{table}}}"
         return typed, text
 
     def _text(self, text: str, *, several: bool = False) -> str:
