@@ -53,7 +53,7 @@ def arranged(arguments: Sequence[str], name: str = "train", *, several: bool = F
     several = several or any(one in ("--multirun", "-m") for one in options)
     rest = [reader.read(argument, several=several) for argument in rest]
     typed = {name_of(argument): argument for argument in rest}
-    for one in typed.keys() & reader.types.keys():
+    for one in (name for name in typed if name in reader.types):
         if one.endswith("dir") and value_of(typed[one].partition("=")[2]) in ("", None):
             raise ConfigError(f"{typed[one]}: name a directory.")
         if one in _PLACES and _UNWRITABLE.search(typed[one]):
