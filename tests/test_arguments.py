@@ -53,7 +53,7 @@ def test_what_hydra_has_a_meaning_for_keeps_it(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setenv("HOME", "/home/ann")
     (tmp_path / "a,b").touch()
     assert read("data.dir='my dogs'") == read('data.dir="my dogs"') == "my dogs"
-    assert read("data.exclude=null") is None
+    assert read("data.exclude=null") is None and read("hydra.output_subdir=null") is None
     assert read("data.dir=${oc.env:HOME}/dogs (1)") == "/home/ann/dogs (1)"
     assert read("data.dir=~/dogs") == "/home/ann/dogs"
     assert arguments.arranged(["-m", "model.weights=x (1),imagenet", "data.dir=a,b"]) == [
@@ -116,6 +116,12 @@ def test_lists_of_paths_and_of_settings(tmp_path: Path, monkeypatch: pytest.Monk
 def test_what_cannot_be_read_is_refused_by_its_argument(argument: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         arguments.arranged([argument], "launch")
+
+
+@pytest.mark.parametrize("value", ["fast,null", "choice(1,fast)", "range(1,3)"])
+def test_the_choices_of_a_group_are_names(value: str) -> None:
+    with pytest.raises(ConfigError, match=r"must be one of accurate, fast, .*, or left out"):
+        arguments.arranged(["-m", f"experiment={value}"])
 
 
 def test_a_search_is_not_written_where_a_run_would_be() -> None:

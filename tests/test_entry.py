@@ -50,6 +50,7 @@ def test_settings_may_stand_on_both_sides_of_an_option(typed: str, arranged: str
         ("train", "hpo=bayes", "hpo=bayes needs -m: python train.py -m hpo=bayes"),
         ("train", "-m hpo=bayes --cfg job", "Only one of --run, --multirun"),
         ("train", "--shell-completion", "Expecting one subcommand"),
+        ("train", "hydra/launcher=3", "Config group override must be a string"),
         ("launch", "hpo=bayes", "hpo=bayes needs -m: python launch_sagemaker.py -m hpo=bayes"),
         ("launch", "sagemaker.bucket=s3://b/dogs", "sagemaker.bucket=s3://b/dogs: must be the name of a bucket"),
         ("launch", "sagemaker.prefix=a/b sagemaker.instance=g5.xlarge", "as ml.g5.xlarge."),

@@ -24,6 +24,7 @@ def composed(arguments: list[str], name: str = "train") -> None:
     [
         ("model=resnet19", r"^model=resnet19: must be one of convnext_tiny, .*\. Did you mean resnet18"),
         ("data=photos", r"^data=photos: must be one of folders, sample\. Did you mean data\.dir=photos\?$"),
+        ("data=my/sample", r"Did you mean data\.dir=my/sample\?$"),
         ("LR=0.1", "^Unknown setting 'LR'. Did you mean lr"),
         ("learning_rate=0.1", "^Unknown setting 'learning_rate'. Did you mean lr"),
         ("sagemaker=rehearsal", "^Unknown setting 'sagemaker'. It is one of .* launch"),

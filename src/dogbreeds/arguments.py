@@ -12,7 +12,7 @@ from types import NoneType, UnionType
 from typing import Any, get_args, get_origin
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, Sweep
+from hydra.core.override_parser.types import ChoiceSweep, Override, RangeSweep, Sweep
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
@@ -53,11 +53,11 @@ def arranged(arguments: Sequence[str], name: str = "train", *, several: bool = F
     several = several or any(one in ("--multirun", "-m") for one in options)
     rest = [reader.read(argument, several=several) for argument in rest]
     typed = {name_of(argument): argument for argument in rest}
-    for name in typed:
-        if name.endswith("dir") and value_of(typed[name].partition("=")[2]) in ("", None):
-            raise ConfigError(f"{typed[name]}: name a directory.")
-        if name in _PLACES and _UNWRITABLE.search(typed[name]):
-            raise ConfigError(f"{name}: choose a directory whose name is UTF-8 and has no ${{ in it.")
+    for one in (name for name in typed if name in reader.types):
+        if one.endswith("dir") and value_of(typed[one].partition("=")[2]) in ("", None):
+            raise ConfigError(f"{typed[one]}: name a directory.")
+        if one in _PLACES and _UNWRITABLE.search(typed[one]):
+            raise ConfigError(f"{one}: choose a directory whose name is UTF-8 and has no ${{ in it.")
     other, wanted = _PLACES if several else reversed(_PLACES)
     if wanted not in typed and (place := typed.get(other)):
         said = f"{place} has no effect {'with' if several else 'without'} -m"
@@ -132,8 +132,9 @@ class Reader:
         if found.is_sweep_override() and not several:
             raise ConfigError(f"{argument}: several values need -m, and no file is called so.")
         value = found.value()
+        options = value.list if isinstance(value, ChoiceSweep) else [value]
         merged = isinstance(value, list) and any(sets(one, name) for one in self.types if one != name)
-        if name in self.groups and (merged or isinstance(value, int | float | None)):
+        if name in self.groups and (merged or any(isinstance(one, int | float | RangeSweep | None) for one in options)):
             raise ConfigError(f"{argument}: must be one of {', '.join(self.groups[name])}, or left out.")
         return str(found.input_line)
 
@@ -153,10 +154,8 @@ class Reader:
             return typed, self._list(text, get_args(kind)[0])
         if get_origin(kind) is dict and (pairs := _PAIR.findall(text[1:-1])) and text[0] + text[-1] == "{}":
             read = self._text if get_args(kind)[1] is str else _element
-            return (
-                name,
-                f"{{{','.join(f'{hydra_key(key.strip(_AROUND))}:{read(value.strip())}' for key, value in pairs)}}}",
-            )
+            table = ",".join(f"{hydra_key(key.strip(_AROUND))}:{read(value.strip())}" for key, value in pairs)
+            return name, f"{{{table}}}"
         return typed, text
 
     def _text(self, text: str, *, several: bool = False) -> str:

@@ -18,7 +18,7 @@ from dogbreeds.data.labels import find
 from dogbreeds.directories import refuse_search, run_of
 from dogbreeds.errors import ConfigError
 from dogbreeds.explanations import explained
-from dogbreeds.files import write_text
+from dogbreeds.files import reading, write_text
 from dogbreeds.installation import command
 from dogbreeds.model_settings import model_problems
 from dogbreeds.overrides import literal, name_of
@@ -115,11 +115,8 @@ def command_settings(composed: DictConfig, schema: type[Settings]) -> Settings:
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Returns the table in a file that the program wrote, in which all texts are literal."""
-    try:
+    with reading(path, ConfigError, yaml.YAMLError, OSError):
         return {**yaml.safe_load(path.read_text(encoding="utf-8"))}
-    except (yaml.YAMLError, UnicodeDecodeError, TypeError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"{path} is damaged, or something else ({reason}). Replace it, or start anew.") from error
 
 
 def write_yaml(path: Path, content: dict[str, Any], head: str = "") -> None:

@@ -146,8 +146,8 @@ def report_errors(primary: Path, arguments: Sequence[str]) -> Iterator[None]:
             raise
         _leave(explain(error, primary, arguments), UserError.exit_code)
     except ValueError as error:
-        # Hydra's own, about its options.
-        if not str(error).startswith(("Only one of --", "The --resolve flag", "Expecting one subcommand")):
+        # Hydra's own, about its options and groups.
+        if not str(error).startswith(("Only one of --", "The --resolve flag", "Expecting one sub", "Config group ov")):
             raise
         _leave(str(error), UserError.exit_code)
     except BrokenPipeError:

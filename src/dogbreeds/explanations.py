@@ -37,7 +37,8 @@ def explained(error: Exception, schema: type | None, known: Mapping[str, str], g
     if isinstance(error, MissingConfigException) and (found := _CHOICES.search(whole)):
         group, options = found["group"], error.options or ()
         choice, place = found["typed"].removeprefix(f"{group}/"), f"{group}.dir"
-        hint = did_you_mean(choice, options) or f"Did you mean {place}={choice}?" * bool(choice and place in known)
+        meant = f"Did you mean {place}={choice}?" * bool(choice and place in known)
+        hint = meant if "/" in choice else did_you_mean(choice, options) or meant
         return f"{group}={choice}: must be one of {', '.join(options)}. {hint}".rstrip()
     if unknown := _UNKNOWN_KEY.search(whole):
         key = full[1] if full else unknown["key"]

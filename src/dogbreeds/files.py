@@ -66,11 +66,12 @@ def writing(place: Path) -> Iterator[None]:
 
 
 @contextmanager
-def reading(path: Path, kind: type[UserError] = UserError) -> Iterator[None]:
-    """Raises a `UserError` about a file that does not hold what the program wrote there."""
+def reading(path: Path, kind: type[UserError] = UserError, *also: type[Exception]) -> Iterator[None]:
+    """Raises a `UserError` about a file that does not hold what was written there; `also` are errors that say so."""
+    damage: tuple[type[Exception], ...] = (ValueError, TypeError, LookupError, AttributeError, csv.Error, *also)
     try:
         yield
-    except (ValueError, TypeError, LookupError, AttributeError, csv.Error) as error:
+    except damage as error:
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise kind(f"{path} is damaged ({reason}). Put a good copy of it there, or move it away.") from error
 

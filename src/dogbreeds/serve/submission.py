@@ -8,6 +8,7 @@ from pathlib import Path
 from dogbreeds.command_schemas import PredictCommandConfig
 from dogbreeds.data.names import listing, readable
 from dogbreeds.errors import ConfigError, DataError
+from dogbreeds.formats import counted
 from dogbreeds.package.finding import find_package
 from dogbreeds.package.messages import Answer
 from dogbreeds.serve import batch
@@ -40,7 +41,7 @@ def write(config: PredictCommandConfig, images: str, out: Path | None) -> str:
     predictor.top = len(classes)
     rows = batch.rows(predictor, paths, partial(_row, classes))
     write_rows(_whole(rows), out, len(paths), partial(table, columns=("id", *classes)))
-    return f"{out} has {len(paths):,} photos and {len(classes)} classes."
+    return f"{out} has {counted(len(paths), 'photo')} and {len(classes)} classes."
 
 
 def _row(classes: Sequence[str], path: Path, photo: bytes, answer: Answer) -> Row:
