@@ -52,6 +52,8 @@ def test_settings_may_stand_on_both_sides_of_an_option(typed: str, arranged: str
         ("train", "--shell-completion", "Expecting one subcommand"),
         ("train", "hydra/launcher=3", "Config group override must be a string"),
         ("launch", "hpo=bayes", "hpo=bayes needs -m: python launch_sagemaker.py -m hpo=bayes"),
+        ("launch", "-m attach=job hpo=bayes", "attach=job: type attach=job alone, without -m."),
+        ("launch", "stop=a attach=b", "attach=b stop=a: type attach=b alone"),
         ("launch", "sagemaker.bucket=s3://b/dogs", "sagemaker.bucket=s3://b/dogs: must be the name of a bucket"),
         ("launch", "sagemaker.prefix=a/b sagemaker.instance=g5.xlarge", "as ml.g5.xlarge."),
         ("train", "data.dir=s3://b/dogs", "First aws s3 sync s3://b/dogs photos, then type data.dir=photos."),

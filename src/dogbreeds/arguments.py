@@ -62,6 +62,9 @@ def arranged(arguments: Sequence[str], name: str = "train", *, several: bool = F
     if wanted not in typed and (place := typed.get(other)):
         said = f"{place} has no effect {'with' if several else 'without'} -m"
         raise ConfigError(f"{said}; use {wanted}={place.partition('=')[2]}.")
+    followed = [typed[one] for one in ("attach", "stop") if one in typed]
+    if followed and (several or len(followed) > 1):
+        raise ConfigError(f"{' '.join(followed)}: type {followed[0]} alone, without -m.")
     found = OmegaConf.create({"place": value_of(typed.get("best_of", "").partition("=")[2])})
     if not found.place:
         return [*rest, *options]
