@@ -16,7 +16,7 @@ from dogbreeds.data.kept import named_files
 from dogbreeds.directories import make_way
 from dogbreeds.entry import BEGAN, Command, entry_point, importing
 from dogbreeds.errors import ConfigError, did_you_mean
-from dogbreeds.files import check_place
+from dogbreeds.files import check_place, read_csv
 from dogbreeds.help_page import summary
 from dogbreeds.installation import command, require
 from dogbreeds.overrides import override, sets
@@ -82,6 +82,9 @@ def audit(composed: DictConfig) -> None:
         from dogbreeds.training import features_only
 
     print(features_only.audit_photos(config, out))
+    if not read_csv(out, dict):
+        print(f"{out} has no rows: there is nothing to leave out.")
+        return
     rest = "Then leave out the others" if before is None else f"Then add the paths of the others to {before}"
     typed = [shlex.quote(one) for one in HydraConfig.get().overrides.task if not sets(one, "out", "data.exclude")]
     again = " ".join([command("train"), *typed, override("data.exclude", before or out)])

@@ -15,11 +15,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import platformdirs
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from PIL import Image
 from torchvision import models
 
 from dogbreeds import composing
@@ -303,6 +305,20 @@ def test_wrong_inputs_of_the_scripts(arguments: list[str], said: list[str]) -> N
     assert all(words in answer.stderr for words in said), answer.stderr
     assert "Traceback" not in answer.stderr
     assert not (ROOT / "nowhere").exists()
+
+
+@pytest.mark.ci
+def test_an_audit_that_finds_nothing_advises_nothing(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0)
+    for place in ("train/red", "train/blue", "valid/red", "valid/blue", "test/red", "test/blue"):
+        (folder := tmp_path / "photos" / place).mkdir(parents=True)
+        colour = (230, 20, 20) if folder.name == "red" else (20, 20, 230)
+        for number in range(4):
+            pixels = np.array(colour) + noise.integers(-20, 20, (64, 64, 3))
+            Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / f"{number}.png")
+    typed = [f"data.dir={tmp_path / 'photos'}", *SMALL, f"cache.dir={tmp_path / 'cache'}"]
+    said = succeeded("scripts/audit.py", *typed, f"out={tmp_path / 'audit.csv'}").splitlines()
+    assert said[-1] == f"{tmp_path / 'audit.csv'} has no rows: there is nothing to leave out."
 
 
 @pytest.mark.ci
