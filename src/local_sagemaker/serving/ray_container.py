@@ -72,7 +72,7 @@ class InferenceContainer:
             return False
         try:
             return self._ask("GET", "/-/healthz", b"", {}, _PING_SECONDS)[0] == http.client.OK
-        except OSError:
+        except (OSError, http.client.HTTPException):
             return False
 
     def invoke(self, body: bytes, headers: Mapping[str, str]) -> Answer:

@@ -4,9 +4,11 @@ import io
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -110,6 +112,25 @@ def session(leader: int) -> list[psutil.Process]:
         except (OSError, psutil.NoSuchProcess):
             continue
     return found
+
+
+def test_an_answer_that_breaks_off_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    container = InferenceContainer(tmp_path / "model.tar.gz", tmp_path / "instance", {}, print)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setattr(container, "_port", server.getsockname()[1])
+
+        def break_off() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1 << 16)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+
+        answering = threading.Thread(target=break_off)
+        answering.start()
+        container._running.touch()
+        assert container.ready() is False
+        answering.join()
+    container.close()
 
 
 def test_an_archive_that_says_nowhere_what_to_serve(make: Make, tmp_path: Path, lines: list[str]) -> None:
