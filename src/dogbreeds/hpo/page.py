@@ -17,8 +17,22 @@ from dogbreeds.hpo.space import Choice, Dimension, Interval, Space
 from dogbreeds.installation import command
 from dogbreeds.model.paired import interval
 from dogbreeds.overrides import override, value_of
-from dogbreeds.report import chart as drawing
-from dogbreeds.report.chart import ACCENT, SOFT, WARM, Chart, Figure, Trace, bars, chart, figure, label, line
+from dogbreeds.report.chart import (
+    ACCENT,
+    FIGURES,
+    SOFT,
+    WARM,
+    Chart,
+    Figure,
+    Trace,
+    bars,
+    chart,
+    figure,
+    label,
+    line,
+    log_axis,
+    ticks,
+)
 from dogbreeds.report.page import write_page
 from dogbreeds.run_directory import HISTORY, RULES, SEARCH_PAGE
 
@@ -76,7 +90,7 @@ def _history(board: Leaderboard, reference: float | None) -> Chart:
         below = [value - low for value, (low, _) in zip(values, filter(None, ends), strict=True)]
         points["error_y"] = {"type": "data", "array": above, "arrayminus": below, "thickness": 1, "width": 3}
     traces = [points, line(numbers, so_far, "best so far", ACCENT)]
-    drawn = figure(traces, "trial", name, {"xaxis": drawing.ticks(numbers)})
+    drawn = figure(traces, "trial", name, {"xaxis": ticks(numbers)})
     _finish_axes(drawn, numbers, name, reference)
     message = f"Trial {best.number} is the best of {len(numbers)} that finished." if best else ""
     return chart("history", "How the search went", message, drawn, height=_HEIGHT)
@@ -147,7 +161,7 @@ def _coordinates(board: Leaderboard, space: Space) -> Chart:
     marked = [(at, text, y) for at, (_, marks) in enumerate(axes.values()) for text, y in marks.items()]
     ends = {"range": [-0.35, len(axes) - 0.75], "gridcolor": "var(--soft)"}
     layout = {
-        "annotations": [drawing.FIGURES["mark"] | {"x": at, "y": y, "text": label(text)} for at, text, y in marked],
+        "annotations": [FIGURES["mark"] | {"x": at, "y": y, "text": label(text)} for at, text, y in marked],
         "hovermode": "closest",
         "xaxis": {"tickvals": list(range(len(axes))), "ticktext": list(map(label, axes)), **ends},
         "yaxis": {"visible": False, "range": [-0.08, 1.08]},
@@ -176,7 +190,7 @@ def _axis(dimension: Dimension, values: Sequence[float | str]) -> tuple[list[flo
 def _finish_axes(drawn: Figure, places: Sequence[float], measured: str, reference: float | None) -> None:
     if measured.endswith("/loss"):
         # On a linear axis one much too large learning rate would flatten all other trials into one line.
-        drawn["layout"]["yaxis"] |= drawing.log_axis(value for trace in drawn["data"] for value in trace["y"])
+        drawn["layout"]["yaxis"] |= log_axis(value for trace in drawn["data"] for value in trace["y"])
     if reference is not None and places:
         ends = [min(places) - 0.5, max(places) + 0.5]
         drawn["data"].append(line(ends, [reference, reference], "exact linear", WARM, dash="dash", width=1.5))

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from dogbreeds.errors import WeightsError
 
-_ENDINGS = (".pth", ".safetensors")
+#: Of the names of files with weights.
+ENDINGS = (".pth", ".safetensors")
 
 
 def weights_file(place: Path, backbone: str) -> Path:
@@ -18,7 +19,7 @@ def weights_file(place: Path, backbone: str) -> Path:
     """
     if not place.is_dir():
         return place
-    files = sorted(path for path in place.iterdir() if path.suffix in _ENDINGS)
+    files = sorted(path for path in place.iterdir() if path.suffix in ENDINGS)
     # A name of timm may have the tag of its weights.
     plain = backbone.partition(".")[0]
     for name in (backbone, plain):

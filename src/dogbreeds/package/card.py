@@ -12,6 +12,7 @@ from dogbreeds.data.names import readable, shown_names
 from dogbreeds.debug.record import Matrix
 from dogbreeds.files import write_text
 from dogbreeds.model.names import README
+from dogbreeds.model.weight_files import ENDINGS
 from dogbreeds.package.package import read_description
 from dogbreeds.report.page import templates
 from dogbreeds.report.sections.confusion import breeds, mistakes
@@ -36,6 +37,7 @@ def write_card(package: Path, folders: BreedFolders, metrics: Mapping[str, Any],
     environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False}
     content = {
         "model": read_description(package),
+        "endings": ENDINGS,
         "data": readable(folders.root.resolve().name),
         "metrics": metrics,
         "names": names,
