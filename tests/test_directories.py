@@ -12,6 +12,7 @@ from filelock import FileLock
 from dogbreeds.console import LogFile
 from dogbreeds.directories import claimed, new_run, refuse_search, run_directory, run_of
 from dogbreeds.errors import ConfigError, UserError
+from dogbreeds.run_directory import TUNING_JOB
 from tests.conftest import composed
 
 
@@ -89,6 +90,12 @@ def test_a_search_is_left_as_it_is(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"Resume it with python train\.py -m resume="), new_run(tmp_path):
         pass
     refuse_search(tmp_path / "elsewhere")
+
+
+def test_a_tuning_job_of_which_nothing_else_was_written_is_a_search(tmp_path: Path) -> None:
+    (tmp_path / TUNING_JOB).write_text("{}")
+    with pytest.raises(ConfigError, match=r"launch_sagemaker\.py -m resume=.*or choose another directory"):
+        refuse_search(tmp_path)
 
 
 def test_two_processes_do_not_write_the_same_run(tmp_path: Path) -> None:

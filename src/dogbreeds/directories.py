@@ -42,7 +42,7 @@ def run_of(resume: str) -> Path:
 
 def refuse_search(directory: Path) -> None:
     """Refuses a directory that holds a search, and says how that goes on."""
-    if (directory / SEARCH_CONFIG).is_file():
+    if any((directory / name).is_file() for name in (SEARCH_CONFIG, TUNING_JOB)):
         name = "launch" if (directory / TUNING_JOB).is_file() else "train"
         again = f"Resume it with {command(name)} -m {override('resume', directory)}"
         raise ConfigError(f"{directory} holds a search already. {again}, or choose another directory.")
